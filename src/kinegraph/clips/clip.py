@@ -1,0 +1,146 @@
+"""What a recording is: the joints of one or more persons over time, checked once and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.errors import ClipError
+from kinegraph.skeleton.layouts import SkeletonLayout
+
+MetaValue = str | int | float | bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One recording of M persons over T frames with V joints of D coordinates.
+
+    Attributes:
+        joints: (M, T, V, D) float32; NaN where a joint was not seen (all D or none of them).
+        layout: the skeleton convention that names the V joints.
+        confidence: (M, T, V) float32 in [0, 1], or None where the source gives none.
+        label: 0-based class, or None if unknown.
+        id: the clip's name, unique within its set; scores are joined by it.
+        fps: frames per second, or None if unknown.
+        meta: plain facts about the recording (subject, camera, setup, replication, split, ...);
+            protocols are predicates over them.
+
+    Raises:
+        ClipError: an array of the wrong shape, infinite coordinates, a negative label.
+    """
+
+    joints: NDArray[np.float32]
+    layout: SkeletonLayout
+    confidence: NDArray[np.float32] | None = None
+    label: int | None = None
+    id: str = ""
+    fps: float | None = None
+    meta: Mapping[str, MetaValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        joints = _checked_joints(self.joints, self.layout, self.id)
+        object.__setattr__(self, "joints", joints)
+        if self.confidence is not None:
+            object.__setattr__(self, "confidence", _checked_confidence(self.confidence, joints))
+        if self.label is not None and self.label < 0:
+            raise ClipError(f"clip {self.id!r}: expected a label of 0 or more, got {self.label}")
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    @property
+    def num_persons(self) -> int:
+        """M."""
+        return self.joints.shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.joints.shape[1]
+
+    @property
+    def num_joints(self) -> int:
+        """V."""
+        return self.joints.shape[2]
+
+    @property
+    def num_channels(self) -> int:
+        """D, the coordinates of a joint."""
+        return self.joints.shape[3]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(M, T, V): True where a joint was seen."""
+        return ~np.isnan(self.joints).any(axis=-1)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the joints' values: equal for clips of equal content, whatever their id."""
+        content = hashlib.blake2b(np.ascontiguousarray(self.joints).tobytes(), digest_size=16)
+        content.update(repr(self.joints.shape).encode())
+        return content.hexdigest()
+
+    def with_joints(
+        self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None = None
+    ) -> Clip:
+        """A copy with other joints; the confidence is kept if it still fits, else as given."""
+        if confidence is None and self.confidence is not None:
+            confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
+        return replace(self, joints=joints, confidence=confidence)
+
+    def with_meta(self, **facts: Any) -> Clip:
+        """A copy with further facts in `meta`."""
+        return replace(self, meta={**self.meta, **facts})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
+        return Clip, (*fields, dict(self.meta))
+
+    def __repr__(self) -> str:
+        shape = "x".join(str(n) for n in self.joints.shape)
+        return f"Clip(id={self.id!r}, layout={self.layout.name!r}, MxTxVxD={shape}, label={self.label})"
+
+
+def _checked_joints(
+    joints: NDArray[np.float32], layout: SkeletonLayout, name: str
+) -> NDArray[np.float32]:
+    joints = np.asarray(joints, dtype=np.float32)
+    if joints.ndim != 4 or joints.shape[3] == 0:
+        raise ClipError(
+            f"clip {name!r}: expected joints of shape (persons, frames, joints, coordinates), "
+            f"got {joints.shape}"
+        )
+    if joints.shape[2] != layout.num_joints:
+        raise ClipError(
+            f"clip {name!r}: layout {layout.name!r} has {layout.num_joints} joints, "
+            f"the array has {joints.shape[2]}"
+        )
+    if joints.shape[0] == 0 or joints.shape[1] == 0:
+        raise ClipError(f"clip {name!r}: expected at least one person and frame, got {joints.shape}")
+    absent = np.isnan(joints)
+    if np.isinf(joints).any():
+        raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
+    partly = absent.any(axis=-1) & ~absent.all(axis=-1)
+    if partly.any():
+        joints = np.where(partly[..., None], np.float32(np.nan), joints)
+    joints = joints.view()
+    joints.flags.writeable = False
+    return joints
+
+
+def _checked_confidence(
+    confidence: NDArray[np.float32], joints: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    confidence = np.asarray(confidence, dtype=np.float32)
+    if confidence.shape != joints.shape[:3]:
+        raise ClipError(
+            f"expected confidence of shape {joints.shape[:3]} (persons, frames, joints), "
+            f"got {confidence.shape}"
+        )
+    confidence = confidence.view()
+    confidence.flags.writeable = False
+    return confidence

@@ -1,0 +1,68 @@
+"""What a reader is: how one source of raw files becomes clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
+from kinegraph.skeleton.layouts import SkeletonLayout
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of reading work, small enough for one process: a file, or a range of a big one.
+
+    Attributes:
+        path: the file.
+        info: plain picklable facts that the scan already knows (label, row range, meta ...).
+    """
+
+    path: Path
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scan of a source found.
+
+    Attributes:
+        units: the reading work, in a fixed order (sorted, never as the file system lists it).
+        layout: the layout of every clip.
+        classes: class names by label, or None where the set has no public names.
+        refused: files that the scan already knows to be unusable, each with its reason.
+    """
+
+    units: Sequence[Unit]
+    layout: SkeletonLayout
+    classes: tuple[str, ...] | None = None
+    refused: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One source of raw files.
+
+    Attributes:
+        name: its key in READERS.
+        summary: one line for `kinegraph list readers`.
+        scan: ``scan(source, **options) -> Plan``: cheap, reads no clip. ``source`` is a folder or
+            a single raw file. Raises ReadError if nothing there is of this kind.
+        read: ``read(unit, **options) -> Iterator[Clip | ReadError]``. Raises ReadError if the
+            whole unit is unusable; *yields* a ReadError for one bad clip among good ones.
+        matches: whether a raw file looks like this source's (from its name and first bytes only).
+        options: option name -> one line of help; scan and read take exactly these as keywords,
+            all with defaults.
+        protocols: names of the protocols that this set's meta supports, the usual one first.
+    """
+
+    name: str
+    summary: str
+    scan: Callable[..., Plan]
+    read: Callable[..., Iterator[Clip | ReadError]]
+    matches: Callable[[Path], bool]
+    options: Mapping[str, str] = field(default_factory=dict)
+    protocols: tuple[str, ...] = ()
