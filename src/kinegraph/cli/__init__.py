@@ -1,1 +1,43 @@
+"""The command line: thin verbs over the library."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from kinegraph.cli import convert, demo, draw, evaluate, inspect, listing, predict, train
+from kinegraph.errors import KinegraphError
+
+app = typer.Typer(
+    name="kinegraph",
+    help="Skeleton-based action recognition: raw skeletons in, named actions out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("convert", context_settings=convert.CONTEXT)(convert.convert)
+app.command("inspect")(inspect.inspect)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(draw.app, name="draw")
+app.command("list")(listing.listing)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake is told in one sentence and ends with exit code 2."""
+    try:
+        app(arguments)
+    except KinegraphError as error:
+        print(f"kinegraph: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("kinegraph: interrupted", file=sys.stderr)
+        sys.exit(130)

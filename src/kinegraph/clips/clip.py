@@ -75,7 +75,7 @@ class Clip:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """(M, T, V): True where a joint was seen."""
-        return ~np.isnan(self.joints).any(axis=-1)
+        return np.asarray(~np.isnan(self.joints).any(axis=-1))
 
     @property
     def digest(self) -> str:
@@ -102,7 +102,8 @@ class Clip:
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.joints.shape)
-        return f"Clip(id={self.id!r}, layout={self.layout.name!r}, MxTxVxD={shape}, label={self.label})"
+        layout = self.layout.name
+        return f"Clip(id={self.id!r}, layout={layout!r}, MxTxVxD={shape}, label={self.label})"
 
 
 def _checked_joints(
@@ -120,11 +121,13 @@ def _checked_joints(
             f"the array has {joints.shape[2]}"
         )
     if joints.shape[0] == 0 or joints.shape[1] == 0:
-        raise ClipError(f"clip {name!r}: expected at least one person and frame, got {joints.shape}")
+        raise ClipError(
+            f"clip {name!r}: expected at least one person and frame, got {joints.shape}"
+        )
     absent = np.isnan(joints)
     if np.isinf(joints).any():
         raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
-    partly = absent.any(axis=-1) & ~absent.all(axis=-1)
+    partly = np.asarray(absent.any(axis=-1) & ~absent.all(axis=-1))
     if partly.any():
         joints = np.where(partly[..., None], np.float32(np.nan), joints)
     joints = joints.view()

@@ -1,1 +1,1 @@
-
+"""From a checkpoint and clips to answers."""

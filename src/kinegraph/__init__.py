@@ -1,0 +1,60 @@
+"""kinegraph: raw skeletons in, named actions out.
+
+Importing it is quick: torch and matplotlib are loaded by the names that need them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Clip": "kinegraph.clips.clip",
+    "ClipStore": "kinegraph.clips.store",
+    "KinegraphError": "kinegraph.errors",
+    "Recognizer": "kinegraph.inference.recognizer",
+    "SkeletonLayout": "kinegraph.skeleton.layouts",
+    "adjacency": "kinegraph.skeleton.graph",
+    "convert": "kinegraph.readers.convert",
+    "create_model": "kinegraph.models",
+    "evaluate_run": "kinegraph.inference.evaluate",
+    "get_layout": "kinegraph.skeleton.layouts",
+    "list_layouts": "kinegraph.skeleton.layouts",
+    "list_models": "kinegraph.models",
+    "load_recipe": "kinegraph.training.recipe",
+    "read_clip": "kinegraph.readers",
+    "read_clips": "kinegraph.readers",
+    "register_layout": "kinegraph.skeleton.layouts",
+    "train": "kinegraph.training.train",
+}
+
+__all__ = [
+    "Clip",
+    "ClipStore",
+    "KinegraphError",
+    "Recognizer",
+    "SkeletonLayout",
+    "adjacency",
+    "convert",
+    "create_model",
+    "evaluate_run",
+    "get_layout",
+    "list_layouts",
+    "list_models",
+    "load_recipe",
+    "read_clip",
+    "read_clips",
+    "register_layout",
+    "train",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kinegraph' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,65 @@
+"""`kinegraph convert`: raw files to one store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinegraph.cli.console import print_table, progress
+from kinegraph.errors import ReadError, unknown_name
+
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+SHOWN = 20
+
+
+def convert(
+    context: typer.Context,
+    reader: Annotated[str, typer.Argument(help="Which reader (kinegraph list readers).")],
+    source: Annotated[Path, typer.Argument(help="Folder or file of raw recordings.")],
+    store: Annotated[Path, typer.Argument(help="The store to write, such as my.arrow.")],
+    workers: Annotated[int | None, typer.Option(help="Processes; default all cores.")] = None,
+) -> None:
+    """Read raw recordings into one store. Further --key value pairs are the reader's options."""
+    from kinegraph.readers import get_reader
+    from kinegraph.readers.convert import convert as run
+
+    chosen = get_reader(reader)
+    options = reader_options(context.args, chosen.options, reader)
+    with progress(f"converting {source}") as bar:
+        result = run(chosen, source, store, options=options, workers=workers, progress=bar)
+    print(
+        f"{store}: {result.stored} clips, {result.frames} frames, layout {result.layout}, "
+        f"{len(result.per_class)} classes, {store.stat().st_size / 1e6:.1f} MB"
+    )
+    if result.refused:
+        rows = result.refused[:SHOWN]
+        print_table(f"{len(result.refused)} refused", ("file", "reason"), rows)
+        if len(result.refused) > SHOWN:
+            print(f"... and {len(result.refused) - SHOWN} more, listed in the store's provenance")
+
+
+def reader_options(
+    words: Sequence[str], known: dict[str, str] | Any, reader: str
+) -> dict[str, Any]:
+    """``--key value`` and ``--key=value`` pairs, values as in YAML."""
+    import yaml
+
+    options: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ReadError(f"unexpected {word!r}: options of reader {reader!r} are --key value")
+        key, equals, value = word[2:].partition("=")
+        key = key.replace("-", "_")
+        if key not in known:
+            raise unknown_name(f"option of reader {reader!r}:", key, known)
+        if not equals:
+            if not rest:
+                raise ReadError(f"--{key} needs a value")
+            value = rest.pop(0)
+        options[key] = yaml.safe_load(value)
+    return options

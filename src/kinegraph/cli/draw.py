@@ -1,0 +1,71 @@
+"""`kinegraph draw`: pictures of graphs, clips and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinegraph.cli.console import progress
+
+app = typer.Typer(help="Draw a layout's graph, a clip, or a run.", no_args_is_help=True)
+Out = Annotated[Path | None, typer.Option(help="The picture to write.")]
+
+
+@app.command("graph")
+def graph(
+    layout: Annotated[str, typer.Argument(help="A layout, or a layout file.")],
+    strategy: Annotated[str, typer.Option(help="spatial, distance, uniform, agcn.")] = "spatial",
+    max_hop: Annotated[int, typer.Option(help="Reach of the partitions.")] = 1,
+    out: Out = None,
+) -> None:
+    """Draw a skeleton with its hop distances, adjacency and partitions."""
+    from kinegraph.reports.draw_graph import draw_graph
+    from kinegraph.skeleton.layouts import get_layout, read_layout
+
+    path = Path(layout)
+    chosen = read_layout(path) if path.suffix in (".yaml", ".yml", ".json") else get_layout(layout)
+    figure = draw_graph(chosen, strategy=strategy, max_hop=max_hop)
+    _save(figure, out or Path(f"graph-{chosen.name}.png"))
+
+
+@app.command("clip")
+def clip(
+    store: Annotated[Path, typer.Argument(help="A store.")],
+    clip_id: Annotated[str, typer.Argument(metavar="ID", help="The clip's id.")],
+    gif: Annotated[bool, typer.Option("--gif", help="A moving picture.")] = False,
+    out: Out = None,
+) -> None:
+    """Draw a clip as a strip of frames, or as a GIF."""
+    from kinegraph.clips.store import ClipStore
+    from kinegraph.reports.draw_clip import animate_clip, draw_clip
+
+    opened = ClipStore(store)
+    chosen = opened[opened.find(clip_id)]
+    if gif:
+        path = out or Path(f"{clip_id}.gif")
+        with progress("drawing") as bar:
+            animate_clip(chosen, path, progress=bar)
+        print(path)
+    else:
+        _save(draw_clip(chosen), out or Path(f"{clip_id}.png"))
+
+
+@app.command("run")
+def run(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures.")] = None,
+) -> None:
+    """Draw a run: its curves, and what its graph convolutions learnt."""
+    from kinegraph.reports.run_report import run_figures
+
+    folder = out or run / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in run_figures(run).items():
+        _save(figure, folder / f"{name}.png")
+
+
+def _save(figure: object, path: Path) -> None:
+    figure.savefig(path, dpi=120)  # type: ignore[attr-defined]
+    print(path)

@@ -1,0 +1,257 @@
+"""Where clips live on disk: one memory-mapped Arrow file with its layout and provenance inside.
+
+Only real persons and real frames are stored, no padding. The file is an ordinary Arrow IPC file,
+so other tools open it too; what kinegraph needs to know beyond the columns (layout, classes,
+provenance) is one JSON object in the schema's metadata under ``kinegraph``.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.clips.schema import HEADER_KEY, SCHEMA, Header
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.errors import LayoutError, StoreError, UnknownNameError, nearest
+from kinegraph.skeleton.layouts import SkeletonLayout
+
+__all__ = ["ClipStore", "StoreWriter"]
+
+
+class ClipStore(Sequence[Clip]):
+    """The clips of one store, read where they lie: opening costs no memory for joints.
+
+    Clips are views into the mapped file, read-only. A store can be pickled: the copy opens the
+    same file again.
+
+    Args:
+        path: a file that `StoreWriter` made.
+
+    Raises:
+        StoreError: the file is missing, empty, truncated, damaged or of another kind.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        reader = _open(self.path)
+        self._header = _checked_header(self.path, reader.schema)
+        columns = _checked_columns(self.path, reader)
+        self._columns = columns
+        self.ids: list[str] = columns.column("id").to_pylist()
+        self.labels = _numbers(columns, "label", np.int64, -1)
+        self.persons = _numbers(columns, "persons", np.int64, 0)
+        self.frames = _numbers(columns, "frames", np.int64, 0)
+        self._fps = _numbers(columns, "fps", np.float32, np.nan)
+        self._joints = _Ragged(columns.column("joints"))
+        self._confidence = _Ragged(columns.column("confidence"))
+        _check_shapes(self)
+
+    @property
+    def layout(self) -> SkeletonLayout:
+        """The layout of every clip."""
+        return self._header.layout
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names by label, or None where the set has no public names."""
+        return self._header.classes
+
+    @property
+    def num_classes(self) -> int:
+        """The number of class names, else one more than the highest label (0 without labels)."""
+        return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
+
+    @property
+    def num_channels(self) -> int:
+        """D, the coordinates of a joint."""
+        return self._header.coordinates
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Reader, options, source and library versions that made this store."""
+        return self._header.provenance
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Per clip, the hash of its joints (`Clip.digest`)."""
+        return self._columns.column("digest").to_pylist()
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Per clip, the raw file it came from, relative to the source folder."""
+        return self._columns.column("source").to_pylist()
+
+    @cached_property
+    def metas(self) -> list[dict[str, MetaValue]]:
+        """Per clip, the plain facts that protocols ask for."""
+        try:
+            metas = [json.loads(text) for text in self._columns.column("meta").to_pylist()]
+        except json.JSONDecodeError as error:
+            raise StoreError(f"{self.path}: a clip's meta is not JSON ({error})") from error
+        if not all(isinstance(meta, dict) for meta in metas):
+            raise StoreError(f"{self.path}: expected every clip's meta to be a JSON object")
+        return metas
+
+    def meta(self, index: int) -> dict[str, MetaValue]:
+        """The plain facts about one clip."""
+        return self.metas[self._position(index)]
+
+    def find(self, name: str) -> int:
+        """The index of the clip with this id.
+
+        Raises:
+            UnknownNameError: no clip has it; the nearest id is named.
+        """
+        if name not in self._index:
+            raise _unknown_clip(name, self.ids)
+        return self._index[name]
+
+    def joints(self, index: int) -> NDArray[np.float32]:
+        """(M, T, V, D) float32, read-only view; NaN where a joint was not seen."""
+        i = self._position(index)
+        shape = self.persons[i], self.frames[i], self.layout.num_joints, self.num_channels
+        return self._joints[i].reshape(shape)
+
+    def confidence(self, index: int) -> NDArray[np.float32] | None:
+        """(M, T, V) float32, read-only view, or None where the source gave none."""
+        i = self._position(index)
+        if self._confidence.absent[i]:
+            return None
+        shape = self.persons[i], self.frames[i], self.layout.num_joints
+        return self._confidence[i].reshape(shape)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The clip at a position, its arrays being views into the file."""
+        i = self._position(index)
+        return Clip(
+            self.joints(i),
+            self.layout,
+            self.confidence(i),
+            None if self.labels[i] < 0 else int(self.labels[i]),
+            self.ids[i],
+            None if np.isnan(self._fps[i]) else float(self._fps[i]),
+            self.metas[i],
+        )
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClipStore, (self.path.absolute(),)
+
+    def __repr__(self) -> str:
+        return f"ClipStore({str(self.path)!r}: {len(self)} clips, layout {self.layout.name!r})"
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.ids)}
+
+    def _position(self, index: int) -> int:
+        i = operator.index(index)
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"{self.path} has {len(self)} clips, there is no clip {i}")
+        return i % len(self)
+
+
+class _Ragged:
+    """Rows of unequal length in the chunks of one Arrow column, sliced without copying."""
+
+    def __init__(self, column: Any) -> None:
+        self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        self._chunk = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
+        self._begin = np.concatenate([o[:-1] for o in offsets])
+        self._end = np.concatenate([o[1:] for o in offsets])
+        self.absent: NDArray[np.bool_] = column.is_null().to_numpy()
+        self.lengths = self._end - self._begin
+
+    def __getitem__(self, i: int) -> NDArray[np.float32]:
+        return self._values[self._chunk[i]][self._begin[i] : self._end[i]]
+
+
+def _open(path: Path) -> Any:
+    if not path.exists():
+        raise StoreError(f"there is no clip store {path}; make one with `kinegraph convert`")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; expected a clip store, which is one file")
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{path} is not a clip store, or is cut short ({error}); make it again with "
+            f"`kinegraph convert`"
+        ) from error
+
+
+def _checked_header(path: Path, schema: Any) -> Header:
+    text = (schema.metadata or {}).get(HEADER_KEY)
+    if text is None:
+        raise StoreError(f"{path} is an Arrow file but no clip store: it has no kinegraph header")
+    try:
+        return Header.from_json(text)
+    except (ValueError, KeyError, TypeError, RecursionError, LayoutError) as error:
+        raise StoreError(
+            f"{path}: the store's header is damaged or of another version of kinegraph ({error})"
+        ) from error
+
+
+def _checked_columns(path: Path, reader: Any) -> Any:
+    if not reader.schema.remove_metadata().equals(SCHEMA):
+        raise StoreError(f"{path}: expected the columns {SCHEMA.names}, got {reader.schema.names}")
+    try:
+        table = pa.Table.from_batches(
+            [reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema
+        )
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: the store is damaged ({error})") from error
+    if table.num_rows == 0:
+        raise StoreError(f"{path}: the store holds no clip")
+    nulls = [f.name for f in SCHEMA if not f.nullable and table.column(f.name).null_count]
+    if nulls:
+        raise StoreError(f"{path}: the store is damaged (empty cells in {', '.join(nulls)})")
+    return table
+
+
+def _numbers(table: Any, name: str, dtype: Any, absent: float) -> NDArray[Any]:
+    column = table.column(name)
+    values = column.fill_null(pa.scalar(absent, column.type)).to_numpy().astype(dtype)
+    values.flags.writeable = False
+    return values
+
+
+def _check_shapes(store: ClipStore) -> None:
+    places = store.persons * store.frames * store.layout.num_joints
+    confident = ~store._confidence.absent
+    fits = (
+        (places > 0).all()
+        and (store._joints.lengths == places * store.num_channels).all()
+        and (store._confidence.lengths == places)[confident].all()
+        and len(set(store.ids)) == len(store)
+    )
+    if not fits:
+        raise StoreError(
+            f"{store.path}: the store is damaged (ids repeat, or joints do not fill "
+            f"persons x frames x {store.layout.num_joints} joints x {store.num_channels})"
+        )
+
+
+def _unknown_clip(name: str, ids: Sequence[str]) -> UnknownNameError:
+    """Like `unknown_name`, but a store has too many ids to list them all."""
+    close = nearest(name, ids)
+    hint = f" (did you mean {close!r}?)" if close else ""
+    return UnknownNameError(
+        f"unknown clip {name!r}{hint}; the store has {len(ids)}, e.g. {ids[0]!r}"
+    )

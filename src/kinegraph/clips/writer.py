@@ -1,0 +1,221 @@
+"""How clips get into a store: all of them under the store's name, or none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.schema import HEADER_KEY, SCHEMA, Header
+from kinegraph.errors import StoreError
+from kinegraph.skeleton.layouts import SkeletonLayout
+
+CLIPS_PER_BATCH = 256
+BYTES_PER_BATCH = 64 * 2**20  # bounds the writer's memory whatever the length of the clips
+
+
+class StoreWriter:
+    """Writes a store; the file appears under its name only when all of it is on disk.
+
+    An error inside the ``with`` block, or no clip at all, leaves an older store as it was. Equal
+    clips in equal order give equal bytes: no time stamp is written.
+
+    Args:
+        path: the store to make; missing parent folders are made.
+        layout: the layout of every clip.
+        classes: class names by label, or None.
+        provenance: plain facts on where the clips came from; library versions are added.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        layout: SkeletonLayout,
+        classes: Sequence[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        self.classes = None if classes is None else tuple(classes)
+        self.provenance = {**_versions(), **(provenance or {})}
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._file: BinaryIO | None = None
+        self._arrow: Any = None
+        self._coordinates = 0
+        self._ids: set[str] = set()
+        self._rows: list[tuple[Clip, str, str]] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """The clips written so far."""
+        return len(self._ids)
+
+    def __enter__(self) -> StoreWriter:
+        if self.path.is_dir():
+            raise StoreError(f"{self.path} is a folder; expected the name of a store file to write")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("wb")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return self
+
+    def write(self, clip: Clip, source: str = "") -> None:
+        """Append a clip; ``source`` is the raw file it came from, relative to the source folder.
+
+        Raises:
+            StoreError: the id is empty or repeated; another layout, number of coordinates or
+                label range than the store's; meta that JSON cannot hold. The clip is left out
+                and the writer stays usable.
+        """
+        meta = self._checked_meta(clip)
+        if not self._ids:
+            self._coordinates = clip.num_channels
+        self._ids.add(clip.id)
+        self._rows.append((clip, meta, source.encode(errors="backslashreplace").decode()))
+        self._bytes += clip.joints.nbytes
+        if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
+            self._flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except OSError as failure:
+            raise _unwritable(self.path, failure) from failure
+        finally:
+            if self._file is not None:
+                self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+    def check(self, clip: Clip) -> None:
+        """Raise the StoreError that `write` would refuse this clip with, if any."""
+        self._checked_meta(clip)
+
+    def _checked_meta(self, clip: Clip) -> str:
+        """The clip's meta as JSON, if the clip may be written."""
+        if self._file is None:
+            raise StoreError(f"{self.path}: write clips inside `with StoreWriter(...) as store:`")
+        _check_id(clip.id, self._ids)
+        if clip.layout != self.layout:
+            raise StoreError(
+                f"clip {clip.id!r}: expected layout {self.layout.name!r} as in the whole store, "
+                f"got {clip.layout.name!r}"
+            )
+        if self._ids and clip.num_channels != self._coordinates:
+            raise StoreError(
+                f"clip {clip.id!r}: expected {self._coordinates} coordinates a joint as in the "
+                f"clips before it, got {clip.num_channels}"
+            )
+        _check_ranges(clip, self.classes)
+        return _meta_json(clip)
+
+    def _finish(self) -> None:
+        if not self._ids:
+            raise StoreError(f"{self.path}: no clip was written, so there is no store")
+        self._flush()
+        self._arrow.close()
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._partial.replace(self.path)
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        try:
+            if self._arrow is None:
+                self._arrow = pa.ipc.new_file(self._file, self._schema)
+            self._arrow.write_batch(_batch(self._rows, self._schema))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._rows, self._bytes = [], 0
+
+    @cached_property
+    def _schema(self) -> Any:
+        header = Header(self.layout, self._coordinates, self.classes, self.provenance)
+        return SCHEMA.with_metadata({HEADER_KEY: header.to_json().encode()})
+
+
+def _check_id(name: str, taken: set[str]) -> None:
+    if not name:
+        raise StoreError("a clip without an id cannot be stored: scores are joined by id")
+    if name in taken:
+        raise StoreError(f"clip {name!r}: this id is already in the store; ids must be unique")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"clip id {name!r} is not Unicode text; rename its file") from error
+
+
+def _check_ranges(clip: Clip, classes: tuple[str, ...] | None) -> None:
+    highest = len(classes) if classes is not None else 2**31 - 1
+    if clip.label is not None and clip.label >= highest:
+        raise StoreError(
+            f"clip {clip.id!r}: expected a label below {highest}, the number of classes, "
+            f"got {clip.label}"
+        )
+    if clip.num_persons >= 2**15 or clip.num_frames >= 2**31:
+        raise StoreError(
+            f"clip {clip.id!r}: at most {2**15 - 1} persons and {2**31 - 1} frames can be stored, "
+            f"got {clip.num_persons} and {clip.num_frames}"
+        )
+
+
+def _meta_json(clip: Clip) -> str:
+    try:
+        return json.dumps(dict(clip.meta), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"clip {clip.id!r}: expected meta of texts, finite numbers, booleans or None ({error})"
+        ) from error
+
+
+def _batch(rows: Sequence[tuple[Clip, str, str]], schema: Any) -> Any:
+    clips = [clip for clip, _, _ in rows]
+    columns = [
+        pa.array([clip.id for clip in clips], pa.utf8()),
+        pa.array([clip.label for clip in clips], pa.int32()),
+        pa.array([clip.num_persons for clip in clips], pa.int16()),
+        pa.array([clip.num_frames for clip in clips], pa.int32()),
+        _ragged_array([clip.joints for clip in clips]),
+        _ragged_array([clip.confidence for clip in clips]),
+        pa.array([clip.fps for clip in clips], pa.float32()),
+        pa.array([meta for _, meta, _ in rows], pa.utf8()),
+        pa.array([clip.digest for clip in clips], pa.utf8()),
+        pa.array([source for _, _, source in rows], pa.utf8()),
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _ragged_array(arrays: Sequence[NDArray[np.float32] | None]) -> Any:
+    present = [array.ravel() for array in arrays if array is not None]
+    values = np.concatenate(present) if present else np.zeros(0, np.float32)
+    sizes = [0 if array is None else array.size for array in arrays]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    absent = np.array([array is None for array in arrays])
+    mask = pa.array(absent) if absent.any() else None
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("kinegraph", "numpy", "pyarrow")}
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"cannot write the store {path}: {error.strerror or error}")

@@ -1,0 +1,163 @@
+"""How good a run is: accuracy, calibration and confusion on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import CheckpointError
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.scores import Scores
+from kinegraph.training.data import training_splits
+from kinegraph.training.recipe import Recipe
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One row of the per-class table; accuracy is None for a class without clips."""
+
+    label: int
+    name: str
+    clips: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Clips whose top probability lies in (low, high]: how often right, how sure."""
+
+    low: float
+    high: float
+    clips: int
+    accuracy: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one split; all accuracies are fractions.
+
+    Attributes:
+        clips: how many.
+        top1, top5: share of clips whose label is the first, among the first five.
+        mean_class: mean over classes of their accuracy.
+        ece: expected calibration error with 15 bins (Guo et al. 2017, equation 3).
+        per_class: a row a class.
+        confusion: (classes, classes) counts, rows true, columns answered.
+        bins: the reliability diagram.
+    """
+
+    clips: int
+    top1: float
+    top5: float
+    mean_class: float
+    ece: float
+    per_class: tuple[ClassResult, ...]
+    confusion: NDArray[np.int64]
+    bins: tuple[Bin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "confusion": self.confusion.tolist()}
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    store: ClipStore | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Scores, Evaluation]:
+    """Score a split with a run's checkpoint.
+
+    Args:
+        run: the run's folder, or a checkpoint file.
+        store: the clips; default the recipe's store.
+        protocol: default the recipe's.
+        split: train, test, all, or val (the part of train that the recipe holds out).
+        batch_size: clips at a time.
+        progress: called with (clips done, clips in all).
+
+    Raises:
+        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+    """
+    recognizer = Recognizer.load(run)
+    recipe = Recipe.model_validate(recognizer.header.recipe)
+    store = store or ClipStore(Path(recipe.store))
+    protocol = protocol or recipe.protocol
+    if split == "val":
+        indices = training_splits(recipe.model_copy(update={"protocol": protocol}), store).val
+    else:
+        indices = split_indices(store, protocol, split)
+    indices = indices[store.labels[indices] >= 0]
+    if not len(indices):
+        raise CheckpointError(f"{store.path}: no labelled clip in split {split!r} of {protocol!r}")
+    scores = recognizer.score_store(store, indices, batch_size=batch_size, progress=progress)
+    return scores, evaluate(scores, recognizer.header.class_name)
+
+
+def evaluate(scores: Scores, class_name: Callable[[int], str]) -> Evaluation:
+    """Figures of scores with known labels.
+
+    Raises:
+        CheckpointError: a label that the model has no class for.
+    """
+    import torch
+    from torchmetrics.functional import classification as metrics
+
+    classes = scores.logits.shape[1]
+    if scores.labels.max() >= classes:
+        raise CheckpointError(
+            f"the clips have labels up to {scores.labels.max()}, the model {classes} classes"
+        )
+    probabilities = torch.from_numpy(scores.probabilities)
+    labels = torch.from_numpy(scores.labels)
+    confusion = metrics.multiclass_confusion_matrix(probabilities, labels, classes).numpy()
+
+    def top(k: int) -> float:
+        return float(
+            metrics.multiclass_accuracy(
+                probabilities, labels, classes, average="micro", top_k=min(k, classes)
+            )
+        )
+
+    counts = confusion.sum(axis=1)
+    per_class = tuple(
+        ClassResult(i, class_name(i), int(n), float(confusion[i, i] / n) if n else None)
+        for i, n in enumerate(counts)
+    )
+    ece = metrics.multiclass_calibration_error(probabilities, labels, classes, n_bins=BINS)
+    return Evaluation(
+        clips=len(scores.ids),
+        top1=top(1),
+        top5=top(5),
+        mean_class=float(np.mean([row.accuracy for row in per_class if row.accuracy is not None])),
+        ece=float(ece),
+        per_class=per_class,
+        confusion=confusion,
+        bins=_bins(scores),
+    )
+
+
+def _bins(scores: Scores) -> tuple[Bin, ...]:
+    confidence = scores.probabilities.max(axis=1)
+    right = scores.logits.argmax(axis=1) == scores.labels
+    edges = np.linspace(0, 1, BINS + 1)
+    bins = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            share, sure = float(right[inside].mean()), float(confidence[inside].mean())
+            bins.append(Bin(float(low), float(high), int(inside.sum()), share, sure))
+    return tuple(bins)

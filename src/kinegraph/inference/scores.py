@@ -1,0 +1,55 @@
+"""Scores: what a model said of each clip, kept with the clips' ids so that they join by id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits of N clips.
+
+    Attributes:
+        ids: N clip ids.
+        labels: (N,) true labels, -1 where unknown.
+        logits: (N, classes) float32.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(N, classes): softmax of the logits."""
+        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz with ids, labels and logits, beside and renamed."""
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file, ids=np.array(self.ids), labels=self.labels, logits=self.logits
+            )
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """The inverse of `save`.
+
+        Raises:
+            CheckpointError: the file holds no scores.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                ids = tuple(str(name) for name in data["ids"])
+                return cls(ids, data["labels"], data["logits"])
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} holds no scores of kinegraph: {error}") from error

@@ -1,0 +1,116 @@
+"""Building blocks shared by the model families.
+
+Shapes: N clips, M persons, n folded persons that are present (n <= N*M), C channels, T frames,
+V joints, K partitions. Activations are kept channels-last, (n, T, V, C) in memory, because the
+graph product, the channel product and the temporal convolution then all read contiguous rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+Channels = tuple[int, ...]
+
+
+def present_persons(x: Tensor) -> Tensor:
+    """(N, C, T, V, M) -> (N, M) bool: persons with any non-zero coordinate.
+
+    A clip in which nobody is present keeps all its persons, so that every clip has an answer.
+    """
+    present = (x != 0).any(dim=1).any(dim=1).any(dim=1)
+    return present | ~present.any(dim=1, keepdim=True)
+
+
+def fold_persons(x: Tensor) -> Tensor:
+    """(N, C, T, V, M) -> (N*M, C, T, V), channels last in memory; row index n*M + m."""
+    rows_ntvc = x.permute(0, 4, 2, 3, 1).flatten(0, 1).contiguous()
+    return rows_ntvc.permute(0, 3, 1, 2)
+
+
+def unfold_persons(rows: Tensor, present: Tensor) -> Tensor:
+    """(n, C, T, V) of the present persons -> (N, M, C, T, V), zero where a person is absent."""
+    if len(rows) < present.numel():
+        full = rows.new_zeros(present.numel(), *rows.shape[1:])
+        rows = full.index_copy(0, present.flatten().nonzero().flatten(), rows)
+    return rows.unflatten(0, present.shape)
+
+
+def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
+    """(N, M, F) -> (N, F): mean over the present persons, or over all M if ``present`` is None."""
+    if present is None:
+        return x.mean(dim=1)
+    weight = present.to(x.dtype).unsqueeze(-1)
+    return (x * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+class DataBatchNorm(nn.BatchNorm1d):
+    """Batch norm of the input with one statistic per joint and channel, feature v*C + c (S2.1)."""
+
+    def __init__(self, num_joints: int, in_channels: int) -> None:
+        super().__init__(num_joints * in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C, T, V)."""
+        n, c, t, v = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(n * t, v * c)
+        return super().forward(rows).view(n, t, v, c).permute(0, 3, 1, 2)
+
+
+class GraphConv(nn.Module):
+    """Spatial graph convolution over K partitions with learnt edge importance.
+
+    y[w] = sum_k (W_k sum_v A'[k, v, w] x[v] + b_k sum_v A'[k, v, w]) with A' = A * importance
+    (ST-GCN, Yan et al. 2018, equation 10). The graph is applied first: the K neighbourhood sums
+    stand side by side as K*C channels, and one matrix product mixes them.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, A: Tensor, *, edge_importance: bool
+    ) -> None:
+        super().__init__()
+        K = A.shape[0]
+        self.register_buffer("A", A.clone())
+        self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels).normal_(0, 0.02))
+        self.bias = nn.Parameter(torch.zeros(K, out_channels))
+        self.edge_importance = nn.Parameter(torch.ones_like(A)) if edge_importance else None
+
+    def weighted_adjacency(self) -> Tensor:
+        """(K, V, V): A times the learnt importance of each edge."""
+        return self.A if self.edge_importance is None else self.A * self.edge_importance
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', T, V)."""
+        n, c, t, v = x.shape
+        A = self.weighted_adjacency()
+        K = A.shape[0]
+        gather_wk_v = A.permute(2, 0, 1).reshape(v * K, v)
+        summed = gather_wk_v @ x.permute(0, 2, 3, 1).reshape(n * t, v, c)
+        mixed = summed.view(n * t * v, K * c) @ self.weight.flatten(0, 1)
+        bias_wc = torch.einsum("kvw,kc->wc", A, self.bias)
+        return (mixed.view(n, t, v, -1) + bias_wc).permute(0, 3, 1, 2)
+
+
+class Residual(nn.Module):
+    """The way around a block: identity, or a strided 1x1 convolution where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        changes = in_channels != out_channels or stride != 1
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1)) if changes else None
+        self.bn = nn.BatchNorm2d(out_channels) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
+        return x if self.conv is None or self.bn is None else self.bn(self.conv(x))
+
+
+def init_like_stgcn(module: nn.Module) -> None:
+    """ST-GCN's initialisation (S2.2): conv weights N(0, 0.02), batch-norm weights N(1, 0.02)."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        nn.init.normal_(module.weight, 0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1, 0.02)
+        nn.init.zeros_(module.bias)

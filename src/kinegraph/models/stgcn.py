@@ -1,0 +1,197 @@
+"""ST-GCN: spatial temporal graph convolutional networks (Yan, Xiong and Lin, AAAI 2018).
+
+Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, K partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError
+from kinegraph.models.blocks import (
+    DataBatchNorm,
+    GraphConv,
+    Residual,
+    fold_persons,
+    init_like_stgcn,
+    mean_over_persons,
+    present_persons,
+    unfold_persons,
+)
+from kinegraph.skeleton.graph import adjacency
+from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+
+CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
+STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+
+
+class STGCNBlock(nn.Module):
+    """Graph convolution, then a temporal convolution, with a residual around both (S2.1.3)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        A: Tensor,
+        *,
+        stride: int,
+        temporal_kernel: int,
+        dropout: float,
+        residual: bool,
+        edge_importance: bool,
+    ) -> None:
+        super().__init__()
+        self.gcn = GraphConv(in_channels, out_channels, A, edge_importance=edge_importance)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.tcn = nn.Conv2d(
+            out_channels,
+            out_channels,
+            (temporal_kernel, 1),
+            stride=(stride, 1),
+            padding=(temporal_kernel // 2, 0),
+        )
+        self.tcn_bn = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.residual = Residual(in_channels, out_channels, stride) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
+        y = torch.relu(self.bn(self.gcn(x)))
+        y = self.dropout(self.tcn_bn(self.tcn(y)))
+        return torch.relu(y if self.residual is None else y + self.residual(x))
+
+
+class STGCN(nn.Module):
+    """ST-GCN for any layout and any number of persons.
+
+    Args:
+        layout: the skeleton, or its name.
+        num_classes: number of actions.
+        in_channels: C of the input (3 for x, y, z or x, y, confidence).
+        channels: output channels of each block; the published network has ten.
+        strides: temporal stride of each block.
+        temporal_kernel: frames that a temporal convolution sees; odd.
+        strategy: partition strategy of `kinegraph.adjacency`.
+        max_hop: reach of the partitions.
+        dropout: in every block but the first.
+        edge_importance: learn one weight per edge, partition and block.
+        faithful: reproduce the released code: distances to the centre truncated at ``max_hop``
+            (almost all edges fall into one partition), and absent persons, all zero, counted in
+            batch-norm statistics and in the mean over persons. Needed for published weights.
+
+    Raises:
+        ModelError: options that do not make a network.
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout | str,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        channels: Sequence[int] = CHANNELS,
+        strides: Sequence[int] = STRIDES,
+        temporal_kernel: int = 9,
+        strategy: str = "spatial",
+        max_hop: int = 1,
+        dropout: float = 0.0,
+        edge_importance: bool = True,
+        faithful: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_options(num_classes, in_channels, channels, strides, temporal_kernel)
+        self.layout = get_layout(layout)
+        self.num_features = channels[-1]
+        self.faithful = faithful
+        A = torch.from_numpy(
+            adjacency(
+                self.layout,
+                strategy=strategy,
+                max_hop=max_hop,
+                center_distance="truncated" if faithful else "full",
+            )
+        )
+        self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels)
+        self.blocks = nn.Sequential(
+            *(
+                STGCNBlock(
+                    (in_channels, *channels)[i],
+                    channels[i],
+                    A,
+                    stride=strides[i],
+                    temporal_kernel=temporal_kernel,
+                    dropout=dropout if i else 0.0,
+                    residual=i > 0,
+                    edge_importance=edge_importance,
+                )
+                for i in range(len(channels))
+            )
+        )
+        self.head = nn.Linear(self.num_features, num_classes)
+        self.apply(init_like_stgcn)
+        self.to(memory_format=torch.channels_last)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> (N, M, C', T', V); zero where a person is absent (if corrected)."""
+        _check_input(x, self.layout, self.data_bn.num_features)
+        rows = fold_persons(x)
+        if self.faithful:
+            return self.blocks(self.data_bn(rows)).unflatten(0, (x.shape[0], x.shape[4]))
+        present = present_persons(x)
+        return unfold_persons(self.blocks(self.data_bn(rows[present.flatten()])), present)
+
+    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
+        return self.head(mean_over_persons(features.mean(dim=(3, 4)), present))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> logits (N, classes)."""
+        present = None if self.faithful else present_persons(x)
+        return self.forward_head(self.forward_features(x), present)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one."""
+        self.head = nn.Linear(self.num_features, num_classes)
+        init_like_stgcn(self.head)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimizer; the published settings decay every parameter alike."""
+        return [{"params": list(self.parameters()), "weight_decay": weight_decay}]
+
+
+def _check_options(
+    num_classes: int,
+    in_channels: int,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    temporal_kernel: int,
+) -> None:
+    if num_classes < 1 or in_channels < 1:
+        raise ModelError(
+            f"expected at least one class and one channel, got num_classes={num_classes}, "
+            f"in_channels={in_channels}"
+        )
+    if not channels or len(channels) != len(strides):
+        raise ModelError(
+            f"channels and strides must be as long as each other (one entry a block), "
+            f"got {len(channels)} and {len(strides)}"
+        )
+    if min(*channels, *strides) < 1:
+        raise ModelError(
+            f"channels and strides must be positive, got {list(channels)} and {list(strides)}"
+        )
+    if temporal_kernel < 1 or temporal_kernel % 2 == 0:
+        raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
+
+
+def _check_input(x: Tensor, layout: SkeletonLayout, data_features: int) -> None:
+    V = layout.num_joints
+    if x.ndim != 5 or x.shape[3] != V or x.shape[1] * V != data_features:
+        raise ModelError(
+            f"expected input (N, {data_features // V}, T, {V}, M) for layout {layout.name!r}, "
+            f"got {tuple(x.shape)}"
+        )

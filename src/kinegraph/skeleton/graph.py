@@ -1,0 +1,229 @@
+"""How joints exchange information: adjacency matrices, cut into the partitions a network weighs.
+
+Everywhere ``A[k, v, w]`` is the weight with which source joint v contributes to target joint w
+in partition k: ``y[n,c,t,w] = sum over k, v of (W_k x)[n,c,t,v] A[k,v,w]``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
+
+Strategy = Literal["uniform", "distance", "spatial", "agcn"]
+Normalization = Literal["column", "symmetric"]
+CenterDistance = Literal["full", "truncated"]
+Layout: TypeAlias = str | SkeletonLayout
+
+#: A hop count that no pair of joints reaches; stands for "farther than max_hop".
+_FAR = np.iinfo(np.int64).max
+
+
+def hop_distance(layout: Layout) -> NDArray[np.int64]:
+    """(V, V): the number of bones on the shortest way between two joints, without a bound."""
+    linked = _linked(get_layout(layout))
+    hop = np.full(linked.shape, _FAR)
+    frontier, distance = np.eye(len(linked), dtype=bool), 0
+    while frontier.any():
+        hop[frontier] = distance
+        frontier, distance = (frontier @ linked) & (hop == _FAR), distance + 1
+    return hop
+
+
+def normalized_adjacency(
+    layout: Layout,
+    *,
+    max_hop: int = 1,
+    dilation: int = 1,
+    normalization: Normalization = "column",
+) -> NDArray[np.float32]:
+    """The whole normalised adjacency, before it is cut into partitions.
+
+    Two joints are neighbours if their hop distance is one of 0, dilation, 2 dilation, ...,
+    max_hop. "column" is ``A D^-1``, so that every target averages its sources (the released
+    ST-GCN code); "symmetric" is ``D^-1/2 A D^-1/2`` (the formula of the ST-GCN paper, eq. 9).
+
+    Returns:
+        (V, V); with "column", every column sums to 1.
+
+    Raises:
+        UnknownNameError: an unknown layout or normalization.
+        ModelError: max_hop or dilation is not a possible number of bones.
+    """
+    layout = get_layout(layout)
+    hop = hop_distance(layout)
+    return _normalized(np.isin(hop, _valid_hops(layout, max_hop, dilation)), normalization)
+
+
+def adjacency(
+    layout: Layout,
+    *,
+    strategy: Strategy = "spatial",
+    max_hop: int = 1,
+    dilation: int = 1,
+    normalization: Normalization = "column",
+    center_distance: CenterDistance = "full",
+) -> NDArray[np.float32]:
+    """The normalised adjacency of a layout in K partitions.
+
+    Strategies (ST-GCN, Yan et al. 2018, section 3.3):
+
+    - "uniform", K=1: all neighbours alike.
+    - "distance", one partition a hop: the joint itself, its neighbours, ...
+    - "spatial", K=1+2*max_hop: the joint itself ("root"); then for each hop the neighbours as
+      far from the centre as the target or farther ("close"), and those nearer to it
+      ("further"). These are the names of the released code; they say of the target what the
+      paper's words say of the source: the sources in "close" are not the close ones. Names
+      and order are kept because published weights depend on the order.
+    - "agcn", K=3: see `directed_adjacency`; one hop, column-normalised only.
+
+    The partitions of the first three sum to `normalized_adjacency` exactly: each of its entries
+    lands in one partition.
+
+    Args:
+        layout: a name or a layout.
+        strategy: how neighbours are told apart.
+        max_hop: bones between a joint and its farthest neighbours.
+        dilation: only hops that are multiples of this count.
+        normalization: "column" or "symmetric", see `normalized_adjacency`.
+        center_distance: for "spatial", whether the distance to the centre is "full", or
+            "truncated" at max_hop as in the released code, where all joints beyond max_hop
+            count as equally far and most bones end up in "close". Weights of ST-GCN, AS-GCN and
+            PaddleVideo were trained with "truncated". The other strategies do not measure it.
+
+    Returns:
+        (K, V, V) float32, indexed partition, source, target.
+
+    Raises:
+        UnknownNameError: an unknown layout, strategy, normalization or center_distance.
+        ModelError: numbers or options that make no graph.
+    """
+    layout = get_layout(layout)
+    _check_name("center distance", center_distance, get_args(CenterDistance))
+    hops = _valid_hops(layout, max_hop, dilation)
+    partition_names(strategy, max_hop=max_hop, dilation=dilation)
+    if strategy == "agcn":
+        _check_name("normalization", normalization, get_args(Normalization))
+        if normalization != "column":
+            raise ModelError(f"strategy 'agcn' is column-normalised, got {normalization!r}")
+        return directed_adjacency(layout)
+    hop = hop_distance(layout)
+    weights = _normalized(np.isin(hop, hops), normalization)
+    if strategy == "uniform":
+        return weights[None]
+    masks = [hop == distance for distance in hops]
+    if strategy == "spatial":
+        radius = _radius(hop[layout.centre], max_hop, center_distance)
+        masks = _split_by_radius(masks, radius)
+    return np.stack([np.where(mask, weights, np.float32(0)) for mask in masks])
+
+
+def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
+    """The partitions of 2s-AGCN, Shift-GCN and CTR-GCN: self, inward, outward.
+
+    With In[parent, child] = 1 and Out its transpose they are [I, In D^-1, Out D^-1], each
+    normalised by its own column sums; a column without entries stays zero. The parent of a bone
+    is the end nearer to the centre, or the one listed second if both are equally near.
+
+    Returns:
+        (3, V, V) float32, indexed partition, source, target.
+
+    Raises:
+        UnknownNameError: an unknown layout.
+    """
+    layout = get_layout(layout)
+    radius = hop_distance(layout)[layout.centre]
+    inward = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
+    for child, parent in layout.bones:
+        if radius[child] < radius[parent]:
+            child, parent = parent, child
+        inward[parent, child] = True
+    self_link = np.eye(layout.num_joints, dtype=bool)
+    return np.stack([_normalized(part, "column") for part in (self_link, inward, inward.T)])
+
+
+def partition_names(
+    strategy: Strategy = "spatial", *, max_hop: int = 1, dilation: int = 1
+) -> tuple[str, ...]:
+    """What the K partitions of `adjacency` are called, in their order.
+
+    Raises:
+        UnknownNameError: an unknown strategy.
+        ModelError: max_hop or dilation below 1, or more than one hop for "agcn".
+    """
+    _check_name("partition strategy", strategy, get_args(Strategy))
+    _check_hops(max_hop, dilation)
+    hops = range(dilation, max_hop + 1, dilation)
+    if strategy == "uniform":
+        return ("all",)
+    if strategy == "distance":
+        return ("hop 0", *(f"hop {hop}" for hop in hops))
+    if strategy == "spatial":
+        return ("root", *(f"{side} {hop}" for hop in hops for side in ("close", "further")))
+    if (max_hop, dilation) != (1, 1):
+        raise ModelError(
+            "strategy 'agcn' knows one hop: expected max_hop=1 and dilation=1, "
+            f"got max_hop={max_hop} and dilation={dilation}"
+        )
+    return ("self", "inward", "outward")
+
+
+def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise unknown_name(kind, str(name), known)
+
+
+def _check_hops(max_hop: int, dilation: int) -> None:
+    for key, hops in (("max_hop", max_hop), ("dilation", dilation)):
+        if isinstance(hops, bool) or not isinstance(hops, int | np.integer) or hops < 1:
+            raise ModelError(f"{key}: expected a whole number of bones, 1 or more, got {hops!r}")
+
+
+def _valid_hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
+    _check_hops(max_hop, dilation)
+    farthest = max(1, layout.num_joints - 1)
+    if max_hop > farthest:
+        raise ModelError(
+            f"max_hop: no two of the {layout.num_joints} joints of layout {layout.name!r} can be "
+            f"{max_hop} bones apart; expected at most {farthest}"
+        )
+    return list(range(0, max_hop + 1, dilation))
+
+
+def _linked(layout: SkeletonLayout) -> NDArray[np.bool_]:
+    linked = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
+    for child, parent in layout.bones:
+        linked[child, parent] = linked[parent, child] = True
+    return linked
+
+
+def _normalized(neighbours: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
+    """Weights of 0/1 neighbours; columns (and rows) without neighbours stay zero."""
+    _check_name("normalization", normalization, get_args(Normalization))
+    degree = np.maximum(neighbours.sum(axis=0), 1).astype(np.float64)
+    if normalization == "column":
+        return (neighbours / degree).astype(np.float32)
+    root = np.sqrt(degree)
+    return (neighbours / root[:, None] / root).astype(np.float32)
+
+
+def _radius(
+    from_centre: NDArray[np.int64], max_hop: int, center_distance: CenterDistance
+) -> NDArray[np.int64]:
+    if center_distance == "full":
+        return from_centre
+    return np.where(from_centre > max_hop, _FAR, from_centre)
+
+
+def _split_by_radius(
+    masks: list[NDArray[np.bool_]], radius: NDArray[np.int64]
+) -> list[NDArray[np.bool_]]:
+    """Cut the masks of all hops but 0 in two: sources not nearer to the centre, and nearer."""
+    nearer = radius[:, None] < radius[None, :]
+    root, *others = masks
+    return [root, *(part for mask in others for part in (mask & ~nearer, mask & nearer))]

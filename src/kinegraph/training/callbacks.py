@@ -1,0 +1,160 @@
+"""What happens beside the fitting: history, checkpoints, and a bar that shows how far it is."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
+
+HISTORY = "history.csv"
+FIELDS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+Progress = Callback
+
+
+class History(Callback):
+    """One row of history.csv an epoch."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / HISTORY
+        self.started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row; rows of epochs that a resumed run repeats are dropped."""
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        row = {key: metrics[key] for key in FIELDS if key in metrics}
+        row |= {
+            "epoch": trainer.current_epoch,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        kept = [old for old in read_history(self.path.parent) if old["epoch"] < row["epoch"]]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows([*kept, row])
+        partial.replace(self.path)
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's history, an empty list if there are none yet."""
+    path = run / HISTORY
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+class Checkpoints(Callback):
+    """Writes last.safetensors and resume.ckpt each epoch, best.safetensors when it improves."""
+
+    def __init__(self, out: Path, header: Header, started: float) -> None:
+        self.out = out
+        self.header = header
+        self.started = started
+        self.best = -1.0
+        self.seconds_before = 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after each epoch."""
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        done = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        facts = {"epoch": trainer.current_epoch, "metrics": metrics, "seconds": self._seconds()}
+        training = {**self.header.training, **facts, "done": done}
+        header = dataclasses.replace(self.header, training=training)
+        state = pl_module.answering_model.state_dict()
+        if metrics.get("val_accuracy", -2.0) > self.best:
+            self.best = metrics["val_accuracy"]
+            save_checkpoint(self.out / BEST, state, header)
+        save_checkpoint(self.out / LAST, state, header)
+        partial = self.out / ".resume.ckpt.partial"
+        trainer.save_checkpoint(partial)
+        partial.replace(self.out / "resume.ckpt")
+
+    def _seconds(self) -> float:
+        return round(self.seconds_before + time.monotonic() - self.started, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into resume.ckpt."""
+        return {"best": self.best, "seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from resume.ckpt."""
+        self.best = state_dict["best"]
+        self.seconds_before = state_dict["seconds"]
+
+
+class ProgressBar(Callback):
+    """One line an epoch, and a bar with loss, accuracy, clips/s and time left below them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.description}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.clips = 0
+        self.epoch_started = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        steps = int(trainer.num_training_batches)
+        first = trainer.current_epoch * steps
+        self.task = self.bar.add_task("", total=(trainer.max_epochs or 1) * steps, completed=first)
+        self.bar.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Start counting clips."""
+        self.clips, self.epoch_started = 0, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        """Move on."""
+        self.clips += len(batch[1])
+        accuracy = float(pl_module.train_accuracy.compute())  # type: ignore[operator, union-attr]
+        text = (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+            f"loss {float(outputs['loss']):.3f}  accuracy {accuracy:.3f}  {self._rate()}"
+        )
+        self.bar.update(self.task, advance=1, description=text)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch's line."""
+        m = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        line = (
+            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  "
+            f"loss {m['train_loss']:.3f}  accuracy {m['train_accuracy']:.3f}"
+        )
+        if "val_accuracy" in m:
+            line += f"  held out: loss {m['val_loss']:.3f}  accuracy {m['val_accuracy']:.3f}"
+        self.bar.console.print(f"{line}  {self._rate()}", highlight=False)
+
+    def _rate(self) -> str:
+        return f"{self.clips / max(time.monotonic() - self.epoch_started, 1e-6):.0f} clips/s"
+
+    def on_train_end(self, *_: Any) -> None:
+        """Put the bar away."""
+        self.bar.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Put the bar away."""
+        self.bar.stop()

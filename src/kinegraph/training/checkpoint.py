@@ -1,0 +1,149 @@
+"""A checkpoint: weights and everything needed to use them, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from kinegraph.errors import CheckpointError, KinegraphError
+from kinegraph.models import create_model
+from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.transforms import Pipeline, parse_steps
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself, as plain data.
+
+    Attributes:
+        model: ``{"name": ..., "options": {...}}``.
+        layout: `SkeletonLayout.to_dict`.
+        num_classes: number of actions.
+        in_channels: C of the input.
+        classes: class names by label, or None.
+        persons: M of the input.
+        confidence: whether the last channel is the confidence.
+        stream: what the input is made of.
+        transforms: the steps from a raw clip to the input.
+        reader: ``{"name": ..., "options": {...}}`` that made the training clips.
+        recipe: the whole recipe.
+        training: facts of the run: epoch, metrics, clips, seconds, store.
+        versions: of the packages that trained it.
+    """
+
+    model: dict[str, Any]
+    layout: dict[str, Any]
+    num_classes: int
+    in_channels: int
+    classes: list[str] | None
+    persons: int
+    confidence: bool
+    stream: str
+    transforms: list[Any]
+    reader: dict[str, Any]
+    recipe: dict[str, Any]
+    training: dict[str, Any]
+    versions: dict[str, str]
+
+    def build_model(self) -> nn.Module:
+        """A fresh model of this kind."""
+        return create_model(
+            self.model["name"],
+            layout=SkeletonLayout.from_dict(self.layout),
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            **self.model["options"],
+        )
+
+    def pipeline(self) -> Pipeline:
+        """The transforms that the model was trained with."""
+        return Pipeline(parse_steps(self.transforms), stream=self.stream)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class, or ``class 7`` where the set has no names."""
+        known = self.classes is not None and label < len(self.classes)
+        return self.classes[label] if known and self.classes else f"class {label}"
+
+
+def current_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run computes."""
+    return {name: version(name) for name in ("kinegraph", "torch", "lightning", "numpy", "pyarrow")}
+
+
+def save_checkpoint(path: Path, state: dict[str, Tensor], header: Header) -> None:
+    """Write weights and header, beside and renamed."""
+    from safetensors.torch import save
+
+    content = json.dumps({"format": FORMAT, **header.__dict__})
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(save(tensors, metadata={"kinegraph": content}))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint file of a run (its best epoch, else its last), or the file itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if run.is_file():
+        return run
+    for name in (BEST, LAST):
+        if (run / name).is_file():
+            return run / name
+    what = "holds no checkpoint" if run.is_dir() else "does not exist"
+    raise CheckpointError(f"{run} {what}: expected a run of `kinegraph train` with a {LAST}")
+
+
+def load_header(path: Path) -> Header:
+    """The header of a checkpoint file.
+
+    Raises:
+        CheckpointError: the file is damaged, or not a checkpoint of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        data = json.loads(metadata["kinegraph"])
+        if data.pop("format") != FORMAT:
+            raise CheckpointError(f"{path} was written by another version of kinegraph")
+        return Header(**data)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} carries no kinegraph header: {error!r}") from error
+
+
+def load_model(run: Path) -> tuple[nn.Module, Header]:
+    """The model of a run, in evaluation mode, and its header.
+
+    Raises:
+        CheckpointError: no checkpoint there, or weights that do not fit its model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = find_checkpoint(Path(run))
+    header = load_header(path)
+    try:
+        model = header.build_model()
+        model.load_state_dict(load_file(path))
+    except (KinegraphError, SafetensorError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: the weights do not fit their header: {reason}") from error
+    return model.eval(), header

@@ -1,0 +1,144 @@
+"""From a store to batches: the same bits whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kinegraph.clips.protocols import split_indices, validation_split
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import RecipeError, TransformError
+from kinegraph.training.recipe import Recipe
+from kinegraph.transforms import Pipeline, to_array
+
+Item = tuple[NDArray[np.float32], int]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Clip indices of the two parts that training may see."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+
+def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
+    """The training split of the recipe's protocol, divided into train and validation.
+
+    Raises:
+        RecipeError: clips without a label.
+    """
+    indices = split_indices(store, recipe.protocol, "train")
+    if (store.labels[indices] < 0).any():
+        nameless = int((store.labels[indices] < 0).sum())
+        raise RecipeError(
+            f"{recipe.store}: {nameless} of {len(indices)} training clips have no label"
+        )
+    v = recipe.validation
+    if v.fraction == 0:
+        return Splits(indices, indices[:0])
+    return Splits(*validation_split(indices, store, v.fraction, seed=v.seed, by=v.by))
+
+
+class ClipDataset(Dataset[Item]):
+    """Clips of a store as model input.
+
+    Args:
+        store: where they are.
+        indices: which of them.
+        pipeline: from clip to clip.
+        persons: M.
+        confidence: append the confidence as a channel.
+        seed: of the augmentation, or None for evaluation.
+    """
+
+    def __init__(
+        self,
+        store: ClipStore,
+        indices: Sequence[int] | NDArray[np.int64],
+        pipeline: Pipeline,
+        *,
+        persons: int,
+        confidence: bool,
+        seed: int | None,
+    ) -> None:
+        self.store = store
+        self.indices = np.asarray(indices)
+        self.pipeline = pipeline
+        self.persons = persons
+        self.confidence = confidence
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """``key`` is (epoch, position): the generator depends on nothing else than the seed."""
+        epoch, position = key
+        index = int(self.indices[position])
+        rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
+        clip = self.store[index]
+        try:
+            x = to_array(self.pipeline(clip, rng), self.persons, confidence=self.confidence)
+        except TransformError as error:
+            raise TransformError(f"clip {clip.id!r}: {error}") from error
+        return x, -1 if clip.label is None else clip.label
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, position), in an order that seed and epoch decide."""
+
+    def __init__(self, length: int, *, seed: int | None) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.seed is not None:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        return ((self.epoch, int(position)) for position in order)
+
+
+def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    """(C, T, V, M) arrays and labels -> (N, C, T, V, M) and (N,).
+
+    Raises:
+        TransformError: the clips differ in frames: no transform brings them to one length.
+    """
+    frames = sorted({x.shape[1] for x, _ in items})
+    if len(frames) > 1:
+        raise TransformError(
+            f"one batch holds clips of {frames[0]} to {frames[-1]} frames: add a transform that "
+            "gives all of them one length, such as `resize: {frames: 64}`"
+        )
+    return (
+        torch.from_numpy(np.stack([x for x, _ in items])),
+        torch.tensor([label for _, label in items]),
+    )
+
+
+def loader(dataset: ClipDataset, batch_size: int, *, workers: int) -> DataLoader[Item]:
+    """Batches of a data set; shuffled if it is augmented."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), seed=dataset.seed),
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

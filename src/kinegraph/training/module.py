@@ -1,0 +1,123 @@
+"""What is optimised: the recognition objective with its schedule and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel
+from torchmetrics.classification import MulticlassAccuracy
+
+from kinegraph.training.recipe import TrainPart
+
+
+class Recognition(LightningModule):
+    """Cross entropy on the labels.
+
+    Args:
+        model: maps (N, C, T, V, M) to logits.
+        settings: the recipe's train part.
+        num_classes: number of actions.
+        steps_per_epoch: optimizer steps, for the schedule.
+        seed: reseeds the global generator at each epoch, so that a resumed run draws alike.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainPart,
+        *,
+        num_classes: int,
+        steps_per_epoch: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.averaged = _averaged(model, settings.ema) if settings.ema else None
+        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    @property
+    def answering_model(self) -> nn.Module:
+        """The model to validate, save and ship: averaged weights if there are any."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def on_train_epoch_start(self) -> None:
+        """Draw alike whether this epoch follows another or a restart."""
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """One batch."""
+        x, labels = batch
+        logits = self.model(x)
+        loss = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        self.train_accuracy(logits, labels)
+        self._log("train", loss, self.train_accuracy, len(labels))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Average the weights after each batch."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """One held-out batch, answered by the averaged weights."""
+        x, labels = batch
+        self.answering_model.eval()
+        logits = self.answering_model(x)
+        self.val_accuracy(logits, labels)
+        self._log("val", cross_entropy(logits, labels), self.val_accuracy, len(labels))
+
+    def _log(self, split: str, loss: Tensor, accuracy: Any, count: int) -> None:
+        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=count)
+        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=count)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer with its learning rate scheduled per step."""
+        s = self.settings
+        groups = self.model.parameter_groups(s.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if s.optimizer == "sgd":
+            nesterov = s.nesterov and s.momentum > 0
+            optimizer = torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, nesterov=nesterov)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=s.lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(s, step / self.steps_per_epoch)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
+    """The share of the base learning rate at a (fractional) epoch.
+
+    A linear warm-up, then ``gamma`` to the number of milestones passed (S2.4), or half a cosine
+    over ``cosine_epochs`` (default: all epochs; past its end it rises again).
+    """
+    if epoch < settings.warmup_epochs:
+        return (epoch + 1e-3) / (settings.warmup_epochs + 1e-3)
+    if settings.schedule == "step":
+        return float(settings.gamma ** sum(m <= epoch + 1e-9 for m in settings.milestones))
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * epoch / (settings.cosine_epochs or settings.epochs)))
+    return 1.0
+
+
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential average that starts short, so that few steps are enough to forget the init."""
+
+    def average(old: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
+        share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        return old.lerp(new.to(old.dtype), share) if old.is_floating_point() else new
+
+    return AveragedModel(model, avg_fn=average, use_buffers=True)

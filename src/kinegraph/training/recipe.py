@@ -1,0 +1,239 @@
+"""What a recipe says: one short YAML file that settles a whole training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kinegraph.clips.protocols import get_protocol
+from kinegraph.errors import KinegraphError, RecipeError, nearest
+from kinegraph.models import check_options
+from kinegraph.transforms import Pipeline, check_steps, parse_steps
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class ModelPart(BaseModel):
+    """Which model, and its options (any further keys; `kinegraph.models.model_options`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "stgcn"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of the model."""
+        return dict(self.model_extra or {})
+
+
+class ValidationPart(_Part):
+    """The part of the *training* split that is held out to choose the best epoch.
+
+    ``fraction: 0`` trains on all of it and keeps the last epoch.
+    """
+
+    fraction: float = Field(0.1, ge=0, lt=1)
+    by: str | None = None
+    seed: int = 0
+
+
+class TrainPart(_Part):
+    """How the weights are fitted; learning rates change per step, milestones count epochs."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    milestones: list[int] = []
+    gamma: float = Field(0.1, gt=0)
+    cosine_epochs: int | None = Field(None, ge=1)
+    warmup_epochs: float = Field(0, ge=0)
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    clip_grad: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    early_stop: int | None = Field(None, ge=1)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = Field(0, ge=0)
+
+
+class Recipe(_Part):
+    """Everything that a training run needs beside the store's content.
+
+    Attributes:
+        name: what the run is called.
+        about: where the setting comes from, in a sentence.
+        store: path of the clip store.
+        protocol: which split of it (`kinegraph list protocols`).
+        seed: of initial weights, order and augmentation.
+        persons: M of the batches; further persons are dropped, missing ones are absent.
+        confidence: append the joints' confidence as a last channel.
+        stream: joint, bone, joint_motion, bone_motion, or several joined by ``+``.
+        transforms: steps in order, each a name or ``{name: {options}}``; the random ones act in
+            training only.
+        model, train, validation: see there.
+    """
+
+    name: str
+    about: str = ""
+    store: str
+    protocol: str
+    seed: int = Field(0, ge=0)
+    persons: int = Field(1, ge=1)
+    confidence: bool = False
+    stream: str = "joint"
+    transforms: list[Any] = []
+    model: ModelPart = ModelPart()
+    train: TrainPart = TrainPart()
+    validation: ValidationPart = ValidationPart()
+
+    def pipeline(self) -> Pipeline:
+        """The transforms, ready to run."""
+        return Pipeline(parse_steps(self.transforms), stream=self.stream)
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults written out."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def list_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = resources.files("kinegraph") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a YAML file, or the name of a shipped recipe.
+        overrides: ``key=value`` with dotted keys, the values as in YAML.
+
+    Raises:
+        RecipeError: no such recipe, no YAML, or mistakes in it: all of them at once.
+    """
+    data = _parse(source)
+    for item in overrides:
+        _override(data, item)
+    return check_recipe(data, str(source))
+
+
+def check_recipe(data: dict[str, Any], source: str) -> Recipe:
+    """The recipe of this content.
+
+    Raises:
+        RecipeError: its mistakes, all of them at once.
+    """
+    mistakes: list[str] = []
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        mistakes += [_sentence(dict(e)) for e in error.errors()]
+    mistakes += _cross_check(data)
+    if mistakes or recipe is None:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise RecipeError(f"{source}: {count}: " + "; ".join(mistakes))
+    return recipe
+
+
+def _parse(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    else:
+        text = _shipped(str(source))
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
+    return data
+
+
+def _shipped(name: str) -> str:
+    known = list_recipes()
+    if name not in known:
+        close = nearest(name, known)
+        hint = f" (did you mean {close!r}?)" if close else ""
+        raise RecipeError(
+            f"no recipe {name!r}{hint}: give a .yaml file or one of `kinegraph list recipes`"
+        )
+    return (resources.files("kinegraph") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"expected key=value, got {item!r} (for example train.epochs=2)")
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"{key!r}: {parent!r} is a value, it has no {last!r}")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{item!r}: the value is no YAML: {error}") from error
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        close = nearest(str(error["loc"][-1]), known)
+        hint = f" (did you mean {close!r}?)" if close else f"; known: {', '.join(known)}"
+        return f"unknown key {where!r}{hint}"
+    if error["type"] == "missing":
+        return f"{where!r} is missing"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{where!r}: {message}, got {error['input']!r}"
+
+
+def _known_keys(parents: Sequence[Any]) -> list[str]:
+    part: type[BaseModel] = Recipe
+    for parent in parents:
+        annotation = part.model_fields[str(parent)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            part = annotation
+    return list(part.model_fields)
+
+
+def _cross_check(data: dict[str, Any]) -> list[str]:
+    """Mistakes that no type shows: names of protocols, models, transforms and their options."""
+    mistakes = []
+    model = data.get("model", {})
+    if isinstance(model, dict):
+        name = model.get("name", "stgcn")
+        options = {key: value for key, value in model.items() if key != "name"}
+        mistakes += _attempt(lambda: check_options(str(name), options))
+    if isinstance(data.get("protocol"), str):
+        mistakes += _attempt(lambda: get_protocol(data["protocol"]) and [])
+    steps = data.get("transforms", [])
+    if isinstance(steps, list):
+        found = _attempt(lambda: check_steps(parse_steps(steps)))
+        stream = str(data.get("stream", "joint"))
+        mistakes += found or _attempt(lambda: Pipeline(parse_steps(steps), stream=stream) and [])
+    return mistakes
+
+
+def _attempt(check: Any) -> list[str]:
+    try:
+        return list(check() or [])
+    except KinegraphError as error:
+        return [str(error)]

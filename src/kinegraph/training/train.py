@@ -1,0 +1,192 @@
+"""From a recipe to a run: a folder with checkpoints, history and logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import CheckpointError
+from kinegraph.models import create_model
+from kinegraph.training.callbacks import Checkpoints, History, Progress, ProgressBar
+from kinegraph.training.checkpoint import Header, current_versions
+from kinegraph.training.data import ClipDataset, Splits, loader, training_splits
+from kinegraph.training.module import Recognition
+from kinegraph.training.recipe import Recipe
+
+RESUME = "resume.ckpt"
+
+
+def train(
+    recipe: Recipe, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> Path:
+    """Run a recipe.
+
+    Args:
+        recipe: what to train, on what.
+        out: the run's folder; must be new unless ``resume``.
+        resume: go on from the last finished epoch of the run in ``out``.
+        progress: shows how far it is; a bar on standard error by default.
+
+    Returns:
+        ``out``, which then holds recipe.yaml, environment.json, history.csv, the checkpoints
+        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt and
+        TensorBoard's event files.
+
+    Raises:
+        RecipeError: the recipe does not fit the store.
+        CheckpointError: ``out`` holds another run, or nothing to resume.
+    """
+    started = time.monotonic()
+    store = ClipStore(Path(recipe.store))
+    _prepare_folder(recipe, out, resume=resume)
+    splits = training_splits(recipe, store)
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
+    header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
+    batches = loader(train_set, recipe.train.batch_size, workers=recipe.train.workers)
+    module = Recognition(
+        header.build_model(),
+        recipe.train,
+        num_classes=header.num_classes,
+        steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
+        seed=recipe.seed,
+    )
+    checkpoints = Checkpoints(out, header, started)
+    trainer = _trainer(recipe, out, [History(out), checkpoints, progress or ProgressBar()])
+    val_set = _dataset(recipe, store, splits.val, seed=None)
+    val_batches = loader(val_set, recipe.train.batch_size, workers=recipe.train.workers)
+    with _quiet_lightning():
+        trainer.fit(
+            module,
+            batches,
+            val_batches if len(splits.val) else None,
+            ckpt_path=out / RESUME if resume else None,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return out
+
+
+def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    if resume:
+        if not (out / RESUME).is_file():
+            raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
+        before = (out / "recipe.yaml").read_text(encoding="utf-8")
+        if before != recipe.to_yaml():
+            raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not empty: give another --out, or --resume to go on")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (out / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+
+
+def environment() -> dict[str, Any]:
+    """What the run's figures depend on beside the recipe."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        **current_versions(),
+    }
+
+
+def _dataset(
+    recipe: Recipe, store: ClipStore, indices: NDArray[np.int64], *, seed: int | None
+) -> ClipDataset:
+    return ClipDataset(
+        store,
+        indices,
+        recipe.pipeline(),
+        persons=recipe.persons,
+        confidence=recipe.confidence,
+        seed=seed,
+    )
+
+
+def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Splits) -> Header:
+    provenance = store.provenance
+    options = recipe.model.options
+    create_model(  # before anything is trained: do the options make a model for this layout?
+        recipe.model.name,
+        layout=store.layout,
+        num_classes=store.num_classes,
+        in_channels=in_channels,
+        **options,
+    )
+    return Header(
+        model={"name": recipe.model.name, "options": options},
+        layout=store.layout.to_dict(),
+        num_classes=store.num_classes,
+        in_channels=in_channels,
+        classes=list(store.classes) if store.classes else None,
+        persons=recipe.persons,
+        confidence=recipe.confidence,
+        stream=recipe.stream,
+        transforms=recipe.pipeline().to_list(),
+        reader={"name": provenance.get("reader"), "options": provenance.get("options", {})},
+        recipe=recipe.model_dump(),
+        training={
+            "clips": len(splits.train),
+            "held_out": len(splits.val),
+            "store": recipe.store,
+            "coordinates": store.num_channels,
+        },
+        versions=current_versions(),
+    )
+
+
+def _trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Trainer:
+    s = recipe.train
+    if s.early_stop:
+        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=s.early_stop))
+    with _quiet_lightning():
+        return Trainer(
+            max_epochs=s.epochs,
+            accelerator="auto",
+            devices=1,
+            precision=s.precision,
+            gradient_clip_val=s.clip_grad,
+            accumulate_grad_batches=s.accumulate,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            default_root_dir=out,
+            deterministic=True,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's advice on workers and hardware; our own messages say what matters."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
+            yield
+    finally:
+        logger.setLevel(level)

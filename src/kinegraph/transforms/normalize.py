@@ -1,0 +1,198 @@
+"""Where a body stands and how large it is: moved and scaled to the same place and size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.transforms.options import Bounds, require_coordinates, transform
+from kinegraph.transforms.presence import hide, nearest_seen
+
+Array = NDArray[np.float32]
+MIDDLES = ("spine_mid", "spine", "mid_hip", "torso", "belly")
+
+
+@transform
+def center(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    joint: str | None = None,
+    frame: Literal["each", "first"] = "each",
+    person: Literal["first", "own"] = "first",
+) -> Clip:
+    """Subtracts a joint from all joints: of the first person or of each person itself.
+
+    ``frame="each"`` keeps the joint at the origin throughout, ``"first"`` only where it is first
+    seen. The default joint is the middle of the spine where the layout has one, else its centre.
+    In a frame where the joint is absent its place in the nearest frame counts (2s-AGCN would
+    leave that frame where it was); a person or clip that never shows it is not moved.
+
+    Raises:
+        UnknownNameError: the layout has no such joint.
+    """
+    index = middle_joint(clip.layout) if joint is None else clip.layout.index(joint)
+    track, seen = clip.joints[:, :, index], clip.valid[:, :, index]
+    if person == "first":
+        shown = int(np.argmax(seen.any(axis=1)))
+        track, seen = track[shown : shown + 1], seen[shown : shown + 1]
+    if frame == "each":
+        origin = np.take_along_axis(track, nearest_seen(seen)[..., None], axis=1)
+    else:
+        origin = np.take_along_axis(track, seen.argmax(axis=1)[:, None, None], axis=1)
+    never = ~seen.any(axis=1)[:, None, None]
+    return clip.with_joints(clip.joints - np.where(never, np.float32(0), origin)[:, :, None])
+
+
+@transform
+def skeleton_norm(
+    clip: Clip, rng: np.random.Generator | None = None, *, joint: str = "mid_hip"
+) -> Clip:
+    """Puts each person's hip at the origin in every frame (PaddleVideo's SkeletonNorm).
+
+    The original turns a missing joint (0, 0) into minus the hip; here it stays absent.
+    """
+    return center(clip, joint=joint, frame="each", person="own")
+
+
+@transform
+def scale(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    by: Literal["torso", "height", "box"] = "torso",
+) -> Clip:
+    """Divides by a size of the body: the median over all frames and persons.
+
+    ``torso`` is the distance from the middle of the shoulders to that of the hips, ``height``
+    the longest side and ``box`` the diagonal of the bounding box of a person in a frame. A clip
+    in which the size cannot be measured is not scaled.
+
+    Raises:
+        TransformError: ``torso`` for a layout without shoulders and hips.
+    """
+    sizes = _torso(clip) if by == "torso" else _extent(clip, by)
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return clip.with_joints(clip.joints / np.median(sizes)) if sizes.size else clip
+
+
+@transform
+def center_box(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    """Centres the clip's bounding box and divides by its longest side: within [-0.5, 0.5].
+
+    One box over all persons and frames, so that aspect and movement are kept.
+    """
+    low, high = _limits(clip)
+    side = np.max(high - low)
+    return clip.with_joints((clip.joints - (low + high) / 2) / (side if side > 0 else 1))
+
+
+@transform
+def minmax(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    """Stretches each coordinate axis of the clip to [-1, 1]; one without extent becomes 0.
+
+    As CTR-GCN and Shift-GCN do for NW-UCLA.
+    """
+    low, high = _limits(clip)
+    span = high - low
+    flat = span <= 0
+    stretched = (clip.joints - low) / np.where(flat, 1, span) * 2 - 1
+    return clip.with_joints(np.where(flat & ~np.isnan(stretched), 0, stretched))
+
+
+@transform
+def image_normalize(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    width: Annotated[float, Bounds(1)] | None = None,
+    height: Annotated[float, Bounds(1)] | None = None,
+) -> Clip:
+    """Pixels to [-0.5, 0.5], by the given image size or that of the clip's meta.
+
+    Raises:
+        TransformError: neither the options nor the meta state the size; not 2D or 3D.
+    """
+    require_coordinates(clip, "image_normalize", 2, 3)
+    size = []
+    for name, given in (("width", width), ("height", height)):
+        length = clip.meta.get(name) if given is None else given
+        if not isinstance(length, int | float) or length <= 0:
+            raise TransformError(
+                f"transform 'image_normalize': clip {clip.id!r} has no {name} in its meta; "
+                f"give the option {name}"
+            )
+        size.append(length)
+    joints = clip.joints.copy()
+    joints[..., :2] = joints[..., :2] / np.asarray(size, dtype=np.float32) - np.float32(0.5)
+    return clip.with_joints(joints)
+
+
+@transform
+def kinetics_normalize(
+    clip: Clip, rng: np.random.Generator | None = None, *, flip: bool = False
+) -> Clip:
+    """Kinetics-skeleton: x and y minus 0.5, joints of score 0 absent (st-gcn).
+
+    With ``flip`` y points upwards, as in 2s-AGCN.
+    """
+    require_coordinates(clip, "kinetics_normalize", 2)
+    centred = clip.with_joints(clip.joints - np.float32(0.5))
+    if clip.confidence is not None:
+        centred = hide(centred, clip.confidence == 0)
+    return flip_y(centred) if flip else centred
+
+
+@transform
+def flip_y(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    """Turns y upside down, for images whose y grows downwards."""
+    require_coordinates(clip, "flip_y", 2, 3)
+    joints = clip.joints.copy()
+    joints[..., 1] *= -1
+    return replace(clip, joints=joints)
+
+
+def middle_joint(layout: SkeletonLayout) -> int:
+    """The joint that bodies are centred on: the middle of the spine, else the layout's centre."""
+    for name in MIDDLES:
+        if name in layout.joints:
+            return layout.index(name)
+    return layout.centre
+
+
+def _limits(clip: Clip) -> tuple[Array, Array]:
+    """The lowest and highest value of each coordinate, (D,) each; 0 if no joint is seen."""
+    seen = clip.valid
+    if not seen.any():
+        nothing = np.zeros(clip.num_channels, dtype=np.float32)
+        return nothing, nothing
+    points = clip.joints[seen]
+    return points.min(axis=0), points.max(axis=0)
+
+
+def _torso(clip: Clip) -> Array:
+    joints, layout = clip.joints, clip.layout
+    names = [f"{side}_{part}" for part in ("shoulder", "hip") for side in ("left", "right")]
+    if any(name not in layout.joints for name in names):
+        raise TransformError(
+            f"transform 'scale': by='torso' needs shoulders and hips, which layout "
+            f"{layout.name!r} has not; use by='box'"
+        )
+    corners = joints[:, :, [layout.index(name) for name in names]]
+    return np.linalg.norm(corners[:, :, :2].mean(axis=2) - corners[:, :, 2:].mean(axis=2), axis=-1)
+
+
+def _extent(clip: Clip, by: str) -> Array:
+    seen = clip.valid[..., None]
+    low = clip.joints.min(axis=2, where=seen, initial=np.inf)
+    high = clip.joints.max(axis=2, where=seen, initial=-np.inf)
+    sides = high - low  # -inf where no joint is seen
+    if by == "height":
+        return sides.max(axis=-1)
+    return np.linalg.norm(np.where(sides < 0, np.float32(0), sides), axis=-1)

@@ -1,0 +1,120 @@
+"""Rotations: turning a body so that it faces the way that other bodies do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.transforms.normalize import center
+from kinegraph.transforms.options import require_coordinates, transform
+
+Matrix = NDArray[np.float64]
+Axis = Literal["auto", "none"] | tuple[str, str]
+
+UPWARDS = (
+    ("spine_base", "spine_mid"),
+    ("hip_centre", "spine"),
+    ("mid_hip", "neck"),
+    ("torso", "neck"),
+    ("spine", "neck"),
+    ("belly", "neck"),
+)
+SIDEWAYS = (("left_shoulder", "right_shoulder"),)
+
+
+@transform
+def prenormalize(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    joint: str | None = None,
+    frames: Literal["each", "first"] = "each",
+    zaxis: Axis = "auto",
+    xaxis: Axis = "auto",
+) -> Clip:
+    """Centres the first person and turns it upright and frontal (2s-AGCN, 3D only).
+
+    First subtracts the first person's ``joint`` (default: the middle of the spine), in every
+    frame or that of the first one, from all persons. Then turns the whole clip so that in the
+    first frame the vector between the joints ``zaxis`` (default: up the spine) is +z, and then so
+    that the one between ``xaxis`` (default: left to right shoulder) is +x; after that the spine
+    is only nearly z. Together with `repeat_pad` before it, this is the input of 2s-AGCN and
+    Shift-GCN. Unlike theirs it turns an exactly opposite vector too.
+
+    Raises:
+        TransformError: not 3D, or a layout without such joints.
+    """
+    require_coordinates(clip, "prenormalize", 3)
+    z = _axis_joints(clip.layout, zaxis, UPWARDS, "zaxis")
+    x = _axis_joints(clip.layout, xaxis, SIDEWAYS, "xaxis")
+    centred = center(clip, joint=joint, frame=frames, person="first")
+    matrix = np.eye(3)
+    for pair, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
+        vector = None if pair is None else _first_vector(centred, *pair)
+        if vector is not None:
+            matrix = rotation_between(matrix @ vector, target) @ matrix
+    return centred.with_joints(turned(centred.joints, matrix))
+
+
+def turned(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
+    """Joints (..., D) times a (D, D) matrix: each row p becomes matrix @ p."""
+    with np.errstate(invalid="ignore"):  # some BLAS report the NaN of absent joints
+        return joints @ matrix.T.astype(np.float32)
+
+
+def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> Matrix:
+    """The smallest rotation (3, 3) that turns ``vector`` into the direction of a unit axis.
+
+    A vector of length 0 is not turned; one exactly opposite is turned by half a circle.
+    """
+    length = float(np.linalg.norm(vector))
+    if length < 1e-12:
+        return np.eye(3)
+    unit, goal = np.asarray(vector, dtype=np.float64) / length, np.asarray(target, np.float64)
+    axis, cosine = np.cross(unit, goal), float(unit @ goal)
+    squared_sine = float(axis @ axis)
+    if squared_sine < 1e-24:
+        half_turn = np.roll(goal, -1)
+        return np.eye(3) if cosine > 0 else 2 * np.outer(half_turn, half_turn) - np.eye(3)
+    cross = np.array(
+        [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]], dtype=np.float64
+    )
+    return np.eye(3) + cross + cross @ cross * ((1 - cosine) / squared_sine)
+
+
+def rotation(angles: Sequence[float]) -> Matrix:
+    """The (3, 3) rotation by three angles in radians, about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _axis_joints(
+    layout: SkeletonLayout, axis: Axis, known: Sequence[tuple[str, str]], option: str
+) -> tuple[int, int] | None:
+    if axis == "none":
+        return None
+    if axis != "auto":
+        return layout.index(axis[0]), layout.index(axis[1])
+    for first, second in known:
+        if first in layout.joints and second in layout.joints:
+            return layout.index(first), layout.index(second)
+    raise TransformError(
+        f"transform 'prenormalize': layout {layout.name!r} has no usual joints for {option}; "
+        f"name two of its joints as {option}, or 'none' to skip that rotation"
+    )
+
+
+def _first_vector(clip: Clip, start: int, end: int) -> NDArray[np.floating] | None:
+    """The vector between two joints where the first person first shows both, else the next."""
+    vectors = clip.joints[:, :, end] - clip.joints[:, :, start]
+    seen = np.argwhere(~np.isnan(vectors[..., 0]))
+    return vectors[tuple(seen[0])] if len(seen) else None

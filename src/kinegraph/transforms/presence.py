@@ -1,0 +1,143 @@
+"""Who and what counts as seen: choosing persons, hiding doubtful joints, bridging short gaps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.transforms.options import Count, Probability, transform
+
+
+@transform
+def persons(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    max_persons: Count = 2,
+    by: Literal["energy", "confidence", "order"] = "energy",
+    each_frame: bool = False,
+) -> Clip:
+    """Keeps at most ``max_persons`` persons, the most important first.
+
+    ``energy`` is how far a person's joints spread: the sum over coordinates of the standard
+    deviation over all its seen joints (2s-AGCN). ``confidence`` is the total confidence;
+    with ``each_frame`` it ranks the persons of every frame anew, as st-gcn does for
+    Kinetics-skeleton, so that identities may swap. ``order`` keeps the clip's own order.
+
+    Raises:
+        TransformError: ``confidence`` for a clip without it, ``each_frame`` with another rule.
+    """
+    if each_frame and by != "confidence":
+        raise TransformError(
+            f"transform 'persons': each_frame needs by='confidence', got by={by!r}"
+        )
+    if each_frame:
+        return _ranked_each_frame(clip, max_persons)
+    if by == "order":
+        return _take_persons(clip, np.arange(clip.num_persons)[:max_persons])
+    importance = _energy(clip) if by == "energy" else _seen_confidence(clip).sum(axis=(1, 2))
+    return _take_persons(clip, np.argsort(-importance, kind="stable")[:max_persons])
+
+
+@transform
+def mask_confidence(
+    clip: Clip, rng: np.random.Generator | None = None, *, threshold: Probability = 0.1
+) -> Clip:
+    """Makes joints absent whose confidence is below the threshold.
+
+    Raises:
+        TransformError: a clip without confidence.
+    """
+    return hide(clip, _stated_confidence(clip, "mask_confidence") < threshold)
+
+
+@transform
+def fill_missing(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    method: Literal["linear", "hold"] = "linear",
+    max_gap: Count = 5,
+) -> Clip:
+    """Fills gaps of at most ``max_gap`` frames between two sightings of a joint.
+
+    ``linear`` moves evenly from one sighting to the next, ``hold`` stays at the earlier one.
+    The only transform that adds joints; their confidence stays what it was.
+    """
+    seen = clip.valid
+    before, after = _sightings(seen)
+    inside = ~seen & (before >= 0) & (after < clip.num_frames) & (after - before - 1 <= max_gap)
+    if not inside.any():
+        return clip
+    m, t, v = np.nonzero(inside)
+    start, end = before[m, t, v], after[m, t, v]
+    joints, values = clip.joints.copy(), clip.joints[m, start, v]
+    if method == "linear":
+        share = ((t - start) / (end - start)).astype(np.float32)[:, None]
+        values = values + (clip.joints[m, end, v] - values) * share
+    joints[m, t, v] = values
+    return clip.with_joints(joints)
+
+
+def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
+    """The clip with the joints of a (M, T, V) mask absent; their confidence becomes 0."""
+    joints = np.where(hidden[..., None], np.float32(np.nan), clip.joints)
+    if clip.confidence is None:
+        return clip.with_joints(joints)
+    return replace(clip, joints=joints, confidence=np.where(hidden, 0, clip.confidence))
+
+
+def nearest_seen(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Per frame the nearest frame that is True, the earlier of two; ``seen`` is (M, T, ...).
+
+    A track without any True gives frame 0.
+    """
+    before, after = _sightings(seen)
+    frames = seen.shape[1]
+    t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
+    later = (before < 0) | ((after < frames) & (after - t < t - before))
+    return np.where(later, np.where(after < frames, after, 0), before)
+
+
+def _sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
+    frames = seen.shape[1]
+    t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
+    before = np.maximum.accumulate(np.where(seen, t, -1), axis=1)
+    after = np.minimum.accumulate(np.where(seen, t, frames)[:, ::-1], axis=1)[:, ::-1]
+    return before, after
+
+
+def _take_persons(clip: Clip, index: NDArray[np.intp]) -> Clip:
+    confidence = None if clip.confidence is None else clip.confidence[index]
+    return replace(clip, joints=clip.joints[index], confidence=confidence)
+
+
+def _ranked_each_frame(clip: Clip, count: int) -> Clip:
+    confidence = _stated_confidence(clip, "persons")
+    total = _seen_confidence(clip).sum(axis=2)
+    order = np.argsort(-total, axis=0, kind="stable")[:count, :, None]
+    joints = np.take_along_axis(clip.joints, order[..., None], axis=0)
+    return replace(clip, joints=joints, confidence=np.take_along_axis(confidence, order, axis=0))
+
+
+def _energy(clip: Clip) -> NDArray[np.float64]:
+    seen = clip.valid
+    points = [joints[mask] for joints, mask in zip(clip.joints, seen, strict=True)]
+    # a person who is never seen comes after one who stands still
+    return np.array([p.std(axis=0, dtype=np.float64).sum() if len(p) else -1.0 for p in points])
+
+
+def _seen_confidence(clip: Clip) -> NDArray[np.float32]:
+    return np.where(clip.valid, _stated_confidence(clip, "persons"), np.float32(0))
+
+
+def _stated_confidence(clip: Clip, name: str) -> NDArray[np.float32]:
+    if clip.confidence is None:
+        raise TransformError(f"transform {name!r}: clip {clip.id!r} has no confidence")
+    return clip.confidence

@@ -1,0 +1,85 @@
+"""The streams: what a network sees of a clip, joints or bones, places or motions.
+
+Bone and motion after Shift-GCN (Cheng et al., CVPR 2020) and 2s-AGCN (Shi et al., CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import unknown_name
+
+Stream = Callable[[Clip], Clip]
+
+
+def joint(clip: Clip) -> Clip:
+    """The joints as they are."""
+    return clip
+
+
+def bone(clip: Clip) -> Clip:
+    """Each joint minus its parent; 0 for the centre, absent if either end is."""
+    parents = np.asarray(clip.layout.parents)
+    return clip.with_joints(clip.joints - clip.joints[:, :, parents])
+
+
+def joint_motion(clip: Clip) -> Clip:
+    """Each joint's way to the next frame; 0 in the last one, absent if unseen in either frame."""
+    joints = clip.joints
+    motion = np.empty_like(joints)
+    np.subtract(joints[:, 1:], joints[:, :-1], out=motion[:, :-1])
+    np.subtract(joints[:, -1], joints[:, -1], out=motion[:, -1])
+    return clip.with_joints(motion)
+
+
+def bone_motion(clip: Clip) -> Clip:
+    """The motion of the bones."""
+    return joint_motion(bone(clip))
+
+
+STREAMS: dict[str, Stream] = {
+    "joint": joint,
+    "bone": bone,
+    "joint_motion": joint_motion,
+    "bone_motion": bone_motion,
+}
+
+
+def stream_parts(name: str) -> list[str]:
+    """The registered streams that a stream's name is made of.
+
+    >>> stream_parts("joint+joint-motion")
+    ['joint', 'joint_motion']
+
+    Raises:
+        UnknownNameError: a part that is not a stream.
+    """
+    parts = [part.strip().replace("-", "_") for part in name.split("+")]
+    for part in parts:
+        if part not in STREAMS:
+            raise unknown_name("stream", part, STREAMS)
+    return parts
+
+
+def to_stream(clip: Clip, name: str) -> Clip:
+    """The named stream of a clip; ``a+b`` stacks the channels of a and b.
+
+    In a stack a joint is present where any part is known, and a part unknown there (the motion
+    of a joint that is not seen in the next frame) counts as 0.
+
+    Raises:
+        UnknownNameError: a name or part that is not a stream.
+    """
+    parts = [STREAMS[part](clip) for part in stream_parts(name)]
+    return parts[0] if len(parts) == 1 else clip.with_joints(_stack(parts))
+
+
+def _stack(parts: list[Clip]) -> NDArray[np.float32]:
+    known = np.any([part.valid for part in parts], axis=0)
+    stacked = np.concatenate([part.joints for part in parts], axis=-1)
+    unknown = np.isnan(stacked) & known[..., None]
+    return np.where(unknown, np.float32(0), stacked)

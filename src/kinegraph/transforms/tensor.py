@@ -1,0 +1,36 @@
+"""The one place where absent joints become zeros: a clip as the array that models take."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+
+
+def to_array(clip: Clip, persons: int, confidence: bool = False) -> NDArray[np.float32]:
+    """The clip as (C, T, V, M) float32 with M = ``persons``; absent joints are 0.
+
+    Further persons are cut, missing ones are zeros. With ``confidence`` the last channel is the
+    confidence of the seen joints (1 where the clip states none), so C = D + 1.
+
+    Raises:
+        TransformError: ``persons`` is below 1.
+    """
+    if persons < 1:
+        raise TransformError(f"to_array: persons must be 1 or more, got {persons}")
+    kept = min(persons, clip.num_persons)
+    channels = clip.num_channels
+    shape = (channels + confidence, clip.num_frames, clip.num_joints, persons)
+    array = np.zeros(shape, dtype=np.float32)
+    joints = clip.joints[:kept]
+    array[:channels, ..., :kept] = np.where(np.isnan(joints), 0, joints).transpose(3, 1, 2, 0)
+    if confidence:
+        array[channels, ..., :kept] = _seen_confidence(clip)[:kept].transpose(1, 2, 0)
+    return array
+
+
+def _seen_confidence(clip: Clip) -> NDArray[np.float32]:
+    stated = np.float32(1) if clip.confidence is None else clip.confidence
+    return np.where(clip.valid, stated, np.float32(0))
