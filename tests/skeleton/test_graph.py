@@ -38,8 +38,10 @@ NTU_COUNTS_BY_HOP = {
     4: ([25, 28, 20, 34, 20, 30, 30, 40, 26], [25, 24, 24, 34, 20, 30, 30, 40, 26]),
 }
 TRUNCATED_FURTHER = {
-    "ntu25": [(1, 0, 4), (2, 3, 2), (4, 5, 3), (8, 9, 3), (20, 1, 3), (20, 2, 3), (20, 4, 3), (20, 8, 3)],
-    "fsd10": [(1, 0, 4), (1, 2, 3), (1, 5, 3), (8, 1, 5), (8, 9, 3), (8, 12, 3), (9, 10, 3), (12, 13, 3)],
+    "ntu25": [(1, 0, 4), (2, 3, 2), (4, 5, 3), (8, 9, 3), (20, 1, 3),
+              (20, 2, 3), (20, 4, 3), (20, 8, 3)],
+    "fsd10": [(1, 0, 4), (1, 2, 3), (1, 5, 3), (8, 1, 5), (8, 9, 3),
+              (8, 12, 3), (9, 10, 3), (12, 13, 3)],
 }  # fmt: skip
 STRATEGIES = [
     (strategy, max_hop, dilation)
@@ -119,8 +121,16 @@ def test_left_and_right_are_alike(name: str, center_distance: str) -> None:
     for max_hop in (1, 2, 4):
         A = adjacency(name, max_hop=max_hop, center_distance=center_distance)
         np.testing.assert_array_equal(A[:, mirror][:, :, mirror], A)
+
+
+# The others have bones across the middle (hip to hip), which must point one way or the other.
+@pytest.mark.parametrize(
+    "name", [name for name in LAYOUTS if name not in ("coco17_mmskeleton", "mediapipe33")]
+)
+def test_directed_left_and_right_are_alike(name: str) -> None:
+    mirror = list(get_layout(name).mirror)
     A = directed_adjacency(name)
-    np.testing.assert_array_equal(A[:, mirror][:, :, mirror], A)
+    assert np.array_equal(A[:, mirror][:, :, mirror], A) == (name != "coco17_paddle")
 
 
 def test_paddle_coco_is_lopsided_because_its_centre_is_the_left_hip() -> None:
@@ -230,7 +240,7 @@ def test_a_single_joint_has_a_graph() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"strategy": "spacial"}, UnknownNameError, "unknown partition strategy 'spacial' .*spatial"),
+        ({"strategy": "spacial"}, UnknownNameError, "unknown partition strategy 'spacial'"),
         ({"normalization": "row"}, UnknownNameError, "unknown normalization 'row'"),
         ({"normalization": "row", "strategy": "agcn"}, UnknownNameError, "unknown normalization"),
         ({"center_distance": "none"}, UnknownNameError, "unknown center distance 'none'"),
@@ -249,5 +259,5 @@ def test_what_makes_no_graph_is_refused(options: dict, error: type, match: str) 
 
 
 def test_unknown_layout_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="unknown layout 'ntu-25' .did you mean 'ntu25'"):
+    with pytest.raises(UnknownNameError, match=r"unknown layout 'ntu-25'.*mean 'ntu25'"):
         adjacency("ntu-25")

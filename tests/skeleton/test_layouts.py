@@ -110,9 +110,7 @@ def test_where_two_ways_are_equally_short_the_first_bone_wins() -> None:
 
 def test_index_names_the_nearest_joint() -> None:
     assert get_layout("coco17").index("left_hip") == 11
-    with pytest.raises(
-        UnknownNameError, match="unknown joint of layout 'coco17' 'lefthip'.*left_hip"
-    ):
+    with pytest.raises(UnknownNameError, match=r"layout 'coco17' 'lefthip'.*'left_hip'"):
         get_layout("coco17").index("lefthip")
 
 
@@ -125,9 +123,7 @@ def test_every_alias_leads_to_a_layout_and_hides_none() -> None:
 
 def test_unknown_names_list_the_known() -> None:
     assert list_layouts() == sorted(LAYOUTS)
-    with pytest.raises(
-        UnknownNameError, match="unknown layout 'ntu-25' .did you mean 'ntu25'.*utd"
-    ):
+    with pytest.raises(UnknownNameError, match=r"layout 'ntu-25'.*mean 'ntu25'.*utd"):
         get_layout("ntu-25")
 
 
@@ -190,8 +186,8 @@ def test_files_may_name_joints(tmp_path: Path, suffix: str, write) -> None:
     [
         ("a.yaml", b"", "a.yaml: expected the fields of a layout, got NoneType"),
         ("a.yaml", b"name: x\njoints: [", "a.yaml: not a layout in YAML or JSON: .*line 2"),
-        ("a.yaml", b"name: x\njoints: [a]\nbones: []", "a.yaml: layout 'x': field 'centre' is miss"),
-        ("a.yaml", b"name: x\njoints: [a]\nbones: []\ncentre: 2", "a.yaml: layout 'x': centre: joint 2"),
+        ("a.yaml", b"name: x\njoints: [a]\nbones: []", "a.yaml: layout 'x': field 'centre'"),
+        ("a.yaml", b"name: x\njoints: [a]\nbones: []\ncentre: 2", "a.yaml: layout 'x': centre: "),
         ("a.yaml", b"!!python/object/apply:os.getcwd []", "a.yaml: not a layout"),
         ("a.yaml", b"\xff\x00\xfe", "a.yaml: not a layout"),
         ("a.json", b"{", "a.json: not a layout in YAML or JSON: .*line 1"),

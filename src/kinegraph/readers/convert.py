@@ -7,9 +7,10 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,11 @@ def convert(
     done = Conversion(store_path, per_class=dict.fromkeys(plan.classes or (), 0))
     done.refused += [(_relative(path, source), reason) for path, reason in plan.refused]
     results = _results(reader, plan.units, options, _processes(workers, plan.units, sizes))
-    with StoreWriter(store_path, plan.layout, plan.classes, provenance) as writer:
+    # closing() ends the reading processes at once when writing fails or is interrupted
+    with (
+        closing(results),
+        StoreWriter(store_path, plan.layout, plan.classes, provenance) as writer,
+    ):
         for count, (unit, result) in enumerate(results, start=1):
             _store(result, _relative(unit.path, source), writer, done)
             if progress is not None:
@@ -171,7 +176,7 @@ def _cores() -> int:
 
 def _results(
     reader: Reader, units: Sequence[Unit], options: Mapping[str, Any], processes: int
-) -> Iterator[tuple[Unit, _Result]]:
+) -> Generator[tuple[Unit, _Result]]:
     """Every unit with what it holds, in the order of the units."""
     if processes > 1:
         yield from _read_in_pool(reader, units, options, processes)
@@ -182,7 +187,7 @@ def _results(
 
 def _read_in_pool(
     reader: Reader, units: Sequence[Unit], options: Mapping[str, Any], processes: int
-) -> Iterator[tuple[Unit, _Result]]:
+) -> Generator[tuple[Unit, _Result]]:
     size = max(1, min(LARGEST_CHUNK, len(units) // (4 * processes)))
     chunks = deque(units[i : i + size] for i in range(0, len(units), size))
     pending: deque[tuple[Sequence[Unit], Future[list[_Result]]]] = deque()

@@ -14,7 +14,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +41,8 @@ _CALLABLES = {
     ("collections", "OrderedDict"): "make_dict",
 }
 _REFUSED_OPCODES = frozenset(
-    [
-        "PERSID",
-        "BINPERSID",
-        "EXT1",
-        "EXT2",
-        "EXT4",
-        "INST",
-        "OBJ",
-        "NEWOBJ",
-        "NEWOBJ_EX",
-        "NEXT_BUFFER",
-        "READONLY_BUFFER",
-    ]
+    ("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX")
+    + ("NEXT_BUFFER", "READONLY_BUFFER")
 )
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _SIZES = {code: opcode.arg.n if opcode.arg else 0 for code, opcode in _OPCODES.items()}
@@ -64,7 +53,7 @@ _WATCHED = {
 }
 _NEWLINE_ARGUMENTS = {ord("c"): 2, ord("i"): 2}
 _STOP = ord(".")
-_DTYPE = re.compile(r"[<>=|]?([?b]1|[iu][1248]|f[248]|[SU]\d{1,6}|O[48]?|\?)")
+_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,6}|O[48]?|\?)")
 _LEAVES = (str, bytes, bytearray, int, float, type(None), np.generic)
 
 
@@ -186,8 +175,7 @@ class _Vocabulary:
 
     def scalar(self, dtype: _PendingDType, raw: bytes | str) -> np.generic:
         array = _from_bytes(_raw_bytes(raw, self._spend), _resolved(dtype), (), "C")
-        scalar: np.generic = array[()]
-        return scalar
+        return cast(np.generic, array[()])
 
     def frombuffer(
         self,
@@ -206,7 +194,8 @@ class _Vocabulary:
     def encode(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1"):
             _refuse(f"it encodes text as {encoding!r}; expected latin1")
-        return _raw_bytes(text, self._spend)
+        self._spend(len(text))
+        return text.encode("latin1")
 
     def make_set(self, items: list[Any] | tuple[Any, ...] = ()) -> set[Any]:
         self._spend(64 * len(items))
@@ -225,16 +214,16 @@ class _PendingDType:
         if not isinstance(spec, str) or not _DTYPE.fullmatch(spec):
             _refuse(f"it holds arrays of type {spec!r}; expected numbers, texts or objects")
         self._spec = "O" if "O" in spec else spec.lstrip("<>=|")
-        self._order = spec[0] if spec[0] in "<>" else "="
+        self._big = spec[0] == ">"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, order, *structure = state[:5]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in structure):
             _refuse("it holds arrays of structured type; expected numbers, texts or objects")
-        self._order = order
+        self._big = order == ">"
 
     def resolve(self) -> np.dtype[Any]:
-        return np.dtype(self._spec).newbyteorder(self._order)
+        return np.dtype(self._spec).newbyteorder(">" if self._big else "<")
 
 
 class _PendingArray:

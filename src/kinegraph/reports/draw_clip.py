@@ -26,7 +26,7 @@ from kinegraph.reports.pose import bone_colours, bone_sides, joint_colours, join
 from kinegraph.skeleton import SkeletonLayout
 
 _STRIP_WIDTH = 7.6  # inches
-_TOP, _BOTTOM, _GAP = 0.34, 0.62, 0.07
+_TOP, _BOTTOM, _LEGEND, _GAP = 0.34, 0.24, 0.26, 0.07
 _SIDE_SHADES = {"left": ("#ffffff", 0.42), "right": ("#000000", 0.1), "trunk": ("#000000", 0.5)}
 
 
@@ -59,13 +59,13 @@ def draw_clip(
         raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
     chosen = _evenly(clip.num_frames, frames)
     views = _views(clip, chosen, y_up)
-    width = _STRIP_WIDTH / max(len(chosen), 3)
-    heights = _panel_heights(views, width)
-    top = _TOP if title else 0.08
-    total = (_STRIP_WIDTH, sum(heights) + _GAP * len(heights) + _BOTTOM + top)
-    figure = Figure(figsize=(width * len(chosen) if len(chosen) > 2 else 2 * width, total[1]))
-    panels = _panels(figure, heights, len(chosen), top)
     bodies = _Bodies(clip)
+    each = _STRIP_WIDTH / max(len(chosen), 4)
+    heights = _panel_heights(views, each)
+    top = _TOP if title else _GAP
+    tall = top + sum(heights) + _GAP * len(heights) + _BOTTOM + _LEGEND * bool(bodies.legend)
+    figure = Figure(figsize=(max(2, len(chosen)) * each, tall))
+    panels = _panels(figure, heights, (each, len(chosen)), top)
     for view, row in zip(views, panels, strict=True):
         _name_view(row[0], view.name, len(views))
         for ax, frame in zip(row, chosen, strict=True):
@@ -74,8 +74,7 @@ def draw_clip(
     for ax, frame in zip(panels[-1], chosen, strict=True):
         ax.set_xlabel(_frame_name(clip, frame), fontsize=9, color=MUTED, labelpad=4)
     if title:
-        y = 1 - 0.07 / total[1]
-        figure.text(0.008, y, plain(title, 80), fontsize=11, color=INK, va="top")
+        figure.text(0.008, 1 - 0.07 / tall, plain(title, 80), fontsize=11, color=INK, va="top")
     _legend(figure, bodies.legend)
     return figure
 
@@ -175,7 +174,9 @@ def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[st
     if not persons:
         return [("no joint was seen", MUTED)]
     if len(persons) > 1:
-        entries = [(f"person {m + 1}", HUES[i % len(HUES)]) for i, m in enumerate(persons)]
+        entries = [(f"person {m + 1}", hue) for m, hue in zip(persons, HUES, strict=False)]
+        if len(persons) > len(HUES):
+            entries.append((f"and {len(persons) - len(HUES)} more", MUTED))
         return [*entries, ("(left side paler)", MUTED)] if layout.mirror_pairs else entries
     if not layout.mirror_pairs:
         return []
@@ -216,14 +217,15 @@ def _panel_heights(views: list[_View], width: float) -> list[float]:
     return [tall, 0.62 * tall][: len(views)]
 
 
-def _panels(figure: Figure, heights: list[float], columns: int, top: float) -> list[list[Axes]]:
-    """Rows of equal boxes, placed by hand so that no room is lost between them."""
-    width, height = figure.get_size_inches()
-    each = (width - _GAP) / columns - _GAP
-    rows, y = [], height - top
+def _panels(
+    figure: Figure, heights: list[float], columns: tuple[float, int], top: float
+) -> list[list[Axes]]:
+    """Rows of equal boxes, placed by hand so that no room is lost; columns is (inches, number)."""
+    each, number = columns
+    rows, y = [], figure.get_size_inches()[1] - top
     for tall in heights:
         y -= tall
-        boxes = [(_GAP + i * (each + _GAP), y, each, tall) for i in range(columns)]
+        boxes = [(_GAP / 2 + i * each, y, each - _GAP, tall) for i in range(number)]
         rows.append([_panel(figure, box) for box in boxes])
         y -= _GAP
     return rows
@@ -264,10 +266,10 @@ def _frame_name(clip: Clip, frame: int) -> str:
 def _legend(figure: Figure, entries: list[tuple[str, str]]) -> None:
     """Coloured words along the lower edge."""
     width, height = figure.get_size_inches()
-    x = 0.09
+    x = _GAP / 2 + 0.02
     for name, colour in entries:
-        figure.text(x / width, 0.09 / height, name, fontsize=9, color=colour, va="bottom")
-        x += 0.075 * len(name) + 0.16
+        figure.text(x / width, 0.06 / height, name, fontsize=9, color=colour, va="bottom")
+        x += 0.072 * len(name) + 0.16
 
 
 def _evenly(total: int, wanted: int) -> list[int]:
@@ -289,23 +291,41 @@ def _pictures(
     views = _views(clip, list(range(clip.num_frames)), y_up)
     width = 3.2
     height = _panel_heights(views, width)[0]
-    figure = Figure(figsize=(width * len(views), height + _TOP + _BOTTOM), dpi=100)
+    figure = Figure(figsize=(width * len(views), _TOP + height + _GAP + _LEGEND), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    row = _panels(figure, [height], len(views), _TOP)[0]
+    row = _panels(figure, [height], (width, len(views)), _TOP)[0]
     bodies = _Bodies(clip)
+    palette = _palette(
+        [c for colours in bodies.bone_colours + bodies.joint_colours for c in colours]
+    )
     for ax, view in zip(row, views, strict=True):
         _set_box(ax, view.box)
         _name_view(ax, view.name, len(views))
     _legend(figure, bodies.legend)
     number = figure.text(0.02, 0.985, "", fontsize=10, color=INK, va="top")
     for done, frame in enumerate(frames, start=1):
-        number.set_text(f"frame {frame} of {clip.num_frames}")
+        number.set_text(f"frame {frame} / {clip.num_frames - 1}")
         artists = []
         for ax, view in zip(row, views, strict=True):
             artists += bodies.draw(ax, view.points, frame)
         canvas.draw()
-        yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(48)
+        picture = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        yield picture.quantize(palette=palette, dither=Image.Dither.NONE)
         for artist in artists:
             artist.remove()
         if progress is not None:
             progress(done, len(frames))
+
+
+def _palette(colours: list[str]) -> Any:
+    """One palette for all pictures (what does not move then costs no bytes): colours, softened."""
+    from PIL import Image
+
+    solid = sorted({INK, MUTED, *colours, *HUES, *SIDE_COLOURS.values()})
+    shades = [
+        mixed(c, ground, s) for c in solid for ground in ("#ffffff", PANEL) for s in (0, 0.4, 0.7)
+    ]
+    entries = list(dict.fromkeys(["#ffffff", PANEL, *shades]))[:256]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([int(c[i : i + 2], 16) for c in entries for i in (1, 3, 5)])
+    return palette

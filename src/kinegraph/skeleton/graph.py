@@ -128,7 +128,8 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
 
     With In[parent, child] = 1 and Out its transpose they are [I, In D^-1, Out D^-1], each
     normalised by its own column sums; a column without entries stays zero. The parent of a bone
-    is the end nearer to the centre, or the one listed second if both are equally near.
+    is the end nearer to the centre, or the one listed second if both are equally near (a bone
+    across the middle, as from hip to hip, then breaks the mirror symmetry).
 
     Returns:
         (3, V, V) float32, indexed partition, source, target.

@@ -6,7 +6,14 @@ alone; ``rng=None`` means evaluation. Absent joints stay absent.
 
 from __future__ import annotations
 
-from kinegraph.errors import unknown_name
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError, UnknownNameError, unknown_name
 from kinegraph.transforms.augment import (
     jitter,
     joint_dropout,
@@ -28,7 +35,7 @@ from kinegraph.transforms.normalize import (
     scale,
     skeleton_norm,
 )
-from kinegraph.transforms.options import Transform
+from kinegraph.transforms.options import Transform, option_mistakes, unchecked
 from kinegraph.transforms.orient import prenormalize
 from kinegraph.transforms.presence import fill_missing, mask_confidence, persons
 from kinegraph.transforms.sample import (
@@ -45,8 +52,24 @@ from kinegraph.transforms.sample import (
     uniform_sample,
     zero_pad,
 )
-from kinegraph.transforms.streams import STREAMS, to_stream
+from kinegraph.transforms.streams import STREAMS, stream_parts, to_stream
 from kinegraph.transforms.tensor import to_array
+
+__all__ = [
+    "STREAMS",
+    "TRANSFORMS",
+    "Pipeline",
+    "Transform",
+    "check_steps",
+    "get_transform",
+    "list_transforms",
+    "parse_steps",
+    "to_array",
+    "to_stream",
+]
+
+Step = tuple[str, dict[str, Any]]
+STREAM_STEP = "stream"
 
 TRANSFORMS: dict[str, Transform] = {
     # which persons and joints
@@ -105,22 +128,127 @@ def list_transforms() -> list[str]:
     return sorted(TRANSFORMS)
 
 
-# the pipeline looks transforms up by name, hence after the registry
-from kinegraph.transforms.pipeline import (  # noqa: E402
-    Pipeline,
-    check_steps,
-    parse_steps,
-)
+def parse_steps(steps: Any) -> list[Step]:
+    """Steps as a recipe writes them: bare names, or mappings of one name to its options.
 
-__all__ = [
-    "STREAMS",
-    "TRANSFORMS",
-    "Pipeline",
-    "Transform",
-    "check_steps",
-    "get_transform",
-    "list_transforms",
-    "parse_steps",
-    "to_array",
-    "to_stream",
-]
+    >>> parse_steps(["trim", {"repeat_pad": {"frames": 300}}])
+    [('trim', {}), ('repeat_pad', {'frames': 300})]
+
+    Raises:
+        TransformError: entries of another form, all of them listed.
+    """
+    if not isinstance(steps, list | tuple):
+        raise TransformError(f"expected a list of transform steps, got {steps!r}")
+    parsed, mistakes = [], []
+    for number, entry in enumerate(steps, start=1):
+        step = _parse_step(entry)
+        if step is None:
+            mistakes.append(f"step {number}: expected a name or {{name: options}}, got {entry!r}")
+        else:
+            parsed.append(step)
+    _raise_all(mistakes)
+    return parsed
+
+
+def check_steps(steps: Sequence[tuple[str, Mapping[str, Any]]], stream: str = "joint") -> list[str]:
+    """Every mistake in parsed steps and the stream they are to make; empty if there is none."""
+    mistakes = []
+    for number, (name, options) in enumerate(steps, start=1):
+        found = _step_mistakes(name, options)
+        mistakes += [f"step {number} ({name}): {mistake}" for mistake in found]
+    return mistakes + _stream_mistakes([name for name, _ in steps], stream)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Transforms in the order in which a recipe lists them.
+
+    The step named "stream" marks where the joints become the stream: motion and resampling do
+    not commute, so its place is part of the recipe. Equal lists make equal pipelines; a pipeline
+    pickles, and `to_list` gives the plain form that checkpoints store.
+
+    Attributes:
+        steps: (name, options) pairs, as `parse_steps` returns them.
+        stream: a name of STREAMS, or several joined by "+".
+
+    Raises:
+        TransformError: unknown names or options, values out of bounds, a stream other than
+            "joint" without its step; all of them listed.
+    """
+
+    steps: Sequence[Step] = ()
+    stream: str = "joint"
+
+    def __post_init__(self) -> None:
+        _raise_all(check_steps(self.steps, self.stream))
+        steps = tuple((name, _plain(options)) for name, options in self.steps)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "stream", "+".join(stream_parts(self.stream)))
+
+    @classmethod
+    def from_list(cls, steps: Any, stream: str = "joint") -> Pipeline:
+        """The pipeline of a recipe's list; the inverse of `to_list`."""
+        return cls(parse_steps(steps), stream)
+
+    def to_list(self) -> list[Any]:
+        """Plain data: names, or one-key mappings of names to options."""
+        return [{name: _plain(options)} if options else name for name, options in self.steps]
+
+    def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+        """The clip after all steps; ``rng=None`` means evaluation.
+
+        Raises:
+            TransformError: a clip that does not fit a step.
+        """
+        for name, options in self.steps:
+            if name == STREAM_STEP:
+                clip = to_stream(clip, self.stream)
+            else:
+                clip = unchecked(TRANSFORMS[name])(clip, rng, **options)
+        return clip
+
+
+def _parse_step(entry: Any) -> Step | None:
+    if isinstance(entry, str):
+        return entry, {}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        return None
+    name, options = next(iter(entry.items()))
+    options = {} if options is None else options
+    return (name, dict(options)) if isinstance(name, str) and isinstance(options, Mapping) else None
+
+
+def _step_mistakes(name: str, options: Mapping[str, Any]) -> list[str]:
+    if name == STREAM_STEP:
+        return ["the stream has no options here; it is named beside the steps"] if options else []
+    if name not in TRANSFORMS:
+        return [str(unknown_name("transform", name, [*TRANSFORMS, STREAM_STEP]))]
+    return option_mistakes(TRANSFORMS[name], options)
+
+
+def _stream_mistakes(names: Sequence[str], stream: str) -> list[str]:
+    try:
+        parts = stream_parts(stream)
+    except UnknownNameError as error:
+        return [str(error)]
+    places = names.count(STREAM_STEP)
+    if places > 1:
+        return [f"the step '{STREAM_STEP}' must occur once, it occurs {places} times"]
+    if places == 0 and parts != ["joint"]:
+        return [
+            f"the stream is {stream!r}, but no step '{STREAM_STEP}' says where it is computed; "
+            f"add '{STREAM_STEP}' to the steps (usually before the first augmentation)"
+        ]
+    return []
+
+
+def _raise_all(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        raise TransformError("; ".join(mistakes))
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy in plain containers, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

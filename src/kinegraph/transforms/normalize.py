@@ -46,7 +46,7 @@ def center(
         origin = np.take_along_axis(track, nearest_seen(seen)[..., None], axis=1)
     else:
         origin = np.take_along_axis(track, seen.argmax(axis=1)[:, None, None], axis=1)
-    never = ~seen.any(axis=1)[:, None, None]
+    never = ~np.any(seen, axis=1, keepdims=True)[..., None]
     return clip.with_joints(clip.joints - np.where(never, np.float32(0), origin)[:, :, None])
 
 

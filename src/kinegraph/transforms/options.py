@@ -1,4 +1,4 @@
-"""The rules for a transform's options: stated once as annotations, checked in recipes as in calls."""
+"""What options a transform takes: annotations that hold in recipes as in calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, nearest
@@ -57,6 +67,11 @@ def transform(function: F) -> F:
     return cast(F, checked)
 
 
+def unchecked(function: Transform) -> Transform:
+    """The transform without the check of its options, for options that are known to be good."""
+    return inspect.unwrap(function)
+
+
 def option_mistakes(function: Transform, options: Mapping[str, Any]) -> list[str]:
     """What is wrong with these options, a sentence each; empty if nothing is.
 
@@ -77,7 +92,7 @@ def option_mistakes(function: Transform, options: Mapping[str, Any]) -> list[str
 @cache
 def option_rules(function: Transform) -> dict[str, Any]:
     """Option name -> annotation, in the order of the signature."""
-    plain = inspect.unwrap(function)
+    plain = unchecked(function)
     hints = get_type_hints(plain, include_extras=True)
     parameters = inspect.signature(plain).parameters.values()
     return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}

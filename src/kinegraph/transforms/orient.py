@@ -88,7 +88,7 @@ def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> M
     return np.eye(3) + cross + cross @ cross * ((1 - cosine) / squared_sine)
 
 
-def rotation(angles: Sequence[float]) -> Matrix:
+def rotation(angles: Sequence[float] | NDArray[np.float64]) -> Matrix:
     """The (3, 3) rotation by three angles in radians, about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])

@@ -86,16 +86,14 @@ def resize(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count 
 
 
 @transform
-def repeat_pad(
-    clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 300
-) -> Clip:
+def repeat_pad(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 300) -> Clip:
     """Each person repeated from its beginning until ``frames``: x[t] = x[t mod L] (2s-AGCN).
 
     L is the person's last frame with a joint; a person who enters late loses its empty frames
     first. A longer clip keeps its first ``frames`` frames, a person never seen stays absent.
     """
     seen = clip.valid.any(axis=2)
-    order = np.stack([_repeated(shown, frames) for shown in seen])
+    order = np.stack([_repeated(shown, frames) for shown in np.asarray(seen)])
     return _take_own_frames(clip, order)
 
 

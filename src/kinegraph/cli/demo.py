@@ -1,0 +1,52 @@
+"""`kinegraph demo`: the main job from raw files to a named action, on made-up performers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinegraph.cli.console import progress
+from kinegraph.cli.evaluate import print_summary, write_outcome
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
+    from kinegraph.clips.doctor import examine
+    from kinegraph.clips.protocols import split_indices
+    from kinegraph.clips.store import ClipStore
+    from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.readers import get_reader, read_clip
+    from kinegraph.readers.convert import convert
+    from kinegraph.training.recipe import load_recipe
+    from kinegraph.training.train import train
+
+    raw, store, run = out / "raw", out / "synthetic.arrow", _free(out / "run")
+    print(f"1/5  raw recordings in {raw}, converted to {store}")
+    with progress("converting") as bar:
+        convert(get_reader("synthetic"), raw, store, progress=bar)
+    print(f"2/5  inspected: {examine(ClipStore(store)).headline}")
+    recipe = load_recipe("demo", [f"store={store}"])
+    print(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
+    train(recipe, run)
+    print("4/5  evaluating on performers that were never seen in training")
+    outcome = write_outcome(run)
+    print("5/5  naming the action in one raw file")
+    opened = ClipStore(store)
+    unseen = opened[int(split_indices(opened, recipe.protocol, "test")[0])]
+    answer = Recognizer.load(run)(read_clip(raw / f"{unseen.id}.skeleton"))
+    truth = opened.classes[unseen.label] if opened.classes and unseen.label is not None else "?"
+    print(f"     {unseen.id}: {answer.name} ({answer.probability:.0%}); it was {truth}\n")
+    print_summary(run, outcome)
+
+
+def _free(path: Path) -> Path:
+    """The path itself, or the first free PATH-2, PATH-3, ...: an earlier run is kept."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

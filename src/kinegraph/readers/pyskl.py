@@ -1,0 +1,206 @@
+"""Reads the annotation pickles of PYSKL and MMAction2."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.errors import ClipError, ReadError
+from kinegraph.readers.numpy_files import as_float32
+from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.unpickler import load_pickle
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
+
+LAYOUT_BY_JOINTS = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
+"""The layout that an annotation of V joints is taken to have, unless one is named."""
+
+_HEAD_BYTES = 4096
+_PART = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*)")
+
+Annotation = Mapping[str, Any]
+
+
+def scan(source: Path, layout: str = "", split: str = "") -> Plan:
+    """Annotation pickles in a folder, or one of them.
+
+    A pickle is one annotation, a list of them, or ``{"split": {...}, "annotations": [...]}``.
+    An annotation has frame_dir, label, keypoint (M, T, V, D) and, for 2D, keypoint_score
+    (M, T, V).
+
+    Args:
+        source: a .pkl or .pickle file, or a folder of them.
+        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINTS`.
+        split: which pair of named splits becomes meta ``split``: ``xsub`` for xsub_train and
+            xsub_val, ``1`` for train1 and test1; not needed where there is only one pair.
+
+    Raises:
+        ReadError: no such pickle, a damaged one, a split pair that it does not have.
+    """
+    files = [source] if source.is_file() else sorted(f for f in source.glob("*") if _matches(f))
+    if not files:
+        raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
+    first, _ = _load(files[0], split)
+    chosen = get_layout(layout or _guess(files[0], first[0]))
+    return Plan([Unit(file) for file in files], chosen)
+
+
+def read(unit: Unit, layout: str = "", split: str = "") -> Iterator[Clip | ReadError]:
+    """The clips of one pickle; options as for `scan`.
+
+    Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.
+    Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that the
+    clip is in; ``split`` (train, val, test) by the chosen pair.
+    """
+    annotations, splits = _load(unit.path, split)
+    chosen = get_layout(layout or _guess(unit.path, annotations[0]))
+    members = _members(splits)
+    parts = _parts(splits, split)
+    for row, annotation in enumerate(annotations):
+        try:
+            yield _clip(annotation, chosen, members, parts)
+        except (ReadError, ClipError) as error:
+            yield ReadError(f"{unit.path}: annotation {row}: {error}")
+
+
+def _load(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[str]]]:
+    content = load_pickle(path)
+    splits: Any = {}
+    if isinstance(content, dict) and "annotations" in content:
+        splits, content = content.get("split") or {}, content["annotations"]
+    annotations = content if isinstance(content, list) else [content]
+    if not annotations or not all(isinstance(a, dict) for a in annotations):
+        raise ReadError(f"{path}: expected annotations, each a dictionary with keypoint and label")
+    if not isinstance(splits, dict) or not all(isinstance(s, list) for s in splits.values()):
+        raise ReadError(f"{path}: expected splits as lists of clip names")
+    pairs = _pairs(splits)
+    if split and split not in pairs:
+        known = ", ".join(sorted(pairs)) or "none"
+        raise ReadError(f"{path}: it has no pair of splits {split!r}; it has {known}")
+    return annotations, splits
+
+
+def _pairs(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Pair -> {split name: train, val or test}; the pair of plain train and val is ``""``."""
+    pairs: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in splits:
+        if match := _PART.fullmatch(str(name)):
+            pairs[match["before"] or match["after"]][name] = match["part"]
+    return pairs
+
+
+def _parts(splits: Mapping[str, list[str]], chosen: str) -> dict[str, str]:
+    """Clip name -> its part in the chosen pair, or in the only one there is."""
+    pairs = _pairs(splits)
+    if not chosen and len(pairs) > 1 and "" not in pairs:
+        return {}
+    pair = pairs.get(chosen or (next(iter(pairs), "") if len(pairs) == 1 else ""), {})
+    return {clip: part for name, part in pair.items() for clip in splits[name]}
+
+
+def _members(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Clip name -> the named splits it is in."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for name, clips in splits.items():
+        for clip in clips:
+            members[clip].append(name)
+    return members
+
+
+def _guess(path: Path, annotation: Annotation) -> str:
+    joints = np.shape(_keypoint(annotation))[2]
+    if joints not in LAYOUT_BY_JOINTS:
+        raise ReadError(
+            f"{path}: {joints} joints; name the layout, "
+            f"as only {sorted(LAYOUT_BY_JOINTS)} joints are guessed"
+        )
+    return LAYOUT_BY_JOINTS[joints]
+
+
+def _keypoint(annotation: Annotation) -> NDArray[Any]:
+    keypoint = annotation.get("keypoint")
+    if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind in "fiu" and keypoint.ndim == 4:
+        return keypoint
+    found = f"shape {keypoint.shape}" if isinstance(keypoint, np.ndarray) else type(keypoint)
+    where = "; its joints are in other files" if "raw_file" in annotation else ""
+    raise ReadError(f"expected keypoint (persons, frames, joints, coordinates), got {found}{where}")
+
+
+def _clip(
+    annotation: Annotation,
+    layout: SkeletonLayout,
+    members: Mapping[str, list[str]],
+    parts: Mapping[str, str],
+) -> Clip:
+    joints, score = _seen(as_float32(_keypoint(annotation)), annotation.get("keypoint_score"))
+    name = annotation.get("frame_dir", annotation.get("filename"))
+    if not isinstance(name, str) or not name:
+        raise ReadError(f"expected the clip's name in frame_dir, got {name!r:.80}")
+    meta: dict[str, MetaValue] = {**_image(annotation)}
+    meta |= {f"split:{split}": True for split in members.get(name, ())}
+    if name in parts:
+        meta["split"] = parts[name]
+    return Clip(joints, layout, score, label=_label(annotation), id=name, meta=meta)
+
+
+def _seen(
+    joints: NDArray[np.float32], score: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Joints with NaN where nothing was seen, and the scores, of the persons that were seen."""
+    seen = (np.abs(joints) > 0).any(axis=-1)
+    if score is not None:
+        if np.shape(score) != seen.shape or np.asarray(score).dtype.kind not in "fiu":
+            raise ReadError(f"expected scores of shape {seen.shape}, got {np.shape(score)}")
+        # networks that regress heat maps overshoot 1 by a little
+        score = np.clip(np.nan_to_num(as_float32(score), nan=0.0), 0, 1)
+        seen &= score > 0
+    if not seen.any():
+        raise ReadError("no joint of any person was seen")
+    persons = seen.any(axis=(1, 2))
+    joints = np.where(seen[..., None], joints, np.float32(np.nan))
+    return joints[persons], score[persons] if score is not None else None
+
+
+def _label(annotation: Annotation) -> int | None:
+    label = annotation.get("label")
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise ReadError(f"expected a label that is one whole number, got {label!r:.80}")
+    return int(label)
+
+
+def _image(annotation: Annotation) -> dict[str, MetaValue]:
+    shape = annotation.get("img_shape") or annotation.get("original_shape")
+    if not isinstance(shape, list | tuple) or len(shape) < 2:
+        return {}
+    return {"width": int(shape[1]), "height": int(shape[0])}
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix not in (".pkl", ".pickle") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return any(key in head for key in (b"keypoint", b"frame_dir", b"annotations"))
+
+
+READER = Reader(
+    name="pyskl",
+    summary="annotation pickles of PYSKL and MMAction2",
+    scan=scan,
+    read=read,
+    matches=_matches,
+    options={
+        "layout": "a registered layout (default: by the number of joints)",
+        "split": "the pair of splits to use, as xsub for xsub_train and xsub_val",
+    },
+    protocols=("official", "holdout"),
+)

@@ -1,0 +1,56 @@
+"""What every model must do: one contract over the registry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kinegraph.models import MODELS, create_model, list_models
+
+CASES = [(name, layout, M) for name in MODELS for layout in ("ntu25", "jhmdb15") for M in (1, 2)]
+
+
+def test_the_contract_covers_the_registry():
+    assert len(CASES) == 4 * len(MODELS)
+    assert list_models() == sorted(MODELS)
+
+
+@pytest.mark.parametrize(("name", "layout", "M"), CASES)
+def test_forward_features_head_and_reset(name, layout, M):
+    model = create_model(name, layout=layout, num_classes=6, in_channels=2).eval()
+    V = model.layout.num_joints
+    x = torch.randn(3, 2, 17, V, M)
+    with torch.inference_mode():
+        features = model.forward_features(x)
+        assert features.shape[:3] == (3, M, model.num_features)
+        assert model.forward_head(features).shape == (3, 6)
+        whole = model(x)
+        parts = torch.cat([model(part) for part in torch.chunk(x, 2)])
+        torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+        model.reset_classifier(4)
+        assert model(x).shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_parameter_groups_hold_every_parameter_once(name):
+    model = create_model(name, layout="ntu25", num_classes=6)
+    groups = model.parameter_groups(1e-4)
+    held = [id(p) for group in groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+    assert all("weight_decay" in group for group in groups)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_few_steps_lower_the_loss_of_one_batch(name):
+    torch.manual_seed(0)
+    model = create_model(name, layout="ntu25", num_classes=3)
+    x, labels = torch.randn(6, 3, 16, 25, 1), torch.tensor([0, 1, 2] * 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(6):
+        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
