@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,6 @@ from kinegraph.cli.console import print_table, progress
 from kinegraph.errors import ReadError, unknown_name
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
-SHOWN = 20
 
 
 def convert(
@@ -30,19 +29,20 @@ def convert(
     options = reader_options(context.args, chosen.options, reader)
     with progress(f"converting {source}") as bar:
         result = run(chosen, source, store, options=options, workers=workers, progress=bar)
-    print(
-        f"{store}: {result.stored} clips, {result.frames} frames, layout {result.layout}, "
-        f"{len(result.per_class)} classes, {store.stat().st_size / 1e6:.1f} MB"
-    )
+    classes = [(name, count) for name, count in result.per_class.items()]
+    if result.unlabelled:
+        classes.append(("(no label)", result.unlabelled))
+    print_table("Read", ("class", "clips"), classes)
     if result.refused:
-        rows = result.refused[:SHOWN]
-        print_table(f"{len(result.refused)} refused", ("file", "reason"), rows)
-        if len(result.refused) > SHOWN:
-            print(f"... and {len(result.refused) - SHOWN} more, listed in the store's provenance")
+        print_table(f"Refused: {len(result.refused)}", ("file", "reason"), result.refused)
+    print(
+        f"{store}: {result.stored} clips of {result.persons} persons, {result.frames} frames, "
+        f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"
+    )
 
 
 def reader_options(
-    words: Sequence[str], known: dict[str, str] | Any, reader: str
+    words: Sequence[str], known: Mapping[str, str], reader: str
 ) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` pairs, values as in YAML."""
     import yaml

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinegraph.cli.console import progress
 from kinegraph.cli.evaluate import print_summary, write_outcome
 
+if TYPE_CHECKING:
+    from kinegraph.clips.store import ClipStore
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
 ) -> None:
     """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
-    from kinegraph.clips.doctor import examine
     from kinegraph.clips.protocols import split_indices
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.recognizer import Recognizer
@@ -28,7 +30,7 @@ def demo(
     print(f"1/5  raw recordings in {raw}, converted to {store}")
     with progress("converting") as bar:
         convert(get_reader("synthetic"), raw, store, progress=bar)
-    print(f"2/5  inspected: {examine(ClipStore(store)).headline}")
+    print(f"2/5  inspected: {_inspected(ClipStore(store))}")
     recipe = load_recipe("demo", [f"store={store}"])
     print(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
     train(recipe, run)
@@ -41,6 +43,14 @@ def demo(
     truth = opened.classes[unseen.label] if opened.classes and unseen.label is not None else "?"
     print(f"     {unseen.id}: {answer.name} ({answer.probability:.0%}); it was {truth}\n")
     print_summary(run, outcome)
+
+
+def _inspected(store: ClipStore) -> str:
+    from kinegraph.clips.doctor import examine
+
+    report = examine(store)
+    worst = [finding.text for finding in report.findings if finding.severity == "error"]
+    return f"{report.clips} clips of {len(report.classes)} actions; {worst or 'nothing is wrong'}"
 
 
 def _free(path: Path) -> Path:

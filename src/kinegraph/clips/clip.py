@@ -75,7 +75,7 @@ class Clip:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """(M, T, V): True where a joint was seen."""
-        return np.asarray(~np.isnan(self.joints).any(axis=-1))
+        return np.asarray(~np.isnan(self.joints[..., 0]))  # checked: all coordinates or none
 
     @property
     def digest(self) -> str:
@@ -127,9 +127,9 @@ def _checked_joints(
     absent = np.isnan(joints)
     if np.isinf(joints).any():
         raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
-    partly = np.asarray(absent.any(axis=-1) & ~absent.all(axis=-1))
-    if partly.any():
-        joints = np.where(partly[..., None], np.float32(np.nan), joints)
+    first = absent[..., 0]
+    if any((absent[..., d] != first).any() for d in range(1, joints.shape[3])):
+        joints = np.where(absent.any(axis=-1, keepdims=True), np.float32(np.nan), joints)
     joints = joints.view()
     joints.flags.writeable = False
     return joints

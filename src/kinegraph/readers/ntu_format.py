@@ -23,6 +23,9 @@ BODY_FIELDS = (
 )  # fmt: skip
 """The nine numbers after the body id in a body's first line."""
 
+MAX_FRAMES = 100_000
+"""An hour at 30 frames a second; a frame without bodies takes 2 bytes of a file, 600 of a clip."""
+
 _NUM_FIELDS = len(JOINT_FIELDS)
 _TRACKED = 2.0
 _LINES_PER_BODY = 2 + NUM_JOINTS
@@ -74,7 +77,9 @@ class Recording:
         """
         values = _shortest_float64(joints)
         if values.ndim != 4 or values.shape[2:] != (NUM_JOINTS, 3):
-            raise ReadError(f"expected joints of shape (persons, frames, 25, 3), got {values.shape}")
+            raise ReadError(
+                f"expected joints of shape (persons, frames, 25, 3), got {values.shape}"
+            )
         ids = [str(2**56 + m) for m in range(len(values))] if ids is None else list(ids)
         if len(ids) != len(values):
             raise ReadError(f"expected {len(values)} body ids, one a person, got {len(ids)}")
@@ -82,13 +87,13 @@ class Recording:
 
 
 def _shortest_float64(joints: ArrayLike) -> NDArray[np.float64]:
-    """float64 numbers whose shortest text is that of the float32 values (0.1, not 0.10000000149)."""
+    """float64 numbers with the shortest text of the float32 ones (0.1, not 0.10000000149)."""
     return np.asarray(joints, dtype=np.float32).astype("U32").astype(np.float64)
 
 
 def _bodies_of_frame(joints: NDArray[np.float64], ids: Sequence[str]) -> list[Body]:
     present = ~np.isnan(joints).all(axis=(1, 2))
-    return [_body(joints[m], ids[m]) for m in np.flatnonzero(present)]
+    return [_body(joints[m], ids[m]) for m in np.flatnonzero(present).tolist()]
 
 
 def _body(joints: NDArray[np.float64], body_id: str) -> Body:
@@ -162,6 +167,8 @@ class _Parser:
         if not b"".join(self.lines[:1]).strip():
             raise self._error("expected the number of frames", 0)
         count = self._count("the number of frames", len(self.lines) - 1)
+        if count > MAX_FRAMES:
+            raise self._error(f"expected at most {MAX_FRAMES} frames, got {count}", 0)
         headers = [self._frame() for _ in range(count)]
         self._expect_end()
         values = iter(self._joint_values())

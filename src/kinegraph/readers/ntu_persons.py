@@ -15,6 +15,7 @@ from kinegraph.errors import unknown_name
 from kinegraph.readers.ntu_format import NUM_JOINTS, Body, Recording
 
 Joints = NDArray[np.float64]
+Track = dict[int, Joints]  # frame -> (25, 3)
 
 AGCN_BODIES = 4
 """2s-AGCN looks at the first four bodies of a frame."""
@@ -82,15 +83,13 @@ def _by_order(recording: Recording, max_bodies: int) -> Joints:
     return _seen_persons(joints)
 
 
-def _by_id(recording: Recording, most: int) -> dict[str, dict[int, Joints]]:
-    """Frame -> joints of each body id, of the `most` ids seen in most frames."""
-    tracks: dict[str, dict[int, Joints]] = {}
+def _tracks(recording: Recording) -> list[Track]:
+    """One track per body id, in the order in which they appear."""
+    tracks: dict[str, Track] = {}
     for t, bodies in enumerate(recording.frames):
         for body in bodies:
             tracks.setdefault(body.id, {}).setdefault(t, _clean(body))
-    # a damaged file may have a new id in every frame; arrays for all would grow with its square
-    longest = sorted(tracks, key=lambda name: -len(tracks[name]))[:most]
-    return {name: track for name, track in tracks.items() if name in longest}
+    return list(tracks.values())
 
 
 def _seen_persons(joints: Joints) -> Joints:
@@ -114,64 +113,66 @@ def _most_energetic_slots(recording: Recording, max_persons: int, faithful: bool
 
 def _most_energetic_tracks(recording: Recording, max_persons: int, faithful: bool) -> Joints:
     """Bodies by id, by falling energy; a new id is a new person."""
-    joints = np.stack([_spread(track, len(recording.frames)) for track in _tracks(recording)])
-    joints = _seen_persons(joints)
-    order = sorted(range(len(joints)), key=lambda m: -energy(joints[m]))
-    return joints[order[:max_persons]]
+    tracks = _tracks(recording)
+    energies = [energy(np.stack(list(track.values()))) for track in tracks]
+    order = sorted(range(len(tracks)), key=lambda m: -energies[m])
+    return _stacked([tracks[m] for m in order[:max_persons]], len(recording.frames))
 
 
-def _tracks(recording: Recording) -> list[dict[int, Joints]]:
-    return list(_by_id(recording, _MOST_TRACKS).values()) or [{}]
-
-
-_MOST_TRACKS = 16
-
-
-def _spread(track: Mapping[int, Joints], num_frames: int) -> Joints:
-    joints = np.full((num_frames, NUM_JOINTS, 3), np.nan)
-    for t, body in track.items():
-        joints[t] = body
-    return joints
+def _stacked(tracks: list[Track], num_frames: int) -> Joints:
+    """(M, T, 25, 3), without persons of whom no joint was seen."""
+    joints = np.full((len(tracks), num_frames, NUM_JOINTS, 3), np.nan)
+    for m, track in enumerate(tracks):
+        for t, body in track.items():
+            joints[m, t] = body
+    return _seen_persons(joints)
 
 
 def _ctrgcn_actors(recording: Recording, max_persons: int, faithful: bool) -> Joints:
     """CTR-GCN, SGN: tracks without noise, merged into two actors by falling motion."""
     frames = [bodies for bodies in recording.frames if bodies]
-    tracks = list(_by_id(Recording(frames), _MOST_TRACKS).values())
+    tracks = _tracks(Recording(frames))
     if faithful:
         tracks = [_closed(track) for track in tracks]
-    actors = _merged(_without_noise(tracks), faithful)[:max_persons]
-    joints = np.stack([_spread(actor, len(frames)) for actor in actors or [{}]])
-    joints = _seen_persons(joints)
-    return joints[:, ~np.isnan(joints).all(axis=(0, 2, 3))] if len(joints) else joints
+    actors = _merged(_without_noise(tracks), faithful)
+    joints = _stacked(actors[:max_persons], len(frames))
+    return joints[:, ~np.isnan(joints).all(axis=(0, 2, 3))]
 
 
-def _closed(track: Mapping[int, Joints]) -> dict[int, Joints]:
+def _closed(track: Track) -> Track:
     """The released code moves a track's frames together, whatever lies between them."""
     first = min(track)
     return {first + i: body for i, body in enumerate(track.values())}
 
 
-def _without_noise(tracks: list[dict[int, Joints]]) -> list[dict[int, Joints]]:
+def _without_noise(tracks: list[Track]) -> list[Track]:
     """The tracks that are persons, by falling motion."""
     if len(tracks) < 2:
         return tracks
     # where every body is short-lived the longest stays: a clip with nobody helps nobody
     kept = [t for t in tracks if len(t) > NOISE_FRAMES] or [max(tracks, key=len)]
-    motions: list[float] = []
+    motions: dict[int, float] = {}
     remaining = len(kept)
-    for track in kept:
-        joints = np.stack(list(track.values()))
-        good = _has_a_body_shape(joints)
-        if remaining > 1 and 1 - good.mean() >= NOISE_SHARE:
-            motions.append(np.nan)
+    for i, track in enumerate(kept):
+        motion = _motion_without_noise(track) if remaining > 1 else _motion_of(track)
+        if motion is None:
             remaining -= 1
-        elif remaining > 1 and not good.all():
-            motions.append(min(_motion(joints), _motion(joints[good])))
         else:
-            motions.append(_motion(joints))
-    order = sorted((i for i, m in enumerate(motions) if m == m), key=lambda i: -motions[i])
-    return [kept[i] for i in order]
+            motions[i] = motion
+    return [kept[i] for i in sorted(motions, key=lambda i: -motions[i])]
+
+
+def _motion_without_noise(track: Track) -> float | None:
+    """The motion in frames with the shape of a body, or None if there are too few of those."""
+    joints = np.stack(list(track.values()))
+    good = _has_a_body_shape(joints)
+    if 1 - good.mean() >= NOISE_SHARE:
+        return None
+    return min(_motion(joints), _motion(joints[good]))
+
+
+def _motion_of(track: Track) -> float:
+    return _motion(np.stack(list(track.values())))
 
 
 def _has_a_body_shape(joints: Joints) -> NDArray[np.bool_]:
@@ -185,10 +186,10 @@ def _motion(joints: Joints) -> float:
     return float(np.nan_to_num(joints).reshape(-1, 3).var(axis=0).sum())
 
 
-def _merged(tracks: list[dict[int, Joints]], faithful: bool) -> list[dict[int, Joints]]:
+def _merged(tracks: list[Track], faithful: bool) -> list[Track]:
     """At most two actors: a track joins the first actor whose time it does not overlap."""
-    first: dict[int, Joints] = {}
-    second: dict[int, Joints] = {}
+    first: Track = {}
+    second: Track = {}
     for track in tracks:
         if not first or _apart(first, track):
             first.update(track)
@@ -197,9 +198,7 @@ def _merged(tracks: list[dict[int, Joints]], faithful: bool) -> list[dict[int, J
     return [actor for actor in (first, second) if actor]
 
 
-def _apart(
-    actor: Mapping[int, Joints], track: Mapping[int, Joints], from_start: bool = False
-) -> bool:
+def _apart(actor: Track, track: Track, from_start: bool = False) -> bool:
     """Whether their spans share one frame at most, as the released comparison has it."""
     begin = 0 if from_start else min(actor)
     return min(max(actor), max(track)) - max(begin, min(track)) <= 0

@@ -78,13 +78,17 @@ def _load(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[
     annotations = content if isinstance(content, list) else [content]
     if not annotations or not all(isinstance(a, dict) for a in annotations):
         raise ReadError(f"{path}: expected annotations, each a dictionary with keypoint and label")
-    if not isinstance(splits, dict) or not all(isinstance(s, list) for s in splits.values()):
+    if not isinstance(splits, dict) or not all(_are_names(s) for s in splits.values()):
         raise ReadError(f"{path}: expected splits as lists of clip names")
     pairs = _pairs(splits)
     if split and split not in pairs:
         known = ", ".join(sorted(pairs)) or "none"
         raise ReadError(f"{path}: it has no pair of splits {split!r}; it has {known}")
     return annotations, splits
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
 
 
 def _pairs(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -115,7 +119,10 @@ def _members(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _guess(path: Path, annotation: Annotation) -> str:
-    joints = np.shape(_keypoint(annotation))[2]
+    try:
+        joints = _keypoint(annotation).shape[2]
+    except ReadError as error:
+        raise ReadError(f"{path}: annotation 0: {error}") from None
     if joints not in LAYOUT_BY_JOINTS:
         raise ReadError(
             f"{path}: {joints} joints; name the layout, "
@@ -154,7 +161,7 @@ def _seen(
     joints: NDArray[np.float32], score: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Joints with NaN where nothing was seen, and the scores, of the persons that were seen."""
-    seen = (np.abs(joints) > 0).any(axis=-1)
+    seen: NDArray[np.bool_] = (np.abs(joints) > 0).any(axis=-1)
     if score is not None:
         if np.shape(score) != seen.shape or np.asarray(score).dtype.kind not in "fiu":
             raise ReadError(f"expected scores of shape {seen.shape}, got {np.shape(score)}")
@@ -181,6 +188,8 @@ def _image(annotation: Annotation) -> dict[str, MetaValue]:
     shape = annotation.get("img_shape") or annotation.get("original_shape")
     if not isinstance(shape, list | tuple) or len(shape) < 2:
         return {}
+    if not all(isinstance(side, int | np.integer) for side in shape[:2]):
+        raise ReadError(f"expected img_shape as (height, width), got {shape!r:.80}")
     return {"width": int(shape[1]), "height": int(shape[0])}
 
 

@@ -147,7 +147,7 @@ def clip_of_block(
         ClipError: infinite numbers.
     """
     points = as_float32(block).transpose(3, 1, 2, 0)
-    seen = (np.abs(points) > 0).any(axis=-1)
+    seen: NDArray[np.bool_] = (np.abs(points) > 0).any(axis=-1)
     if not seen.any():
         raise ReadError("no joint in any frame, all numbers are zero")
     persons, end = seen.any(axis=(1, 2)), int(np.flatnonzero(seen.any(axis=(0, 2)))[-1]) + 1

@@ -40,10 +40,9 @@ _CALLABLES = {
     ("builtins", "bytes"): "no_bytes",
     ("collections", "OrderedDict"): "make_dict",
 }
-_REFUSED_OPCODES = frozenset(
-    ("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX")
-    + ("NEXT_BUFFER", "READONLY_BUFFER")
-)
+_OUTSIDE_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"}
+_OBJECT_OPCODES = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER", "READONLY_BUFFER"}
+_REFUSED_OPCODES = _OUTSIDE_OPCODES | _OBJECT_OPCODES
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _SIZES = {code: opcode.arg.n if opcode.arg else 0 for code, opcode in _OPCODES.items()}
 _WATCHED = {

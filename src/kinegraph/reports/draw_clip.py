@@ -153,7 +153,8 @@ class _Bodies:
             )
             dots = [c for c, drawn in zip(self.joint_colours[i], seen, strict=True) if drawn]
             artists.append(ax.add_collection(lines, autolim=False))
-            artists.append(ax.scatter(*body[seen].T, s=5, c=dots, linewidths=0, zorder=3))
+            x, y = body[seen].T
+            artists.append(ax.scatter(x, y, s=5, c=dots, linewidths=0, zorder=3))
         return artists
 
 
@@ -245,7 +246,7 @@ def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
 def _set_box(ax: Axes, box: tuple[float, float, float, float]) -> None:
     """Show the box, widened about its middle until a unit is equally long both ways."""
     left, right, bottom, top = box
-    width, height = ax.get_position().size * ax.figure.get_size_inches()
+    width, height = ax.get_window_extent().size
     unit = max((right - left) / width, (top - bottom) / height)
     x, y = (left + right) / 2, (bottom + top) / 2
     ax.set_xlim(x - unit * width / 2, x + unit * width / 2)
@@ -254,8 +255,7 @@ def _set_box(ax: Axes, box: tuple[float, float, float, float]) -> None:
 
 def _name_view(ax: Axes, name: str, views: int) -> None:
     if views > 1:
-        place = {"transform": ax.transAxes, "va": "top", "fontsize": 8, "color": MUTED}
-        ax.text(0.05, 0.97, name, **place)
+        ax.text(0.05, 0.97, name, transform=ax.transAxes, va="top", fontsize=8, color=MUTED)
 
 
 def _frame_name(clip: Clip, frame: int) -> str:
@@ -295,9 +295,7 @@ def _pictures(
     canvas = FigureCanvasAgg(figure)
     row = _panels(figure, [height], (width, len(views)), _TOP)[0]
     bodies = _Bodies(clip)
-    palette = _palette(
-        [c for colours in bodies.bone_colours + bodies.joint_colours for c in colours]
-    )
+    palette = _palette(bodies.bone_colours + bodies.joint_colours)
     for ax, view in zip(row, views, strict=True):
         _set_box(ax, view.box)
         _name_view(ax, view.name, len(views))
@@ -317,15 +315,14 @@ def _pictures(
             progress(done, len(frames))
 
 
-def _palette(colours: list[str]) -> Any:
+def _palette(colours: list[Sequence[str]]) -> Any:
     """One palette for all pictures (what does not move then costs no bytes): colours, softened."""
     from PIL import Image
 
-    solid = sorted({INK, MUTED, *colours, *HUES, *SIDE_COLOURS.values()})
-    shades = [
-        mixed(c, ground, s) for c in solid for ground in ("#ffffff", PANEL) for s in (0, 0.4, 0.7)
-    ]
-    entries = list(dict.fromkeys(["#ffffff", PANEL, *shades]))[:256]
+    grounds = ("#ffffff", PANEL)
+    solid = sorted({INK, MUTED, *HUES, *SIDE_COLOURS.values()}.union(*colours))
+    shades = [mixed(c, ground, s) for c in solid for ground in grounds for s in (0, 0.4, 0.7)]
+    entries = list(dict.fromkeys([*grounds, *shades]))[:256]
     palette = Image.new("P", (1, 1))
     palette.putpalette([int(c[i : i + 2], 16) for c in entries for i in (1, 3, 5)])
     return palette

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
@@ -35,13 +36,13 @@ def mixed(colour: str, other: str, share: float) -> str:
 
 
 def plain(text: str, width: int = 28) -> str:
-    """A name as matplotlib shall draw it: on one line, not too long, a dollar sign being no maths."""
-    text = " ".join(text.split())
+    """A name as matplotlib shall draw it: on one line, not too long, dollar signs left alone."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     text = text if len(text) <= width else text[: width - 1].rstrip() + "…"
     return text.replace("$", r"\$")
 
 
-def quiet(ax: Axes, *, grid: str | None = "y") -> None:
+def quiet(ax: Axes, *, grid: Literal["x", "y", "both"] | None = "y") -> None:
     """Only what helps reading: no box, thin grid lines along one axis, muted ticks."""
     for side in ("top", "right", "left", "bottom"):
         ax.spines[side].set_visible(False)
@@ -51,9 +52,12 @@ def quiet(ax: Axes, *, grid: str | None = "y") -> None:
     ax.set_axisbelow(True)
 
 
-def heading(ax: Axes, text: str, size: float = 10) -> None:
-    """The title of one panel, at its left edge."""
-    ax.set_title(text, loc="left", fontsize=size, color=INK, pad=7)
+def heading(ax: Axes, text: str, note: str = "") -> None:
+    """The title of one panel at its left edge, and a muted second line."""
+    place: dict[str, Any] = {"textcoords": "offset points", "xycoords": "axes fraction"}
+    rise = 18 if note else 6
+    ax.annotate(text, (0, 1), (0, rise), fontsize=10, color=INK, **place)
+    ax.annotate(note, (0, 1), (0, 6), fontsize=8, color=MUTED, **place)
 
 
 @contextmanager

@@ -18,20 +18,20 @@ _PAIRED = (
     (("mouth",), (0.5, 8.7)),
     (("toe", "big"), (1.8, -0.4)),
     (("toe", "small"), (2.5, 0.1)),
-    (("foot",), (2.0, -0.2)),
+    (("foot",), (1.9, -0.3)),
     (("toe",), (2.0, -0.4)),
     (("heel",), (0.9, -0.5)),
     (("ankle",), (1.25, 0.6)),
     (("knee",), (1.15, 2.6)),
     (("hip",), (0.85, 4.5)),
     (("shoulder",), (1.5, 7.2)),
-    (("elbow",), (2.6, 6.0)),
-    (("wrist",), (3.5, 4.9)),
-    (("thumb",), (3.3, 3.5)),
-    (("tip",), (4.5, 2.9)),
-    (("index",), (4.2, 3.2)),
-    (("pinky",), (4.9, 4.0)),
-    (("hand",), (4.2, 4.1)),
+    (("elbow",), (2.2, 5.9)),
+    (("wrist",), (2.75, 4.75)),
+    (("thumb",), (2.5, 3.3)),
+    (("tip",), (3.5, 2.7)),
+    (("index",), (3.3, 3.0)),
+    (("pinky",), (3.9, 3.7)),
+    (("hand",), (3.2, 3.8)),
 )
 _MIDDLE = (
     (("head",), (0.0, 9.3)),
@@ -47,7 +47,7 @@ _MIDDLE = (
     (("torso",), (0.0, 6.1)),
     (("chest",), (0.0, 6.8)),
 )
-_FAN = np.radians((170.0, 10.0))
+_FAN = (np.radians(170.0), np.radians(10.0))
 
 
 def drawing_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
@@ -104,7 +104,7 @@ def bone_colours(layout: SkeletonLayout) -> tuple[str, ...]:
 
 
 def _branches(layout: SkeletonLayout) -> list[int]:
-    """Per joint, the neighbour of the centre that it hangs from (the centre itself for the centre)."""
+    """Per joint, the neighbour of the centre that it hangs from; the centre for itself."""
     branches = []
     for joint in range(layout.num_joints):
         while layout.parents[joint] != layout.centre:

@@ -20,7 +20,6 @@ from kinegraph.transforms.presence import hide
 
 Degrees = Annotated[float, Bounds(0, 180)]
 Factor = Annotated[float, Bounds(0.001, 1000)]
-Rng = np.random.Generator | None
 
 
 @transform

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.options import Bounds, require_coordinates, transform
 from kinegraph.transforms.presence import hide, nearest_seen
 
@@ -38,7 +38,8 @@ def center(
         UnknownNameError: the layout has no such joint.
     """
     index = middle_joint(clip.layout) if joint is None else clip.layout.index(joint)
-    track, seen = clip.joints[:, :, index], clip.valid[:, :, index]
+    track = clip.joints[:, :, index]
+    seen = ~np.isnan(track[..., 0])
     if person == "first":
         shown = int(np.argmax(seen.any(axis=1)))
         track, seen = track[shown : shown + 1], seen[shown : shown + 1]
@@ -168,12 +169,9 @@ def middle_joint(layout: SkeletonLayout) -> int:
 
 def _limits(clip: Clip) -> tuple[Array, Array]:
     """The lowest and highest value of each coordinate, (D,) each; 0 if no joint is seen."""
-    seen = clip.valid
-    if not seen.any():
-        nothing = np.zeros(clip.num_channels, dtype=np.float32)
-        return nothing, nothing
-    points = clip.joints[seen]
-    return points.min(axis=0), points.max(axis=0)
+    columns = np.ascontiguousarray(clip.joints.reshape(-1, clip.num_channels).T)
+    low, high = np.fmin.reduce(columns, axis=1), np.fmax.reduce(columns, axis=1)  # skip NaN
+    return np.nan_to_num(low), np.nan_to_num(high)
 
 
 def _torso(clip: Clip) -> Array:

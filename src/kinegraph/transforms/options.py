@@ -46,7 +46,8 @@ class Bounds:
         return f"from {self.low:g} to {self.high:g}"
 
 
-Count = Annotated[int, Bounds(1, 1_000_000)]
+LARGEST = 1e30  # far beyond any coordinate, and a float32 still
+Count = Annotated[int, Bounds(1, 100_000)]
 Probability = Annotated[float, Bounds(0, 1)]
 
 
@@ -77,7 +78,7 @@ def option_mistakes(function: Transform, options: Mapping[str, Any]) -> list[str
 
     >>> from kinegraph.transforms.sample import uniform_sample
     >>> option_mistakes(uniform_sample, {"frames": 0})
-    ['frames must be a whole number from 1 to 1e+06, got 0']
+    ['frames must be a whole number from 1 to 100000, got 0']
     """
     rules = option_rules(function)
     mistakes = []
@@ -131,7 +132,7 @@ def _allows(rule: Any, value: Any) -> bool:
     if origin is tuple:
         return _allows_list(members, value)
     if rule is float:
-        return _is_number(value) and math.isfinite(value)
+        return _is_number(value) and -LARGEST <= value <= LARGEST
     if rule is int:
         return _is_number(value) and isinstance(value, int)
     return isinstance(value, rule)
@@ -164,6 +165,11 @@ def _describe(rule: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(member) for member in members)
     if origin is tuple:
-        count = "" if members[-1] is Ellipsis else f"{len(members)} "
-        return f"a list of {count}{_WORDS[members[0]][1]}"
+        return _describe_list(members)
     return _WORDS[rule][0]
+
+
+def _describe_list(members: tuple[Any, ...]) -> str:
+    count = "" if members[-1] is Ellipsis else f"{len(members)} "
+    plain, *bounds = get_args(members[0]) or (members[0],)
+    return " ".join([f"a list of {count}{_WORDS[plain][1]}", *(str(b) for b in bounds)])

@@ -10,22 +10,25 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.normalize import center
 from kinegraph.transforms.options import require_coordinates, transform
 
 Matrix = NDArray[np.float64]
 Axis = Literal["auto", "none"] | tuple[str, str]
 
-UPWARDS = (
-    ("spine_base", "spine_mid"),
-    ("hip_centre", "spine"),
-    ("mid_hip", "neck"),
-    ("torso", "neck"),
-    ("spine", "neck"),
-    ("belly", "neck"),
+Ends = tuple[tuple[str, ...], tuple[str, ...]]
+
+# from where to where, each the middle of the joints named; the first that a layout has counts
+UPWARDS: tuple[Ends, ...] = (
+    (("spine_base",), ("spine_mid",)),
+    (("hip_centre",), ("spine",)),
+    (("mid_hip",), ("neck",)),
+    (("torso",), ("neck",)),
+    (("spine",), ("neck",)),
+    (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")),
 )
-SIDEWAYS = (("left_shoulder", "right_shoulder"),)
+SIDEWAYS: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
 
 
 @transform
@@ -42,21 +45,21 @@ def prenormalize(
 
     First subtracts the first person's ``joint`` (default: the middle of the spine), in every
     frame or that of the first one, from all persons. Then turns the whole clip so that in the
-    first frame the vector between the joints ``zaxis`` (default: up the spine) is +z, and then so
-    that the one between ``xaxis`` (default: left to right shoulder) is +x; after that the spine
-    is only nearly z. Together with `repeat_pad` before it, this is the input of 2s-AGCN and
-    Shift-GCN. Unlike theirs it turns an exactly opposite vector too.
+    first frame the vector between the joints ``zaxis`` (default: up the spine, or from hips to
+    shoulders) is +z, and then so that the one between ``xaxis`` (default: left to right shoulder)
+    is +x; after that the spine is only nearly z. Together with `repeat_pad` before it, this is
+    the input of 2s-AGCN and Shift-GCN. Unlike theirs it turns an exactly opposite vector too.
 
     Raises:
         TransformError: not 3D, or a layout without such joints.
     """
     require_coordinates(clip, "prenormalize", 3)
-    z = _axis_joints(clip.layout, zaxis, UPWARDS, "zaxis")
-    x = _axis_joints(clip.layout, xaxis, SIDEWAYS, "xaxis")
+    z = _axis_ends(clip.layout, zaxis, UPWARDS, "zaxis")
+    x = _axis_ends(clip.layout, xaxis, SIDEWAYS, "xaxis")
     centred = center(clip, joint=joint, frame=frames, person="first")
     matrix = np.eye(3)
-    for pair, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
-        vector = None if pair is None else _first_vector(centred, *pair)
+    for ends, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
+        vector = None if ends is None else _first_vector(centred, ends)
         if vector is not None:
             matrix = rotation_between(matrix @ vector, target) @ matrix
     return centred.with_joints(turned(centred.joints, matrix))
@@ -65,7 +68,8 @@ def prenormalize(
 def turned(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
     """Joints (..., D) times a (D, D) matrix: each row p becomes matrix @ p."""
     with np.errstate(invalid="ignore"):  # some BLAS report the NaN of absent joints
-        return joints @ matrix.T.astype(np.float32)
+        flat = joints.reshape(-1, joints.shape[-1]) @ matrix.T.astype(np.float32)
+    return flat.reshape(joints.shape)
 
 
 def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> Matrix:
@@ -97,24 +101,25 @@ def rotation(angles: Sequence[float] | NDArray[np.float64]) -> Matrix:
     return about_z @ about_y @ about_x
 
 
-def _axis_joints(
-    layout: SkeletonLayout, axis: Axis, known: Sequence[tuple[str, str]], option: str
-) -> tuple[int, int] | None:
+def _axis_ends(
+    layout: SkeletonLayout, axis: Axis, known: Sequence[Ends], option: str
+) -> Ends | None:
     if axis == "none":
         return None
     if axis != "auto":
-        return layout.index(axis[0]), layout.index(axis[1])
-    for first, second in known:
-        if first in layout.joints and second in layout.joints:
-            return layout.index(first), layout.index(second)
+        return (axis[0],), (axis[1],)
+    for start, end in known:
+        if {*start, *end} <= {*layout.joints}:
+            return start, end
     raise TransformError(
         f"transform 'prenormalize': layout {layout.name!r} has no usual joints for {option}; "
         f"name two of its joints as {option}, or 'none' to skip that rotation"
     )
 
 
-def _first_vector(clip: Clip, start: int, end: int) -> NDArray[np.floating] | None:
-    """The vector between two joints where the first person first shows both, else the next."""
-    vectors = clip.joints[:, :, end] - clip.joints[:, :, start]
+def _first_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
+    """The vector where the first person first shows it, else the next person; None if nobody."""
+    start, end = (clip.joints[:, :, [clip.layout.index(j) for j in names]] for names in ends)
+    vectors = end.mean(axis=2) - start.mean(axis=2)
     seen = np.argwhere(~np.isnan(vectors[..., 0]))
     return vectors[tuple(seen[0])] if len(seen) else None

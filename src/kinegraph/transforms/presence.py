@@ -127,10 +127,12 @@ def _ranked_each_frame(clip: Clip, count: int) -> Clip:
 
 
 def _energy(clip: Clip) -> NDArray[np.float64]:
-    seen = clip.valid
-    points = [joints[mask] for joints, mask in zip(clip.joints, seen, strict=True)]
+    pairs = zip(clip.joints, clip.valid, strict=True)
+    tracks = [
+        np.stack([joints[..., d][seen] for d in range(joints.shape[-1])]) for joints, seen in pairs
+    ]
     # a person who is never seen comes after one who stands still
-    return np.array([p.std(axis=0, dtype=np.float64).sum() if len(p) else -1.0 for p in points])
+    return np.array([x.std(axis=1, dtype=np.float64).sum() if x.size else -1.0 for x in tracks])
 
 
 def _seen_confidence(clip: Clip) -> NDArray[np.float32]:

@@ -223,9 +223,15 @@ def _take_own_frames(clip: Clip, order: Indices) -> Clip:
 
 def _placed(clip: Clip, begin: int, frames: int) -> Clip:
     """The whole clip from frame ``begin`` on among ``frames`` frames, the others empty."""
-    order = np.full(frames, -1, dtype=np.intp)
-    order[begin : begin + clip.num_frames] = np.arange(clip.num_frames)
-    return _take_own_frames(clip, np.broadcast_to(order, (clip.num_persons, frames)))
+    span = slice(begin, begin + clip.num_frames)
+    shape = (clip.num_persons, frames, clip.num_joints)
+    joints = np.full((*shape, clip.num_channels), np.nan, dtype=np.float32)
+    joints[:, span] = clip.joints
+    if clip.confidence is None:
+        return replace(clip, joints=joints)
+    confidence = np.zeros(shape, dtype=np.float32)
+    confidence[:, span] = clip.confidence
+    return replace(clip, joints=joints, confidence=confidence)
 
 
 def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:

@@ -1,0 +1,243 @@
+"""Reads the folders of per-frame JSON files that OpenPose writes."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
+from kinegraph.readers.person_matching import Poses, check_choice, choose_persons
+from kinegraph.readers.pose_json import MAX_FRAMES, numbers, pose_array, read_json, shown
+from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+
+#: Number of joints of a pose -> layout.
+LAYOUT_OF_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}
+
+_FRAME_NAME = re.compile(r"(?:.*\D)?(\d{1,12})_keypoints\.json")
+_LABELS = "labels.csv"
+_MAX_LABEL = 100_000
+_FIRST_BYTES = 4096
+
+
+# --------------------------------------------------------------------- scan
+
+
+def _scan(
+    source: Path | str,
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    max_persons: int = 2,
+    tracking: str = "match",
+    candidates: int = 10,
+) -> Plan:
+    check_choice(max_persons, candidates, tracking)
+    _size(width, height)
+    source = Path(source)
+    clips = _clip_sources(source)
+    labels, classes = _labels(source / _LABELS)
+    units = tuple(Unit(path, {"label": labels.get(_clip_name(path))}) for path in clips)
+    return Plan(units, _layout(source, clips), classes)
+
+
+def _clip_sources(source: Path) -> list[Path]:
+    """The source itself if it is a frame or holds frames, else its folders that do."""
+    if source.is_file() or (source.is_dir() and _frame_files(source)):
+        return [source]
+    folders = sorted(source.iterdir()) if source.is_dir() else []
+    clips = [folder for folder in folders if folder.is_dir() and _frame_files(folder)]
+    if not clips:
+        raise ReadError(
+            f"{source}: expected a folder of files like video_000000000012_keypoints.json, "
+            "or a folder of such folders, found none"
+        )
+    return clips
+
+
+def _frame_files(clip: Path) -> list[tuple[int, Path]]:
+    """(frame number, file), in order of the numbers."""
+    paths = [clip] if clip.is_file() else list(clip.iterdir())
+    found = [(_FRAME_NAME.fullmatch(path.name), path) for path in paths]
+    return sorted((int(name[1]), path) for name, path in found if name)
+
+
+def _clip_name(clip: Path) -> str:
+    return clip.resolve().name.removesuffix("_keypoints.json")
+
+
+def _layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
+    """The layout of the first person anywhere."""
+    for clip in clips:
+        for _, path in _frame_files(clip):
+            try:
+                poses = _people(path)
+            except ReadError:
+                continue  # reading that clip will say so
+            if poses:
+                return get_layout(LAYOUT_OF_COUNT[len(poses[0])])
+    raise ReadError(f"{source}: expected a person in at least one frame, found none")
+
+
+def _labels(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:
+    """Clip -> label and the class names; names are numbered in alphabetical order."""
+    if not path.is_file():
+        return {}, None
+    rows = _label_rows(path)
+    words = sorted({word for word in rows.values() if not word.isdecimal()})
+    if not words:
+        numbered = {clip: int(word) for clip, word in rows.items() if len(word) < 10}
+        if len(numbered) < len(rows) or max(numbered.values(), default=0) >= _MAX_LABEL:
+            raise ReadError(f"{path}: expected labels below {_MAX_LABEL}")
+        return numbered, None
+    if any(word.isdecimal() for word in rows.values()):
+        raise ReadError(f"{path}: expected either numbers or names as labels, found both")
+    return {clip: words.index(word) for clip, word in rows.items()}, tuple(words)
+
+
+def _label_rows(path: Path) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                cells = [cell.strip() for cell in row]
+                if not any(cells) or (number == 1 and cells == ["clip", "label"]):
+                    continue
+                if len(cells) != 2 or not all(cells):
+                    raise ReadError(f"{path}:{number}: expected clip,label, got {shown(row)}")
+                rows[cells[0]] = cells[1]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReadError(f"{path}: expected rows of clip,label: {error}") from error
+    return rows
+
+
+def _size(width: float | None, height: float | None) -> NDArray[np.float32]:
+    """What x and y are divided by."""
+    if width is None and height is None:
+        return np.ones(2, dtype=np.float32)
+    for name, value in (("width", width), ("height", height)):
+        if not isinstance(value, int | float) or not 1 <= value <= 1e6:
+            raise ReadError(
+                f"expected width and height of the video in pixels, both or none, "
+                f"got {name} {value!r}"
+            )
+    return np.array([width, height], dtype=np.float32)
+
+
+# --------------------------------------------------------------------- read
+
+
+def _read(
+    unit: Unit,
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    max_persons: int = 2,
+    tracking: str = "match",
+    candidates: int = 10,
+) -> Iterator[Clip | ReadError]:
+    check_choice(max_persons, candidates, tracking)
+    frames = _frames(unit.path)
+    layout = _layout_of(unit.path, frames)
+    persons = choose_persons(
+        frames,
+        max(frames) + 1,
+        layout.num_joints,
+        max_persons=max_persons,
+        candidates=candidates,
+        tracking=tracking,
+    )
+    if not len(persons):
+        raise ReadError(f"{unit.path}: expected a person in at least one frame, found none")
+    yield Clip(
+        persons[..., :2] / _size(width, height),
+        layout,
+        confidence=persons[..., 2],
+        label=unit.info.get("label"),
+        id=_clip_name(unit.path),
+    )
+
+
+def _frames(clip: Path) -> dict[int, list[Poses]]:
+    """Poses by frame, counted from the first file's number; a number without file is a gap."""
+    files = _frame_files(clip)
+    if not files:
+        raise ReadError(f"{clip}: expected files named like video_000000000012_keypoints.json")
+    first, last = files[0][0], files[-1][0]
+    if last - first >= MAX_FRAMES:
+        raise ReadError(
+            f"{clip}: expected at most {MAX_FRAMES} frames, but their numbers run "
+            f"from {first} to {last}"
+        )
+    for (number, path), (following, other) in pairwise(files):
+        if number == following:
+            raise ReadError(
+                f"{clip}: expected one file a frame, but {path.name} and {other.name} are both "
+                f"of frame {number}; give each video its own folder"
+            )
+    return {number - first: _people(path) for number, path in files}
+
+
+def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
+    counts = sorted({len(pose) for poses in frames.values() for pose in poses})
+    if len(counts) != 1:
+        raise ReadError(
+            f"{clip}: expected people of one number of joints, "
+            f"found {' and '.join(map(str, counts)) or 'nobody'}"
+        )
+    return get_layout(LAYOUT_OF_COUNT[counts[0]])
+
+
+def _people(path: Path) -> list[Poses]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("people"), list):
+        raise ReadError(f'{path}: expected {{"people": [...]}}, got {shown(content)}')
+    return [_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
+
+
+def _pose(person: Any, where: str) -> Poses:
+    if not isinstance(person, dict):
+        raise ReadError(f"{where}: expected pose_keypoints_2d, got {shown(person)}")
+    values = numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
+    if len(values) not in {3 * count for count in LAYOUT_OF_COUNT}:
+        raise ReadError(
+            f"{where}: expected x, y, confidence of 17, 18 or 25 joints, got {len(values)} numbers"
+        )
+    joints = values.reshape(-1, 3)
+    return pose_array(joints[:, :2], joints[:, 2])
+
+
+def _matches(path: Path) -> bool:
+    if not _FRAME_NAME.fullmatch(path.name):
+        return False
+    try:
+        with path.open("rb") as file:
+            return b'"people"' in file.read(_FIRST_BYTES)
+    except OSError:
+        return False
+
+
+READER = Reader(
+    name="openpose",
+    summary="OpenPose output: a folder of *_keypoints.json files a clip (17, 18 or 25 joints)",
+    scan=_scan,
+    read=_read,
+    matches=_matches,
+    options={
+        "width": "width of the video in pixels, to make x run from 0 to 1 (default: pixels stay)",
+        "height": "height of the video in pixels, to make y run from 0 to 1",
+        "max_persons": "the most persons of a clip (default 2)",
+        "tracking": "match: persons linked over time; none: each frame's best-scored "
+        "(default match)",
+        "candidates": "persons of a frame that are looked at, in file order (default 10)",
+    },
+    protocols=("holdout",),
+)

@@ -1,0 +1,154 @@
+"""What every transform promises, for all of the registry."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps, list_transforms
+from kinegraph.transforms.options import option_mistakes, option_rules
+
+NAMES = list_transforms()
+FLAT_ONLY = {"kinetics_normalize"}
+FIXED_LENGTH = {
+    "uniform_sample", "random_frames", "crop_resize", "resize", "repeat_pad", "zero_pad",
+    "random_choose", "auto_pad",
+}  # fmt: skip
+SAMPLERS = FIXED_LENGTH | {"random_shift", "downsample", "trim", "drop_empty_frames"}
+AUGMENTATIONS = {
+    "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
+    "joint_dropout", "person_swap", "mirror", "random_shift",
+}  # fmt: skip
+HIDE_OR_CHOOSE = {"persons", "mask_confidence", "joint_dropout", "kinetics_normalize"}
+
+
+def clip_for(name: str, seed: int = 0) -> Clip:
+    """Two persons with holes: single joints, whole frames at both ends, an absence of one."""
+    draw = np.random.default_rng(seed)
+    layout = get_layout("body25" if name in FLAT_ONLY or name == "skeleton_norm" else "ntu25")
+    shape = (2, 20, layout.num_joints, 2 if name in FLAT_ONLY else 3)
+    joints = draw.normal(size=shape).astype(np.float32) + 2
+    joints[draw.random(shape[:3]) < 0.2] = np.nan
+    joints[:, [0, 1, 18, 19]] = np.nan
+    joints[1, 5:9] = np.nan
+    confidence = draw.uniform(0.2, 1, shape[:3]).astype(np.float32)
+    meta = {"width": 640, "height": 480}
+    return Clip(joints, layout, confidence=confidence, label=4, id="c", fps=30.0, meta=meta)
+
+
+def test_the_registry_is_whole() -> None:
+    assert len(NAMES) == 33
+    assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_documented_function_with_defaults(name: str) -> None:
+    function = TRANSFORMS[name]
+    assert function.__name__ == name
+    assert inspect.getdoc(function)
+    clip, rng, *options = inspect.signature(function).parameters.values()
+    assert (clip.name, rng.name, rng.default) == ("clip", "rng", None)
+    assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
+    assert option_mistakes(function, {o.name: o.default for o in options}) == []
+    assert list(option_rules(function)) == [o.name for o in options]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_never_changes_its_input_and_keeps_what_the_clip_is(name: str, seed: int | None) -> None:
+    clip = clip_for(name)
+    rng = None if seed is None else np.random.default_rng(seed)
+    made = TRANSFORMS[name](clip, rng)
+    again = clip_for(name)
+    np.testing.assert_array_equal(clip.joints, again.joints)
+    np.testing.assert_array_equal(clip.confidence, again.confidence)
+    assert (made.label, made.id, made.fps, made.layout) == (4, "c", 30.0, clip.layout)
+    assert dict(made.meta) == dict(clip.meta)
+    assert made.joints.dtype == np.float32
+    assert made.confidence is not None
+    assert made.confidence.shape == made.joints.shape[:3]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SAMPLERS - {"fill_missing", "persons"}))
+def test_absent_stays_absent(name: str) -> None:
+    for seed in range(4):
+        clip = clip_for(name, seed)
+        seen = TRANSFORMS[name](clip, np.random.default_rng(seed)).valid
+        if name == "mirror":
+            assert sorted(seen.sum(axis=(1, 2))) == sorted(clip.valid.sum(axis=(1, 2)))
+        elif name == "person_swap":
+            assert seen.sum() == clip.valid.sum()
+        elif name in HIDE_OR_CHOOSE:
+            assert not (seen & ~clip.valid).any()
+        else:
+            np.testing.assert_array_equal(seen, clip.valid)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS - {"crop_resize", "resize"}))
+def test_samplers_only_choose_frames(name: str) -> None:
+    clip = clip_for(name)
+    rows = {person[t].tobytes() for person in clip.joints for t in range(clip.num_frames)}
+    rows.add(np.full_like(clip.joints[0, 0], np.nan).tobytes())
+    for rng in (None, np.random.default_rng(1)):
+        made = TRANSFORMS[name](clip, rng)
+        assert {p[t].tobytes() for p in made.joints for t in range(made.num_frames)} <= rows
+
+
+@pytest.mark.parametrize("name", sorted(FIXED_LENGTH))
+@pytest.mark.parametrize("frames", [1, 7, 20, 33])
+def test_fixed_samplers_give_the_frames_they_are_asked_for(name: str, frames: int) -> None:
+    lengths = (1, 2, 20)
+    for length in lengths:
+        whole = clip_for(name)
+        confidence = whole.confidence[:, 2 : 2 + length]
+        clip = whole.with_joints(whole.joints[:, 2 : 2 + length], confidence)
+        for rng in (None, np.random.default_rng(length)):
+            assert TRANSFORMS[name](clip, rng, frames=frames).num_frames == frames
+    with pytest.raises(TransformError, match=f"transform '{name}': frames must be .* got 0"):
+        TRANSFORMS[name](clip_for(name), None, frames=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_rng_gives_the_same_bits_and_none_is_evaluation(name: str) -> None:
+    clip = clip_for(name)
+    first, second = (TRANSFORMS[name](clip, np.random.default_rng(9)) for _ in range(2))
+    np.testing.assert_array_equal(first.joints, second.joints)
+    fixed = [TRANSFORMS[name](clip, None).joints for _ in range(2)]
+    np.testing.assert_array_equal(*fixed)
+    if name in AUGMENTATIONS:
+        assert TRANSFORMS[name](clip, None) is clip
+        drawn = [TRANSFORMS[name](clip, np.random.default_rng(s)).joints for s in range(8)]
+        assert any(d.tobytes() != clip.joints.tobytes() for d in drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_and_a_one_frame_clip_pass(name: str) -> None:
+    whole = clip_for(name)
+    nobody = whole.with_joints(np.full_like(whole.joints, np.nan))
+    single = whole.with_joints(whole.joints[:1, 2:3], whole.confidence[:1, 2:3])
+    for clip in (nobody, single):
+        for rng in (None, np.random.default_rng(0)):
+            made = TRANSFORMS[name](clip, rng)
+            assert made.num_frames >= 1
+            assert not made.valid.any() or clip is single
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_option_is_refused_in_calls_and_in_recipes(name: str) -> None:
+    with pytest.raises(TransformError, match=f"transform '{name}': unknown option 'colour'"):
+        TRANSFORMS[name](clip_for(name), None, colour=1)
+    (mistake,) = check_steps([(name, {"colour": 1})])
+    assert mistake.startswith(f"step 1 ({name}): unknown option 'colour'")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transforms_and_their_pipelines_pickle(name: str) -> None:
+    assert pickle.loads(pickle.dumps(TRANSFORMS[name])) is TRANSFORMS[name]
+    pipeline = Pipeline([(name, {})])
+    assert pickle.loads(pickle.dumps(pipeline)).to_list() == [name]

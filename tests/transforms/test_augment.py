@@ -1,0 +1,182 @@
+"""The augmentations: what they change, and what they leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms.augment import (
+    jitter,
+    joint_dropout,
+    mirror,
+    person_swap,
+    random_move,
+    random_rotate,
+    random_scale,
+    random_shear,
+    random_view,
+)
+
+NTU, COCO = get_layout("ntu25"), get_layout("coco17")
+MOVES = [random_move, random_rotate, random_view, random_scale, random_shear, jitter]
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def body(persons: int = 2, frames: int = 6, seed: int = 0, dims: int = 3) -> Clip:
+    draw = rng(seed)
+    layout = NTU if dims == 3 else COCO
+    shape = (persons, frames, layout.num_joints, dims)
+    joints = draw.normal(size=shape).astype(np.float32)
+    return Clip(joints, layout, confidence=draw.random(shape[:3], dtype=np.float32))
+
+
+def distances(clip: Clip) -> np.ndarray:
+    joints = clip.joints
+    return np.linalg.norm(joints[:, :, :, None] - joints[:, :, None], axis=-1)
+
+
+def test_random_move_with_one_choice_is_a_known_similarity() -> None:
+    clip = body()
+    moved = random_move(clip, rng(), angles=[90.0], scales=[2.0], shifts=[0.5])
+    x, y, z = np.moveaxis(clip.joints, -1, 0)
+    expected = np.stack([-2 * y + 0.5, 2 * x + 0.5, z], axis=-1)
+    np.testing.assert_allclose(moved.joints, expected, atol=1e-5)
+
+
+def test_random_move_goes_evenly_from_the_first_draw_to_the_last() -> None:
+    still = Clip(np.ones((1, 5, 17, 2), dtype=np.float32), COCO)
+    for seed in range(10):
+        moved = random_move(still, rng(seed), angles=[0.0], scales=[1.0], shifts=[0.0, 1.0])
+        steps = np.diff(moved.joints[0, :, 0], axis=0)
+        np.testing.assert_allclose(steps, np.broadcast_to(steps[0], steps.shape), atol=1e-6)
+        assert set(moved.joints[0, [0, -1], 0].ravel().tolist()) <= {1.0, 2.0}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_random_rotate_keeps_distances(dims: int) -> None:
+    clip = body(dims=dims)
+    turned = random_rotate(clip, rng(), degrees=180)
+    np.testing.assert_allclose(distances(turned), distances(clip), atol=1e-5)
+    assert np.abs(turned.joints - clip.joints).max() > 0.1
+
+
+def test_random_rotate_about_one_axis_keeps_its_coordinate() -> None:
+    clip = body()
+    turned = random_rotate(clip, rng(), degrees=(0, 0, 40))
+    np.testing.assert_allclose(turned.joints[..., 2], clip.joints[..., 2], atol=1e-6)
+    turned = random_rotate(clip, rng(), degrees=[40, 0, 0])
+    np.testing.assert_allclose(turned.joints[..., 0], clip.joints[..., 0], atol=1e-6)
+
+
+def test_random_view_turns_and_scales() -> None:
+    clip = body()
+    seen = random_view(clip, rng(), degrees=60, scale=(0.5, 0.5))
+    np.testing.assert_allclose(distances(seen), distances(clip) * 0.5, atol=1e-5)
+
+
+def test_random_scale_is_one_factor() -> None:
+    clip = body()
+    factors = random_scale(clip, rng(), low=1.2, high=1.4).joints / clip.joints
+    np.testing.assert_allclose(factors, factors.flat[0], rtol=1e-5)
+    assert 1.2 <= factors.flat[0] <= 1.4
+
+
+def test_random_shear_is_linear_and_keeps_each_own_share() -> None:
+    basis = np.zeros((1, 1, 25, 3), dtype=np.float32)
+    basis[0, 0, :3] = np.eye(3)
+    matrix = random_shear(Clip(basis, NTU), rng(), amount=0.3).joints[0, 0, :3]
+    np.testing.assert_array_equal(np.diag(matrix), 1)
+    assert 0 < np.abs(matrix - np.eye(3)).max() <= 0.3
+
+
+def test_jitter_has_the_given_deviation() -> None:
+    clip = body(frames=200)
+    assert np.std(jitter(clip, rng(), std=0.05).joints - clip.joints) == pytest.approx(0.05, 0.02)
+
+
+def test_joint_dropout_hides_joints_for_the_clip_or_for_a_frame() -> None:
+    clip = body(frames=400)
+    whole = joint_dropout(clip, rng(), p=0.3).valid
+    assert (whole.all(axis=1) | ~whole.any(axis=1)).all()
+    assert 0 < whole.mean() < 1
+    frame = joint_dropout(clip, rng(), p=0.3, per="frame")
+    assert frame.valid.mean() == pytest.approx(0.7, abs=0.02)
+    assert not frame.confidence[~frame.valid].any()
+    assert joint_dropout(clip, rng(), p=1.0).valid.sum() == 0
+
+
+def test_person_swap_exchanges_the_first_two() -> None:
+    clip = body(persons=3)
+    swapped = person_swap(clip, rng(), p=1.0)
+    np.testing.assert_array_equal(swapped.joints, clip.joints[[1, 0, 2]])
+    np.testing.assert_array_equal(swapped.confidence, clip.confidence[[1, 0, 2]])
+    assert person_swap(clip, rng(), p=0.0) is clip
+    alone = body(persons=1)
+    assert person_swap(alone, rng(), p=1.0) is alone
+
+
+def test_mirror_negates_x_and_exchanges_hands_and_is_its_own_inverse() -> None:
+    clip = body()
+    mirrored = mirror(clip, rng(), p=1.0)
+    left, right = NTU.index("left_hand"), NTU.index("right_hand")
+    flipped = clip.joints[:, :, right] * np.array([-1, 1, 1], dtype=np.float32)
+    np.testing.assert_array_equal(mirrored.joints[:, :, left], flipped)
+    np.testing.assert_array_equal(mirrored.confidence[:, :, left], clip.confidence[:, :, right])
+    np.testing.assert_array_equal(mirror(mirrored, rng(), p=1.0).joints, clip.joints)
+    changed = [mirror(clip, rng(s), p=0.5) is not clip for s in range(200)]
+    assert 70 < sum(changed) < 130
+
+
+def test_mirror_needs_sides() -> None:
+    hand = get_layout("hand21")
+    clip = Clip(np.zeros((1, 2, 21, 3), dtype=np.float32), hand)
+    with pytest.raises(TransformError, match="layout 'hand21' has no left and right joints"):
+        mirror(clip, rng())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.floats(0, 1), move=st.sampled_from(MOVES))
+def test_moves_leave_the_absent_absent(seed: int, share: float, move: object) -> None:
+    clip = body(seed=seed)
+    hidden = rng(seed).random(clip.joints.shape[:3]) < share
+    holed = clip.with_joints(np.where(hidden[..., None], np.nan, clip.joints))
+    moved = move(holed, rng(seed))
+    np.testing.assert_array_equal(moved.valid, ~hidden)
+    # and what is seen moves as if nobody were missing
+    whole = move(clip, rng(seed)).joints
+    np.testing.assert_allclose(moved.joints[~hidden], whole[~hidden], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("move", "options", "message"),
+    [
+        (random_move, {"scales": []}, "scales must be a list of numbers, got []"),
+        (random_rotate, {"degrees": (1, 2)}, "got (1, 2)"),
+        (random_view, {"scale": (2.0, 1.0)}, "scale must be ascending, got 2 and 1"),
+        (random_scale, {"low": 2.0}, "low, high must be ascending, got 2 and 1.1"),
+        (random_scale, {"low": 0}, "low must be a number from 0.001 to 1000, got 0"),
+        (jitter, {"std": float("nan")}, "std must be a number of 0 or more, got nan"),
+        (joint_dropout, {"per": "year"}, "per must be 'clip' or 'frame', got 'year'"),
+        (mirror, {"p": True}, "p must be a number from 0 to 1, got True"),
+    ],
+)
+def test_bad_options_say_which_transform_and_why(
+    move: object, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TransformError) as caught:
+        move(body(), rng(), **options)
+    assert f"transform '{move.__name__}': " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_view_needs_three_coordinates() -> None:
+    with pytest.raises(TransformError, match="'random_view': expected joints of 3 coordinates"):
+        random_view(body(dims=2), rng())

@@ -1,0 +1,153 @@
+"""Place and size of a body."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError, UnknownNameError
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms.normalize import (
+    center,
+    center_box,
+    flip_y,
+    image_normalize,
+    kinetics_normalize,
+    middle_joint,
+    minmax,
+    scale,
+    skeleton_norm,
+)
+
+CHAIN = SkeletonLayout("chain", ("a", "mid_hip", "c"), ((1, 0), (2, 1)), 0)
+NAN = float("nan")
+
+
+def clip(joints: object, layout: SkeletonLayout = CHAIN, **fields: object) -> Clip:
+    return Clip(np.asarray(joints, dtype=np.float32), layout, **fields)
+
+
+def line(*persons: object) -> Clip:
+    """One coordinate: (M, T, 3) values."""
+    return clip(np.asarray(persons, dtype=np.float32)[..., None])
+
+
+def values(made: Clip) -> list[object]:
+    return made.joints[..., 0].tolist()
+
+
+def test_center_on_a_joint_of_the_first_person_in_each_frame() -> None:
+    made = center(line([[1, 2, 3], [5, 7, 9]], [[10, 20, 30], [40, 50, 60]]), None)
+    assert values(made) == [[[-1, 0, 1], [-2, 0, 2]], [[8, 18, 28], [33, 43, 53]]]
+
+
+def test_center_on_the_first_frame_or_each_person_itself() -> None:
+    two = line([[1, 2, 3], [5, 7, 9]], [[10, 20, 30], [40, 50, 60]])
+    assert values(center(two, None, frame="first"))[0] == [[-1, 0, 1], [3, 5, 7]]
+    assert values(center(two, None, person="own"))[1] == [[-10, 0, 10], [-10, 0, 10]]
+    assert values(center(two, None, joint="a"))[0] == [[0, 1, 2], [0, 2, 4]]
+
+
+def test_center_uses_the_nearest_frame_where_the_joint_is_absent() -> None:
+    made = center(line([[9, NAN, 9], [4, 5, 6], [4, NAN, 6]]), None)
+    np.testing.assert_array_equal(values(made)[0], [[4, NAN, 4], [-1, 0, 1], [-1, NAN, 1]])
+    first = center(line([[9, NAN, 9], [4, 5, 6]]), None, frame="first")
+    np.testing.assert_array_equal(values(first)[0], [[4, NAN, 4], [-1, 0, 1]])
+
+
+def test_center_without_the_joint_falls_to_the_next_person_or_moves_nothing() -> None:
+    absent = [[1, NAN, 3]]
+    made = center(line(absent, [[4, 5, 6]]), None)
+    np.testing.assert_array_equal(values(made), [[[-4, NAN, -2]], [[-1, 0, 1]]])
+    nobody = line(absent)
+    np.testing.assert_array_equal(values(center(nobody, None)), values(nobody))
+
+
+def test_center_refuses_an_unknown_joint() -> None:
+    with pytest.raises(UnknownNameError, match="unknown joint of layout 'chain' 'midhip'"):
+        center(line([[1, 2, 3]]), None, joint="midhip")
+
+
+@pytest.mark.parametrize(
+    ("layout", "joint"), [("ntu25", "spine_mid"), ("kinect20", "spine"), ("coco17", "nose")]
+)
+def test_the_middle_of_a_layout(layout: str, joint: str) -> None:
+    assert get_layout(layout).joints[middle_joint(get_layout(layout))] == joint
+
+
+def test_skeleton_norm_keeps_missing_joints_missing() -> None:
+    made = skeleton_norm(line([[1, 2, NAN]], [[7, 5, 6]]), None)
+    np.testing.assert_array_equal(values(made), [[[-1, 0, NAN]], [[2, 0, 1]]])
+
+
+def test_scale_by_torso_is_the_median_distance_of_shoulders_and_hips() -> None:
+    layout = get_layout("coco17")
+    joints = np.zeros((1, 3, 17, 2), dtype=np.float32)
+    for side, x in (("left", 1.0), ("right", -1.0)):
+        joints[0, :, layout.index(f"{side}_shoulder")] = [x, 0]
+        joints[0, :, layout.index(f"{side}_hip")] = [x, 4]
+    joints[0, 2] *= 100
+    joints[0, 1, layout.index("left_hip")] = NAN
+    joints[0, 2, 0] = NAN
+    made = scale(clip(joints[:, :2], layout), None)
+    assert made.joints[0, 0, layout.index("left_shoulder")].tolist() == [0.25, 0]
+
+
+def test_scale_by_height_and_box() -> None:
+    joints = [[[[0, 0], [3, 4], [NAN, NAN]], [[NAN, NAN]] * 3]]
+    assert scale(clip(joints), None, by="height").joints[0, 0, 1].tolist() == [0.75, 1]
+    np.testing.assert_allclose(scale(clip(joints), None, by="box").joints[0, 0, 1], [0.6, 0.8])
+
+
+def test_scale_without_a_measure() -> None:
+    nobody = line([[NAN, NAN, NAN]])
+    assert scale(nobody, None, by="box") is nobody
+    with pytest.raises(TransformError, match=r"by='torso' needs shoulders and hips, which layout"):
+        scale(nobody, None)
+
+
+def test_center_box_keeps_the_aspect() -> None:
+    made = center_box(clip([[[[0, 10], [4, 12], [NAN, NAN]]]]), None)
+    np.testing.assert_array_equal(made.joints[0, 0], [[-0.5, -0.25], [0.5, 0.25], [NAN, NAN]])
+    point = center_box(clip([[[[3, 3], [3, 3], [NAN, NAN]]]]), None)
+    assert point.joints[0, 0, 0].tolist() == [0, 0]
+
+
+def test_minmax_stretches_each_axis_and_guards_flat_ones() -> None:
+    made = minmax(clip([[[[0, 5], [1, 5], [4, 5]], [[2, 5], [NAN, NAN], [4, 5]]]]), None)
+    np.testing.assert_array_equal(made.joints[0, :, :, 0], [[-1, -0.5, 1], [0, NAN, 1]])
+    np.testing.assert_array_equal(made.joints[0, :, :, 1], [[0, 0, 0], [0, NAN, 0]])
+    nobody = clip([[[[NAN, NAN]] * 3]])
+    assert not minmax(nobody, None).valid.any()
+
+
+def test_image_normalize_by_meta_or_options() -> None:
+    pixels = [[[[0, 0], [640, 480], [320, 120]]]]
+    expected = [[-0.5, -0.5], [0.5, 0.5], [0, -0.25]]
+    made = image_normalize(clip(pixels, meta={"width": 640, "height": 480}), None)
+    assert made.joints[0, 0].tolist() == expected
+    assert (
+        image_normalize(clip(pixels), None, width=640, height=480).joints[0, 0].tolist() == expected
+    )
+    with pytest.raises(TransformError, match="has no height in its meta; give the option height"):
+        image_normalize(clip(pixels), None, width=640)
+
+
+def test_kinetics_normalize_hides_score_zero_and_may_flip() -> None:
+    sure = np.array([[[0.5, 0.0, 1.0]]], dtype=np.float32)
+    raw = clip([[[[0.5, 0.75], [0, 0], [1, 0]]]], confidence=sure)
+    made = kinetics_normalize(raw, None)
+    np.testing.assert_array_equal(made.joints[0, 0], [[0, 0.25], [NAN, NAN], [0.5, -0.5]])
+    flipped = kinetics_normalize(raw, None, flip=True)
+    np.testing.assert_array_equal(flipped.joints[0, 0], [[0, -0.25], [NAN, NAN], [0.5, 0.5]])
+
+
+def test_flip_y() -> None:
+    assert flip_y(clip([[[[1, 2]] * 3]]), None).joints[0, 0, 0].tolist() == [1, -2]
+
+
+def test_a_wrong_option_is_one_sentence() -> None:
+    with pytest.raises(TransformError, match="transform 'center': frame must be 'each' or 'first'"):
+        center(line([[1, 2, 3]]), None, frame="last")

@@ -1,0 +1,182 @@
+"""Pre-normalisation against a slow reference written from the definition, on real recordings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import real_data
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.readers.ntu import READER
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms.orient import prenormalize, rotation, rotation_between
+from kinegraph.transforms.sample import repeat_pad
+
+NTU = get_layout("ntu25")
+STEPS = ["repeat_pad", "prenormalize"]
+
+
+def _turn_onto(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rodrigues' formula; no turn for an opposite vector, as in the released code."""
+    axis = np.cross(vector, target)
+    angle = math.acos(np.clip(vector @ target / np.linalg.norm(vector), -1, 1))
+    if np.abs(axis).sum() < 1e-6 or abs(angle) < 1e-6:
+        return np.eye(3)
+    x, y, z = axis / np.linalg.norm(axis)
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * k + (1 - math.cos(angle)) * k @ k
+
+
+def slow_reference(padded: np.ndarray) -> np.ndarray:
+    """2s-AGCN's pre-normalisation of zero-padded (M, 300, 25, 3), person by person."""
+    persons = padded.astype(np.float64)
+    for m, person in enumerate(persons):
+        if person.sum() == 0:
+            continue
+        if person[0].sum() == 0:
+            kept = person[person.sum(axis=(1, 2)) != 0]
+            person = np.zeros_like(person)
+            person[: len(kept)] = kept
+        for i in range(len(person)):
+            if person[i:].sum() == 0:
+                person[i:] = [person[(t - i) % i] for t in range(i, len(person))]
+                break
+        persons[m] = person
+    middle = persons[0, :, 1].copy()
+    for t in range(persons.shape[1]):
+        for m in range(len(persons)):
+            for v in range(25):
+                if persons[m, t, v].sum() != 0:
+                    persons[m, t, v] -= middle[t]
+    for first, second, target in ((0, 1, [0.0, 0, 1]), (4, 8, [1.0, 0, 0])):
+        matrix = _turn_onto(persons[0, 0, second] - persons[0, 0, first], np.array(target))
+        persons = persons @ matrix.T
+    return persons
+
+
+def walker(persons: int = 2, frames: int = 30, seed: int = 0) -> Clip:
+    draw = np.random.default_rng(seed)
+    pose = draw.normal(size=(persons, 1, 25, 3))
+    joints = pose + 0.1 * draw.normal(size=(persons, frames, 25, 3)).cumsum(axis=1) + [0, 0, 3]
+    return Clip(joints.astype(np.float32), NTU)
+
+
+def zeros_for_absent(clip: Clip, frames: int = 300) -> np.ndarray:
+    padded = np.zeros((clip.num_persons, frames, 25, 3))
+    padded[:, : clip.num_frames] = np.nan_to_num(clip.joints)
+    return padded
+
+
+def assert_as_reference(clip: Clip) -> None:
+    made = to_array(Pipeline.from_list(STEPS)(clip), persons=clip.num_persons)
+    expected = slow_reference(zeros_for_absent(clip))
+    np.testing.assert_allclose(made.transpose(3, 1, 2, 0), expected, atol=2e-6)
+
+
+def test_a_made_up_clip_as_the_slow_reference() -> None:
+    assert_as_reference(walker())
+
+
+def test_a_second_person_who_enters_late_as_the_slow_reference() -> None:
+    clip = walker()
+    joints = clip.joints.copy()
+    joints[1, :7] = np.nan
+    joints[1, 12:15] = np.nan
+    joints[1, 25:] = np.nan
+    assert_as_reference(clip.with_joints(joints))
+
+
+def test_real_recordings_as_the_slow_reference() -> None:
+    stacked = np.load(real_data("ntu_samples/stacked_one_clip.npy"))  # (3, 300, 25, 2)
+    joints = stacked.transpose(3, 1, 2, 0).astype(np.float32)
+    joints[(joints == 0).all(axis=-1)] = np.nan
+    assert_as_reference(Clip(joints, NTU))
+
+
+def test_raw_recordings_as_the_slow_reference() -> None:
+    folder = real_data("ntu_samples")
+    plan = READER.scan(folder, persons="agcn")
+    clips = [clip for unit in plan.units for clip in READER.read(unit, persons="agcn")]
+    assert len(clips) == 4
+    for clip in clips:
+        assert_as_reference(clip)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_first_frame_is_centred_and_frontal_and_distances_stay(seed: int) -> None:
+    clip = walker(frames=5, seed=seed)
+    made = prenormalize(clip, None).joints
+    np.testing.assert_array_equal(made[0, :, 1], 0)
+    shoulders = made[0, 0, 8] - made[0, 0, 4]
+    np.testing.assert_allclose(shoulders[1:], 0, atol=1e-5)
+    assert shoulders[0] > 0
+    before = np.linalg.norm(clip.joints[..., None, :, :] - clip.joints[..., None, :], axis=-1)
+    after = np.linalg.norm(made[..., None, :, :] - made[..., None, :], axis=-1)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_repetition_satisfies_its_definition() -> None:
+    clip = walker(frames=37)
+    padded = repeat_pad(clip, None, frames=300).joints
+    np.testing.assert_array_equal(padded, clip.joints[:, np.arange(300) % 37])
+
+
+def test_centring_on_the_first_frame_keeps_the_walk() -> None:
+    clip = walker()
+    made = prenormalize(clip, None, frames="first", zaxis="none", xaxis="none").joints
+    np.testing.assert_array_equal(made, clip.joints - clip.joints[0, 0, 1])
+
+
+def test_the_first_frame_that_shows_the_joints_decides() -> None:
+    clip = walker(persons=1)
+    joints = clip.joints.copy()
+    joints[0, :3, [0, 4]] = np.nan
+    made = prenormalize(clip.with_joints(joints), None).joints
+    np.testing.assert_allclose((made[0, 3, 8] - made[0, 3, 4])[1:], 0, atol=1e-5)
+
+
+def test_an_opposite_vector_is_turned_too() -> None:
+    turned = rotation_between(np.array([0, 0, -2.0]), (0, 0, 1)) @ [0, 0, -2.0]
+    np.testing.assert_allclose(turned, [0, 0, 2], atol=1e-12)
+    np.testing.assert_array_equal(rotation_between(np.zeros(3), (0, 0, 1)), np.eye(3))
+    np.testing.assert_array_equal(rotation_between(np.array([0, 0, 3.0]), (0, 0, 1)), np.eye(3))
+
+
+def test_rotation_by_hand() -> None:
+    quarter = math.pi / 2
+    np.testing.assert_allclose(rotation((quarter, 0, 0)) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(rotation((0, quarter, 0)) @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation((0, 0, quarter)) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation((quarter, 0, quarter)) @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kinect20", "utd_mhad20", "sbu15", "florence15", "mediapipe33"])
+def test_every_3d_body_has_its_axes(name: str) -> None:
+    layout = get_layout(name)
+    joints = np.random.default_rng(1).normal(size=(1, 2, layout.num_joints, 3))
+    made = prenormalize(Clip(joints.astype(np.float32), layout), None).joints[0, 0]
+    across = made[layout.index("right_shoulder")] - made[layout.index("left_shoulder")]
+    np.testing.assert_allclose(across[1:], 0, atol=1e-5)
+
+
+def test_a_hand_has_no_usual_axes_but_can_name_its_own() -> None:
+    layout = get_layout("hand21")
+    clip = Clip(np.random.default_rng(1).normal(size=(1, 2, 21, 3)).astype(np.float32), layout)
+    with pytest.raises(TransformError, match="layout 'hand21' has no usual joints for zaxis"):
+        prenormalize(clip, None)
+    made = prenormalize(clip, None, zaxis=("wrist", "middle_mcp"), xaxis="none").joints[0, 0]
+    along = made[layout.index("middle_mcp")] - made[layout.index("wrist")]
+    np.testing.assert_allclose(along[:2], 0, atol=1e-5)
+
+
+def test_two_coordinates_are_refused() -> None:
+    flat = Clip(np.zeros((1, 1, 25, 2), dtype=np.float32), NTU)
+    with pytest.raises(TransformError, match="'prenormalize': expected joints of 3 coordinates"):
+        prenormalize(flat, None)
