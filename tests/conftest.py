@@ -18,3 +18,50 @@ def real_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"REAL DATA ABSENT: {name} (set KINEGRAPH_DATA to the folder that has it)")
     return path
+
+
+def made_up_clips(per_class: int = 8, classes: int = 3, persons: int = 1) -> list:
+    """Clips of 2D noise around a class's own place, of even and odd subjects in turn."""
+    import numpy as np
+
+    from kinegraph.clips.clip import Clip
+    from kinegraph.skeleton.layouts import get_layout
+
+    layout = get_layout("jhmdb15")
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(classes, 1, 1, 15, 2))
+    clips = []
+    for i in range(per_class * classes):
+        label, frames = i % classes, 10 + i % 5
+        joints = places[label] + 0.1 * rng.normal(size=(persons, frames, 15, 2))
+        meta = {"subject": i // classes}
+        clips.append(Clip(joints, layout, None, label, f"clip{i:03d}", 30.0, meta))
+    return clips
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a store of 24 made-up clips of three classes, twelve of them for training."""
+    from kinegraph.clips.writer import StoreWriter
+
+    path = tmp_path_factory.mktemp("stores") / "tiny.arrow"
+    clips = made_up_clips()
+    provenance = {"reader": "arrays", "options": {}}
+    with StoreWriter(path, clips[0].layout, ("here", "there", "away"), provenance) as writer:
+        for clip in clips:
+            writer.write(clip)
+    return path
+
+
+@pytest.fixture
+def tiny_recipe(tiny_store: Path) -> dict:
+    """A recipe that learns the tiny store in a second or two."""
+    return {
+        "name": "tiny",
+        "store": str(tiny_store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"jitter": {"std": 0.01}}, {"resize": {"frames": 8}}, "stream"],
+        "model": {"name": "stgcn", "channels": [8, 8], "strides": [1, 2], "dropout": 0.1},
+        "train": {"epochs": 6, "batch_size": 4, "lr": 0.05},
+        "validation": {"fraction": 0.25},
+    }

@@ -61,9 +61,7 @@ def test_paddle_names_and_missing_counters_load():
             continue
         key = key.replace("running_mean", "_mean").replace("running_var", "_variance")
         state["head." + key if key.startswith("fcn") else "backbone." + key] = value
-    model = create_model(
-        "stgcn", layout="body25", num_classes=30, in_channels=2, faithful=True
-    )
+    model = create_model("stgcn", layout="body25", num_classes=30, in_channels=2, faithful=True)
     load_stgcn(model, state)
     torch.testing.assert_close(model.head.weight, plain.fcn.weight.flatten(1))
 

@@ -41,9 +41,7 @@ def convert(
     )
 
 
-def reader_options(
-    words: Sequence[str], known: Mapping[str, str], reader: str
-) -> dict[str, Any]:
+def reader_options(words: Sequence[str], known: Mapping[str, str], reader: str) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` pairs, values as in YAML."""
     import yaml
 

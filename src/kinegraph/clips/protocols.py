@@ -107,7 +107,8 @@ def divide(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
     """The clip indices of the training and the test split, each ascending, either may be empty.
 
     ``"val"`` counts as test in a set without test clips (Kinetics publishes no test labels), and
-    is in neither split of a set that has them.
+    is in neither split of a set that has them. Meta ``split`` may also say ``"none"`` (HMDB51's
+    splits leave clips out).
 
     Raises:
         UnknownNameError: there is no such protocol.
@@ -248,12 +249,18 @@ def _odd_even_subjects(facts: Facts) -> Split:
     return "train" if _number(facts, "subject") % 2 == 1 else "test"
 
 
-def _official(facts: Facts) -> Split:
-    split = facts["split"]
-    if split == "train" or split == "test" or split == "val":
-        return split
+def _official(facts: Facts) -> Split | None:
+    known: dict[MetaValue, Split | None] = {
+        "train": "train",
+        "test": "test",
+        "val": "val",
+        "none": None,
+    }
+    if facts["split"] in known:
+        return known[facts["split"]]
     raise ProtocolError(
-        f"clip {facts['id']!r}: expected meta 'split' to be train, test or val, got {split!r}"
+        f"clip {facts['id']!r}: expected meta 'split' to be train, test, val or none, "
+        f"got {facts['split']!r}"
     )
 
 

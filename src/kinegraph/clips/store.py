@@ -132,7 +132,7 @@ class ClipStore(Sequence[Clip]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int) -> Clip:  # type: ignore[override]  # no slices
         """The clip at a position, its arrays being views into the file."""
         i = self._position(index)
         return Clip(
@@ -209,7 +209,8 @@ def _checked_header(path: Path, schema: Any) -> Header:
 
 def _checked_columns(path: Path, reader: Any) -> Any:
     if not reader.schema.remove_metadata().equals(SCHEMA):
-        raise StoreError(f"{path}: expected the columns {SCHEMA.names}, got {reader.schema.names}")
+        listed = ", ".join(f"{field.name} ({field.type})" for field in SCHEMA)
+        raise StoreError(f"{path}: expected the columns {listed}, but it has others")
     try:
         table = pa.Table.from_batches(
             [reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema
@@ -236,15 +237,18 @@ def _check_shapes(store: ClipStore) -> None:
     places = store.persons * store.frames * store.layout.num_joints
     confident = ~store._confidence.absent
     fits = (
-        (places > 0).all()
+        (store.persons > 0).all()
+        and (store.frames > 0).all()
+        and (store.labels >= -1).all()
+        and (store.labels < store.num_classes).all()
         and (store._joints.lengths == places * store.num_channels).all()
         and (store._confidence.lengths == places)[confident].all()
         and len(set(store.ids)) == len(store)
     )
     if not fits:
         raise StoreError(
-            f"{store.path}: the store is damaged (ids repeat, or joints do not fill "
-            f"persons x frames x {store.layout.num_joints} joints x {store.num_channels})"
+            f"{store.path}: the store is damaged (ids repeat, labels are out of range, or "
+            f"joints do not fill persons x frames x {store.layout.num_joints} joints x {store.num_channels})"
         )
 
 

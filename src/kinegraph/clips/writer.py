@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -99,8 +100,10 @@ class StoreWriter:
         except OSError as failure:
             raise _unwritable(self.path, failure) from failure
         finally:
-            if self._file is not None:
-                self._file.close()
+            # closing can fail only where writing failed before, and that is being raised
+            with suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def check(self, clip: Clip) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def _bins(scores: Scores) -> tuple[Bin, ...]:
     right = scores.logits.argmax(axis=1) == scores.labels
     edges = np.linspace(0, 1, BINS + 1)
     bins = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             share, sure = float(right[inside].mean()), float(confidence[inside].mean())

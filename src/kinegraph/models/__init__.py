@@ -43,7 +43,9 @@ def check_options(name: str, options: dict[str, Any]) -> list[str]:
         if key not in known:
             close = nearest(key, known)
             hint = f" (did you mean {close!r}?)" if close else ""
-            mistakes.append(f"model {name!r} has no option {key!r}{hint}; known: {', '.join(known)}")
+            mistakes.append(
+                f"model {name!r} has no option {key!r}{hint}; known: {', '.join(known)}"
+            )
     return mistakes
 
 

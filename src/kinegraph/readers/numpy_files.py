@@ -68,7 +68,8 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             if not wanted:
                 found = ", ".join(sorted(members)[:10]) or "nothing"
                 raise ReadError(f"{path}: expected an array named {names!r}, found {found}")
-            return {name: _member(archive, member) for name, member in wanted.items()}
+            size = path.stat().st_size
+            return {name: _member(archive, member, size) for name, member in wanted.items()}
     except _BROKEN_ZIP as error:
         raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
 
@@ -79,12 +80,13 @@ def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return np.array(array, dtype=np.float32)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    limit = min(MAX_UNPACKED_BYTES, max(_FREE_BYTES, MAX_RATIO * member.compress_size))
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    packed_size = min(member.compress_size, size)
+    limit = min(MAX_UNPACKED_BYTES, max(_FREE_BYTES, MAX_RATIO * packed_size))
     if member.file_size > limit:
         raise ValueError(
-            f"{member.filename} would unpack from {member.compress_size} bytes to "
-            f"{member.file_size}, more than the {limit} that are allowed"
+            f"{member.filename} would unpack from {packed_size} bytes to {member.file_size}, "
+            f"more than the {limit} that are allowed"
         )
     with archive.open(member) as packed:
         file = io.BytesIO(packed.read(limit + 1))

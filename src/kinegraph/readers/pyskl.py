@@ -28,7 +28,7 @@ _PART = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*
 Annotation = Mapping[str, Any]
 
 
-def scan(source: Path, layout: str = "", split: str = "") -> Plan:
+def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> Plan:
     """Annotation pickles in a folder, or one of them.
 
     A pickle is one annotation, a list of them, or ``{"split": {...}, "annotations": [...]}``.
@@ -47,22 +47,24 @@ def scan(source: Path, layout: str = "", split: str = "") -> Plan:
     files = [source] if source.is_file() else sorted(f for f in source.glob("*") if _matches(f))
     if not files:
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
-    first, _ = _load(files[0], split)
+    first, _ = _load(files[0], str(split))
     chosen = get_layout(layout or _guess(files[0], first[0]))
     return Plan([Unit(file) for file in files], chosen)
 
 
-def read(unit: Unit, layout: str = "", split: str = "") -> Iterator[Clip | ReadError]:
+def read(
+    unit: Unit, layout: str | SkeletonLayout = "", split: str | int = ""
+) -> Iterator[Clip | ReadError]:
     """The clips of one pickle; options as for `scan`.
 
     Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that the
     clip is in; ``split`` (train, val, test) by the chosen pair.
     """
-    annotations, splits = _load(unit.path, split)
+    annotations, splits = _load(unit.path, str(split))
     chosen = get_layout(layout or _guess(unit.path, annotations[0]))
     members = _members(splits)
-    parts = _parts(splits, split)
+    parts = _parts(splits, str(split))
     for row, annotation in enumerate(annotations):
         try:
             yield _clip(annotation, chosen, members, parts)
@@ -161,13 +163,13 @@ def _seen(
     joints: NDArray[np.float32], score: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Joints with NaN where nothing was seen, and the scores, of the persons that were seen."""
-    seen: NDArray[np.bool_] = (np.abs(joints) > 0).any(axis=-1)
+    seen = np.asarray((np.abs(joints) > 0).any(axis=-1))
     if score is not None:
         if np.shape(score) != seen.shape or np.asarray(score).dtype.kind not in "fiu":
             raise ReadError(f"expected scores of shape {seen.shape}, got {np.shape(score)}")
         # networks that regress heat maps overshoot 1 by a little
         score = np.clip(np.nan_to_num(as_float32(score), nan=0.0), 0, 1)
-        seen &= score > 0
+        seen = seen & (score > 0)
     if not seen.any():
         raise ReadError("no joint of any person was seen")
     persons = seen.any(axis=(1, 2))

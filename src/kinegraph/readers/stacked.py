@@ -42,7 +42,10 @@ class Labels:
 
 
 def scan(
-    source: Path, layout: str = "", labels: str = "", confidence_channel: bool = False
+    source: Path,
+    layout: str | SkeletonLayout = "",
+    labels: str = "",
+    confidence_channel: bool = False,
 ) -> Plan:
     """Stacked arrays in a folder, or one such file; (C, T, V, M) is a single clip.
 
@@ -64,7 +67,10 @@ def scan(
 
 
 def read(
-    unit: Unit, layout: str = "", labels: str = "", confidence_channel: bool = False
+    unit: Unit,
+    layout: str | SkeletonLayout = "",
+    labels: str = "",
+    confidence_channel: bool = False,
 ) -> Iterator[Clip | ReadError]:
     """The clips of a range of rows; options as for `scan`."""
     chosen = get_layout(layout or _guess(unit.path))
@@ -147,22 +153,27 @@ def clip_of_block(
         ClipError: infinite numbers.
     """
     points = as_float32(block).transpose(3, 1, 2, 0)
-    seen: NDArray[np.bool_] = (np.abs(points) > 0).any(axis=-1)
+    seen = np.asarray((np.abs(points) > 0).any(axis=-1))
     if not seen.any():
         raise ReadError("no joint in any frame, all numbers are zero")
     persons, end = seen.any(axis=(1, 2)), int(np.flatnonzero(seen.any(axis=(0, 2)))[-1]) + 1
     points, seen = points[persons, :end], seen[persons, :end]
     joints = points[..., :-1] if confidence else points
-    score = _confidence(points[..., -1]) if confidence else None
+    score = as_confidence(points[..., -1]) if confidence else None
     return Clip(np.where(seen[..., None], joints, np.nan), layout, score, **facts)
 
 
-def _confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
+def as_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores with 0 for NaN.
+
+    Raises:
+        ReadError: a number outside [0, 1].
+    """
     score = np.nan_to_num(score, nan=0.0)
     if score.min() < 0 or score.max() > 1:
         raise ReadError(
-            f"expected the last channel to be a confidence in [0, 1], got numbers from "
-            f"{score.min():g} to {score.max():g}; is it a coordinate?"
+            f"expected confidences in [0, 1], got numbers from {score.min():g} to "
+            f"{score.max():g}; are they coordinates?"
         )
     return score
 
@@ -225,15 +236,21 @@ def _read_labels(path: Path, rows: int) -> Labels:
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # (names, numbers) is a pair of sequences, where N=2 numbers are a pair of numbers
-    if isinstance(content, list | tuple) and len(content) == 2 and np.ndim(content[0]) == 1:
+    if isinstance(content, list | tuple) and len(content) == 2 and _is_row(content[0]):
         names, content = content
     return Labels(_numbers(path, content, rows), _distinct(path, names, rows))
+
+
+def _is_row(content: Any) -> bool:
+    if isinstance(content, np.ndarray):
+        return content.ndim == 1
+    return isinstance(content, list | tuple)
 
 
 def _numbers(path: Path, content: Any, rows: int) -> tuple[int, ...]:
     try:
         values = np.asarray(content, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ReadError(f"{path}: expected labels as numbers ({error})") from error
     if values.shape != (rows,):
         raise ReadError(f"{path}: expected {rows} labels, got the shape {values.shape}")

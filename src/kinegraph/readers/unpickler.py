@@ -12,9 +12,9 @@ import mmap
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,9 @@ def load_pickle(path: Path) -> Any:
             _refuse(f"expected a pickle of 1 to {MAX_BYTES} bytes, got {size}")
         _check_opcodes(path)
         with path.open("rb") as file:
-            return _finished(_Unpickler(file, size).load(), {}, 0)
+            vocabulary = _Vocabulary(budget=4 * size + 2**16)
+            content = _Unpickler(file, vocabulary).load()
+            return _Finisher(vocabulary.spend).finish(content)[0]
     except ReadError:
         raise
     # A damaged pickle may raise anything at all, out of memory included.
@@ -140,9 +142,9 @@ def _method_name(module: str, attribute: str) -> str:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, size: int) -> None:
+    def __init__(self, file: BinaryIO, vocabulary: _Vocabulary) -> None:
         super().__init__(file, encoding="latin1")
-        self._vocabulary = _Vocabulary(budget=4 * size + 2**16)
+        self._vocabulary = vocabulary
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(self._vocabulary, _method_name(module, name))
@@ -158,7 +160,7 @@ class _Vocabulary:
     def __init__(self, budget: int) -> None:
         self._budget = budget
 
-    def _spend(self, size: int) -> None:
+    def spend(self, size: int) -> None:
         self._budget -= size
         if self._budget < 0:
             _refuse("it unpacks to far more than the file's size")
@@ -170,10 +172,10 @@ class _Vocabulary:
         return _PendingDType(spec)
 
     def reconstruct(self, kind: object, shape: object, code: object) -> _PendingArray:
-        return _PendingArray(self._spend)
+        return _PendingArray(self.spend)
 
     def scalar(self, dtype: _PendingDType, raw: bytes | str) -> np.generic:
-        array = _from_bytes(_raw_bytes(raw, self._spend), _resolved(dtype), (), "C")
+        array = _from_bytes(_raw_bytes(raw, self.spend), _resolved(dtype), (), False)
         return cast(np.generic, array[()])
 
     def frombuffer(
@@ -184,24 +186,23 @@ class _Vocabulary:
         order: object,
         axes: object = None,
     ) -> _PendingArray:
-        array = _PendingArray(self._spend)
-        by_column = "F" if order == "F" else "C"
-        value = _from_bytes(raw, _resolved(dtype), _checked_shape(shape), by_column)
+        array = _PendingArray(self.spend)
+        value = _from_bytes(raw, _resolved(dtype), _checked_shape(shape), order == "F")
         array.value = value.transpose(_checked_shape(axes)) if axes is not None else value
         return array
 
     def encode(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1"):
             _refuse(f"it encodes text as {encoding!r}; expected latin1")
-        self._spend(len(text))
+        self.spend(len(text))
         return text.encode("latin1")
 
     def make_set(self, items: list[Any] | tuple[Any, ...] = ()) -> set[Any]:
-        self._spend(64 * len(items))
+        self.spend(64 * len(items))
         return set(items)
 
     def make_dict(self, items: list[Any] | tuple[Any, ...] = ()) -> dict[Any, Any]:
-        self._spend(64 * len(items))
+        self.spend(64 * len(items))
         return dict(items)
 
     def no_bytes(self) -> bytes:
@@ -233,15 +234,15 @@ class _PendingArray:
         self.value: NDArray[Any] | None = None
         self.items: list[Any] | None = None
         self.shape: tuple[int, ...] = ()
-        self.order = "C"
+        self.by_column = False
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         *_, shape, dtype, by_column, raw = state
         self.shape, resolved = _checked_shape(shape), _resolved(dtype)
-        self.order = "F" if by_column else "C"
+        self.by_column = bool(by_column)
         if resolved.kind != "O":
             raw = _raw_bytes(raw, self._spend)
-            self.value = _from_bytes(raw, resolved, self.shape, self.order)
+            self.value = _from_bytes(raw, resolved, self.shape, self.by_column)
             return
         if not isinstance(raw, list) or len(raw) != math.prod(self.shape):
             _refuse(f"an object array of shape {self.shape} does not come with its items")
@@ -271,7 +272,7 @@ def _checked_shape(shape: object) -> tuple[int, ...]:
 
 
 def _from_bytes(
-    raw: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
+    raw: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], by_column: bool
 ) -> NDArray[Any]:
     expected = math.prod(shape) * dtype.itemsize
     if dtype.kind == "O" or len(raw) != expected:
@@ -280,40 +281,60 @@ def _from_bytes(
         )
     if expected == 0:
         return np.empty(shape, dtype)
-    array = np.frombuffer(raw, dtype)
-    return array.reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
 
 
-def _finished(value: Any, done: dict[int, tuple[Any, Any]], depth: int) -> Any:
-    """``value`` with arrays in place of those under construction, each shared object once."""
-    if isinstance(value, _LEAVES):
-        return value
-    if depth > MAX_DEPTH:
-        _refuse(f"its containers are nested deeper than {MAX_DEPTH} or contain themselves")
-    if id(value) not in done:
-        # The original is kept beside the result so that its id is not used again.
-        done[id(value)] = (value, _finished_container(value, done, depth + 1))
-    return done[id(value)][1]
+class _Finisher:
+    """Puts arrays in place of those under construction.
 
+    An object that a pickle refers to again costs its size again, since whoever uses the result
+    will copy it again: a small pickle could otherwise stand for a list of endless length.
+    """
 
-def _finished_container(value: Any, done: dict[int, tuple[Any, Any]], depth: int) -> Any:
-    if isinstance(value, _PendingArray):
-        return _finished_array(value, done, depth)
-    if isinstance(value, dict):
-        return {_finished(k, done, depth): _finished(v, done, depth) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(_finished(item, done, depth) for item in value)
-    _refuse(f"it holds a {type(value).__name__}; only numpy arrays and plain containers are loaded")
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        self._spend = spend
+        # by id: the original (so that its id is not used again), the result, its bytes
+        self._done: dict[int, tuple[Any, Any, int]] = {}
 
+    def finish(self, value: Any, depth: int = 0) -> tuple[Any, int]:
+        """The finished value and the bytes in it."""
+        if isinstance(value, _LEAVES):
+            return value, 8
+        if depth > MAX_DEPTH:
+            _refuse(f"its containers are nested deeper than {MAX_DEPTH} or contain themselves")
+        if id(value) in self._done:
+            _, result, size = self._done[id(value)]
+            self._spend(size)
+        else:
+            result, size = self._finish_container(value, depth + 1)
+            self._done[id(value)] = value, result, size
+        return result, size
 
-def _finished_array(
-    pending: _PendingArray, done: dict[int, tuple[Any, Any]], depth: int
-) -> NDArray[Any]:
-    if pending.items is not None:
-        flat = np.empty(len(pending.items), dtype=object)
-        for index, item in enumerate(pending.items):
-            flat[index] = _finished(item, done, depth)
-        pending.value = flat.reshape(pending.shape, order="F" if pending.order == "F" else "C")
-    if pending.value is None:
-        _refuse("an array comes without its data")
-    return pending.value
+    def _finish_container(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, _PendingArray):
+            return self._finish_array(value, depth)
+        if isinstance(value, dict):
+            keys, more = self._finish_items(value.keys(), depth)
+            values, size = self._finish_items(value.values(), depth)
+            return dict(zip(keys, values, strict=True)), size + more
+        if isinstance(value, list | tuple | set | frozenset):
+            items, size = self._finish_items(value, depth)
+            return type(value)(items), size
+        _refuse(
+            f"it holds a {type(value).__name__}; only numpy arrays and plain containers are loaded"
+        )
+
+    def _finish_items(self, items: Iterable[Any], depth: int) -> tuple[list[Any], int]:
+        finished = [self.finish(item, depth) for item in items]
+        return [item for item, _ in finished], sum(size for _, size in finished)
+
+    def _finish_array(self, pending: _PendingArray, depth: int) -> tuple[NDArray[Any], int]:
+        if pending.items is not None:
+            items, size = self._finish_items(pending.items, depth)
+            flat = np.empty(len(items), dtype=object)
+            for index, item in enumerate(items):
+                flat[index] = item
+            return flat.reshape(pending.shape, order="F" if pending.by_column else "C"), size
+        if pending.value is None:
+            _refuse("an array comes without its data")
+        return pending.value, pending.value.nbytes

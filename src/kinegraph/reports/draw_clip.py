@@ -112,9 +112,9 @@ def animate_clip(
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
     path = Path(path)
     first = next(pictures)
-    with replacing(path) as partial:
+    with replacing(path) as partial, partial.open("wb") as file:
         first.save(
-            partial,
+            file,
             format="GIF",
             save_all=True,
             append_images=pictures,

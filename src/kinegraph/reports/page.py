@@ -163,7 +163,9 @@ def _told(key: str, value: Any) -> str:
     found = number(value)
     if not math.isfinite(found):
         return "–"
-    return _percent(found) if key.endswith("accuracy") else f"{found:.4g}"
+    if key.endswith("accuracy"):
+        return _percent(found)
+    return f"{found:.0f}" if key == "epoch" else f"{found:.3g}"
 
 
 def _evaluation(name: str, found: Evaluation) -> dict[str, Any]:
@@ -214,5 +216,6 @@ def _svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+def _percent(share: float | None) -> str:
+    """With one decimal and a space that no line is broken at."""
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import time
 from pathlib import Path
@@ -12,9 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
+from kinegraph.training.history import FIELDS, add_to_history
 
-HISTORY = "history.csv"
-FIELDS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 Progress = Callback
 
 
@@ -22,7 +20,7 @@ class History(Callback):
     """One row of history.csv an epoch."""
 
     def __init__(self, out: Path) -> None:
-        self.path = out / HISTORY
+        self.out = out
         self.started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -38,22 +36,7 @@ class History(Callback):
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.monotonic() - self.started, 3),
         }
-        kept = [old for old in read_history(self.path.parent) if old["epoch"] < row["epoch"]]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows([*kept, row])
-        partial.replace(self.path)
-
-
-def read_history(run: Path) -> list[dict[str, float]]:
-    """The rows of a run's history, an empty list if there are none yet."""
-    path = run / HISTORY
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        add_to_history(self.out, row)
 
 
 class Checkpoints(Callback):
@@ -146,7 +129,7 @@ class ProgressBar(Callback):
         )
         if "val_accuracy" in m:
             line += f"  held out: loss {m['val_loss']:.3f}  accuracy {m['val_accuracy']:.3f}"
-        self.bar.console.print(f"{line}  {self._rate()}", highlight=False)
+        self.bar.console.print(f"{line}  {self._rate()}", highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
         return f"{self.clips / max(time.monotonic() - self.epoch_started, 1e-6):.0f} clips/s"

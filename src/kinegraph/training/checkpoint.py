@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import SkeletonLayout
-from kinegraph.transforms import Pipeline, parse_steps
+from kinegraph.transforms import Pipeline
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 FORMAT = 1
@@ -66,7 +66,7 @@ class Header:
 
     def pipeline(self) -> Pipeline:
         """The transforms that the model was trained with."""
-        return Pipeline(parse_steps(self.transforms), stream=self.stream)
+        return Pipeline.from_list(self.transforms, self.stream)
 
     def class_name(self, label: int) -> str:
         """The name of a class, or ``class 7`` where the set has no names."""

@@ -23,7 +23,7 @@ class Recognition(LightningModule):
         settings: the recipe's train part.
         num_classes: number of actions.
         steps_per_epoch: optimizer steps, for the schedule.
-        seed: reseeds the global generator at each epoch, so that a resumed run draws alike.
+        seed: of what the model draws, such as dropout.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Recognition(LightningModule):
         """The model to validate, save and ship: averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def on_train_epoch_start(self) -> None:
-        """Draw alike whether this epoch follows another or a restart."""
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Dropout draws alike, whatever loaders or a restart have drawn before."""
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """One batch."""

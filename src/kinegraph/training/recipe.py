@@ -100,7 +100,7 @@ class Recipe(_Part):
 
     def pipeline(self) -> Pipeline:
         """The transforms, ready to run."""
-        return Pipeline(parse_steps(self.transforms), stream=self.stream)
+        return Pipeline.from_list(self.transforms, self.stream)
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults written out."""
@@ -110,7 +110,9 @@ class Recipe(_Part):
 def list_recipes() -> list[str]:
     """Names of the shipped recipes."""
     folder = resources.files("kinegraph") / "recipes"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -226,9 +228,8 @@ def _cross_check(data: dict[str, Any]) -> list[str]:
         mistakes += _attempt(lambda: get_protocol(data["protocol"]) and [])
     steps = data.get("transforms", [])
     if isinstance(steps, list):
-        found = _attempt(lambda: check_steps(parse_steps(steps)))
         stream = str(data.get("stream", "joint"))
-        mistakes += found or _attempt(lambda: Pipeline(parse_steps(steps), stream=stream) and [])
+        mistakes += _attempt(lambda: check_steps(parse_steps(steps), stream))
     return mistakes
 
 

@@ -1,0 +1,83 @@
+"""Finds raw files that hold one clip each and are named after the facts of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from kinegraph.errors import ReadError
+from kinegraph.readers.class_names import class_names
+from kinegraph.readers.reader import Plan, Unit
+from kinegraph.skeleton.layouts import get_layout
+
+
+def path_pattern(tail: str) -> re.Pattern[str]:
+    """A pattern for whole paths that end in ``tail``, whose named groups are facts."""
+    return re.compile(rf"(?s:.*/)?{tail}")
+
+
+def facts_of(path: Path, pattern: re.Pattern[str]) -> dict[str, int | str]:
+    """The named groups of a path, numbers as int; empty if it does not fit the pattern."""
+    found = pattern.fullmatch(path.absolute().as_posix())
+    groups = found.groupdict() if found else {}
+    return {key: int(text) if text.isdecimal() else text for key, text in groups.items()}
+
+
+def find_files(source: Path, pattern: re.Pattern[str], example: str) -> list[Path]:
+    """The files below a folder that fit the pattern, sorted; a single file whatever its name.
+
+    Raises:
+        ReadError: there is no such file.
+    """
+    if source.is_file():
+        return [source]
+    files = sorted(p for p in source.rglob("*") if facts_of(p, pattern) and p.is_file())
+    if not files:
+        raise ReadError(f"{source}: expected a folder with files like {example}, found none")
+    return files
+
+
+def plan_by_name(
+    source: Path,
+    pattern: re.Pattern[str],
+    example: str,
+    layout: str,
+    class_set: str,
+    label_of_action: Mapping[int, int] | None = None,
+) -> Plan:
+    """A plan of one unit a file, with `info` label and meta as the file's name tells them.
+
+    Args:
+        source: a folder, or one file; one whose name tells nothing has no label and no meta.
+        pattern: with the group ``action``; its other groups become meta.
+        example: a name that fits, for messages.
+        layout: name of the layout.
+        class_set: name of the classes.
+        label_of_action: label by action number; None if action 1 is label 0 and so on.
+
+    Raises:
+        ReadError: there is no such file.
+    """
+    classes = class_names(class_set)
+    labels = label_of_action or {label + 1: label for label in range(len(classes))}
+    units, refused = [], []
+    for path in find_files(source, pattern, example):
+        facts = facts_of(path, pattern)
+        if not facts:
+            units.append(Unit(path))
+        elif (action := int(facts.pop("action"))) in labels:
+            units.append(Unit(path, {"label": labels[action], "meta": facts}))
+        else:
+            known = ", ".join(map(str, labels))
+            refused.append((path, f"{path}: expected one of the actions {known}, got {action}"))
+    return Plan(units, get_layout(layout), classes, tuple(refused))
+
+
+def read_head(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file; nothing if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""

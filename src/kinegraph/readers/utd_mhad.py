@@ -1,0 +1,77 @@
+"""Reads UTD-MHAD: one MATLAB file a clip, Kinect v1 joints in metres, in an order of its own.
+
+Chen, Jafari, Kehtarnavaz: UTD-MHAD: A Multimodal Dataset for Human Action Recognition Utilizing a
+Depth Camera and a Wearable Inertial Sensor, ICIP 2015. None of its 1,165,980 joints is at
+(0, 0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
+from kinegraph.readers.matlab import is_mat, read_mat
+from kinegraph.readers.named_files import path_pattern, plan_by_name
+from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.skeleton.layouts import get_layout
+
+LAYOUT = "utd_mhad20"
+FPS = 30.0
+"""Kinect v1, as the dataset's authors state it."""
+
+_VARIABLE = "d_skel"
+_SUFFIX = "_skeleton"
+_NAME = path_pattern(
+    rf"a(?P<action>\d{{1,2}})_s(?P<subject>\d{{1,2}})_t(?P<replication>\d{{1,2}}){_SUFFIX}\.mat"
+)
+
+
+def scan(source: Path) -> Plan:
+    """The files ``a1_s1_t1_skeleton.mat`` at any depth of a folder, or a single file.
+
+    Raises:
+        ReadError: there is no such file.
+    """
+    return plan_by_name(source, _NAME, "a1_s1_t1_skeleton.mat", LAYOUT, "utd_mhad")
+
+
+def read(unit: Unit) -> Iterator[Clip | ReadError]:
+    """The clip of one file, with meta subject and replication (the trial).
+
+    Raises:
+        ReadError: no MATLAB file, or one without ``d_skel`` of shape (20, 3, T).
+    """
+    skeleton = read_mat(unit.path).array(_VARIABLE)
+    layout = get_layout(LAYOUT)
+    if skeleton.ndim == 2:  # MATLAB drops the last dimension of a single frame
+        skeleton = skeleton[..., None]
+    if skeleton.ndim != 3 or skeleton.shape[:2] != (layout.num_joints, 3):
+        raise ReadError(
+            f"{unit.path}: expected {_VARIABLE} of shape ({layout.num_joints}, 3, frames), "
+            f"got {skeleton.shape}"
+        )
+    yield Clip(
+        seen_joints(skeleton.transpose(2, 0, 1), unit.path)[None],
+        layout,
+        label=unit.info.get("label"),
+        id=unit.path.stem.removesuffix(_SUFFIX),
+        fps=FPS,
+        meta=unit.info.get("meta", {}),
+    )
+
+
+def _matches(path: Path) -> bool:
+    return path.name.endswith(f"{_SUFFIX}.mat") and is_mat(path)
+
+
+READER = Reader(
+    name="utd_mhad",
+    summary="a folder of UTD-MHAD's MATLAB files (a1_s1_t1_skeleton.mat), 20 joints in metres",
+    scan=scan,
+    read=read,
+    matches=_matches,
+    protocols=("odd-even-subjects",),
+)

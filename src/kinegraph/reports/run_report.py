@@ -1,0 +1,100 @@
+"""From a run's folder to its report: collects what the page and the pictures show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.inference.evaluate import Evaluation
+from kinegraph.inference.scores import Scores
+from kinegraph.models.blocks import GraphConv
+from kinegraph.reports.draw_graph import draw_graph
+from kinegraph.reports.draw_run import draw_curves, draw_edge_importance
+from kinegraph.reports.page import RunReport, write_report
+from kinegraph.training.checkpoint import Header, load_model
+from kinegraph.training.history import read_history
+
+RIGHT_SHOWN, WRONG_SHOWN = 3, 5
+
+
+def report_run(run: Path, scores: Scores, evaluation: Evaluation) -> Path:
+    """Write report.html of a run that was evaluated on its test split.
+
+    Args:
+        run: the run's folder.
+        scores: of the test split.
+        evaluation: of the same scores.
+
+    Returns:
+        The report's path.
+    """
+    model, header = load_model(run)
+    parameters = sum(p.numel() for p in model.parameters())
+    report = RunReport(
+        title=header.recipe["name"],
+        facts=_facts(header, parameters),
+        history=read_history(run),
+        evaluations={"test": evaluation},
+        clips=_shown_clips(header, scores),
+        recipe_text=(run / "recipe.yaml").read_text(encoding="utf-8"),
+        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
+        model=_model_figures(model),
+    )
+    path = run / "report.html"
+    write_report(report, path)
+    return path
+
+
+def run_figures(run: Path) -> dict[str, Figure]:
+    """Curves of a run, its graph, and what its graph convolutions learnt, by name."""
+    model, _ = load_model(run)
+    named = {name.lower().replace(" ", "-"): f for name, f in _model_figures(model).items()}
+    return {"curves": draw_curves(read_history(run)), **named}
+
+
+def _facts(header: Header, parameters: int) -> dict[str, str]:
+    recipe, training = header.recipe, header.training
+    return {
+        "data": f"{recipe['store']}, protocol {recipe['protocol']}",
+        "model": f"{header.model['name']}, {parameters:,} parameters",
+        "input": f"{header.stream} of {header.persons} person(s), layout {header.layout['name']}",
+        "trained on": f"{training['clips']} clips; {training['held_out']} held out",
+        "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
+        "training time": f"{training['seconds'] / 60:.1f} minutes",
+    }
+
+
+def _model_figures(model: Any) -> dict[str, Figure]:
+    figures = {"Graph": draw_graph(model.layout)}
+    convs = [module for module in model.modules() if isinstance(module, GraphConv)]
+    learnt = [c.edge_importance.detach().numpy() for c in convs if c.edge_importance is not None]
+    if learnt:
+        figures["Edge importance"] = draw_edge_importance(convs[0].A.numpy(), learnt, model.layout)
+    return figures
+
+
+def _shown_clips(header: Header, scores: Scores) -> list[tuple[Clip, list[tuple[str, float]], str]]:
+    """The surest mistakes, then right answers of different classes, spread over the split."""
+    store = ClipStore(Path(header.recipe["store"]))
+    probabilities = scores.probabilities
+    answered = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(answered != scores.labels)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:WRONG_SHOWN]
+    _, first_of_class = np.unique(scores.labels, return_index=True)
+    right = [i for i in first_of_class if answered[i] == scores.labels[i]]
+    spread = [
+        right[i] for i in np.linspace(0, len(right) - 1, min(RIGHT_SHOWN, len(right)), dtype=int)
+    ]
+    shown = []
+    for i in [*spread, *wrong]:
+        order = np.argsort(-probabilities[i])[:3]
+        guesses = [(header.class_name(int(k)), float(probabilities[i, k])) for k in order]
+        truth = header.class_name(int(scores.labels[i]))
+        shown.append((store[store.find(scores.ids[i])], guesses, truth))
+    return shown

@@ -1,0 +1,30 @@
+"""The history of a run: one row of history.csv an epoch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+HISTORY = "history.csv"
+FIELDS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's history, an empty list if there are none yet."""
+    path = run / HISTORY
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def add_to_history(run: Path, row: Mapping[str, float]) -> None:
+    """Append a row; rows of the epochs that a resumed run repeats are dropped."""
+    kept = [old for old in read_history(run) if old["epoch"] < row["epoch"]]
+    partial = run / f".{HISTORY}.partial"
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows([*kept, row])
+    partial.replace(run / HISTORY)

@@ -1,0 +1,58 @@
+"""Batches: the same bits whatever the workers, errors that name the clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import TransformError
+from kinegraph.training.data import ClipDataset, collate, loader, training_splits
+from kinegraph.training.recipe import check_recipe
+from kinegraph.transforms import Pipeline
+
+
+def batches(store: ClipStore, recipe, workers: int, epoch: int) -> torch.Tensor:
+    """All of an epoch, in order."""
+    dataset = ClipDataset(
+        store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3
+    )
+    made = loader(dataset, 4, workers=workers)
+    made.sampler.set_epoch(epoch)
+    return torch.cat([x for x, _ in made])
+
+
+def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
+    store, recipe = ClipStore(tiny_store), check_recipe(tiny_recipe, "tiny")
+    alone = batches(store, recipe, 0, epoch=1)
+    assert alone.shape == (12, 3, 8, 15, 2)
+    assert torch.equal(alone, batches(store, recipe, 2, epoch=1))
+    assert not torch.equal(alone, batches(store, recipe, 0, epoch=2))
+
+
+def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
+    store, recipe = ClipStore(tiny_store), check_recipe(tiny_recipe, "tiny")
+    splits = training_splits(recipe, store)
+    assert len(splits.train) == 9
+    assert len(splits.val) == 3
+    assert not set(splits.train) & set(splits.val)
+    subjects = [store.meta(int(i))["subject"] for i in (*splits.train, *splits.val)]
+    assert all(subject % 2 == 1 for subject in subjects)
+    recipe.validation.fraction = 0
+    assert len(training_splits(recipe, store).train) == 12
+
+
+def test_clips_of_different_lengths_are_refused_with_the_remedy():
+    items = [(np.zeros((3, t, 5, 1), np.float32), 0) for t in (8, 12)]
+    with pytest.raises(TransformError, match="8 to 12 frames: add a transform"):
+        collate(items)
+
+
+def test_a_transform_that_does_not_fit_names_the_clip(tiny_store):
+    pipeline = Pipeline.from_list([{"scale": {"by": "torso"}}, "flip_y", "image_normalize"])
+    dataset = ClipDataset(
+        ClipStore(tiny_store), [0], pipeline, persons=1, confidence=False, seed=None
+    )
+    with pytest.raises(TransformError, match="clip 'clip000': "):
+        dataset[0, 0]

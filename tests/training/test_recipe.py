@@ -1,0 +1,84 @@
+"""Recipes: shipped ones are sound, mistakes are told all at once."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from kinegraph.errors import RecipeError
+from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_shipped_recipes_are_sound_and_say_where_they_come_from(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.about.endswith(".")
+
+
+def test_five_mistakes_are_told_at_once(tiny_recipe):
+    tiny_recipe |= {"protocl": "x", "seed": -1, "stream": "bones"}
+    tiny_recipe["model"]["dropuot"] = 0.5
+    tiny_recipe["train"]["epochs"] = "many"
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(tiny_recipe, "my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: 5 mistakes: ")
+    for part in (
+        "unknown key 'protocl' (did you mean 'protocol'?)",
+        "'seed': input should be greater than or equal to 0, got -1",
+        "'train.epochs': input should be a valid integer",
+        "has no option 'dropuot' (did you mean 'dropout'?)",
+        "unknown stream 'bones' (did you mean 'bone'?)",
+    ):
+        assert part in message
+
+
+def test_missing_keys_and_unknown_names(tiny_recipe):
+    del tiny_recipe["store"]
+    tiny_recipe["protocol"] = "xsubb"
+    tiny_recipe["model"]["name"] = "stgnc"
+    tiny_recipe["transforms"] = ["centre", {"resize": {"frames": 0}}]
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(tiny_recipe, "my.yaml")
+    for part in ("'store' is missing", "did you mean 'xsub'", "did you mean 'stgcn'", "step 2"):
+        assert part in str(caught.value)
+
+
+def test_overrides_reach_into_parts(tiny_recipe, tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe))
+    recipe = load_recipe(path, ["train.epochs=2", "stream=bone", "model.channels=[4, 4]"])
+    assert recipe.train.epochs == 2
+    assert recipe.stream == "bone"
+    assert recipe.model.options["channels"] == [4, 4]
+
+
+def test_a_written_recipe_reads_back_equal(tiny_recipe):
+    recipe = check_recipe(tiny_recipe, "tiny")
+    assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "is no YAML"),
+        ("just words", "expected keys and values, got str"),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path, text, message):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_names_and_overrides_that_do_not_exist(tmp_path):
+    with pytest.raises(RecipeError, match="no recipe 'utd_mhda' .did you mean 'utd_mhad'"):
+        load_recipe("utd_mhda")
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "absent.yaml")
+    with pytest.raises(RecipeError, match="expected key=value, got 'epochs'"):
+        load_recipe("utd_mhad", ["epochs"])
+    with pytest.raises(RecipeError, match="'stream' is a value"):
+        load_recipe("utd_mhad", ["stream.x=1"])

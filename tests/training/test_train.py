@@ -1,0 +1,156 @@
+"""Training end to end on a tiny store: what a run holds, determinism, resuming."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.torch import load_file
+
+from kinegraph.errors import CheckpointError, RecipeError
+from kinegraph.training.checkpoint import BEST, LAST, find_checkpoint, load_header, load_model
+from kinegraph.training.history import read_history
+from kinegraph.training.recipe import check_recipe
+from kinegraph.training.train import train
+
+
+def weights(run) -> dict:
+    """All tensors of the last checkpoint."""
+    return load_file(run / LAST)
+
+
+def equal(one: dict, two: dict) -> bool:
+    """Bit for bit."""
+    return one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_store):
+    """A run of the tiny recipe with averaged weights."""
+    recipe = check_recipe(_recipe(tiny_store), "tiny")
+    return recipe, train(recipe, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def _recipe(store) -> dict:
+    return {
+        "name": "tiny",
+        "store": str(store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"jitter": {"std": 0.01}}, {"resize": {"frames": 8}}, "stream"],
+        "model": {"channels": [8, 8], "strides": [1, 2], "dropout": 0.1},
+        "train": {"epochs": 5, "batch_size": 4, "lr": 0.05, "ema": 0.9},
+        "validation": {"fraction": 0.25},
+    }
+
+
+def test_a_run_holds_what_it_promises(trained):
+    recipe, run = trained
+    names = {path.name for path in run.iterdir()}
+    assert {"recipe.yaml", "environment.json", "history.csv", BEST, LAST, "resume.ckpt"} <= names
+    assert not [name for name in names if name.endswith(".partial")]
+    history = read_history(run)
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    header = load_header(run / LAST)
+    assert header.classes == ["here", "there", "away"]
+    assert header.training["done"] is True
+    assert header.training["epoch"] == 4
+    best = max(history, key=lambda row: row["val_accuracy"])
+    assert load_header(run / BEST).training["metrics"]["val_accuracy"] == pytest.approx(
+        best["val_accuracy"]
+    )
+
+
+def test_the_same_recipe_gives_the_same_weights_with_workers(trained, tmp_path):
+    recipe, run = trained
+    again = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 2})})
+    assert equal(weights(train(again, tmp_path / "again")), weights(run))
+
+
+def test_another_seed_gives_other_weights(trained, tmp_path):
+    recipe, run = trained
+    other = train(recipe.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert not equal(weights(other), weights(run))
+
+
+class _Stop(Exception):
+    pass
+
+
+def test_a_run_that_broke_off_resumes_to_the_same_weights(trained, tmp_path):
+    from kinegraph.training.callbacks import ProgressBar
+
+    class Breaks(ProgressBar):
+        def on_train_epoch_start(self, trainer, *rest):
+            super().on_train_epoch_start(trainer, *rest)
+            if trainer.current_epoch == 3:
+                raise _Stop
+
+    recipe, run = trained
+    with pytest.raises(_Stop):
+        train(recipe, tmp_path / "broken", progress=Breaks())
+    train(recipe, tmp_path / "broken", resume=True)
+    assert equal(weights(tmp_path / "broken"), weights(run))
+    assert [row["epoch"] for row in read_history(tmp_path / "broken")] == [0, 1, 2, 3, 4]
+
+
+def test_folders_that_hold_something_else(trained, tmp_path):
+    recipe, run = trained
+    with pytest.raises(CheckpointError, match="is not empty"):
+        train(recipe, run)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train(recipe, tmp_path / "new", resume=True)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(recipe.model_copy(update={"seed": 9}), run, resume=True)
+
+
+def test_checkpoints_that_are_none(trained, tmp_path):
+    _, run = trained
+    with pytest.raises(CheckpointError, match="does not exist"):
+        find_checkpoint(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+    whole = (run / LAST).read_bytes()
+    for name, content in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"no checkpoint, or a damaged one"):
+            load_model(path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(trained, tmp_path):
+    import dataclasses
+
+    from kinegraph.training.checkpoint import save_checkpoint
+
+    _, run = trained
+    header = load_header(run / LAST)
+    other = dataclasses.replace(header, model={"name": "stgcn", "options": {"channels": [4, 4]}})
+    save_checkpoint(tmp_path / "other.safetensors", weights(run), other)
+    with pytest.raises(CheckpointError, match="do not fit their header"):
+        load_model(tmp_path / "other.safetensors")
+
+
+def test_without_a_held_out_part_the_last_epoch_counts(trained, tmp_path):
+    recipe, _ = trained
+    validation = recipe.validation.model_copy(update={"fraction": 0})
+    settings = recipe.train.model_copy(update={"epochs": 1})
+    run = train(
+        recipe.model_copy(update={"validation": validation, "train": settings}), tmp_path / "all"
+    )
+    assert not (run / BEST).exists()
+    assert find_checkpoint(run).name == LAST
+    assert load_header(run / LAST).training["clips"] == 12
+
+
+def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
+    from conftest import made_up_clips
+    from kinegraph.clips.clip import Clip
+    from kinegraph.clips.writer import StoreWriter
+
+    path = tmp_path / "nameless.arrow"
+    clips = made_up_clips()
+    with StoreWriter(path, clips[0].layout, None, {}) as writer:
+        for clip in clips:
+            writer.write(Clip(clip.joints, clip.layout, id=clip.id, meta=clip.meta))
+    recipe = check_recipe(_recipe(path), "tiny")
+    with pytest.raises(RecipeError, match="12 of 12 training clips have no label"):
+        train(recipe, tmp_path / "run")
