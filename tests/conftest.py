@@ -65,3 +65,21 @@ def tiny_recipe(tiny_store: Path) -> dict:
         "train": {"epochs": 6, "batch_size": 4, "lr": 0.05},
         "validation": {"fraction": 0.25},
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Path:
+    """A run that has learnt the tiny store."""
+    from kinegraph.training.recipe import check_recipe
+    from kinegraph.training.train import train
+
+    recipe = {
+        "name": "tiny",
+        "store": str(tiny_store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"resize": {"frames": 8}}, "stream"],
+        "model": {"name": "stgcn", "channels": [16, 16], "strides": [1, 2]},
+        "train": {"epochs": 20, "batch_size": 4, "lr": 0.05},
+        "validation": {"fraction": 0.25},
+    }
+    return train(check_recipe(recipe, "tiny"), tmp_path_factory.mktemp("runs") / "tiny")

@@ -53,8 +53,10 @@ def test_newer_header_version(tmp_path):
         (header((2,), [("a", "<f8")]) + bytes(16), "array of numbers"),
         (header((2,), "|O") + b"\x80\x03N.", "array of numbers"),
         (b"\x93NUMPY\x03\x00" + header((2,))[8:], "version 1.0 or 2.0"),
-        (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "Header info length"),
-        (b"\x93NUMPY\x01\x00\x10\x00" + b"__import__('os')", "header"),
+        (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "header is damaged"),
+        (b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 10000, "header is damaged"),
+        (b"\x93NUMPY\x01\x00\x04\x00{[1:", "header is damaged"),
+        (b"\x93NUMPY\x01\x00\x10\x00" + b"__import__('os')", "header is damaged"),
     ],
 )
 def test_damaged_npy(tmp_path, data, reason):

@@ -9,8 +9,8 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import real_data
 
+from conftest import real_data
 from kinegraph.errors import ReadError
 from kinegraph.readers.unpickler import load_pickle
 

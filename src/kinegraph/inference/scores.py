@@ -51,5 +51,5 @@ class Scores:
             with np.load(path, allow_pickle=False) as data:
                 ids = tuple(str(name) for name in data["ids"])
                 return cls(ids, data["labels"], data["logits"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path} holds no scores of kinegraph: {error}") from error

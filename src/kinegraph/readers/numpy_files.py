@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ MAX_RATIO = 200
 
 _FREE_BYTES = 2**24
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
+_BROKEN_HEADER = (*_BROKEN, TypeError, MemoryError, tokenize.TokenError)
 _BROKEN_ZIP = (*_BROKEN, zipfile.BadZipFile, zlib.error)
 
 
@@ -104,9 +106,12 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     }
     if version not in readers:
         raise ValueError(f"expected .npy version 1.0 or 2.0, got {version}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # headers that Python 2 wrote are readable
-        shape, by_column, dtype = readers[version](file)  # type: ignore[operator]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers that Python 2 wrote are readable
+            shape, by_column, dtype = readers[version](file)  # type: ignore[operator]
+    except _BROKEN_HEADER as error:
+        raise ValueError("its header is damaged") from error
     if dtype.kind not in "iuf":
         raise ValueError(f"expected an array of numbers, got the type {dtype}")
     return shape, by_column, dtype
