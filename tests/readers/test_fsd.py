@@ -55,7 +55,7 @@ def test_labels_and_splits(tmp_path):
     np.save(tmp_path / "train_data.npy", skaters([5, 9, 3], rng))
     np.save(tmp_path / "train_label.npy", np.array([4, 29, 0]))
     np.save(tmp_path / "test_A_data.npy", skaters([7], rng)[:1])
-    plan, clips = read_all(tmp_path)
+    _, clips = read_all(tmp_path)
     assert [(c.id, c.label, c.num_frames, c.meta["split"]) for c in clips] == [
         ("test_A_data", None, 7, "test"),
         ("train_data-000000", 4, 5, "train"),

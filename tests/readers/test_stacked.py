@@ -180,5 +180,9 @@ def test_truncated_array(tmp_path):
     (tmp_path / "clips.npy").write_bytes(data[: len(data) // 2])
     with pytest.raises(ReadError, match="the file holds"):
         READER.scan(tmp_path / "clips.npy")
-    with pytest.raises(ReadError, match="found none"):
+    with pytest.raises(ReadError, match=r"found none; clips\.npy was refused: .*the file holds"):
         READER.scan(tmp_path)
+    np.save(tmp_path / "whole.npy", stack(2))
+    plan = READER.scan(tmp_path)
+    assert [unit.path.name for unit in plan.units] == ["whole.npy"]
+    assert "the file holds" in dict(plan.refused)[tmp_path / "clips.npy"]

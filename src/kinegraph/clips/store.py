@@ -24,7 +24,9 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import LayoutError, StoreError, UnknownNameError, nearest
 from kinegraph.skeleton.layouts import SkeletonLayout
 
-__all__ = ["ClipStore", "StoreWriter"]
+__all__ = ["ClipStore", "StoreWriter", "is_store"]
+
+ARROW_MAGIC = b"ARROW1"
 
 
 class ClipStore(Sequence[Clip]):
@@ -165,6 +167,14 @@ class ClipStore(Sequence[Clip]):
         return i % len(self)
 
 
+def is_store(path: Path) -> bool:
+    """Whether a file begins like an Arrow file, which no raw recording does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+
+
 class _Ragged:
     """Rows of unequal length in the chunks of one Arrow column, sliced without copying."""
 
@@ -247,8 +257,9 @@ def _check_shapes(store: ClipStore) -> None:
     )
     if not fits:
         raise StoreError(
-            f"{store.path}: the store is damaged (ids repeat, labels are out of range, or "
-            f"joints do not fill persons x frames x {store.layout.num_joints} joints x {store.num_channels})"
+            f"{store.path}: the store is damaged (ids repeat, labels are out of range, or joints "
+            f"do not fill persons x frames x {store.layout.num_joints} joints x "
+            f"{store.num_channels})"
         )
 
 

@@ -80,7 +80,7 @@ def read(
 def stacked_files(
     source: Path, fits: Callable[[Shape], bool]
 ) -> tuple[list[Path], tuple[tuple[Path, str], ...]]:
-    """The arrays of fitting shape at a source, and those refused as streams of other arrays.
+    """The arrays of fitting shape at a source; refused: damaged ones, and derived streams.
 
     Raises:
         ReadError: there is none.
@@ -90,13 +90,24 @@ def stacked_files(
         if not fits(shape):
             raise ReadError(f"{source}: the shape {shape} is not that of stacked clips")
         return [source], ()
-    files = [f for f in sorted(source.glob("*.npy")) if fits(npy_shape(f) or ())]
-    derived = [f for f in files if any(word in f.stem for word in _DERIVED)]
-    kept = [f for f in files if f not in derived]
+    kept: list[Path] = []
+    refused: list[tuple[Path, str]] = []
+    for file in sorted(source.glob("*.npy")):
+        try:
+            fitting = fits(open_npy(file).shape)
+        except ReadError as error:
+            refused.append((file, str(error)))
+            continue
+        if fitting and any(word in file.stem for word in _DERIVED):
+            refused.append((file, "a bone or motion stream; it is derived from the joints"))
+        elif fitting:
+            kept.append(file)
     if not kept:
-        raise ReadError(f"{source}: expected .npy arrays of shape (N, C, T, V, M), found none")
-    reason = "a bone or motion stream; it is derived from the joints when they are used"
-    return kept, tuple((f, reason) for f in derived)
+        more = f"; {refused[0][0].name} was refused: {refused[0][1]}" if refused else ""
+        raise ReadError(
+            f"{source}: expected .npy arrays of shape (N, C, T, V, M), found none{more}"
+        )
+    return kept, tuple(refused)
 
 
 def row_units(files: list[Path], layout: SkeletonLayout, labels: str) -> list[Unit]:

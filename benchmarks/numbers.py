@@ -1,0 +1,196 @@
+"""Trains every shipped recipe of a real set and writes the table of docs/numbers.md.
+
+    python benchmarks/numbers.py DATA [--out runs/numbers] [--jobs 2] [--only NAME ...]
+
+DATA is the folder that holds the raw sets by name. Finished runs are kept: an interrupted table
+goes on where it was. Each run is one process with one thread, ``--jobs`` of them at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+KINEGRAPH = (sys.executable, "-m", "kinegraph")
+TABLE = Path(__file__).parents[1] / "docs" / "numbers.md"
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        recipe: shipped recipe, also the reader's name unless ``reader`` says otherwise.
+        source: raw folder within DATA.
+        title: what the row is called.
+        protocols: the runs of one seed; their mean is the figure.
+        seeds: how many.
+        floor, published: for comparison (see docs/numbers.md for their sources).
+        reader: the reader's name.
+        also: a further protocol to evaluate the same runs on.
+    """
+
+    recipe: str
+    source: str
+    title: str
+    protocols: tuple[str, ...]
+    seeds: int
+    floor: str
+    published: str
+    reader: str = ""
+    also: str = ""
+
+
+FOLDS = tuple(f"sbu-fold{k}" for k in range(1, 6))
+SPLITS = tuple(f"ddnet-split{k}" for k in range(1, 4))
+SUBJECTS = ("odd-even-subjects",)
+CASES = (
+    Case(
+        "florence3d", "florence3d", "Florence 3D, odd/even subjects", SUBJECTS, 3, "90.6",
+        "82.0-95.2",
+    ),
+    Case(
+        "utkinect", "utkinect", "UTKinect, odd/even subjects", SUBJECTS, 3, "93.9",
+        "HOJ3D 90.9, ST-LSTM 97.0, Lie group 97.1",
+    ),
+    Case(
+        "sbu", "sbu", "SBU, mean of 5 folds", FOLDS, 3, "90.6",
+        "ST-LSTM 93.3, VA-LSTM 97.2, HCN 98.6",
+    ),
+    Case(
+        "jhmdb14", "jhmdb14", "JHMDB, 14 of 21 classes, mean of 3 splits", SPLITS, 3, "77.4",
+        "DD-Net 77.2 on these files", reader="ddnet",
+    ),
+    Case(
+        "utd_mhad", "utd_mhad", "UTD-MHAD, odd/even subjects", SUBJECTS, 1, "95.6",
+        "Fusion-GCN 92.3, TSI-CNN 96.3",
+    ),
+    Case(
+        "penn_action", "penn_action", "Penn Action, official split", ("official",), 1, "93.5",
+        "JDD 87.4, pose+IDT 92.9",
+    ),
+    Case(
+        "nw_ucla", "nw_ucla", "NW-UCLA, views 1 and 2 / 3", ("ucla-xview",), 1, "83.8",
+        "Shift-GCN 92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
+    ),
+)  # fmt: skip
+CLEAN = {"ucla-xview-clean": ("NW-UCLA without the 95 leaked test clips", "79.7", "")}
+
+
+def run(words: Sequence[object]) -> str:
+    """Standard output of a command that must succeed; one thread."""
+    done = subprocess.run(
+        [*KINEGRAPH, *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
+    return done.stdout
+
+
+def store_of(case: Case, data: Path, out: Path) -> Path:
+    """The case's store, converted if it is not there yet."""
+    store = out / f"{case.recipe}.arrow"
+    if not store.exists():
+        run(["convert", case.reader or case.recipe, data / case.source, store])
+    return store
+
+
+def train(case: Case, store: Path, protocol: str, seed: int, out: Path) -> Path:
+    """One run; an unfinished one goes on, a finished one is kept."""
+    folder = out / f"{case.recipe}-{protocol}-{seed}"
+    if (folder / "report.html").exists():
+        return folder
+    resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
+    words = [f"store={store}", f"protocol={protocol}", f"seed={seed}", "--out", folder, *resume]
+    run(["train", case.recipe, *words])
+    print(f"{folder.name}: {accuracy(folder):.1f}", file=sys.stderr, flush=True)
+    return folder
+
+
+def accuracy(folder: Path, protocol: str = "") -> float:
+    """Test top-1 of a run in per cent."""
+    words = ["--protocol", protocol] if protocol else []
+    return 100 * json.loads(run(["evaluate", folder, "--json", *words]))["top1"]
+
+
+def minutes(folder: Path) -> float:
+    """Training time of a run."""
+    from kinegraph.training.checkpoint import find_checkpoint, load_header
+
+    return load_header(find_checkpoint(folder)).training["seconds"] / 60
+
+
+def row(title: str, figures: list[float], time: float, floor: str, published: str) -> str:
+    """One line of the table; the spread is the standard deviation over seeds."""
+    mean = f"{statistics.mean(figures):.1f}"
+    if len(figures) > 1:
+        mean += f" ± {statistics.stdev(figures):.1f}"
+    seeds = len(figures)
+    return f"| {title} | {mean} | {seeds} | {time:.1f} | {floor} | {published} |"
+
+
+def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
+    """The case's line, and the one of its further protocol."""
+    time = statistics.mean(minutes(folder) for folder in runs.values())
+    lines = []
+    for also in ("", case.also) if case.also else ("",):
+        figures = [
+            statistics.mean(accuracy(runs[protocol, seed], also) for protocol in case.protocols)
+            for seed in range(case.seeds)
+        ]
+        title, floor, published = CLEAN[also] if also else (case.title, case.floor, case.published)
+        lines.append(row(title, figures, time, floor, published))
+    return lines
+
+
+def write_table(lines: list[str]) -> None:
+    """Put the lines between the markers of docs/numbers.md."""
+    head = (
+        "| set and protocol | test top-1 (%) | seeds | minutes a run | floor | published |\n"
+        "|---|---|---|---|---|---|\n"
+    )
+    before, rest = TABLE.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    table = f"{before}{BEGIN}\n{head}" + "\n".join(lines) + f"\n{END}{after}"
+    TABLE.write_text(table, encoding="utf-8")
+
+
+def main() -> None:
+    """Convert, train, evaluate, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/numbers"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=[case.recipe for case in CASES])
+    words = parser.parse_args()
+    words.out.mkdir(parents=True, exist_ok=True)
+    chosen = [case for case in CASES if case.recipe in words.only]
+    stores = {case.recipe: store_of(case, words.data, words.out) for case in chosen}
+    jobs = [(c, p, seed) for c in chosen for seed in range(c.seeds) for p in c.protocols]
+    with ThreadPoolExecutor(words.jobs) as pool:
+        folders = pool.map(lambda job: train(job[0], stores[job[0].recipe], *job[1:], words.out), jobs)
+        runs = dict(zip(jobs, folders, strict=True))
+    lines = []
+    for case in chosen:
+        own = {(p, seed): folder for (c, p, seed), folder in runs.items() if c is case}
+        lines += rows(case, own)
+    if len(chosen) == len(CASES):
+        write_table(lines)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m kinegraph`: the command line."""
+
+from kinegraph.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""The command line as a user meets it: outputs, exit codes, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from kinegraph.cli import main
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_names_every_verb_and_is_quick():
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "kinegraph", "--help"], capture_output=True, text=True, check=True
+    )
+    seconds = time.monotonic() - started
+    for verb in ("demo", "convert", "inspect", "train", "evaluate", "predict", "draw", "list"):
+        assert f"  {verb} " in done.stdout
+    assert seconds < 5  # a torch import alone takes longer on a slow machine
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, kinegraph, kinegraph.cli\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'lightning', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("readers", "nw_ucla"),
+        ("layouts", "ntu25"),
+        ("models", "edge_importance=True"),
+        ("protocols", "odd-even-subjects"),
+        ("recipes", "stgcn_ntu60_xsub"),
+        ("transforms", "repeat_pad"),
+        ("classes", "nw_ucla"),
+    ],
+)
+def test_list(capsys, kind, part):
+    code, out, _ = run(capsys, "list", kind)
+    assert code == 0
+    assert part in out
+
+
+def test_list_classes_of_a_set(capsys):
+    code, out, _ = run(capsys, "list", "classes", "nw_ucla")
+    assert code == 0
+    assert len(out.splitlines()) == 10
+
+
+def test_evaluate_json_has_the_promised_fields(capsys, tiny_run):
+    code, out, _ = run(capsys, "evaluate", tiny_run, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert {"clips", "top1", "top5", "mean_class", "ece"} <= set(result)
+    assert 0 <= result["top1"] <= 1
+    assert (tiny_run / "scores-test.npz").is_file()
+
+
+def test_evaluate_text_has_a_row_a_class(capsys, tiny_run):
+    code, out, _ = run(capsys, "evaluate", tiny_run, "--split", "train")
+    assert code == 0
+    assert out.startswith("12 clips: top-1 ")
+    assert all(name in out for name in ("here", "there", "away"))
+
+
+def test_predict_on_a_store_gives_one_object_a_clip(capsys, tiny_run, tiny_store):
+    code, out, _ = run(capsys, "predict", tiny_run, tiny_store, "--json", "--top", 2)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [answer["id"] for answer in answers[:2]] == ["clip000", "clip001"]
+    assert all(set(answer) == {"id", "top", "logits"} for answer in answers)
+    assert set(answers[0]["top"][0]) == {"label", "name", "probability"}
+    assert len(answers[0]["top"]) == 2
+
+
+def test_inspect_in_words_and_json(capsys, tiny_store):
+    code, out, _ = run(capsys, "inspect", tiny_store)
+    assert code == 0
+    assert "jhmdb15" in out
+    code, out, _ = run(capsys, "inspect", tiny_store, "--json")
+    assert json.loads(out)["clips"] == 24
+
+
+def test_train_writes_a_report_and_prints_a_summary(capsys, tmp_path, tiny_recipe):
+    recipe = tmp_path / "my.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe))
+    out_folder = tmp_path / "run"
+    code, out, _ = run(capsys, "train", recipe, "train.epochs=1", "--out", out_folder)
+    assert code == 0
+    assert "test: 12 clips, top-1 " in out
+    assert str(out_folder / "report.html") in out
+    page = (out_folder / "report.html").read_text(encoding="utf-8")
+    assert "tiny" in page
+    assert "epochs: 1" in page
+    code, _, err = run(capsys, "train", recipe, "--out", out_folder)
+    assert code == 2
+    assert "is not empty" in err
+
+
+def test_draw_graph_clip_and_run(capsys, tmp_path, tiny_run, tiny_store):
+    for words in (
+        ("draw", "graph", "ntu25", "--out", tmp_path / "graph.png"),
+        ("draw", "clip", tiny_store, "clip003", "--out", tmp_path / "clip.png"),
+        ("draw", "clip", tiny_store, "clip003", "--gif", "--out", tmp_path / "clip.gif"),
+        ("draw", "run", tiny_run, "--out", tmp_path / "pictures"),
+    ):
+        code, out, err = run(capsys, *words)
+        assert code == 0, err
+        assert out.strip()
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "clip.gif").read_bytes().startswith(b"GIF8")
+    assert {p.name for p in (tmp_path / "pictures").iterdir()} >= {"curves.png", "graph.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("inspect", "absent.arrow"), "there is no clip store absent.arrow"),
+        (("evaluate", "absent"), "absent does not exist"),
+        (("train", "nw_ulca"), "did you mean 'nw_ucla'"),
+        (("draw", "graph", "ntu-25"), "unknown layout 'ntu-25' (did you mean 'ntu25'?)"),
+        (("convert", "ntuu", ".", "x.arrow"), "unknown reader 'ntuu' (did you mean 'ntu'?)"),
+        (("convert", "ntu", ".", "x.arrow", "--person", "agcn"), "did you mean 'persons'"),
+        (("convert", "ntu", "absent", "x.arrow"), "absent"),
+        (("list", "classes", "fsd"), "fsd"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_refuses_what_is_no_recording(capsys, tmp_path, tiny_run):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    code, _, err = run(capsys, "predict", tiny_run, path)
+    assert code == 2
+    assert "--reader" in err

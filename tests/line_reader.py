@@ -1,0 +1,69 @@
+"""A tiny source of raw files, for the tests of conversion: one clip per line of numbers.
+
+It is importable by name so that reading processes can find it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kinegraph.clips import Clip
+from kinegraph.errors import ReadError
+from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.skeleton import SkeletonLayout
+
+HINGE = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), centre=0)
+CLASSES = ("open", "close")
+
+
+def scan(source: Path, scale: float = 1.0) -> Plan:
+    """Every .txt file; .bin files are refused."""
+    files = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
+    if not files:
+        raise ReadError(f"{source}: expected .txt files, found none")
+    refused = tuple((path, "not text") for path in sorted(source.rglob("*.bin")))
+    return Plan([Unit(path) for path in files], HINGE, CLASSES, refused)
+
+
+def read(unit: Unit, scale: float = 1.0) -> Iterator[Clip | ReadError]:
+    """A line ``LABEL T`` is a clip of T frames; words make things go wrong."""
+    for number, line in enumerate(unit.path.read_text().splitlines(), start=1):
+        yield _clip(unit.path, number, line.split(), scale)
+
+
+def _clip(path: Path, number: int, words: list[str], scale: float) -> Clip | ReadError:
+    name = f"{path.stem}-{number}"
+    match words:
+        case ["bad"]:
+            return ReadError(f"{path.name}:{number}: bad line")
+        case ["stop"]:
+            raise ReadError(f"{path.name}:{number}: the rest is unreadable")
+        case ["bug"]:
+            raise ZeroDivisionError("by zero")
+        case ["die"]:
+            os._exit(1)
+        case ["slow", *words]:
+            time.sleep(0.3)
+        case ["same", *words]:
+            name = "same"
+        case ["big", *words]:
+            scale = float("inf")  # beyond float32
+    label, frames = map(int, words)
+    joints = np.arange(1, 1 + frames * 4).reshape(1, frames, 2, 2) * scale
+    return Clip(joints, HINGE, label=None if label < 0 else label, id=name)
+
+
+READER = Reader(
+    name="lines",
+    summary="files of lines",
+    scan=scan,
+    read=read,
+    matches=lambda path: path.suffix == ".txt",
+    options={"scale": "multiplies all coordinates"},
+    protocols=("holdout",),
+)

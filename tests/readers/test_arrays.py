@@ -1,0 +1,406 @@
+"""The user's own data: what is accepted, and that everything ambiguous is refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from kinegraph.errors import LayoutError, ReadError, UnknownNameError
+from kinegraph.readers.arrays import READER
+from kinegraph.skeleton.layouts import get_layout
+
+STICK = {
+    "name": "stick3",
+    "joints": ["head", "belly", "foot"],
+    "bones": [["head", "belly"], ["foot", "belly"]],
+    "centre": "belly",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a layout of three joints."""
+    folder = tmp_path / "my_data"
+    folder.mkdir()
+    (folder / "layout.yaml").write_text(json.dumps(STICK))
+    return folder
+
+
+def walk(frames=4, width=3, persons=None, joints=3):
+    shape = (frames, joints, width) if persons is None else (persons, frames, joints, width)
+    return np.random.default_rng(frames).uniform(0.1, 1, shape)
+
+
+def read_all(source, **options):
+    plan = READER.scan(source, **options)
+    return plan, [clip for unit in plan.units for clip in READER.read(unit, **options)]
+
+
+def write_list(folder, text):
+    (folder / "clips.csv").write_text(text)
+
+
+def test_folder_with_a_list(folder):
+    np.save(folder / "a.npy", walk(4))
+    np.save(folder / "b.npy", walk(5, persons=2))
+    (folder / "more").mkdir()
+    np.save(folder / "more" / "c.npy", walk(6, width=3))
+    write_list(
+        folder,
+        "file,label,subject,height,room,fps\n"
+        "a.npy,wave,1,1.5,007,30\nb.npy,bow,2,2,008,\nmore/c.npy,wave,,,,15\n",
+    )
+    plan, clips = read_all(folder)
+    assert plan.classes == ("bow", "wave")
+    assert plan.layout.name == "stick3"
+    assert plan.refused == ()
+    assert [(clip.id, clip.label) for clip in clips] == [("a", 1), ("b", 0), ("more/c", 1)]
+    assert [clip.joints.shape for clip in clips] == [(1, 4, 3, 3), (2, 5, 3, 3), (1, 6, 3, 3)]
+    assert dict(clips[0].meta) == {"subject": 1, "height": 1.5, "room": "007", "fps": 30}
+    assert dict(clips[1].meta) == {"subject": 2, "height": 2.0, "room": "008"}
+    assert dict(clips[2].meta) == {"fps": 15}
+    assert [clip.fps for clip in clips] == [30, None, 15]
+
+
+def test_folder_without_a_list(folder):
+    np.save(folder / "b.npy", walk())
+    np.savez(folder / "a.npz", joints=walk(), fps=25)
+    (folder / "notes.txt").write_text("not a clip")
+    plan, clips = read_all(folder, fps=10)
+    assert plan.classes is None
+    assert [(clip.id, clip.label, clip.fps) for clip in clips] == [("a", None, 25), ("b", None, 10)]
+
+
+def test_one_file(folder):
+    np.save(folder / "a.npy", walk(width=2))
+    _, (clip,) = read_all(folder / "a.npy")
+    assert clip.joints.shape == (1, 4, 3, 2)
+    assert clip.id == "a"
+
+
+def test_layout_by_name_by_file_and_as_object(folder, tmp_path):
+    np.save(folder / "a.npy", walk(joints=17))
+    assert read_all(folder, layout="coco17")[0].layout.name == "coco17"
+    assert read_all(folder, layout=get_layout("coco17"))[1][0].layout.name == "coco17"
+    np.save(folder / "a.npy", walk())
+    (folder / "layout.yaml").rename(tmp_path / "mine.json")
+    assert read_all(folder, layout=str(tmp_path / "mine.json"))[1][0].layout.name == "stick3"
+    with pytest.raises(ReadError, match=r"name the layout of your arrays \(--layout\).*coco17"):
+        READER.scan(folder)
+    with pytest.raises(UnknownNameError, match="did you mean 'coco17'"):
+        READER.scan(folder, layout="coco-17")
+    with pytest.raises(LayoutError, match=r"none\.yaml"):
+        READER.scan(folder, layout="none.yaml")
+
+
+def test_two_layout_files_are_ambiguous(folder):
+    np.save(folder / "a.npy", walk())
+    (folder / "layout.json").write_text(json.dumps(STICK))
+    with pytest.raises(ReadError, match=r"put one layout\.yaml there"):
+        READER.scan(folder)
+
+
+def test_zeros(folder):
+    joints = walk()
+    joints[1, 2] = 0
+    joints[2, 1, 0] = 0  # one coordinate of zero is a place
+    joints[3, 0, 1] = np.nan
+    np.save(folder / "a.npy", joints)
+    _, (clip,) = read_all(folder)
+    assert np.argwhere(~clip.valid).tolist() == [[0, 1, 2], [0, 3, 0]]
+    _, (clip,) = read_all(folder, zeros_absent=False)
+    assert np.argwhere(~clip.valid).tolist() == [[0, 3, 0]]
+    np.save(folder / "a.npy", 0 * joints)
+    with pytest.raises(ReadError, match=r"a\.npy: no joint was seen"):
+        read_all(folder)
+
+
+def test_confidence(folder):
+    joints = walk(width=3)
+    np.save(folder / "a.npy", joints)
+    _, (clip,) = read_all(folder, confidence=True)
+    assert clip.joints.shape == (1, 4, 3, 2)
+    np.testing.assert_allclose(clip.confidence[0], joints[..., 2], rtol=1e-6)
+    np.save(folder / "a.npy", 2 + joints)
+    with pytest.raises(ReadError, match=r"expected confidences in \[0, 1\]"):
+        read_all(folder, confidence=True)
+
+
+def test_npz_with_confidence(folder):
+    np.savez(folder / "a.npz", joints=walk(), confidence=np.full((4, 3), 0.5))
+    np.savez(folder / "b.npz", joints=walk(persons=2), confidence=np.full((2, 4, 3), 0.5))
+    _, clips = read_all(folder)
+    assert [clip.confidence.shape for clip in clips] == [(1, 4, 3), (2, 4, 3)]
+    with pytest.raises(ReadError, match="leave out the option confidence"):
+        read_all(folder, confidence=True)
+    np.savez(folder / "a.npz", joints=walk(), confidence=np.ones((3, 3)))
+    with pytest.raises(ReadError, match=r"a\.npz: expected confidence of shape \(1, 4, 3\)"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.ones((4, 5, 3)), r"'stick3' has 3 joints, the array of shape \(4, 5, 3\) has 5"),
+        (np.ones((3, 3)), r"got the shape \(3, 3\)"),
+        (np.ones(3), r"got the shape \(3,\)"),
+        (np.array(3.0), r"got the shape \(\)"),
+        (np.ones((1, 2, 4, 3, 3)), r"got the shape \(1, 2, 4, 3, 3\)"),
+        (np.ones((4, 3, 4)), r"is the last a confidence \(confidence=true\)\?"),
+        (np.ones((4, 3, 7)), "2 or 3 coordinates"),
+        (np.full((4, 3, 3), np.inf), "infinite"),
+        (np.full((4, 3, 3), 1e300), "infinite"),
+        (np.full((4, 3, 3), "x"), "array of numbers"),
+        (np.ones((0, 3, 3)), "not empty"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_arrays_that_do_not_fit(folder, array, reason, kind):
+    if kind == "npy":
+        np.save(folder / "a.npy", array)
+    else:
+        np.savez(folder / "a.npz", joints=array)
+    with pytest.raises(ReadError, match=rf"a\.{kind}: .*{reason}"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("fps", [0, -1, np.nan, "fast"])
+def test_frames_per_second(folder, fps):
+    np.savez(folder / "a.npz", joints=walk())
+    with pytest.raises(ReadError, match="expected fps"):
+        READER.scan(folder, fps=fps)
+    np.savez(folder / "a.npz", joints=walk(), fps=fps)
+    with pytest.raises(ReadError, match=r"fps|numbers"):
+        read_all(folder)
+
+
+def test_npz_without_joints(folder):
+    np.savez(folder / "a.npz", fps=25)
+    with pytest.raises(ReadError, match="an array named 'joints'"):
+        read_all(folder)
+
+
+def test_hostile_files(folder):
+    with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("joints.npy", bytes(2**25))
+    with pytest.raises(ReadError, match="would unpack"):
+        read_all(folder / "bomb.npz")
+    np.save(folder / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ReadError, match="array of numbers"):
+        read_all(folder / "o.npy")
+    (folder / "huge.npy").write_bytes(
+        b"\x93NUMPY\x01\x00\x76\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3, 3), }".ljust(117)
+        + b"\n"
+    )
+    with pytest.raises(ReadError, match="claims the shape"):
+        read_all(folder / "huge.npy")
+
+
+# --------------------------------------------------------------------- clips.csv
+
+
+def test_rows_that_are_no_clips(folder, tmp_path):
+    np.save(folder / "a.npy", walk())
+    np.save(folder / "c.npy", walk())
+    np.savez(folder / "a.npz", joints=walk())
+    np.save(tmp_path / "outside.npy", walk())
+    (folder / "link.npy").symlink_to(tmp_path / "outside.npy")
+    write_list(
+        folder,
+        "file,label\na.npy,0\nb.npy,0\n../outside.npy,0\n"
+        f"{tmp_path / 'outside.npy'},0\nlink.npy,0\nclips.csv,0,extra\n,0\nlayout.yaml,1\n"
+        "a.npy,1\na.npz,0\nc.npy,-3\n",
+    )
+    plan, clips = read_all(folder)
+    assert [clip.id for clip in clips] == ["a"]
+    reasons = [reason for _, reason in plan.refused]
+    for line, expected in enumerate(
+        [
+            "clips.csv:3: there is no such file",
+            "clips.csv:4: the file lies outside of the folder",
+            "clips.csv:5: the file lies outside of the folder",
+            "clips.csv:6: the file lies outside of the folder",
+            "clips.csv:7: expected 2 columns, got 3",
+            "clips.csv:8: no file is named",
+            "clips.csv:9: expected a file of type .npy, .npz, .csv",
+            "clips.csv:10: a clip of this name is already listed",
+            "clips.csv:11: a clip of this name is already listed",
+            "clips.csv:12: expected a label of 0 or more, got -3",
+        ]
+    ):
+        assert reasons[line] == expected
+    assert len(reasons) == 10
+
+
+def test_number_labels(folder):
+    np.save(folder / "a.npy", walk())
+    np.save(folder / "b.npy", walk())
+    write_list(folder, "file,label\na.npy,7\nb.npy,\n")
+    plan, clips = read_all(folder)
+    assert plan.classes is None
+    assert [clip.label for clip in clips] == [7, None]
+
+
+def test_list_without_labels(folder):
+    np.save(folder / "a.npy", walk())
+    write_list(folder, "file\na.npy\n")
+    assert read_all(folder)[1][0].label is None
+
+
+def test_mixed_labels_are_refused(folder):
+    np.save(folder / "a.npy", walk())
+    np.save(folder / "b.npy", walk())
+    write_list(folder, "file,label\na.npy,7\nb.npy,wave\n")
+    with pytest.raises(ReadError, match=r"names \('wave'\) and numbers \('7'\); .* classes\.txt"):
+        READER.scan(folder)
+
+
+def test_class_file(folder):
+    for name in "abcd":
+        np.save(folder / f"{name}.npy", walk())
+    (folder / "classes.txt").write_text("wave\nbow\n\n")
+    write_list(folder, "file,label\na.npy,bow\nb.npy,0\nc.npy,jump\nd.npy,2\n")
+    plan, clips = read_all(folder)
+    assert plan.classes == ("wave", "bow")
+    assert [clip.label for clip in clips] == [1, 0]
+    assert [reason for _, reason in plan.refused] == [
+        "clips.csv:4: classes.txt does not list the label 'jump'",
+        "clips.csv:5: expected a label of 0 or more and below 2, got 2",
+    ]
+    (folder / "classes.txt").write_text("wave\nwave\n")
+    with pytest.raises(ReadError, match="got 'wave' twice"):
+        READER.scan(folder)
+    (folder / "classes.txt").write_text("\n")
+    with pytest.raises(ReadError, match="got none"):
+        READER.scan(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "with 'file' among them"),
+        ("path,label\na.npy,1\n", "got 'path, label'"),
+        ("file;label\na.npy;1\n", "separate the columns by commas"),
+        ("file,file\na.npy,1\n", "distinct column names"),
+    ],
+)
+def test_lists_that_are_no_tables(folder, text, reason):
+    write_list(folder, text)
+    with pytest.raises(ReadError, match=rf"clips\.csv:1: .*{reason}"):
+        READER.scan(folder)
+
+
+def test_binary_list(folder):
+    (folder / "clips.csv").write_bytes(b"\xff\xfe\x00\x81" * 50)
+    with pytest.raises(ReadError, match=r"clips\.csv: cannot be read as a \.csv table"):
+        READER.scan(folder)
+
+
+def test_list_with_byte_order_mark_and_crlf(folder):
+    np.save(folder / "a.npy", walk())
+    (folder / "clips.csv").write_bytes(b"\xef\xbb\xbffile,label\r\na.npy,wave\r\n\r\n")
+    assert read_all(folder)[0].classes == ("wave",)
+
+
+def test_names_taken_twice_without_a_list(folder):
+    np.save(folder / "a.npy", walk())
+    np.savez(folder / "a.npz", joints=walk())
+    plan, clips = read_all(folder)
+    assert [clip.id for clip in clips] == ["a"]
+    assert plan.refused == ((folder / "a.npz", "a clip of this name is already in a.npy"),)
+
+
+def test_nothing_there(folder):
+    with pytest.raises(ReadError, match=r"expected \.npy, \.npz, \.csv files, found none"):
+        READER.scan(folder)
+
+
+# --------------------------------------------------------------------- .csv clips
+
+HEADER = "ax,ay,bx,by,cx,cy\n"
+
+
+def test_frame_table(folder):
+    (folder / "a.csv").write_text(HEADER + "1,2,3,4,5,6\n7,8,,,nan,12\n")
+    _, (clip,) = read_all(folder)
+    assert clip.joints.shape == (1, 2, 3, 2)
+    assert clip.joints[0, 0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert np.argwhere(~clip.valid).tolist() == [[0, 1, 1], [0, 1, 2]]
+
+
+def test_frame_table_in_three_dimensions_or_with_confidence(folder):
+    (folder / "a.csv").write_text("x0,y0,z0,x1,y1,z1,x2,y2,z2\n" + ",".join(["0.5"] * 9) + "\n")
+    assert read_all(folder)[1][0].joints.shape == (1, 1, 3, 3)
+    clip = read_all(folder, confidence=True)[1][0]
+    assert clip.joints.shape == (1, 1, 3, 2)
+    assert clip.confidence.tolist() == [[[0.5, 0.5, 0.5]]]
+
+
+def test_frames_and_persons(folder):
+    (folder / "a.csv").write_text(
+        "frame,person," + HEADER + "12,kim,1,1,1,1,1,1\n10,lee,2,2,2,2,2,2\n10,kim,3,3,3,3,3,3\n"
+    )
+    _, (clip,) = read_all(folder)
+    assert clip.joints.shape == (2, 3, 3, 2)
+    assert clip.joints[0, :, 0, 0].tolist()[::2] == [3, 1]
+    assert clip.valid.all(axis=2).tolist() == [[True, False, True], [True, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "first line with column names"),
+        ("1,2,3,4,5,6\n1,2,3,4,5,6\n", ":1: expected a first line with column names"),
+        (HEADER, "has no rows"),
+        (HEADER + "1,2,3,4,5\n", ":2: expected 6 columns, got 5"),
+        (HEADER + "1,2,3,4,5,6\n1,2,x,4,5,6\n", ":3: expected a number, got 'x'"),
+        (HEADER + "1,2,inf,4,5,6\n", "infinite"),
+        ("a,b,c,d,e\n1,2,3,4,5\n", "2 to 4 columns for each of the 3 joints.*got 5 columns"),
+        ("a,b,c\n1,2,3\n", "got 3 columns"),
+        ("person," + HEADER + "a,1,2,3,4,5,6\n", "'person' needs a column 'frame'"),
+        ("frame," + HEADER + "one,1,2,3,4,5,6\n", ":2: expected a frame number, got 'one'"),
+        ("frame," + HEADER + "1.5,1,2,3,4,5,6\n", ":2: expected a frame number"),
+        ("frame," + HEADER + "inf,1,2,3,4,5,6\n", ":2: expected a frame number"),
+        ("frame," + HEADER + "3,1,2,3,4,5,6\n" * 2, "frame 3 is given twice"),
+        (
+            "frame," + HEADER + "0,1,2,3,4,5,6\n1000000000,1,2,3,4,5,6\n",
+            "2 rows for 1 persons over 1000000001 frames",
+        ),
+    ],
+)
+def test_tables_that_are_no_clips(folder, text, reason):
+    (folder / "a.csv").write_text(text)
+    with pytest.raises(ReadError, match=rf"a\.csv.*{reason}"):
+        read_all(folder)
+
+
+def test_persons_without_end(folder):
+    rows = "".join(f"{i},p{i},1,2,3,4,5,6\n" for i in range(300))
+    (folder / "a.csv").write_text("frame,person," + HEADER + rows)
+    with pytest.raises(ReadError, match="300 rows for 300 persons over 300 frames"):
+        read_all(folder)
+
+
+def test_binary_table(folder):
+    (folder / "a.csv").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(ReadError, match=r"a\.csv: cannot be read as a \.csv table"):
+        read_all(folder)
+    (folder / "a.csv").write_text(HEADER + "1" * 200_000)
+    with pytest.raises(ReadError, match="field larger"):
+        read_all(folder)
+
+
+def test_what_looks_like_the_users_own(folder):
+    np.save(folder / "a.npy", walk())
+    np.save(folder / "flat.npy", np.ones((3, 7)))
+    np.savez(folder / "b.npz", joints=walk())
+    (folder / "c.csv").write_text(HEADER + "1,2,,-4.5,5,6\n")
+    (folder / "notes.csv").write_text("name,age,town,street\nkim,7,x,y\n")
+    (folder / "fake.npz").write_bytes(b"no zip")
+    write_list(folder, "file\na.npy\n")
+    matching = [f.name for f in sorted(folder.iterdir()) if READER.matches(f)]
+    assert matching == ["a.npy", "b.npz", "c.csv", "clips.csv"]
