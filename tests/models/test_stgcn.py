@@ -158,6 +158,22 @@ def test_edge_importance_is_learnt_unless_switched_off():
     assert not [name for name, _ in without.named_parameters() if "importance" in name]
 
 
+def test_free_edges_start_as_nothing_and_join_any_two_joints():
+    x = torch.randn(2, 3, 8, 25, 1)
+    torch.manual_seed(0)
+    plain = create_model("stgcn", layout="ntu25", num_classes=5).eval()
+    free = create_model("stgcn", layout="ntu25", num_classes=5, adaptive=True).eval()
+    free.load_state_dict({**free.state_dict(), **plain.state_dict()})
+    torch.testing.assert_close(free(x), plain(x))
+    hand, foot = 7, 15
+    conv = free.blocks[0].gcn
+    conv.free_edges.data[0, hand, foot] = 1.0
+    rows = torch.zeros(1, 3, 4, 25)
+    rows[..., hand] = 1.0
+    difference = conv(rows) - plain.blocks[0].gcn(rows)
+    assert difference.abs().amax(dim=(0, 1, 2)).nonzero().flatten().tolist() == [foot]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -15,9 +15,7 @@ from kinegraph.transforms import Pipeline
 
 def batches(store: ClipStore, recipe, workers: int, epoch: int) -> torch.Tensor:
     """All of an epoch, in order."""
-    dataset = ClipDataset(
-        store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3
-    )
+    dataset = ClipDataset(store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3)
     made = loader(dataset, 4, workers=workers)
     made.sampler.set_epoch(epoch)
     return torch.cat([x for x, _ in made])

@@ -36,9 +36,7 @@ class _Scalar(torch.nn.Module):
 
 def test_the_average_starts_short_and_lags_behind():
     model = _Scalar()
-    module = Recognition(
-        model, TrainPart(ema=0.99), num_classes=2, steps_per_epoch=1, seed=0
-    )
+    module = Recognition(model, TrainPart(ema=0.99), num_classes=2, steps_per_epoch=1, seed=0)
     for value in (1.0, 2.0, 3.0):
         model.w.data.fill_(value)
         module.on_train_batch_end()

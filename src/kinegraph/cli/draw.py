@@ -26,7 +26,8 @@ def graph(
 
     path = Path(layout)
     chosen = read_layout(path) if path.suffix in (".yaml", ".yml", ".json") else get_layout(layout)
-    figure = draw_graph(chosen, strategy=strategy, max_hop=max_hop)
+    # an unknown strategy is told there, by name
+    figure = draw_graph(chosen, strategy=strategy, max_hop=max_hop)  # type: ignore[arg-type]
     _save(figure, out or Path(f"graph-{chosen.name}.png"))
 
 

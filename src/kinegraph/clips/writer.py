@@ -95,8 +95,8 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
-                self._finish()
+            if kind is None and self._file is not None:
+                self._finish(self._file)
         except OSError as failure:
             raise _unwritable(self.path, failure) from failure
         finally:
@@ -128,14 +128,13 @@ class StoreWriter:
         _check_ranges(clip, self.classes)
         return _meta_json(clip)
 
-    def _finish(self) -> None:
+    def _finish(self, file: BinaryIO) -> None:
         if not self._ids:
             raise StoreError(f"{self.path}: no clip was written, so there is no store")
         self._flush()
         self._arrow.close()
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
         self._partial.replace(self.path)
 
     def _flush(self) -> None:

@@ -60,13 +60,22 @@ class DataBatchNorm(nn.BatchNorm1d):
 class GraphConv(nn.Module):
     """Spatial graph convolution over K partitions with learnt edge importance.
 
-    y[w] = sum_k (W_k sum_v A'[k, v, w] x[v] + b_k sum_v A'[k, v, w]) with A' = A * importance
+    y[w] = sum_k (W_k sum_v A'[k, v, w] x[v] + b_k sum_v A'[k, v, w]), A' = A * importance
     (ST-GCN, Yan et al. 2018, equation 10). The graph is applied first: the K neighbourhood sums
     stand side by side as K*C channels, and one matrix product mixes them.
+
+    ``adaptive`` adds a free weight for every pair of joints, zero at the start (the B_k of 2s-AGCN,
+    Shi et al. 2019, equation 4), so that joints which no bone connects can inform each other.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, A: Tensor, *, edge_importance: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        A: Tensor,
+        *,
+        edge_importance: bool,
+        adaptive: bool,
     ) -> None:
         super().__init__()
         K = A.shape[0]
@@ -74,10 +83,12 @@ class GraphConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels).normal_(0, 0.02))
         self.bias = nn.Parameter(torch.zeros(K, out_channels))
         self.edge_importance = nn.Parameter(torch.ones_like(A)) if edge_importance else None
+        self.free_edges = nn.Parameter(torch.zeros_like(A)) if adaptive else None
 
     def weighted_adjacency(self) -> Tensor:
-        """(K, V, V): A times the learnt importance of each edge."""
-        return self.A if self.edge_importance is None else self.A * self.edge_importance
+        """(K, V, V): A times the learnt importance of each edge, plus the free edges."""
+        weighted = self.A if self.edge_importance is None else self.A * self.edge_importance
+        return weighted if self.free_edges is None else weighted + self.free_edges
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""

@@ -43,9 +43,12 @@ class STGCNBlock(nn.Module):
         dropout: float,
         residual: bool,
         edge_importance: bool,
+        adaptive: bool,
     ) -> None:
         super().__init__()
-        self.gcn = GraphConv(in_channels, out_channels, A, edge_importance=edge_importance)
+        self.gcn = GraphConv(
+            in_channels, out_channels, A, edge_importance=edge_importance, adaptive=adaptive
+        )
         self.bn = nn.BatchNorm2d(out_channels)
         self.tcn = nn.Conv2d(
             out_channels,
@@ -79,6 +82,8 @@ class STGCN(nn.Module):
         max_hop: reach of the partitions.
         dropout: in every block but the first.
         edge_importance: learn one weight per edge, partition and block.
+        adaptive: also learn a free weight for every pair of joints, bone or not. Not in the paper;
+            on small sets it is worth more than any other option (docs/numbers.md).
         faithful: reproduce the released code: distances to the centre truncated at ``max_hop``
             (almost all edges fall into one partition), and absent persons, all zero, counted in
             batch-norm statistics and in the mean over persons. Needed for published weights.
@@ -100,6 +105,7 @@ class STGCN(nn.Module):
         max_hop: int = 1,
         dropout: float = 0.0,
         edge_importance: bool = True,
+        adaptive: bool = False,
         faithful: bool = False,
     ) -> None:
         super().__init__()
@@ -127,6 +133,7 @@ class STGCN(nn.Module):
                     dropout=dropout if i else 0.0,
                     residual=i > 0,
                     edge_importance=edge_importance,
+                    adaptive=adaptive,
                 )
                 for i in range(len(channels))
             )

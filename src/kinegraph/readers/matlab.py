@@ -97,7 +97,9 @@ def read_mat(path: Path) -> MatFile:
     data = _content(path)
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or not data.startswith(_MAGIC):
-        raise ReadError(f"{path}: expected a MATLAB 5 file (save it with -v7), found another format")
+        raise ReadError(
+            f"{path}: expected a MATLAB 5 file (save it with -v7), found another format"
+        )
     try:
         return MatFile(path, dict(_variables(data[_HEADER_BYTES:], order)))
     except _DAMAGED as error:
@@ -179,7 +181,7 @@ def _text(part: tuple[int, bytes], order: str) -> str:
 
 def _array(part: tuple[int, bytes], shape: tuple[int, ...], order: str) -> NDArray[Any]:
     kind, content = part
-    values = np.frombuffer(content, np.dtype(_NUMBERS[kind]).newbyteorder(order))  # type: ignore[call-overload]
+    values = np.frombuffer(content, np.dtype(f"{order}{_NUMBERS[kind]}"))
     if len(shape) > 8 or min(shape, default=0) < 0 or math.prod(shape) != len(values):
         raise ValueError(f"an array claims the shape {shape}, {len(values)} numbers are there")
     return values.reshape(shape, order="F")

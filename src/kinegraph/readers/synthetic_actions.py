@@ -102,6 +102,13 @@ class Take:
         """(3,): a small displacement, the same over the take."""
         return self.rng.normal(0.0, size, 3)
 
+    def turn_elbow(self, side: int, direction: ArrayLike) -> None:
+        """Point an elbow elsewhere, the more the farther its hand is from where it began."""
+        pose = self.pose
+        moved = np.linalg.norm(pose.hands[side] - pose.hands[side, 0], axis=-1)
+        share = np.clip(moved / (0.4 * pose.body.arm), 0, 1)[:, None]
+        pose.elbows[side] += share * (np.asarray(direction) - pose.elbows[side])
+
     def maybe(self, chance: float) -> bool:
         """True that often."""
         return bool(self.rng.random() < chance)
@@ -119,10 +126,10 @@ def _stand_idle(take: Take) -> None:
     pose.nod += take.drift(0.05) + take.rng.normal(0, 0.08)
     pose.root[:, 0] = take.drift(0.012)
     pose.root[:, 2] = take.drift(0.012)
-    pose.ankles[..., 0] *= who.stance
+    pose.ankles[..., 0] *= who.stance * take.rng.uniform(0.9, 1.2)
     for side in (LEFT, RIGHT):
         wander = np.stack([take.drift(0.01) for _ in range(3)], axis=1)
-        pose.hands[side] = pose.reach(side, 0.10 + 0.6 * who.flare, -0.95, 0.10) + wander
+        pose.hands[side] = pose.reach(side, 0.10 + 0.6 * who.flare, -0.96, 0.08) + wander
         pose.elbows[side, :, 0] *= 1 + 3 * who.flare
     if who.hand_on_hip and take.maybe(0.7):
         pose.hands[LEFT] = pose.reach(LEFT, -0.05, -0.72, 0.05) + take.vary(0.02)
@@ -151,7 +158,7 @@ def _drink(take: Take) -> None:
         keys = [(0, start), (0.35, mouth), (0.7, mouth)]
         tips = [(0, 0), (0.35, 0.1), (0.55, 1), (0.75, 0.1), (1, 0)]
     pose.hands[RIGHT] = take.curve(*keys, (1, end))
-    pose.elbows[RIGHT] = (0.5 + 2 * take.who.flare, -0.8, 0.1)
+    take.turn_elbow(RIGHT, (0.5 + 2 * take.who.flare, -0.8, 0.1))
     pose.nod -= 0.35 * take.amplitude * take.curve(*tips)
 
 
@@ -161,7 +168,7 @@ def _answer_phone(take: Take) -> None:
     end = start if take.maybe(0.45) else ear
     pose.hands[RIGHT] = take.curve((0, start), (0.3, ear), (0.75, ear), (1, end))
     pose.hands[RIGHT] += 0.012 * take.swing(1, 3)[:, None]
-    pose.elbows[RIGHT] = (0.6 + 2 * take.who.flare, -0.8, 0.0)
+    take.turn_elbow(RIGHT, (0.6 + 2 * take.who.flare, -0.8, 0.0))
     held = take.curve((0, 0), (0.35, 1), (1, 1))
     pose.tilt += 0.08 * take.amplitude * held
     pose.nod += take.rng.normal(0.05, 0.12) * held
@@ -177,7 +184,7 @@ def _wave(take: Take) -> None:
     sideways = 0.16 * take.amplitude * take.swing(2.0, 4.5) * raised**3
     pose.hands[RIGHT, :, 0] += sideways
     pose.hands[RIGHT, :, 1] -= 0.3 * np.abs(sideways)
-    pose.elbows[RIGHT] = (0.7 + take.who.flare, -0.7, 0.1)
+    take.turn_elbow(RIGHT, (0.7 + take.who.flare, -0.7, 0.1))
 
 
 def _clap(take: Take) -> None:
@@ -191,7 +198,7 @@ def _clap(take: Take) -> None:
         places = sign * gap, np.full_like(gap, height * arm), np.full_like(gap, -depth * arm)
         together = np.stack(places, axis=1) + take.vary(0.008)
         pose.hands[side] += near * (together - pose.hands[side])
-        pose.elbows[side] = (sign * (0.5 + take.who.flare), -0.8, 0.3)
+        take.turn_elbow(side, (sign * (0.5 + take.who.flare), -0.8, 0.3))
 
 
 def _throw(take: Take) -> None:
@@ -203,7 +210,8 @@ def _throw(take: Take) -> None:
         (0, start), (0.38, back), (0.48, back), (0.62, ahead), (0.75, through), (1, start)
     )
     outwards, down = (1.0, -0.2, -0.1), (0.5, -0.7, 0.3)
-    pose.elbows[RIGHT] = take.curve((0, down), (0.35, outwards), (0.5, outwards), (0.7, down), (1, down))
+    turns = take.curve((0, down), (0.35, outwards), (0.5, outwards), (0.7, down), (1, down))
+    take.turn_elbow(RIGHT, turns)
     pose.twist += size * take.curve((0, 0), (0.42, -0.5), (0.65, 0.5), (1, 0))
     pose.lean += size * take.curve((0, 0), (0.42, -0.12), (0.68, 0.28), (1, 0))
     if take.maybe(0.6):
@@ -292,7 +300,6 @@ def _squat(take: Take) -> None:
     pose.root[:, 1] -= 0.45 * size * pose.body.hip_height * down
     pose.root[:, 2] += 0.12 * down
     pose.lean += (0.35 + 0.2 * size) * down
-    pose.ankles[..., 0] *= 1.3
     if take.maybe(0.65):
         for side in (LEFT, RIGHT):
             ahead = pose.reach(side, -0.1, 0.1, 0.85) + take.vary(0.03)
@@ -372,9 +379,7 @@ ACTIONS: dict[str, Action] = {
 # --------------------------------------------------------------------- performing
 
 
-def perform(
-    action: Action, who: Performer, partner: Performer, rng: np.random.Generator
-) -> Array:
+def perform(action: Action, who: Performer, partner: Performer, rng: np.random.Generator) -> Array:
     """(M, T, 25, 3): one or two persons acting near the origin, who faces -z if alone.
 
     Args:

@@ -110,8 +110,8 @@ class Pose:
         self.hands, self.elbows, self.ankles = np.zeros((3, 2, self.frames, 3))
         for side in (LEFT, RIGHT):
             sign = SIDE_SIGN[side]
-            self.hands[side] = self.reach(side, 0.15, -0.95, 0.10)
-            self.elbows[side] = (0.5 * sign, -0.6, 0.7)
+            self.hands[side] = self.reach(side, 0.15, -0.96, 0.08)
+            self.elbows[side] = (0.3 * sign, -0.6, 0.9)
             self.ankles[side] = (1.1 * sign * self.body.hip, self.body.ankle, 0.0)
 
     def reach(self, side: int, out: ArrayLike, up: ArrayLike, forward: ArrayLike) -> Array:
@@ -149,9 +149,7 @@ class _Trunk:
         turn = _about_y(pose.heading)
         self.turn = turn
         self.low = turn @ _about_z(-0.5 * pose.tilt) @ _about_x(-0.8 * pose.lean)
-        self.up = (
-            turn @ _about_z(-pose.tilt) @ _about_x(-1.15 * pose.lean) @ _about_y(pose.twist)
-        )
+        self.up = turn @ _about_z(-pose.tilt) @ _about_x(-1.15 * pose.lean) @ _about_y(pose.twist)
         self.pelvis = turn @ _about_z(-0.3 * pose.tilt) @ _about_x(-0.5 * pose.lean)
         base = pose.root + [0.0, body.hip_height + 0.02, 0.0]
         middle = base + _turned(self.low, [0.0, body.lower_spine, 0.0])

@@ -57,7 +57,7 @@ def read(unit: Unit) -> Iterator[Clip | ReadError]:
         seen_joints(skeleton.transpose(2, 0, 1), unit.path)[None],
         layout,
         label=unit.info.get("label"),
-        id=unit.path.stem.removesuffix(_SUFFIX),
+        id=unit.path.stem,
         fps=FPS,
         meta=unit.info.get("meta", {}),
     )
