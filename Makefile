@@ -31,5 +31,10 @@ format: setup
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
 
+# Trains every real set found in DATA and rewrites the table of docs/numbers.md.
+DATA ?= ../shared/data
+numbers: setup
+	$(BIN)/python benchmarks/numbers.py $(DATA)
+
 clean:
 	rm -rf .venv dist build runs stores demo

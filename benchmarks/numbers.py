@@ -181,7 +181,9 @@ def main() -> None:
     stores = {case.recipe: store_of(case, words.data, words.out) for case in chosen}
     jobs = [(c, p, seed) for c in chosen for seed in range(c.seeds) for p in c.protocols]
     with ThreadPoolExecutor(words.jobs) as pool:
-        folders = pool.map(lambda job: train(job[0], stores[job[0].recipe], *job[1:], words.out), jobs)
+        folders = pool.map(
+            lambda job: train(job[0], stores[job[0].recipe], *job[1:], words.out), jobs
+        )
         runs = dict(zip(jobs, folders, strict=True))
     lines = []
     for case in chosen:

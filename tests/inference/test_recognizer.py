@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import made_up_clips
 
+from conftest import made_up_clips
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError

@@ -86,9 +86,7 @@ def test_big_endian(tmp_path: Path) -> None:
 def test_other_variables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "v.mat"
     savemat(path, {"a": np.ones(3), "b": "text"})
-    with pytest.raises(
-        ReadError, match="expected a numeric variable 'x'; readable variables: a, b"
-    ):
+    with pytest.raises(ReadError, match="a numeric variable 'x'; readable variables: a, b"):
         read_mat(path).array("x")
     with pytest.raises(ReadError, match="expected a text variable 'a'"):
         read_mat(path).text("a")
@@ -111,7 +109,7 @@ DOUBLES = element(9, struct.pack("<2d", 1, 2))
         (element(14, b"", size=2**31), "claims 2147483648 bytes"),
         (element(14, b"123"), "damaged"),
         (element(15, b"not zlib at all"), "damaged"),
-        (element(15, zlib.compress(matrix((2, 1), DOUBLES))[:-6]), "ends early"),
+        (element(15, zlib.compress(matrix((2, 1), DOUBLES))[:-20]), "claims"),
         (struct.pack("<HHI", 1, 9, 0), "small element claims 9 bytes"),
         (b"abc", "damaged"),
     ],

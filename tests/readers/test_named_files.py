@@ -30,7 +30,7 @@ def test_files_come_sorted_from_any_depth(tmp_path: Path) -> None:
 
 def test_nothing_found(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
-    with pytest.raises(ReadError, match="files like a01_s1s2.txt, found none"):
+    with pytest.raises(ReadError, match=r"files like a01_s1s2\.txt, found none"):
         find_files(tmp_path, PATTERN, EXAMPLE)
     with pytest.raises(ReadError, match="found none"):
         find_files(tmp_path / "missing", PATTERN, EXAMPLE)

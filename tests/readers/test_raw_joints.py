@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.raw_joints import finite_joints, seen_joints
 
 FILE = Path("clip.txt")
 
@@ -20,6 +20,10 @@ def test_only_joints_that_are_all_zero_are_absent() -> None:
     assert np.isnan(joints).all(axis=-1).tolist() == [[True, False, True]]
     assert joints[0, 1].tolist() == [0.0, 0.5, 0.0]
     assert not np.isnan(raw).any()
+
+
+def test_zeros_may_be_kept() -> None:
+    assert finite_joints(np.zeros((1, 2, 3)), FILE).tolist() == np.zeros((1, 2, 3)).tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])

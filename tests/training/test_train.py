@@ -42,7 +42,7 @@ def _recipe(store) -> dict:
 
 
 def test_a_run_holds_what_it_promises(trained):
-    recipe, run = trained
+    _, run = trained
     names = {path.name for path in run.iterdir()}
     assert {"recipe.yaml", "environment.json", "history.csv", BEST, LAST, "resume.ckpt"} <= names
     assert not [name for name in names if name.endswith(".partial")]
@@ -71,7 +71,7 @@ def test_another_seed_gives_other_weights(trained, tmp_path):
     assert not equal(weights(other), weights(run))
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
@@ -82,10 +82,10 @@ def test_a_run_that_broke_off_resumes_to_the_same_weights(trained, tmp_path):
         def on_train_epoch_start(self, trainer, *rest):
             super().on_train_epoch_start(trainer, *rest)
             if trainer.current_epoch == 3:
-                raise _Stop
+                raise _StopError
 
     recipe, run = trained
-    with pytest.raises(_Stop):
+    with pytest.raises(_StopError):
         train(recipe, tmp_path / "broken", progress=Breaks())
     train(recipe, tmp_path / "broken", resume=True)
     assert equal(weights(tmp_path / "broken"), weights(run))

@@ -80,7 +80,7 @@ class GraphConv(nn.Module):
         super().__init__()
         K = A.shape[0]
         self.register_buffer("A", A.clone())
-        self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels).normal_(0, 0.02))
+        self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(K, out_channels))
         self.edge_importance = nn.Parameter(torch.ones_like(A)) if edge_importance else None
         self.free_edges = nn.Parameter(torch.zeros_like(A)) if adaptive else None
@@ -116,12 +116,20 @@ class Residual(nn.Module):
         return x if self.conv is None or self.bn is None else self.bn(self.conv(x))
 
 
-def init_like_stgcn(module: nn.Module) -> None:
-    """ST-GCN's initialisation (S2.2): conv weights N(0, 0.02), batch-norm weights N(1, 0.02)."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+def init_published(module: nn.Module) -> None:
+    """ST-GCN's released initialisation (S2.2): N(0, 0.02), batch-norm weights N(1, 0.02)."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | GraphConv):
         nn.init.normal_(module.weight, 0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Variance-keeping weights (He et al. 2015): small sets are learnt better from these."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, GraphConv):
+        nn.init.normal_(module.weight, 0, (2 / module.weight.shape[2]) ** 0.5)

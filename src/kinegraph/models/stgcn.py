@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError
+from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.blocks import (
     DataBatchNorm,
     GraphConv,
     Residual,
     fold_persons,
-    init_like_stgcn,
+    init_kaiming,
+    init_published,
     mean_over_persons,
     present_persons,
     unfold_persons,
@@ -27,6 +28,7 @@ from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+POOLS = ("mean", "joints")
 
 
 class STGCNBlock(nn.Module):
@@ -84,9 +86,13 @@ class STGCN(nn.Module):
         edge_importance: learn one weight per edge, partition and block.
         adaptive: also learn a free weight for every pair of joints, bone or not. Not in the paper;
             on small sets it is worth more than any other option (docs/numbers.md).
-        faithful: reproduce the released code: distances to the centre truncated at ``max_hop``
-            (almost all edges fall into one partition), and absent persons, all zero, counted in
-            batch-norm statistics and in the mean over persons. Needed for published weights.
+        pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
+            or ``joints``: the maximum over frames for each joint by itself, side by side.
+        head_dropout: before the classifier.
+        faithful: reproduce the released code: its initialisation, distances to the centre
+            truncated at ``max_hop`` (almost all edges fall into one partition), and absent
+            persons, all zero, counted in batch-norm statistics and in the mean over persons.
+            Needed for published weights.
 
     Raises:
         ModelError: options that do not make a network.
@@ -106,10 +112,12 @@ class STGCN(nn.Module):
         dropout: float = 0.0,
         edge_importance: bool = True,
         adaptive: bool = False,
+        pool: str = "mean",
+        head_dropout: float = 0.0,
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(num_classes, in_channels, channels, strides, temporal_kernel)
+        _check_options(num_classes, in_channels, channels, strides, temporal_kernel, pool)
         self.layout = get_layout(layout)
         self.num_features = channels[-1]
         self.faithful = faithful
@@ -138,8 +146,10 @@ class STGCN(nn.Module):
                 for i in range(len(channels))
             )
         )
-        self.head = nn.Linear(self.num_features, num_classes)
-        self.apply(init_like_stgcn)
+        self.pool = pool
+        self.head_dropout = nn.Dropout(head_dropout)
+        self.apply(init_published if faithful else init_kaiming)
+        self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -153,7 +163,11 @@ class STGCN(nn.Module):
 
     def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        return self.head(mean_over_persons(features.mean(dim=(3, 4)), present))
+        if self.pool == "joints":
+            pooled = features.amax(dim=3).flatten(2)
+        else:
+            pooled = features.mean(dim=(3, 4))
+        return self.head(self.head_dropout(mean_over_persons(pooled, present)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> logits (N, classes)."""
@@ -162,8 +176,9 @@ class STGCN(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one."""
-        self.head = nn.Linear(self.num_features, num_classes)
-        init_like_stgcn(self.head)
+        places = self.layout.num_joints if self.pool == "joints" else 1
+        self.head = nn.Linear(self.num_features * places, num_classes)
+        init_published(self.head)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimizer; the published settings decay every parameter alike."""
@@ -176,7 +191,10 @@ def _check_options(
     channels: Sequence[int],
     strides: Sequence[int],
     temporal_kernel: int,
+    pool: str,
 ) -> None:
+    if pool not in POOLS:
+        raise unknown_name("pool", pool, POOLS)
     if num_classes < 1 or in_channels < 1:
         raise ModelError(
             f"expected at least one class and one channel, got num_classes={num_classes}, "

@@ -23,12 +23,17 @@ def seen_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
     Raises:
         ReadError: no frame, or a number that is not finite in float32.
     """
+    joints = finite_joints(coordinates, path)
+    joints[(joints == 0).all(axis=-1)] = np.nan
+    return joints
+
+
+def finite_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """As `seen_joints`, with zeros left as they are."""
     if coordinates.size == 0:
         raise ReadError(f"{path}: expected at least one frame, got none")
     bad = ~(np.abs(coordinates) <= _FLOAT32_MAX).all(axis=-1)
     if bad.any():
         frame, joint = np.argwhere(bad)[0][-2:]
         raise ReadError(f"{path}: frame {frame}, joint {joint}: expected finite coordinates")
-    joints = coordinates.astype(np.float32)
-    joints[(joints == 0).all(axis=-1)] = np.nan
-    return joints
+    return coordinates.astype(np.float32)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.named_files import path_pattern, plan_by_name
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.raw_joints import finite_joints
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.readers.text_table import begins_like_table, read_table
 from kinegraph.skeleton.layouts import get_layout
@@ -68,10 +68,10 @@ def read(unit: Unit) -> Iterator[Clip | ReadError]:
 def _joints(coordinates: NDArray[np.float64], path: Path) -> NDArray[np.float32]:
     """(2, T, 15, 3) millimetres; where the file says (0, 0, 0) a joint is absent."""
     normalised = coordinates.reshape(len(coordinates), PERSONS, -1, 3).transpose(1, 0, 2, 3)
-    absent = np.isnan(seen_joints(normalised, path))
     with np.errstate(over="ignore"):
-        joints = seen_joints(_OFFSET + _SCALE * normalised, path)
-    return np.where(absent, np.float32(np.nan), joints)
+        joints = finite_joints(_OFFSET + _SCALE * normalised, path)
+    joints[(normalised == 0).all(axis=-1)] = np.nan
+    return joints
 
 
 def _id(unit: Unit) -> str:

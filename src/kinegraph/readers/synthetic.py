@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from kinegraph.errors import ReadError
 from kinegraph.readers import ntu
 from kinegraph.readers.ntu_format import write_skeleton
 from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.synthetic_actions import ACTIONS, Performer, perform
+from kinegraph.readers.synthetic_actions import ACTIONS, perform
 from kinegraph.readers.synthetic_sensor import CAMERAS, record
+from kinegraph.readers.synthetic_take import Performer
 
 PERFORMERS, REPLICATIONS, SEED = 16, 1, 0
 
@@ -158,8 +160,8 @@ def _scan(
 ) -> Plan:
     """Make the data set where there is none yet; the numbers must fit one that is there."""
     source = Path(source)
-    given = {"performers": performers, "replications": replications, "seed": seed}
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {"performers": performers, "replications": replications, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     missing = not source.exists() and source.suffix != ".skeleton"
     if missing or _is_empty_folder(source):
         write_dataset(source, **given)
@@ -173,7 +175,7 @@ def _scan(
     return Plan(units, plan.layout, tuple(ACTIONS), refused)
 
 
-def _check_made_with(source: Path, given: Mapping[str, int]) -> None:
+def _check_made_with(source: Path, given: Mapping[str, Any]) -> None:
     """Refuse to read a data set as if it were another one."""
     made = _description(source if source.is_dir() else source.parent) if given else {}
     for name, value in given.items():

@@ -7,134 +7,12 @@ size, tempo, amplitude, handedness, posture and habits come from the performer a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from kinegraph.readers.synthetic_body import LEFT, RIGHT, Array, Pose, Proportions, mirrored
-
-FPS = 30.0
-FEWEST_FRAMES, MOST_FRAMES = 25, 60
-
-
-@dataclass(frozen=True)
-class Performer:
-    """A body and its habits.
-
-    Attributes:
-        body: bone lengths.
-        left_handed: acts with the left hand (and sometimes with the other one).
-        tempo: 1 is usual, more is faster.
-        amplitude: 1 is usual, more is larger.
-        lean: of the trunk while standing, radians forward.
-        flare: how far arms and elbows are held from the body.
-        stance: how far the feet stand apart; 1 is below the hips.
-        hand_on_hip: keeps an idle hand there.
-    """
-
-    body: Proportions = field(default_factory=Proportions)
-    left_handed: bool = False
-    tempo: float = 1.0
-    amplitude: float = 1.0
-    lean: float = 0.0
-    flare: float = 0.1
-    stance: float = 1.2
-    hand_on_hip: bool = False
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Performer:
-        """Anybody from one broad distribution, whichever split they end up in."""
-        return cls(
-            Proportions.draw(rng),
-            left_handed=bool(rng.random() < 0.3),
-            tempo=float(np.exp(rng.uniform(-0.28, 0.28))),
-            amplitude=float(rng.uniform(0.7, 1.2)),
-            lean=float(rng.uniform(-0.06, 0.14)),
-            flare=float(rng.uniform(0.0, 0.25)),
-            stance=float(rng.uniform(0.9, 1.8)),
-            hand_on_hip=bool(rng.random() < 0.25),
-        )
-
-
-class Take:
-    """One performer acting once: the clock, and the pose that the action bends.
-
-    Attributes:
-        who: the performer.
-        rng: what the take draws from.
-        progress: (T,) of the action, 0 until it begins and 1 once it is over.
-        amplitude: of this take.
-        pose: starts as idle standing.
-    """
-
-    def __init__(self, who: Performer, rng: np.random.Generator, progress: Array) -> None:
-        self.who, self.rng, self.progress = who, rng, progress
-        self.amplitude = float(np.clip(who.amplitude * rng.uniform(0.88, 1.12), 0.65, 1.3))
-        self.pose = Pose(who.body, len(progress))
-        _stand_idle(self)
-
-    def curve(self, *keys: tuple[float, ArrayLike]) -> Array:
-        """Eased values through (progress, value) keys, whose times vary a little by take."""
-        times = np.array([time for time, _ in keys])
-        times[1:-1] += self.rng.normal(0.0, 0.02, len(times) - 2)
-        times = np.maximum.accumulate(times)
-        values = np.array([np.asarray(value, dtype=np.float64) for _, value in keys])
-        at = np.clip(np.searchsorted(times, self.progress, side="right") - 1, 0, len(keys) - 2)
-        share = (self.progress - times[at]) / np.maximum(times[at + 1] - times[at], 1e-6)
-        eased = np.clip(share, 0, 1) ** 2 * (3 - 2 * np.clip(share, 0, 1))
-        eased = eased.reshape(-1, *[1] * (values.ndim - 1))
-        return np.asarray(values[at] + eased * (values[at + 1] - values[at]))
-
-    def swing(self, fewest: float, most: float) -> Array:
-        """(T,) in [-1, 1]: a number of cycles between the two over the whole action."""
-        cycles, phase = self.rng.uniform(fewest, most), self.rng.uniform(0, 2 * np.pi)
-        return np.asarray(np.sin(2 * np.pi * cycles * self.progress + phase))
-
-    def drift(self, size: float) -> Array:
-        """(T,): slow aimless motion of about that size."""
-        seconds = np.arange(len(self.progress)) / FPS
-        rates, phases = self.rng.uniform(0.15, 0.7, 2), self.rng.uniform(0, 2 * np.pi, 2)
-        waves = np.sin(2 * np.pi * rates[:, None] * seconds + phases[:, None])
-        return np.asarray(size * waves.sum(axis=0))
-
-    def vary(self, size: float) -> Array:
-        """(3,): a small displacement, the same over the take."""
-        return self.rng.normal(0.0, size, 3)
-
-    def turn_elbow(self, side: int, direction: ArrayLike) -> None:
-        """Point an elbow elsewhere, the more the farther its hand is from where it began."""
-        pose = self.pose
-        moved = np.linalg.norm(pose.hands[side] - pose.hands[side, 0], axis=-1)
-        share = np.clip(moved / (0.4 * pose.body.arm), 0, 1)[:, None]
-        pose.elbows[side] += share * (np.asarray(direction) - pose.elbows[side])
-
-    def maybe(self, chance: float) -> bool:
-        """True that often."""
-        return bool(self.rng.random() < chance)
-
-    def rest(self, side: int) -> Array:
-        """(3,): where the idle hand is when the take begins."""
-        return self.pose.hands[side, 0].copy()
-
-
-def _stand_idle(take: Take) -> None:
-    pose, who = take.pose, take.who
-    pose.lean += who.lean + take.drift(0.015)
-    pose.tilt += take.drift(0.02)
-    pose.twist += take.drift(0.04) + take.rng.normal(0, 0.05)
-    pose.nod += take.drift(0.05) + take.rng.normal(0, 0.08)
-    pose.root[:, 0] = take.drift(0.012)
-    pose.root[:, 2] = take.drift(0.012)
-    pose.ankles[..., 0] *= who.stance * take.rng.uniform(0.9, 1.2)
-    for side in (LEFT, RIGHT):
-        wander = np.stack([take.drift(0.01) for _ in range(3)], axis=1)
-        pose.hands[side] = pose.reach(side, 0.10 + 0.6 * who.flare, -0.96, 0.08) + wander
-        pose.elbows[side, :, 0] *= 1 + 3 * who.flare
-    if who.hand_on_hip and take.maybe(0.7):
-        pose.hands[LEFT] = pose.reach(LEFT, -0.05, -0.72, 0.05) + take.vary(0.02)
-        pose.elbows[LEFT] = (-1.0, -0.2, 0.5)
-
+from kinegraph.readers.synthetic_body import LEFT, RIGHT, Array, mirrored
+from kinegraph.readers.synthetic_take import Key, Performer, Take, progress_of
 
 # --------------------------------------------------------------------- actions
 
@@ -148,12 +26,12 @@ def _hand_starts(take: Take) -> Array:
 
 def _drink(take: Take) -> None:
     pose, start = take.pose, _hand_starts(take)
-    mouth = pose.mouth + [0.03, -0.03, 0.0] + take.vary(0.02)
+    mouth = pose.mouth + np.array([0.03, -0.03, 0.0]) + take.vary(0.02)
     end = start if take.maybe(0.8) else mouth
     if take.maybe(0.5):
         between = mouth + 0.35 * (start - mouth)
-        keys = [(0, start), (0.25, mouth), (0.42, mouth), (0.55, between), (0.7, mouth)]
-        tips = [(0, 0), (0.25, 0.1), (0.35, 1), (0.55, 0), (0.75, 1), (0.95, 0), (1, 0)]
+        keys: list[Key] = [(0, start), (0.25, mouth), (0.42, mouth), (0.55, between), (0.7, mouth)]
+        tips: list[Key] = [(0, 0), (0.25, 0.1), (0.35, 1), (0.55, 0), (0.75, 1), (0.95, 0), (1, 0)]
     else:
         keys = [(0, start), (0.35, mouth), (0.7, mouth)]
         tips = [(0, 0), (0.35, 0.1), (0.55, 1), (0.75, 0.1), (1, 0)]
@@ -237,8 +115,8 @@ def _punch(take: Take) -> None:
         (0, take.rest(LEFT)), (0.25, guards[LEFT]), (0.8, guards[LEFT]), (1, take.rest(LEFT))
     )
     if take.maybe(0.5):
-        hits = [(0.42, guard), (0.55, target), (0.75, guard)]
-        turns = [(0.42, 0), (0.55, 1), (0.75, 0)]
+        hits: list[Key] = [(0.42, guard), (0.55, target), (0.75, guard)]
+        turns: list[Key] = [(0.42, 0), (0.55, 1), (0.75, 0)]
     else:
         hits = [(0.30, guard), (0.40, target), (0.5, guard), (0.56, guard), (0.66, target)]
         hits += [(0.78, guard)]
@@ -254,8 +132,9 @@ def _punch(take: Take) -> None:
 def _kick(take: Take) -> None:
     pose, size = take.pose, take.amplitude
     leg, base = pose.body.thigh + pose.body.shin, pose.ankles[RIGHT, 0].copy()
-    back = base + [0.0, 0.16 * leg, 0.22 * leg]
-    up = base + [take.rng.normal(-0.03, 0.05), 0.42 * size * leg, -0.75 * leg]
+    back = base + np.array([0.0, 0.16 * leg, 0.22 * leg])
+    outwards = take.rng.normal(-0.03, 0.05)
+    up = base + np.array([outwards, 0.42 * size * leg, -0.75 * leg])
     pose.ankles[RIGHT] = take.curve(
         (0, base), (0.15, base), (0.35, back), (0.52, up), (0.62, up), (0.85, base), (1, base)
     )
@@ -293,7 +172,7 @@ def _stand_up(take: Take) -> None:
 def _squat(take: Take) -> None:
     pose, size = take.pose, take.amplitude
     if take.maybe(0.5):
-        keys = [(0, 0), (0.4, 1), (0.55, 1), (1, 0)]
+        keys: list[Key] = [(0, 0), (0.4, 1), (0.55, 1), (1, 0)]
     else:
         keys = [(0, 0), (0.22, 1), (0.45, 0.1), (0.52, 0.1), (0.75, 1), (1, 0)]
     down = take.curve(*keys)
@@ -388,7 +267,7 @@ def perform(action: Action, who: Performer, partner: Performer, rng: np.random.G
         partner: the other person of a mutual action.
         rng: decides everything else.
     """
-    progress = _progress(action, who, rng)
+    progress = progress_of(action.seconds, who, rng)
     first = _acted(action.act, who, progress, rng)
     if action.answer is None:
         turned = _placed(first, float(rng.normal(0.0, 0.25)), rng.normal(0.0, 0.12, 3))
@@ -400,14 +279,6 @@ def perform(action: Action, who: Performer, partner: Performer, rng: np.random.G
     apart = 0.27 + 0.95 * who.body.arm
     ahead = 0.5 * apart * np.array([-np.sin(turn), 0.0, -np.cos(turn)])
     return np.stack([_placed(first, turn, -ahead), _placed(second, turn + np.pi, ahead)])
-
-
-def _progress(action: Action, who: Performer, rng: np.random.Generator) -> Array:
-    frames = FPS * action.seconds / (who.tempo * rng.uniform(0.9, 1.1))
-    before, after = rng.integers(0, 7, 2).tolist()
-    total = int(np.clip(round(frames) + before + after, FEWEST_FRAMES, MOST_FRAMES))
-    clock = (np.arange(total) - before) / (total - before - after - 1)
-    return np.asarray(np.clip(clock, 0, 1) ** rng.uniform(0.8, 1.25))
 
 
 def _acted(

@@ -7,7 +7,7 @@ a Kinect (x to the sensor's left, y up, z away from it).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cache
 
 import numpy as np
@@ -48,7 +48,8 @@ class Proportions:
         size = rng.uniform(1.50, 1.95) / 1.75
         parts = {"arm": 0.06, "leg": 0.05, "trunk": 0.04, "width": 0.10}
         factor = {part: size * rng.uniform(1 - s, 1 + s) for part, s in parts.items()}
-        return cls(**{f.name: f.default * factor[_PART_OF[f.name]] for f in fields(cls)})
+        lengths = asdict(cls())
+        return cls(**{bone: lengths[bone] * factor[part] for bone, part in _PART_OF.items()})
 
     @property
     def arm(self) -> float:
@@ -134,7 +135,8 @@ class Pose:
 
     def joints(self) -> Array:
         """(T, 25, 3) joints of layout ntu25."""
-        places = {**(trunk := _Trunk(self)).places}
+        trunk = _Trunk(self)
+        places = dict(trunk.places)
         for side, name in ((LEFT, "left"), (RIGHT, "right")):
             limbs = {**_arm(self, trunk, side), **_leg(self, trunk, side)}
             places.update({f"{name}_{joint}": place for joint, place in limbs.items()})
@@ -151,7 +153,7 @@ class _Trunk:
         self.low = turn @ _about_z(-0.5 * pose.tilt) @ _about_x(-0.8 * pose.lean)
         self.up = turn @ _about_z(-pose.tilt) @ _about_x(-1.15 * pose.lean) @ _about_y(pose.twist)
         self.pelvis = turn @ _about_z(-0.3 * pose.tilt) @ _about_x(-0.5 * pose.lean)
-        base = pose.root + [0.0, body.hip_height + 0.02, 0.0]
+        base = pose.root + np.array([0.0, body.hip_height + 0.02, 0.0])
         middle = base + _turned(self.low, [0.0, body.lower_spine, 0.0])
         top = middle + _turned(self.up, [0.0, body.upper_spine, 0.0])
         neck = top + _turned(self.up, [0.0, body.neck, -0.005])

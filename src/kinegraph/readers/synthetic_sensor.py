@@ -11,6 +11,7 @@ from kinegraph.readers.ntu_format import JOINT_FIELDS, Body, Recording
 from kinegraph.readers.synthetic_body import Array
 from kinegraph.skeleton.layouts import get_layout
 
+_DECIMALS = 4  # of a metre: a tenth of a millimetre
 _NOT_TRACKED, _INFERRED, _TRACKED = 0, 1, 2
 _HAND_UNSEEN, _HAND_OPEN = (0.0, 1.0), (1.0, 2.0)  # confidence, state
 
@@ -85,9 +86,6 @@ def _bodies(joints: Array, body_id: str, rng: np.random.Generator) -> list[Body]
     return [Body(body_id, _body_state(frame), frame) for frame in values]
 
 
-_DECIMALS = 4
-
-
 def _index(*names: str) -> NDArray[np.intp]:
     layout = get_layout("ntu25")
     return np.array([layout.index(name) for name in names])
@@ -120,7 +118,7 @@ def _lost(state: NDArray[np.int_], rng: np.random.Generator) -> NDArray[np.bool_
     for side, limb in _LIMBS:
         joints = _index(*(f"{side}_{joint}" for joint in _ENDS[limb]))
         hidden = (state[:, joints] == _INFERRED).mean()
-        if rng.random() < 0.12 + 0.5 * hidden:
+        if rng.random() < 0.2 + 0.5 * hidden:
             begin, length = rng.integers(0, frames), rng.integers(2, 3 + frames // 5)
             # a limb is lost from its end inwards
             lost[begin : begin + length, joints[rng.integers(0, len(joints)) :]] = True

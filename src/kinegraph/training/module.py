@@ -104,12 +104,14 @@ def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
     A linear warm-up, then ``gamma`` to the number of milestones passed (S2.4), or half a cosine
     over ``cosine_epochs`` (default: all epochs; past its end it rises again).
     """
-    if epoch < settings.warmup_epochs:
-        return (epoch + 1e-3) / (settings.warmup_epochs + 1e-3)
-    if settings.schedule == "step":
-        return float(settings.gamma ** sum(m <= epoch + 1e-9 for m in settings.milestones))
-    if settings.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * epoch / (settings.cosine_epochs or settings.epochs)))
+    s = settings
+    if epoch < s.warmup_epochs:
+        return (epoch + 1e-3) / (s.warmup_epochs + 1e-3)
+    if s.schedule == "step":
+        return float(s.gamma ** sum(m <= epoch + 1e-9 for m in s.milestones))
+    if s.schedule == "cosine":
+        length = (s.cosine_epochs or s.epochs) - s.warmup_epochs
+        return 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(length, 1e-6)))
     return 1.0
 
 
