@@ -48,7 +48,7 @@ def test_other_splits(tiny_run, split, clips):
 def test_clips_of_another_layout_or_dimension_are_refused(tiny_run):
     recognizer = Recognizer.load(tiny_run)
     other = Clip(np.zeros((1, 9, 25, 3), np.float32), get_layout("ntu25"), id="other")
-    with pytest.raises(CheckpointError, match="'other' has layout 'ntu25' .25 joints., the model"):
+    with pytest.raises(CheckpointError, match=r"'other' has layout 'ntu25' .25 joints., the model"):
         recognizer(other)
     flat = Clip(np.ones((1, 9, 15, 3), np.float32), get_layout("jhmdb15"), id="deep")
     with pytest.raises(CheckpointError, match="'deep' has 3 coordinates a joint"):

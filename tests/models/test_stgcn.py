@@ -174,6 +174,15 @@ def test_free_edges_start_as_nothing_and_join_any_two_joints():
     assert difference.abs().amax(dim=(0, 1, 2)).nonzero().flatten().tolist() == [foot]
 
 
+def test_pooling_by_joint_keeps_joints_apart():
+    model = create_model("stgcn", layout="ntu25", num_classes=5, pool="joints").eval()
+    features = torch.zeros(1, 1, 256, 9, 25)
+    features[0, 0, 7, 4, 11] = 3.0
+    pooled = torch.zeros(256 * 25)
+    pooled[7 * 25 + 11] = 3.0
+    torch.testing.assert_close(model.forward_head(features)[0], model.head(pooled))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -182,15 +191,16 @@ def test_free_edges_start_as_nothing_and_join_any_two_joints():
         ({"temporal_kernel": 4}, "odd and positive, got 4"),
         ({"dropuot": 0.1}, "no option 'dropuot' .did you mean 'dropout'"),
         ({"dropout": "much"}, "cannot take"),
+        ({"pool": "joint"}, "unknown pool 'joint' .did you mean 'joints'"),
     ],
 )
 def test_options_that_make_no_model(options, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises((ModelError, UnknownNameError), match=message):
         create_model("stgcn", layout="ntu25", num_classes=5, **options)
 
 
 def test_unknown_names_and_wrong_input():
-    with pytest.raises(UnknownNameError, match="unknown model 'stgnc' .did you mean 'stgcn'"):
+    with pytest.raises(UnknownNameError, match=r"unknown model 'stgnc' .did you mean 'stgcn'"):
         create_model("stgnc", layout="ntu25", num_classes=5)
     model = create_model("stgcn", layout="ntu25", num_classes=5)
     with pytest.raises(ModelError, match=r"expected input \(N, 3, T, 25, M\)"):

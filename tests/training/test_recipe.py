@@ -74,7 +74,7 @@ def test_files_that_are_no_recipe(tmp_path, text, message):
 
 
 def test_names_and_overrides_that_do_not_exist(tmp_path):
-    with pytest.raises(RecipeError, match="no recipe 'utd_mhda' .did you mean 'utd_mhad'"):
+    with pytest.raises(RecipeError, match=r"no recipe 'utd_mhda' .did you mean 'utd_mhad'"):
         load_recipe("utd_mhda")
     with pytest.raises(RecipeError, match="cannot read the recipe"):
         load_recipe(tmp_path / "absent.yaml")

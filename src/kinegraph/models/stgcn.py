@@ -6,7 +6,7 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, K 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,12 @@ from kinegraph.models.blocks import (
     present_persons,
     unfold_persons,
 )
-from kinegraph.skeleton.graph import adjacency
+from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
-POOLS = ("mean", "joints")
+Pool = Literal["mean", "joints"]
 
 
 class STGCNBlock(nn.Module):
@@ -107,12 +107,12 @@ class STGCN(nn.Module):
         channels: Sequence[int] = CHANNELS,
         strides: Sequence[int] = STRIDES,
         temporal_kernel: int = 9,
-        strategy: str = "spatial",
+        strategy: Strategy = "spatial",
         max_hop: int = 1,
         dropout: float = 0.0,
         edge_importance: bool = True,
         adaptive: bool = False,
-        pool: str = "mean",
+        pool: Pool = "mean",
         head_dropout: float = 0.0,
         faithful: bool = False,
     ) -> None:
@@ -191,10 +191,10 @@ def _check_options(
     channels: Sequence[int],
     strides: Sequence[int],
     temporal_kernel: int,
-    pool: str,
+    pool: Pool,
 ) -> None:
-    if pool not in POOLS:
-        raise unknown_name("pool", pool, POOLS)
+    if pool not in get_args(Pool):
+        raise unknown_name("pool", pool, get_args(Pool))
     if num_classes < 1 or in_channels < 1:
         raise ModelError(
             f"expected at least one class and one channel, got num_classes={num_classes}, "
