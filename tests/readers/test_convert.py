@@ -137,7 +137,7 @@ def test_the_provenance_tells_sources_apart_but_not_their_places(source, tmp_pat
 
 
 def test_an_unknown_option(source, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"option of reader 'lines' 'scales' .*'scale'"):
+    with pytest.raises(UnknownNameError, match=r"option of reader 'lines': 'scales' .*'scale'"):
         convert(READER, source(a="0 1"), tmp_path / "a.store", options={"scales": 1})
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kinegraph.cli.console import print_table, progress
-from kinegraph.errors import ReadError, unknown_name
+from kinegraph.errors import ReadError
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -26,7 +26,7 @@ def convert(
     from kinegraph.readers.convert import convert as run
 
     chosen = get_reader(reader)
-    options = reader_options(context.args, chosen.options, reader)
+    options = reader_options(context.args)
     with progress(f"converting {source}") as bar:
         result = run(chosen, source, store, options=options, workers=workers, progress=bar)
     classes = [(name, count) for name, count in result.per_class.items()]
@@ -41,7 +41,7 @@ def convert(
     )
 
 
-def reader_options(words: Sequence[str], known: Mapping[str, str], reader: str) -> dict[str, Any]:
+def reader_options(words: Sequence[str]) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` pairs, values as in YAML."""
     import yaml
 
@@ -49,15 +49,8 @@ def reader_options(words: Sequence[str], known: Mapping[str, str], reader: str) 
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if not word.startswith("--"):
-            raise ReadError(f"unexpected {word!r}: options of reader {reader!r} are --key value")
-        key, equals, value = word[2:].partition("=")
-        key = key.replace("-", "_")
-        if key not in known:
-            raise unknown_name(f"option of reader {reader!r}:", key, known)
-        if not equals:
-            if not rest:
-                raise ReadError(f"--{key} needs a value")
-            value = rest.pop(0)
-        options[key] = yaml.safe_load(value)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not (equals or rest):
+            raise ReadError(f"{word!r}: a reader's options are --key value pairs")
+        options[key.replace("-", "_")] = yaml.safe_load(value if equals else rest.pop(0))
     return options

@@ -269,6 +269,10 @@ def _holdout(facts: Facts) -> Split:
     return "test" if int.from_bytes(digest, "big") < HOLDOUT_SHARE * 2**64 else "train"
 
 
+def _every_seventh(facts: Facts) -> Split:
+    return "test" if _number(facts, "row") % 7 == 1 else "train"
+
+
 def _sbu_fold(fold: int) -> Callable[[Facts], Split | None]:
     def split_of(facts: Facts) -> Split | None:
         if facts["pair"] in SBU_FOLDS[fold - 1]:
@@ -301,6 +305,12 @@ PROTOCOLS: dict[str, Protocol] = _named(
         _odd_even_subjects,
     ),
     Protocol("official", "the split that the set's own files give", ("split",), _official),
+    Protocol(
+        "every-seventh",
+        "test on rows 1, 8, 15 ... of an array (the figure skating tutorial)",
+        ("row",),
+        _every_seventh,
+    ),
     Protocol("holdout", "test on a fifth of the clips, by the hash of their ids", (), _holdout),
     *(
         Protocol(

@@ -38,7 +38,6 @@ __all__ = [
     "list_readers",
     "read_clip",
     "read_clips",
-    "scan_source",
 ]
 
 READERS: dict[str, Reader] = {
@@ -122,24 +121,9 @@ def read_clip(path: str | Path, reader: str | None = None, **options: Any) -> Cl
     return next(_clips(path, reader, options))
 
 
-def scan_source(reader: Reader, source: str | Path, options: Mapping[str, Any]) -> Plan:
-    """What a reader finds at a source, once the source and the options are known to exist.
-
-    Raises:
-        ReadError: the source is missing or not of this kind.
-        UnknownNameError: the reader has no such option.
-    """
-    for name in options:
-        if name not in reader.options:
-            raise unknown_name(f"option of reader {reader.name!r}:", name, reader.options)
-    if not Path(source).exists():
-        raise ReadError(f"there is no file or folder {source}; expected {reader.summary}")
-    return reader.scan(Path(source), **options)
-
-
 def _clips(path: str | Path, name: str | None, options: Mapping[str, Any]) -> Iterator[Clip]:
     reader = guess_reader(path) if name is None else get_reader(name)
-    plan = scan_source(reader, path, options)
+    plan = reader.plan(Path(path), options)
     found = False
     for unit in plan.units:
         for clip in reader.read(unit, **options):

@@ -17,7 +17,7 @@ from typing import Any
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import StoreWriter
-from kinegraph.errors import ClipError, ReadError, StoreError, unknown_name
+from kinegraph.errors import ClipError, ReadError, StoreError
 from kinegraph.readers.reader import Plan, Reader, Unit
 
 Progress = Callable[[int, int], None]
@@ -92,7 +92,7 @@ def convert(
     """
     source, store_path = Path(source), Path(store_path)
     options = dict(options or {})
-    plan = _plan(reader, source, options)
+    plan = reader.plan(source, options)
     _spare_raw_files(source, plan, store_path)
     sizes = _sizes(plan)
     provenance = _provenance(reader, source, options, sizes)
@@ -114,15 +114,6 @@ def convert(
 
 
 # --------------------------------------------------------------------- before reading
-
-
-def _plan(reader: Reader, source: Path, options: Mapping[str, Any]) -> Plan:
-    for name in options:
-        if name not in reader.options:
-            raise unknown_name(f"option of reader {reader.name!r}", name, reader.options)
-    if not source.exists():
-        raise ReadError(f"there is no file or folder {source}; expected {reader.summary}")
-    return reader.scan(source, **options)
 
 
 def _spare_raw_files(source: Path, plan: Plan, store_path: Path) -> None:

@@ -54,5 +54,5 @@ READER = Reader(
     read=read,
     matches=_matches,
     options={"labels": "the label file, relative to the array's folder"},
-    protocols=("official", "holdout"),
+    protocols=("official", "every-seventh", "holdout"),
 )

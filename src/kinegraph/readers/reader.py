@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import ReadError
+from kinegraph.errors import ReadError, unknown_name
 from kinegraph.skeleton.layouts import SkeletonLayout
 
 
@@ -57,6 +57,7 @@ class Reader:
         options: option name -> one line of help; scan and read take exactly these as keywords,
             all with defaults.
         protocols: names of the protocols that this set's meta supports, the usual one first.
+        makes_source: whether ``scan`` makes a source that does not exist yet.
     """
 
     name: str
@@ -66,3 +67,18 @@ class Reader:
     matches: Callable[[Path], bool]
     options: Mapping[str, str] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
+    makes_source: bool = False
+
+    def plan(self, source: Path, options: Mapping[str, Any]) -> Plan:
+        """What there is to read at a source, once source and options are known to exist.
+
+        Raises:
+            ReadError: the source is missing or not of this kind.
+            UnknownNameError: this reader has no such option.
+        """
+        for name in options:
+            if name not in self.options:
+                raise unknown_name(f"option of reader {self.name!r}:", name, self.options)
+        if not source.exists() and not self.makes_source:
+            raise ReadError(f"there is no file or folder {source}; expected {self.summary}")
+        return self.scan(source, **options)

@@ -142,8 +142,9 @@ def read_rows(unit: Unit, layout: SkeletonLayout, confidence: bool) -> Iterator[
     labels = unit.info.get("labels") or (None,) * (stop - start)
     meta = unit.info.get("meta", {})
     for row, name, label in zip(range(start, stop), names, labels, strict=True):
+        facts = {"label": label, "id": name, "meta": {**meta, "row": row}}
         try:
-            yield clip_of_block(array[row], layout, confidence, label=label, id=name, meta=meta)
+            yield clip_of_block(array[row], layout, confidence, **facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{unit.path}: row {row}: {error}")
 

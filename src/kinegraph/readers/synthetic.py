@@ -226,4 +226,5 @@ READER = Reader(
         "seed": f"which people, a whole number from 0 (default {SEED})",
     },
     protocols=("xsub", "xview"),
+    makes_source=True,
 )

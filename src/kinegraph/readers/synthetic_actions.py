@@ -275,8 +275,8 @@ def perform(action: Action, who: Performer, partner: Performer, rng: np.random.G
     second = _acted(action.answer, partner, progress, rng)
     towards = np.pi / 2 if rng.random() < 0.5 else -np.pi / 2
     turn = towards + float(rng.normal(0.0, 0.2))
-    # hands at 0.17 m of step and an arm's length, then a palm's width to the other's chest
-    apart = 0.27 + 0.95 * who.body.arm
+    # the pelvis comes 0.17 m nearer, then the hands reach the other's chest
+    apart = 0.20 + 0.95 * who.body.arm
     ahead = 0.5 * apart * np.array([-np.sin(turn), 0.0, -np.cos(turn)])
     return np.stack([_placed(first, turn, -ahead), _placed(second, turn + np.pi, ahead)])
 

@@ -93,6 +93,7 @@ class ProgressBar(Callback):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self.clips = 0
         self.epoch_started = 0.0

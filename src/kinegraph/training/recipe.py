@@ -152,7 +152,7 @@ def check_recipe(data: dict[str, Any], source: str) -> Recipe:
 
 def _parse(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

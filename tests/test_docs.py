@@ -1,0 +1,357 @@
+"""The pages say what is so: links lead somewhere, commands and code run, lists are complete."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import BaseModel
+from typer.main import get_command
+
+from kinegraph.cli import app, main
+from kinegraph.cli.listing import Kind
+from kinegraph.clips.clip import Clip
+from kinegraph.models import MODELS, create_model, model_options
+from kinegraph.readers import READERS
+from kinegraph.skeleton.layouts import LAYOUTS, get_layout
+from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
+from kinegraph.transforms import TRANSFORMS, to_array
+from test_architecture import MAY_IMPORT, SOURCE
+
+ROOT = SOURCE.parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES += sorted(DOCS.glob("*.md"))
+RECIPES = DOCS / "recipes.md"
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMALL = ("train.epochs=1", "model.channels=[8, 8]", "model.strides=[1, 2]")
+
+
+def text_of(page: Path) -> str:
+    """A page's text."""
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language and marks, content) of the fenced blocks of a page, in order."""
+    return FENCE.findall(text_of(page))
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the table rows of a text, headers and rulers left out."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    ruled = [i for i, cells in enumerate(lines) if set("".join(cells)) <= set("-| ")]
+    return [line for i, line in enumerate(lines) if i not in ruled and i + 1 not in ruled]
+
+
+def ticked(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def named(page: Path) -> pytest.ParameterSet:
+    """A page as a test's parameter."""
+    return pytest.param(page, id=page.name)
+
+
+# --------------------------------------------------------------------- links
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [named(page) for page in PAGES])
+def test_internal_links_lead_somewhere(page):
+    prose = FENCE.sub("", text_of(page))
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", text_of(target), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page.name} links to {link}"
+
+
+def test_the_readme_links_every_page():
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", text_of(ROOT / "README.md")))
+    assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+
+
+def test_pages_name_no_place_on_somebodys_machine():
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.])/(work|home|tmp|root|Users)/", text_of(page)), page.name
+
+
+# --------------------------------------------------------------------- commands
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of every kinegraph command in a block or between backticks."""
+    found = []
+    for page in PAGES:
+        lines = [line for _, block in blocks(page) for line in block.splitlines()]
+        lines += ticked(FENCE.sub("", text_of(page)))
+        found += [
+            (page.name, shlex.split(line.removeprefix("$ "), comments=True))
+            for line in lines
+            if line.removeprefix("$ ").startswith("kinegraph ")
+        ]
+    return found
+
+
+def options_of(words: list[str]) -> set[str]:
+    """The options that a command takes; a reader's own are among those of convert.
+
+    Raises:
+        KeyError: there is no such verb.
+    """
+    command: Any = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    if words[1] == "draw" and len(words) > 2:
+        command = command.commands[words[2]]
+    known = {option for parameter in command.params for option in parameter.opts}
+    if words[1] == "convert" and words[2:] and not words[2].isupper():
+        known |= {f"--{option}" for option in READERS[words[2]].options}
+    return known | {"--help"}
+
+
+def plain(option: str) -> str:
+    """``--max-persons=2`` and ``--max_persons`` are the same option."""
+    return option.partition("=")[0].lstrip("-").replace("-", "_")
+
+
+def test_every_command_in_the_pages_exists():
+    checked = 0
+    for page, words in commands():
+        if words[1].startswith("-"):
+            continue
+        known = {plain(option) for option in options_of(words)}
+        for word in words[2:]:
+            if word.startswith("--"):
+                assert plain(word) in known, f"{page}: {' '.join(words)}: {word}"
+        if words[1] == "list" and words[2:]:
+            assert set(words[2].split("|")) <= {*Kind} | {"NAME"}, page
+        checked += 1
+    assert checked > 25
+
+
+def test_every_recipe_and_override_in_the_pages_exists():
+    trained = [words[2:] for _, words in commands() if words[1] == "train" and len(words) > 2]
+    shipped = [words for words in trained if not words[0].endswith(".yaml") and words[0].islower()]
+    assert len(shipped) > 5
+    for recipe, *others in shipped:
+        load_recipe(recipe, [word for word in others if "=" in word and word[0] != "-"])
+
+
+def test_every_make_target_in_the_pages_exists():
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    for page in PAGES:
+        code = "\n".join([block for _, block in blocks(page)] + ticked(text_of(page)))
+        used = set(re.findall(r"^make ([a-z-]+)$", code, re.MULTILINE))
+        assert used <= targets, page.name
+
+
+# --------------------------------------------------------------------- code that runs
+
+
+@pytest.fixture(scope="module")
+def ucla_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with made-up recordings in the files of NW-UCLA, as the README has unpacked them."""
+    folder = tmp_path_factory.mktemp("readme")
+    raw = folder / "raw" / "all_sqe"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for action, label in ((1, 1), (8, 7)):
+        for name in (f"s{s:02d}_e02_v{v:02d}" for s in (1, 2, 3) for v in (1, 2, 3)):
+            joints = rng.normal(label, 0.1, (12, 20, 3)).round(3).tolist()
+            content = {"file_name": name, "skeletons": joints, "label": label}
+            (raw / f"a{action:02d}_{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_readme_from_the_first_command_to_the_notebook(ucla_folder, monkeypatch, capsys):
+    monkeypatch.chdir(ucla_folder)
+    page = ROOT / "README.md"
+    runs = [block for mark, block in blocks(page) if mark == "bash run"]
+    verbs = []
+    for words in (shlex.split(line) for block in runs for line in block.splitlines()):
+        assert words[0] == "kinegraph"
+        small = SMALL if words[1] == "train" else ()
+        with pytest.raises(SystemExit) as end:
+            main([*words[1:3], *small, *words[3:]])
+        assert not end.value.code, (words, capsys.readouterr().err)
+        verbs.append(words[1])
+    assert verbs == ["convert", "inspect", "train", "evaluate", "predict", "draw"]
+    assert (ucla_folder / "runs/nw_ucla/report.html").is_file()
+    assert (ucla_folder / "a08_s03_e02_v03.gif").is_file()
+    capsys.readouterr()
+    (code,) = [block for mark, block in blocks(page) if mark == "python run"]
+    assert len(run_code(code, ucla_folder, capsys).splitlines()) == 2
+
+
+def run_code(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a block of Python prints."""
+    script = folder / "block.py"
+    script.write_text(code, encoding="utf-8")
+    runpy.run_path(str(script))
+    return capsys.readouterr().out
+
+
+def runnable() -> Iterator[pytest.ParameterSet]:
+    """(code, promised output or None) of the marked blocks outside the README."""
+    for page in PAGES[1:]:
+        found = blocks(page)
+        for i, (mark, code) in enumerate(found):
+            if mark == "python run":
+                after = found[i + 1] if i + 1 < len(found) else ("", "")
+                promised = after[1] if after[0] == "text output" else None
+                yield pytest.param(code, promised, id=f"{page.stem}-{i}")
+
+
+@pytest.mark.parametrize(("code", "promised"), list(runnable()))
+def test_marked_blocks_run_and_print_what_they_promise(
+    code, promised, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("kinegraph.models.MODELS", dict(MODELS))
+    printed = run_code(code, tmp_path, capsys)
+    assert promised is None or printed == promised
+
+
+def test_the_example_model_keeps_the_contract(tmp_path, monkeypatch, capsys):
+    from contracts import test_models as contract
+    from kinegraph import models
+
+    (code,) = [code for mark, code in blocks(DOCS / "add-a-model.md") if mark == "python run"]
+    monkeypatch.setattr(models, "MODELS", dict(MODELS))
+    run_code(code, tmp_path, capsys)
+    assert "frame_conv" not in MODELS
+    for layout, persons in (("ntu25", 1), ("jhmdb15", 2)):
+        contract.test_forward_features_head_and_reset("frame_conv", layout, persons)
+    contract.test_parameter_groups_hold_every_parameter_once("frame_conv")
+    contract.test_a_few_steps_lower_the_loss_of_one_batch("frame_conv")
+    assert load_recipe("nw_ucla", ["model={name: frame_conv, width: 128}"]).model.options
+
+
+# --------------------------------------------------------------------- lists that are complete
+
+
+def written(value: Any) -> str:
+    """A value as a recipe writes it."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return text.strip().removesuffix("...").strip()
+
+
+def recipe_keys(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, default) of every key of a recipe."""
+    for name, field in part.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from recipe_keys(inner, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else f"`{written(field.default)}`"
+            yield f"{prefix}{name}", default
+
+
+def section(page: Path, heading: str) -> str:
+    """The text under a heading."""
+    return re.split(rf"^## {heading}$", text_of(page), flags=re.MULTILINE)[1].split("\n## ")[0]
+
+
+def test_recipes_page_lists_every_key_with_its_default():
+    listed = [(ticked(cells[0])[0], cells[1]) for cells in rows(section(RECIPES, "Keys"))]
+    assert listed == list(recipe_keys(Recipe))
+
+
+def test_recipes_page_lists_every_option_of_stgcn():
+    table = rows(section(RECIPES, "Options of `stgcn`"))
+    listed = {ticked(cells[0])[0]: ticked(cells[1])[0] for cells in table}
+    assert listed == {f"model.{k}": written(v) for k, v in model_options("stgcn").items()}
+
+
+def test_recipes_page_lists_every_transform_with_its_options():
+    listed = {ticked(c[0])[0]: ticked(c[1]) for c in rows(section(RECIPES, "Transforms"))}
+    assert listed == {name: transform_options(name) for name in TRANSFORMS}
+
+
+def transform_options(name: str) -> list[str]:
+    """The options of a transform with their defaults."""
+    parameters = inspect.signature(TRANSFORMS[name]).parameters.values()
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return [f"{p.name}: {written(p.default)}" for p in keywords]
+
+
+def test_readme_lists_every_reader_and_recipe():
+    table = rows(section(ROOT / "README.md", "What is in it"))
+    assert {name for cells in table for name in ticked(cells[1])} == set(READERS)
+    assert {name for c in table if len(c) > 2 for name in ticked(c[2])} == set(list_recipes())
+
+
+def test_sets_are_described_as_their_readers_do():
+    table = rows(section(DOCS / "two-kinds-of-skeletons.md", "Every set"))
+    assert len(table) == 10
+    for _, reader, layout, coordinates, *_, protocols in table:
+        known = READERS[ticked(reader)[0]]
+        assert ticked(layout)[0] in LAYOUTS
+        assert coordinates in ("2", "3")
+        assert set(ticked(protocols)) <= set(known.protocols)
+
+
+def test_concepts_follow_a_clip_through_the_recipe_with_its_true_shapes():
+    recipe = load_recipe("nw_ucla")
+    layout = get_layout("kinect20")
+    clip = Clip(np.random.default_rng(0).normal(size=(1, 66, 20, 3)), layout, id="a08_s03_e02_v03")
+    sample = to_array(recipe.pipeline()(clip), recipe.persons, confidence=recipe.confidence)
+    N = recipe.train.batch_size
+    model: Any = create_model(
+        recipe.model.name,
+        layout=layout,
+        num_classes=10,
+        in_channels=sample.shape[0],
+        **recipe.model.options,
+    )
+    import torch
+
+    batch = torch.from_numpy(np.stack([sample] * N))
+    shapes = [clip.joints.shape, sample.shape, batch.shape, model.forward_features(batch).shape]
+    life = section(DOCS / "concepts.md", "The life of a clip")
+    for shape in (*shapes, (N, 10)):
+        assert str(tuple(shape)) in life
+
+
+def test_architecture_names_every_file_and_who_may_import_whom():
+    page = DOCS / "architecture.md"
+    rules = {
+        ticked(c[0])[0]: {word for word in c[2].split(", ") if word != "–"}
+        for c in rows(section(page, "Rooms"))
+    }
+    assert rules == MAY_IMPORT
+    named_files = set()
+    room = ""
+    for line in section(page, "Files").splitlines():
+        if heading := re.match(r"`(\w+)`.*:", line):
+            room = "" if heading[1] == "kinegraph" else f"{heading[1]}/"
+        elif line.startswith("| `"):
+            named_files.add(room + ticked(line)[0])
+    kinds = (".py", ".yaml", ".jinja")
+    files = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.*")}
+    files = {f for f in files if f.endswith(kinds) and not f.startswith("recipes/")}
+    assert named_files == files
+
+
+def test_the_citation_file_is_one():
+    citation = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0"
+    assert all(r["title"] and r["authors"] and r["year"] for r in citation["references"])
