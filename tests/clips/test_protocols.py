@@ -129,7 +129,7 @@ def test_clean_leaves_out_test_clips_seen_in_training():
 
 
 def test_every_protocol_is_found_by_its_name():
-    assert len(list_protocols()) == len(PROTOCOLS) == 15
+    assert len(list_protocols()) == len(PROTOCOLS) == 16
     for name in list_protocols():
         assert get_protocol(name).name == name
         clean = get_protocol(f"{name}-clean")

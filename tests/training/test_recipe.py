@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -82,3 +85,9 @@ def test_names_and_overrides_that_do_not_exist(tmp_path):
         load_recipe("utd_mhad", ["epochs"])
     with pytest.raises(RecipeError, match="'stream' is a value"):
         load_recipe("utd_mhad", ["stream.x=1"])
+
+
+def test_the_recipe_for_ones_own_data_is_sound():
+    page = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
+    (text,) = re.findall(r"```yaml\n(name: my_recipe.*?)```", page.read_text("utf-8"), re.DOTALL)
+    assert check_recipe(yaml.safe_load(text), "my_recipe.yaml").store == "my.arrow"
