@@ -23,7 +23,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
-from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
+from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
 from test_architecture import MAY_IMPORT, SOURCE
 
@@ -153,6 +153,14 @@ def test_every_recipe_and_override_in_the_pages_exists():
     assert len(shipped) > 5
     for recipe, *others in shipped:
         load_recipe(recipe, [word for word in others if "=" in word and word[0] != "-"])
+
+
+def test_every_recipe_shown_in_the_pages_is_one():
+    shown = [block for page in PAGES for mark, block in blocks(page) if mark == "yaml"]
+    recipes = [yaml.safe_load(block) for block in shown if "transforms:" in block]
+    assert len(recipes) >= 5
+    for recipe in recipes:
+        check_recipe({"name": "shown", "store": "a", "protocol": "holdout", **recipe}, str(recipe))
 
 
 def test_every_make_target_in_the_pages_exists():

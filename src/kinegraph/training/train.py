@@ -32,7 +32,7 @@ RESUME = "resume.ckpt"
 
 
 def train(
-    recipe: Recipe, out: Path, *, resume: bool = False, progress: Progress | None = None
+    recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Progress | None = None
 ) -> Path:
     """Run a recipe.
 
@@ -52,6 +52,7 @@ def train(
         CheckpointError: ``out`` holds another run, or nothing to resume.
     """
     started = time.monotonic()
+    out = Path(out)
     store = ClipStore(Path(recipe.store))
     _prepare_folder(recipe, out, resume=resume)
     splits = training_splits(recipe, store)
