@@ -34,7 +34,7 @@ format: setup
 # Trains every real set found in DATA and rewrites the table of docs/numbers.md.
 DATA ?= ../shared/data
 numbers: setup
-	$(BIN)/python benchmarks/numbers.py $(DATA)
+	$(BIN)/python benchmarks/accuracy.py $(DATA)
 
 clean:
 	rm -rf .venv dist build runs stores demo

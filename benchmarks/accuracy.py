@@ -1,6 +1,6 @@
 """Trains every shipped recipe of a real set and writes the table of docs/numbers.md.
 
-    python benchmarks/numbers.py DATA [--out runs/numbers] [--jobs 2] [--only NAME ...]
+    python benchmarks/accuracy.py DATA [--out runs/numbers] [--jobs 2] [--only NAME ...]
 
 DATA is the folder that holds the raw sets by name. Finished runs are kept: an interrupted table
 goes on where it was. Each run is one process with one thread, ``--jobs`` of them at a time.
