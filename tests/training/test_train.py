@@ -154,3 +154,4 @@ def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
     recipe = check_recipe(_recipe(path), "tiny")
     with pytest.raises(RecipeError, match="12 of 12 training clips have no label"):
         train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -53,8 +53,8 @@ def train(
     """
     started = time.monotonic()
     out = Path(out)
+    _check_folder(recipe, out, resume=resume)
     store = ClipStore(Path(recipe.store))
-    _prepare_folder(recipe, out, resume=resume)
     splits = training_splits(recipe, store)
     seed_everything(recipe.seed, workers=True, verbose=False)
     train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
@@ -67,6 +67,7 @@ def train(
         steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
         seed=recipe.seed,
     )
+    _make_folder(recipe, out)
     checkpoints = Checkpoints(out, header, started)
     trainer = _trainer(recipe, out, [History(out), checkpoints, progress or ProgressBar()])
     val_set = _dataset(recipe, store, splits.val, seed=None)
@@ -83,16 +84,18 @@ def train(
     return out
 
 
-def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    if resume:
-        if not (out / RESUME).is_file():
-            raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
-        before = (out / "recipe.yaml").read_text(encoding="utf-8")
-        if before != recipe.to_yaml():
-            raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is not empty: give another --out, or --resume to go on")
+def _check_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise CheckpointError(f"{out} is not empty: give another --out, or --resume to go on")
+    elif not (out / RESUME).is_file():
+        raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
+    elif (out / "recipe.yaml").read_text(encoding="utf-8") != recipe.to_yaml():
+        raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
+
+
+def _make_folder(recipe: Recipe, out: Path) -> None:
+    """Only once the recipe is known to fit the store: a mistake leaves nothing behind."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     (out / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
