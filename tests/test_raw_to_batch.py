@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import real_data
 
 import kinegraph as kg
+from conftest import real_data
 from kinegraph.training.recipe import load_recipe
 from kinegraph.transforms import to_array
 

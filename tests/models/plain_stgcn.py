@@ -1,4 +1,4 @@
-"""An independent plain ST-GCN with the original key list, written from SPEC S2 for comparison."""
+"""An independent plain ST-GCN with the original key list, written from the paper for comparison."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ import typer
 from kinegraph.cli.console import progress
 from kinegraph.cli.evaluate import print_summary, write_outcome
 
+SHOWN = 3
+
 if TYPE_CHECKING:
     from kinegraph.clips.store import ClipStore
 
@@ -36,12 +38,15 @@ def demo(
     train(recipe, run)
     print("4/5  evaluating on performers that were never seen in training")
     outcome = write_outcome(run)
-    print("5/5  naming the action in one raw file")
-    opened = ClipStore(store)
-    unseen = opened[int(split_indices(opened, recipe.protocol, "test")[0])]
-    answer = Recognizer.load(run)(read_clip(raw / f"{unseen.id}.skeleton"))
-    truth = opened.classes[unseen.label] if opened.classes and unseen.label is not None else "?"
-    print(f"     {unseen.id}: {answer.name} ({answer.probability:.0%}); it was {truth}\n")
+    print("5/5  naming the actions in three of their raw files")
+    opened, recognizer = ClipStore(store), Recognizer.load(run)
+    unseen = split_indices(opened, recipe.protocol, "test")
+    for index in unseen[:: len(unseen) // SHOWN][:SHOWN]:
+        clip = opened[int(index)]
+        answer = recognizer(read_clip(raw / f"{clip.id}.skeleton"))
+        truth = recognizer.header.class_name(int(opened.labels[index]))
+        print(f"     {clip.id}: {answer.name} ({answer.probability:.0%}); it was {truth}")
+    print()
     print_summary(run, outcome)
 
 

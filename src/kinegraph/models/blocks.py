@@ -45,7 +45,7 @@ def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
 
 
 class DataBatchNorm(nn.BatchNorm1d):
-    """Batch norm of the input with one statistic per joint and channel, feature v*C + c (S2.1)."""
+    """Batch norm of the input with one statistic per joint and channel, feature v*C + c."""
 
     def __init__(self, num_joints: int, in_channels: int) -> None:
         super().__init__(num_joints * in_channels)
@@ -117,7 +117,7 @@ class Residual(nn.Module):
 
 
 def init_published(module: nn.Module) -> None:
-    """ST-GCN's released initialisation (S2.2): N(0, 0.02), batch-norm weights N(1, 0.02)."""
+    """ST-GCN's released initialisation: N(0, 0.02), batch-norm weights N(1, 0.02)."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | GraphConv):
         nn.init.normal_(module.weight, 0, 0.02)
         nn.init.zeros_(module.bias)

@@ -29,7 +29,8 @@ _STGCN_RULES = (
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
     """Load a state dict of the original st-gcn code (or PaddleVideo's) into ``model``.
 
-    The key list is S2.3's. A ``module.`` prefix and missing ``num_batches_tracked`` are accepted.
+    The original names are those of the rules above. A ``module.`` prefix and missing
+    ``num_batches_tracked`` are accepted.
 
     Args:
         model: a `STGCN` with ``faithful=True`` and the layout, classes and channels of the file.

@@ -32,7 +32,7 @@ Pool = Literal["mean", "joints"]
 
 
 class STGCNBlock(nn.Module):
-    """Graph convolution, then a temporal convolution, with a residual around both (S2.1.3)."""
+    """Graph convolution, then a temporal convolution, with a residual around both."""
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class Recognition(LightningModule):
 def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
     """The share of the base learning rate at a (fractional) epoch.
 
-    A linear warm-up, then ``gamma`` to the number of milestones passed (S2.4), or half a cosine
+    A linear warm-up, then ``gamma`` to the number of milestones passed, or half a cosine
     over ``cosine_epochs`` (default: all epochs; past its end it rises again).
     """
     s = settings

@@ -45,7 +45,10 @@ class ValidationPart(_Part):
 
 
 class TrainPart(_Part):
-    """How the weights are fitted; learning rates change per step, milestones count epochs."""
+    """How the weights are fitted; learning rates change per step, milestones count epochs.
+
+    ``threads`` is for the CPU: small models are quickest with one, whatever else the machine does.
+    """
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -66,6 +69,7 @@ class TrainPart(_Part):
     accumulate: int = Field(1, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1)
 
 
 class Recipe(_Part):

@@ -56,6 +56,8 @@ def train(
     _check_folder(recipe, out, resume=resume)
     store = ClipStore(Path(recipe.store))
     splits = training_splits(recipe, store)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
     seed_everything(recipe.seed, workers=True, verbose=False)
     train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
     header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
