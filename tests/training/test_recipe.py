@@ -48,6 +48,13 @@ def test_missing_keys_and_unknown_names(tiny_recipe):
         assert part in str(caught.value)
 
 
+def test_early_stopping_needs_something_to_watch(tiny_recipe):
+    tiny_recipe["train"]["early_stop"] = 2
+    tiny_recipe["validation"]["fraction"] = 0
+    with pytest.raises(RecipeError, match="needs a held-out part"):
+        check_recipe(tiny_recipe, "my.yaml")
+
+
 def test_overrides_reach_into_parts(tiny_recipe, tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text(yaml.safe_dump(tiny_recipe))

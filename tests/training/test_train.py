@@ -51,7 +51,6 @@ def test_a_run_holds_what_it_promises(trained):
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     header = load_header(run / LAST)
     assert header.classes == ["here", "there", "away"]
-    assert header.training["done"] is True
     assert header.training["epoch"] == 4
     best = max(history, key=lambda row: row["val_accuracy"])
     assert load_header(run / BEST).training["metrics"]["val_accuracy"] == pytest.approx(
@@ -155,3 +154,11 @@ def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
     with pytest.raises(RecipeError, match="12 of 12 training clips have no label"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(trained, tmp_path):
+    recipe, _ = trained
+    settings = {"epochs": 50, "lr": 1e-9, "ema": None, "early_stop": 2, "clip_grad": 1.0}
+    early = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+    run = train(early, tmp_path / "early")
+    assert len(read_history(run)) == 3

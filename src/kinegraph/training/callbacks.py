@@ -52,9 +52,8 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after each epoch."""
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        done = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         facts = {"epoch": trainer.current_epoch, "metrics": metrics, "seconds": self._seconds()}
-        training = {**self.header.training, **facts, "done": done}
+        training = {**self.header.training, **facts}
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.answering_model.state_dict()
         if metrics.get("val_accuracy", -2.0) > self.best:

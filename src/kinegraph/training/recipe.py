@@ -148,6 +148,8 @@ def check_recipe(data: dict[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         mistakes += [_sentence(dict(e)) for e in error.errors()]
     mistakes += _cross_check(data)
+    if recipe and recipe.train.early_stop and recipe.validation.fraction == 0:
+        mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
     if mistakes or recipe is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise RecipeError(f"{source}: {count}: " + "; ".join(mistakes))

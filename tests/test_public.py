@@ -1,0 +1,44 @@
+"""The surface: what `import kinegraph` offers, and what it does not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import kinegraph as kg
+
+NAMES = [
+    "Clip",
+    "ClipStore",
+    "KinegraphError",
+    "Recognizer",
+    "SkeletonLayout",
+    "adjacency",
+    "convert",
+    "create_model",
+    "evaluate_run",
+    "get_layout",
+    "list_layouts",
+    "list_models",
+    "load_recipe",
+    "read_clip",
+    "read_clips",
+    "register_layout",
+    "train",
+]
+
+
+def test_the_public_names_are_these_and_all_resolve():
+    assert kg.__all__ == NAMES == sorted(NAMES)
+    for name in NAMES:
+        assert getattr(kg, name) is not None
+    assert {*NAMES, "__version__"} == set(dir(kg))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(kg, "create_modle")
+
+
+def test_importing_it_loads_neither_torch_nor_matplotlib():
+    code = "import sys, kinegraph; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
