@@ -28,25 +28,7 @@ _HOMES = {
     "train": "kinegraph.training.train",
 }
 
-__all__ = [
-    "Clip",
-    "ClipStore",
-    "KinegraphError",
-    "Recognizer",
-    "SkeletonLayout",
-    "adjacency",
-    "convert",
-    "create_model",
-    "evaluate_run",
-    "get_layout",
-    "list_layouts",
-    "list_models",
-    "load_recipe",
-    "read_clip",
-    "read_clips",
-    "register_layout",
-    "train",
-]
+__all__ = sorted(_HOMES)
 __version__ = "0.1.0"
 
 
