@@ -50,8 +50,8 @@ def _print_text(report: Report) -> None:
     if rows:
         header = ("protocol", "train", "test", "test clips equal to a training clip")
         print_table("Splits", header, rows)
-    print_table(
-        "Findings" if report.findings else "Nothing to complain of",
-        ("severity", "what"),
-        [(finding.severity, finding.text) for finding in report.findings],
-    )
+    if report.findings:
+        found = [(finding.severity, finding.text) for finding in report.findings]
+        print_table("Findings", ("severity", "what"), found)
+    else:
+        print("Nothing to complain of")
