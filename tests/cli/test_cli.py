@@ -164,3 +164,13 @@ def test_predict_refuses_what_is_no_recording(capsys, tmp_path, tiny_run):
     code, _, err = run(capsys, "predict", tiny_run, path)
     assert code == 2
     assert "--reader" in err
+
+
+def test_predict_answers_the_good_files_beside_a_bad_one(capsys, tmp_path, tiny_run, tiny_store):
+    bad = tmp_path / "bad.arrow"
+    bad.write_bytes(tiny_store.read_bytes()[:500])
+    code, out, err = run(capsys, "predict", tiny_run, bad, tiny_store, "--json")
+    assert code == 2
+    assert len(out.splitlines()) == 24
+    assert err.count("\n") == 1
+    assert "bad.arrow" in err

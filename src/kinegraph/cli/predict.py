@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kinegraph.errors import KinegraphError
 
 if TYPE_CHECKING:
     from kinegraph.clips.clip import Clip
@@ -21,14 +24,21 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many guesses.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
-    """Name the actions in raw files."""
+    """Name the actions in raw files. A bad file does not keep the others from being answered."""
     from kinegraph.inference.recognizer import Recognizer
 
     recognizer = Recognizer.load(run)
+    failed = False
     for path in files:
-        for clip in _clips(path, reader, recognizer):
-            answer = recognizer(clip)
-            print(json.dumps(answer.to_dict(top)) if as_json else _text(answer, top))
+        try:
+            for clip in _clips(path, reader, recognizer):
+                answer = recognizer(clip)
+                print(json.dumps(answer.to_dict(top)) if as_json else _text(answer, top))
+        except KinegraphError as error:
+            failed = True
+            print(f"kinegraph: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(2)
 
 
 def _clips(path: Path, reader: str | None, recognizer: Recognizer) -> Iterator[Clip]:
