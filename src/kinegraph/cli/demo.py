@@ -20,6 +20,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
 ) -> None:
     """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
+    import numpy as np
+
     from kinegraph.clips.protocols import split_indices
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.recognizer import Recognizer
@@ -38,10 +40,10 @@ def demo(
     train(recipe, run)
     print("4/5  evaluating on performers that were never seen in training")
     outcome = write_outcome(run)
-    print("5/5  naming the actions in three of their raw files")
+    print("5/5  naming the actions in three raw files, drawn at random")
     opened, recognizer = ClipStore(store), Recognizer.load(run)
     unseen = split_indices(opened, recipe.protocol, "test")
-    for index in unseen[:: len(unseen) // SHOWN][:SHOWN]:
+    for index in np.random.default_rng(0).choice(unseen, SHOWN, replace=False):
         clip = opened[int(index)]
         answer = recognizer(read_clip(raw / f"{clip.id}.skeleton"))
         truth = recognizer.header.class_name(int(opened.labels[index]))
