@@ -162,3 +162,15 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(trained, tmp_path):
     early = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
     run = train(early, tmp_path / "early")
     assert len(read_history(run)) == 3
+
+
+@pytest.mark.parametrize(
+    "settings", [{"accumulate": 2}, {"precision": "bf16-mixed"}, {"optimizer": "adamw", "lr": 1e-3}]
+)
+def test_other_ways_to_step_also_learn(trained, tmp_path, settings):
+    recipe, usual = trained
+    other = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+    run = train(other, tmp_path / "other")
+    history = read_history(run)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert not equal(weights(run), weights(usual))
