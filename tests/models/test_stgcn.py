@@ -191,6 +191,7 @@ def test_pooling_by_joint_keeps_joints_apart():
         ({"temporal_kernel": 4}, "odd and positive, got 4"),
         ({"dropuot": 0.1}, "no option 'dropuot' .did you mean 'dropout'"),
         ({"dropout": "much"}, "cannot take"),
+        ({"dropout": 1.5}, "cannot take"),
         ({"pool": "joint"}, "unknown pool 'joint' .did you mean 'joints'"),
     ],
 )

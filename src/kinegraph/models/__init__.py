@@ -74,5 +74,5 @@ def create_model(
         raise ModelError("; ".join(mistakes))
     try:
         return MODELS[name](layout, num_classes, in_channels=in_channels, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"model {name!r} cannot take {options}: {error}") from error

@@ -85,7 +85,7 @@ class STGCN(nn.Module):
         dropout: in every block but the first.
         edge_importance: learn one weight per edge, partition and block.
         adaptive: also learn a free weight for every pair of joints, bone or not. Not in the paper;
-            on small sets it is worth more than any other option (docs/numbers.md).
+            small sets gain by it (docs/numbers.md).
         pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
             or ``joints``: the maximum over frames for each joint by itself, side by side.
         head_dropout: before the classifier.
