@@ -92,10 +92,6 @@ class Clip:
             confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
         return replace(self, joints=joints, confidence=confidence)
 
-    def with_meta(self, **facts: Any) -> Clip:
-        """A copy with further facts in `meta`."""
-        return replace(self, meta={**self.meta, **facts})
-
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
         return Clip, (*fields, dict(self.meta))

@@ -10,6 +10,7 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
+from kinegraph.readers.named_files import read_head
 from kinegraph.readers.person_matching import Poses, check_choice, choose_persons
 from kinegraph.readers.pose_json import MAX_FRAMES, numbers, pose_array, read_json, shown
 from kinegraph.readers.reader import Plan, Reader, Unit
@@ -198,11 +199,7 @@ def _label(path: Path, own: object, listed: int | None) -> int | None:
 def _matches(path: Path) -> bool:
     if path.suffix != ".json":
         return False
-    try:
-        with path.open("rb") as file:
-            return b'"frame_index"' in file.read(_FIRST_BYTES)
-    except OSError:
-        return False
+    return b'"frame_index"' in read_head(path, _FIRST_BYTES)
 
 
 READER = Reader(

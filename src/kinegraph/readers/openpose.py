@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
+from kinegraph.readers.named_files import read_head
 from kinegraph.readers.person_matching import Poses, check_choice, choose_persons
 from kinegraph.readers.pose_json import MAX_FRAMES, numbers, pose_array, read_json, shown
 from kinegraph.readers.reader import Plan, Reader, Unit
@@ -218,11 +219,7 @@ def _pose(person: Any, where: str) -> Poses:
 def _matches(path: Path) -> bool:
     if not _FRAME_NAME.fullmatch(path.name):
         return False
-    try:
-        with path.open("rb") as file:
-            return b'"people"' in file.read(_FIRST_BYTES)
-    except OSError:
-        return False
+    return b'"people"' in read_head(path, _FIRST_BYTES)
 
 
 READER = Reader(
