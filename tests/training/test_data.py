@@ -18,7 +18,7 @@ def batches(store: ClipStore, recipe, workers: int, epoch: int) -> torch.Tensor:
     dataset = ClipDataset(store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3)
     made = loader(dataset, 4, workers=workers)
     made.sampler.set_epoch(epoch)
-    return torch.cat([x for x, _ in made])
+    return torch.cat([batch.x for batch in made])
 
 
 def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
@@ -42,7 +42,7 @@ def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
 
 
 def test_clips_of_different_lengths_are_refused_with_the_remedy():
-    items = [(np.zeros((3, t, 5, 1), np.float32), 0) for t in (8, 12)]
+    items = [(np.zeros((3, t, 5, 1), np.float32), 0, t) for t in (8, 12)]
     with pytest.raises(TransformError, match="8 to 12 frames: add a transform"):
         collate(items)
 

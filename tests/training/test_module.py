@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.training.module import Recognition, learning_rate_factor
+from kinegraph.training.module import Fitting, learning_rate_factor
+from kinegraph.training.objectives import Recognition
 from kinegraph.training.recipe import TrainPart
 
 
@@ -36,7 +37,8 @@ class _Scalar(torch.nn.Module):
 
 def test_the_average_starts_short_and_lags_behind():
     model = _Scalar()
-    module = Recognition(model, TrainPart(ema=0.99), num_classes=2, steps_per_epoch=1, seed=0)
+    settings = TrainPart(ema=0.99)
+    module = Fitting(model, Recognition(), settings, num_classes=2, steps_per_epoch=1, seed=0)
     for value in (1.0, 2.0, 3.0):
         model.w.data.fill_(value)
         module.on_train_batch_end()

@@ -30,6 +30,8 @@ class Clip:
         fps: frames per second, or None if unknown.
         meta: plain facts about the recording (subject, camera, setup, replication, split, ...);
             protocols are predicates over them.
+        padded_from: how many of the first frames are real where padding (empty or repeated
+            frames) follows them; None where all T are.
 
     Raises:
         ClipError: an array of the wrong shape, infinite coordinates, a negative label.
@@ -42,6 +44,7 @@ class Clip:
     id: str = ""
     fps: float | None = None
     meta: Mapping[str, MetaValue] = field(default_factory=dict)
+    padded_from: int | None = None
 
     def __post_init__(self) -> None:
         joints = _checked_joints(self.joints, self.layout, self.id)
@@ -51,6 +54,11 @@ class Clip:
         if self.label is not None and self.label < 0:
             raise ClipError(f"clip {self.id!r}: expected a label of 0 or more, got {self.label}")
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        if self.padded_from is not None and not 0 < self.padded_from <= self.num_frames:
+            raise ClipError(
+                f"clip {self.id!r}: padded_from must lie between 1 and the {self.num_frames} "
+                f"frames, got {self.padded_from}"
+            )
 
     @property
     def num_persons(self) -> int:
@@ -61,6 +69,11 @@ class Clip:
     def num_frames(self) -> int:
         """T."""
         return self.joints.shape[1]
+
+    @property
+    def num_real_frames(self) -> int:
+        """How many of the first frames are no padding."""
+        return self.num_frames if self.padded_from is None else self.padded_from
 
     @property
     def num_joints(self) -> int:
@@ -94,7 +107,7 @@ class Clip:
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
-        return Clip, (*fields, dict(self.meta))
+        return Clip, (*fields, dict(self.meta), self.padded_from)
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.joints.shape)

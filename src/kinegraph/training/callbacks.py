@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
-from kinegraph.training.history import FIELDS, add_to_history
+from kinegraph.training.history import add_to_history
 
 Progress = Callback
 
@@ -30,9 +31,9 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; rows of epochs that a resumed run repeats are dropped."""
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        row = {key: metrics[key] for key in FIELDS if key in metrics}
-        row |= {
+        row = {
             "epoch": trainer.current_epoch,
+            **metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.monotonic() - self.started, 3),
         }
@@ -42,11 +43,12 @@ class History(Callback):
 class Checkpoints(Callback):
     """Writes last.safetensors and resume.ckpt each epoch, best.safetensors when it improves."""
 
-    def __init__(self, out: Path, header: Header, started: float) -> None:
+    def __init__(self, out: Path, header: Header, started: float, best_by: tuple[str, int]) -> None:
         self.out = out
         self.header = header
         self.started = started
-        self.best = -1.0
+        self.figure, self.sign = best_by
+        self.best = -math.inf
         self.seconds_before = 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,8 +58,9 @@ class Checkpoints(Callback):
         training = {**self.header.training, **facts}
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.answering_model.state_dict()
-        if metrics.get("val_accuracy", -2.0) > self.best:
-            self.best = metrics["val_accuracy"]
+        reached = self.sign * metrics.get(self.figure, math.nan)
+        if reached > self.best:
+            self.best = reached
             save_checkpoint(self.out / BEST, state, header)
         save_checkpoint(self.out / LAST, state, header)
         partial = self.out / ".resume.ckpt.partial"
@@ -112,23 +115,18 @@ class ProgressBar(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Move on."""
-        self.clips += len(batch[1])
-        accuracy = float(pl_module.train_accuracy.compute())  # type: ignore[operator, union-attr]
-        text = (
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"loss {float(outputs['loss']):.3f}  accuracy {accuracy:.3f}  {self._rate()}"
-        )
+        self.clips += len(batch.labels)
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+        text += f"loss {float(outputs['loss']):.3f}  {self._rate()}"
         self.bar.update(self.task, advance=1, description=text)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
-        m = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        line = (
-            f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  "
-            f"loss {m['train_loss']:.3f}  accuracy {m['train_accuracy']:.3f}"
-        )
-        if "val_accuracy" in m:
-            line += f"  held out: loss {m['val_loss']:.3f}  accuracy {m['val_accuracy']:.3f}"
+        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        line = f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
+        line += _told(figures, "train_")
+        if "val_loss" in figures:
+            line += f"  held out:{_told(figures, 'val_')}"
         self.bar.console.print(f"{line}  {self._rate()}", highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
@@ -141,3 +139,10 @@ class ProgressBar(Callback):
     def on_exception(self, *_: Any) -> None:
         """Put the bar away."""
         self.bar.stop()
+
+
+def _told(figures: dict[str, float], split: str) -> str:
+    """The figures of a split, loss first."""
+    own = {key.removeprefix(split): v for key, v in figures.items() if key.startswith(split)}
+    names = sorted(own, key=lambda name: (name != "loss", name != "accuracy", name))
+    return "".join(f"  {name.replace('_', ' ')} {own[name]:.3f}" for name in names)

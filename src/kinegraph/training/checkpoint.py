@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -38,6 +39,7 @@ class Header:
         recipe: the whole recipe.
         training: facts of the run: epoch, metrics, clips, seconds, store.
         versions: of the packages that trained it.
+        objective: what it was trained for, as in the recipe.
     """
 
     model: dict[str, Any]
@@ -53,6 +55,7 @@ class Header:
     recipe: dict[str, Any]
     training: dict[str, Any]
     versions: dict[str, str]
+    objective: dict[str, Any] = field(default_factory=lambda: {"name": "recognition"})
 
     def build_model(self) -> nn.Module:
         """A fresh model of this kind."""
@@ -67,6 +70,11 @@ class Header:
     def pipeline(self) -> Pipeline:
         """The transforms that the model was trained with."""
         return Pipeline.from_list(self.transforms, self.stream)
+
+    def create_objective(self) -> Objective:
+        """The objective that the model was trained for."""
+        options = {key: value for key, value in self.objective.items() if key != "name"}
+        return create_objective(self.objective["name"], options)
 
     def class_name(self, label: int) -> str:
         """The name of a class, or ``class 7`` where the set has no names."""
@@ -147,3 +155,42 @@ def load_model(run: Path) -> tuple[nn.Module, Header]:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit their header: {reason}") from error
     return model.eval(), header
+
+
+def start_from(model: nn.Module, header: Header, run: Path) -> None:
+    """Give a fresh model the weights of a run: all of them, but a head for other classes.
+
+    An auto-encoder hands on its encoder to a model of the encoder's kind.
+
+    Args:
+        model: the fresh model.
+        header: of the run that begins.
+        run: where the weights are.
+
+    Raises:
+        CheckpointError: no checkpoint there, or one of a model that does not fit.
+    """
+    source, trained = load_model(run)
+    encoder = getattr(source, "encoder", None)
+    if isinstance(encoder, type(model)):
+        source = encoder
+    theirs, ours = source.state_dict(), model.state_dict()
+    if trained.classes != header.classes or trained.num_classes != header.num_classes:
+        theirs = {key: value for key, value in theirs.items() if not is_head(key)}
+    for key, value in ours.items():
+        if is_head(key) and (key not in theirs or theirs[key].shape != value.shape):
+            theirs[key] = value
+    wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
+    wrong += [key for key in theirs if key not in ours]
+    if wrong:
+        raise CheckpointError(
+            f"{run} cannot be the start: its {trained.model['name']!r} on layout "
+            f"{trained.layout['name']!r} does not fit, {len(wrong)} tensors differ, the first: "
+            f"{wrong[0]!r}"
+        )
+    model.load_state_dict(theirs)
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter belongs to the classifier, by its name in the state dict."""
+    return "head" in name.split(".")

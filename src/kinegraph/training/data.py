@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kinegraph.clips.clip import Clip
 from kinegraph.clips.protocols import split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TransformError
+from kinegraph.training.objectives import Batch, create_objective
 from kinegraph.training.recipe import Recipe
 from kinegraph.transforms import Pipeline, to_array
 
-Item = tuple[NDArray[np.float32], int]
+Item = tuple[NDArray[np.float32], int, int]
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
     """The training split of the recipe's protocol, divided into train and validation.
 
     Raises:
-        RecipeError: clips without a label.
+        RecipeError: clips without a label, where the objective needs one.
     """
     indices = split_indices(store, recipe.protocol, "train")
-    if (store.labels[indices] < 0).any():
+    answers = create_objective(recipe.objective.name, recipe.objective.options).answers
+    if answers and (store.labels[indices] < 0).any():
         nameless = int((store.labels[indices] < 0).sum())
         raise RecipeError(
             f"{recipe.store}: {nameless} of {len(indices)} training clips have no label"
@@ -83,12 +85,30 @@ class ClipDataset(Dataset[Item]):
         epoch, position = key
         index = int(self.indices[position])
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-        clip = self.store[index]
-        try:
-            x = to_array(self.pipeline(clip, rng), self.persons, confidence=self.confidence)
-        except TransformError as error:
-            raise TransformError(f"clip {clip.id!r}: {error}") from error
-        return x, -1 if clip.label is None else clip.label
+        return prepare(
+            self.store[index], self.pipeline, rng, persons=self.persons, confidence=self.confidence
+        )
+
+
+def prepare(
+    clip: Clip,
+    pipeline: Pipeline,
+    rng: np.random.Generator | None,
+    *,
+    persons: int,
+    confidence: bool,
+) -> Item:
+    """A clip as model input: (C, T, V, M) array, label (-1 if unknown), real frames.
+
+    Raises:
+        TransformError: the transforms do not fit the clip, which is named.
+    """
+    try:
+        prepared = pipeline(clip, rng)
+        x = to_array(prepared, persons, confidence=confidence)
+    except TransformError as error:
+        raise TransformError(f"clip {clip.id!r}: {error}") from error
+    return x, -1 if clip.label is None else clip.label, prepared.num_real_frames
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -113,22 +133,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, int(position)) for position in order)
 
 
-def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-    """(C, T, V, M) arrays and labels -> (N, C, T, V, M) and (N,).
+def collate(items: Sequence[Item]) -> Batch:
+    """Arrays (C, T, V, M), labels and real frames side by side.
 
     Raises:
         TransformError: the clips differ in frames: no transform brings them to one length.
     """
-    frames = sorted({x.shape[1] for x, _ in items})
+    frames = sorted({x.shape[1] for x, *_ in items})
     if len(frames) > 1:
         raise TransformError(
             f"one batch holds clips of {frames[0]} to {frames[-1]} frames: add a transform that "
             "gives all of them one length, such as `resize: {frames: 64}`"
         )
-    return (
-        torch.from_numpy(np.stack([x for x, _ in items])),
-        torch.tensor([label for _, label in items]),
-    )
+    arrays, labels, lengths = zip(*items, strict=True)
+    return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
 
 
 def loader(dataset: ClipDataset, batch_size: int, *, workers: int) -> DataLoader[Item]:

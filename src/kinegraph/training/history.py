@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 HISTORY = "history.csv"
-FIELDS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+FIRST = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+LAST = ("lr", "seconds")
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
@@ -20,11 +21,14 @@ def read_history(run: Path) -> list[dict[str, float]]:
 
 
 def add_to_history(run: Path, row: Mapping[str, float]) -> None:
-    """Append a row; rows of the epochs that a resumed run repeats are dropped."""
+    """Append an epoch's figures; rows of the epochs that a resumed run repeats are dropped."""
     kept = [old for old in read_history(run) if old["epoch"] < row["epoch"]]
     partial = run / f".{HISTORY}.partial"
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        fields = {key for old in (*kept, row) for key in old}
+        further = sorted(fields.difference(FIRST, LAST))
+        order = [key for key in (*FIRST, *further, *LAST) if key in fields]
+        writer = csv.DictWriter(file, order)
         writer.writeheader()
         writer.writerows([*kept, row])
     partial.replace(run / HISTORY)

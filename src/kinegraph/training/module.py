@@ -1,4 +1,4 @@
-"""What is optimised: the recognition objective with its schedule and averaged weights."""
+"""How weights are fitted: an objective's loss, the schedule, averaged weights, what is frozen."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import MulticlassAccuracy
 
+from kinegraph.training.checkpoint import is_head
+from kinegraph.training.objectives import Batch, Objective, Outcome
 from kinegraph.training.recipe import TrainPart
 
 
-class Recognition(LightningModule):
-    """Cross entropy on the labels.
+class Fitting(LightningModule):
+    """Moves a model's weights towards an objective.
 
     Args:
-        model: maps (N, C, T, V, M) to logits.
+        model: the model.
+        objective: what it is trained for.
         settings: the recipe's train part.
         num_classes: number of actions.
         steps_per_epoch: optimizer steps, for the schedule.
@@ -29,6 +31,7 @@ class Recognition(LightningModule):
     def __init__(
         self,
         model: nn.Module,
+        objective: Objective,
         settings: TrainPart,
         *,
         num_classes: int,
@@ -36,53 +39,72 @@ class Recognition(LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
+        if settings.freeze_backbone:
+            _freeze_backbone(model)
         self.model = model
+        self.objective = objective
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.averaged = _averaged(model, settings.ema) if settings.ema else None
-        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.accuracy = nn.ModuleDict(
+            {
+                "train_split": MulticlassAccuracy(num_classes, average="micro"),
+                "val_split": MulticlassAccuracy(num_classes, average="micro"),
+            }
+        )
 
     @property
     def answering_model(self) -> nn.Module:
         """The model to validate, save and ship: averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
+    def train(self, mode: bool = True) -> Fitting:
+        """A frozen backbone stays in evaluation mode: its batch-norm statistics stand still."""
+        super().train(mode)
+        if self.settings.freeze_backbone:
+            self.model.eval()
+        return self
+
     def on_train_batch_start(self, *_: Any) -> None:
         """Dropout draws alike, whatever loaders or a restart have drawn before."""
         torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Batch, _: int) -> Tensor:
         """One batch."""
-        x, labels = batch
-        logits = self.model(x)
-        loss = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-        self.train_accuracy(logits, labels)
-        self._log("train", loss, self.train_accuracy, len(labels))
-        return loss
+        smoothing = self.settings.label_smoothing
+        outcome = self.objective.outcome(self.model, batch, smoothing)
+        self._log("train", outcome, batch)
+        return outcome.loss
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Average the weights after each batch."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Batch, _: int) -> None:
         """One held-out batch, answered by the averaged weights."""
-        x, labels = batch
         self.answering_model.eval()
-        logits = self.answering_model(x)
-        self.val_accuracy(logits, labels)
-        self._log("val", cross_entropy(logits, labels), self.val_accuracy, len(labels))
+        self._log("val", self.objective.outcome(self.answering_model, batch), batch)
 
-    def _log(self, split: str, loss: Tensor, accuracy: Any, count: int) -> None:
-        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=count)
-        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=count)
+    def _log(self, split: str, outcome: Outcome, batch: Batch) -> None:
+        count: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": len(batch.labels),
+        }
+        self.log(f"{split}_loss", outcome.loss, **count)
+        for name, value in outcome.figures.items():
+            self.log(f"{split}_{name}", value, **count)
+        if outcome.logits is not None:
+            accuracy = self.accuracy[f"{split}_split"]
+            accuracy(outcome.logits, batch.labels)
+            self.log(f"{split}_accuracy", accuracy, **count)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer with its learning rate scheduled per step."""
         s = self.settings
-        groups = self.model.parameter_groups(s.weight_decay)
+        groups = self.objective.parameter_groups(self.model, s.weight_decay)
         optimizer: torch.optim.Optimizer
         if s.optimizer == "sgd":
             nesterov = s.nesterov and s.momentum > 0
@@ -113,6 +135,11 @@ def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
         length = (s.cosine_epochs or s.epochs) - s.warmup_epochs
         return 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(length, 1e-6)))
     return 1.0
+
+
+def _freeze_backbone(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_head(name))
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kinegraph.clips.protocols import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, nearest
-from kinegraph.models import check_options
+from kinegraph.models import MODELS, check_options, list_models
+from kinegraph.training.objectives import create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
 
 
@@ -30,6 +31,19 @@ class ModelPart(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """The keyword arguments of the model."""
+        return dict(self.model_extra or {})
+
+
+class ObjectivePart(BaseModel):
+    """What is trained for, and its options (any further keys; `kinegraph.training.objectives`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "recognition"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of the objective."""
         return dict(self.model_extra or {})
 
 
@@ -70,6 +84,21 @@ class TrainPart(_Part):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
+    freeze_backbone: bool = False
+
+
+class Stage(_Part):
+    """A training that goes before the recipe's own, on the same clips with the same model.
+
+    Attributes:
+        name: of its folder within the run.
+        objective: what this stage is for.
+        train: the keys of the recipe's train part that differ.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    objective: ObjectivePart
+    train: dict[str, Any] = {}
 
 
 class Recipe(_Part):
@@ -86,7 +115,9 @@ class Recipe(_Part):
         stream: joint, bone, joint_motion, bone_motion, or several joined by ``+``.
         transforms: steps in order, each a name or ``{name: {options}}``; the random ones act in
             training only.
-        model, train, validation: see there.
+        model, objective, train, validation: see there.
+        init_from: a run whose weights are the first ones, all but a head of other classes.
+        stages: trainings that go before, each starting from the weights of the one before it.
     """
 
     name: str
@@ -99,12 +130,23 @@ class Recipe(_Part):
     stream: str = "joint"
     transforms: list[Any] = []
     model: ModelPart = ModelPart()
+    objective: ObjectivePart = ObjectivePart()
     train: TrainPart = TrainPart()
     validation: ValidationPart = ValidationPart()
+    init_from: str | None = None
+    stages: list[Stage] = []
 
     def pipeline(self) -> Pipeline:
         """The transforms, ready to run."""
         return Pipeline.from_list(self.transforms, self.stream)
+
+    def stage(self, number: int) -> Recipe:
+        """The recipe of one of the stages by itself."""
+        stage = self.stages[number]
+        changes = {"name": f"{self.name}-{stage.name}", "objective": stage.objective, "stages": []}
+        data = self.model_copy(update=changes).model_dump()
+        data["train"] |= stage.train
+        return Recipe.model_validate(data)
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults written out."""
@@ -150,6 +192,8 @@ def check_recipe(data: dict[str, Any], source: str) -> Recipe:
     mistakes += _cross_check(data)
     if recipe and recipe.train.early_stop and recipe.validation.fraction == 0:
         mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
+    if recipe and not mistakes:
+        mistakes += _stage_mistakes(recipe)
     if mistakes or recipe is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise RecipeError(f"{source}: {count}: " + "; ".join(mistakes))
@@ -216,9 +260,11 @@ def _sentence(error: dict[str, Any]) -> str:
 def _known_keys(parents: Sequence[Any]) -> list[str]:
     part: type[BaseModel] = Recipe
     for parent in parents:
+        if isinstance(parent, int):
+            continue
         annotation = part.model_fields[str(parent)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            part = annotation
+        inner = (annotation, *get_args(annotation))
+        part = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), part)
     return list(part.model_fields)
 
 
@@ -230,12 +276,39 @@ def _cross_check(data: dict[str, Any]) -> list[str]:
         name = model.get("name", "stgcn")
         options = {key: value for key, value in model.items() if key != "name"}
         mistakes += _attempt(lambda: check_options(str(name), options))
+        objectives = [data.get("objective")]
+        stages = data.get("stages", [])
+        if isinstance(stages, list):
+            objectives += [stage.get("objective") for stage in stages if isinstance(stage, dict)]
+        for objective in objectives:
+            if isinstance(objective, dict):
+                mistakes += _attempt(lambda o=objective: _objective_mistakes(o, str(name)))
     if isinstance(data.get("protocol"), str):
         mistakes += _attempt(lambda: get_protocol(data["protocol"]) and [])
     steps = data.get("transforms", [])
     if isinstance(steps, list):
         stream = str(data.get("stream", "joint"))
         mistakes += _attempt(lambda: check_steps(parse_steps(steps), stream))
+    return mistakes
+
+
+def _objective_mistakes(objective: dict[str, Any], model: str) -> list[str]:
+    options = {key: value for key, value in objective.items() if key != "name"}
+    made = create_objective(str(objective.get("name", "recognition")), options)
+    if model not in MODELS or hasattr(MODELS[model], made.needs):
+        return []
+    able = ", ".join(name for name in list_models() if hasattr(MODELS[name], made.needs))
+    asked = objective.get("name", "recognition")
+    return [f"objective {asked!r} needs a model with `{made.needs}`, {model!r} has none: {able}"]
+
+
+def _stage_mistakes(recipe: Recipe) -> list[str]:
+    mistakes = []
+    for number, stage in enumerate(recipe.stages):
+        try:
+            recipe.stage(number)
+        except ValidationError as error:
+            mistakes += [f"stage {stage.name!r}: {_sentence(dict(e))}" for e in error.errors()]
     return mistakes
 
 

@@ -23,9 +23,9 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.models import create_model
 from kinegraph.training.callbacks import Checkpoints, History, Progress, ProgressBar
-from kinegraph.training.checkpoint import Header, current_versions
+from kinegraph.training.checkpoint import Header, current_versions, start_from
 from kinegraph.training.data import ClipDataset, Splits, loader, training_splits
-from kinegraph.training.module import Recognition
+from kinegraph.training.module import Fitting
 from kinegraph.training.recipe import Recipe
 
 RESUME = "resume.ckpt"
@@ -44,16 +44,32 @@ def train(
 
     Returns:
         ``out``, which then holds recipe.yaml, environment.json, history.csv, the checkpoints
-        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt and
-        TensorBoard's event files.
+        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt,
+        TensorBoard's event files, and a folder of this kind for each stage.
 
     Raises:
         RecipeError: the recipe does not fit the store.
         CheckpointError: ``out`` holds another run, or nothing to resume.
     """
-    started = time.monotonic()
     out = Path(out)
     _check_folder(recipe, out, resume=resume)
+    start = Path(recipe.init_from) if recipe.init_from else None
+    for number, stage in enumerate(recipe.stages):
+        staged, folder = recipe.stage(number), out / stage.name
+        begun = (folder / RESUME).is_file()
+        if begun:
+            _check_folder(staged, folder, resume=True)
+        _fit(staged, folder, start, resume=begun, progress=progress)
+        start = folder
+    _fit(recipe, out, start, resume=(out / RESUME).is_file(), progress=progress)
+    return out
+
+
+def _fit(
+    recipe: Recipe, out: Path, start: Path | None, *, resume: bool, progress: Progress | None
+) -> None:
+    """One stage, or the recipe without its stages, from the weights of ``start`` if given."""
+    started = time.monotonic()
     store = ClipStore(Path(recipe.store))
     splits = training_splits(recipe, store)
     if recipe.train.threads:
@@ -61,17 +77,22 @@ def train(
     seed_everything(recipe.seed, workers=True, verbose=False)
     train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
     header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
+    model, objective = header.build_model(), header.create_objective()
+    if start is not None:
+        start_from(model, header, start)
     batches = loader(train_set, recipe.train.batch_size, workers=recipe.train.workers)
-    module = Recognition(
-        header.build_model(),
+    module = Fitting(
+        model,
+        objective,
         recipe.train,
         num_classes=header.num_classes,
         steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
         seed=recipe.seed,
     )
     _make_folder(recipe, out)
-    checkpoints = Checkpoints(out, header, started)
-    trainer = _trainer(recipe, out, [History(out), checkpoints, progress or ProgressBar()])
+    checkpoints = Checkpoints(out, header, started, objective.best)
+    callbacks = [History(out), checkpoints, progress or ProgressBar()]
+    trainer = _trainer(recipe, out, callbacks, objective.best)
     val_set = _dataset(recipe, store, splits.val, seed=None)
     val_batches = loader(val_set, recipe.train.batch_size, workers=recipe.train.workers)
     with _quiet_lightning():
@@ -83,16 +104,18 @@ def train(
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return out
 
 
 def _check_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    begun = (out, *(out / stage.name for stage in recipe.stages))
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CheckpointError(f"{out} is not empty: give another --out, or --resume to go on")
-    elif not (out / RESUME).is_file():
+    elif not any((folder / RESUME).is_file() for folder in begun):
         raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
-    elif (out / "recipe.yaml").read_text(encoding="utf-8") != recipe.to_yaml():
+    elif (out / RESUME).is_file() and (
+        (out / "recipe.yaml").read_text(encoding="utf-8") != recipe.to_yaml()
+    ):
         raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
 
 
@@ -134,14 +157,14 @@ def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Split
     create_model(  # before anything is trained: do the options make a model for this layout?
         recipe.model.name,
         layout=store.layout,
-        num_classes=store.num_classes,
+        num_classes=max(1, store.num_classes),
         in_channels=in_channels,
         **options,
     )
     return Header(
         model={"name": recipe.model.name, "options": options},
         layout=store.layout.to_dict(),
-        num_classes=store.num_classes,
+        num_classes=max(1, store.num_classes),
         in_channels=in_channels,
         classes=list(store.classes) if store.classes else None,
         persons=recipe.persons,
@@ -157,13 +180,18 @@ def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Split
             "coordinates": store.num_channels,
         },
         versions=current_versions(),
+        objective=recipe.objective.model_dump(),
     )
 
 
-def _trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Trainer:
+def _trainer(
+    recipe: Recipe, out: Path, callbacks: list[Callback], best_by: tuple[str, int]
+) -> Trainer:
     s = recipe.train
     if s.early_stop:
-        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=s.early_stop))
+        figure, sign = best_by
+        mode = "max" if sign > 0 else "min"
+        callbacks.append(EarlyStopping(figure, mode=mode, patience=s.early_stop))
     with _quiet_lightning():
         return Trainer(
             max_epochs=s.epochs,

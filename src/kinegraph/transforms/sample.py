@@ -185,7 +185,7 @@ def drop_empty_frames(clip: Clip, rng: np.random.Generator | None = None) -> Cli
 def take_frames(clip: Clip, index: Indices) -> Clip:
     """The clip with the frames of these indices, joints and confidence alike."""
     confidence = None if clip.confidence is None else clip.confidence[:, index]
-    return replace(clip, joints=clip.joints[:, index], confidence=confidence)
+    return replace(clip, joints=clip.joints[:, index], confidence=confidence, padded_from=None)
 
 
 def _uniform_indices(length: int, frames: int, rng: np.random.Generator | None) -> Indices:
@@ -221,11 +221,12 @@ def _take_own_frames(clip: Clip, order: Indices) -> Clip:
     person = np.arange(clip.num_persons)[:, None]
     joints = clip.joints[person, order]
     joints[order < 0] = np.nan
+    real = min(clip.num_frames, order.shape[1])
     if clip.confidence is None:
-        return replace(clip, joints=joints)
+        return replace(clip, joints=joints, padded_from=real)
     confidence = clip.confidence[person, order]
     confidence[order < 0] = 0
-    return replace(clip, joints=joints, confidence=confidence)
+    return replace(clip, joints=joints, confidence=confidence, padded_from=real)
 
 
 def _placed(clip: Clip, begin: int, frames: int) -> Clip:
@@ -235,10 +236,10 @@ def _placed(clip: Clip, begin: int, frames: int) -> Clip:
     joints = np.full((*shape, clip.num_channels), np.nan, dtype=np.float32)
     joints[:, span] = clip.joints
     if clip.confidence is None:
-        return replace(clip, joints=joints)
+        return replace(clip, joints=joints, padded_from=span.stop)
     confidence = np.zeros(shape, dtype=np.float32)
     confidence[:, span] = clip.confidence
-    return replace(clip, joints=joints, confidence=confidence)
+    return replace(clip, joints=joints, confidence=confidence, padded_from=span.stop)
 
 
 def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:
@@ -254,9 +255,9 @@ def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:
     share = (places - low).astype(np.float32)
     joints = _blend(clip.joints, begin + low, begin + high, share[:, None, None])
     if clip.confidence is None:
-        return replace(clip, joints=joints)
+        return replace(clip, joints=joints, padded_from=None)
     confidence = _blend(clip.confidence, begin + low, begin + high, share[:, None])
-    return replace(clip, joints=joints, confidence=confidence)
+    return replace(clip, joints=joints, confidence=confidence, padded_from=None)
 
 
 def _blend(

@@ -1,0 +1,371 @@
+"""What a model is trained for: each objective slices the clips it is given and says the loss.
+
+Shapes: N clips, M persons, C channels, T frames, V joints, k future frames.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kinegraph.errors import ModelError, RecipeError, nearest, unknown_name
+from kinegraph.models import predict_logits
+
+
+class Batch(NamedTuple):
+    """Clips as a model takes them.
+
+    Attributes:
+        x: (N, C, T, V, M); zero where a joint, a person or a frame is absent.
+        labels: (N,), -1 where unknown.
+        lengths: (N,) how many of the first frames are real; padding follows.
+    """
+
+    x: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+
+class Poses(NamedTuple):
+    """Predicted poses beside the true ones, all (N, C, k, V, M).
+
+    Attributes:
+        true: what was there.
+        predicted: what the model says.
+        baseline: what needs no model: the last pose held, or the clip's mean pose.
+        seen: (N, k, V, M) bool; only these joints count.
+    """
+
+    true: Tensor
+    predicted: Tensor
+    baseline: Tensor
+    seen: Tensor
+
+    def squared_error(self) -> Tensor:
+        """Mean squared error over seen joints and channels, a scalar in squared input units."""
+        square = ((self.predicted - self.true) ** 2).mean(dim=1)
+        return (square * self.seen).sum() / self.seen.sum().clamp(min=1)
+
+    def mpjpe(self, of: Tensor) -> Tensor:
+        """(N,) mean Euclidean error per seen joint of ``predicted`` or ``baseline``; NaN if none.
+
+        In input units; Ionescu et al. 2014 (Human3.6M).
+        """
+        distance = (of - self.true).square().sum(dim=1).sqrt() * self.seen
+        return distance.flatten(1).sum(dim=1) / self.seen.flatten(1).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one batch gave: the loss, logits if labels were answered, further means to log."""
+
+    loss: Tensor
+    logits: Tensor | None = None
+    figures: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective:
+    """What a model is trained for.
+
+    Attributes:
+        best: the logged figure by which the best epoch is chosen, with -1 where less is better.
+        needs: the method that a model must have.
+        answers: whether it teaches the model to name actions.
+    """
+
+    best: tuple[str, int] = ("val_loss", -1)
+    needs = "forward"
+    answers = False
+
+    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+        """Loss and figures of a batch; the smoothing is that of a cross entropy."""
+        raise NotImplementedError
+
+    def poses(self, model: nn.Module, batch: Batch) -> Poses | None:
+        """Predicted and true poses of a batch, if the objective has any."""
+        return None
+
+    def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """What the optimizer moves: the model's groups without frozen parameters."""
+        groups = model.parameter_groups(weight_decay)  # type: ignore[operator]
+        kept = [
+            {**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups
+        ]
+        return [group for group in kept if group["params"]]
+
+
+class Recognition(Objective):
+    """Cross entropy on the labels, with the poses that follow as a second task if asked for.
+
+    Args:
+        future_weight: weight of the mean squared error of the predicted future poses (AS-GCN,
+            Li et al. 2019, section 4.4, takes 0.01). The model's option ``future`` says how many
+            frames at the end of each clip, before any padding, it has to predict.
+        faithful: cut the future from the end of the *padded* clip and score the first person
+            only, every joint, as AS-GCN's released code does.
+    """
+
+    best = ("val_accuracy", 1)
+    answers = True
+
+    def __init__(self, *, future_weight: float = 0.0, faithful: bool = False) -> None:
+        self.future_weight = future_weight
+        self.faithful = faithful
+        self.needs = "predict_future" if future_weight else "forward"
+
+    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+        """See `Objective.outcome`."""
+        if not self.future_weight:
+            logits = predict_logits(model, batch.x, batch.lengths)
+            return Outcome(
+                cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits
+            )
+        logits, poses = self._predict(model, batch)
+        loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+        loss = loss + self.future_weight * poses.squared_error()
+        return Outcome(loss, logits, _pose_figures(poses))
+
+    def poses(self, model: nn.Module, batch: Batch) -> Poses | None:
+        """See `Objective.poses`."""
+        return self._predict(model, batch)[1] if self.future_weight else None
+
+    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Poses]:
+        future = _future_frames(model)
+        if not self.faithful:
+            return _predict_future(model, batch, future)
+        context, true = batch.x[:, :, :-future], batch.x[:, :, -future:]
+        last = context[:, :, -1]
+        logits, predicted = model.predict_future(context, last, batch.lengths)  # type: ignore[operator]
+        held = last.unsqueeze(2).expand_as(true)
+        first = torch.ones_like(true[:, 0], dtype=torch.bool)
+        first[..., 1:] = False
+        return logits, Poses(true, predicted, held, first)
+
+
+class Links(Objective):
+    """AS-GCN's link inference: which joints move together, learnt by predicting the next frame.
+
+    Negative log likelihood of the predicted poses plus the divergence of the link types from
+    their prior (Li et al. 2019, equations 7 and 8).
+    """
+
+    needs = "link_loss"
+
+    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+        """See `Objective.outcome`."""
+        losses = model.link_loss(batch.x, batch.lengths)  # type: ignore[operator]
+        return Outcome(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
+
+    def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Only the link inference learns."""
+        parameters = list(model.link_parameters())  # type: ignore[operator]
+        return [{"params": parameters, "weight_decay": weight_decay}]
+
+
+class PredictFuture(Objective):
+    """The last frames of each clip from those before; the model's ``future`` says how many.
+
+    The baseline holds the last pose (zero velocity). Poses come from the real frames, before any
+    padding.
+    """
+
+    best = ("val_mpjpe", -1)
+    needs = "predict_future"
+
+    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+        """See `Objective.outcome`."""
+        return _pose_outcome(self.poses(model, batch))
+
+    def poses(self, model: nn.Module, batch: Batch) -> Poses:
+        """See `Objective.poses`."""
+        return _predict_future(model, batch, _future_frames(model))[1]
+
+
+class Reconstruct(Objective):
+    """Each clip from its own features; the baseline is the clip's mean pose."""
+
+    best = ("val_mpjpe", -1)
+    needs = "reconstruct"
+
+    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+        """See `Objective.outcome`."""
+        return _pose_outcome(self.poses(model, batch))
+
+    def poses(self, model: nn.Module, batch: Batch) -> Poses:
+        """See `Objective.poses`."""
+        given, true = self._given(model, batch), self._true(batch)
+        seen = (true != 0).any(dim=1) & _real(batch)[..., None, None]
+        predicted = model.reconstruct(given)  # type: ignore[operator]
+        count = seen.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = ((true * seen[:, None]).sum(dim=2, keepdim=True) / count[:, None]).expand_as(true)
+        return Poses(true, predicted, mean, seen)
+
+    def _given(self, model: nn.Module, batch: Batch) -> Tensor:
+        return batch.x
+
+    def _true(self, batch: Batch) -> Tensor:
+        return batch.x
+
+
+class Reverse(Reconstruct):
+    """Each clip backwards (over its real frames), from its features forwards.
+
+    Locality-Aware SGE's pretext task ``rev_rec``.
+    """
+
+    def _true(self, batch: Batch) -> Tensor:
+        return reverse_frames(batch.x, batch.lengths)
+
+
+class Denoise(Reconstruct):
+    """Whole clips from clips with hidden joints and frames.
+
+    Args:
+        joints: share of joints that are hidden all the time, in training only.
+        frames: share of frames that are hidden at one go; in evaluation those in the middle.
+    """
+
+    def __init__(self, *, joints: float = 0.1, frames: float = 0.25) -> None:
+        if not (0 <= joints < 1 and 0 <= frames < 1):
+            raise RecipeError(
+                f"denoise: the hidden shares must be at least 0 and below 1, got joints={joints}, "
+                f"frames={frames}"
+            )
+        self.joints = joints
+        self.frames = frames
+
+    def _given(self, model: nn.Module, batch: Batch) -> Tensor:
+        N, _, T, V, M = batch.x.shape
+        span = int(self.frames * T)
+        begin = torch.full((N, 1), (T - span) // 2)
+        shown = torch.ones(N, 1, 1, V, M)
+        if model.training:
+            begin = torch.randint(0, T - span + 1, (N, 1))
+            shown = (torch.rand(N, 1, 1, V, M) >= self.joints).float()
+        frames = torch.arange(T)
+        hidden = (frames >= begin) & (frames < begin + span)
+        kept = (~hidden)[:, None, :, None, None] * shown
+        return batch.x * kept.to(batch.x)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "recognition": Recognition,
+    "links": Links,
+    "reconstruct": Reconstruct,
+    "reverse": Reverse,
+    "denoise": Denoise,
+    "predict_future": PredictFuture,
+}
+
+
+def objective_options(name: str) -> dict[str, Any]:
+    """The options of an objective with their defaults.
+
+    Raises:
+        UnknownNameError: no such objective.
+    """
+    if name not in OBJECTIVES:
+        raise unknown_name("objective", name, OBJECTIVES)
+    parameters = inspect.signature(OBJECTIVES[name]).parameters
+    return {key: p.default for key, p in parameters.items()}
+
+
+def create_objective(name: str, options: dict[str, Any]) -> Objective:
+    """An objective by name.
+
+    Raises:
+        UnknownNameError: no such objective.
+        RecipeError: an option that it does not have.
+    """
+    known = objective_options(name)
+    for key in options:
+        if key not in known:
+            close = nearest(key, known)
+            hint = f" (did you mean {close!r}?)" if close else ""
+            listed = ", ".join(known) or "none"
+            raise RecipeError(f"objective {name!r} has no option {key!r}{hint}; known: {listed}")
+    return OBJECTIVES[name](**options)
+
+
+def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Cut the last real frames off, before any padding.
+
+    A context shorter than T - k frames is padded as the clip was: with empty frames, or by
+    repeating what is left of it. A clip of no more than k frames keeps one frame as its context.
+
+    Returns:
+        context (N, C, T-k, V, M), last (N, C, V, M), future (N, C, k, V, M), whether a future frame
+        exists (N, k), and the context's real lengths (N,).
+
+    Raises:
+        ModelError: batches of no more than k frames.
+    """
+    x, lengths = batch.x, batch.lengths
+    N, _, T = x.shape[:3]
+    if future >= T:
+        raise ModelError(
+            f"cannot cut {future} future frames from clips of {T}: give the model fewer future "
+            "frames, or the clips more"
+        )
+    clips = torch.arange(N, device=x.device)[:, None]
+    real = (lengths - future).clamp(min=1)[:, None]
+    step = torch.arange(T - future, device=x.device)[None]
+    padding = x[clips[:, 0], :, lengths.clamp(max=T - 1)]
+    repeats = (padding != 0).flatten(1).any(dim=1, keepdim=True)
+    index = torch.where(step < real, step, torch.where(repeats, step % real, T - 1))
+    ahead = real + torch.arange(future, device=x.device)[None]
+    exists = ahead < lengths[:, None]
+    frames_first = x.movedim(2, 1)
+    context = frames_first[clips, index].movedim(1, 2)
+    true = frames_first[clips, ahead.clamp(max=T - 1)].movedim(1, 2)
+    last = frames_first[clips, real - 1][:, 0]
+    return context, last, true * exists[:, None, :, None, None], exists, real[:, 0]
+
+
+def reverse_frames(x: Tensor, lengths: Tensor) -> Tensor:
+    """(N, C, T, V, M) with the real frames of each clip in reverse order; padding stays."""
+    step = torch.arange(x.shape[2], device=x.device)[None]
+    index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
+    clips = torch.arange(len(x), device=x.device)[:, None]
+    return x.movedim(2, 1)[clips, index].movedim(1, 2)
+
+
+def _future_frames(model: nn.Module) -> int:
+    future = int(getattr(model, "future", 0))
+    if future < 1:
+        raise ModelError(
+            "this model predicts no future frames: set its option `future`, such as model.future=10"
+        )
+    return future
+
+
+def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor, Poses]:
+    context, last, true, exists, lengths = split_future(batch, future)
+    logits, predicted = model.predict_future(context, last, lengths)  # type: ignore[operator]
+    held = last.unsqueeze(2).expand_as(true)
+    known = (last != 0).any(dim=1)[:, None]  # without a last pose there is nothing to start from
+    seen = (true != 0).any(dim=1) & exists[..., None, None] & known
+    return logits, Poses(true, predicted, held, seen)
+
+
+def _real(batch: Batch) -> Tensor:
+    """(N, T) bool: frames that are no padding."""
+    return torch.arange(batch.x.shape[2], device=batch.x.device) < batch.lengths[:, None]
+
+
+def _pose_outcome(poses: Poses) -> Outcome:
+    return Outcome(poses.squared_error(), None, _pose_figures(poses))
+
+
+@torch.no_grad()
+def _pose_figures(poses: Poses) -> dict[str, Tensor]:
+    """Means over the clips that show any joint."""
+    return {
+        "mpjpe": poses.mpjpe(poses.predicted).nanmean(),
+        "baseline_mpjpe": poses.mpjpe(poses.baseline).nanmean(),
+    }

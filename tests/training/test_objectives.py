@@ -1,0 +1,177 @@
+"""Objectives: how the future is cut off, what counts as seen, what the losses are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kinegraph.errors import ModelError, RecipeError, UnknownNameError
+from kinegraph.training.objectives import (
+    OBJECTIVES,
+    Batch,
+    Denoise,
+    PredictFuture,
+    Recognition,
+    Reconstruct,
+    Reverse,
+    create_objective,
+    reverse_frames,
+    split_future,
+)
+
+
+def counted(lengths: list[int], frames: int = 12, repeat: bool = False) -> Batch:
+    """Clips whose every joint holds its frame's number, from 1 on; padding after ``lengths``."""
+    step = torch.arange(frames)[None] % torch.tensor(lengths)[:, None] + 1.0
+    if not repeat:
+        step = step * (torch.arange(frames)[None] < torch.tensor(lengths)[:, None])
+    x = step[:, None, :, None, None].expand(len(lengths), 3, frames, 5, 2).clone()
+    return Batch(x, torch.zeros(len(lengths), dtype=torch.int64), torch.tensor(lengths))
+
+
+def numbers(x: torch.Tensor) -> list[float]:
+    """The frame numbers of a (C, T, V, M) clip."""
+    return x[0, :, 0, 0].tolist()
+
+
+def test_the_future_is_cut_before_the_padding():
+    context, last, future, exists, lengths = split_future(counted([12, 7]), 3)
+    assert numbers(context[0]) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert numbers(future[0]) == [10, 11, 12]
+    assert numbers(context[1]) == [1, 2, 3, 4, 0, 0, 0, 0, 0]
+    assert numbers(future[1]) == [5, 6, 7]
+    assert last[:, 0, 0, 0].tolist() == [9, 4]
+    assert exists.all()
+    assert lengths.tolist() == [9, 4]
+
+
+def test_a_repeated_clip_repeats_what_is_left_of_it_and_never_its_future():
+    context, _, future, _, _ = split_future(counted([7], repeat=True), 3)
+    assert numbers(context[0]) == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+    assert numbers(future[0]) == [5, 6, 7]
+
+
+def test_a_clip_shorter_than_the_future_keeps_one_frame_of_context():
+    context, last, future, exists, lengths = split_future(counted([2]), 3)
+    assert numbers(context[0])[:2] == [1, 0]
+    assert last[0, 0, 0, 0] == 1
+    assert numbers(future[0]) == [2, 0, 0]
+    assert exists[0].tolist() == [True, False, False]
+    assert lengths.tolist() == [1]
+
+
+def test_batches_without_room_for_a_future_are_refused():
+    with pytest.raises(ModelError, match="cannot cut 12 future frames from clips of 12"):
+        split_future(counted([12]), 12)
+
+
+def test_reversing_twice_changes_nothing_and_padding_stays():
+    batch = counted([12, 7])
+    once = reverse_frames(batch.x, batch.lengths)
+    assert numbers(once[1]) == [7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0]
+    assert torch.equal(reverse_frames(once, batch.lengths), batch.x)
+
+
+class Holds(nn.Module):
+    """Predicts the last pose plus a learnt step, answers with a learnt bias."""
+
+    future = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return self.bias.expand(len(x), 2)
+
+    def predict_future(self, context, last, lengths=None):
+        poses = last.unsqueeze(2) + self.step * torch.arange(1, 4)[:, None, None]
+        return self(context), poses
+
+    def reconstruct(self, x):
+        return x + self.step
+
+
+def test_zero_velocity_is_the_baseline_of_the_future():
+    model, batch = Holds(), counted([12, 7])
+    poses = PredictFuture().poses(model, batch)
+    held = poses.mpjpe(poses.baseline)
+    assert held.tolist() == pytest.approx([2 * 3**0.5] * 2)  # 1, 2, 3 frames on, three channels
+    assert torch.equal(poses.mpjpe(poses.predicted), held)
+    model.step.data.fill_(1.0)
+    outcome = PredictFuture().outcome(model, batch)
+    assert outcome.loss == 0
+    assert float(outcome.figures["mpjpe"]) == 0
+    assert float(outcome.figures["baseline_mpjpe"]) == pytest.approx(2 * 3**0.5)
+
+
+def test_joints_that_are_absent_or_have_no_last_pose_do_not_count():
+    batch = counted([12])
+    batch.x[:, :, :, 1, :] = 0  # never seen
+    batch.x[:, :, 8, 2, :] = 0  # not seen in the last frame of the context
+    batch.x[:, :, :, :, 1] = 0  # no second person
+    seen = PredictFuture().poses(Holds(), batch).seen
+    assert seen.shape == (1, 3, 5, 2)
+    assert seen[0, 0, :, 0].tolist() == [True, False, False, True, True]
+    assert not seen[..., 1].any()
+
+
+@pytest.mark.parametrize("objective", [PredictFuture(), Reconstruct(), Reverse()])
+def test_padding_changes_neither_loss_nor_gradient(objective):
+    def run(fill: float) -> tuple[float, float]:
+        model, batch = Holds(), counted([7])
+        batch.x[:, :, 10:] = fill  # frame 7 stays empty: the padding is no repetition
+        loss = objective.outcome(model, batch).loss
+        loss.backward()
+        return loss.item(), model.step.grad.item()
+
+    assert run(0.0) == run(5.0)
+
+
+def test_recognition_adds_the_weighted_error_of_the_future():
+    model, batch = Holds(), counted([12])
+    plain = Recognition().outcome(model, batch)
+    both = Recognition(future_weight=0.01).outcome(model, batch)
+    squares = (1 + 4 + 9) / 3
+    assert (both.loss - plain.loss).item() == pytest.approx(0.01 * squares)
+    assert both.figures.keys() == {"mpjpe", "baseline_mpjpe"}
+    assert Recognition().poses(model, batch) is None
+
+
+def test_the_faithful_future_is_the_end_of_the_padded_clip_of_the_first_person():
+    batch = counted([7], repeat=True)
+    poses = Recognition(future_weight=0.01, faithful=True).poses(Holds(), batch)
+    assert numbers(poses.true[0]) == [3, 4, 5]  # frames 9 to 11 of 1..7, 1..5
+    assert poses.seen[..., 0].all()
+    assert not poses.seen[..., 1].any()
+
+
+def test_denoising_hides_from_the_model_and_asks_for_everything():
+    objective, batch = Denoise(joints=0.5, frames=0.25), counted([12] * 40)
+    model = Holds().eval()
+    poses = objective.poses(model, batch)
+    assert numbers(poses.predicted[0]) == [1, 2, 3, 4, 0, 0, 0, 8, 9, 10, 11, 12]
+    assert torch.equal(poses.true, batch.x)
+    assert poses.seen.all()
+    torch.manual_seed(0)
+    hidden = objective.poses(model.train(), batch).predicted == 0
+    assert float(hidden.float().mean()) == pytest.approx(1 - 0.5 * 0.75, abs=0.05)
+
+
+def test_a_model_without_a_future_says_what_to_set():
+    model = Holds()
+    model.future = 0
+    with pytest.raises(ModelError, match=r"model\.future=10"):
+        PredictFuture().outcome(model, counted([12]))
+
+
+def test_names_and_options_are_checked():
+    assert set(OBJECTIVES) >= {"recognition", "links", "reconstruct", "reverse", "denoise"}
+    with pytest.raises(UnknownNameError, match="did you mean 'reverse'"):
+        create_objective("revers", {})
+    with pytest.raises(RecipeError, match=r"no option 'future' .*did you mean 'future_weight'"):
+        create_objective("recognition", {"future": 0.1})
+    with pytest.raises(RecipeError, match="hidden shares"):
+        create_objective("denoise", {"frames": 1.0})
