@@ -81,7 +81,7 @@ def test_evaluate_json_has_the_promised_fields(capsys, tiny_run):
 def test_evaluate_text_has_a_row_a_class(capsys, tiny_run):
     code, out, _ = run(capsys, "evaluate", tiny_run, "--split", "train")
     assert code == 0
-    assert out.startswith("12 clips: top-1 ")
+    assert out.startswith("12 clips, top-1 ")
     assert all(name in out for name in ("here", "there", "away"))
 
 

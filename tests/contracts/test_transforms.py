@@ -20,7 +20,9 @@ FIXED_LENGTH = {
     "uniform_sample", "random_frames", "crop_resize", "resize", "repeat_pad", "zero_pad",
     "random_choose", "auto_pad",
 }  # fmt: skip
-SAMPLERS = FIXED_LENGTH | {"random_shift", "downsample", "trim", "drop_empty_frames"}
+SAMPLERS = FIXED_LENGTH | {
+    "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames",
+}  # fmt: skip
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
     "joint_dropout", "person_swap", "mirror", "random_shift",
@@ -43,7 +45,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 33
+    assert len(NAMES) == 34
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 

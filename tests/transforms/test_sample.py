@@ -16,6 +16,7 @@ from kinegraph.transforms.sample import (
     random_choose,
     random_frames,
     random_shift,
+    reduce_frame,
     repeat_pad,
     resize,
     trim,
@@ -185,6 +186,14 @@ def test_downsample_keeps_every_step() -> None:
     drawn = {tuple(frames_of(downsample(ramp(7), rng(s), step=3))) for s in range(20)}
     assert drawn == {(0, 3, 6), (1, 4), (2, 5)}
     assert downsample(ramp(2), rng(), step=50).num_frames == 1
+
+
+@pytest.mark.parametrize(("length", "step"), [(7, 2), (8, 2), (7, 3), (1, 4), (300, 1)])
+def test_reduce_frame_takes_the_same_frames_in_training(length: int, step: int) -> None:
+    kept = [float(t) for t in range(0, length, step)]
+    for draw in (None, rng()):
+        assert frames_of(reduce_frame(ramp(length), draw, step=step)) == kept
+    assert len(kept) == -(-length // step)
 
 
 def test_trim_and_drop_empty_frames() -> None:

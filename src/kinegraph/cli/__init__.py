@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import typer
 
-from kinegraph.cli import convert, demo, draw, evaluate, inspect, listing, predict, train
+from kinegraph.cli import (
+    convert,
+    demo,
+    draw,
+    evaluate,
+    fuse,
+    import_weights,
+    inspect,
+    listing,
+    predict,
+    train,
+)
 from kinegraph.errors import KinegraphError
 
 app = typer.Typer(
@@ -21,8 +32,10 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("convert", context_settings=convert.CONTEXT)(convert.convert)
 app.command("inspect")(inspect.inspect)
+app.command("import")(import_weights.import_weights)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("fuse")(fuse.fuse)
 app.command("predict")(predict.predict)
 app.add_typer(draw.app, name="draw")
 app.command("list")(listing.listing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import progress
-from kinegraph.cli.evaluate import print_summary, write_outcome
+from kinegraph.cli.outcome import print_summary, write_outcome
 
 SHOWN = 3
 

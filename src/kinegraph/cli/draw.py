@@ -18,17 +18,20 @@ def graph(
     layout: Annotated[str, typer.Argument(help="A layout, or a layout file.")],
     strategy: Annotated[str, typer.Option(help="spatial, distance, uniform, agcn.")] = "spatial",
     max_hop: Annotated[int, typer.Option(help="Reach of the partitions.")] = 1,
+    steps: Annotated[bool, typer.Option("--steps", help="Tell it step by step.")] = False,
     out: Out = None,
 ) -> None:
     """Draw a skeleton with its hop distances, adjacency and partitions."""
     from kinegraph.reports.draw_graph import draw_graph
+    from kinegraph.reports.draw_steps import draw_steps
     from kinegraph.skeleton.layouts import get_layout, read_layout
 
     path = Path(layout)
     chosen = read_layout(path) if path.suffix in (".yaml", ".yml", ".json") else get_layout(layout)
     # an unknown strategy is told there, by name
-    figure = draw_graph(chosen, strategy=strategy, max_hop=max_hop)  # type: ignore[arg-type]
-    _save(figure, out or Path(f"graph-{chosen.name}.png"))
+    draw = draw_steps if steps else draw_graph
+    figure = draw(chosen, strategy=strategy, max_hop=max_hop)  # type: ignore[arg-type]
+    _save(figure, out or Path(f"{'steps' if steps else 'graph'}-{chosen.name}.png"))
 
 
 @app.command("clip")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from kinegraph.cli.console import print_table, progress
-
-if TYPE_CHECKING:
-    from kinegraph.inference.evaluate import Evaluation
+from kinegraph.cli.console import progress
+from kinegraph.cli.outcome import print_classes, told, told_poses
 
 
 def evaluate(
@@ -21,57 +19,29 @@ def evaluate(
     store: Annotated[Path | None, typer.Option(help="Default: the recipe's store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
-    """Evaluate a run: top-1, top-5, mean class accuracy, calibration, per class, confusion."""
+    """Evaluate a run: accuracy, calibration and confusion, or the errors of predicted poses."""
     from kinegraph.clips.store import ClipStore
-    from kinegraph.inference.evaluate import evaluate_run
+    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
 
     opened = ClipStore(store) if store else None
-    with progress(f"evaluating {split}") as bar:
-        scores, result = evaluate_run(
-            run, store=opened, protocol=protocol, split=split, progress=bar
-        )
-    if run.is_dir():
-        scores.save(run / f"scores-{split}{f'-{protocol}' if protocol else ''}.npz")
+    answers, poses_too = measures(run)
+    told_json: dict[str, object] = {}
+    if answers:
+        with progress(f"evaluating {split}") as bar:
+            scores, result = evaluate_run(
+                run, store=opened, protocol=protocol, split=split, progress=bar
+            )
+        if run.is_dir():
+            scores.save(run / f"scores-{split}{f'-{protocol}' if protocol else ''}.npz")
+        told_json |= result.to_dict()
+        if not as_json:
+            print(told(result))
+            print_classes(result)
+    if poses_too:
+        with progress(f"measuring poses of {split}") as bar:
+            poses = evaluate_poses(run, store=opened, protocol=protocol, split=split, progress=bar)
+        told_json["poses"] = poses.to_dict()
+        if not as_json:
+            print(f"poses: {told_poses(poses)}")
     if as_json:
-        print(json.dumps(result.to_dict()))
-    else:
-        _print_text(result)
-
-
-def _print_text(result: Evaluation) -> None:
-    print(
-        f"{result.clips} clips: top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
-        f"mean class {result.mean_class:.1%}, calibration error {result.ece:.3f}"
-    )
-    rows = [
-        (row.name, row.clips, "-" if row.accuracy is None else f"{row.accuracy:.1%}")
-        for row in result.per_class
-    ]
-    print_table("Per class", ("class", "clips", "accuracy"), rows)
-
-
-def write_outcome(run: Path) -> Evaluation:
-    """Evaluate a fresh run on its test split; write scores and report.html into it."""
-    from kinegraph.inference.evaluate import evaluate_run
-    from kinegraph.reports.run_report import report_run
-
-    with progress("evaluating test") as bar:
-        scores, result = evaluate_run(run, progress=bar)
-    scores.save(run / "scores-test.npz")
-    report_run(run, scores, result)
-    return result
-
-
-def print_summary(run: Path, result: Evaluation) -> None:
-    """The one-screen end of a training run."""
-    from kinegraph.training.checkpoint import find_checkpoint, load_header
-
-    header = load_header(find_checkpoint(run))
-    seconds = header.training["seconds"]
-    print(
-        f"test: {result.clips} clips, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
-        f"mean class {result.mean_class:.1%}, calibration error {result.ece:.3f}\n"
-        f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes\n"
-        f"report: {run / 'report.html'}\n"
-        f"next:   kinegraph predict {run} FILE"
-    )
+        print(json.dumps(told_json))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +15,8 @@ from kinegraph.errors import KinegraphError
 
 if TYPE_CHECKING:
     from kinegraph.clips.clip import Clip
-    from kinegraph.inference.recognizer import Answer, Recognizer
+    from kinegraph.inference.loaded import LoadedRun
+    from kinegraph.inference.poses import PoseScorer
 
 
 def predict(
@@ -25,15 +27,24 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
 ) -> None:
     """Name the actions in raw files. A bad file does not keep the others from being answered."""
+    from kinegraph.inference.evaluate import measures
+    from kinegraph.inference.poses import PoseScorer
     from kinegraph.inference.recognizer import Recognizer
 
-    recognizer = Recognizer.load(run)
+    answers, poses_too = measures(run)
+    scorer = PoseScorer.load(run) if poses_too else None
+    recognizer = None if scorer and not answers else Recognizer.load(run)
+    loaded = recognizer or PoseScorer.load(run)
     failed = False
     for path in files:
         try:
-            for clip in _clips(path, reader, recognizer):
-                answer = recognizer(clip)
-                print(json.dumps(answer.to_dict(top)) if as_json else _text(answer, top))
+            for clip in _clips(path, reader, loaded):
+                told: dict[str, Any] = {"id": clip.id}
+                if recognizer:
+                    told |= recognizer(clip).to_dict(top)
+                if scorer:
+                    told |= _pose_error(scorer, clip)
+                print(json.dumps(told) if as_json else _text(told))
         except KinegraphError as error:
             failed = True
             print(f"kinegraph: {error}", file=sys.stderr)
@@ -41,7 +52,18 @@ def predict(
         raise typer.Exit(2)
 
 
-def _clips(path: Path, reader: str | None, recognizer: Recognizer) -> Iterator[Clip]:
+def _pose_error(scorer: PoseScorer, clip: Clip) -> dict[str, Any]:
+    """The clip's mean joint error, null where no joint counts: the higher, the stranger."""
+    errors = scorer.score([clip])
+    error, baseline = float(errors.error[0]), float(errors.baseline[0])
+    nothing = math.isnan(error)
+    return {
+        "pose_error": None if nothing else error,
+        "baseline_error": None if nothing else baseline,
+    }
+
+
+def _clips(path: Path, reader: str | None, run: LoadedRun) -> Iterator[Clip]:
     from kinegraph.clips.store import ClipStore, is_store
     from kinegraph.readers import get_reader, guess_reader, read_clips
 
@@ -49,13 +71,21 @@ def _clips(path: Path, reader: str | None, recognizer: Recognizer) -> Iterator[C
         yield from ClipStore(path)
         return
     chosen = get_reader(reader) if reader else guess_reader(path)
-    trained_with = recognizer.header.reader
+    trained_with = run.header.reader
     options = dict(trained_with["options"]) if trained_with["name"] == chosen.name else {}
     if "layout" in chosen.options:
-        options["layout"] = recognizer.layout
+        options["layout"] = run.layout
     yield from read_clips(path, chosen.name, **options)
 
 
-def _text(answer: Answer, top: int) -> str:
-    guesses = [f"{guess.name} {guess.probability:.1%}" for guess in answer.guesses[:top]]
-    return f"{answer.id}: {', '.join(guesses)}"
+def _text(told: dict[str, Any]) -> str:
+    guesses = [f"{guess['name']} {guess['probability']:.1%}" for guess in told.get("top", [])]
+    if "pose_error" in told:
+        error, baseline = told["pose_error"], told["baseline_error"]
+        nothing = "no joint counts"
+        guesses.append(
+            nothing
+            if error is None
+            else f"mean joint error {error:.4g} (without a model {baseline:.4g})"
+        )
+    return f"{told['id']}: {', '.join(guesses)}"

@@ -1,14 +1,17 @@
-"""`kinegraph train`: a recipe to a run with its report."""
+"""`kinegraph train`: a recipe to a run with its report, or to one run a stream."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.evaluate import print_summary, write_outcome
+from kinegraph.cli.outcome import print_summary, write_outcome
 from kinegraph.errors import RecipeError
+
+if TYPE_CHECKING:
+    from kinegraph.training.recipe import Recipe
 
 
 def train(
@@ -16,18 +19,49 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as train.epochs=2.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder; default runs/NAME. With --streams, of all runs."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last finished epoch.")] = False,
+    streams: Annotated[
+        str | None, typer.Option(help="One run for each of these, such as joint,bone.")
+    ] = None,
 ) -> None:
     """Train by a recipe, evaluate on the test split, and write report.html."""
     from kinegraph.training.recipe import load_recipe
+
+    if streams is None:
+        settled = load_recipe(recipe, overrides or ())
+        name = f"{settled.name}-{settled.stream}"
+        _train(settled, out or _default_folder(name, resume=resume), resume=resume)
+        return
+    names = _stream_names(streams)
+    wanted = [load_recipe(recipe, [*(overrides or ()), f"stream={name}"]) for name in names]
+    folder = out or Path("runs")
+    runs = [folder / f"{settled.name}-{settled.stream}" for settled in wanted]
+    for number, (settled, run) in enumerate(zip(wanted, runs, strict=True), start=1):
+        print(f"stream {number} of {len(wanted)}: {settled.stream}")
+        if not (resume and (run / "report.html").is_file()):
+            _train(settled, run, resume=resume and run.exists())
+    print(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     from kinegraph.training.train import train as run
 
-    settled = load_recipe(recipe, overrides or ())
-    folder = out or _default_folder(f"{settled.name}-{settled.stream}", resume=resume)
-    run(settled, folder, resume=resume)
-    outcome = write_outcome(folder)
-    print_summary(folder, outcome)
+    run(recipe, folder, resume=resume)
+    print_summary(folder, write_outcome(folder))
+
+
+def _stream_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if not all(names) or twice:
+        raise RecipeError(
+            f"expected different streams joined by commas, such as joint,bone, got {text!r}"
+        )
+    return names
 
 
 def _default_folder(name: str, *, resume: bool) -> Path:

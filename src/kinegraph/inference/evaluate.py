@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from kinegraph.clips.protocols import split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
+from kinegraph.inference.loaded import Report
+from kinegraph.inference.poses import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
+from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 from kinegraph.training.data import training_splits
 from kinegraph.training.recipe import Recipe
 
@@ -78,7 +81,7 @@ def evaluate_run(
     protocol: str | None = None,
     split: str = "test",
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> tuple[Scores, Evaluation]:
     """Score a split with a run's checkpoint.
 
@@ -94,18 +97,64 @@ def evaluate_run(
         CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
     """
     recognizer = Recognizer.load(run)
-    recipe = Recipe.model_validate(recognizer.header.recipe)
+    store, indices = chosen_clips(recognizer.header, store, protocol, split)
+    indices = indices[store.labels[indices] >= 0]
+    if not len(indices):
+        raise CheckpointError(f"{store.path}: no labelled clip in split {split!r}")
+    scores = recognizer.score_store(store, indices, batch_size=batch_size, progress=progress)
+    return scores, evaluate(scores, recognizer.header.class_name)
+
+
+def evaluate_poses(
+    run: Path,
+    *,
+    store: ClipStore | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    batch_size: int = 64,
+    progress: Report | None = None,
+) -> PoseErrors:
+    """Pose errors of a run on a split; the arguments are those of `evaluate_run`.
+
+    Raises:
+        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+    """
+    scorer = PoseScorer.load(run)
+    store, indices = chosen_clips(scorer.header, store, protocol, split)
+    return scorer.score_store(store, indices, batch_size=batch_size, progress=progress)
+
+
+def measures(run: Path) -> tuple[bool, bool]:
+    """Whether a run names actions, and whether it predicts poses.
+
+    Raises:
+        CheckpointError: there is no run, or a damaged one.
+    """
+    objective = load_header(find_checkpoint(run)).create_objective()
+    return objective.answers, objective.predicts_poses
+
+
+def chosen_clips(
+    header: Header,
+    store: ClipStore | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+) -> tuple[ClipStore, NDArray[np.int64]]:
+    """The store and the clips of a split, by the run's recipe where nothing else is asked for.
+
+    Raises:
+        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+    """
+    recipe = Recipe.model_validate(header.recipe)
     store = store or ClipStore(Path(recipe.store))
     protocol = protocol or recipe.protocol
     if split == "val":
         indices = training_splits(recipe.model_copy(update={"protocol": protocol}), store).val
     else:
         indices = split_indices(store, protocol, split)
-    indices = indices[store.labels[indices] >= 0]
     if not len(indices):
-        raise CheckpointError(f"{store.path}: no labelled clip in split {split!r} of {protocol!r}")
-    scores = recognizer.score_store(store, indices, batch_size=batch_size, progress=progress)
-    return scores, evaluate(scores, recognizer.header.class_name)
+        raise CheckpointError(f"{store.path}: no clip in split {split!r} of {protocol!r}")
+    return store, indices
 
 
 def evaluate(scores: Scores, class_name: Callable[[int], str]) -> Evaluation:

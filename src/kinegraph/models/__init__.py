@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, nearest, unknown_name
+from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.skeleton.layouts import SkeletonLayout
 
 MODELS: dict[str, type[nn.Module]] = {
+    "asgcn": ASGCN,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,
 }

@@ -7,10 +7,17 @@ graph product, the channel product and the temporal convolution then all read co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.skeleton.layout import SkeletonLayout
+
 Channels = tuple[int, ...]
+Pool = Literal["mean", "joints"]
 
 
 def present_persons(x: Tensor) -> Tensor:
@@ -42,6 +49,13 @@ def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
         return x.mean(dim=1)
     weight = present.to(x.dtype).unsqueeze(-1)
     return (x * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def pool_places(features: Tensor, pool: Pool) -> Tensor:
+    """(N, M, C, T, V) -> (N, M, F): the mean over frames and joints, F = C; or the maximum over
+    frames for each joint by itself, side by side, F = C * V.
+    """
+    return features.amax(dim=3).flatten(2) if pool == "joints" else features.mean(dim=(3, 4))
 
 
 class DataBatchNorm(nn.BatchNorm1d):
@@ -133,3 +147,48 @@ def init_kaiming(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, GraphConv):
         nn.init.normal_(module.weight, 0, (2 / module.weight.shape[2]) ** 0.5)
+
+
+def check_backbone(
+    num_classes: int,
+    in_channels: int,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    pool: Pool,
+) -> None:
+    """Refuse options, shared by the recognisers, that make no network.
+
+    Raises:
+        UnknownNameError: an unknown pool.
+        ModelError: numbers that are not positive, lists that are not as long as each other.
+    """
+    if pool not in get_args(Pool):
+        raise unknown_name("pool", pool, get_args(Pool))
+    if num_classes < 1 or in_channels < 1:
+        raise ModelError(
+            f"expected at least one class and one channel, got num_classes={num_classes}, "
+            f"in_channels={in_channels}"
+        )
+    if not channels or len(channels) != len(strides):
+        raise ModelError(
+            f"channels and strides must be as long as each other (one entry a block), "
+            f"got {len(channels)} and {len(strides)}"
+        )
+    if min(*channels, *strides) < 1:
+        raise ModelError(
+            f"channels and strides must be positive, got {list(channels)} and {list(strides)}"
+        )
+
+
+def check_input(x: Tensor, layout: SkeletonLayout, in_channels: int) -> None:
+    """Refuse clips of another layout or another number of channels.
+
+    Raises:
+        ModelError: x is not (N, in_channels, T, V, M).
+    """
+    V = layout.num_joints
+    if x.ndim != 5 or x.shape[3] != V or x.shape[1] != in_channels:
+        raise ModelError(
+            f"expected input (N, {in_channels}, T, {V}, M) for layout {layout.name!r}, "
+            f"got {tuple(x.shape)}"
+        )

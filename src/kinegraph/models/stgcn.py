@@ -5,30 +5,35 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError, unknown_name
+from kinegraph.errors import ModelError
 from kinegraph.models.blocks import (
     DataBatchNorm,
     GraphConv,
+    Pool,
     Residual,
+    check_backbone,
+    check_input,
     fold_persons,
     init_kaiming,
     init_published,
     mean_over_persons,
+    pool_places,
     present_persons,
     unfold_persons,
 )
+from kinegraph.models.excitation_wiring import excite
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
-Pool = Literal["mean", "joints"]
 
 
 class STGCNBlock(nn.Module):
@@ -52,22 +57,23 @@ class STGCNBlock(nn.Module):
             in_channels, out_channels, A, edge_importance=edge_importance, adaptive=adaptive
         )
         self.bn = nn.BatchNorm2d(out_channels)
-        self.tcn = nn.Conv2d(
-            out_channels,
-            out_channels,
-            (temporal_kernel, 1),
-            stride=(stride, 1),
-            padding=(temporal_kernel // 2, 0),
-        )
+        self.tcn = _temporal_conv(out_channels, out_channels, stride, temporal_kernel)
         self.tcn_bn = nn.BatchNorm2d(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.residual = Residual(in_channels, out_channels, stride) if residual else None
+        self.before: nn.Module = nn.Identity()
+        self.beside: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y = torch.relu(self.bn(self.gcn(x)))
-        y = self.dropout(self.tcn_bn(self.tcn(y)))
+        y = torch.relu(self.bn(self.gcn(self.before(x))))
+        y = self.tcn_bn(self.tcn(y))
+        y = self.dropout(y if self.beside is None else y + self.beside(x))
         return torch.relu(y if self.residual is None else y + self.residual(x))
+
+    def set_temporal(self, temporal: nn.Module) -> None:
+        """Replace the temporal convolution and its batch norm."""
+        self.tcn, self.tcn_bn = temporal, nn.Identity()
 
 
 class STGCN(nn.Module):
@@ -89,6 +95,8 @@ class STGCN(nn.Module):
         pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
             or ``joints``: the maximum over frames for each joint by itself, side by side.
         head_dropout: before the classifier.
+        excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
+            `Excitation` (kinegraph.models.excitation_wiring).
         faithful: reproduce the released code: its initialisation, distances to the centre
             truncated at ``max_hop`` (almost all edges fall into one partition), and absent
             persons, all zero, counted in batch-norm statistics and in the mean over persons.
@@ -114,10 +122,14 @@ class STGCN(nn.Module):
         adaptive: bool = False,
         pool: Pool = "mean",
         head_dropout: float = 0.0,
+        excitation: str | Mapping[str, Any] | None = None,
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(num_classes, in_channels, channels, strides, temporal_kernel, pool)
+        check_backbone(num_classes, in_channels, channels, strides, pool)
+        if temporal_kernel < 1 or temporal_kernel % 2 == 0:
+            raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
+        self.in_channels = in_channels
         self.layout = get_layout(layout)
         self.num_features = channels[-1]
         self.faithful = faithful
@@ -148,13 +160,22 @@ class STGCN(nn.Module):
         )
         self.pool = pool
         self.head_dropout = nn.Dropout(head_dropout)
-        self.apply(init_published if faithful else init_kaiming)
+        init = init_published if faithful else init_kaiming
+        self.apply(init)
         self.reset_classifier(num_classes)
+        excite(
+            self.blocks,
+            excitation,
+            layout=self.layout,
+            channels=(in_channels, *channels),
+            strides=strides,
+            temporal=partial(_temporal_branch, kernel=temporal_kernel, init=init),
+        )
         self.to(memory_format=torch.channels_last)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> (N, M, C', T', V); zero where a person is absent (if corrected)."""
-        _check_input(x, self.layout, self.data_bn.num_features)
+        check_input(x, self.layout, self.in_channels)
         rows = fold_persons(x)
         if self.faithful:
             return self.blocks(self.data_bn(rows)).unflatten(0, (x.shape[0], x.shape[4]))
@@ -163,10 +184,7 @@ class STGCN(nn.Module):
 
     def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        if self.pool == "joints":
-            pooled = features.amax(dim=3).flatten(2)
-        else:
-            pooled = features.mean(dim=(3, 4))
+        pooled = pool_places(features, self.pool)
         return self.head(self.head_dropout(mean_over_persons(pooled, present)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,38 +203,18 @@ class STGCN(nn.Module):
         return [{"params": list(self.parameters()), "weight_decay": weight_decay}]
 
 
-def _check_options(
-    num_classes: int,
-    in_channels: int,
-    channels: Sequence[int],
-    strides: Sequence[int],
-    temporal_kernel: int,
-    pool: Pool,
-) -> None:
-    if pool not in get_args(Pool):
-        raise unknown_name("pool", pool, get_args(Pool))
-    if num_classes < 1 or in_channels < 1:
-        raise ModelError(
-            f"expected at least one class and one channel, got num_classes={num_classes}, "
-            f"in_channels={in_channels}"
-        )
-    if not channels or len(channels) != len(strides):
-        raise ModelError(
-            f"channels and strides must be as long as each other (one entry a block), "
-            f"got {len(channels)} and {len(strides)}"
-        )
-    if min(*channels, *strides) < 1:
-        raise ModelError(
-            f"channels and strides must be positive, got {list(channels)} and {list(strides)}"
-        )
-    if temporal_kernel < 1 or temporal_kernel % 2 == 0:
-        raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
+def _temporal_conv(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        (kernel, 1),
+        stride=(stride, 1),
+        padding=(kernel // 2, 0),
+    )
 
 
-def _check_input(x: Tensor, layout: SkeletonLayout, data_features: int) -> None:
-    V = layout.num_joints
-    if x.ndim != 5 or x.shape[3] != V or x.shape[1] * V != data_features:
-        raise ModelError(
-            f"expected input (N, {data_features // V}, T, {V}, M) for layout {layout.name!r}, "
-            f"got {tuple(x.shape)}"
-        )
+def _temporal_branch(
+    in_channels: int, out_channels: int, stride: int, *, kernel: int, init: Callable[..., None]
+) -> nn.Module:
+    conv = _temporal_conv(in_channels, out_channels, stride, kernel)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels)).apply(init)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-from kinegraph.reports.ink import BLUES, INK, LINE, MUTED, ORANGES, heading, plain, quiet
+from kinegraph.reports.ink import BLUES, INK, LINE, MUTED, ORANGES, heading, mixed, plain, quiet
 from kinegraph.reports.pose import bone_colours, drawing_pose, joint_colours, joint_sides
 from kinegraph.skeleton import (
     SkeletonLayout,
@@ -27,6 +29,8 @@ from kinegraph.skeleton.graph import CenterDistance, Strategy
 _SKELETON = 5.6  # inches
 _NAMES = 1.2
 _MAP = 2.1
+_LONGEST = 18  # characters of a joint's name beside a matrix
+_READABLE = 9.0  # points
 
 
 def draw_graph(
@@ -53,7 +57,7 @@ def draw_graph(
     size = (_SKELETON + columns * _MAP, max(6.2, rows * (_MAP + 0.5) + 1.1))
     figure = Figure(figsize=size)
     body = figure.add_axes((0.0, 0.02, _SKELETON / size[0], 0.9))
-    _draw_layout(body, layout, (_SKELETON, 0.9 * size[1]))
+    draw_named_body(body, layout, (_SKELETON, 0.9 * size[1]))
     figure.text(0.012, 1 - 0.12 / size[1], _title(layout), fontsize=12, color=INK, va="top")
     axes = _map_axes(figure, rows, columns)
     _draw_hops(axes[0], hop_distance(layout))
@@ -96,16 +100,67 @@ def draw_body(
     areas = size if joint_sizes is None else joint_sizes
     ax.scatter(x, y, s=areas, c=joints, edgecolors="white", linewidths=0.8, zorder=3)
     if numbers:
-        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
-        for joint, (x, y) in enumerate(pose):
-            ax.text(x, y, str(joint), fontsize=6.5, color="white", **centred)
+        number_joints(ax, pose, range(len(pose)))
     ax.set_aspect("equal")
     ax.axis("off")
     return pose
 
 
-def _draw_layout(ax: Axes, layout: SkeletonLayout, inches: tuple[float, float]) -> None:
-    """The body with its joints' names in two columns beside it, on axes of this many inches."""
+def number_joints(
+    ax: Axes, pose: NDArray[np.float64], numbers: Sequence[int], colours: Sequence[str] = ("white",)
+) -> None:
+    """Write a number into each of V joints; ``colours`` are repeated until they suffice."""
+    centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
+    for joint, ((x, y), number) in enumerate(zip(pose, numbers, strict=True)):
+        colour = colours[joint % len(colours)]
+        ax.text(x, y, str(number), fontsize=6.5, color=colour, **centred)
+
+
+def draw_arrows(
+    ax: Axes, layout: SkeletonLayout, weights: NDArray[np.floating], colours: Sequence[str]
+) -> None:
+    """Links between the joints of a body that `draw_body` drew on the same axes.
+
+    Args:
+        weights: (K, V, V), group, source and target, none negative. Every non-zero entry is an
+            arrow, the wider and darker the stronger; on the diagonal it is a ring around the
+            joint. Links that go both ways or skip joints are bent, so that none hides another.
+        colours: one a group.
+    """
+    pose, strongest = drawing_pose(layout), float(weights.max(initial=0.0))
+    linked = {frozenset(bone) for bone in layout.bones}
+    some = weights.max(axis=0, initial=0.0)
+    for group, v, w in sorted(np.argwhere(weights).tolist(), key=lambda at: weights[tuple(at)]):
+        if v != w:
+            share = float(weights[group, v, w]) / strongest
+            bent = some[w, v] > 0 or frozenset((v, w)) not in linked
+            ax.add_patch(_arrow(pose[v], pose[w], share, bent, colours[group]))
+    for part, colour in zip(weights, colours, strict=True):
+        x, y = pose[np.flatnonzero(np.diag(part))].T
+        ax.scatter(x, y, s=52, facecolors="none", edgecolors=colour, zorder=3)
+
+
+def _arrow(
+    start: NDArray[np.float64], end: NDArray[np.float64], share: float, bent: bool, colour: str
+) -> FancyArrowPatch:
+    """An arrow of this share of the greatest strength."""
+    return FancyArrowPatch(
+        tuple(start),
+        tuple(end),
+        connectionstyle=f"arc3,rad={0.25 if bent else 0}",
+        arrowstyle="-|>",
+        mutation_scale=5 + 3 * share,
+        linewidth=0.6 + share,
+        color=mixed(colour, "#ffffff", 0.45 * (1 - share)),
+        shrinkA=2.5,
+        shrinkB=2.5,
+        clip_on=False,
+        zorder=2 + share / 2,
+    )
+
+
+def draw_named_body(ax: Axes, layout: SkeletonLayout, inches: tuple[float, float]) -> None:
+    """A body with its joints' names in two columns beside it, on axes of this many inches."""
     pose = draw_body(ax, layout)
     low, high = pose.min(axis=0), pose.max(axis=0)
     middle, extent = (low + high) / 2, np.maximum(high - low, 1e-6)
@@ -217,6 +272,54 @@ def draw_matrix(
     ax.tick_params(labelsize=7)
     for spine in ax.spines.values():
         spine.set(visible=True, color=LINE, linewidth=0.7)
+
+
+def name_rows_and_columns(ax: Axes, layout: SkeletonLayout) -> None:
+    """Joint names and indices along both axes of a matrix, as many as fit, in their colours."""
+    cell, colours = _cell(ax, layout.num_joints), joint_colours(layout)
+    font = min(7.0, max(4.5, 0.62 * cell))
+    ticks = list(range(0, layout.num_joints, math.ceil(1.2 * font / cell)))
+    names = [f"{plain(layout.joints[joint], _LONGEST)}  {joint}" for joint in ticks]
+    ax.set_yticks(ticks, names, fontsize=font)
+    ax.set_xticks(ticks, names, fontsize=font, rotation=90)
+    for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
+        for label, joint in zip(labels, ticks, strict=True):
+            label.set_color(colours[joint])
+    style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7, "color": MUTED}
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate("row: source\ncolumn: target", (0, 0), (-5, -8), **place, **style)
+
+
+def label_room(layout: SkeletonLayout) -> float:
+    """Inches that the names of `name_rows_and_columns` need beside and below a matrix."""
+    longest = min(_LONGEST, max(len(joint) for joint in layout.joints))
+    return max(0.75, 0.16 + 0.056 * (4 + longest))
+
+
+def write_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
+    """The non-zero entries of a drawn matrix in their cells, unless too small to be read."""
+    cell = _cell(ax, len(matrix))
+    if cell < _READABLE:
+        return
+    image: Any = ax.images[0]
+    grounds = image.to_rgba(image.get_array())
+    style: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
+    style["fontsize"] = min(8.0, 0.48 * cell)
+    for row, column in np.argwhere(matrix):
+        value = matrix[row, column]
+        text = f"{value:.0f}" if value == round(value) else f"{value:.2f}".lstrip("0")
+        ax.text(column, row, text, color=legible(grounds[row, column]), **style)
+
+
+def legible(ground: NDArray[np.floating] | Sequence[float]) -> str:
+    """The colour of writing on a ground of these red, green and blue (0 to 1)."""
+    brightness = float(np.dot((0.299, 0.587, 0.114), np.asarray(ground)[:3]))
+    return "white" if brightness < 0.62 else INK
+
+
+def _cell(ax: Axes, cells: int) -> float:
+    """The width in points of one of so many cells across the axes."""
+    return float(ax.get_window_extent().width / ax.figure.dpi * 72 / cells)
 
 
 def _title(layout: SkeletonLayout) -> str:

@@ -45,12 +45,13 @@ def draw_curves(history: History) -> Figure:
 
     Args:
         history: rows with epoch, train_loss, train_accuracy, val_loss, val_accuracy (fractions)
-            and lr; any of them may be missing or None. Rows without an epoch are counted from 0.
+            and lr, and mean joint errors (mpjpe) where poses are predicted; any of them may be
+            missing or None. Rows without an epoch are counted from 0.
     """
-    kinds = [k for k in ("accuracy", "loss", "lr") if _curves(history, k)]
+    kinds = [k for k in ("accuracy", "mpjpe", "loss", "lr") if _curves(history, k)]
     if not kinds:
         return _sentence("No training history was recorded.")
-    heights = [{"accuracy": 2.3, "loss": 2.0, "lr": 0.8}[kind] for kind in kinds]
+    heights = [{"accuracy": 2.3, "mpjpe": 2.0, "loss": 2.0, "lr": 0.8}[kind] for kind in kinds]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.55 * len(kinds) + 0.3))
     figure.set_layout_engine("constrained", hspace=0.04)
     grid = figure.subplots(len(kinds), 1, sharex=True, height_ratios=heights, squeeze=False)
@@ -180,6 +181,9 @@ def _percent(value: float, _position: float = 0.0) -> str:
 def _curves(history: History, kind: str) -> dict[str, NDArray[np.float64]]:
     """Name -> (points, 2) of epoch and value, for the curves of one panel that have any."""
     keys = {"lr": "learning rate"} if kind == "lr" else {f"{s}_{kind}": s for s in ("val", "train")}
+    if kind == "mpjpe":
+        split = "val" if any("val_mpjpe" in row for row in history) else "train"
+        keys[f"{split}_baseline_mpjpe"] = "without a model"
     curves = {}
     for key, name in keys.items():
         epochs = [number(row.get("epoch"), i) for i, row in enumerate(history)]
@@ -201,7 +205,8 @@ def number(value: Any, otherwise: float = math.nan) -> float:
 def _draw_curves(ax: Axes, curves: dict[str, NDArray[np.float64]], kind: str) -> None:
     quiet(ax)
     note = _best(curves) if kind == "accuracy" else ""
-    heading(ax, "learning rate" if kind == "lr" else kind, note)
+    titles = {"lr": "learning rate", "mpjpe": "mean joint error"}
+    heading(ax, titles.get(kind, kind), note)
     colours = {"train": mixed(SLATE, "#ffffff", 0.45), "val": BLUE}
     for name, points in curves.items():
         colour = colours.get(name, SLATE)

@@ -29,9 +29,20 @@ from kinegraph.reports.ink import replacing
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
+    from kinegraph.inference.poses import PoseErrors
 
 _WORST = 8
 _EPOCH_KEYS = ("epoch", "val_accuracy", "train_accuracy", "val_loss", "train_loss", "lr")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several results side by side: one picture, and a table whose last row is set off."""
+
+    title: str
+    figure: Figure
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,10 @@ class RunReport:
     Attributes:
         title: the name of the run.
         facts: what stands at the top: data set, protocol, model, parameters, training time ...
+        comparison: what the run is made of, or to be seen beside.
         history: a row an epoch, see `kinegraph.reports.draw_run.draw_curves`.
         evaluations: by name of the split; the first one gives the page its big numbers.
+        poses: errors of predicted poses, by name of the split.
         clips: a clip, the answers as (class name, probability) with the most probable first, and
             the name of its true class ("" if unknown).
         recipe_text: the recipe as YAML.
@@ -52,8 +65,10 @@ class RunReport:
 
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    comparison: Comparison | None = None
     history: Sequence[Mapping[str, Any]] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    poses: Mapping[str, PoseErrors] = field(default_factory=dict)
     clips: Sequence[tuple[Clip, Sequence[tuple[str, float]], str]] = ()
     recipe_text: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -95,13 +110,15 @@ def render_report(report: RunReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     tiles = _tiles(report)
     told = {label for label, _, _ in tiles}
+    compared = report.comparison
     return environment.get_template("page.html.jinja").render(
         report=report,
         tiles=tiles,
         facts={key: value for key, value in report.facts.items() if key.lower() not in told},
+        compared=_picture(compared.figure, compared.title) if compared else None,
         curves=_picture(draw_curves(report.history), "Curves by epoch") if report.history else None,
         epochs=_epochs(report.history),
         evaluations=[_evaluation(*named) for named in report.evaluations.items()],
@@ -133,17 +150,26 @@ def interval(share: float, clips: int) -> tuple[float, float]:
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
-    """Label, big number and small print of the first evaluation's figures."""
-    if not report.evaluations:
-        return []
-    split, found = next(iter(report.evaluations.items()))
-    low, high = (f"{100 * bound:.1f}" for bound in interval(found.top1, found.clips))
-    return [
-        ("top-1", _percent(found.top1), f"95 % interval {low} to {high}, {split}"),
-        ("top-5", _percent(found.top5), f"true class among the first five, {split}"),
-        ("mean class", _percent(found.mean_class), f"every class counts alike, {split}"),
-        ("calibration error", _percent(found.ece), "how far confidence is from accuracy"),
-    ]
+    """Label, big number and small print of the first split's figures."""
+    tiles = []
+    for split, found in list(report.evaluations.items())[:1]:
+        low, high = (f"{100 * bound:.1f}" for bound in interval(found.top1, found.clips))
+        tiles += [
+            ("top-1", percent(found.top1), f"95 % interval {low} to {high}, {split}"),
+            ("top-5", percent(found.top5), f"true class among the first five, {split}"),
+            ("mean class", percent(found.mean_class), f"every class counts alike, {split}"),
+            ("calibration error", percent(found.ece), "how far confidence is from accuracy"),
+        ]
+    for split, errors in list(report.poses.items())[:1]:
+        told = errors.to_dict()
+        if told["clips"]:
+            share = percent(told["better_than_baseline"])
+            tiles += [
+                ("mean joint error", f"{told['mpjpe']:.3g}", f"of predicted poses, {split}"),
+                ("without a model", f"{told['baseline_mpjpe']:.3g}", f"the baseline, {split}"),
+                ("better than that", share, f"of {told['clips']} clips, {split}"),
+            ]
+    return tiles
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
@@ -164,7 +190,7 @@ def _told(key: str, value: Any) -> str:
     if not math.isfinite(found):
         return "–"
     if key.endswith("accuracy"):
-        return _percent(found)
+        return percent(found)
     return f"{found:.0f}" if key == "epoch" else f"{found:.3g}"
 
 
@@ -216,6 +242,6 @@ def _svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     """With one decimal and a space that no line is broken at."""
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,10 +11,10 @@ from matplotlib.figure import Figure
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
+from kinegraph.inference.poses import PoseErrors
 from kinegraph.inference.scores import Scores
-from kinegraph.models.blocks import GraphConv
-from kinegraph.reports.draw_graph import draw_graph
-from kinegraph.reports.draw_run import draw_curves, draw_edge_importance
+from kinegraph.reports.draw_run import draw_curves
+from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
 from kinegraph.training.checkpoint import Header, load_model
 from kinegraph.training.history import read_history
@@ -23,13 +22,19 @@ from kinegraph.training.history import read_history
 RIGHT_SHOWN, WRONG_SHOWN = 3, 5
 
 
-def report_run(run: Path, scores: Scores, evaluation: Evaluation) -> Path:
+def report_run(
+    run: Path,
+    scores: Scores | None,
+    evaluation: Evaluation | None,
+    poses: PoseErrors | None = None,
+) -> Path:
     """Write report.html of a run that was evaluated on its test split.
 
     Args:
         run: the run's folder.
-        scores: of the test split.
+        scores: of the test split, if the run names actions.
         evaluation: of the same scores.
+        poses: errors on the test split, if the run predicts poses.
 
     Returns:
         The report's path.
@@ -40,11 +45,12 @@ def report_run(run: Path, scores: Scores, evaluation: Evaluation) -> Path:
         title=header.recipe["name"],
         facts=_facts(header, parameters),
         history=read_history(run),
-        evaluations={"test": evaluation},
-        clips=_shown_clips(header, scores),
+        evaluations={"test": evaluation} if evaluation else {},
+        poses={"test": poses} if poses else {},
+        clips=_shown_clips(header, scores) if scores else (),
         recipe_text=(run / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
-        model=_model_figures(model),
+        model=model_figures(model) | clip_figures(run),
     )
     path = run / "report.html"
     write_report(report, path)
@@ -52,9 +58,10 @@ def report_run(run: Path, scores: Scores, evaluation: Evaluation) -> Path:
 
 
 def run_figures(run: Path) -> dict[str, Figure]:
-    """Curves of a run, its graph, and what its graph convolutions learnt, by name."""
+    """Curves of a run, its graph, what it learnt, and what it infers in a clip, by name."""
     model, _ = load_model(run)
-    named = {name.lower().replace(" ", "-"): f for name, f in _model_figures(model).items()}
+    figures = model_figures(model) | clip_figures(run)
+    named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
     return {"curves": draw_curves(read_history(run)), **named}
 
 
@@ -68,15 +75,6 @@ def _facts(header: Header, parameters: int) -> dict[str, str]:
         "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
         "training time": f"{training['seconds'] / 60:.1f} minutes",
     }
-
-
-def _model_figures(model: Any) -> dict[str, Figure]:
-    figures = {"Graph": draw_graph(model.layout)}
-    convs = [module for module in model.modules() if isinstance(module, GraphConv)]
-    learnt = [c.edge_importance.detach().numpy() for c in convs if c.edge_importance is not None]
-    if learnt:
-        figures["Edge importance"] = draw_edge_importance(convs[0].A.numpy(), learnt, model.layout)
-    return figures
 
 
 def _shown_clips(header: Header, scores: Scores) -> list[tuple[Clip, list[tuple[str, float]], str]]:

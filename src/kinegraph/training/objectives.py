@@ -76,11 +76,15 @@ class Objective:
         best: the logged figure by which the best epoch is chosen, with -1 where less is better.
         needs: the method that a model must have.
         answers: whether it teaches the model to name actions.
+        predicts_poses: whether `poses` has any.
+        rebuilds: whether they are the clip's own frames, not those that follow.
     """
 
     best: tuple[str, int] = ("val_loss", -1)
     needs = "forward"
     answers = False
+    predicts_poses = False
+    rebuilds = False
 
     def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
         """Loss and figures of a batch; the smoothing is that of a cross entropy."""
@@ -117,6 +121,7 @@ class Recognition(Objective):
         self.future_weight = future_weight
         self.faithful = faithful
         self.needs = "predict_future" if future_weight else "forward"
+        self.predicts_poses = future_weight > 0
 
     def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
         """See `Objective.outcome`."""
@@ -175,6 +180,7 @@ class PredictFuture(Objective):
     """
 
     best = ("val_mpjpe", -1)
+    predicts_poses = True
     needs = "predict_future"
 
     def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
@@ -190,6 +196,8 @@ class Reconstruct(Objective):
     """Each clip from its own features; the baseline is the clip's mean pose."""
 
     best = ("val_mpjpe", -1)
+    predicts_poses = True
+    rebuilds = True
     needs = "reconstruct"
 
     def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:

@@ -46,6 +46,7 @@ from kinegraph.transforms.sample import (
     random_choose,
     random_frames,
     random_shift,
+    reduce_frame,
     repeat_pad,
     resize,
     trim,
@@ -97,6 +98,7 @@ TRANSFORMS: dict[str, Transform] = {
     "auto_pad": auto_pad,
     "random_shift": random_shift,
     "downsample": downsample,
+    "reduce_frame": reduce_frame,
     "trim": trim,
     "drop_empty_frames": drop_empty_frames,
     # augmentation

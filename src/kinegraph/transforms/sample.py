@@ -169,6 +169,12 @@ def downsample(clip: Clip, rng: np.random.Generator | None = None, *, step: Coun
 
 
 @transform
+def reduce_frame(clip: Clip, rng: np.random.Generator | None = None, *, step: Count = 2) -> Clip:
+    """Every ``step``-th frame from the first on, the same in training: T becomes ceil(T / step)."""
+    return downsample(clip, None, step=step)
+
+
+@transform
 def trim(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     """Drops the frames before the first seen joint and after the last one."""
     shown = np.flatnonzero(clip.valid.any(axis=(0, 2)))

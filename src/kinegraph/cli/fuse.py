@@ -1,0 +1,124 @@
+"""`kinegraph fuse`: several runs, usually one a stream, answer together."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinegraph.cli.console import print_table, progress
+from kinegraph.cli.outcome import told
+from kinegraph.errors import CheckpointError, RecipeError
+
+if TYPE_CHECKING:
+    from kinegraph.inference.fuse_runs import Fusion
+
+NAME_LENGTH = 80  # characters; file systems end at 255 bytes
+
+
+def fuse(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="One a run, such as 0.6,0.4. Default: the published ones, or equal."),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Find the weights on held-out training clips.")
+    ] = False,
+    protocol: Annotated[str | None, typer.Option(help="Default: the recipes'.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Default: the recipes' store.")] = None,
+    split: Annotated[str, typer.Option(help="test, train, val or all.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of scores and report; default runs/fused-NAMES.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+) -> None:
+    """Add up what several runs say of each clip, and evaluate the sum."""
+    given = None if weights is None else _numbers(weights)
+    _check_free(out)
+    from kinegraph.clips.store import ClipStore
+    from kinegraph.inference.fuse_runs import fuse_runs
+
+    fusion = fuse_runs(
+        runs,
+        weights=given,
+        search=search,
+        store=ClipStore(store) if store else None,
+        protocol=protocol,
+        split=split,
+        progress=progress,
+    )
+    folder = out or _first_free(Path("runs") / fused_name([run.name for run in fusion.runs]))
+    _write(fusion, folder)
+    if as_json:
+        print(json.dumps(fusion.to_dict()))
+    else:
+        _print(fusion, folder)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise RecipeError(
+            f"expected weights joined by commas, such as 0.6,0.4, got {text!r}"
+        ) from error
+
+
+def _check_free(out: Path | None) -> None:
+    """Asked before anything is scored; a run's own scores and report are never written over."""
+    if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not empty: give another --out")
+
+
+def fused_name(names: Sequence[str]) -> str:
+    """``fused-`` and the names, what they begin with said once.
+
+    >>> fused_name(["ucla-joint", "ucla-bone"])
+    'fused-ucla-joint-bone'
+    """
+    parts = [name.replace(os.sep, "-").strip("-").split("-") for name in names]
+    shared = itertools.takewhile(lambda same: len(set(same)) == 1, zip(*parts, strict=False))
+    start = [same[0] for same in shared][: min(map(len, parts)) - 1]
+    rest = (part for own in parts for part in own[len(start) :])
+    return "-".join(["fused", *start, *rest])[:NAME_LENGTH]
+
+
+def _first_free(folder: Path) -> Path:
+    """The folder, or the same with -2, -3, ... if that is the first that does not exist."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([folder], numbered) if not free.exists())
+
+
+def _write(fusion: Fusion, folder: Path) -> None:
+    from kinegraph.reports.fusion_report import report_fusion
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fusion.scores.save(folder / f"scores-{fusion.split}.npz")
+        report_fusion(fusion, folder / "report.html")
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {folder}: {error}") from error
+
+
+def _print(fusion: Fusion, folder: Path) -> None:
+    from kinegraph.reports.fusion_report import told_weights
+
+    results = [run.evaluation for run in fusion.runs] + [fusion.evaluation]
+    named = [(run.name, run.stream, f"{run.weight:.3g}") for run in fusion.runs]
+    print_table(
+        f"{fusion.split} of {fusion.protocol}",
+        ("run", "stream", "weight", "top-1", "top-5"),
+        [
+            (*cells, f"{result.top1:.1%}", f"{result.top5:.1%}")
+            for cells, result in zip([*named, ("fused", "", "")], results, strict=True)
+        ],
+    )
+    print(f"weights: {told_weights(fusion)}")
+    print(f"fused: {told(fusion.evaluation)}")
+    print(f"report: {folder / 'report.html'}")

@@ -1,0 +1,352 @@
+"""The ST-GCN auto-encoder: clips from their own features, and the poses that follow a clip.
+
+Shapes: N clips, M persons, n folded persons that are present, C channels, F features, T frames,
+T' frames of the encoder's features, V joints, k future frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.models.blocks import (
+    GraphConv,
+    fold_persons,
+    init_kaiming,
+    init_published,
+    present_persons,
+    unfold_persons,
+)
+from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, Pool, STGCNBlock
+from kinegraph.skeleton.graph import Strategy
+from kinegraph.skeleton.layouts import SkeletonLayout
+
+Bottleneck = Literal["map", "vector"]
+
+#: Halvings of the time axis before the forecast: feature maps up to 16 frames become one.
+HALVINGS = 4
+
+
+class UpBlock(STGCNBlock):
+    """The mirror of a block: graph convolution, frames repeated, temporal convolution.
+
+    A graph convolution treats equal frames equally, so it comes before they are repeated.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, A: Tensor, *, factor: int, **options: Any
+    ) -> None:
+        super().__init__(in_channels, out_channels, A, stride=1, residual=True, **options)
+        self.factor = factor
+
+    def forward(self, x: Tensor, frames: int | None = None) -> Tensor:
+        """(n, C, T', V) -> (n, C', T, V) with T = ``frames``, by default factor * T'."""
+        y = self._repeat(torch.relu(self.bn(self.gcn(x))), frames)
+        y = self.dropout(self.tcn_bn(self.tcn(y)))
+        return torch.relu(y if self.residual is None else y + self._repeat(self.residual(x), frames))
+
+    def _repeat(self, x: Tensor, frames: int | None) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).unsqueeze(2).expand(-1, -1, self.factor, -1, -1)
+        return rows.flatten(1, 2)[:, :frames].contiguous().permute(0, 3, 1, 2)
+
+
+class Decoder(nn.Module):
+    """The encoder's blocks in mirror order, then a 1x1 convolution to poses in input units.
+
+    Args:
+        in_channels: C of the poses.
+        channels: of the encoder's blocks.
+        strides: of the encoder's blocks.
+        A: (K, V, V), the encoder's.
+        dropout: in every block but the last, which mirrors the encoder's first.
+        options: further ones of `STGCNBlock`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        A: Tensor,
+        *,
+        dropout: float,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.blocks = nn.ModuleList(
+            UpBlock(
+                channels[i],
+                channels[max(i - 1, 0)],
+                A,
+                factor=strides[i],
+                dropout=dropout if i else 0.0,
+                **options,
+            )
+            for i in reversed(range(len(channels)))
+        )
+        self.output = nn.Conv2d(channels[0], in_channels, 1)
+        self.apply(init_kaiming)
+        init_published(self.output)
+
+    def forward(self, features: Tensor, frames: int) -> Tensor:
+        """(n, F, T', V) of a clip of T = ``frames`` -> (n, C, T, V)."""
+        lengths = [frames]
+        for stride in self.strides[:-1]:
+            lengths.append(-(-lengths[-1] // stride))
+        for block, length in zip(self.blocks, reversed(lengths), strict=True):
+            features = block(features, length)
+        return self.output(features)
+
+
+class VectorBottleneck(nn.Module):
+    """One vector a person, laid out again over frames and joints.
+
+    The mean over frames and joints, plus a learnt vector a joint and the sines of each frame's
+    number (Vaswani et al. 2017, section 3.5), which tell the decoder where it is.
+    """
+
+    def __init__(self, num_features: int, num_joints: int) -> None:
+        super().__init__()
+        self.joint = nn.Parameter(torch.empty(num_joints, num_features))
+        nn.init.normal_(self.joint)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, F, T', V) -> (n, F, T', V)."""
+        vector = features.mean(dim=(2, 3))[:, None, None]
+        place = self._frame_numbers(features)[:, None] + self.joint
+        return (vector + place).permute(0, 3, 1, 2)
+
+    def _frame_numbers(self, features: Tensor) -> Tensor:
+        """(T', F): sines and cosines, slower and slower."""
+        F, T = features.shape[1:3]
+        pairs = (F + 1) // 2
+        slowness = torch.arange(pairs, device=features.device) / pairs
+        angle = torch.arange(T, device=features.device)[:, None] * 10_000**-slowness
+        return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :F].to(features.dtype)
+
+
+class Forecaster(nn.Module):
+    """How far each joint will have moved from the last pose, k frames ahead.
+
+    Temporal blocks of stride 2 make one feature a joint; the last pose stands beside it; a graph
+    and a 1x1 convolution give the offsets (AS-GCN, Li et al. 2019, section 4.3). Frames are
+    counted back from the end, so that the feature kept is that of the latest frames, however
+    long the clip is. The last layer is zero at the start, and so are all offsets.
+    """
+
+    def __init__(
+        self, num_features: int, in_channels: int, future: int, A: Tensor, **options: Any
+    ) -> None:
+        super().__init__()
+        width = (num_features + 1) // 2
+        sizes = (num_features, *[width] * HALVINGS)
+        self.blocks = nn.Sequential(
+            *(
+                STGCNBlock(sizes[i], width, A, stride=2, residual=True, **options)
+                for i in range(HALVINGS)
+            )
+        )
+        graph = {key: options[key] for key in ("edge_importance", "adaptive")}
+        self.gcn = GraphConv(width + in_channels, width, A, **graph)
+        self.bn = nn.BatchNorm2d(width)
+        self.offset = nn.Conv2d(width, in_channels * future, 1)
+        self.apply(init_kaiming)
+        nn.init.zeros_(self.offset.weight)
+
+    def forward(self, features: Tensor, last: Tensor) -> Tensor:
+        """(n, F, T', V) and (n, C, 1, V) -> offsets (n, C, k, V)."""
+        latest = self.blocks(features.flip(2))[:, :, :1]
+        both = torch.cat([latest, last], dim=1)
+        offset = self.offset(torch.relu(self.bn(self.gcn(both))))
+        return offset[:, :, 0].unflatten(1, (last.shape[1], -1))
+
+
+class STGCNAutoEncoder(nn.Module):
+    """An ST-GCN that can also rebuild the clip it has seen, or the poses that come next.
+
+    ``encoder`` is a whole `STGCN`, classifier included: logits are its logits, and its state dict
+    fits an `STGCN` of the same options. Absent persons are left out everywhere; a person is absent
+    if all of its coordinates are zero, and its poses are answered by zeros.
+
+    Args:
+        layout: the skeleton, or its name.
+        num_classes: number of actions.
+        in_channels: C of the input, and of the poses that come out.
+        channels: see `STGCN`, as for all options down to ``head_dropout``; the decoder takes them
+            in reverse. Graph convolutions of the decoder have the encoder's A and their own
+            edge importance.
+        strides: by which the decoder's blocks repeat frames.
+        temporal_kernel: frames that a temporal convolution sees; odd.
+        strategy: partition strategy of `kinegraph.adjacency`.
+        max_hop: reach of the partitions.
+        dropout: in every block but the encoder's first and the decoder's last.
+        edge_importance: learn one weight per edge, partition and block.
+        adaptive: also learn a free weight for every pair of joints.
+        pool: of the classifier.
+        head_dropout: before the classifier.
+        bottleneck: what the decoder is given: the encoder's whole feature ``map``, or one
+            ``vector`` a person, its mean over frames and joints.
+        future: k, how many frames `predict_future` looks ahead; 0 for a model that does not.
+
+    Raises:
+        ModelError: options that do not make a network.
+        UnknownNameError: an unknown bottleneck, or what `STGCN` does not know.
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout | str,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        channels: Sequence[int] = CHANNELS,
+        strides: Sequence[int] = STRIDES,
+        temporal_kernel: int = 9,
+        strategy: Strategy = "spatial",
+        max_hop: int = 1,
+        dropout: float = 0.0,
+        edge_importance: bool = True,
+        adaptive: bool = False,
+        pool: Pool = "mean",
+        head_dropout: float = 0.0,
+        bottleneck: Bottleneck = "map",
+        future: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_options(bottleneck, future)
+        convolutions = {
+            "temporal_kernel": temporal_kernel,
+            "dropout": dropout,
+            "edge_importance": edge_importance,
+            "adaptive": adaptive,
+        }
+        self.encoder = STGCN(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            strategy=strategy,
+            max_hop=max_hop,
+            pool=pool,
+            head_dropout=head_dropout,
+            **convolutions,
+        )
+        self.layout = self.encoder.layout
+        self.num_features = F = self.encoder.num_features
+        self.future = future
+        A = self.encoder.get_buffer("blocks.0.gcn.A")
+        joints = self.layout.num_joints
+        self.bottleneck = VectorBottleneck(F, joints) if bottleneck == "vector" else nn.Identity()
+        self.decoder = Decoder(in_channels, channels, strides, A, **convolutions)
+        self.forecaster = Forecaster(F, in_channels, future, A, **convolutions) if future else None
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> logits (N, classes)."""
+        return self.encoder(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> (N, M, F, T', V); zero where a person is absent."""
+        return self.encoder.forward_features(x)
+
+    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """(N, M, F, T', V) and (N, M) bool -> (N, classes); all persons count if None."""
+        return self.encoder.forward_head(features, present)
+
+    def reconstruct(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The clip, or whatever of its length it is trained to be, from its features.
+
+        Args:
+            x: (N, C, T, V, M).
+            lengths: (N,) how many of the first frames are real. What stands in the others then
+                has no influence: the last real frame is put in their place.
+
+        Returns:
+            (N, C, T, V, M) in input units; zero where a person is absent.
+        """
+        if lengths is not None:
+            steps = torch.arange(x.shape[2], device=x.device)
+            x = _frames_at(x, torch.minimum(steps, lengths[:, None] - 1))
+        present = present_persons(x)
+        features = _present_rows(self.forward_features(x), present)
+        rows = self.decoder(self.bottleneck(features), x.shape[2])
+        return unfold_persons(rows, present).permute(0, 2, 3, 4, 1)
+
+    def predict_future(
+        self, context: Tensor, last: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k poses after a clip: the last pose, held, plus what the features say of the change.
+
+        Args:
+            context: (N, C, T, V, M), the frames before the future.
+            last: (N, C, V, M), the pose right before the future.
+            lengths: (N,) how many of the context's first frames are real. What stands in the
+                others then has no influence: the real frames are moved to the end, and the first
+                of them fills the room before. Without it all frames count.
+
+        Returns:
+            logits (N, classes) of the context, and poses (N, C, k, V, M) in input units. A person
+            that is absent from the context keeps its last pose.
+
+        Raises:
+            ModelError: the model was made with ``future=0``, or ``last`` does not fit the context.
+        """
+        if self.forecaster is None:
+            raise ModelError(
+                "this auto-encoder was made without a forecaster (future=0): give the number of "
+                "frames to predict, such as future=10, when making it"
+            )
+        _check_last(context, last)
+        if lengths is not None:
+            steps = torch.arange(context.shape[2], device=context.device)
+            context = _frames_at(context, (steps - len(steps) + lengths[:, None]).clamp(min=0))
+        present = present_persons(context)
+        features = self.forward_features(context)
+        held = last.unsqueeze(2)
+        rows = self.forecaster(
+            _present_rows(features, present), fold_persons(held)[present.flatten()]
+        )
+        offset = unfold_persons(rows, present).permute(0, 2, 3, 4, 1)
+        return self.forward_head(features, present), held + offset
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the encoder's head by a fresh one."""
+        self.encoder.reset_classifier(num_classes)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimizer; every parameter decays alike."""
+        return [{"params": list(self.parameters()), "weight_decay": weight_decay}]
+
+
+def _check_options(bottleneck: Bottleneck, future: int) -> None:
+    if bottleneck not in get_args(Bottleneck):
+        raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
+    if isinstance(future, bool) or not isinstance(future, int) or future < 0:
+        raise ModelError(f"future: expected a number of frames, 0 or more, got {future!r}")
+
+
+def _check_last(context: Tensor, last: Tensor) -> None:
+    expected = (*context.shape[:2], *context.shape[3:])
+    if last.shape != expected:
+        raise ModelError(
+            f"expected the last pose (N, C, V, M) of a context {tuple(context.shape)} to be "
+            f"{expected}, got {tuple(last.shape)}"
+        )
+
+
+def _frames_at(x: Tensor, index: Tensor) -> Tensor:
+    """(N, C, T, V, M) and (N, T) -> the frames of each clip in another order."""
+    clips = torch.arange(len(x), device=x.device)[:, None]
+    return x.movedim(2, 1)[clips, index].movedim(1, 2)
+
+
+def _present_rows(features: Tensor, present: Tensor) -> Tensor:
+    """(N, M, F, T', V) -> (n, F, T', V), the opposite of `unfold_persons`."""
+    rows = features.flatten(0, 1)
+    return rows if bool(present.all()) else rows[present.flatten()]

@@ -1,0 +1,328 @@
+"""Shift-GCN: skeleton-based action recognition with shift graph convolutions (CVPR 2020).
+
+Ke Cheng, Yifan Zhang, Xiangyu He, Weihan Chen, Jian Cheng and Hanqing Lu.
+Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.models.blocks import (
+    DataBatchNorm,
+    Pool,
+    Residual,
+    check_backbone,
+    check_input,
+    fold_persons,
+    mean_over_persons,
+    pool_places,
+    present_persons,
+    unfold_persons,
+)
+from kinegraph.models.excitation_wiring import TemporalUnit, excite
+from kinegraph.models.shift import (
+    GradMode,
+    Spatial,
+    SpatialShift,
+    Temporal,
+    TemporalShift,
+    naive_shifts,
+)
+from kinegraph.models.stgcn import CHANNELS, STRIDES
+from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+
+
+class ShiftGraphConv(nn.Module):
+    """Spatial shift graph convolution: shift in, mask, mix the channels, shift back.
+
+    ``mask`` learns how much each shifted feature counts: a factor tanh(m) + 1, 1 at the start.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        layout: SkeletonLayout,
+        *,
+        spatial: Spatial,
+        mask: bool,
+    ) -> None:
+        super().__init__()
+        V = layout.num_joints
+        self.shift_in = SpatialShift(layout, in_channels, spatial, direction=1)
+        self.mask = nn.Parameter(torch.zeros(V * in_channels)) if mask else None
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.shift_out = SpatialShift(layout, out_channels, spatial, direction=-1)
+        self.bn = nn.BatchNorm1d(V * out_channels)
+        self.residual = Residual(in_channels, out_channels, stride=1)
+        nn.init.normal_(self.weight, 0, out_channels**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', T, V)."""
+        n, c, t, v = x.shape
+        rows = self.shift_in(x.permute(0, 2, 3, 1).reshape(n * t, v * c))
+        if self.mask is not None:
+            rows = rows * (torch.tanh(self.mask) + 1)
+        mixed = torch.addmm(self.bias, rows.view(n * t * v, c), self.weight)
+        y = self.bn(self.shift_out(mixed.view(n * t, -1)))
+        return torch.relu_(y.view(n, t, v, -1).permute(0, 3, 1, 2) + self.residual(x))
+
+
+class ShiftTemporalConv(nn.Module):
+    """Temporal shift graph convolution: shift, mix the channels, shift again with the stride."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        *,
+        temporal: Temporal,
+        reach: int,
+        shift_init: float,
+        grad_mode: GradMode,
+    ) -> None:
+        super().__init__()
+
+        def shift(channels: int, stride: int) -> TemporalShift:
+            if temporal == "naive":
+                return TemporalShift(naive_shifts(channels, reach), stride, None)
+            drawn = torch.empty(channels).uniform_(-shift_init, shift_init)
+            return TemporalShift(drawn, stride, grad_mode)
+
+        self.bn_in = nn.BatchNorm2d(in_channels)
+        self.shift_in = shift(in_channels, 1)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.shift_out = shift(out_channels, stride)
+        self.bn_out = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
+        y = torch.relu_(self.conv(self.shift_in(self.bn_in(x))))
+        return self.bn_out(self.shift_out(y))
+
+
+class ShiftGCNBlock(nn.Module):
+    """Spatial, then temporal shift graph convolution, with a residual around both."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        layout: SkeletonLayout,
+        *,
+        stride: int,
+        residual: bool,
+        dropout: float,
+        spatial: Spatial,
+        mask: bool,
+        temporal_conv: TemporalUnit,
+    ) -> None:
+        super().__init__()
+        self.gcn = ShiftGraphConv(in_channels, out_channels, layout, spatial=spatial, mask=mask)
+        self.tcn = temporal_conv(out_channels, out_channels, stride)
+        self.dropout = nn.Dropout(dropout)
+        self.residual = Residual(in_channels, out_channels, stride) if residual else None
+        self.before: nn.Module = nn.Identity()
+        self.beside: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
+        y = self.tcn(self.gcn(self.before(x)))
+        y = self.dropout(y if self.beside is None else y + self.beside(x))
+        return torch.relu_(y if self.residual is None else y + self.residual(x))
+
+    def set_temporal(self, temporal: nn.Module) -> None:
+        """Replace the temporal shift convolution."""
+        self.tcn = temporal
+
+
+class ShiftGCN(nn.Module):
+    """Shift-GCN for any layout and any number of persons.
+
+    The network knows no bones, unless ``spatial`` is ``local``: which joints inform each other is
+    left to the learnt masks.
+
+    Args:
+        layout: the skeleton, or its name.
+        num_classes: number of actions.
+        in_channels: C of the input.
+        channels: output channels of each block; the published network has ten.
+        strides: temporal stride of each block.
+        spatial: ``nonlocal``, features of every joint reach every other, or ``local``, the
+            neighbours in the skeleton only.
+        temporal: ``adaptive``, each channel learns by how many frames it is shifted, or ``naive``,
+            groups of channels are shifted by 1 to ``reach`` frames both ways.
+        reach: frames, of ``naive``; 1 is the shift of TSM (Lin et al., ICCV 2019), 4 is what the
+            authors took.
+        mask: learn how much each shifted feature counts.
+        shift_init: ``adaptive`` shifts start evenly drawn from -shift_init to shift_init frames.
+        grad_mode: of ``adaptive`` shifts: ``exact``, or ``official``: only the sign of the
+            gradient counts (0.01 times the sign), as in the released code.
+        dropout: in every block but the first, before the residual is added.
+        pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
+            or ``joints``: the maximum over frames for each joint by itself, side by side.
+        head_dropout: before the classifier.
+        excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
+            `Excitation` (kinegraph.models.excitation_wiring).
+        persons: M of the clips, if ``faithful``.
+        faithful: reproduce the released code: every joint of each of ``persons`` persons has its
+            own data normalisation, and absent persons, all zero, are counted. Needed for
+            published weights.
+
+    Raises:
+        ModelError: options that do not make a network.
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout | str,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        channels: Sequence[int] = CHANNELS,
+        strides: Sequence[int] = STRIDES,
+        spatial: Spatial = "nonlocal",
+        temporal: Temporal = "adaptive",
+        reach: int = 1,
+        mask: bool = True,
+        shift_init: float = 1.0,
+        grad_mode: GradMode = "exact",
+        dropout: float = 0.0,
+        pool: Pool = "mean",
+        head_dropout: float = 0.0,
+        excitation: str | Mapping[str, Any] | None = None,
+        persons: int = 2,
+        faithful: bool = False,
+    ) -> None:
+        super().__init__()
+        check_backbone(num_classes, in_channels, channels, strides, pool)
+        _check_shifts(spatial, temporal, grad_mode, reach, shift_init, persons)
+        self.layout = get_layout(layout)
+        self.in_channels = in_channels
+        self.num_features = channels[-1]
+        self.pool = pool
+        self.persons = persons
+        self.faithful = faithful
+        temporal_conv = partial(
+            ShiftTemporalConv,
+            temporal=temporal,
+            reach=reach,
+            shift_init=shift_init,
+            grad_mode=grad_mode,
+        )
+        V = self.layout.num_joints
+        self.data_bn = DataBatchNorm(V * persons if faithful else V, in_channels)
+        self.blocks = nn.Sequential(
+            *(
+                ShiftGCNBlock(
+                    (in_channels, *channels)[i],
+                    channels[i],
+                    self.layout,
+                    stride=strides[i],
+                    residual=i > 0,
+                    dropout=dropout if i else 0.0,
+                    spatial=spatial,
+                    mask=mask,
+                    temporal_conv=temporal_conv,
+                )
+                for i in range(len(channels))
+            )
+        )
+        self.head_dropout = nn.Dropout(head_dropout)
+        self.reset_classifier(num_classes)
+        self.apply(_init_residual)
+        excite(
+            self.blocks,
+            excitation,
+            layout=self.layout,
+            channels=(in_channels, *channels),
+            strides=strides,
+            temporal=temporal_conv,
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> (N, M, C', T', V); zero where a person is absent (if corrected)."""
+        check_input(x, self.layout, self.in_channels)
+        if self.faithful:
+            return self.blocks(self._normalise_together(x)).unflatten(0, (len(x), self.persons))
+        present = present_persons(x)
+        rows = fold_persons(x)[present.flatten()]
+        return unfold_persons(self.blocks(self.data_bn(rows)), present)
+
+    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
+        pooled = pool_places(features, self.pool)
+        return self.head(self.head_dropout(mean_over_persons(pooled, present)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> logits (N, classes)."""
+        present = None if self.faithful else present_persons(x)
+        return self.forward_head(self.forward_features(x), present)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one.
+
+        Its published spread of sqrt(2 / classes) suits 256 features; with the features of every
+        joint side by side it would drown what is learnt, so these start as small as ST-GCN's.
+        """
+        places = self.layout.num_joints if self.pool == "joints" else 1
+        self.head = nn.Linear(self.num_features * places, num_classes)
+        spread = (2 / num_classes) ** 0.5 if places == 1 else 0.02
+        nn.init.normal_(self.head.weight, 0, spread)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimizer: the weights that mix joints decay ten times as fast (published:
+        0.001 and 0.0001), masks do not decay.
+        """
+        convs = [module for module in self.modules() if isinstance(module, ShiftGraphConv)]
+        mixing = [conv.weight for conv in convs]
+        masks = [conv.mask for conv in convs if conv.mask is not None]
+        apart = {id(parameter) for parameter in (*mixing, *masks)}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in apart]
+        groups = ((others, 1), (mixing, 10), (masks, 0))
+        return [{"params": p, "weight_decay": factor * weight_decay} for p, factor in groups if p]
+
+    def _normalise_together(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> (N*M, C, T, V), each person with statistics of its own place."""
+        V, M = x.shape[3:]
+        if self.persons != M:
+            raise ModelError(
+                f"this network normalises {self.persons} persons together (faithful=True, "
+                f"persons={self.persons}), but the clips have {M}"
+            )
+        places = self.data_bn(x.transpose(3, 4).flatten(3))
+        return fold_persons(places.unflatten(3, (M, V)).transpose(3, 4))
+
+
+def _init_residual(module: nn.Module) -> None:
+    if isinstance(module, Residual) and module.conv is not None:
+        nn.init.kaiming_normal_(module.conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(module.conv.bias)
+
+
+def _check_shifts(
+    spatial: str, temporal: str, grad_mode: str, reach: int, shift_init: float, persons: int
+) -> None:
+    for kind, name, names in (
+        ("spatial shift", spatial, get_args(Spatial)),
+        ("temporal shift", temporal, get_args(Temporal)),
+        ("grad_mode", grad_mode, get_args(GradMode)),
+    ):
+        if name not in names:
+            raise unknown_name(kind, name, names)
+    if reach < 1 or persons < 1 or not 0 <= shift_init < float("inf"):
+        raise ModelError(
+            f"expected reach and persons of at least 1 and a shift_init of at least 0 frames, "
+            f"got reach={reach}, persons={persons}, shift_init={shift_init}"
+        )

@@ -1,0 +1,123 @@
+"""What a model learnt, as pictures: its graph, its weights, the links and poses that it infers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from kinegraph.clips.store import ClipStore
+from kinegraph.inference.evaluate import chosen_clips
+from kinegraph.inference.loaded import LoadedRun
+from kinegraph.inference.poses import PoseErrors, PoseScorer
+from kinegraph.models.asgcn import ASGCN
+from kinegraph.models.blocks import GraphConv
+from kinegraph.models.shift import TemporalShift
+from kinegraph.models.shiftgcn import ShiftGraphConv
+from kinegraph.reports.draw_graph import draw_graph
+from kinegraph.reports.draw_learnt import draw_links, draw_masks, draw_shifts
+from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
+from kinegraph.reports.draw_run import draw_edge_importance
+
+Figures = dict[str, Figure]
+
+
+def model_figures(model: Any) -> Figures:
+    """The model's graph, and whatever it learnt of edges, shifts and masks, by title."""
+    figures = {"Graph": draw_graph(model.layout)}
+    convs = [module for module in model.modules() if isinstance(module, GraphConv)]
+    learnt = [c.edge_importance.detach().numpy() for c in convs if c.edge_importance is not None]
+    shapes = {weights.shape for weights in learnt}
+    if len(shapes) == 1:
+        A = convs[0].A.numpy()
+        figures["Edge importance"] = draw_edge_importance(A, learnt, model.layout)
+    if shifts := _named(model, TemporalShift):
+        moved = [(name, s.shift.detach().numpy()) for name, s in shifts if s.grad_mode is not None]
+        figures |= {"Temporal shifts": draw_shifts(moved)} if moved else {}
+    if units := _named(model, ShiftGraphConv):
+        V = model.layout.num_joints
+        masks = [
+            (name, unit.mask.detach().numpy().reshape(V, -1))
+            for name, unit in units
+            if unit.mask is not None
+        ]
+        figures |= {"Feature masks": draw_masks(masks, model.layout)} if masks else {}
+    return figures
+
+
+def clip_figures(run: Path) -> Figures:
+    """The links that the run's model infers in a test clip, and the poses that it predicts there.
+
+    A run whose store is not where its recipe says gets no such pictures.
+    """
+    loaded = LoadedRun.load(run)
+    if not Path(loaded.header.recipe["store"]).is_file():
+        return {}
+    figures = _links_of_a_clip(loaded)
+    return figures | _poses_of_clips(run) if loaded.objective.predicts_poses else figures
+
+
+def _links_of_a_clip(loaded: LoadedRun) -> Figures:
+    model = loaded.model
+    if not isinstance(model, ASGCN) or model.links is None:
+        return {}
+    store, indices = chosen_clips(loaded.header)
+    clip = store[int(indices[0])]
+    batch = loaded.batch(clip)
+    with torch.inference_mode():
+        links = model.infer_links(batch.x, batch.lengths)
+    V = model.layout.num_joints
+    weights = np.zeros((links.probabilities.shape[-1] - 1, V, V), np.float32)
+    senders, receivers = links.senders.cpu().numpy(), links.receivers.cpu().numpy()
+    weights[:, senders, receivers] = links.probabilities[0, 0, :, 1:].float().cpu().numpy().T
+    name = loaded.header.class_name(clip.label) if clip.label is not None else "unknown class"
+    return {"Actional links": draw_links(weights, model.layout, f"{clip.id}: {name}")}
+
+
+def _poses_of_clips(run: Path) -> Figures:
+    """The clip of median error and the one of the largest."""
+    scorer = PoseScorer.load(run)
+    store, indices = chosen_clips(scorer.header)
+    errors = scorer.score_store(store, indices)
+    scored = np.flatnonzero(~np.isnan(errors.error))
+    if not len(scored):
+        return {}
+    order = scored[np.argsort(errors.error[scored])]
+    shown = {"Poses, a usual clip": order[len(order) // 2], "Poses, the worst clip": order[-1]}
+    return {
+        title: _draw_poses(scorer, store, int(indices[place]), errors, int(place))
+        for title, place in shown.items()
+    }
+
+
+def _draw_poses(
+    scorer: PoseScorer, store: ClipStore, index: int, errors: PoseErrors, place: int
+) -> Figure:
+    poses = scorer.poses(scorer.batch(store[index]))
+    D = min(store.num_channels, 3)
+    seen = poses.seen[0, :, :, 0].cpu().numpy()
+
+    def shown(x: torch.Tensor) -> np.ndarray:
+        joints = x[0, :D, :, :, 0].movedim(0, -1).float().cpu().numpy()
+        return np.where(seen[..., None], joints, np.nan)
+
+    title = f"{errors.ids[place]}: mean joint error {errors.error[place]:.3g}"
+    true, predicted = shown(poses.true), shown(poses.predicted)
+    if scorer.objective.rebuilds:
+        return draw_reconstruction(true, predicted, scorer.layout, title=title)
+    last = shown(poses.baseline)[0]
+    return draw_forecast(last, true, predicted, scorer.layout, title=title)
+
+
+def _named(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, Any]]:
+    """Modules of a kind with readable names: ``blocks.3.tcn.shift_in`` is ``4 tcn shift in``."""
+    found = []
+    for path, module in model.named_modules():
+        if isinstance(module, kind):
+            words = [str(int(w) + 1) if w.isdigit() else w for w in path.split(".")]
+            found.append((" ".join(words[1:]).replace("_", " "), module))
+    return found

@@ -1,0 +1,191 @@
+"""An independent plain AS-GCN with the original key lists, written from the paper for comparison.
+
+In evaluation only, every person counted, the likeliest link types taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import elu, one_hot
+
+WIDTHS = (64, 64, 64, 128, 128, 128, 256, 256, 256)
+LAMBDA = 0.5
+
+
+class _Conv(nn.Module):
+    def __init__(self, c_in: int, c_out: int, K: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out * (K + 2), 1)
+
+
+class _Deconv(nn.Module):
+    def __init__(self, c_in: int, c_out: int, K: int) -> None:
+        super().__init__()
+        self.deconv = nn.ConvTranspose2d(c_in, c_out * (K + 2), 1)
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, c_in: int, c_out: int, K: int, stride: int = 1, kernel: int = 9, pad: bool = True
+    ) -> None:
+        super().__init__()
+        self.gcn = _Conv(c_in, c_out, K)
+        padding = (kernel // 2 if pad else 0, 0)
+        self.tcn = nn.Sequential(
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+            nn.Conv2d(c_out, c_out, (kernel, 1), (stride, 1), padding),
+            nn.BatchNorm2d(c_out),
+        )
+        self.around = "none" if c_in == 3 or not pad else "same"
+        if self.around == "same" and (c_in != c_out or stride != 1):
+            self.residual = nn.Sequential(
+                nn.Conv2d(c_in, c_out, 1, (stride, 1)), nn.BatchNorm2d(c_out)
+            )
+
+    def forward(self, x: Tensor, S: Tensor, L: Tensor) -> Tensor:
+        residual = 0 if self.around == "none" else getattr(self, "residual", nn.Identity())(x)
+        return torch.relu(self.tcn(over_links(self.gcn.conv(x), S, L)) + residual)
+
+
+class _LastBlock(nn.Module):
+    def __init__(self, c_in: int, c_out: int, K: int) -> None:
+        super().__init__()
+        self.gcn_recon = _Deconv(c_in, c_out, K)
+        self.tcn_recon = nn.Sequential(
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+            nn.ConvTranspose2d(c_out, c_out, 1),
+            nn.BatchNorm2d(c_out),
+        )
+
+    def forward(self, x: Tensor, S: Tensor, L: Tensor) -> Tensor:
+        return self.tcn_recon(over_links(self.gcn_recon.deconv(x), S, L))
+
+
+def over_links(g: Tensor, S: Tensor, L: Tensor) -> Tensor:
+    """K structural groups of channels, then two actional ones: one sum after another."""
+    K = len(S)
+    groups = g.chunk(K + 2, dim=1)
+    structural = sum(torch.einsum("nctv,vw->nctw", groups[k], S[k]) for k in range(K))
+    actional = sum(torch.einsum("nctv,nvw->nctw", groups[K + k], L[:, k]) for k in range(2))
+    return structural + LAMBDA * actional
+
+
+class PlainASGCN(nn.Module):
+    """(N, 3, 290, V, M), last poses and links -> logits, and poses (N*M, 3, 10, V)."""
+
+    def __init__(self, A: Tensor, classes: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        K, V, _ = A.shape
+        F, half = widths[-1], widths[-1] // 2
+        self.register_buffer("A", A)
+        self.data_bn = nn.BatchNorm1d(3 * V)
+        for i in range(9):
+            block = _Block((3, *widths)[i], widths[i], K, 2 if i in (3, 6) else 1)
+            setattr(self, f"class_layer_{i}", block)
+        self.recon_layer_0 = _Block(F, half, K)
+        for i in (1, 2, 3):
+            setattr(self, f"recon_layer_{i}", _Block(half, half, K, 2))
+        self.recon_layer_4 = _Block(half, half, K, 2, kernel=3)
+        self.recon_layer_5 = _Block(half, half, K, kernel=5, pad=False)
+        self.recon_layer_6 = _LastBlock(half + 3, 30, K)
+        self.edge_importance = nn.ParameterList(torch.ones_like(A) for _ in range(9))
+        self.edge_importance_recon = nn.ParameterList(torch.ones_like(A) for _ in range(9))
+        self.fcn = nn.Conv2d(F, classes, 1)
+
+    def forward(self, x: Tensor, last: Tensor, L: Tensor) -> tuple[Tensor, Tensor]:
+        N, C, T, V, M = x.shape
+        y = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T))
+        y = y.view(N * M, V, C, T).permute(0, 2, 3, 1)
+        for i in range(9):
+            y = getattr(self, f"class_layer_{i}")(y, self.A * self.edge_importance[i], L)
+        pooled = y.mean(dim=(2, 3)).view(N, M, -1).mean(dim=1)
+        for i in range(6):
+            y = getattr(self, f"recon_layer_{i}")(y, self.A * self.edge_importance_recon[i], L)
+        pose = last.permute(0, 3, 1, 2).reshape(N * M, C, V)
+        y = torch.cat([y, pose[:, :, None]], dim=1)
+        offset = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], L)[:, :, 0]
+        predicted = (pose.repeat(1, 10, 1) + offset).view(N * M, C, 10, V)
+        return self.fcn(pooled[..., None, None]).flatten(1), predicted
+
+
+class _MLP(nn.Module):
+    def __init__(self, c_in: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.bn = nn.Linear(c_in, 128), nn.Linear(128, 128), nn.BatchNorm1d(128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = elu(self.fc2(elu(self.fc1(x))))
+        return self.bn(y.transpose(1, 2)).transpose(1, 2)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, c_in: int) -> None:
+        super().__init__()
+        self.mlp1, self.mlp2, self.mlp3, self.mlp4 = _MLP(c_in), _MLP(256), _MLP(128), _MLP(384)
+        self.fc_out = nn.Linear(128, 3)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, C: int) -> None:
+        super().__init__()
+        self.msg_fc1 = nn.ModuleList(nn.Linear(256, 128) for _ in range(3))
+        self.msg_fc2 = nn.ModuleList(nn.Linear(128, 128) for _ in range(3))
+        for gate in "rin":
+            setattr(self, f"hidden_{gate}", nn.Linear(128, 128, bias=False))
+            setattr(self, f"input_{gate}", nn.Linear(C, 128))
+        self.out_fc1, self.out_fc2, self.out_fc3 = (
+            *(nn.Linear(128, 128) for _ in "12"),
+            nn.Linear(128, C),
+        )
+
+
+class PlainLinks(nn.Module):
+    """(n, V, F, C) -> links (n, 2, V, V), probabilities (n, E, 3), next poses (n, V, F-1, C).
+
+    Edges in the original order: sender by sender.
+    """
+
+    def __init__(self, V: int, frames: int, C: int = 3) -> None:
+        super().__init__()
+        self.encoder, self.decoder = _Encoder(frames * C), _Decoder(C)
+        pairs = [(i, j) for i in range(V) for j in range(V) if i != j]
+        self.senders, self.receivers = ([pair[end] for pair in pairs] for end in (0, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n, V = x.shape[:2]
+        e, into = self.encoder, one_hot(torch.tensor(self.receivers), V).float().T
+        pairs = e.mlp2(self.meet(e.mlp1(x.reshape(n, V, -1))))
+        joints = e.mlp3(into @ pairs / V)
+        logits = e.fc_out(e.mlp4(torch.cat([self.meet(joints), pairs], dim=2)))
+        edges = one_hot(logits.argmax(dim=2), 3).float()
+        links = torch.zeros(n, 2, V, V)
+        for number, (i, j) in enumerate(zip(self.senders, self.receivers, strict=True)):
+            links[:, :, i, j] = edges[:, number, 1:]
+        links = links + torch.eye(V)
+        links = 0.1 * links / links.sum(dim=2, keepdim=True)
+        return links, logits.softmax(dim=2), self.decode(x, edges, into)
+
+    def meet(self, joints: Tensor) -> Tensor:
+        return torch.cat([joints[:, self.receivers], joints[:, self.senders]], dim=2)
+
+    def decode(self, x: Tensor, edges: Tensor, into: Tensor) -> Tensor:
+        d, hidden, poses = self.decoder, torch.zeros(*x.shape[:2], 128), []
+        for t in range(x.shape[2] - 1):
+            pose, pairs = x[:, :, t], self.meet(hidden)
+            sent = torch.zeros(len(x), len(self.senders), 128)
+            for k in (1, 2):
+                message = torch.tanh(d.msg_fc2[k](torch.tanh(d.msg_fc1[k](pairs))))
+                sent = sent + message * edges[..., k : k + 1] / 2
+            heard = into @ sent / pose.shape[2]
+            r = torch.sigmoid(d.input_r(pose) + d.hidden_r(heard))
+            i = torch.sigmoid(d.input_i(pose) + d.hidden_i(heard))
+            new = torch.tanh(d.input_n(pose) + r * d.hidden_n(heard))
+            hidden = (1 - i) * new + i * hidden
+            y = torch.relu(d.out_fc2(torch.relu(d.out_fc1(hidden))))
+            poses.append(pose + d.out_fc3(y))
+        return torch.stack(poses, dim=2)
