@@ -23,6 +23,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
+from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
 from test_architecture import MAY_IMPORT, SOURCE
@@ -283,10 +284,26 @@ def test_recipes_page_lists_every_key_with_its_default():
     assert listed == list(recipe_keys(Recipe))
 
 
-def test_recipes_page_lists_every_option_of_stgcn():
-    table = rows(section(RECIPES, "Options of `stgcn`"))
-    listed = {ticked(cells[0])[0]: ticked(cells[1])[0] for cells in table}
-    assert listed == {f"model.{k}": written(v) for k, v in model_options("stgcn").items()}
+@pytest.mark.parametrize("name", list(MODELS))
+def test_recipes_page_lists_every_option_of_a_model(name):
+    headings = re.findall(r"^## (Options of .*)$", text_of(RECIPES), re.MULTILINE)
+    (heading,) = [heading for heading in headings if name in ticked(heading)]
+    table = rows(section(RECIPES, heading))
+    listed = [(ticked(cells[0])[0], ticked(cells[1])[0]) for cells in table]
+    assert listed == [(f"model.{k}", written(v)) for k, v in model_options(name).items()]
+
+
+def test_recipes_page_lists_every_objective_with_its_options_and_models():
+    table = rows(section(RECIPES, "Objectives"))
+    listed = {ticked(c[0])[0]: (ticked(c[1]), ticked(c[3])) for c in table}
+    expected = {}
+    for name in OBJECTIVES:
+        options = [f"{k}: {written(v)}" for k, v in objective_options(name).items()]
+        needs = create_objective(name, {}).needs
+        models = [] if needs == "forward" else [m for m in MODELS if hasattr(MODELS[m], needs)]
+        expected[name] = (options, models)
+    expected["recognition"] = (expected["recognition"][0], ["future_weight"])
+    assert listed == expected
 
 
 def test_recipes_page_lists_every_transform_with_its_options():

@@ -13,6 +13,7 @@ from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.links import released_link_frames
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import random_move, repeat_pad, to_array
+from models.test_stgcn import randomise
 
 
 def small(**options: object) -> ASGCN:
@@ -25,18 +26,19 @@ def clips(N: int = 3, T: int = 16, M: int = 2, C: int = 3) -> torch.Tensor:
     return torch.randn(N, C, T, 25, M, generator=torch.Generator().manual_seed(1))
 
 
-def with_drawn_links(model: ASGCN) -> ASGCN:
-    """Link types that differ from edge to edge; a fresh network is of one mind about all."""
+def stirred(model: ASGCN) -> ASGCN:
+    """Weights off their start values, statistics of real batches, links that differ by edge."""
+    x = clips()
+    randomise(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = 1.0
     with torch.no_grad():
         model.links.encoder.fc_out.weight.mul_(20)
-        logits = model.eval().infer_links(clips()).probabilities.clamp(min=1e-9).log()
+        logits = model.infer_links(x).probabilities.clamp(min=1e-9).log()
         model.links.encoder.fc_out.bias -= logits.mean(dim=(0, 1, 2))
-    return model
-
-
-def with_offsets(model: ASGCN) -> ASGCN:
-    torch.nn.init.normal_(model.forecast.offset_bn.weight)
-    return model
+        model.train().predict_future(x, x[:, :, -1])
+    return model.eval()
 
 
 def test_parameter_counts_are_the_published_ones():
@@ -83,7 +85,7 @@ def test_shapes_of_the_published_time_axis():
 @pytest.mark.parametrize("faithful", [False, True])
 @pytest.mark.parametrize("parts", [2, 3])
 def test_pieces_of_a_batch_give_what_the_whole_gives(faithful, parts):
-    model = with_offsets(with_drawn_links(small(faithful=faithful))).eval()
+    model = stirred(small(faithful=faithful))
     x, lengths = clips(N=7), torch.tensor([16, 9, 3, 16, 12, 1, 5])
     x[2, ..., 1] = 0
 
@@ -105,7 +107,7 @@ def test_an_absent_person_does_not_count_unless_faithful():
     x = clips(M=1)
     with_ghost = torch.cat([x, torch.zeros_like(x)], dim=-1)
     for faithful in (False, True):
-        model = with_offsets(with_drawn_links(small(faithful=faithful)))
+        model = stirred(small(faithful=faithful))
         with torch.inference_mode():
             same = torch.allclose(model(with_ghost), model(x), atol=1e-5)
             poses = model.predict_future(with_ghost[:, :, :-4], with_ghost[:, :, -5])[1]
@@ -129,7 +131,7 @@ def test_absent_persons_leave_batch_statistics_alone(what):
 
 
 def test_padding_tells_nothing_about_links():
-    model = with_drawn_links(small())
+    model = stirred(small())
     x, lengths = clips(), torch.tensor([16, 10, 3])
     changed = x.clone()
     for clip, length in enumerate(lengths):
@@ -204,7 +206,7 @@ def test_link_training_moves_the_link_inference_only_and_leaves_its_mode():
 def test_links_without_weight_are_as_no_links():
     torch.manual_seed(0)
     without = small(actional=False).eval()
-    linked = with_drawn_links(small(link_weight=0.0))
+    linked = stirred(small(link_weight=0.0))
     unweighted = linked.state_dict()
     linked.load_state_dict({**unweighted, **without.state_dict()})
     x = clips()
@@ -262,7 +264,7 @@ def test_quirk_2_the_second_block_is_evaluated_twice_in_training():
 def test_quirk_3_half_of_the_offsets_are_dropped_in_training():
     x = clips()
     for faithful in (False, True):
-        model = with_offsets(small(faithful=faithful)).train()
+        model = stirred(small(faithful=faithful)).train()
         predicted = model.predict_future(x, x[:, :, -1])[1]
         dropped = (predicted == model._held(x[:, :, -1])).float().mean().item()
         assert dropped == pytest.approx(0.5 if faithful else 0.0, abs=0.05)
@@ -288,7 +290,7 @@ def test_quirk_the_last_frames_are_not_seen():
     changed = x.clone()
     changed[:, :, -4:] += 1
     for faithful in (False, True):
-        model = with_drawn_links(small(faithful=faithful))
+        model = stirred(small(faithful=faithful))
         with torch.inference_mode():
             assert torch.allclose(model(changed), model(x)) is faithful
     with pytest.raises(ModelError, match=r"last 4 frames .future. are not seen: .* got 4"):
@@ -341,15 +343,14 @@ def test_every_block_drops_out_and_the_first_has_no_residual():
 
 
 def test_edge_importance_is_learnt_unless_switched_off():
-    x = clips()
-    logits, predicted = with_offsets(small()).train().predict_future(x, x[:, :, -1])
-    model = small(edge_importance=False)
-    assert not [name for name, _ in model.named_parameters() if "importance" in name]
-    assert not [
-        n
-        for n, _ in small(edge_importance=False, faithful=True).named_parameters()
-        if "importance" in n
-    ]
+    model, x = stirred(small()).train(), clips()
+    model.predict_future(x, x[:, :, -1])[1].square().sum().backward()
+    convs = [block.gcn for block in (*model.blocks, *model.forecast.blocks)]
+    for conv in (*convs, model.forecast.gcn):
+        assert conv.structural.edge_importance.grad.abs().sum() > 0
+    for faithful in (False, True):
+        without = small(edge_importance=False, faithful=faithful)
+        assert not [name for name, _ in without.named_parameters() if "importance" in name]
 
 
 @pytest.mark.parametrize(

@@ -189,4 +189,4 @@ def test_training_lowers_the_loss_and_reaches_every_layer():
         assert all(p.grad is not None for p in net.parameters())
         optimizer.step()
         losses.append(loss["loss"].item())
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert max(losses[-5:]) < 0.5 * losses[0]

@@ -11,6 +11,7 @@ from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.published_asgcn import load_asgcn
 from kinegraph.skeleton.graph import adjacency
 from models.plain_asgcn import PlainASGCN, PlainLinks
+from models.test_stgcn import randomise
 
 NARROW = (8, 8, 8, 12, 12, 12, 16, 16, 16)
 
@@ -19,15 +20,14 @@ def graph() -> torch.Tensor:
     return torch.from_numpy(adjacency("ntu25", max_hop=4, center_distance="truncated"))
 
 
-def randomised(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights, importance and running statistics that are not at their start values."""
-    generator = torch.Generator().manual_seed(3)
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and name != "A":
-            noise = torch.rand(tensor.shape, generator=generator)
-            tensor.copy_(0.5 + noise) if name.endswith("running_var") else tensor.add_(
-                0.2 * (noise - 0.5)
-            )
+def settled(module: torch.nn.Module, *inputs: torch.Tensor) -> torch.nn.Module:
+    """Weights and importance off their start values, batch statistics of these inputs."""
+    randomise(module)
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            part.momentum = 1.0
+    with torch.no_grad():
+        module.train()(*inputs)
     return module.eval()
 
 
@@ -54,14 +54,15 @@ def test_the_published_sizes():
 
 def test_the_same_function_as_the_original_networks():
     torch.manual_seed(0)
-    main, links = randomised(PlainASGCN(graph(), 7, NARROW)), randomised(PlainLinks(25, 50))
     clip = torch.randn(2, 3, 300, 25, 2).cumsum(dim=2) / 10
     clip[1, ..., 1] = 0
     context, last = clip[:, :, :290], clip[:, :, 289]
     poses = context[:, :, [int(j * 5.8) for j in range(50)]].permute(0, 4, 3, 2, 1).flatten(0, 1)
+    links = settled(PlainLinks(25, 50), poses)
     with torch.no_grad():
         links.encoder.fc_out.bias -= links(poses)[1].log().mean(dim=(0, 1))
         A_batch, probabilities, next_poses = links(poses)
+        main = settled(PlainASGCN(graph(), 7, NARROW), context, last, A_batch)
         logits, future = main(context, last, A_batch)
     model = narrow_model()
     prefixed = {f"module.{key}": value for key, value in main.state_dict().items()}
@@ -75,6 +76,7 @@ def test_the_same_function_as_the_original_networks():
     number[ours.senders, ours.receivers] = torch.arange(600)
     order = number[links.senders, links.receivers]
     assert ours.edges.mean(dim=(0, 1, 2)).min() > 0.1
+    assert min((part[0] - part[1]).abs().max() for part in (logits, future)) > 0.1
     close = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(ours.adjacency.flatten(0, 1), A_batch, **close)
     torch.testing.assert_close(ours.probabilities.flatten(0, 1)[:, order], probabilities, **close)

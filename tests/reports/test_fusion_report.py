@@ -13,7 +13,6 @@ from kinegraph.inference.fuse_runs import FusedRun, Fusion
 from kinegraph.inference.fusion import FoundWeights, fuse
 from kinegraph.inference.scores import Scores
 from kinegraph.reports.fusion_report import draw_fusion, report_fusion, told_weights
-from kinegraph.reports.ink import BLUE, mixed
 
 STREAMS = ("joint", "bone")
 NARROW = "\N{NO-BREAK SPACE}%"
@@ -30,7 +29,7 @@ def fusion() -> Fusion:
         logits = right.copy()
         logits[wrong] = 0.5 * right[wrong][::-1]
         both.append(Scores(ids, labels, logits.astype(np.float32)))
-    fused = fuse(both, [0.6, 0.4 + 0.2])
+    fused = fuse(both, [0.6, 0.6])
     return Fusion(
         runs=tuple(
             FusedRun(Path(f"runs/<{s}>"), f"<{s}>", s, 0.6, evaluate(own, "class {}".format))
@@ -77,13 +76,6 @@ def test_the_figure_has_a_bar_a_run_and_one_for_all(fusion):
     texts = [text.get_text() for text in ax.texts]
     assert texts.count("weight 0.6") == 2
     assert bars[2].get_facecolor() != bars[0].get_facecolor() == bars[1].get_facecolor()
-    assert mixed(BLUE, "#ffffff", 0.25) == _hex(bars[2].get_facecolor())
-
-
-def _hex(colour: tuple[float, ...]) -> str:
-    from matplotlib.colors import to_hex
-
-    return to_hex(colour)
 
 
 def test_runs_of_one_stream_are_told_apart_by_their_names(fusion):

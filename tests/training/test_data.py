@@ -41,6 +41,17 @@ def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
     assert len(training_splits(recipe, store).train) == 12
 
 
+def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(
+    tiny_store, tiny_recipe
+):
+    store, recipe = ClipStore(tiny_store), check_recipe({**tiny_recipe, "share": 0.3}, "tiny")
+    splits = training_splits(recipe, store)
+    assert sorted(store.labels[splits.train]) == [0, 1, 2]
+    assert len(splits.val) == 3
+    other = training_splits(recipe.model_copy(update={"seed": 5}), store)
+    assert set(other.train) != set(splits.train)
+
+
 def test_clips_of_different_lengths_are_refused_with_the_remedy():
     items = [(np.zeros((3, t, 5, 1), np.float32), 0, t) for t in (8, 12)]
     with pytest.raises(TransformError, match="8 to 12 frames: add a transform"):

@@ -90,7 +90,7 @@ class Holds(nn.Module):
         poses = last.unsqueeze(2) + self.step * torch.arange(1, 4)[:, None, None]
         return self(context), poses
 
-    def reconstruct(self, x):
+    def reconstruct(self, x, lengths=None):
         return x + self.step
 
 

@@ -9,14 +9,18 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, nearest, unknown_name
 from kinegraph.models.asgcn import ASGCN
+from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
+from kinegraph.models.twostream import TwoStreamSTGCN
 from kinegraph.skeleton.layouts import SkeletonLayout
 
 MODELS: dict[str, type[nn.Module]] = {
     "asgcn": ASGCN,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,
+    "stgcn_autoencoder": STGCNAutoEncoder,
+    "stgcn_twostream": TwoStreamSTGCN,
 }
 
 _FIXED = ("self", "layout", "num_classes", "in_channels")

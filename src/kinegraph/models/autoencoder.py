@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.blocks import (
     GraphConv,
+    Pool,
     fold_persons,
     init_kaiming,
     init_published,
     present_persons,
     unfold_persons,
 )
-from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, Pool, STGCNBlock
+from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layouts import SkeletonLayout
 
@@ -47,7 +48,8 @@ class UpBlock(STGCNBlock):
         """(n, C, T', V) -> (n, C', T, V) with T = ``frames``, by default factor * T'."""
         y = self._repeat(torch.relu(self.bn(self.gcn(x))), frames)
         y = self.dropout(self.tcn_bn(self.tcn(y)))
-        return torch.relu(y if self.residual is None else y + self._repeat(self.residual(x), frames))
+        around = x if self.residual is None else self.residual(x)
+        return torch.relu(y + self._repeat(around, frames))
 
     def _repeat(self, x: Tensor, frames: int | None) -> Tensor:
         rows = x.permute(0, 2, 3, 1).unsqueeze(2).expand(-1, -1, self.factor, -1, -1)
@@ -134,7 +136,7 @@ class Forecaster(nn.Module):
     """How far each joint will have moved from the last pose, k frames ahead.
 
     Temporal blocks of stride 2 make one feature a joint; the last pose stands beside it; a graph
-    and a 1x1 convolution give the offsets (AS-GCN, Li et al. 2019, section 4.3). Frames are
+    and a 1x1 convolution give the offsets (AS-GCN, Li et al. 2019, section 4.4). Frames are
     counted back from the end, so that the feature kept is that of the latest frames, however
     long the clip is. The last layer is zero at the start, and so are all offsets.
     """
@@ -219,7 +221,7 @@ class STGCNAutoEncoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(bottleneck, future)
-        convolutions = {
+        convolutions: dict[str, Any] = {
             "temporal_kernel": temporal_kernel,
             "dropout": dropout,
             "edge_importance": edge_importance,

@@ -11,6 +11,7 @@ from torch import Tensor
 from kinegraph.errors import ModelError
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
+from kinegraph.models.twostream import TwoStreamSTGCN
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -69,6 +70,31 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
             weights[key] = value
     learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
     model.load_state_dict({**ours, **matched(learnt, weights, _stgcn_name)})
+
+
+def load_twostream(model: TwoStreamSTGCN, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the original two-stream st-gcn code into ``model``.
+
+    Args:
+        model: a `TwoStreamSTGCN` with ``faithful=True`` and the layout, classes and channels of
+            the file.
+        state: the tensors by their original names: ``origin_stream.`` or ``motion_stream.`` and
+            a name of `load_stgcn`.
+
+    Raises:
+        ModelError: as `load_stgcn`.
+    """
+    parts: dict[str, dict[str, Tensor]] = {"origin_stream": {}, "motion_stream": {}}
+    for key, value in state.items():
+        stream, _, name = plain(key).partition(".")
+        if stream not in parts:
+            raise ModelError(f"the state dict holds {key!r}, which this model does not have")
+        parts[stream][name] = value
+    for stream, part in parts.items():
+        try:
+            load_stgcn(model.get_submodule(stream), part)  # type: ignore[arg-type]
+        except ModelError as error:
+            raise ModelError(f"{stream}: {error}") from error
 
 
 def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:

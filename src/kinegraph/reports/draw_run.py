@@ -238,7 +238,7 @@ def _name_curves(ax: Axes, curves: dict[str, NDArray[np.float64]], colours: dict
     close = len(ends) == 2 and apart < 0.1 * (high - low)
     for rank, name in enumerate(ends):
         shift = (6 if rank else -6) if close else 0
-        style: dict[str, Any] = {"fontsize": 9, "color": colours[name], "va": "center"}
+        style: dict[str, Any] = {"fontsize": 9, "color": colours.get(name, SLATE), "va": "center"}
         end = tuple(curves[name][-1])
         ax.annotate(name, end, (6, shift), textcoords="offset points", **style)
 

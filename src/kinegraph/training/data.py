@@ -43,9 +43,23 @@ def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
             f"{recipe.store}: {nameless} of {len(indices)} training clips have no label"
         )
     v = recipe.validation
-    if v.fraction == 0:
-        return Splits(indices, indices[:0])
-    return Splits(*validation_split(indices, store, v.fraction, seed=v.seed, by=v.by))
+    held = indices[:0]
+    if v.fraction:
+        indices, held = validation_split(indices, store, v.fraction, seed=v.seed, by=v.by)
+    if recipe.share < 1:
+        indices = _share_of_each_class(indices, store.labels[indices], recipe.share, recipe.seed)
+    return Splits(indices, held)
+
+
+def _share_of_each_class(
+    indices: NDArray[np.int64], labels: NDArray[np.int64], share: float, seed: int
+) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    kept = []
+    for label in np.unique(labels):
+        own = rng.permutation(indices[labels == label])
+        kept.append(own[: max(1, round(share * len(own)))])
+    return np.sort(np.concatenate(kept))
 
 
 class ClipDataset(Dataset[Item]):

@@ -208,7 +208,7 @@ class Reconstruct(Objective):
         """See `Objective.poses`."""
         given, true = self._given(model, batch), self._true(batch)
         seen = (true != 0).any(dim=1) & _real(batch)[..., None, None]
-        predicted = model.reconstruct(given)  # type: ignore[operator]
+        predicted = model.reconstruct(given, batch.lengths)  # type: ignore[operator]
         count = seen.sum(dim=1, keepdim=True).clamp(min=1)
         mean = ((true * seen[:, None]).sum(dim=2, keepdim=True) / count[:, None]).expand_as(true)
         return Poses(true, predicted, mean, seen)

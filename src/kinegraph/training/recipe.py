@@ -116,6 +116,8 @@ class Recipe(_Part):
         transforms: steps in order, each a name or ``{name: {options}}``; the random ones act in
             training only.
         model, objective, train, validation: see there.
+        share: of the training clips of each class that are used (at least one), to see what few
+            labels give; drawn by ``seed``.
         init_from: a run whose weights are the first ones, all but a head of other classes.
         stages: trainings that go before, each starting from the weights of the one before it.
     """
@@ -133,6 +135,7 @@ class Recipe(_Part):
     objective: ObjectivePart = ObjectivePart()
     train: TrainPart = TrainPart()
     validation: ValidationPart = ValidationPart()
+    share: float = Field(1, gt=0, le=1)
     init_from: str | None = None
     stages: list[Stage] = []
 
