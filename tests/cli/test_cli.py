@@ -30,7 +30,8 @@ def test_help_names_every_verb_and_is_quick():
         [sys.executable, "-m", "kinegraph", "--help"], capture_output=True, text=True, check=True
     )
     seconds = time.monotonic() - started
-    for verb in ("demo", "convert", "inspect", "train", "evaluate", "predict", "draw", "list"):
+    verbs = "demo convert inspect import train evaluate predict fuse draw list"
+    for verb in verbs.split():
         assert f"  {verb} " in done.stdout
     assert seconds < 5  # a torch import alone takes longer on a slow machine
 
@@ -51,6 +52,7 @@ def test_help_imports_nothing_heavy():
         ("readers", "nw_ucla"),
         ("layouts", "ntu25"),
         ("models", "edge_importance=True"),
+        ("objectives", "future_weight=0.0"),
         ("protocols", "odd-even-subjects"),
         ("recipes", "stgcn_ntu60_xsub"),
         ("transforms", "repeat_pad"),

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from kinegraph.errors import RecipeError
+from kinegraph.models import create_model
+from kinegraph.training.objectives import create_objective
 from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
 
 
@@ -17,6 +19,34 @@ def test_shipped_recipes_are_sound_and_say_where_they_come_from(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.about.endswith(".")
+    model = create_model(recipe.model.name, layout="ntu25", num_classes=2, **recipe.model.options)
+    for stage in (recipe, *map(recipe.stage, range(len(recipe.stages)))):
+        assert hasattr(model, create_objective(stage.objective.name, stage.objective.options).needs)
+
+
+def test_a_stage_is_the_recipe_but_for_what_it_names():
+    recipe = load_recipe("asgcn_ntu60_xsub")
+    links = recipe.stage(0)
+    assert (links.name, links.objective.name) == ("asgcn_ntu60_xsub-links", "links")
+    assert (links.train.epochs, links.train.optimizer, links.train.lr) == (10, "adamw", 0.0005)
+    assert (links.train.schedule, links.train.weight_decay) == ("constant", 0)
+    assert links.train.batch_size == recipe.train.batch_size == 32
+    assert (links.transforms, links.model) == (recipe.transforms, recipe.model)
+    assert not links.stages
+    assert (recipe.train.epochs, recipe.objective.options["future_weight"]) == (90, 0.01)
+
+
+def test_mistakes_in_stages_and_objectives_are_told(tiny_recipe):
+    stage = {"name": "first", "objective": {"name": "links"}}
+    with pytest.raises(RecipeError, match=r"'links' needs a model with `link_loss`, 'stgcn' has"):
+        check_recipe({**tiny_recipe, "stages": [stage]}, "my.yaml")
+    tiny_recipe["model"] = {"name": "asgcn"}
+    wrong = {**stage, "train": {"epochs": 0, "epoch": 1}}
+    with pytest.raises(RecipeError, match=r"2 mistakes: stage 'first': .*; stage 'first': unknown"):
+        check_recipe({**tiny_recipe, "stages": [wrong]}, "my.yaml")
+    tiny_recipe["objective"] = {"name": "recognition", "future_wieght": 0.1}
+    with pytest.raises(RecipeError, match=r"no option 'future_wieght' .did you mean"):
+        check_recipe(tiny_recipe, "my.yaml")
 
 
 def test_five_mistakes_are_told_at_once(tiny_recipe):

@@ -16,6 +16,7 @@ class Kind(enum.StrEnum):
     readers = "readers"
     layouts = "layouts"
     models = "models"
+    objectives = "objectives"
     protocols = "protocols"
     recipes = "recipes"
     classes = "classes"
@@ -26,7 +27,7 @@ def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     name: Annotated[str, typer.Argument(help="For classes: of which set.")] = "",
 ) -> None:
-    """List readers, layouts, models, protocols, recipes, transforms, or the classes of a set."""
+    """List what there is to choose from, or the classes of a set."""
     if kind is Kind.classes:
         _classes(name)
     else:
@@ -34,6 +35,7 @@ def listing(
             Kind.readers: _readers,
             Kind.layouts: _layouts,
             Kind.models: _models,
+            Kind.objectives: _objectives,
             Kind.protocols: _protocols,
             Kind.recipes: _recipes,
             Kind.transforms: _transforms,
@@ -67,6 +69,16 @@ def _models() -> None:
     for name in list_models():
         rows += [(name, f"{key}={default!r}") for key, default in model_options(name).items()]
     print_table("Models and their options", ("model", "option=default"), rows)
+
+
+def _objectives() -> None:
+    from kinegraph.training.objectives import OBJECTIVES, objective_options
+
+    rows = []
+    for name, objective in OBJECTIVES.items():
+        rows.append((name, (objective.__doc__ or "").partition("\n")[0]))
+        rows += [("", f"{key}={default!r}") for key, default in objective_options(name).items()]
+    print_table("Objectives and their options", ("objective", "what is learnt"), rows)
 
 
 def _protocols() -> None:
