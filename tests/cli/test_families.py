@@ -52,7 +52,7 @@ def test_a_run_on_poses_names_no_actions(foretold):
     from kinegraph.errors import CheckpointError
     from kinegraph.inference.recognizer import Recognizer
 
-    with pytest.raises(CheckpointError, match="names no actions: .*init_from=RUN"):
+    with pytest.raises(CheckpointError, match=r"names no actions: .*init_from=RUN"):
         Recognizer.load(foretold)
 
 

@@ -41,9 +41,7 @@ def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
     assert len(training_splits(recipe, store).train) == 12
 
 
-def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(
-    tiny_store, tiny_recipe
-):
+def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(tiny_store, tiny_recipe):
     store, recipe = ClipStore(tiny_store), check_recipe({**tiny_recipe, "share": 0.3}, "tiny")
     splits = training_splits(recipe, store)
     assert sorted(store.labels[splits.train]) == [0, 1, 2]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.poses import PoseScorer
-from kinegraph.training.checkpoint import LAST, load_header
+from kinegraph.training.checkpoint import LAST, find_checkpoint, load_header
 from kinegraph.training.history import read_history
 from kinegraph.training.recipe import Recipe, check_recipe
 from kinegraph.training.train import train
@@ -120,7 +120,7 @@ def test_a_recogniser_starts_from_the_encoder_that_learnt_poses(foretold, tiny_s
     settings.train.lr = 1e-12
     settings.train.weight_decay = 0
     run = train(settings, tmp_path / "tuned")
-    source, weights = load_file(foretold / LAST), load_file(run / LAST)
+    source, weights = load_file(find_checkpoint(foretold)), load_file(run / LAST)
     key = "blocks.1.tcn.weight"
     torch.testing.assert_close(weights[key], source[f"encoder.{key}"])
 
@@ -129,7 +129,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_head_learns(foretold, tiny_sto
     settings = recipe(tiny_store, {"name": "stgcn"}, init_from=str(foretold))
     settings.train.freeze_backbone = True
     weights = load_file(train(settings, tmp_path / "probe") / LAST)
-    source = load_file(foretold / LAST)
+    source = load_file(find_checkpoint(foretold))
     for key, value in weights.items():
         same = torch.equal(value, source[f"encoder.{key}"])
         assert same != key.startswith("head."), key
@@ -137,7 +137,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_head_learns(foretold, tiny_sto
 
 def test_weights_that_do_not_fit_are_no_start(foretold, tiny_run, tiny_store, tmp_path):
     wide = recipe(tiny_store, {"name": "stgcn", "channels": [8, 16]}, init_from=str(foretold))
-    with pytest.raises(CheckpointError, match="cannot be the start: .* the first: 'blocks"):
+    with pytest.raises(CheckpointError, match=r"cannot be the start: .* the first: 'blocks"):
         train(wide, tmp_path / "run")
     absent = recipe(tiny_store, {"name": "stgcn"}, init_from=str(tmp_path / "absent"))
     with pytest.raises(CheckpointError, match="does not exist"):

@@ -9,7 +9,7 @@ import typer
 
 
 def import_weights(
-    family: Annotated[str, typer.Argument(help="stgcn, shiftgcn or asgcn.")],
+    family: Annotated[str, typer.Argument(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")],
     weights: Annotated[Path, typer.Argument(help="The published file of weights.")],
     out: Annotated[Path, typer.Argument(help="The run's folder to write.")],
     protocol: Annotated[str, typer.Option(help="What they were trained on: xsub, xview, xset.")],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
 from kinegraph.models import create_model
-from kinegraph.models.published import load_shiftgcn, load_stgcn
+from kinegraph.models.published import load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.models.published_asgcn import load_asgcn
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
@@ -27,24 +27,25 @@ class Family:
     """Weights that a paper's code has saved.
 
     Attributes:
-        load: gives a model the tensors of the file, and of a second one if there is any.
-        head: the key of the classifier's weights, whose rows (or columns) are the classes.
-        classes_axis: which.
+        load: gives a model the tensors of the file, and of a second one (empty if there is none).
+        head: the key of the classifier's weights, whose rows are the classes.
         persons: how the reader of NTU has to choose the persons.
         parts: whether a second file is needed.
     """
 
-    load: Callable[[Any, State, State | None], None]
+    load: Callable[[Any, State, State], None]
     head: str
-    classes_axis: int
     persons: str
     parts: bool = False
 
 
 FAMILIES = {
-    "stgcn": Family(lambda m, s, _: load_stgcn(m, s), "fcn.weight", 0, "stgcn"),
-    "shiftgcn": Family(lambda m, s, _: load_shiftgcn(m, s), "fc.weight", 0, "agcn"),
-    "asgcn": Family(load_asgcn, "fcn.weight", 0, "agcn", parts=True),
+    "stgcn": Family(lambda m, s, _: load_stgcn(m, s), "fcn.weight", "stgcn"),
+    "shiftgcn": Family(lambda m, s, _: load_shiftgcn(m, s), "fc.weight", "agcn"),
+    "stgcn_twostream": Family(
+        lambda m, s, _: load_twostream(m, s), "origin_stream.fcn.weight", "stgcn"
+    ),
+    "asgcn": Family(load_asgcn, "fcn.weight", "agcn", parts=True),
 }
 _SETS = {60: "ntu60", 120: "ntu120"}
 
@@ -55,7 +56,7 @@ def import_weights(
     """Turn published NTU RGB+D weights into a run that predicts.
 
     Args:
-        family: stgcn, shiftgcn or asgcn.
+        family: one of `FAMILIES`.
         weights: the file as published: a PyTorch state dict; nothing in it is executed.
         out: the run's folder; must be new.
         protocol: what the weights were trained on, such as xsub; decides the recipe.
@@ -78,12 +79,13 @@ def import_weights(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} is not empty: give another folder")
     state = _read_state(weights)
-    recipe = _recipe(family, _number_of_classes(state, known, weights), protocol)
-    names = class_names(recipe.name.split("_")[1])
+    classes = _number_of_classes(state, known, weights)
+    recipe = _recipe(family, classes, protocol)
+    names = class_names(_SETS[classes])
     model = create_model(
         family, layout="ntu25", num_classes=len(names), in_channels=3, **recipe.model.options
     )
-    known.load(model, state, _read_state(links) if links else None)
+    known.load(model, state, _read_state(links) if links else {})
     _write(out, model, recipe, names, known)
     return out
 
@@ -128,14 +130,14 @@ def _read_state(path: Path) -> State:
 def _number_of_classes(state: State, family: Family, path: Path) -> int:
     for key, value in state.items():
         if key.removeprefix("module.") == family.head and value.ndim:
-            return int(value.shape[family.classes_axis])
+            return int(value.shape[0])
     raise CheckpointError(f"{path} holds no {family.head!r}: not the weights of this family")
 
 
 def _recipe(family: str, classes: int, protocol: str) -> Recipe:
     name = f"{family}_{_SETS.get(classes, f'{classes}classes')}_{protocol}"
     if name not in list_recipes():
-        known = [r for r in list_recipes() if r.startswith(f"{family}_ntu") and r.count("_") == 2]
+        known = [recipe for recipe in list_recipes() if recipe.startswith(f"{family}_ntu")]
         raise RecipeError(
             f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
             f"known: {', '.join(known)}"

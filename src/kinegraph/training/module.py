@@ -49,8 +49,8 @@ class Fitting(LightningModule):
         self.averaged = _averaged(model, settings.ema) if settings.ema else None
         self.accuracy = nn.ModuleDict(
             {
-                "train_split": MulticlassAccuracy(num_classes, average="micro"),
-                "val_split": MulticlassAccuracy(num_classes, average="micro"),
+                "train_split": MulticlassAccuracy(max(2, num_classes), average="micro"),
+                "val_split": MulticlassAccuracy(max(2, num_classes), average="micro"),
             }
         )
 
@@ -59,16 +59,14 @@ class Fitting(LightningModule):
         """The model to validate, save and ship: averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def train(self, mode: bool = True) -> Fitting:
-        """A frozen backbone stays in evaluation mode: its batch-norm statistics stand still."""
-        super().train(mode)
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Dropout draws alike, whatever loaders or a restart have drawn before.
+
+        A frozen backbone is in evaluation mode: its batch-norm statistics stand still.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
         if self.settings.freeze_backbone:
             self.model.eval()
-        return self
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Dropout draws alike, whatever loaders or a restart have drawn before."""
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One batch."""
