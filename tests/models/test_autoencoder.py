@@ -12,6 +12,7 @@ from torch import Tensor
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.autoencoder import STGCNAutoEncoder, UpBlock
+from kinegraph.models.blocks import init_kaiming
 from kinegraph.skeleton.graph import adjacency
 from models.test_stgcn import randomise
 
@@ -84,7 +85,7 @@ def test_as_many_poses_follow_as_were_asked_for(layout, C, M, T):
 def test_frames_are_repeated_in_place_and_cut_to_the_recorded_length():
     A = torch.from_numpy(adjacency("jhmdb15"))
     options = {"temporal_kernel": 1, "dropout": 0.0, "edge_importance": True, "adaptive": False}
-    block = UpBlock(6, 6, A, factor=3, **options).eval()
+    block = UpBlock(6, 6, A, factor=3, **options).apply(init_kaiming).eval()
     x = noise(2, 6, 4, 15)
     y = block(x, 10)
     for t in range(10):

@@ -114,10 +114,10 @@ def _draw_poses(
 
 
 def _named(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, Any]]:
-    """Modules of a kind with readable names: ``blocks.3.tcn.shift_in`` is ``4 tcn shift in``."""
+    """Modules of a kind with readable names: ``blocks.3.tcn.shift_in``, ``unit 4 tcn shift in``."""
     found = []
     for path, module in model.named_modules():
         if isinstance(module, kind):
             words = [str(int(w) + 1) if w.isdigit() else w for w in path.split(".")]
-            found.append((" ".join(words[1:]).replace("_", " "), module))
+            found.append((f"unit {' '.join(words[1:])}".replace("_", " "), module))
     return found
