@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
 from cli.test_cli import run
+from conftest import real_data
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.train import train
 
@@ -94,6 +96,21 @@ def test_streams_are_names_joined_by_commas(capsys, tiny_recipe, tmp_path, strea
     code, _, err = run(capsys, "train", file, "--streams", streams)
     assert code == 2
     assert "different streams joined by commas" in err
+
+
+@pytest.mark.parametrize("protocol", ["xsub", "xview"])
+def test_published_weights_name_the_actions_in_raw_files(capsys, tmp_path, protocol):
+    weights = real_data(f"weights/shift_gcn/ntu_ShiftGCN_joint_{protocol}.pt")
+    files = sorted(real_data("ntu_samples").glob("*.skeleton"))
+    reference = json.loads(real_data("weights/shift_gcn/reference_logits.json").read_text())
+    words = ("import", "shiftgcn", weights, tmp_path / "run", "--protocol", protocol)
+    assert run(capsys, *words)[0] == 0
+    code, out, err = run(capsys, "predict", tmp_path / "run", *files, "--json")
+    assert code == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [row["top"][0]["label"] + 1 for row in told] == [int(f.stem[-3:]) for f in files]
+    expected = [reference["logits"][weights.stem][row["id"]] for row in told]
+    assert np.abs(np.array([row["logits"] for row in told]) - expected).max() < 1e-3
 
 
 def test_import_tells_what_is_wrong_in_one_sentence(capsys, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -20,6 +22,18 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     ) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def numbered(folder: Path) -> Iterator[Path]:
+    """FOLDER, FOLDER-2, FOLDER-3, ..."""
+    yield folder
+    for number in itertools.count(2):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
+def first_free(folder: Path) -> Path:
+    """The first of the numbered folders that is not there, so that none is written over."""
+    return next(path for path in numbered(folder) if not path.exists())
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

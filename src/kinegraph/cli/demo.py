@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import progress
+from kinegraph.cli.console import first_free, progress
 from kinegraph.cli.outcome import print_summary, write_outcome
 
 SHOWN = 3
@@ -30,7 +30,7 @@ def demo(
     from kinegraph.training.recipe import load_recipe
     from kinegraph.training.train import train
 
-    raw, store, run = out / "raw", out / "synthetic.arrow", _free(out / "run")
+    raw, store, run = out / "raw", out / "synthetic.arrow", first_free(out / "run")
     print(f"1/5  raw recordings in {raw}, converted to {store}")
     with progress("converting") as bar:
         convert(get_reader("synthetic"), raw, store, progress=bar)
@@ -58,12 +58,3 @@ def _inspected(store: ClipStore) -> str:
     report = examine(store)
     worst = [finding.text for finding in report.findings if finding.severity == "error"]
     return f"{report.clips} clips of {len(report.classes)} actions; {worst or 'nothing is wrong'}"
-
-
-def _free(path: Path) -> Path:
-    """The path itself, or the first free PATH-2, PATH-3, ...: an earlier run is kept."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import print_table, progress
+from kinegraph.cli.console import first_free, print_table, progress
 from kinegraph.cli.outcome import told
 from kinegraph.errors import CheckpointError, RecipeError
 
@@ -40,10 +40,12 @@ def fuse(
 ) -> None:
     """Add up what several runs say of each clip, and evaluate the sum."""
     given = None if weights is None else _numbers(weights)
-    _check_free(out)
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.fuse_runs import fuse_runs
+    from kinegraph.training.checkpoint import require_new_folder
 
+    if out:
+        require_new_folder(out)  # asked before anything is scored
     fusion = fuse_runs(
         runs,
         weights=given,
@@ -53,7 +55,7 @@ def fuse(
         split=split,
         progress=progress,
     )
-    folder = out or _first_free(Path("runs") / fused_name([run.name for run in fusion.runs]))
+    folder = out or first_free(Path("runs") / fused_name([run.name for run in fusion.runs]))
     _write(fusion, folder)
     if as_json:
         print(json.dumps(fusion.to_dict()))
@@ -70,12 +72,6 @@ def _numbers(text: str) -> list[float]:
         ) from error
 
 
-def _check_free(out: Path | None) -> None:
-    """Asked before anything is scored; a run's own scores and report are never written over."""
-    if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is not empty: give another --out")
-
-
 def fused_name(names: Sequence[str]) -> str:
     """``fused-`` and the names, what they begin with said once.
 
@@ -87,12 +83,6 @@ def fused_name(names: Sequence[str]) -> str:
     start = [same[0] for same in shared][: min(map(len, parts)) - 1]
     rest = (part for own in parts for part in own[len(start) :])
     return "-".join(["fused", *start, *rest])[:NAME_LENGTH]
-
-
-def _first_free(folder: Path) -> Path:
-    """The folder, or the same with -2, -3, ... if that is the first that does not exist."""
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(free for free in itertools.chain([folder], numbered) if not free.exists())
 
 
 def _write(fusion: Fusion, folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kinegraph.cli.console import first_free, numbered
 from kinegraph.cli.outcome import print_summary, write_outcome
 from kinegraph.errors import RecipeError
 
@@ -65,12 +67,11 @@ def _stream_names(text: str) -> list[str]:
 
 
 def _default_folder(name: str, *, resume: bool) -> Path:
-    """runs/NAME, or the first free runs/NAME-2, -3, ...; to resume, the last that is there."""
-    number = 1
-    folder = last = Path("runs") / name
-    while folder.exists():
-        last, number = folder, number + 1
-        folder = Path("runs") / f"{name}-{number}"
-    if resume and not last.exists():
-        raise RecipeError(f"{last} does not exist: there is nothing to resume")
-    return last if resume else folder
+    """The first of runs/NAME, runs/NAME-2, ... that is free; to resume, the last that is there."""
+    folder = Path("runs") / name
+    if not resume:
+        return first_free(folder)
+    begun = list(itertools.takewhile(Path.exists, numbered(folder)))
+    if not begun:
+        raise RecipeError(f"{folder} does not exist: there is nothing to resume")
+    return begun[-1]

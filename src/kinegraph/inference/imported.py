@@ -16,7 +16,13 @@ from kinegraph.models.published import load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.models.published_asgcn import load_asgcn
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.training.checkpoint import LAST, Header, current_versions, save_checkpoint
+from kinegraph.training.checkpoint import (
+    LAST,
+    Header,
+    current_versions,
+    require_new_folder,
+    save_checkpoint,
+)
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
 
 State = Mapping[str, Tensor]
@@ -76,8 +82,7 @@ def import_weights(
     if known.parts != (links is not None):
         wanted = "needs its link inference: --links FILE" if known.parts else "has no second file"
         raise CheckpointError(f"{family} {wanted}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is not empty: give another folder")
+    require_new_folder(out)
     state = _read_state(weights)
     classes = _number_of_classes(state, known, weights)
     recipe = _recipe(family, classes, protocol)

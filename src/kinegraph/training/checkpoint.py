@@ -101,6 +101,16 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], header: Header) -> Non
     partial.replace(path)
 
 
+def require_new_folder(out: Path) -> None:
+    """Nothing is ever written over what is there already.
+
+    Raises:
+        CheckpointError: ``out`` is a file, or a folder that is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not empty: give another folder (or train with --resume)")
+
+
 def find_checkpoint(run: Path) -> Path:
     """The checkpoint file of a run (its best epoch, else its last), or the file itself.
 

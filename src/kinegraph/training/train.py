@@ -23,7 +23,12 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.models import create_model
 from kinegraph.training.callbacks import Checkpoints, History, Progress, ProgressBar
-from kinegraph.training.checkpoint import Header, current_versions, start_from
+from kinegraph.training.checkpoint import (
+    Header,
+    current_versions,
+    require_new_folder,
+    start_from,
+)
 from kinegraph.training.data import ClipDataset, Splits, loader, training_splits
 from kinegraph.training.module import Fitting
 from kinegraph.training.recipe import Recipe
@@ -109,8 +114,7 @@ def _fit(
 def _check_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
     begun = (out, *(out / stage.name for stage in recipe.stages))
     if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise CheckpointError(f"{out} is not empty: give another --out, or --resume to go on")
+        require_new_folder(out)
     elif not any((folder / RESUME).is_file() for folder in begun):
         raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
     elif (out / RESUME).is_file() and (
