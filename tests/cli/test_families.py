@@ -64,6 +64,10 @@ def test_draw_run_shows_predicted_poses(capsys, foretold, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert {"curves.png", "graph.png", "poses-a-usual-clip.png"} <= names
     assert len(out.splitlines()) == len(names)
+    code, out, err = run(capsys, "draw", "run", foretold, "--clip", "clip003", "--out", tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "poses.png").is_file()
+    assert run(capsys, "draw", "run", foretold, "--clip", "absent", "--out", tmp_path)[0] == 2
 
 
 def test_streams_make_a_run_each_and_finished_ones_are_kept(capsys, tiny_recipe, tmp_path):

@@ -59,14 +59,17 @@ def clip(
 @app.command("run")
 def run(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    clip: Annotated[
+        str | None, typer.Option(metavar="ID", help="The clip whose links or poses are drawn.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures.")] = None,
 ) -> None:
-    """Draw a run: its curves, and what its graph convolutions learnt."""
+    """Draw a run: its curves, what it learnt, and the links and poses it infers in clips."""
     from kinegraph.reports.run_report import run_figures
 
     folder = out or run / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in run_figures(run).items():
+    for name, figure in run_figures(run, clip).items():
         _save(figure, folder / f"{name}.png")
 
 

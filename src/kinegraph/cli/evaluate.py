@@ -10,6 +10,7 @@ import typer
 
 from kinegraph.cli.console import progress
 from kinegraph.cli.outcome import print_classes, told, told_poses
+from kinegraph.errors import CheckpointError
 
 
 def evaluate(
@@ -37,6 +38,8 @@ def evaluate(
         if not as_json:
             print(told(result))
             print_classes(result)
+    if not (answers or poses_too):
+        raise CheckpointError(f"{run} names no actions and predicts no poses: see its history.csv")
     if poses_too:
         with progress(f"measuring poses of {split}") as bar:
             poses = evaluate_poses(run, store=opened, protocol=protocol, split=split, progress=bar)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import nn
 
+from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import chosen_clips
 from kinegraph.inference.loaded import LoadedRun
@@ -49,24 +51,33 @@ def model_figures(model: Any) -> Figures:
     return figures
 
 
-def clip_figures(run: Path) -> Figures:
-    """The links that the run's model infers in a test clip, and the poses that it predicts there.
+def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
+    """The links that the run's model infers in a clip, and the poses that it predicts there.
 
-    A run whose store is not where its recipe says gets no such pictures.
+    Args:
+        run: the run's folder. One whose store is not where its recipe says gets no such pictures.
+        clip_id: a clip of that store; by default test clips: the first for links, the one of
+            median error and the one of the largest for poses.
+
+    Raises:
+        StoreError: the store has no such clip.
     """
     loaded = LoadedRun.load(run)
     if not Path(loaded.header.recipe["store"]).is_file():
         return {}
-    figures = _links_of_a_clip(loaded)
-    return figures | _poses_of_clips(run) if loaded.objective.predicts_poses else figures
+    store, indices = chosen_clips(loaded.header)
+    if clip_id is not None:
+        indices = np.array([store.find(clip_id)])
+    figures = _links_of_a_clip(loaded, store[int(indices[0])])
+    if loaded.objective.predicts_poses:
+        figures |= _poses_of_clips(PoseScorer.load(run), store, indices)
+    return figures
 
 
-def _links_of_a_clip(loaded: LoadedRun) -> Figures:
+def _links_of_a_clip(loaded: LoadedRun, clip: Clip) -> Figures:
     model = loaded.model
     if not isinstance(model, ASGCN) or model.links is None:
         return {}
-    store, indices = chosen_clips(loaded.header)
-    clip = store[int(indices[0])]
     batch = loaded.batch(clip)
     with torch.inference_mode():
         links = model.infer_links(batch.x, batch.lengths)
@@ -78,16 +89,16 @@ def _links_of_a_clip(loaded: LoadedRun) -> Figures:
     return {"Actional links": draw_links(weights, model.layout, f"{clip.id}: {name}")}
 
 
-def _poses_of_clips(run: Path) -> Figures:
+def _poses_of_clips(scorer: PoseScorer, store: ClipStore, indices: NDArray[np.int64]) -> Figures:
     """The clip of median error and the one of the largest."""
-    scorer = PoseScorer.load(run)
-    store, indices = chosen_clips(scorer.header)
     errors = scorer.score_store(store, indices)
     scored = np.flatnonzero(~np.isnan(errors.error))
     if not len(scored):
         return {}
     order = scored[np.argsort(errors.error[scored])]
     shown = {"Poses, a usual clip": order[len(order) // 2], "Poses, the worst clip": order[-1]}
+    if len(order) == 1:
+        shown = {"Poses": order[0]}
     return {
         title: _draw_poses(scorer, store, int(indices[place]), errors, int(place))
         for title, place in shown.items()

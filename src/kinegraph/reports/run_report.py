@@ -57,10 +57,10 @@ def report_run(
     return path
 
 
-def run_figures(run: Path) -> dict[str, Figure]:
+def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     """Curves of a run, its graph, what it learnt, and what it infers in a clip, by name."""
     model, _ = load_model(run)
-    figures = model_figures(model) | clip_figures(run)
+    figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
     return {"curves": draw_curves(read_history(run)), **named}
 
