@@ -41,10 +41,11 @@ def test_the_published_weights_give_the_published_logits_from_raw_files(tmp_path
 
 def test_a_run_of_120_classes_has_the_names_of_ntu120(tmp_path):
     weights = saved(tmp_path / "w.pt", classes=120)
-    run = import_weights("shiftgcn", weights, tmp_path / "run", protocol="xset")
+    run = import_weights("shiftgcn", weights, tmp_path / "run", protocol="xset", stream="bone")
     header = Recognizer.load(run).header
     assert len(header.classes) == 120
     assert header.recipe["protocol"] == "xset"
+    assert header.stream == "bone"
     assert header.reader == {"name": "ntu", "options": {"persons": "agcn"}}
 
 

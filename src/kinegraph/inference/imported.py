@@ -57,7 +57,13 @@ _SETS = {60: "ntu60", 120: "ntu120"}
 
 
 def import_weights(
-    family: str, weights: Path, out: Path, *, protocol: str, links: Path | None = None
+    family: str,
+    weights: Path,
+    out: Path,
+    *,
+    protocol: str,
+    stream: str = "joint",
+    links: Path | None = None,
 ) -> Path:
     """Turn published NTU RGB+D weights into a run that predicts.
 
@@ -66,6 +72,7 @@ def import_weights(
         weights: the file as published: a PyTorch state dict; nothing in it is executed.
         out: the run's folder; must be new.
         protocol: what the weights were trained on, such as xsub; decides the recipe.
+        stream: what they were trained on, such as bone.
         links: AS-GCN's second file, with the link inference.
 
     Returns:
@@ -85,7 +92,7 @@ def import_weights(
     require_new_folder(out)
     state = _read_state(weights)
     classes = _number_of_classes(state, known, weights)
-    recipe = _recipe(family, classes, protocol)
+    recipe = _recipe(family, classes, protocol, stream)
     names = class_names(_SETS[classes])
     model = create_model(
         family, layout="ntu25", num_classes=len(names), in_channels=3, **recipe.model.options
@@ -139,7 +146,7 @@ def _number_of_classes(state: State, family: Family, path: Path) -> int:
     raise CheckpointError(f"{path} holds no {family.head!r}: not the weights of this family")
 
 
-def _recipe(family: str, classes: int, protocol: str) -> Recipe:
+def _recipe(family: str, classes: int, protocol: str, stream: str) -> Recipe:
     name = f"{family}_{_SETS.get(classes, f'{classes}classes')}_{protocol}"
     if name not in list_recipes():
         known = [recipe for recipe in list_recipes() if recipe.startswith(f"{family}_ntu")]
@@ -147,4 +154,4 @@ def _recipe(family: str, classes: int, protocol: str) -> Recipe:
             f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
             f"known: {', '.join(known)}"
         )
-    return load_recipe(name)
+    return load_recipe(name, [f"stream={stream}"])
