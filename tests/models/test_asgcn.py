@@ -9,6 +9,7 @@ import torch
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
+from kinegraph.models.actional import even_means, to_rest
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.links import released_link_frames
 from kinegraph.skeleton.layouts import get_layout
@@ -382,3 +383,9 @@ def test_wrong_input_is_refused():
         model.predict_future(x, x[:, :, -1:])
     with pytest.raises(ModelError, match=r"predicts no future frames .future=0."):
         small(future=0).predict_future(x, x[:, :, -1])
+
+
+@pytest.mark.parametrize("T", [1, 2, 4, 7, 13])
+def test_means_without_pooling_are_those_of_pooling(T):
+    y = torch.randn(2, 3, T, 4)
+    torch.testing.assert_close(even_means(y), to_rest(y))

@@ -190,3 +190,12 @@ def test_training_lowers_the_loss_and_reaches_every_layer():
         optimizer.step()
         losses.append(loss["loss"].item())
     assert max(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_mixed_precision_trains_links_too():
+    net = LinkInference(5, 3, 6, faithful=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = net.loss(torch.randn(4, 5, 6, 3))["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None for p in net.parameters())

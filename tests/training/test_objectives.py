@@ -52,6 +52,13 @@ def test_a_repeated_clip_repeats_what_is_left_of_it_and_never_its_future():
     assert numbers(future[0]) == [5, 6, 7]
 
 
+def test_a_repeated_clip_may_begin_its_padding_with_an_empty_frame():
+    batch = counted([7], repeat=True)
+    batch.x[:, :, [0, 7]] = 0  # nobody is seen in the first frame, nor in its repetition
+    context, *_ = split_future(batch, 3)
+    assert numbers(context[0]) == [0, 2, 3, 4, 0, 2, 3, 4, 0]
+
+
 def test_a_clip_shorter_than_the_future_keeps_one_frame_of_context():
     context, last, future, exists, lengths = split_future(counted([2]), 3)
     assert numbers(context[0])[:2] == [1, 0]
@@ -175,3 +182,15 @@ def test_names_and_options_are_checked():
         create_objective("recognition", {"future": 0.1})
     with pytest.raises(RecipeError, match="hidden shares"):
         create_objective("denoise", {"frames": 1.0})
+    for options in ({"joints": "many"}, {"frames": None}):
+        with pytest.raises(RecipeError, match="objective 'denoise' cannot take"):
+            create_objective("denoise", options)
+    with pytest.raises(RecipeError, match="future_weight must be 0 or more"):
+        create_objective("recognition", {"future_weight": -1})
+
+
+def test_a_batch_without_a_joint_that_counts_has_a_loss_but_no_figures():
+    batch = counted([1])  # nothing follows its only frame
+    outcome = PredictFuture().outcome(Holds(), batch)
+    assert outcome.loss == 0
+    assert outcome.figures == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -115,6 +117,42 @@ def test_mistakes_in_a_stage_are_told_with_its_name(tiny_store):
         recipe(tiny_store, {"name": "stgcn"}, objective={"name": "links"})
 
 
+def test_train_keys_that_do_not_go_with_a_stage_are_refused(tiny_store):
+    def mistake(*stages: dict, model: str = "asgcn", **changes) -> str:
+        with pytest.raises(RecipeError) as error:
+            recipe(tiny_store, {"name": model}, stages=list(stages), **changes)
+        return str(error.value)
+
+    links = {"name": "links", "objective": {"name": "links"}}
+    assert "stage 'links': its folder" in mistake(links, links)
+    assert "stage 'tensorboard': its folder" in mistake({**links, "name": "tensorboard"})
+    patient = {**links, "train": {"early_stop": 2}}
+    whole = {"validation": {"fraction": 0}}
+    assert "stage 'links': 'train.early_stop' needs" in mistake(patient, **whole)
+    frozen = {**links, "train": {"freeze_backbone": True}}
+    assert "objective 'links' does not teach" in mistake(frozen)
+
+
+def test_a_run_that_stopped_early_stays_stopped_when_resumed(tiny_store, tmp_path):
+    settings = forecaster(tiny_store)
+    settings.train.epochs, settings.train.early_stop, settings.train.lr = 9, 1, 1e-12
+    settings.train.weight_decay = 0
+    run = train(settings, tmp_path / "run")
+    history, weights = read_history(run), load_file(run / LAST)
+    assert len(history) < 9
+    train(settings, run, resume=True)
+    assert read_history(run) == history
+    assert all(torch.equal(weights[key], value) for key, value in load_file(run / LAST).items())
+
+
+def test_a_run_resumes_without_the_run_that_it_began_from(foretold, tiny_store, tmp_path):
+    start = shutil.copytree(foretold, tmp_path / "start")
+    settings = recipe(tiny_store, {"name": "stgcn"}, init_from=str(start))
+    run = train(settings, tmp_path / "run")
+    shutil.rmtree(start)
+    assert train(settings, run, resume=True) == run
+
+
 def test_a_recogniser_starts_from_the_encoder_that_learnt_poses(foretold, tiny_store, tmp_path):
     settings = recipe(tiny_store, {"name": "stgcn"}, init_from=str(foretold))
     settings.train.lr = 1e-12
@@ -139,6 +177,9 @@ def test_weights_that_do_not_fit_are_no_start(foretold, tiny_run, tiny_store, tm
     wide = recipe(tiny_store, {"name": "stgcn", "channels": [8, 16]}, init_from=str(foretold))
     with pytest.raises(CheckpointError, match=r"cannot be the start: .* the first: 'blocks"):
         train(wide, tmp_path / "run")
+    agcn = recipe(tiny_store, {"name": "stgcn", "strategy": "agcn"}, init_from=str(foretold))
+    with pytest.raises(CheckpointError, match=r"the first: 'blocks\.0\.gcn\.A'"):
+        train(agcn, tmp_path / "run")
     absent = recipe(tiny_store, {"name": "stgcn"}, init_from=str(tmp_path / "absent"))
     with pytest.raises(CheckpointError, match="does not exist"):
         train(absent, tmp_path / "run")

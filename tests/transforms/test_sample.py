@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -141,6 +144,24 @@ def test_zero_pad_adds_empty_frames_at_the_end() -> None:
     np.testing.assert_array_equal(frames_of(padded), [1, 2, NAN, NAN])
     assert padded.confidence[0, 2:].tolist() == [[0], [0]]
     assert frames_of(zero_pad(ramp(5), None, frames=2)) == [0, 1]
+
+
+def test_padding_is_remembered_by_the_steps_that_come_after_it() -> None:
+    def real(*steps: Callable[[Clip], Clip]) -> int:
+        clip = ramp(5)
+        for step in steps:
+            clip = step(clip)
+        return clip.num_real_frames
+
+    pad = partial(repeat_pad, frames=8)
+    assert real() == 5
+    assert real(pad) == real(partial(zero_pad, frames=8)) == real(partial(auto_pad, frames=8)) == 5
+    assert real(pad, partial(zero_pad, frames=9)) == real(pad, partial(repeat_pad, frames=12)) == 5
+    assert real(pad, trim) == 5
+    assert real(pad, reduce_frame) == 3  # frames 0, 2, 4 and the padding's 6
+    assert real(pad, partial(random_choose, frames=6)) == 4  # frames 1 to 6
+    assert real(pad, partial(zero_pad, frames=4)) == 4
+    assert real(pad, partial(resize, frames=4)) == 4  # stretched, all frames count
 
 
 def test_random_choose_cuts_or_places() -> None:

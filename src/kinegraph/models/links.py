@@ -238,7 +238,7 @@ class LinkDecoder(nn.Module):
         weights_rs = [w / scale for w in by_joints(edges, V).unbind(3)[1:]]
         given = poses[:, :, :-1]
         drive = [layer(given) for layer in (self.input_r, self.input_i, self.input_n)]
-        hidden, states = poses.new_zeros(n, V, HIDDEN), []
+        hidden, states = drive[0].new_zeros(n, V, HIDDEN), []
         for reset, update, new in zip(*(d.unbind(2) for d in drive), strict=True):
             message = self._messages(hidden, weights_rs)
             r = torch.sigmoid(reset + self.hidden_r(message))

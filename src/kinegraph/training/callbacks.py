@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
 from kinegraph.training.history import add_to_history
@@ -78,6 +78,19 @@ class Checkpoints(Callback):
         """Comes from resume.ckpt."""
         self.best = state_dict["best"]
         self.seconds_before = state_dict["seconds"]
+
+
+class Patience(EarlyStopping):
+    """Early stopping that a resumed run takes up where it was."""
+
+    def __init__(self, figure: str, *, mode: str, patience: int) -> None:
+        # right after the validation: at the epoch's end resume.ckpt would be written before it
+        super().__init__(figure, mode=mode, patience=patience, check_on_train_epoch_end=False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning forgets that it had stopped, and would train an epoch more."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class ProgressBar(Callback):

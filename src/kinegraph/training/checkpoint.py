@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import CheckpointError, KinegraphError
@@ -181,6 +182,11 @@ def start_from(model: nn.Module, header: Header, run: Path) -> None:
         CheckpointError: no checkpoint there, or one of a model that does not fit.
     """
     source, trained = load_model(run)
+    if trained.layout["joints"] != header.layout["joints"]:
+        raise CheckpointError(
+            f"{run} cannot be the start: its layout {trained.layout['name']!r} has other joints "
+            f"than {header.layout['name']!r}"
+        )
     encoder = getattr(source, "encoder", None)
     if isinstance(encoder, type(model)):
         source = encoder
@@ -192,6 +198,8 @@ def start_from(model: nn.Module, header: Header, run: Path) -> None:
             theirs[key] = value
     wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
     wrong += [key for key in theirs if key not in ours]
+    fit = [key for key in ours if key not in wrong]
+    wrong += [key for key in fit if _is_graph(key) and not torch.equal(ours[key], theirs[key])]
     if wrong:
         raise CheckpointError(
             f"{run} cannot be the start: its {trained.model['name']!r} on layout "
@@ -199,6 +207,11 @@ def start_from(model: nn.Module, header: Header, run: Path) -> None:
             f"{wrong[0]!r}"
         )
     model.load_state_dict(theirs)
+
+
+def _is_graph(name: str) -> bool:
+    """Whether a buffer is an adjacency, by its name in the state dict."""
+    return name.rpartition(".")[2] == "A"
 
 
 def is_head(name: str) -> bool:

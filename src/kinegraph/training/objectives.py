@@ -118,6 +118,8 @@ class Recognition(Objective):
     answers = True
 
     def __init__(self, *, future_weight: float = 0.0, faithful: bool = False) -> None:
+        if future_weight < 0:
+            raise RecipeError(f"recognition: future_weight must be 0 or more, got {future_weight}")
         self.future_weight = future_weight
         self.faithful = faithful
         self.needs = "predict_future" if future_weight else "forward"
@@ -288,7 +290,7 @@ def create_objective(name: str, options: dict[str, Any]) -> Objective:
 
     Raises:
         UnknownNameError: no such objective.
-        RecipeError: an option that it does not have.
+        RecipeError: an option that it does not have, or cannot take.
     """
     known = objective_options(name)
     for key in options:
@@ -297,7 +299,10 @@ def create_objective(name: str, options: dict[str, Any]) -> Objective:
             hint = f" (did you mean {close!r}?)" if close else ""
             listed = ", ".join(known) or "none"
             raise RecipeError(f"objective {name!r} has no option {key!r}{hint}; known: {listed}")
-    return OBJECTIVES[name](**options)
+    try:
+        return OBJECTIVES[name](**options)
+    except TypeError as error:
+        raise RecipeError(f"objective {name!r} cannot take {options}: {error}") from error
 
 
 def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -323,8 +328,8 @@ def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Ten
     clips = torch.arange(N, device=x.device)[:, None]
     real = (lengths - future).clamp(min=1)[:, None]
     step = torch.arange(T - future, device=x.device)[None]
-    padding = x[clips[:, 0], :, lengths.clamp(max=T - 1)]
-    repeats = (padding != 0).flatten(1).any(dim=1, keepdim=True)
+    shown = (x != 0).any(dim=1).flatten(2).any(dim=2)
+    repeats = (shown & ~_real(batch)).any(dim=1, keepdim=True)
     index = torch.where(step < real, step, torch.where(repeats, step % real, T - 1))
     ahead = real + torch.arange(future, device=x.device)[None]
     exists = ahead < lengths[:, None]
@@ -372,7 +377,9 @@ def _pose_outcome(poses: Poses) -> Outcome:
 
 @torch.no_grad()
 def _pose_figures(poses: Poses) -> dict[str, Tensor]:
-    """Means over the clips that show any joint."""
+    """Means over the clips that show any joint; none if no clip does, as NaN spoils an epoch."""
+    if not poses.seen.any():
+        return {}
     return {
         "mpjpe": poses.mpjpe(poses.predicted).nanmean(),
         "baseline_mpjpe": poses.mpjpe(poses.baseline).nanmean(),

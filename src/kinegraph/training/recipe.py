@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kinegraph.clips.protocols import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, nearest
 from kinegraph.models import MODELS, check_options, list_models
-from kinegraph.training.objectives import create_objective
+from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
+
+#: Folder of TensorBoard's files within a run's.
+LOGS = "tensorboard"
 
 
 class _Part(BaseModel):
@@ -193,10 +196,8 @@ def check_recipe(data: dict[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         mistakes += [_sentence(dict(e)) for e in error.errors()]
     mistakes += _cross_check(data)
-    if recipe and recipe.train.early_stop and recipe.validation.fraction == 0:
-        mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
     if recipe and not mistakes:
-        mistakes += _stage_mistakes(recipe)
+        mistakes += _training_mistakes(recipe) + _stage_mistakes(recipe)
     if mistakes or recipe is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise RecipeError(f"{source}: {count}: " + "; ".join(mistakes))
@@ -305,13 +306,35 @@ def _objective_mistakes(objective: dict[str, Any], model: str) -> list[str]:
     return [f"objective {asked!r} needs a model with `{made.needs}`, {model!r} has none: {able}"]
 
 
+def _training_mistakes(recipe: Recipe) -> list[str]:
+    """Keys of the train part that do not go with the rest of the recipe."""
+    mistakes = []
+    if recipe.train.early_stop and recipe.validation.fraction == 0:
+        mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
+    objective = recipe.objective
+    if recipe.train.freeze_backbone and not _made(objective).answers:
+        mistakes.append(
+            f"'train.freeze_backbone' leaves only the classifier to learn, which objective "
+            f"{objective.name!r} does not teach"
+        )
+    return mistakes
+
+
+def _made(objective: ObjectivePart) -> Objective:
+    return create_objective(objective.name, objective.options)
+
+
 def _stage_mistakes(recipe: Recipe) -> list[str]:
     mistakes = []
+    names = [stage.name for stage in recipe.stages]
     for number, stage in enumerate(recipe.stages):
+        told = f"stage {stage.name!r}"
+        if stage.name in (*names[:number], LOGS):
+            mistakes.append(f"{told}: its folder would be that of something else: rename it")
         try:
-            recipe.stage(number)
+            mistakes += [f"{told}: {m}" for m in _training_mistakes(recipe.stage(number))]
         except ValidationError as error:
-            mistakes += [f"stage {stage.name!r}: {_sentence(dict(e))}" for e in error.errors()]
+            mistakes += [f"{told}: {_sentence(dict(e))}" for e in error.errors()]
     return mistakes
 
 

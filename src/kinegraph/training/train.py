@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.models import create_model
-from kinegraph.training.callbacks import Checkpoints, History, Progress, ProgressBar
+from kinegraph.training.callbacks import Checkpoints, History, Patience, Progress, ProgressBar
 from kinegraph.training.checkpoint import (
     Header,
     current_versions,
@@ -31,7 +31,7 @@ from kinegraph.training.checkpoint import (
 )
 from kinegraph.training.data import ClipDataset, Splits, loader, training_splits
 from kinegraph.training.module import Fitting
-from kinegraph.training.recipe import Recipe
+from kinegraph.training.recipe import LOGS, Recipe
 
 RESUME = "resume.ckpt"
 
@@ -83,7 +83,7 @@ def _fit(
     train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
     header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
-    if start is not None:
+    if start is not None and not resume:  # to resume, all weights are in resume.ckpt
         start_from(model, header, start)
     batches = loader(train_set, recipe.train.batch_size, workers=recipe.train.workers)
     module = Fitting(
@@ -195,7 +195,7 @@ def _trainer(
     if s.early_stop:
         figure, sign = best_by
         mode = "max" if sign > 0 else "min"
-        callbacks.append(EarlyStopping(figure, mode=mode, patience=s.early_stop))
+        callbacks.append(Patience(figure, mode=mode, patience=s.early_stop))
     with _quiet_lightning():
         return Trainer(
             max_epochs=s.epochs,
@@ -205,7 +205,7 @@ def _trainer(
             gradient_clip_val=s.clip_grad,
             accumulate_grad_batches=s.accumulate,
             callbacks=callbacks,
-            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            logger=TensorBoardLogger(out, name="", version=LOGS),
             default_root_dir=out,
             deterministic=True,
             num_sanity_val_steps=0,

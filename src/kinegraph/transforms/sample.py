@@ -191,7 +191,15 @@ def drop_empty_frames(clip: Clip, rng: np.random.Generator | None = None) -> Cli
 def take_frames(clip: Clip, index: Indices) -> Clip:
     """The clip with the frames of these indices, joints and confidence alike."""
     confidence = None if clip.confidence is None else clip.confidence[:, index]
-    return replace(clip, joints=clip.joints[:, index], confidence=confidence, padded_from=None)
+    joints, padded_from = clip.joints[:, index], _still_real(clip, index)
+    return replace(clip, joints=joints, confidence=confidence, padded_from=padded_from)
+
+
+def _still_real(clip: Clip, index: Indices) -> int | None:
+    """How many of these frames of a padded clip are real; None if they are out of order."""
+    if clip.padded_from is None or (np.diff(index) < 0).any():
+        return None
+    return max(1, int(np.searchsorted(index, clip.padded_from)))
 
 
 def _uniform_indices(length: int, frames: int, rng: np.random.Generator | None) -> Indices:
@@ -227,7 +235,7 @@ def _take_own_frames(clip: Clip, order: Indices) -> Clip:
     person = np.arange(clip.num_persons)[:, None]
     joints = clip.joints[person, order]
     joints[order < 0] = np.nan
-    real = min(clip.num_frames, order.shape[1])
+    real = min(clip.num_real_frames, order.shape[1])
     if clip.confidence is None:
         return replace(clip, joints=joints, padded_from=real)
     confidence = clip.confidence[person, order]
@@ -238,14 +246,15 @@ def _take_own_frames(clip: Clip, order: Indices) -> Clip:
 def _placed(clip: Clip, begin: int, frames: int) -> Clip:
     """The whole clip from frame ``begin`` on among ``frames`` frames, the others empty."""
     span = slice(begin, begin + clip.num_frames)
+    real = begin + clip.num_real_frames
     shape = (clip.num_persons, frames, clip.num_joints)
     joints = np.full((*shape, clip.num_channels), np.nan, dtype=np.float32)
     joints[:, span] = clip.joints
     if clip.confidence is None:
-        return replace(clip, joints=joints, padded_from=span.stop)
+        return replace(clip, joints=joints, padded_from=real)
     confidence = np.zeros(shape, dtype=np.float32)
     confidence[:, span] = clip.confidence
-    return replace(clip, joints=joints, confidence=confidence, padded_from=span.stop)
+    return replace(clip, joints=joints, confidence=confidence, padded_from=real)
 
 
 def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:
