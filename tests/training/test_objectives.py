@@ -149,7 +149,9 @@ def test_recognition_adds_the_weighted_error_of_the_future():
 
 def test_the_faithful_future_is_the_end_of_the_padded_clip_of_the_first_person():
     batch = counted([7], repeat=True)
-    poses = Recognition(future_weight=0.01, faithful=True).poses(Holds(), batch)
+    model = Holds()
+    model.faithful = True
+    poses = Recognition(future_weight=0.01).poses(model, batch)
     assert numbers(poses.true[0]) == [3, 4, 5]  # frames 9 to 11 of 1..7, 1..5
     assert poses.seen[..., 0].all()
     assert not poses.seen[..., 1].any()

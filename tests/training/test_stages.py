@@ -201,3 +201,29 @@ def test_poses_are_learnt_without_labels(tiny_store, tmp_path):
     errors = PoseScorer.load(run).score(clips[:3])
     assert errors.ids == ("clip000", "clip001", "clip002")
     assert (errors.error > 0).all()
+
+
+def test_stages_are_changed_by_their_name(tmp_path, tiny_store):
+    import yaml
+
+    from kinegraph.training.recipe import load_recipe
+
+    file = tmp_path / "asgcn.yaml"
+    file.write_text(yaml.safe_dump(asgcn(tiny_store).model_dump()))
+    changed = load_recipe(file, ["stages.links.train.epochs=7", "train.epochs=3"])
+    assert changed.stage(0).train.epochs == 7
+    assert changed.train.epochs == 3
+    with pytest.raises(RecipeError, match="no 'link' in the list; known: links"):
+        load_recipe(file, ["stages.link.train.epochs=7"])
+    with pytest.raises(RecipeError, match=r"expected stages\.NAME\.KEY"):
+        load_recipe(file, ["stages.links=7"])
+
+
+def test_what_cannot_work_is_found_before_a_folder_is_made(tmp_path, tiny_store):
+    from kinegraph.errors import ModelError
+
+    settings = forecaster(tiny_store)
+    settings.model = settings.model.model_copy(update={"future": 0})
+    with pytest.raises(ModelError, match=r"model\.future=10"):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -33,7 +33,8 @@ def evaluate(
                 run, store=opened, protocol=protocol, split=split, progress=bar
             )
         if run.is_dir():
-            scores.save(run / f"scores-{split}{f'-{protocol}' if protocol else ''}.npz")
+            other = [part for part in (protocol, store.stem if store else None) if part]
+            scores.save(run / f"scores-{'-'.join([split, *other])}.npz")
         told_json |= result.to_dict()
         if not as_json:
             print(told(result))

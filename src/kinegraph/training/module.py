@@ -59,12 +59,14 @@ class Fitting(LightningModule):
         """The model to validate, save and ship: averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, _: Batch, number: int) -> None:
         """Dropout draws alike, whatever loaders or a restart have drawn before.
 
         A frozen backbone is in evaluation mode: its batch-norm statistics stand still.
         """
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        share = self.settings.accumulate  # batches a step
+        drawn = self.global_step * share + number % share
+        torch.manual_seed(self.seed * 1_000_003 + drawn)
         if self.settings.freeze_backbone:
             self.model.eval()
 

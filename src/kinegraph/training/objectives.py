@@ -109,19 +109,18 @@ class Recognition(Objective):
     Args:
         future_weight: weight of the mean squared error of the predicted future poses (AS-GCN,
             Li et al. 2019, section 4.4, takes 0.01). The model's option ``future`` says how many
-            frames at the end of each clip, before any padding, it has to predict.
-        faithful: cut the future from the end of the *padded* clip and score the first person
-            only, every joint, as AS-GCN's released code does.
+            frames at the end of each clip, before any padding, it has to predict. A model with
+            ``faithful=True`` has it cut from the end of the *padded* clip, and the first person
+            scored only, every joint, as AS-GCN's released code does.
     """
 
     best = ("val_accuracy", 1)
     answers = True
 
-    def __init__(self, *, future_weight: float = 0.0, faithful: bool = False) -> None:
+    def __init__(self, *, future_weight: float = 0.0) -> None:
         if future_weight < 0:
             raise RecipeError(f"recognition: future_weight must be 0 or more, got {future_weight}")
         self.future_weight = future_weight
-        self.faithful = faithful
         self.needs = "predict_future" if future_weight else "forward"
         self.predicts_poses = future_weight > 0
 
@@ -143,7 +142,7 @@ class Recognition(Objective):
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Poses]:
         future = _future_frames(model)
-        if not self.faithful:
+        if not getattr(model, "faithful", False):
             return _predict_future(model, batch, future)
         context, true = batch.x[:, :, :-future], batch.x[:, :, -future:]
         last = context[:, :, -1]

@@ -239,9 +239,14 @@ def _override(data: dict[str, Any], item: str) -> None:
         raise RecipeError(f"expected key=value, got {item!r} (for example train.epochs=2)")
     *parents, last = key.split(".")
     for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
+        named = {item.get("name"): item for item in data} if isinstance(data, list) else data
+        if isinstance(data, list) and parent not in named:
+            raise RecipeError(f"{key!r}: no {parent!r} in the list; known: {', '.join(named)}")
+        data = named.setdefault(parent, {})
+        if not isinstance(data, dict | list):
             raise RecipeError(f"{key!r}: {parent!r} is a value, it has no {last!r}")
+    if isinstance(data, list):
+        raise RecipeError(f"{key!r}: expected stages.NAME.KEY, such as stages.links.train.epochs=2")
     try:
         data[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -18,6 +18,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
+from torch import nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
@@ -29,8 +30,9 @@ from kinegraph.training.checkpoint import (
     require_new_folder,
     start_from,
 )
-from kinegraph.training.data import ClipDataset, Splits, loader, training_splits
+from kinegraph.training.data import ClipDataset, Splits, collate, loader, training_splits
 from kinegraph.training.module import Fitting
+from kinegraph.training.objectives import Objective
 from kinegraph.training.recipe import LOGS, Recipe
 
 RESUME = "resume.ckpt"
@@ -94,6 +96,7 @@ def _fit(
         steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
         seed=recipe.seed,
     )
+    _try_one(model, objective, train_set)
     _make_folder(recipe, out)
     checkpoints = Checkpoints(out, header, started, objective.best)
     callbacks = [History(out), checkpoints, progress or ProgressBar()]
@@ -116,11 +119,21 @@ def _check_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
     if not resume:
         require_new_folder(out)
     elif not any((folder / RESUME).is_file() for folder in begun):
-        raise CheckpointError(f"{out} holds no {RESUME}: there is nothing to resume")
+        raise CheckpointError(
+            f"{out} holds no {RESUME}: there is nothing to resume (delete it to start afresh)"
+        )
     elif (out / RESUME).is_file() and (
         (out / "recipe.yaml").read_text(encoding="utf-8") != recipe.to_yaml()
     ):
         raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
+
+
+def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None:
+    """One clip through model and objective, so that what cannot work leaves nothing behind."""
+    model.eval()
+    with torch.no_grad():
+        objective.outcome(model, collate([clips[0, 0]]))
+    model.train()
 
 
 def _make_folder(recipe: Recipe, out: Path) -> None:
