@@ -33,8 +33,8 @@ def predict(
 
     answers, poses_too = measures(run)
     scorer = PoseScorer.load(run) if poses_too else None
-    recognizer = None if scorer and not answers else Recognizer.load(run)
-    loaded = recognizer or PoseScorer.load(run)
+    recognizer = Recognizer.load(run) if answers or not scorer else None
+    loaded = next(made for made in (recognizer, scorer) if made)
     failed = False
     for path in files:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class PoseScorer(LoadedRun):
 
     def score(self, clips: Sequence[Clip]) -> PoseErrors:
         """Errors of clips of any length, one at a time."""
-        return _collect([clip.id for clip in clips], [self.poses(self.batch(c)) for c in clips])
+        return _collect([clip.id for clip in clips], (self.poses(self.batch(c)) for c in clips))
 
     def score_store(
         self,
@@ -78,10 +78,11 @@ class PoseScorer(LoadedRun):
     ) -> PoseErrors:
         """Errors of clips of a store, in batches."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
-        return _collect([store.ids[i] for i in indices], [self.poses(batch) for batch in batches])
+        return _collect([store.ids[i] for i in indices], (self.poses(batch) for batch in batches))
 
 
-def _collect(ids: Sequence[str], poses: Sequence[Poses]) -> PoseErrors:
-    error = [p.mpjpe(p.predicted).float().cpu().numpy() for p in poses]
-    baseline = [p.mpjpe(p.baseline).float().cpu().numpy() for p in poses]
-    return PoseErrors(tuple(ids), np.concatenate(error), np.concatenate(baseline))
+def _collect(ids: Sequence[str], poses: Iterable[Poses]) -> PoseErrors:
+    """Errors of one batch after the other, so that only one is held in memory."""
+    pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
+    error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()
+    return PoseErrors(tuple(ids), error, baseline)

@@ -20,6 +20,7 @@ from kinegraph.models.blocks import (
     Pool,
     check_backbone,
     check_input,
+    check_last_pose,
     fold_persons,
     init_published,
     mean_over_persons,
@@ -195,7 +196,7 @@ class ASGCN(nn.Module):
                 "future=10, when making it"
             )
         lengths = self._check(context, lengths, ahead=self.future if self.faithful else 0)
-        _check_last(context, last)
+        check_last_pose(context, last)
         present = self._present(context)
         links = self._links(context, present, lengths)
         rows = self._run(context, present, links)
@@ -356,15 +357,6 @@ def _mode(module: nn.Module, training: bool) -> Iterator[None]:
         yield
     finally:
         module.train(before)
-
-
-def _check_last(context: Tensor, last: Tensor) -> None:
-    expected = (*context.shape[:2], *context.shape[3:])
-    if last.shape != expected:
-        raise ModelError(
-            f"expected the last pose (N, C, V, M) of a context {tuple(context.shape)} to be "
-            f"{expected}, got {tuple(last.shape)}"
-        )
 
 
 def _check_options(

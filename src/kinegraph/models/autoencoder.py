@@ -16,6 +16,7 @@ from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.blocks import (
     GraphConv,
     Pool,
+    check_last_pose,
     fold_persons,
     init_kaiming,
     init_published,
@@ -304,7 +305,7 @@ class STGCNAutoEncoder(nn.Module):
                 "this auto-encoder was made without a forecaster (future=0): give the number of "
                 "frames to predict, such as future=10, when making it"
             )
-        _check_last(context, last)
+        check_last_pose(context, last)
         if lengths is not None:
             steps = torch.arange(context.shape[2], device=context.device)
             context = _frames_at(context, (steps - len(steps) + lengths[:, None]).clamp(min=0))
@@ -331,15 +332,6 @@ def _check_options(bottleneck: Bottleneck, future: int) -> None:
         raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
     if isinstance(future, bool) or not isinstance(future, int) or future < 0:
         raise ModelError(f"future: expected a number of frames, 0 or more, got {future!r}")
-
-
-def _check_last(context: Tensor, last: Tensor) -> None:
-    expected = (*context.shape[:2], *context.shape[3:])
-    if last.shape != expected:
-        raise ModelError(
-            f"expected the last pose (N, C, V, M) of a context {tuple(context.shape)} to be "
-            f"{expected}, got {tuple(last.shape)}"
-        )
 
 
 def _frames_at(x: Tensor, index: Tensor) -> Tensor:

@@ -199,3 +199,17 @@ def check_input(x: Tensor, layout: SkeletonLayout, in_channels: int) -> None:
             f"expected input (N, {in_channels}, T, {V}, M) for layout {layout.name!r}, "
             f"got {tuple(x.shape)}"
         )
+
+
+def check_last_pose(context: Tensor, last: Tensor) -> None:
+    """Refuse a last pose that does not belong to its context (N, C, T, V, M).
+
+    Raises:
+        ModelError: last is not (N, C, V, M).
+    """
+    expected = (*context.shape[:2], *context.shape[3:])
+    if last.shape != expected:
+        raise ModelError(
+            f"expected the last pose (N, C, V, M) of a context {tuple(context.shape)} to be "
+            f"{expected}, got {tuple(last.shape)}"
+        )
