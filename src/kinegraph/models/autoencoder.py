@@ -241,6 +241,7 @@ class STGCNAutoEncoder(nn.Module):
             **convolutions,
         )
         self.layout = self.encoder.layout
+        self.in_channels = in_channels
         self.num_features = F = self.encoder.num_features
         self.future = future
         A = self.encoder.get_buffer("blocks.0.gcn.A")

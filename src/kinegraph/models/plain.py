@@ -1,0 +1,118 @@
+"""The fast path: a trained model as a plain network, the same function with less work."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError
+from kinegraph.models.asgcn import ASGCN
+from kinegraph.models.autoencoder import STGCNAutoEncoder
+from kinegraph.models.lowering import lower, normalised
+from kinegraph.models.plain_actional import ActionalUnit, PlainDataNorm
+from kinegraph.models.plain_layers import Chain, PlainLayer, RelativeMotion
+from kinegraph.models.plain_network import Path, PlainNetwork
+from kinegraph.models.shiftgcn import ShiftGCN
+from kinegraph.models.stgcn import STGCN
+from kinegraph.models.twostream import TwoStreamSTGCN
+
+#: Largest difference of logits, as a share of the largest logit, that a conversion may make.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+
+
+def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A network that answers as a trained model does, but faster.
+
+    Batch norms are folded, edge importances multiplied in, shifts become convolutions with fixed
+    taps. What comes out is compared with the model on a random clip before it is returned.
+
+    Args:
+        model: of `MODELS`; it is not changed, and may be trained on.
+        dtype: of the activations.
+
+    Returns:
+        A network that is called like the model: (N, C, T, V, M) -> (N, classes); a `PlainNetwork`
+        for the families that are local in time.
+
+    Raises:
+        ModelError: the model has no plain form, or the two do not agree (a network with absurd
+            weights, such as one whose training has diverged).
+    """
+    network = _plain(model).eval().requires_grad_(False)
+    if dtype != torch.float32:
+        network = network.to_dtype(dtype)
+    _check_equal(model, network, TOLERANCE[dtype])
+    return network
+
+
+@singledispatch
+def _plain(model: nn.Module) -> nn.Module:
+    raise ModelError(f"{type(model).__name__} has no plain form")
+
+
+@_plain.register
+def _(model: STGCN) -> nn.Module:
+    return PlainNetwork([_path(model)], model.layout, model.in_channels, ghosts=model.faithful)
+
+
+@_plain.register
+def _(model: ShiftGCN) -> nn.Module:
+    persons = model.persons if model.faithful else 0
+    return PlainNetwork(
+        [_path(model, persons=persons)], model.layout, model.in_channels, ghosts=model.faithful
+    )
+
+
+@_plain.register
+def _(model: TwoStreamSTGCN) -> nn.Module:
+    motion = RelativeMotion(ghosts=model.faithful)
+    paths = [_path(model.origin_stream), _path(model.motion_stream, motion)]
+    return PlainNetwork(paths, model.layout, model.in_channels, ghosts=model.faithful)
+
+
+@_plain.register
+def _(model: STGCNAutoEncoder) -> nn.Module:
+    return _plain(model.encoder)
+
+
+@_plain.register
+def _(model: ASGCN) -> nn.Module:
+    network = deepcopy(model)
+    network.data_bn = PlainDataNorm(normalised(model.data_bn, model.layout.num_joints, 0))
+    network.blocks = nn.ModuleList(ActionalUnit(block) for block in model.blocks)
+    return network
+
+
+def _path(model: STGCN | ShiftGCN, *before: PlainLayer, persons: int = 0) -> Path:
+    norm = normalised(model.data_bn, model.layout.num_joints, persons)
+    units = (lower(block) for block in model.blocks)
+    return Path(Chain(*before, norm, *units), deepcopy(model.head), model.pool)
+
+
+@torch.inference_mode()
+def _check_equal(model: nn.Module, network: nn.Module, tolerance: float) -> None:
+    was_training = model.training
+    persons = getattr(model, "persons", 2) if getattr(model, "faithful", False) else 2
+    frames = 24 + getattr(model, "future", 0)
+    device = next(model.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    shape = (1, model.in_channels, frames, model.layout.num_joints, persons)
+    clip = torch.randn(shape, generator=draw)
+    try:
+        expected, got = model.eval()(clip.to(device)), network(clip.to(device))
+    finally:
+        model.train(was_training)
+    error = relative_error(got, expected)
+    if not error <= tolerance:
+        raise ModelError(
+            f"the plain form of this {type(model).__name__} does not agree with it: logits differ "
+            f"by {error:.1g} of the largest, at most {tolerance:.0e} is allowed"
+        )
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """Largest difference as a share of the largest expected value."""
+    return float((got.float() - expected.float()).abs().max() / expected.float().abs().max())

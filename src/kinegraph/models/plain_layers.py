@@ -1,0 +1,491 @@
+"""Plain layers: what a trained network computes, on whole clips or on a few frames at a time.
+
+Shapes: n folded persons, C channels, T frames of a clip, f frames of a hop, V joints, k frames that
+a convolution sees. All activations are (n, T, V, C) and contiguous, so that the graph product, the
+channel product and the temporal convolution all read whole rows.
+
+A stream gives a layer f frames at a time, a *hop*. What is local in time then needs only the last
+few frames of the hop before, which the stream keeps for it. Every layer knows, by `plan`, which
+frame the first hop begins with: frames with negative numbers, before the clip, and those after its
+end are zero for every layer that looks at neighbouring frames, as its padding is in a whole clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+Combination = Literal["sum", "gate", "concat"]
+
+
+class Hop:
+    """A few frames on their way through the layers, and what layers keep from one to the next.
+
+    Args:
+        before: (n,) frames that earlier hops have brought.
+        end: (n,) frames of the whole clip, where it is known that it ends; None: not yet.
+        kept: what the layers kept of the hop before, in their order; None for the first hop.
+        mask: whether frames may lie outside the clip.
+    """
+
+    def __init__(
+        self, before: Tensor, end: Tensor | None, kept: Iterable[Tensor] | None, *, mask: bool
+    ) -> None:
+        self.before = before
+        self.end = end
+        self.mask = mask
+        self.keeping: list[Tensor] = []
+        self._kept: Iterator[Tensor] | None = None if kept is None else iter(kept)
+
+    def inside(self, first: int, frames: int, rate: int, early: int = 0, late: int = 0) -> Tensor:
+        """(n, frames) bool: which of a layer's frames lie in the clip.
+
+        Args:
+            first: number of the first frame of the first hop at this layer.
+            frames: of this hop at this layer.
+            rate: frames of the clip for one of this layer.
+            early: how many of the clip's first frames do not count.
+            late: how many of its last.
+        """
+        start = torch.div(self.before, rate, rounding_mode="floor") + first
+        number = start[:, None] + torch.arange(frames, device=start.device)
+        inside = number >= early
+        if self.end is not None:
+            length = torch.div(self.end + rate - 1, rate, rounding_mode="floor")
+            inside = inside & (number < length[:, None] - late)
+        return inside
+
+    def kept(self, shape: Sequence[int], like: Tensor, fill: float = 0.0) -> Tensor:
+        """What this layer kept: ``shape`` full of ``fill`` in the first hop."""
+        return like.new_full(shape, fill) if self._kept is None else next(self._kept)
+
+    def keep(self, tensor: Tensor) -> None:
+        """Keep it for the next hop."""
+        self.keeping.append(tensor)
+
+    def follow(self, x: Tensor, frames: int) -> Tensor:
+        """(n, f, V, C) -> (n, frames + f, V, C): the last ``frames`` frames before, then x."""
+        if not frames:
+            return x
+        past = self.kept((x.shape[0], frames, *x.shape[2:]), x)
+        joined = torch.cat([past, x], dim=1)
+        self.keep(joined[:, joined.shape[1] - frames :])
+        return joined
+
+
+class PlainLayer(nn.Module):
+    """One that looks at each frame by itself; the others override all three methods."""
+
+    def plan(self, first: int, rate: int) -> tuple[int, int]:
+        """Take note of the frame that the first hop begins with, and how many make one here.
+
+        Returns:
+            both for the layer that follows.
+        """
+        return first, rate
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f', V, C'): the frames that can be known by now."""
+        y: Tensor = self(x)
+        return y
+
+
+class Affine(PlainLayer):
+    """A factor and a summand for each joint and channel, or each channel.
+
+    Args:
+        scale: (V, C) or (C,), or (M, V, C) for M folded persons.
+        bias: of the same shape.
+    """
+
+    def __init__(self, scale: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        if self.scale.ndim < 3:
+            return torch.addcmul(self.bias, x, self.scale)
+        persons = x.unflatten(0, (-1, len(self.scale))).transpose(1, 2)
+        return torch.addcmul(self.bias, persons, self.scale).transpose(1, 2).flatten(0, 1)
+
+
+class Mix(PlainLayer):
+    """A product with a (C, C') matrix, then ReLU if asked for.
+
+    Args:
+        weight: (C, C').
+        bias: (C',) or None.
+        relu: whether negative values become zero.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("bias", bias)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T, V, C')."""
+        rows = x.reshape(-1, x.shape[-1])
+        mixed = rows @ self.weight if self.bias is None else self.bias.addmm(rows, self.weight)
+        return (mixed.relu_() if self.relu else mixed).view(*x.shape[:-1], -1)
+
+
+class GraphMix(PlainLayer):
+    """Neighbourhood sums of K partitions, then one product over channels, then ReLU if asked for.
+
+    Args:
+        A: (K, V, V) adjacency; joint w of the output reads A[k, v, w] of joint v.
+        weight: (K, C, C').
+        bias: (V, C').
+        relu: whether negative values become zero.
+    """
+
+    def __init__(self, A: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = True) -> None:
+        super().__init__()
+        K, V = A.shape[:2]
+        self.register_buffer("gather", A.permute(2, 0, 1).reshape(V * K, V).contiguous())
+        self.register_buffer("weight", weight.flatten(0, 1).contiguous())
+        self.register_buffer("bias", bias)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T, V, C')."""
+        n, t, v, _ = x.shape
+        summed = (self.gather @ x.reshape(n * t, v, -1)).view(n * t * v, -1)
+        mixed = (summed @ self.weight).view(n, t, v, -1).add_(self.bias)
+        return mixed.relu_() if self.relu else mixed
+
+
+class Reorder(PlainLayer):
+    """Features of one frame change places, and each gets a factor.
+
+    Args:
+        index: (V*C,) from where each feature v*C + c is read.
+        scale: (V*C,) or None.
+    """
+
+    def __init__(self, index: Tensor, scale: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("index", index)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        rows = x.reshape(x.shape[0] * x.shape[1], -1).index_select(1, self.index)
+        return (rows if self.scale is None else rows.mul_(self.scale)).view_as(x)
+
+
+class Pick(PlainLayer):
+    """Some of the channels; to each of them another may be added.
+
+    Args:
+        start: the first channel.
+        stop: the one after the last.
+        add: the first of those to add, None for none.
+    """
+
+    def __init__(self, start: int, stop: int, add: int | None = None) -> None:
+        super().__init__()
+        self.start, self.stop, self.add = start, stop, add
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T, V, stop - start)."""
+        picked = x[..., self.start : self.stop]
+        if self.add is None:
+            return picked
+        return picked + x[..., self.add : self.add + self.stop - self.start]
+
+
+class Neighbours(PlainLayer):
+    """Every joint becomes a weighted sum of joints, each channel by itself.
+
+    Args:
+        A: (V, V); joint w of the output reads A[v, w] of joint v.
+    """
+
+    def __init__(self, A: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gather", A.T.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        return self.gather @ x
+
+
+class Mean(PlainLayer):
+    """The mean over joints (dim 2) or channels (dim 3), which stays as an axis of length 1."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T, 1, C) or (n, T, V, 1)."""
+        return x.mean(dim=self.dim, keepdim=True)
+
+
+class Sigmoid(PlainLayer):
+    """sigmoid(x) + summand."""
+
+    def __init__(self, summand: float) -> None:
+        super().__init__()
+        self.summand = summand
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        return torch.sigmoid(x) + self.summand
+
+
+class Relu(PlainLayer):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        return torch.relu(x)
+
+
+class TimeLayer(PlainLayer):
+    """One that looks at frames before and after; where there are none it sees zeros.
+
+    Args:
+        left: how many frames before.
+        right: how many after.
+        stride: of how many frames one is left.
+    """
+
+    def __init__(self, left: int, right: int, stride: int = 1) -> None:
+        super().__init__()
+        self.left, self.right, self.stride = left, right, stride
+        self.first = self.offset = 0
+        self.rate = 1
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, left + T + right, V, C) -> (n, ceil(T / stride), V, C')."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, ceil(T / stride), V, C')."""
+        return self.valid(pad(x, (0, 0, 0, 0, self.left, self.right)))
+
+    def plan(self, first: int, rate: int) -> tuple[int, int]:
+        """An output is known as soon as the last frame that it sees has come."""
+        self.first, self.rate = first, rate
+        self.offset = (self.right - first) % self.stride
+        return (first - self.right + self.offset) // self.stride, rate * self.stride
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f / stride, V, C')."""
+        if hop.mask:
+            x = x * hop.inside(self.first, x.shape[1], self.rate)[:, :, None, None]
+        joined = hop.follow(x, self.left + self.right)
+        return self.valid_few(joined[:, self.offset :])
+
+    def valid_few(self, x: Tensor) -> Tensor:
+        """`valid`, where few frames call for another order of work."""
+        return self.valid(x)
+
+
+class TimeConv(TimeLayer):
+    """A convolution over frames, and over joints in their order if its kernel is wide.
+
+    Args:
+        weight: (C', C / groups, k, width), k odd or not, width odd.
+        bias: (C',) or None.
+        left: frames before; k - 1 - left are after.
+        stride: over frames.
+        groups: of channels.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, *, left: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(left, weight.shape[2] - 1 - left, stride)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.groups = groups
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, left + T + right, V, C) -> (n, ceil(T / stride), V, C')."""
+        y = conv2d(
+            x.permute(0, 3, 1, 2),
+            self.weight,
+            self.bias,
+            stride=(self.stride, 1),
+            padding=(0, self.weight.shape[3] // 2),
+            groups=self.groups,
+        )
+        return y.permute(0, 2, 3, 1).contiguous()
+
+    def valid_few(self, x: Tensor) -> Tensor:
+        """All frames of a window side by side make one matrix product, without packing weights."""
+        C_out, C, k, width = self.weight.shape
+        if self.groups > 1 or width > 1:
+            return self.valid(x)
+        windows = x.unfold(1, k, self.stride).permute(0, 1, 2, 4, 3)
+        rows = windows.reshape(-1, k * C)
+        weight = self.weight.permute(2, 3, 1, 0).reshape(k * C, C_out)
+        mixed = rows @ weight if self.bias is None else self.bias.addmm(rows, weight)
+        return mixed.view(*windows.shape[:3], C_out)
+
+
+class Thin(TimeLayer):
+    """Every s-th frame, from the first on."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__(0, 0, stride)
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, ceil(T / stride), V, C)."""
+        return x[:, :: self.stride]
+
+
+class EdgeZero(TimeLayer):
+    """One whose first or last output frame is zero by definition, instead of seeing padding.
+
+    Args:
+        left: frames before; so many first outputs are zero.
+        right: frames after; so many last outputs are zero.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T, V, C')."""
+        T, seen = x.shape[1], self.left + self.right
+        if seen >= T:
+            x = pad(x, (0, 0, 0, 0, 0, seen + 1 - T))
+        y = pad(self.valid(x), (0, 0, 0, 0, self.left, self.right))
+        if seen < T:
+            return y
+        return torch.zeros_like(y[:, :T])
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f, V, C')."""
+        y = self.valid(hop.follow(x, self.left + self.right))
+        if not hop.mask:
+            return y
+        first = self.first - self.right
+        inside = hop.inside(first, y.shape[1], self.rate, early=self.left, late=self.right)
+        return y * inside[:, :, None, None]
+
+
+class Difference(EdgeZero):
+    """The first half of the channels one frame later, minus the second half; zero at the end."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, T + 1, V, 2C) -> (n, T, V, C)."""
+        later, now = x.chunk(2, dim=3)
+        return later[:, 1:] - now[:, :-1]
+
+
+class RelativeMotion(EdgeZero):
+    """Each frame minus the mean of its neighbours, see `kinegraph.models.twostream`.
+
+    Args:
+        ghosts: whether absent joints, all zero, count as if they stood at the origin.
+    """
+
+    def __init__(self, *, ghosts: bool) -> None:
+        super().__init__(1, 1)
+        self.ghosts = ghosts
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, T + 2, V, C) -> (n, T, V, C)."""
+        moved = x[:, 1:-1] - (x[:, :-2] + x[:, 2:]) / 2
+        if self.ghosts:
+            return moved
+        seen = (x != 0).any(dim=3, keepdim=True)
+        return moved * (seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:])
+
+
+class Chain(PlainLayer):
+    """Layers one after the other."""
+
+    def __init__(self, *layers: PlainLayer) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T', V, C')."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def plan(self, first: int, rate: int) -> tuple[int, int]:
+        """That of the last layer."""
+        for layer in self._plain():
+            first, rate = layer.plan(first, rate)
+        return first, rate
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f', V, C')."""
+        for layer in self._plain():
+            x = layer.hop(x, hop)
+        return x
+
+    def _plain(self) -> Iterator[PlainLayer]:
+        return iter(self.layers)  # type: ignore[arg-type]
+
+
+class Together(PlainLayer):
+    """Ways side by side from one input, put together in the frame that they belong to.
+
+    In a stream the quicker ways wait for the slowest.
+
+    Args:
+        ways: at least two.
+        combination: ``sum``, ``gate`` (the product) or ``concat`` (side by side as channels).
+        relu: whether negative values become zero then.
+    """
+
+    def __init__(
+        self, *ways: PlainLayer, combination: Combination = "sum", relu: bool = False
+    ) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList(ways)
+        self.combination = combination
+        self.relu = relu
+        self.ahead = [0] * len(ways)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, T', V, C')."""
+        return self._combine([way(x) for way in self.ways])
+
+    def plan(self, first: int, rate: int) -> tuple[int, int]:
+        """That of the slowest way."""
+        plans = [way.plan(first, rate) for way in self._plain()]
+        slowest = min(first for first, _ in plans)
+        self.ahead = [first - slowest for first, _ in plans]
+        return slowest, plans[0][1]
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f', V, C')."""
+        results = []
+        for way, ahead in zip(self._plain(), self.ahead, strict=True):
+            y = way.hop(x, hop)
+            results.append(hop.follow(y, ahead)[:, : y.shape[1]])
+        return self._combine(results)
+
+    def _plain(self) -> Iterator[PlainLayer]:
+        return iter(self.ways)  # type: ignore[arg-type]
+
+    def _combine(self, results: list[Tensor]) -> Tensor:
+        if self.combination == "concat":
+            y = torch.cat(results, dim=3)
+        else:
+            combine: Callable[[Tensor, Tensor], Tensor] = (
+                torch.add if self.combination == "sum" else torch.mul
+            )
+            y = results[0]
+            for other in results[1:]:
+                y = combine(y, other)
+        return y.relu_() if self.relu else y
