@@ -35,6 +35,7 @@ from kinegraph.models.links import (
     released_link_frames,
     released_offset,
 )
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
@@ -43,7 +44,7 @@ STRIDES = (1, 1, 1, 2, 1, 1, 2, 1, 1)
 LinkMode = Literal["frozen", "drifting", "joint"]
 
 
-class ASGCN(nn.Module):
+class ASGCN(Streamed, nn.Module):
     """AS-GCN for any layout and any number of persons.
 
     Beside the skeleton's links, up to ``max_hop`` bones long, every clip has two kinds of
@@ -290,7 +291,11 @@ class ASGCN(nn.Module):
 
     def _rows(self, x: Tensor, present: Tensor) -> Tensor:
         rows = fold_persons(x)
-        return rows if self.faithful else rows[present.flatten()]
+        return rows[present.flatten()] if self._selects() else rows
+
+    def _selects(self) -> bool:
+        """Whether absent persons are left out; an exported graph works on all, with equal answers."""
+        return not (self.faithful or torch.compiler.is_exporting())
 
     def _run(self, x: Tensor, present: Tensor, links: Tensor | None) -> Tensor:
         """(N, C, T, V, M) -> features (n, F, T', V)."""
@@ -315,7 +320,7 @@ class ASGCN(nn.Module):
         frames = self._frame_numbers(lengths, shifted).clamp(0, x.shape[2] - 1)
         clips = torch.arange(len(x), device=x.device)[:, None]
         persons = x.movedim(2, 1)[clips, frames].permute(0, 4, 3, 1, 2).flatten(0, 1)
-        return persons if self.faithful else persons[present.flatten()]
+        return persons[present.flatten()] if self._selects() else persons
 
     def _frame_numbers(self, lengths: Tensor, shifted: bool) -> Tensor:
         if self.faithful:

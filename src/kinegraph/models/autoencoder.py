@@ -24,6 +24,7 @@ from kinegraph.models.blocks import (
     unfold_persons,
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layouts import SkeletonLayout
 
@@ -169,7 +170,7 @@ class Forecaster(nn.Module):
         return offset[:, :, 0].unflatten(1, (last.shape[1], -1))
 
 
-class STGCNAutoEncoder(nn.Module):
+class STGCNAutoEncoder(Streamed, nn.Module):
     """An ST-GCN that can also rebuild the clip it has seen, or the poses that come next.
 
     ``encoder`` is a whole `STGCN`, classifier included: logits are its logits, and its state dict

@@ -1,4 +1,4 @@
-"""How each trained module becomes plain layers: batch norms folded, shifts and edges precomputed."""
+"""How trained modules become plain layers: batch norms folded, shifts and edges precomputed."""
 
 from __future__ import annotations
 

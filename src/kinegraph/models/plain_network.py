@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kinegraph.models.blocks import Pool, check_input, mean_over_persons, present_persons
 from kinegraph.models.plain_layers import PlainLayer
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.layout import SkeletonLayout
 
 
@@ -42,7 +43,7 @@ class Path(nn.Module):
         return places.amax(dim=1) if self.pool == "joints" else places.mean(dim=1)
 
 
-class PlainNetwork(nn.Module):
+class PlainNetwork(Streamed, nn.Module):
     """What a trained model computes, derived from it by `kinegraph.models.plain.plain`.
 
     It keeps no link to the model: train the model, then make another. Logits are float32.

@@ -36,6 +36,7 @@ from kinegraph.models.shift import (
     naive_shifts,
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 
@@ -146,7 +147,7 @@ class ShiftGCNBlock(nn.Module):
         self.tcn = temporal
 
 
-class ShiftGCN(nn.Module):
+class ShiftGCN(Streamed, nn.Module):
     """Shift-GCN for any layout and any number of persons.
 
     The network knows no bones, unless ``spatial`` is ``local``: which joints inform each other is

@@ -29,6 +29,7 @@ from kinegraph.models.blocks import (
     unfold_persons,
 )
 from kinegraph.models.excitation_wiring import excite
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
@@ -76,7 +77,7 @@ class STGCNBlock(nn.Module):
         self.tcn, self.tcn_bn = temporal, nn.Identity()
 
 
-class STGCN(nn.Module):
+class STGCN(Streamed, nn.Module):
     """ST-GCN for any layout and any number of persons.
 
     Args:

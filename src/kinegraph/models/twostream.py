@@ -22,6 +22,7 @@ from kinegraph.models.blocks import (
     unfold_persons,
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
+from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layouts import SkeletonLayout
 
@@ -42,7 +43,7 @@ def relative_motion(x: Tensor, *, ghosts: bool = False) -> Tensor:
     return motion
 
 
-class TwoStreamSTGCN(nn.Module):
+class TwoStreamSTGCN(Streamed, nn.Module):
     """Two `STGCN`, one for the clip and one for its `relative_motion`, whose logits are summed.
 
     Args:

@@ -1,0 +1,196 @@
+"""Step networks: a plain network that is given a clip a few frames at a time.
+
+Shapes: S streams, M persons, n = S*M folded persons, C channels, f frames of a hop, V joints,
+P pooled features, W frames of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError
+from kinegraph.models.plain_layers import Hop
+from kinegraph.models.plain_network import Path, PlainNetwork, fold
+
+NEVER = 2**62  # a clip whose end is not known yet
+
+
+class StepNetwork(nn.Module):
+    """Frames and what is kept of those before -> logits and what to keep: a function.
+
+    After the last frame of a clip and `PlainNetwork.delay` more, whatever they hold, it has given
+    the logits of the clip, if ``end`` says where that was.
+
+    Args:
+        network: of the model.
+        persons: M.
+        window: how many of the latest frames the classifier sees; None for all since the start.
+
+    Raises:
+        ModelError: a window that is no number of frames.
+    """
+
+    def __init__(self, network: PlainNetwork, persons: int, window: int | None = None) -> None:
+        super().__init__()
+        if persons < 1 or (window is not None and window < 1):
+            raise ModelError(
+                f"expected at least one person and one frame in the window, got persons={persons}, "
+                f"window={window}"
+            )
+        self.network = network
+        self.persons = persons
+        self.window = None if window is None else -(-window // network.hop)
+        self.heads = [
+            _RunningPool(path, first, network.hop, self.window)
+            for path, first in zip(self._paths(), network.first, strict=True)
+        ]
+
+    def forward(
+        self, frames: Tensor, before: Tensor, end: Tensor, present: Tensor, *kept: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The next frames of S streams.
+
+        Args:
+            frames: (S, C, f, V, M), f a multiple of ``network.hop``.
+            before: (S,) how many frames the streams have been given so far. The first
+                ``network.hop - 1`` of them do not belong to the clip, whatever they hold.
+            end: (S,) how many frames the clips have; `NEVER` as long as that is not known.
+            present: (S, M) bool: who has been seen so far.
+            kept: what the last call returned, or `blank`.
+
+        Returns:
+            logits (S, classes), present, and what is to be kept. Logits are not a number as long
+            as no feature of the clip is known.
+        """
+        return self.advance(frames, before, end, present, kept, mask=True)
+
+    def advance(
+        self,
+        frames: Tensor,
+        before: Tensor,
+        end: Tensor | None,
+        present: Tensor,
+        kept: Sequence[Tensor] | None,
+        *,
+        mask: bool,
+    ) -> tuple[Tensor, ...]:
+        """`forward`; without ``mask`` all frames and all features have to belong to the clip."""
+        S, M = present.shape
+        rows = fold(frames)
+        start = before.repeat_interleave(M)
+        stop = None if end is None else end.repeat_interleave(M)
+        hop = Hop(start, stop, kept, mask=mask)
+        seen = (rows != 0).flatten(2).any(dim=2)
+        if mask:
+            seen = seen & hop.inside(1 - self.network.hop, rows.shape[1], 1)
+        present = present | seen.any(dim=1).view(S, M)
+        rows = rows.to(self.network.dtype)
+        pooled = [head.hop(path.layers.hop(rows, hop), hop) for head, path in self._both()]
+        counted = None if self.network.ghosts else present | ~present.any(dim=1, keepdim=True)
+        logits = self.network.logits(pooled, counted, M)
+        return logits, present, *hop.keeping
+
+    def blank(self, streams: int) -> tuple[Tensor, ...]:
+        """Of streams that have not begun: present, and what is kept."""
+        network = self.network
+        V, device = network.layout.num_joints, next(network.parameters()).device
+        present = torch.zeros(streams, self.persons, dtype=torch.bool, device=device)
+        frames = torch.zeros(
+            (streams, network.in_channels, network.hop, V, self.persons), device=device
+        )
+        before = torch.zeros(streams, dtype=torch.int64, device=device)
+        hop = _Blank(before.repeat_interleave(self.persons))
+        rows = fold(frames).to(network.dtype)
+        for head, path in self._both():
+            head.hop(path.layers.hop(rows, hop), hop)
+        return present, *hop.blanks
+
+    @property
+    def first_answer(self) -> int:
+        """How many frames a stream has to be given until every path knows a feature."""
+        return self.network.delay + self.network.hop
+
+    @property
+    def steady(self) -> int:
+        """How many frames, those before the clip counted in, until no more need be masked."""
+        return self.network.delay + self.network.hop
+
+    def _paths(self) -> Iterator[Path]:
+        return iter(self.network.paths)  # type: ignore[arg-type]
+
+    def _both(self) -> Iterator[tuple[_RunningPool, Path]]:
+        return zip(self.heads, self._paths(), strict=True)
+
+
+class _Blank(Hop):
+    """Notes what layers want to have kept of the hop before the first."""
+
+    def __init__(self, before: Tensor) -> None:
+        super().__init__(before, None, None, mask=True)
+        self.blanks: list[Tensor] = []
+
+    def kept(self, shape: Sequence[int], like: Tensor, fill: float = 0.0) -> Tensor:
+        """Nothing yet: full of ``fill``."""
+        self.blanks.append(super().kept(shape, like, fill))
+        return self.blanks[-1]
+
+
+class _RunningPool:
+    """Pools the features of a path over all frames so far, or over the latest.
+
+    Args:
+        path: whose features.
+        first: number of the first feature of the first hop.
+        rate: frames for one feature.
+        window: features; None for all.
+    """
+
+    def __init__(self, path: Path, first: int, rate: int, window: int | None) -> None:
+        self.path, self.first, self.rate, self.window = path, first, rate, window
+        self.largest = path.pool == "joints"
+
+    def hop(self, features: Tensor, hop: Hop) -> Tensor:
+        """(n, f', V, F) -> (n, P); not a number where there is no feature yet."""
+        places = self.path.places(features)
+        inside = torch.ones(places.shape[:2], dtype=torch.bool, device=places.device)
+        if hop.mask:
+            inside = hop.inside(self.first, places.shape[1], self.rate)
+        return (
+            self._all(places, inside, hop)
+            if self.window is None
+            else self._latest(places, inside, hop, self.window)
+        )
+
+    def _all(self, places: Tensor, inside: Tensor, hop: Hop) -> Tensor:
+        n, _, P = places.shape
+        count = hop.kept((n, 1), places) + inside.sum(dim=1, keepdim=True)
+        if self.largest:
+            best = places.masked_fill(~inside[:, :, None], float("-inf")).amax(dim=1)
+            total = torch.maximum(hop.kept((n, P), places, fill=float("-inf")), best)
+        else:
+            total = hop.kept((n, P), places) + (places * inside[:, :, None]).sum(dim=1)
+        hop.keep(count)
+        hop.keep(total)
+        return self._pooled(total, count)
+
+    def _latest(self, places: Tensor, inside: Tensor, hop: Hop, window: int) -> Tensor:
+        n, _, P = places.shape
+        valid = torch.cat([hop.kept((n, window), places), inside.to(places.dtype)], dim=1)
+        entries = torch.cat([hop.kept((n, window, P), places), places], dim=1)
+        hop.keep(valid[:, -window:])
+        hop.keep(entries[:, -window:])
+        later = valid.flip(1).cumsum(dim=1).flip(1)
+        chosen = (valid > 0) & (later <= window)
+        if self.largest:
+            total = entries.masked_fill(~chosen[:, :, None], float("-inf")).amax(dim=1)
+        else:
+            total = (entries * chosen[:, :, None]).sum(dim=1)
+        return self._pooled(total, chosen.sum(dim=1, keepdim=True))
+
+    def _pooled(self, total: Tensor, count: Tensor) -> Tensor:
+        if self.largest:
+            return total.masked_fill(count == 0, float("nan"))
+        return total / count
