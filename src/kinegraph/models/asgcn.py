@@ -265,7 +265,7 @@ class ASGCN(Streamed, nn.Module):
         """The real lengths (N,); those of whole clips of T + ``ahead`` frames if not stated."""
         check_input(x, self.layout, self.in_channels)
         if lengths is None:
-            return torch.full((len(x),), x.shape[2] + ahead, device=x.device)
+            return torch.full(x.shape[:1], x.shape[2] + ahead, device=x.device)
         if lengths.shape != x.shape[:1]:
             raise ModelError(
                 f"expected a length for each of the {len(x)} clips, got {tuple(lengths.shape)}"
@@ -286,7 +286,7 @@ class ASGCN(Streamed, nn.Module):
     def _present(self, x: Tensor) -> Tensor:
         """(N, M) bool: persons that count."""
         if self.faithful:
-            return torch.ones(len(x), x.shape[4], dtype=torch.bool, device=x.device)
+            return torch.ones(x.shape[0], x.shape[4], dtype=torch.bool, device=x.device)
         return present_persons(x)
 
     def _rows(self, x: Tensor, present: Tensor) -> Tensor:
@@ -318,7 +318,7 @@ class ASGCN(Streamed, nn.Module):
     def _poses(self, x: Tensor, present: Tensor, lengths: Tensor, shifted: bool) -> Tensor:
         """(n, V, F, C) poses for the link inference, from random frames if ``shifted``."""
         frames = self._frame_numbers(lengths, shifted).clamp(0, x.shape[2] - 1)
-        clips = torch.arange(len(x), device=x.device)[:, None]
+        clips = torch.arange(x.shape[0], device=x.device)[:, None]
         persons = x.movedim(2, 1)[clips, frames].permute(0, 4, 3, 1, 2).flatten(0, 1)
         return persons[present.flatten()] if self._selects() else persons
 

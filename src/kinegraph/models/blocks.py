@@ -37,7 +37,7 @@ def fold_persons(x: Tensor) -> Tensor:
 
 def unfold_persons(rows: Tensor, present: Tensor) -> Tensor:
     """(n, C, T, V) of the present persons -> (N, M, C, T, V), zero where a person is absent."""
-    if len(rows) < present.numel():
+    if rows.shape[0] < present.numel():
         full = rows.new_zeros(present.numel(), *rows.shape[1:])
         rows = full.index_copy(0, present.flatten().nonzero().flatten(), rows)
     return rows.unflatten(0, present.shape)

@@ -325,11 +325,16 @@ class TimeConv(TimeLayer):
         return y.permute(0, 2, 3, 1).contiguous()
 
     def valid_few(self, x: Tensor) -> Tensor:
-        """All frames of a window side by side make one matrix product, without packing weights."""
+        """The frames of each window side by side: one product, without packing the weights."""
         C_out, C, k, width = self.weight.shape
-        if self.groups > 1 or width > 1:
+        depthwise = self.groups == C_out
+        if width > 1 or (self.groups > 1 and not depthwise):
             return self.valid(x)
-        windows = x.unfold(1, k, self.stride).permute(0, 1, 2, 4, 3)
+        windows = x.unfold(1, k, self.stride)
+        if depthwise:
+            y = (windows * self.weight[:, 0, :, 0]).sum(dim=4)
+            return y if self.bias is None else y.add_(self.bias)
+        windows = windows.permute(0, 1, 2, 4, 3)
         rows = windows.reshape(-1, k * C)
         weight = self.weight.permute(2, 3, 1, 0).reshape(k * C, C_out)
         mixed = rows @ weight if self.bias is None else self.bias.addmm(rows, weight)

@@ -80,9 +80,8 @@ class StepNetwork(nn.Module):
         """`forward`; without ``mask`` all frames and all features have to belong to the clip."""
         S, M = present.shape
         rows = fold(frames)
-        start = before.repeat_interleave(M)
         stop = None if end is None else end.repeat_interleave(M)
-        hop = Hop(start, stop, kept, mask=mask)
+        hop = Hop(before.repeat_interleave(M) if mask else before, stop, kept, mask=mask)
         seen = (rows != 0).flatten(2).any(dim=2)
         if mask:
             seen = seen & hop.inside(1 - self.network.hop, rows.shape[1], 1)
