@@ -8,15 +8,18 @@ from collections.abc import Sequence
 import typer
 
 from kinegraph.cli import (
+    bench,
     convert,
     demo,
     draw,
     evaluate,
+    export,
     fuse,
     import_weights,
     inspect,
     listing,
     predict,
+    stream,
     train,
 )
 from kinegraph.errors import KinegraphError
@@ -36,8 +39,11 @@ app.command("import")(import_weights.import_weights)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("fuse")(fuse.fuse)
+app.command("export")(export.export)
 app.command("predict")(predict.predict)
+app.command("stream")(stream.stream)
 app.add_typer(draw.app, name="draw")
+app.add_typer(bench.app, name="bench")
 app.command("list")(listing.listing)
 
 

@@ -38,7 +38,7 @@ def predict(
     failed = False
     for path in files:
         try:
-            for clip in _clips(path, reader, loaded):
+            for clip in clips_of(path, reader, loaded):
                 told: dict[str, Any] = {"id": clip.id}
                 if recognizer:
                     told |= recognizer(clip).to_dict(top)
@@ -63,7 +63,8 @@ def _pose_error(scorer: PoseScorer, clip: Clip) -> dict[str, Any]:
     }
 
 
-def _clips(path: Path, reader: str | None, run: LoadedRun) -> Iterator[Clip]:
+def clips_of(path: Path, reader: str | None, run: LoadedRun) -> Iterator[Clip]:
+    """The clips of a raw file or store, read as the run's training clips were."""
     from kinegraph.clips.store import ClipStore, is_store
     from kinegraph.readers import get_reader, guess_reader, read_clips
 

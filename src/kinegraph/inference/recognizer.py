@@ -16,6 +16,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.loaded import LoadedRun, Report
 from kinegraph.inference.scores import Scores
+from kinegraph.inference.stream import ActionStream, Mode
 from kinegraph.models import predict_logits
 from kinegraph.training.checkpoint import Header
 from kinegraph.training.objectives import Batch
@@ -85,13 +86,36 @@ class Recognizer(LoadedRun):
         """
         return next(iter(self.answers(self.score([clip]))))
 
+    def stream(
+        self, mode: Mode = "auto", window: int | None = None, every: int | None = None
+    ) -> ActionStream:
+        """A stream of raw frames, answered while they come.
+
+        Args:
+            mode: ``step``: each frame is worked on once; for transforms that treat frames one by
+                one and models that are local in time. What brings clips to a length is left out,
+                so that the answer is about the frames that were seen, without padding.
+                ``window``: the latest frames are answered as a clip, anew with every frame.
+                ``auto``: the first where it can be had.
+            window: how many of the latest frames count; None for all (``step``) or 100.
+            every: frames between answers that are about all frames so far. In ``step`` an answer
+                is about the frames whose neighbours in time are known too, which lags behind (by
+                76 frames for ST-GCN as published); to answer at once is the work of so many more
+                frames. None: that work is not done.
+
+        Raises:
+            ModelError: a mode that this run cannot have, a window without frames.
+            UnknownNameError: no such mode.
+        """
+        return ActionStream(self, mode, window, every)
+
     def score(self, clips: Iterable[Clip]) -> Scores:
         """Logits of clips of any length, one at a time."""
         ids, labels, logits = [], [], []
         for clip in clips:
             ids.append(clip.id)
             labels.append(-1 if clip.label is None else clip.label)
-            logits.append(self._logits(self.batch(clip))[0])
+            logits.append(self.logits(self.batch(clip))[0])
         return Scores(tuple(ids), np.array(labels, np.int64), np.stack(logits))
 
     def score_store(
@@ -104,7 +128,7 @@ class Recognizer(LoadedRun):
     ) -> Scores:
         """Logits of clips of a store, in batches; the arguments are those of `batches`."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
-        logits = np.concatenate([self._logits(batch) for batch in batches])
+        logits = np.concatenate([self.logits(batch) for batch in batches])
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
     def answers(self, scores: Scores) -> list[Answer]:
@@ -121,5 +145,6 @@ class Recognizer(LoadedRun):
         return answers
 
     @torch.inference_mode()
-    def _logits(self, batch: Batch) -> NDArray[np.float32]:
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """(N, classes) of a batch."""
         return predict_logits(self.model, batch.x, batch.lengths).float().cpu().numpy()

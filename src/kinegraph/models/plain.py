@@ -12,7 +12,7 @@ from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.lowering import lower, normalised
-from kinegraph.models.plain_actional import ActionalUnit, PlainDataNorm
+from kinegraph.models.plain_actional import ActionalUnit, ActionalUnits, PlainDataNorm
 from kinegraph.models.plain_layers import Chain, PlainLayer, RelativeMotion
 from kinegraph.models.plain_network import Path, PlainNetwork
 from kinegraph.models.shiftgcn import ShiftGCN
@@ -43,7 +43,8 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """
     network = _plain(model).eval().requires_grad_(False)
     if dtype != torch.float32:
-        network = network.to_dtype(dtype)
+        layers = network.blocks if isinstance(network, ASGCN) else network
+        layers.to_dtype(dtype)
     _check_equal(model, network, TOLERANCE[dtype])
     return network
 
@@ -82,7 +83,7 @@ def _(model: STGCNAutoEncoder) -> nn.Module:
 def _(model: ASGCN) -> nn.Module:
     network = deepcopy(model)
     network.data_bn = PlainDataNorm(normalised(model.data_bn, model.layout.num_joints, 0))
-    network.blocks = nn.ModuleList(ActionalUnit(block) for block in model.blocks)
+    network.blocks = ActionalUnits(ActionalUnit(block) for block in model.blocks)
     return network
 
 

@@ -47,8 +47,9 @@ class ActionalUnit(nn.Module):
 
     def forward(self, x: Tensor, links: Tensor | None) -> Tensor:
         """(n, C, T, V) and (n, 2, V, V) -> (n, C', ceil(T / stride), V)."""
-        given = x.permute(0, 2, 3, 1).contiguous()
-        y = self.temporal(self._mix(given, links))
+        dtype = self.weight.dtype
+        given = x.permute(0, 2, 3, 1).contiguous().to(dtype)
+        y = self.temporal(self._mix(given, links if links is None else links.to(dtype)))
         y = y if self.residual is None else y + self.residual(given)
         return y.relu_().permute(0, 3, 1, 2)
 
@@ -65,3 +66,18 @@ class ActionalUnit(nn.Module):
             bias = bias.unsqueeze(1)
         summed = (gather @ x).reshape(n * t * v, -1)
         return (summed @ self.weight).view(n, t, v, -1).add_(bias).relu_()
+
+
+class ActionalUnits(nn.ModuleList):
+    """The units of AS-GCN; what comes before and after them stays in float32."""
+
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Activations in another precision. In place."""
+        self.to(dtype)
+        self.append(_Float32())
+
+
+class _Float32(nn.Module):
+    def forward(self, x: Tensor, links: Tensor | None) -> Tensor:
+        """(n, C, T, V) -> the same, in float32."""
+        return x.float()

@@ -21,6 +21,8 @@ from torch.nn.functional import conv2d, pad
 
 Combination = Literal["sum", "gate", "concat"]
 
+FEW = 16  # frames; of more, a convolution is quicker than windows laid out side by side
+
 
 class Hop:
     """A few frames on their way through the layers, and what layers keep from one to the next.
@@ -284,8 +286,8 @@ class TimeLayer(PlainLayer):
         """(n, f, V, C) -> (n, f / stride, V, C')."""
         if hop.mask:
             x = x * hop.inside(self.first, x.shape[1], self.rate)[:, :, None, None]
-        joined = hop.follow(x, self.left + self.right)
-        return self.valid_few(joined[:, self.offset :])
+        joined = hop.follow(x, self.left + self.right)[:, self.offset :]
+        return self.valid_few(joined) if x.shape[1] <= FEW else self.valid(joined)
 
     def valid_few(self, x: Tensor) -> Tensor:
         """`valid`, where few frames call for another order of work."""

@@ -72,6 +72,18 @@ __all__ = [
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
 
+#: Steps that, in evaluation, need of a clip no more than its first frame, the one before and this.
+FRAMEWISE = frozenset(
+    {
+        *("mask_confidence", "prenormalize", "center", "skeleton_norm", "flip_y"),
+        *("image_normalize", "kinetics_normalize"),
+        *("random_move", "random_rotate", "random_view", "random_scale", "random_shear"),
+        *("jitter", "joint_dropout", "person_swap", "mirror"),
+    }
+)
+#: Steps that only bring a clip to a length; a stream has none.
+LENGTHS = frozenset({"zero_pad", "repeat_pad", "random_choose", "auto_pad"})
+
 TRANSFORMS: dict[str, Transform] = {
     # which persons and joints
     "persons": persons,
@@ -195,6 +207,16 @@ class Pipeline:
     def to_list(self) -> list[Any]:
         """Plain data: names, or one-key mappings of names to options."""
         return [{name: _plain(options)} if options else name for name, options in self.steps]
+
+    def whole_clip_steps(self) -> list[str]:
+        """The steps that a stream cannot take frame by frame, as they look at the whole clip."""
+        names = [name for name, _ in self.steps if name not in FRAMEWISE | LENGTHS | {STREAM_STEP}]
+        moving = any("motion" in part for part in stream_parts(self.stream))
+        return [*names, f"{STREAM_STEP} {self.stream}"] if moving else names
+
+    def of_unknown_length(self) -> Pipeline:
+        """The pipeline without the steps that bring a clip to a length."""
+        return Pipeline([step for step in self.steps if step[0] not in LENGTHS], self.stream)
 
     def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Clip:
         """The clip after all steps; ``rng=None`` means evaluation.

@@ -1,0 +1,137 @@
+"""`kinegraph stream`: frames in, a line whenever the answer changes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kinegraph.errors import ReadError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kinegraph.inference.recognizer import Answer, Recognizer
+    from kinegraph.inference.stream import ActionStream
+
+    Frame = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+
+LONGEST_LINE = 2**20  # characters of one frame on standard input
+
+
+def stream(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
+    file: Annotated[str, typer.Argument(help="A raw file, or - for frames on standard input.")],
+    reader: Annotated[str | None, typer.Option(help="Default: guessed from the file.")] = None,
+    mode: Annotated[str, typer.Option(help="auto, step or window.")] = "auto",
+    window: Annotated[int | None, typer.Option(min=1, help="Latest frames that count.")] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames between answers to all that was seen.")
+    ] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame.")] = False,
+) -> None:
+    """Answer frame by frame.
+
+    On standard input a frame is a line of JSON: a list of persons, each a list of joints, each a
+    list of coordinates or null; or {"joints": ..., "confidence": ...}.
+    """
+    from kinegraph.inference.recognizer import Recognizer
+
+    recognizer = Recognizer.load(run)
+    for name, fps, frames in _recordings(file, reader, recognizer):
+        live = recognizer.stream(mode, window, every)  # type: ignore[arg-type]
+        _follow(live, name, fps, frames, as_json)
+
+
+def _follow(
+    live: ActionStream,
+    name: str,
+    fps: float | None,
+    frames: Iterator[Frame],
+    as_json: bool,
+) -> None:
+    """One recording from its first frame to its last."""
+    shown: str | None = None
+    for number, (joints, confidence) in enumerate(frames):
+        answer = live.push(joints, confidence)
+        if as_json:
+            _print_json({"id": name, "frame": number, **_told(answer)})
+        elif answer is not None and answer.name != shown:
+            shown = answer.name
+            print(f"{_moment(number, fps)}  {answer.name} {answer.probability:.1%}", flush=True)
+    answer = live.flush()
+    if as_json:
+        _print_json({"id": name, "frames": live.frames, **_told(answer)})
+    else:
+        what = "no frames" if answer is None else f"{answer.name} {answer.probability:.1%}"
+        print(f"{name}, {live.frames} frames: {what}", flush=True)
+
+
+def _told(answer: Answer | None) -> dict[str, Any]:
+    if answer is None:
+        return {"label": None, "name": None, "probability": None}
+    guess = answer.guesses[0]
+    return {"label": guess.label, "name": guess.name, "probability": guess.probability}
+
+
+def _print_json(told: dict[str, Any]) -> None:
+    print(json.dumps(told), flush=True)
+
+
+def _moment(number: int, fps: float | None) -> str:
+    return f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
+
+
+def _recordings(
+    file: str, reader: str | None, recognizer: Recognizer
+) -> Iterator[tuple[str, float | None, Iterator[Frame]]]:
+    from kinegraph.cli.predict import clips_of
+
+    if file == "-":
+        coordinates = recognizer.header.training.get("coordinates", 3)
+        yield "standard input", None, _from_stdin(coordinates)
+        return
+    for clip in clips_of(Path(file), reader, recognizer):
+        stated = clip.confidence
+        frames = (
+            (clip.joints[:, t], None if stated is None else stated[:, t])
+            for t in range(clip.num_frames)
+        )
+        yield clip.id, clip.fps, frames
+
+
+def _from_stdin(coordinates: int) -> Iterator[Frame]:
+    number = 0
+    while line := sys.stdin.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise ReadError(f"standard input:{number}: a frame of over {LONGEST_LINE} characters")
+        if line.strip():
+            yield _frame(line, number, coordinates)
+
+
+def _frame(line: str, number: int, coordinates: int) -> Frame:
+    import numpy as np
+
+    try:
+        given = json.loads(line)
+        parts = given if isinstance(given, dict) else {"joints": given}
+        stated = parts.get("confidence")
+        joints = np.array(_with_absent(parts["joints"], coordinates), np.float32)
+        return joints, None if stated is None else np.array(stated, np.float32)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ReadError(
+            f"standard input:{number}: expected a frame as JSON, persons of joints of coordinates "
+            f"(null where not seen), got {line[:40].strip()!r}: {error}"
+        ) from error
+
+
+def _with_absent(persons: list[list[Any]], coordinates: int) -> list[list[Any]]:
+    """A joint that is null becomes coordinates that are no numbers."""
+    absent = [float("nan")] * coordinates
+    return [[absent if joint is None else joint for joint in person] for person in persons]
