@@ -1,0 +1,184 @@
+"""Streams: one frame after the other, alone or many together, stored and gone on with."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ModelError, UnknownNameError
+from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.stream import open_streams
+from models.networks import LOCAL, WHOLE, clips, settled
+
+SMALL = LOCAL[0][1]
+
+
+def clip_answer(model: nn.Module, frames: list[Tensor]) -> Tensor:
+    """What the model says of the frames as a clip."""
+    with torch.inference_mode():
+        return model(torch.stack(frames, dim=1)[None])[0]
+
+
+@pytest.mark.parametrize("name", ["stgcn", "shiftgcn", "stgcn_twostream", "asgcn"])
+def test_a_stream_may_be_flushed_at_any_time_and_goes_on(name):
+    model = settled(name, SMALL)
+    stream, frames = model.stream(), []
+    assert stream.flush() is None
+    answers = []
+    for frame in clips(50)[1].unbind(dim=1):
+        frames.append(frame)
+        answers.append(stream.push(frame))
+        if len(frames) in (1, 2, 3, 9, 25, 50):
+            flushed = stream.flush()
+            assert flushed is not None and flushed.shape == (5,)
+            assert relative_error(flushed, clip_answer(model, frames)) < 1e-5
+    if name != "asgcn":
+        assert answers[0] is None
+    assert answers[-1] is not None and answers[-1].shape == (5,)
+
+
+def test_running_answers_are_about_the_features_known_so_far():
+    """One block of kernel 9: after t frames, features 0 to t - 5 are known."""
+    model = settled("stgcn", {"channels": (8,), "strides": (1,)})
+    stream, x = model.stream(), clips(20)[:1]
+    with torch.inference_mode():
+        features = model.forward_features(x)
+        for t in range(20):
+            got = stream.push(x[0, :, t])
+            if t < 4:
+                assert got is None
+            else:
+                expected = model.forward_head(features[..., : t - 3, :])
+                assert got is not None and relative_error(got, expected[0]) < 1e-5
+
+
+def test_many_streams_come_and_go_and_keep_their_own_state():
+    model = settled("shiftgcn", LOCAL[4][1])
+    rng = random.Random(0)
+    for spread in (True, False):
+        streams, pushed, checked = open_streams(model, spread=spread), {}, 0
+        for _ in range(60):
+            if len(pushed) < 5 and rng.random() < 0.3:
+                pushed[streams.open()] = []
+            if pushed and rng.random() < 0.05:
+                key = rng.choice(list(pushed))
+                streams.close(key)
+                del pushed[key]
+            frames = {key: torch.randn(3, 20, 2) for key in pushed if rng.random() < 0.8}
+            for key, frame in frames.items():
+                pushed[key].append(frame)
+            assert set(streams.push(frames)) == set(frames)
+            for key, seen in pushed.items():
+                if seen and rng.random() < 0.1:
+                    flushed = streams.flush(key)
+                    assert flushed is not None
+                    assert relative_error(flushed, clip_answer(model, seen)) < 1e-5
+                    checked += 1
+        assert checked > 10
+
+
+def test_spread_streams_take_turns():
+    network = plain(settled("stgcn", SMALL))
+    worked: list[int] = []
+    network.paths[0].head.register_forward_pre_hook(lambda _, given: worked.append(len(given[0])))
+    for spread, most in ((True, 2), (False, 8)):
+        streams = open_streams(network, spread=spread)
+        keys = [streams.open() for _ in range(8)]
+        worked.clear()
+        for _ in range(12):
+            streams.push({key: torch.randn(3, 20, 1) for key in keys})
+        assert max(worked) == most
+
+
+@pytest.mark.parametrize("name", ["stgcn", "asgcn"])
+@pytest.mark.parametrize("after", [0, 2, 17])
+def test_a_stored_stream_goes_on_elsewhere(name, after):
+    model = settled(name, SMALL)
+    frames = list(clips(30)[1].unbind(dim=1))
+    first, other = model.stream(), model.stream()
+    other.push(torch.randn(3, 20, 2))  # is replaced
+    for frame in frames[:after]:
+        first.push(frame)
+    state = {key: value.clone() for key, value in first.state_dict().items()}
+    other.load_state_dict(state)
+    for frame in frames[after:]:
+        expected, got = first.push(frame), other.push(frame)
+        assert (got is None) == (expected is None)
+        assert got is None or torch.equal(got, expected)
+    flushed = other.flush()
+    assert flushed is not None and relative_error(flushed, clip_answer(model, frames)) < 1e-5
+
+
+def test_states_that_do_not_fit_are_refused():
+    steps, windows = settled("stgcn", SMALL).stream(), settled("asgcn", SMALL).stream()
+    wider = settled("stgcn", {**SMALL, "channels": (16, 16, 16)}).stream()
+    for stream in (steps, windows, wider):
+        stream.push(torch.randn(3, 20, 2))
+    with pytest.raises(ModelError, match="no state of a stream of step networks"):
+        steps.load_state_dict(windows.state_dict())
+    with pytest.raises(ModelError, match="no state of a stream of windows"):
+        windows.load_state_dict(steps.state_dict())
+    with pytest.raises(ModelError, match="of another model"):
+        steps.load_state_dict(wider.state_dict())
+
+
+def test_sliding_windows_see_the_latest_frames():
+    model = settled("stgcn", SMALL)
+    stream = model.stream("window", window=8)
+    frames = list(clips(20)[0].unbind(dim=1))
+    for t, frame in enumerate(frames):
+        answer = stream.push(frame)
+        assert answer is not None
+        expected = clip_answer(model, frames[max(0, t - 7) : t + 1])
+        assert relative_error(answer, expected) < 1e-5
+
+
+def test_a_model_in_training_streams_as_if_in_evaluation():
+    model = settled("stgcn", {**SMALL, "dropout": 0.5})
+    frames = list(clips(9)[0].unbind(dim=1))
+    stream = model.train().stream()
+    for frame in frames:
+        stream.push(frame)
+    flushed = stream.flush()
+    assert model.training and flushed is not None
+    assert relative_error(flushed, clip_answer(model.eval(), frames)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (torch.zeros(3, 19, 2), r"\(C, V, M\) = \(3, 20, M\), got \(3, 19, 2\)"),
+        (torch.zeros(1, 3, 20, 2), r"got \(1, 3, 20, 2\)"),
+        (torch.zeros(3, 20, 0), r"got \(3, 20, 0\)"),
+        (torch.full((3, 20, 1), float("nan")), "not finite"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["step", "window"])
+def test_frames_that_do_not_fit_are_refused(mode, frame, message):
+    stream = settled("stgcn", SMALL).stream(mode)
+    with pytest.raises(ModelError, match=message):
+        stream.push(frame)
+    stream.push(torch.zeros(3, 20, 1))
+    with pytest.raises(ModelError, match=r"\(3, 20, 1\), got \(3, 20, 2\)"):
+        stream.push(torch.zeros(3, 20, 2))
+
+
+def test_modes_and_keys_that_do_not_exist():
+    model = settled("stgcn", SMALL)
+    with pytest.raises(UnknownNameError, match="did you mean 'step'"):
+        model.stream("steps")
+    with pytest.raises(ModelError, match="not local in time"):
+        settled(*WHOLE[0]).stream("step")
+    for mode in ("step", "window"):
+        with pytest.raises(ModelError, match="at least one"):
+            model.stream(mode, window=0)
+        streams = open_streams(model, mode)
+        with pytest.raises(ModelError, match="no stream has the key 7"):
+            streams.push({7: torch.zeros(3, 20, 1)})
+        key = streams.open()
+        streams.close(key)
+        with pytest.raises(ModelError, match="no stream has the key"):
+            streams.flush(key)
