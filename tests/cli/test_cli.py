@@ -30,7 +30,7 @@ def test_help_names_every_verb_and_is_quick():
         [sys.executable, "-m", "kinegraph", "--help"], capture_output=True, text=True, check=True
     )
     seconds = time.monotonic() - started
-    verbs = "demo convert inspect import train evaluate predict fuse draw list"
+    verbs = "demo convert inspect import train evaluate predict stream fuse draw list"
     for verb in verbs.split():
         assert f"  {verb} " in done.stdout
     assert seconds < 5  # a torch import alone takes longer on a slow machine

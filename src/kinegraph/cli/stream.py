@@ -90,7 +90,7 @@ def _moment(number: int, fps: float | None) -> str:
 def _recordings(
     file: str, reader: str | None, recognizer: Recognizer
 ) -> Iterator[tuple[str, float | None, Iterator[Frame]]]:
-    from kinegraph.cli.predict import clips_of
+    from kinegraph.inference.recordings import clips_of
 
     if file == "-":
         coordinates = recognizer.header.training.get("coordinates", 3)

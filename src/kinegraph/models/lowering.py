@@ -153,12 +153,13 @@ def _(block: ShiftGCNBlock) -> PlainLayer:
 def _(conv: ShiftGraphConv) -> PlainLayer:
     scale, bias = folded(conv.bn)
     joints = len(scale) // len(conv.bias)
+    shifted = conv.bias.detach().repeat(joints)[conv.shift_out.index]
     mask = None if conv.mask is None else torch.tanh(conv.mask.detach()) + 1
     main = Chain(
         Reorder(conv.shift_in.index, mask),
-        Mix(conv.weight.detach(), conv.bias.detach()),
+        Mix(conv.weight.detach(), None),
         Reorder(conv.shift_out.index),
-        Affine(scale.view(joints, -1), bias.view(joints, -1)),
+        Affine(scale.view(joints, -1), (bias + scale * shifted).view(joints, -1)),
     )
     return Together(main, lower(conv.residual), relu=True)
 

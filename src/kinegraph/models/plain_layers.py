@@ -314,17 +314,29 @@ class TimeConv(TimeLayer):
         self.register_buffer("bias", bias)
         self.groups = groups
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> (n, ceil(T / stride), V, C'); padded by the convolution, not before."""
+        most = max(self.left, self.right)
+        early = most - self.left
+        if early % self.stride:
+            return super().forward(x)
+        start, frames = early // self.stride, -(-x.shape[1] // self.stride)
+        return self._conv(x, most)[:, start : start + frames]
+
     def valid(self, x: Tensor) -> Tensor:
         """(n, left + T + right, V, C) -> (n, ceil(T / stride), V, C')."""
+        return self._conv(x, 0)
+
+    def _conv(self, x: Tensor, padding: int) -> Tensor:
         y = conv2d(
             x.permute(0, 3, 1, 2),
             self.weight,
             self.bias,
             stride=(self.stride, 1),
-            padding=(0, self.weight.shape[3] // 2),
+            padding=(padding, self.weight.shape[3] // 2),
             groups=self.groups,
         )
-        return y.permute(0, 2, 3, 1).contiguous()
+        return y.permute(0, 2, 3, 1)
 
     def valid_few(self, x: Tensor) -> Tensor:
         """The frames of each window side by side: one product, without packing the weights."""
