@@ -9,7 +9,7 @@ from torch import nn
 from kinegraph.errors import ModelError
 from kinegraph.models import MODELS
 from kinegraph.models.lowering import lower
-from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.plain import fastest_dtype, plain, relative_error
 from kinegraph.models.plain_network import PlainNetwork
 from models.networks import LOCAL, WHOLE, case_name, clips, settled
 
@@ -79,3 +79,16 @@ def test_absent_persons_are_not_worked_on():
     network.paths[0].layers.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     network(clips(12))
     assert seen == [5]
+
+
+@pytest.mark.parametrize(
+    ("able", "dtype"),
+    [
+        ({"avx2": True}, torch.float32),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_has_units_for_it(monkeypatch, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert fastest_dtype(torch.device("cpu")) == dtype

@@ -23,6 +23,17 @@ from kinegraph.models.twostream import TwoStreamSTGCN
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """The precision in which a device multiplies quickest: bfloat16 if it has units for it."""
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        has_units = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    else:
+        supported = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
+        has_units = bool(supported())
+    return torch.bfloat16 if has_units else torch.float32
+
+
 def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A network that answers as a trained model does, but faster.
 
@@ -31,7 +42,7 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 
     Args:
         model: of `MODELS`; it is not changed, and may be trained on.
-        dtype: of the activations.
+        dtype: of the activations; see `fastest_dtype`.
 
     Returns:
         A network that is called like the model: (N, C, T, V, M) -> (N, classes); a `PlainNetwork`
@@ -84,6 +95,9 @@ def _(model: ASGCN) -> nn.Module:
     network = deepcopy(model)
     network.data_bn = PlainDataNorm(normalised(model.data_bn, model.layout.num_joints, 0))
     network.blocks = ActionalUnits(ActionalUnit(block) for block in model.blocks)
+    network.forecast = None  # what only training and future poses need is left out
+    if network.links is not None:
+        del network.links.decoder
     return network
 
 
