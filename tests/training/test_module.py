@@ -38,10 +38,10 @@ class _Scalar(torch.nn.Module):
 def test_the_average_starts_short_and_lags_behind():
     model = _Scalar()
     settings = TrainPart(ema=0.99)
-    module = Fitting(model, Recognition(), settings, num_classes=2, steps_per_epoch=1, seed=0)
+    module = Fitting(model, Recognition(), settings, steps_per_epoch=1, seed=0)
     for value in (1.0, 2.0, 3.0):
         model.w.data.fill_(value)
-        module.on_train_batch_end()
+        module.average_weights()
     # first update copies; then shares 1 - 2/11 and 1 - 3/12
     expected = 1.0 + (2.0 - 1.0) * (1 - 2 / 11)
     expected += (3.0 - expected) * (1 - 3 / 12)

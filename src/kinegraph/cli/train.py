@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 from kinegraph.cli.console import first_free, numbered
 from kinegraph.cli.outcome import print_summary, write_outcome
 from kinegraph.errors import RecipeError
+
+REPORT = "report.html"
 
 if TYPE_CHECKING:
     from kinegraph.training.recipe import Recipe
@@ -31,6 +34,8 @@ def train(
     ] = None,
 ) -> None:
     """Train by a recipe, evaluate on the test split, and write report.html."""
+    # several processes look for unused parameters; PyTorch warns if a model has none of them
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from kinegraph.training.recipe import load_recipe
 
     if streams is None:
@@ -43,17 +48,30 @@ def train(
     folder = out or Path("runs")
     runs = [folder / f"{settled.name}-{settled.stream}" for settled in wanted]
     for number, (settled, run) in enumerate(zip(wanted, runs, strict=True), start=1):
-        print(f"stream {number} of {len(wanted)}: {settled.stream}")
-        if not (resume and (run / "report.html").is_file()):
-            _train(settled, run, resume=resume and run.exists())
-    print(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
+        _tell(f"stream {number} of {len(wanted)}: {settled.stream}")
+        _train(settled, run, resume=resume and run.exists())
+    _tell(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
+    """Train in all processes; the first one evaluates, and speaks."""
+    from kinegraph.training.processes import is_lead
     from kinegraph.training.train import train as run
 
     run(recipe, folder, resume=resume)
-    print_summary(folder, write_outcome(folder))
+    if not is_lead():
+        return
+    if resume and (folder / REPORT).is_file():
+        print(f"{folder} is finished: see {folder / REPORT}")
+    else:
+        print_summary(folder, write_outcome(folder))
+
+
+def _tell(text: str) -> None:
+    from kinegraph.training.processes import is_lead
+
+    if is_lead():
+        print(text)
 
 
 def _stream_names(text: str) -> list[str]:

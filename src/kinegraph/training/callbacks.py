@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
 from kinegraph.training.history import add_to_history
+from kinegraph.training.resume import RESUME
 
 Progress = Callback
 
@@ -30,6 +31,8 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; rows of epochs that a resumed run repeats are dropped."""
+        if not trainer.is_global_zero:
+            return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch,
@@ -50,6 +53,7 @@ class Checkpoints(Callback):
         self.figure, self.sign = best_by
         self.best = -math.inf
         self.seconds_before = 0.0
+        self.finished = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after each epoch."""
@@ -59,20 +63,22 @@ class Checkpoints(Callback):
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.answering_model.state_dict()
         reached = self.sign * metrics.get(self.figure, math.nan)
-        if reached > self.best:
+        names = [BEST, LAST] if reached > self.best else [LAST]
+        if BEST in names:
             self.best = reached
-            save_checkpoint(self.out / BEST, state, header)
-        save_checkpoint(self.out / LAST, state, header)
-        partial = self.out / ".resume.ckpt.partial"
-        trainer.save_checkpoint(partial)
-        partial.replace(self.out / "resume.ckpt")
+        if trainer.is_global_zero:
+            for name in names:
+                save_checkpoint(self.out / name, state, header)
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        self.finished = last or trainer.should_stop
+        trainer.save_checkpoint(self.out / RESUME)  # by ResumeFiles, in the first process
 
     def _seconds(self) -> float:
         return round(self.seconds_before + time.monotonic() - self.started, 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into resume.ckpt."""
-        return {"best": self.best, "seconds": self._seconds()}
+        return {"best": self.best, "seconds": self._seconds(), "finished": self.finished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Comes from resume.ckpt."""
@@ -111,7 +117,8 @@ class ProgressBar(Callback):
             disable=not self.console.is_terminal,
         )
         self.clips = 0
-        self.epoch_started = 0.0
+        self.epoch_started = self.shown = 0.0
+        self.waiting = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
@@ -128,10 +135,14 @@ class ProgressBar(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Move on."""
-        self.clips += len(batch.labels)
+        self.clips += len(batch.labels) * trainer.world_size
+        self.waiting += 1
+        if self.bar.disable or time.monotonic() - self.shown < 0.5:
+            return  # to read the loss, a GPU has to come to a halt
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
         text += f"loss {float(outputs['loss']):.3f}  {self._rate()}"
-        self.bar.update(self.task, advance=1, description=text)
+        self.bar.update(self.task, advance=self.waiting, description=text)
+        self.shown, self.waiting = time.monotonic(), 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""

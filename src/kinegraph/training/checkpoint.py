@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.training.durable import write_whole
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
 
@@ -89,17 +90,27 @@ def current_versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, state: dict[str, Tensor], header: Header) -> None:
-    """Write weights and header, beside and renamed."""
+    """Write weights and header with their checksum: whole, or not at all.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
     from safetensors.torch import save
 
     content = json.dumps({"format": FORMAT, **header.__dict__})
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(save(tensors, metadata={"kinegraph": content}))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    metadata = {"kinegraph": content, "sha256": _checksum(content, tensors)}
+    write_whole(path, save(tensors, metadata=metadata))
+
+
+def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
+    """Of the header's text and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def require_new_folder(out: Path) -> None:
@@ -133,39 +144,64 @@ def load_header(path: Path) -> Header:
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        data = json.loads(metadata["kinegraph"])
-        if data.pop("format") != FORMAT:
-            raise CheckpointError(f"{path} was written by another version of kinegraph")
-        return Header(**data)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} carries no kinegraph header: {error!r}") from error
+    return _load(path)[1]
 
 
 def load_model(run: Path) -> tuple[nn.Module, Header]:
     """The model of a run, in evaluation mode, and its header.
 
     Raises:
-        CheckpointError: no checkpoint there, or weights that do not fit its model.
+        CheckpointError: no checkpoint there, a damaged one, or weights that do not fit its model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = find_checkpoint(Path(run))
-    header = load_header(path)
+    state, header = _load(path)
     try:
         model = header.build_model()
-        model.load_state_dict(load_file(path))
-    except (KinegraphError, SafetensorError, RuntimeError, KeyError) as error:
+        model.load_state_dict(state)
+    except (KinegraphError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit their header: {reason}") from error
     return model.eval(), header
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], Header]:
+    """Weights and header of a file, in one reading; damage ends with the other file's name."""
+    try:
+        return _read(path)
+    except CheckpointError as error:
+        for other in (path.with_name(name) for name in (BEST, LAST) if path.name in (BEST, LAST)):
+            if other != path and _is_whole(other):
+                raise CheckpointError(f"{error}; {other} is whole") from error
+        raise
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _read(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        content = metadata["kinegraph"]
+        data = json.loads(content)
+        # files of the time before there were checksums have none
+        if metadata.get("sha256", checksum := _checksum(content, state)) != checksum:
+            raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+        if data.pop("format") != FORMAT:
+            raise CheckpointError(f"{path} was written by another version of kinegraph")
+        return state, Header(**data)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} carries no kinegraph header: {error!r}") from error
 
 
 def start_from(model: nn.Module, header: Header, run: Path) -> None:

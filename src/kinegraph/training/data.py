@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.protocols import split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TransformError
+from kinegraph.training.devices import copies_from_pinned_memory
 from kinegraph.training.objectives import Batch, create_objective
 from kinegraph.training.recipe import Recipe
 from kinegraph.transforms import Pipeline, to_array
+
+#: Batches that each loading process holds ready.
+AHEAD = 4
 
 Item = tuple[NDArray[np.float32], int, int]
 
@@ -60,6 +65,16 @@ def _share_of_each_class(
         own = rng.permutation(indices[labels == label])
         kept.append(own[: max(1, round(share * len(own)))])
     return np.sort(np.concatenate(kept))
+
+
+class Share(NamedTuple):
+    """What one of several processes works on: number ``number`` of ``of``."""
+
+    number: int
+    of: int
+
+
+WHOLE = Share(0, 1)
 
 
 class ClipDataset(Dataset[Item]):
@@ -126,25 +141,42 @@ def prepare(
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, position), in an order that seed and epoch decide."""
+    """Yields (epoch, position), in an order that seed and epoch decide.
 
-    def __init__(self, length: int, *, seed: int | None) -> None:
+    Of several processes each is given its share of every step, so that N of them do in one step
+    what one does in N accumulated batches. In training a few clips of the epoch are repeated where
+    the last step would not come out even; in evaluation each clip is seen once.
+    """
+
+    def __init__(self, length: int, *, seed: int | None, batch_size: int, share: Share) -> None:
         self.length = length
         self.seed = seed
+        self.step = batch_size * share.of
+        self.share = share
         self.epoch = 0
+        self._own_length = sum(len(self._own(step)) for step in self._steps(np.arange(length)))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self._own_length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.length)
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        return ((self.epoch, int(position)) for position in order)
+        own = (self._own(step) for step in self._steps(order))
+        return ((self.epoch, int(position)) for step in own for position in step)
+
+    def _steps(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        if self.seed is not None:
+            order = np.resize(order, -(-len(order) // self.share.of) * self.share.of)
+        return [order[i : i + self.step] for i in range(0, len(order), self.step)]
+
+    def _own(self, step: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array_split(step, self.share.of)[self.share.number]
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -163,14 +195,21 @@ def collate(items: Sequence[Item]) -> Batch:
     return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
 
 
-def loader(dataset: ClipDataset, batch_size: int, *, workers: int) -> DataLoader[Item]:
-    """Batches of a data set; shuffled if it is augmented."""
+def loader(
+    dataset: ClipDataset, batch_size: int, *, workers: int, share: Share = WHOLE
+) -> DataLoader[Item]:
+    """Batches of a data set, or a process's share of them; shuffled if it is augmented.
+
+    Clips are read from the store's memory map as they are needed. Workers outlive the epoch, and
+    hold a few batches ready each.
+    """
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), seed=dataset.seed),
+        sampler=EpochSampler(len(dataset), seed=dataset.seed, batch_size=batch_size, share=share),
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=AHEAD if workers else None,
+        pin_memory=copies_from_pinned_memory(),
     )

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torchmetrics.classification import MulticlassAccuracy
 
 from kinegraph.training.checkpoint import is_head
 from kinegraph.training.objectives import Batch, Objective, Outcome
+from kinegraph.training.processes import Means, average_buffers
 from kinegraph.training.recipe import TrainPart
 
 
@@ -23,7 +23,6 @@ class Fitting(LightningModule):
         model: the model.
         objective: what it is trained for.
         settings: the recipe's train part.
-        num_classes: number of actions.
         steps_per_epoch: optimizer steps, for the schedule.
         seed: of what the model draws, such as dropout.
     """
@@ -34,7 +33,6 @@ class Fitting(LightningModule):
         objective: Objective,
         settings: TrainPart,
         *,
-        num_classes: int,
         steps_per_epoch: int,
         seed: int,
     ) -> None:
@@ -47,12 +45,7 @@ class Fitting(LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.averaged = _averaged(model, settings.ema) if settings.ema else None
-        self.accuracy = nn.ModuleDict(
-            {
-                "train_split": MulticlassAccuracy(max(2, num_classes), average="micro"),
-                "val_split": MulticlassAccuracy(max(2, num_classes), average="micro"),
-            }
-        )
+        self.means = Means()
 
     @property
     def answering_model(self) -> nn.Module:
@@ -62,10 +55,12 @@ class Fitting(LightningModule):
     def on_train_batch_start(self, _: Batch, number: int) -> None:
         """Dropout draws alike, whatever loaders or a restart have drawn before.
 
-        A frozen backbone is in evaluation mode: its batch-norm statistics stand still.
+        Each of several processes draws as one by itself would in its accumulated batches. A frozen
+        backbone is in evaluation mode: its batch-norm statistics stand still.
         """
         share = self.settings.accumulate  # batches a step
         drawn = self.global_step * share + number % share
+        drawn = drawn * self.trainer.world_size + self.global_rank
         torch.manual_seed(self.seed * 1_000_003 + drawn)
         if self.settings.freeze_backbone:
             self.model.eval()
@@ -74,32 +69,42 @@ class Fitting(LightningModule):
         """One batch."""
         smoothing = self.settings.label_smoothing
         outcome = self.objective.outcome(self.model, batch, smoothing)
-        self._log("train", outcome, batch)
+        self._count(outcome, batch)
         return outcome.loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Average the weights after each batch."""
+        """Average the weights after each batch, and what the processes have seen after the last."""
+        self.average_weights()
+        if self.trainer.is_last_batch:
+            average_buffers(self)
+            self._log("train")
+
+    def average_weights(self) -> None:
+        """Move the averaged weights towards the present ones, if there are any."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """One held-out batch, answered by the averaged weights."""
         self.answering_model.eval()
-        self._log("val", self.objective.outcome(self.answering_model, batch), batch)
+        self._count(self.objective.outcome(self.answering_model, batch), batch)
 
-    def _log(self, split: str, outcome: Outcome, batch: Batch) -> None:
-        count: dict[str, Any] = {
-            "on_step": False,
-            "on_epoch": True,
-            "batch_size": len(batch.labels),
-        }
-        self.log(f"{split}_loss", outcome.loss, **count)
+    def on_validation_epoch_end(self) -> None:
+        """Tell what came of all held-out batches."""
+        self._log("val")
+
+    def _count(self, outcome: Outcome, batch: Batch) -> None:
+        clips = len(batch.labels)
+        self.means.add("loss", outcome.loss * clips, clips)
         for name, value in outcome.figures.items():
-            self.log(f"{split}_{name}", value, **count)
+            self.means.add(name, value * clips, clips)
         if outcome.logits is not None:
-            accuracy = self.accuracy[f"{split}_split"]
-            accuracy(outcome.logits, batch.labels)
-            self.log(f"{split}_accuracy", accuracy, **count)
+            right = outcome.logits.argmax(dim=1) == batch.labels
+            self.means.add("accuracy", right.sum(), clips)
+
+    def _log(self, split: str) -> None:
+        for name, value in self.means.take().items():
+            self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer with its learning rate scheduled per step."""
@@ -149,4 +154,4 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
         share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
         return old.lerp(new.to(old.dtype), share) if old.is_floating_point() else new
 
-    return AveragedModel(model, avg_fn=average, use_buffers=True)
+    return AveragedModel(model, avg_fn=average, use_buffers=True).requires_grad_(False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.protocols import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, nearest
@@ -61,9 +62,16 @@ class ValidationPart(_Part):
     seed: int = 0
 
 
+def _devices(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise PydanticCustomError("devices", "expected a number above 0, or auto")
+
+
 class TrainPart(_Part):
     """How the weights are fitted; learning rates change per step, milestones count epochs.
 
+    ``batch_size`` is of each device: a step is of batch_size x accumulate x devices x nodes clips.
     ``threads`` is for the CPU: small models are quickest with one, whatever else the machine does.
     """
 
@@ -85,6 +93,8 @@ class TrainPart(_Part):
     early_stop: int | None = Field(None, ge=1)
     accumulate: int = Field(1, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    devices: Annotated[int | Literal["auto"], BeforeValidator(_devices)] = 1
+    nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     freeze_backbone: bool = False
@@ -336,6 +346,11 @@ def _stage_mistakes(recipe: Recipe) -> list[str]:
         told = f"stage {stage.name!r}"
         if stage.name in (*names[:number], LOGS):
             mistakes.append(f"{told}: its folder would be that of something else: rename it")
+        mistakes += [
+            f"{told}: 'train.{key}' is the whole run's: give it there"
+            for key in ("devices", "nodes")
+            if key in stage.train
+        ]
         try:
             mistakes += [f"{told}: {m}" for m in _training_mistakes(recipe.stage(number))]
         except ValidationError as error:

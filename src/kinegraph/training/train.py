@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,42 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.models import create_model
 from kinegraph.training.callbacks import Checkpoints, History, Patience, Progress, ProgressBar
-from kinegraph.training.checkpoint import (
-    Header,
-    current_versions,
-    require_new_folder,
-    start_from,
+from kinegraph.training.checkpoint import Header, current_versions, start_from
+from kinegraph.training.data import (
+    ClipDataset,
+    Share,
+    Splits,
+    collate,
+    loader,
+    training_splits,
 )
-from kinegraph.training.data import ClipDataset, Splits, collate, loader, training_splits
+from kinegraph.training.devices import default_device, device_name, is_out_of_memory
+from kinegraph.training.durable import write_whole
+from kinegraph.training.followers import followers
+from kinegraph.training.legs import RECIPE, Leg, from_text, legs_to_train, to_text
 from kinegraph.training.module import Fitting
+from kinegraph.training.npu import npu_options
 from kinegraph.training.objectives import Objective
-from kinegraph.training.recipe import LOGS, Recipe
-
-RESUME = "resume.ckpt"
+from kinegraph.training.processes import (
+    DDP,
+    Crew,
+    Placed,
+    by_torchrun,
+    crew_of,
+    is_lead,
+    join_torchrun,
+    rank,
+)
+from kinegraph.training.recipe import LOGS, Recipe, TrainPart
+from kinegraph.training.resume import ResumeFiles
 
 
 def train(
@@ -46,86 +64,109 @@ def train(
     Args:
         recipe: what to train, on what.
         out: the run's folder; must be new unless ``resume``.
-        resume: go on from the last finished epoch of the run in ``out``.
+        resume: go on from the last finished epoch of the run in ``out``; a finished one stays.
         progress: shows how far it is; a bar on standard error by default.
 
     Returns:
         ``out``, which then holds recipe.yaml, environment.json, history.csv, the checkpoints
-        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt,
-        TensorBoard's event files, and a folder of this kind for each stage.
+        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt and the one
+        before it, TensorBoard's event files, and a folder of this kind for each stage.
 
     Raises:
-        RecipeError: the recipe does not fit the store.
-        CheckpointError: ``out`` holds another run, or nothing to resume.
+        RecipeError: the recipe does not fit the store, or this machine.
+        CheckpointError: ``out`` holds another run, nothing to resume, or a damaged file.
+        TrainingError: memory was not enough, or another process was lost.
     """
     out = Path(out)
-    _check_folder(recipe, out, resume=resume)
-    start = Path(recipe.init_from) if recipe.init_from else None
-    for number, stage in enumerate(recipe.stages):
-        staged, folder = recipe.stage(number), out / stage.name
-        begun = (folder / RESUME).is_file()
-        if begun:
-            _check_folder(staged, folder, resume=True)
-        _fit(staged, folder, start, resume=begun, progress=progress)
-        start = folder
-    _fit(recipe, out, start, resume=(out / RESUME).is_file(), progress=progress)
+    crew = crew_of(recipe.train)
+    job = to_text(legs_to_train(recipe, out, resume=resume) if is_lead() else [])
+    if by_torchrun():
+        job = join_torchrun(job)
+    alone = crew.size == 1 or by_torchrun() or not from_text(job)
+    with nullcontext() if alone else followers(crew.local - 1, job):
+        _fit_all(from_text(job), crew, progress or (ProgressBar() if is_lead() else Progress()))
     return out
 
 
-def _fit(
-    recipe: Recipe, out: Path, start: Path | None, *, resume: bool, progress: Progress | None
-) -> None:
-    """One stage, or the recipe without its stages, from the weights of ``start`` if given."""
+def follow(job: str) -> None:
+    """Take part in a training that another process leads; ``job`` says in what."""
+    legs = from_text(job)
+    _fit_all(legs, crew_of(legs[0].whole.train), Progress())
+
+
+def _fit_all(legs: Sequence[Leg], crew: Crew, progress: Progress) -> None:
+    for leg in legs:
+        try:
+            _fit(leg, crew, progress)
+        except (RuntimeError, OSError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(_less(leg.recipe.train)) from error
+
+
+def _less(settings: TrainPart) -> str:
+    """What to try when memory is not enough: smaller batches, steps of as many clips."""
+    size, times = settings.batch_size, settings.accumulate
+    text = f"out of memory with train.batch_size={size} train.accumulate={times}: try "
+    if size == 1:
+        return f"{text}train.precision=bf16-mixed, fewer frames, or a smaller model"
+    parts = next(n for n in range(2, size + 1) if size % n == 0)
+    return (
+        f"{text}train.batch_size={size // parts} train.accumulate={times * parts} in a new folder"
+    )
+
+
+def _fit(leg: Leg, crew: Crew, progress: Progress) -> None:
+    """One leg, from the weights it starts with or where it broke off."""
     started = time.monotonic()
+    recipe, share = leg.recipe, Share(rank(), crew.size)
     store = ClipStore(Path(recipe.store))
     splits = training_splits(recipe, store)
-    if recipe.train.threads:
-        torch.set_num_threads(recipe.train.threads)
+    _check_shares(splits, crew)
+    _set_threads(recipe.train, crew)
     seed_everything(recipe.seed, workers=True, verbose=False)
     train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
     header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
-    if start is not None and not resume:  # to resume, all weights are in resume.ckpt
-        start_from(model, header, start)
-    batches = loader(train_set, recipe.train.batch_size, workers=recipe.train.workers)
+    if leg.start is not None:
+        start_from(model, header, leg.start)
+    size, workers = recipe.train.batch_size, recipe.train.workers
+    batches = loader(train_set, size, workers=workers, share=share)
     module = Fitting(
         model,
         objective,
         recipe.train,
-        num_classes=header.num_classes,
         steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
         seed=recipe.seed,
     )
     _try_one(model, objective, train_set)
-    _make_folder(recipe, out)
-    checkpoints = Checkpoints(out, header, started, objective.best)
-    callbacks = [History(out), checkpoints, progress or ProgressBar()]
-    trainer = _trainer(recipe, out, callbacks, objective.best)
+    if is_lead():
+        for folder, said in {leg.out: leg.whole, leg.folder: recipe}.items():
+            _make_folder(said, folder, crew)
+    checkpoints = Checkpoints(leg.folder, header, started, objective.best)
+    trainer = _trainer(leg, crew, [History(leg.folder), checkpoints, progress], objective.best)
     val_set = _dataset(recipe, store, splits.val, seed=None)
-    val_batches = loader(val_set, recipe.train.batch_size, workers=recipe.train.workers)
-    with _quiet_lightning():
-        trainer.fit(
-            module,
-            batches,
-            val_batches if len(splits.val) else None,
-            ckpt_path=out / RESUME if resume else None,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    val_batches = loader(val_set, size, workers=workers, share=share)
+    with _quiet_lightning(), _interruptible(trainer):
+        trainer.fit(module, batches, val_batches if len(splits.val) else None, ckpt_path=leg.resume)
 
 
-def _check_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    begun = (out, *(out / stage.name for stage in recipe.stages))
-    if not resume:
-        require_new_folder(out)
-    elif not any((folder / RESUME).is_file() for folder in begun):
-        raise CheckpointError(
-            f"{out} holds no {RESUME}: there is nothing to resume (delete it to start afresh)"
+def _check_shares(splits: Splits, crew: Crew) -> None:
+    """Every process needs clips of its own to tell the same figures at the same time."""
+    fewest = min((len(p) for p in (splits.train, splits.val) if len(p)), default=crew.size)
+    if fewest < crew.size:
+        raise RecipeError(
+            f"{crew.size} processes cannot share {len(splits.train)} training and "
+            f"{len(splits.val)} held-out clips: take fewer (train.devices, train.nodes)"
         )
-    elif (out / RESUME).is_file() and (
-        (out / "recipe.yaml").read_text(encoding="utf-8") != recipe.to_yaml()
-    ):
-        raise CheckpointError(f"{out} was trained by another recipe: see its recipe.yaml")
+
+
+def _set_threads(settings: TrainPart, crew: Crew) -> None:
+    """As the recipe says, or the CPU's cores divided among the processes that compute on them."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    elif crew.local > 1 and default_device().type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // crew.local))
 
 
 def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None:
@@ -136,20 +177,20 @@ def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None
     model.train()
 
 
-def _make_folder(recipe: Recipe, out: Path) -> None:
+def _make_folder(recipe: Recipe, out: Path, crew: Crew) -> None:
     """Only once the recipe is known to fit the store: a mistake leaves nothing behind."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    (out / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+    write_whole(out / RECIPE, recipe.to_yaml())
+    write_whole(out / "environment.json", json.dumps(environment(crew), indent=1))
 
 
-def environment() -> dict[str, Any]:
+def environment(crew: Crew) -> dict[str, Any]:
     """What the run's figures depend on beside the recipe."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "python": platform.python_version(),
         "system": platform.system(),
-        "device": device,
+        "device": device_name(),
+        "processes": crew.size,
         "threads": torch.get_num_threads(),
         **current_versions(),
     }
@@ -201,31 +242,49 @@ def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Split
     )
 
 
-def _trainer(
-    recipe: Recipe, out: Path, callbacks: list[Callback], best_by: tuple[str, int]
-) -> Trainer:
-    s = recipe.train
+def _trainer(leg: Leg, crew: Crew, callbacks: list[Callback], best_by: tuple[str, int]) -> Trainer:
+    s = leg.recipe.train
     if s.early_stop:
         figure, sign = best_by
         mode = "max" if sign > 0 else "min"
         callbacks.append(Patience(figure, mode=mode, patience=s.early_stop))
+    options = {
+        "accelerator": "auto",
+        "devices": crew.local,
+        "num_nodes": crew.nodes,
+        "strategy": DDPStrategy(**DDP) if crew.size > 1 else "auto",
+        "precision": s.precision,
+        "plugins": [Placed(crew), ResumeFiles()],
+    }
     with _quiet_lightning():
         return Trainer(
+            **npu_options(options),
             max_epochs=s.epochs,
-            accelerator="auto",
-            devices=1,
-            precision=s.precision,
             gradient_clip_val=s.clip_grad,
             accumulate_grad_batches=s.accumulate,
             callbacks=callbacks,
-            logger=TensorBoardLogger(out, name="", version=LOGS),
-            default_root_dir=out,
+            logger=TensorBoardLogger(leg.folder, name="", version=LOGS),
+            default_root_dir=leg.folder,
             deterministic=True,
             num_sanity_val_steps=0,
+            use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
+
+
+@contextmanager
+def _interruptible(trainer: Trainer) -> Iterator[None]:
+    """Lightning turns Ctrl-C into an exit; here it stays what it is."""
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -1,0 +1,61 @@
+"""Files that are whole or not there: written beside, synced, renamed, checked when read back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from kinegraph.errors import CheckpointError
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that a kill or a power cut leaves the old one or the new one.
+
+    Raises:
+        CheckpointError: the file cannot be written, such as on a full disk.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames last, where the system can (Windows cannot open folders)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sealed(kind: str, body: bytes) -> bytes:
+    """``body`` after a line that says what it is and carries its SHA-256."""
+    return f"{kind} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+
+def unsealed(path: Path, kind: str) -> bytes:
+    """The body of a file written by `sealed`.
+
+    Raises:
+        CheckpointError: the file is missing, of another kind, cut short or altered.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    line, _, body = content.partition(b"\n")
+    if line != f"{kind} {hashlib.sha256(body).hexdigest()}".encode():
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    return body

@@ -1,0 +1,99 @@
+"""Where a run goes on: resume.ckpt after each epoch, and the one before it in case of damage."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from kinegraph.errors import CheckpointError
+from kinegraph.training.durable import sealed, sync_folder, unsealed, write_whole
+
+RESUME, PREVIOUS = "resume.ckpt", "resume.previous.ckpt"
+KIND = "kinegraph-resume-1"
+
+
+def resume_point(run: Path) -> Path | None:
+    """The file that a run goes on from; None if no epoch was finished.
+
+    resume.ckpt is missing if the run was killed between two renames, or if its user deleted it
+    because it was damaged; the epoch before it is then done again.
+
+    Raises:
+        CheckpointError: the file is damaged; the message says how to go on.
+    """
+    found = [run / name for name in (RESUME, PREVIOUS) if (run / name).is_file()]
+    if not found:
+        return None
+    try:
+        unsealed(found[0], KIND)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_way_out(run, found[1:])}") from error
+    return found[0]
+
+
+def _way_out(run: Path, others: list[Path]) -> str:
+    for other in others:
+        try:
+            epoch = read_point(other)["epoch"]
+        except CheckpointError:
+            break
+        return (
+            f"delete it, and --resume goes on from {other.name}, the end of epoch {epoch + 1}, to "
+            "the same weights"
+        )
+    return f"train afresh in another folder, with init_from={run} to begin with its weights"
+
+
+def read_point(path: Path) -> dict[str, Any]:
+    """The content of a resume file: tensors and plain values, nothing that could run.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds other things than these.
+    """
+    body = unsealed(path, KIND)
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} holds no state of a training: {reason}") from error
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the training in a folder has come to its end.
+
+    Raises:
+        CheckpointError: its resume file is damaged.
+    """
+    point = resume_point(run)
+    return point is not None and read_point(point)["callbacks"]["Checkpoints"]["finished"]
+
+
+class ResumeFiles(CheckpointIO):
+    """How Lightning writes and reads the resume file: whole, checked, and with one in reserve."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write ``path``; what was there becomes resume.previous.ckpt."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        new = path.with_name(f".{path.name}.next")
+        write_whole(new, sealed(KIND, buffer.getvalue()))
+        if path.is_file():
+            path.replace(path.with_name(PREVIOUS))
+        new.replace(path)
+        sync_folder(path.parent)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See `read_point`; Lightning moves the tensors to their device."""
+        return read_point(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Part of the interface."""
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""A training that is killed, wherever it is, and resumed ends with the same bits."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import signal
+import time
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import killed_training
+from kinegraph.training.checkpoint import BEST, LAST, load_header
+from kinegraph.training.history import HISTORY
+
+#: Calls of fsync and rename before the second of the four epochs, and up to its end.
+BEFORE, CALLS = 20, 32
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_store) -> dict:
+    """A recipe with all that has a state: averaged weights, early stopping, accumulation."""
+    return {
+        "name": "killed",
+        "store": str(tiny_store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"jitter": {"std": 0.01}}, {"resize": {"frames": 8}}, "stream"],
+        "model": {"channels": [8, 8], "strides": [1, 2], "dropout": 0.1},
+        "train": {
+            **{"epochs": 4, "batch_size": 2, "lr": 0.05, "ema": 0.9, "threads": 1},
+            **{"accumulate": 2, "early_stop": 3},
+        },
+        "validation": {"fraction": 0.25},
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, recipe):
+    """The same training, never killed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert killed_training.run(recipe, run) == 0
+    return run
+
+
+def facts(run) -> tuple:
+    """Weights, history without its clock, and which epoch was the best."""
+    with (run / HISTORY).open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    states = [load_file(run / name) for name in (BEST, LAST)]
+    bits = [{key: value.numpy().tobytes() for key, value in s.items()} for s in states]
+    return bits, rows, [load_header(run / n).training["epoch"] for n in (BEST, LAST)]
+
+
+def killed_and_resumed(recipe, run, kill_at: int):
+    """A run that was killed at this call."""
+    assert killed_training.run(recipe, run, kill_at=kill_at) == -signal.SIGKILL
+    assert killed_training.run(recipe, run, resume=True) == 0
+    return run
+
+
+# in the very first file; in the second resume.ckpt; between its two renames
+@pytest.mark.parametrize("kill_at", [1, CALLS - 5, CALLS - 1])
+def test_a_kill_inside_the_writing_changes_nothing(recipe, whole, tmp_path, kill_at):
+    run = killed_and_resumed(recipe, tmp_path / "run", kill_at)
+    assert facts(run) == facts(whole)
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_single_write_of_an_epoch(recipe, whole, tmp_path):
+    expected = facts(whole)
+    for kill_at in range(BEFORE + 1, CALLS + 1):
+        run = killed_and_resumed(recipe, tmp_path / f"run{kill_at}", kill_at)
+        assert facts(run) == expected, kill_at
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_times(recipe, whole, tmp_path):
+    begin = time.monotonic()
+    assert killed_training.run(recipe, tmp_path / "timed") == 0
+    seconds = time.monotonic() - begin
+    rng, expected, kills = np.random.default_rng(0), facts(whole), 0
+    numbers = itertools.count()
+    while kills < 50:
+        run, done = tmp_path / f"run{next(numbers)}", None
+        while done != 0:
+            process = killed_training.start(recipe, run, resume=run.exists())
+            process.join(float(rng.uniform(0, 1.2 * seconds)))
+            process.kill()
+            process.join()
+            done = process.exitcode
+            kills += done != 0
+        assert facts(run) == expected

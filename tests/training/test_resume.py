@@ -1,0 +1,161 @@
+"""Resume files and checkpoints: damage is found and named, and what is whole is offered."""
+
+from __future__ import annotations
+
+import io
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinegraph.errors import CheckpointError
+from kinegraph.training.checkpoint import BEST, LAST, load_header, load_model
+from kinegraph.training.durable import sealed, write_whole
+from kinegraph.training.recipe import check_recipe
+from kinegraph.training.resume import KIND, PREVIOUS, RESUME, is_finished, read_point
+from kinegraph.training.train import train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_store):
+    """A recipe and its run of three epochs."""
+    recipe = {
+        "name": "tiny",
+        "store": str(tiny_store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"resize": {"frames": 8}}, "stream"],
+        "model": {"channels": [8], "strides": [1]},
+        "train": {"epochs": 3, "batch_size": 4},
+        "validation": {"fraction": 0.25},
+    }
+    settings = check_recipe(recipe, "tiny")
+    return settings, train(settings, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A recipe and a copy of its run, to be damaged."""
+    recipe, run = finished
+    return recipe, shutil.copytree(run, tmp_path / "run")
+
+
+def flip(path, place: float = 0.5) -> None:
+    """Change one bit, this far into the file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_finished_run_is_left_alone(copy):
+    recipe, run = copy
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert is_finished(run)
+    assert train(recipe, run, resume=True) == run
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_the_command_says_that_a_run_is_finished(copy, capsys):
+    from kinegraph.cli import main
+
+    _, run = copy
+    (run / "report.html").write_text("all of it")
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(run / "recipe.yaml"), "--out", str(run), "--resume"])
+    assert not end.value.code
+    assert capsys.readouterr().out == f"{run} is finished: see {run / 'report.html'}\n"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_resume_file_is_refused_and_the_one_before_it_offered(copy, damage):
+    recipe, run = copy
+    whole = load_file(run / LAST)
+    if damage == "flip":
+        flip(run / RESUME)
+    else:
+        content = (run / RESUME).read_bytes()
+        (run / RESUME).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    says = rf"{RESUME} is damaged: .* delete it, and --resume goes on from {PREVIOUS}, .* epoch 2,"
+    with pytest.raises(CheckpointError, match=says):
+        train(recipe, run, resume=True)
+    (run / RESUME).unlink()
+    train(recipe, run, resume=True)
+    assert all(torch.equal(value, whole[key]) for key, value in load_file(run / LAST).items())
+    assert is_finished(run)
+
+
+def test_with_both_resume_files_damaged_the_weights_are_offered(copy):
+    recipe, run = copy
+    flip(run / RESUME)
+    flip(run / PREVIOUS)
+    with pytest.raises(CheckpointError, match="afresh in another folder, with init_from="):
+        train(recipe, run, resume=True)
+
+
+def test_a_resume_file_runs_no_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return print, ("sprung",)
+
+    body = io.BytesIO()
+    torch.save({"epoch": Trap()}, body)
+    write_whole(tmp_path / RESUME, sealed(KIND, body.getvalue()))
+    with pytest.raises(CheckpointError, match="holds no state of a training"):
+        read_point(tmp_path / RESUME)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_a_checkpoint_is_found(copy, place):
+    _, run = copy
+    flip(run / BEST, place)
+    with pytest.raises(CheckpointError, match=rf"{BEST} .*; .*{LAST} is whole"):
+        load_model(run)
+    with pytest.raises(CheckpointError, match=BEST):
+        load_header(run / BEST)
+
+
+def test_a_checkpoint_without_a_checksum_still_loads(copy, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    _, run = copy
+    with safe_open(run / LAST, framework="pt") as file:
+        metadata = {"kinegraph": file.metadata()["kinegraph"]}
+    save_file(load_file(run / LAST), tmp_path / "old.safetensors", metadata=metadata)
+    assert load_header(tmp_path / "old.safetensors") == load_header(run / LAST)
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(copy, tmp_path):
+    recipe, run = copy
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / ".recipe.yaml.partial").write_text("na")
+    assert is_finished(train(recipe, early, resume=True))
+    for path in run.iterdir():
+        if path.is_file() and path.name != "recipe.yaml":
+            path.unlink()
+    assert is_finished(train(recipe, run, resume=True))
+
+
+def test_another_recipe_is_told_by_its_keys_and_more_workers_are_no_difference(copy):
+    recipe, run = copy
+    other = recipe.model_copy(
+        update={"persons": 2, "train": recipe.train.model_copy(update={"lr": 1.0})}
+    )
+    with pytest.raises(CheckpointError, match=r"another recipe, persons, train\.lr differ"):
+        train(other, run, resume=True)
+    loaded = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 2})})
+    assert train(loaded, run, resume=True) == run
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    import errno
+    import os
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot write .*file: No space left on device"):
+        write_whole(tmp_path / "file", b"content")
+    assert not list(tmp_path.iterdir())
