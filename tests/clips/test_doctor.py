@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ def test_a_healthy_store_has_no_findings(report):
     assert found.persons == {1: 4}
     assert found.missing["all"] == found.empty_frames == 0
     assert found.protocols == {}
+
+
+def test_rounding_is_told(report):
+    finding = only_finding(report(*healthy(), dtype="float16"))
+    assert finding.severity == "note"
+    assert re.fullmatch(
+        r"coordinates are stored as float16, rounded by at most 0\.000\d+", finding.text
+    )
 
 
 def test_the_report_is_plain(report):

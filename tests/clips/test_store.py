@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from kinegraph.clips import Clip, ClipStore, StoreWriter
-from kinegraph.clips.schema import HEADER_KEY, SCHEMA
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS
 from kinegraph.errors import StoreError, UnknownNameError
 from kinegraph.skeleton import SkeletonLayout, get_layout
 
@@ -310,7 +310,7 @@ def test_a_store_with_flipped_bytes_is_refused_or_read_without_harm(tmp_path):
     assert refused > 30
 
 
-def write_table(path, columns: dict, header: bytes | None, schema=SCHEMA) -> None:
+def write_table(path, columns: dict, header: bytes | None, schema=SCHEMAS["float32"]) -> None:
     schema = schema.with_metadata(None if header is None else {HEADER_KEY: header})
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_table(pa.table(columns, schema=schema))
@@ -397,7 +397,7 @@ def test_meta_of_another_kind(tmp_path, text):
 
 
 def test_an_arrow_file_without_clips(tmp_path):
-    write_table(tmp_path / "a", {name: [] for name in SCHEMA.names}, header())
+    write_table(tmp_path / "a", {name: [] for name in SCHEMAS["float32"].names}, header())
     with pytest.raises(StoreError, match="holds no clip"):
         ClipStore(tmp_path / "a")
 
@@ -413,3 +413,110 @@ def test_other_columns(tmp_path):
     write_table(tmp_path / "a", {"x": [1]}, header(), schema)
     with pytest.raises(StoreError, match=r"expected the columns id \(string\), .* has others"):
         ClipStore(tmp_path / "a")
+
+
+# --------------------------------------------------------------------- float16
+
+
+def test_float16_halves_the_bytes_and_says_its_error(tmp_path):
+    clips = [make_clip(f"clip{i}", confidence=None) for i in range(300)] + [make_clip("with")]
+    whole = write(tmp_path / "whole", clips)
+    half = write(tmp_path / "half", clips, dtype="float16")
+    assert (whole.dtype, whole.rounding, half.dtype) == ("float32", 0, "float16")
+    sizes = [sum(store._joints.lengths) * store._joints.dtype.itemsize for store in (whole, half)]
+    assert sizes[0] == 2 * sizes[1]
+    errors = [np.nanmax(np.abs(a.joints - b.joints)) for a, b in zip(whole, half, strict=True)]
+    assert half.rounding == pytest.approx(max(errors))
+    assert 0 < half.rounding < 4 / 2048
+    for got, clip in zip(half, clips, strict=True):
+        np.testing.assert_array_equal(got.joints, clip.joints.astype(np.float16).astype(np.float32))
+        assert got.joints.dtype == np.float32
+        assert got.digest == half.digests[half.find(clip.id)]
+        assert dict(got.meta) == dict(clip.meta)
+    assert np.abs(half[-1].confidence - clips[-1].confidence).max() < 1 / 2048
+    with pytest.raises(ValueError, match="read-only"):
+        half.joints(0)[...] = 0
+
+
+def test_float16_written_again_is_the_same(tmp_path):
+    first = write(tmp_path / "first", [make_clip("a"), make_clip("b")], dtype="float16")
+    second = write(tmp_path / "second", list(first), dtype="float16")
+    assert first.digests == second.digests
+    assert second.rounding == 0
+    for got, clip in zip(second, first, strict=True):
+        assert_equal(got, clip)
+
+
+def test_float16_refuses_what_it_cannot_hold(tmp_path):
+    far = Clip(np.full((1, 2, 17, 2), 65504.0), LAYOUT, id="far")
+    too_far = Clip(np.full((1, 2, 17, 2), -70000.0), LAYOUT, id="too far")
+    with StoreWriter(tmp_path / "a", LAYOUT, dtype="float16") as writer:
+        writer.write(far)
+        with pytest.raises(StoreError, match=r"'too far': a coordinate of 70000 .* ends at 65504;"):
+            writer.write(too_far)
+        assert writer.rounding == 0
+    assert ClipStore(tmp_path / "a").ids == ["far"]
+    unseen = Clip(np.full((1, 2, 17, 2), np.nan), LAYOUT, id="unseen")
+    assert np.isnan(write(tmp_path / "b", [unseen], dtype="float16").joints(0)).all()
+    with pytest.raises(UnknownNameError, match=r"unknown dtype of a store 'float61'.*'float16'"):
+        StoreWriter(tmp_path / "a", LAYOUT, dtype="float61")
+
+
+# --------------------------------------------------------------------- crops
+
+
+def cut(store: ClipStore, indices, starts, frames: int, persons: int | None = None):
+    """What crops says, one clip at a time."""
+    joints, rows, who = [], [], []
+    for row, (i, start) in enumerate(zip(indices, starts, strict=True)):
+        for m, person in enumerate(store[i].joints[:persons]):
+            piece = np.full((frames, *person.shape[1:]), np.nan, np.float32)
+            seen = person[start : start + frames]
+            piece[: len(seen)] = seen
+            joints.append(piece)
+            rows.append(row)
+            who.append(m)
+    return np.stack(joints), rows, who
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("frames", "persons"), [(1, None), (4, 1), (4, 2), (9, None), (5000, 1)])
+def test_crops_are_pieces_of_clips(tmp_path, dtype, frames, persons):
+    store = write(tmp_path / "a", [make_clip(f"clip{i}") for i in range(600)], dtype=dtype)
+    rng = np.random.default_rng(0)
+    indices = [*rng.integers(0, 600, 60), 599, 0, 599]
+    starts = [int(rng.integers(0, store.frames[i])) for i in indices]
+    crops = store.crops(indices, starts, frames, persons)
+    joints, rows, who = cut(store, indices, starts, frames, persons)
+    assert crops.joints.dtype == np.float32
+    np.testing.assert_array_equal(crops.joints, joints)
+    assert crops.rows.tolist() == rows
+    assert crops.persons.tolist() == who
+    crops.joints[...] = 0  # the caller's own
+
+
+def test_crops_refuse_what_is_not_there(tmp_path):
+    store = write(tmp_path / "a", [bare_clip("x"), bare_clip("y")])
+    with pytest.raises(IndexError, match="has 2 clips, there is no clip 2"):
+        store.crops([0, 2], [0, 0], 3)
+    for start in (4, -1):
+        with pytest.raises(StoreError, match=f"'y' has 4 frames, no crop can begin at {start}"):
+            store.crops([0, 1], [0, start], 3)
+    for frames, persons in ((0, None), (3, 0)):
+        with pytest.raises(StoreError, match="expected crops of 1 or more frames and persons"):
+            store.crops([0], [0], frames, persons)
+    for indices, starts in (([0, 1], [0]), ([0.5], [0]), ([0], [0.5]), ([True], [0])):
+        with pytest.raises(StoreError, match="as many whole-numbered clips as starts"):
+            store.crops(indices, starts, 3)
+    assert store.crops(np.zeros(0, int), np.zeros(0, int), 3).joints.shape == (0, 3, 17, 2)
+
+
+def test_a_store_that_was_compressed_elsewhere_is_read_too(tmp_path):
+    write(tmp_path / "a", [make_clip("a")])
+    table = pa.ipc.open_file(str(tmp_path / "a")).read_all()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_file(str(tmp_path / "b"), table.schema, options=options) as writer:
+        writer.write_table(table)
+    store = ClipStore(tmp_path / "b")
+    assert_equal(store[0], make_clip("a"))
+    np.testing.assert_array_equal(store.crops([0], [0], 1).joints[0, 0], store[0].joints[0, 0])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from conftest import real_data
 from kinegraph.errors import UnknownNameError
-from kinegraph.readers.ntu_format import Recording, read_skeleton
+from kinegraph.readers.ntu_format import Recording, Sightings, read_skeleton
 from kinegraph.readers.ntu_persons import PERSON_RULES, energy, select_persons
 
 T = 30
@@ -25,8 +25,8 @@ def person(seed: int, amount: float, frames: int = T) -> NDArray[np.float64]:
     return (body + sway[:, None, None] * [0.3, 0.1, 0.3]).round(4)
 
 
-def recording(*persons: NDArray[np.float64]) -> Recording:
-    return Recording.from_joints(np.stack(persons))
+def recording(*persons: NDArray[np.float64]) -> Sightings:
+    return Recording.from_joints(np.stack(persons)).sightings
 
 
 def only(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:
@@ -36,7 +36,7 @@ def only(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:
 
 
 def test_the_real_pair_swaps_by_energy() -> None:
-    real = read_skeleton(real_data("ntu_samples") / "S001C003P008R002A058.skeleton")
+    real = read_skeleton(real_data("ntu_samples") / "S001C003P008R002A058.skeleton").sightings
     as_filed = select_persons(real, "stgcn")
     assert [round(energy(p), 3) for p in as_filed] == [0.704, 0.809]
     for rule in ("agcn", "tracks", "ctrgcn"):
@@ -59,8 +59,8 @@ def test_one_person_stays_one(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
 def test_nobody_gives_no_person(rule: str) -> None:
-    assert select_persons(Recording([[], []]), rule).size == 0
-    assert select_persons(Recording([]), rule).size == 0
+    assert select_persons(Recording([[], []]).sightings, rule).size == 0
+    assert select_persons(Recording([]).sightings, rule).size == 0
 
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
@@ -197,4 +197,4 @@ def test_ctrgcn_faithful_second_actor_is_present_from_the_start() -> None:
 
 def test_unknown_rule() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown person selection 'track' .*'tracks'"):
-        select_persons(Recording([]), "track")
+        select_persons(Recording([]).sightings, "track")

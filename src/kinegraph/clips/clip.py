@@ -133,14 +133,22 @@ def _checked_joints(
         raise ClipError(
             f"clip {name!r}: expected at least one person and frame, got {joints.shape}"
         )
-    absent = np.isnan(joints)
-    if np.isinf(joints).any():
-        raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
-    first = absent[..., 0]
-    if any((absent[..., d] != first).any() for d in range(1, joints.shape[3])):
-        joints = np.where(absent.any(axis=-1, keepdims=True), np.float32(np.nan), joints)
+    if not np.isfinite(joints).all():
+        joints = _wholly_absent(joints, name)
     joints = joints.view()
     joints.flags.writeable = False
+    return joints
+
+
+def _wholly_absent(joints: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Joints without infinite coordinates, NaN in all coordinates or none."""
+    if np.isinf(joints).any():
+        raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
+    absent = np.isnan(joints)
+    flat = absent.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if (changes % joints.shape[3]).any():  # a change within a joint
+        joints = np.where(absent.any(axis=-1, keepdims=True), np.float32(np.nan), joints)
     return joints
 
 

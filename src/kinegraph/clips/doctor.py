@@ -97,6 +97,7 @@ def examine(store: ClipStore) -> Report:
     duplicates = _duplicates(store)
     protocols = _protocols(store)
     findings = [
+        *_rounding_findings(store),
         *_class_findings(store),
         *signs.findings(),
         *_duplicate_findings(store, duplicates),
@@ -219,6 +220,13 @@ class _Signs:
         if len(clips) == 0:
             return None
         return Finding(severity, f"{_clips(len(clips))} {text}", _ids(self.store, clips))
+
+
+def _rounding_findings(store: ClipStore) -> list[Finding]:
+    if store.dtype == "float32":
+        return []
+    text = f"coordinates are stored as {store.dtype}, rounded by at most {store.rounding:.3g}"
+    return [Finding("note", text)]
 
 
 def _body_size(joints: NDArray[np.float32]) -> float:

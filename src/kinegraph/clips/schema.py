@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -12,20 +14,33 @@ from kinegraph.skeleton.layouts import SkeletonLayout
 FORMAT_VERSION = 1
 HEADER_KEY = b"kinegraph"
 
-SCHEMA = pa.schema(
-    [
+
+def _schema(number: Any, *more: Any) -> Any:
+    fields = [
         pa.field("id", pa.utf8(), nullable=False),
         pa.field("label", pa.int32()),
         pa.field("persons", pa.int16(), nullable=False),
         pa.field("frames", pa.int32(), nullable=False),
-        pa.field("joints", pa.large_list(pa.float32()), nullable=False),
-        pa.field("confidence", pa.large_list(pa.float32())),
+        pa.field("joints", pa.large_list(number), nullable=False),
+        pa.field("confidence", pa.large_list(number)),
         pa.field("fps", pa.float32()),
         pa.field("meta", pa.utf8(), nullable=False),
         pa.field("digest", pa.utf8(), nullable=False),
         pa.field("source", pa.utf8(), nullable=False),
     ]
+    return pa.schema([*fields, *more])
+
+
+SCHEMAS: Mapping[str, Any] = MappingProxyType(
+    {
+        "float32": _schema(pa.float32()),
+        "float16": _schema(pa.float16(), pa.field("rounding", pa.float32(), nullable=False)),
+    }
 )
+"""The columns by how joints and confidence are stored.
+
+``rounding`` is the largest error of a coordinate of the clip, in the units of the clip.
+"""
 
 
 class Header(NamedTuple):

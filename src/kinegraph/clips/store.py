@@ -12,28 +12,43 @@ import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.clips.schema import HEADER_KEY, SCHEMA, Header
+from kinegraph.clips.ragged import Places, Ragged
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Header
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import LayoutError, StoreError, UnknownNameError, nearest
 from kinegraph.skeleton.layouts import SkeletonLayout
 
-__all__ = ["ClipStore", "StoreWriter", "is_store"]
+__all__ = ["ClipStore", "Crops", "StoreWriter", "is_store"]
 
 ARROW_MAGIC = b"ARROW1"
+
+
+class Crops(NamedTuple):
+    """Equally long pieces of several clips, one row for each person who is there.
+
+    Attributes:
+        joints: (R, T, V, D) float32; NaN where a joint was not seen or the clip had ended.
+        rows: (R,) which of the pieces asked for the person is in, ascending.
+        persons: (R,) which person of that clip it is.
+    """
+
+    joints: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    persons: NDArray[np.int64]
 
 
 class ClipStore(Sequence[Clip]):
     """The clips of one store, read where they lie: opening costs no memory for joints.
 
-    Clips are views into the mapped file, read-only. A store can be pickled: the copy opens the
-    same file again.
+    Clips are views into the mapped file, read-only; those of a float16 store are copies in
+    float32. A store can be pickled: the copy opens the same file again.
 
     Args:
         path: a file that `StoreWriter` made.
@@ -53,8 +68,8 @@ class ClipStore(Sequence[Clip]):
         self.persons = _numbers(columns, "persons", np.int64, 0)
         self.frames = _numbers(columns, "frames", np.int64, 0)
         self._fps = _numbers(columns, "fps", np.float32, np.nan)
-        self._joints = _Ragged(columns.column("joints"))
-        self._confidence = _Ragged(columns.column("confidence"))
+        self._joints = Ragged(columns.column("joints"))
+        self._confidence = Ragged(columns.column("confidence"))
         _check_shapes(self)
 
     @property
@@ -76,6 +91,18 @@ class ClipStore(Sequence[Clip]):
     def num_channels(self) -> int:
         """D, the coordinates of a joint."""
         return self._header.coordinates
+
+    @property
+    def dtype(self) -> str:
+        """How joints lie in the file: a key of `SCHEMAS`."""
+        return self._joints.dtype.name
+
+    @cached_property
+    def rounding(self) -> float:
+        """The largest error of a coordinate that storing it has made; 0 for float32."""
+        if "rounding" not in self._columns.schema.names:
+            return 0.0
+        return float(self._columns.column("rounding").to_numpy().max())
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -118,18 +145,74 @@ class ClipStore(Sequence[Clip]):
         return self._index[name]
 
     def joints(self, index: int) -> NDArray[np.float32]:
-        """(M, T, V, D) float32, read-only view; NaN where a joint was not seen."""
+        """(M, T, V, D) float32, read-only; NaN where a joint was not seen."""
         i = self._position(index)
         shape = self.persons[i], self.frames[i], self.layout.num_joints, self.num_channels
         return self._joints[i].reshape(shape)
 
     def confidence(self, index: int) -> NDArray[np.float32] | None:
-        """(M, T, V) float32, read-only view, or None where the source gave none."""
+        """(M, T, V) float32, read-only, or None where the source gave none."""
         i = self._position(index)
         if self._confidence.absent[i]:
             return None
         shape = self.persons[i], self.frames[i], self.layout.num_joints
         return self._confidence[i].reshape(shape)
+
+    def crops(
+        self,
+        indices: Sequence[int] | Places,
+        starts: Sequence[int] | Places,
+        frames: int,
+        persons: int | None = None,
+    ) -> Crops:
+        """``frames`` frames of each of these clips, copied from the mapped file into one array.
+
+        Only persons who are in a clip take room. A clip that ends early is filled up with NaN.
+
+        Args:
+            indices: N clips, in any order, repeated as one likes.
+            starts: N first frames.
+            frames: T.
+            persons: the most persons of a clip; None for all.
+
+        Raises:
+            IndexError: there is no such clip.
+            StoreError: a start outside of its clip, no frames, no persons.
+        """
+        clips, starts = np.atleast_1d(np.asarray(indices)), np.atleast_1d(np.asarray(starts))
+        self._check_crops(clips, starts, frames, persons)
+        there = self.persons[clips]
+        there = there if persons is None else np.minimum(there, persons)
+        rows = np.repeat(np.arange(len(clips)), there)
+        person = np.arange(len(rows)) - np.repeat(np.cumsum(there) - there, there)
+        clips, starts = clips[rows], starts[rows]
+        per_frame = self.layout.num_joints * self.num_channels
+        ends = np.minimum(frames, self.frames[clips] - starts) * per_frame
+        begins = (person * self.frames[clips] + starts) * per_frame
+        values = self._joints.pieces(clips, begins, ends, frames * per_frame)
+        shape = len(rows), frames, self.layout.num_joints, self.num_channels
+        return Crops(values.reshape(shape), rows, person)
+
+    def _check_crops(
+        self, clips: NDArray[Any], starts: NDArray[Any], frames: int, persons: int | None
+    ) -> None:
+        whole = all(np.issubdtype(array.dtype, np.integer) for array in (clips, starts))
+        if clips.shape != starts.shape or not whole:
+            raise StoreError(
+                f"expected as many whole-numbered clips as starts, got {clips.dtype} "
+                f"{clips.shape} and {starts.dtype} {starts.shape}"
+            )
+        if frames < 1 or (persons is not None and persons < 1):
+            raise StoreError(
+                f"expected crops of 1 or more frames and persons, got {frames} and {persons}"
+            )
+        for i in clips[(clips < 0) | (clips >= len(self))]:
+            raise IndexError(f"{self.path} has {len(self)} clips, there is no clip {i}")
+        outside = (starts < 0) | (starts >= self.frames[clips])
+        for i, start in zip(clips[outside].tolist(), starts[outside].tolist(), strict=True):
+            raise StoreError(
+                f"clip {self.ids[i]!r} has {self.frames[i]} frames, no crop can begin at {start}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -175,22 +258,6 @@ def is_store(path: Path) -> bool:
         return file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
 
 
-class _Ragged:
-    """Rows of unequal length in the chunks of one Arrow column, sliced without copying."""
-
-    def __init__(self, column: Any) -> None:
-        self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in column.chunks]
-        offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in column.chunks]
-        self._chunk = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
-        self._begin = np.concatenate([o[:-1] for o in offsets])
-        self._end = np.concatenate([o[1:] for o in offsets])
-        self.absent: NDArray[np.bool_] = column.is_null().to_numpy()
-        self.lengths = self._end - self._begin
-
-    def __getitem__(self, i: int) -> NDArray[np.float32]:
-        return self._values[self._chunk[i]][self._begin[i] : self._end[i]]
-
-
 def _open(path: Path) -> Any:
     if not path.exists():
         raise StoreError(f"there is no clip store {path}; make one with `kinegraph convert`")
@@ -218,8 +285,9 @@ def _checked_header(path: Path, schema: Any) -> Header:
 
 
 def _checked_columns(path: Path, reader: Any) -> Any:
-    if not reader.schema.remove_metadata().equals(SCHEMA):
-        listed = ", ".join(f"{field.name} ({field.type})" for field in SCHEMA)
+    schema = reader.schema.remove_metadata()
+    if not any(schema.equals(known) for known in SCHEMAS.values()):
+        listed = ", ".join(f"{field.name} ({field.type})" for field in SCHEMAS["float32"])
         raise StoreError(f"{path}: expected the columns {listed}, but it has others")
     try:
         table = pa.Table.from_batches(
@@ -230,7 +298,7 @@ def _checked_columns(path: Path, reader: Any) -> Any:
         raise StoreError(f"{path}: the store is damaged ({error})") from error
     if table.num_rows == 0:
         raise StoreError(f"{path}: the store holds no clip")
-    nulls = [f.name for f in SCHEMA if not f.nullable and table.column(f.name).null_count]
+    nulls = [f.name for f in schema if not f.nullable and table.column(f.name).null_count]
     if nulls:
         raise StoreError(f"{path}: the store is damaged (empty cells in {', '.join(nulls)})")
     return table

@@ -10,18 +10,19 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.schema import HEADER_KEY, SCHEMA, Header
-from kinegraph.errors import StoreError
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Header
+from kinegraph.errors import StoreError, unknown_name
 from kinegraph.skeleton.layouts import SkeletonLayout
 
 CLIPS_PER_BATCH = 256
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 BYTES_PER_BATCH = 64 * 2**20  # bounds the writer's memory whatever the length of the clips
 
 
@@ -36,6 +37,11 @@ class StoreWriter:
         layout: the layout of every clip.
         classes: class names by label, or None.
         provenance: plain facts on where the clips came from; library versions are added.
+        dtype: "float32", or "float16" for half the bytes: clips come back as float32, their
+            coordinates rounded to 11 binary digits (a part in 2048), their confidences too.
+
+    Raises:
+        UnknownNameError: another dtype.
     """
 
     def __init__(
@@ -44,17 +50,23 @@ class StoreWriter:
         layout: SkeletonLayout,
         classes: Sequence[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        dtype: str = "float32",
     ) -> None:
+        if dtype not in SCHEMAS:
+            raise unknown_name("dtype of a store", dtype, SCHEMAS)
         self.path = Path(path)
         self.layout = layout
         self.classes = None if classes is None else tuple(classes)
         self.provenance = {**_versions(), **(provenance or {})}
+        self.dtype = dtype
+        self.rounding = 0.0
+        """The largest error of a coordinate stored so far, in the units of the clips."""
         self._partial = self.path.with_name(f".{self.path.name}.partial")
         self._file: BinaryIO | None = None
         self._arrow: Any = None
         self._coordinates = 0
         self._ids: set[str] = set()
-        self._rows: list[tuple[Clip, str, str]] = []
+        self._rows: list[_Row] = []
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -76,14 +88,18 @@ class StoreWriter:
 
         Raises:
             StoreError: the id is empty or repeated; another layout, number of coordinates or
-                label range than the store's; meta that JSON cannot hold. The clip is left out
-                and the writer stays usable.
+                label range than the store's; meta that JSON cannot hold; coordinates beyond
+                the range of float16. The clip is left out and the writer stays usable.
         """
         meta = self._checked_meta(clip)
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
-        self._rows.append((clip, meta, source.encode(errors="backslashreplace").decode()))
+        stored = _rounded(clip) if self.dtype == "float16" else clip
+        rounding = 0.0 if stored is clip else _largest_error(stored, clip)
+        self.rounding = max(self.rounding, rounding)
+        source = source.encode(errors="backslashreplace").decode()
+        self._rows.append(_Row(stored, meta, source, rounding))
         self._bytes += clip.joints.nbytes
         if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
             self._flush()
@@ -114,7 +130,7 @@ class StoreWriter:
         """The clip's meta as JSON, if the clip may be written."""
         if self._file is None:
             raise StoreError(f"{self.path}: write clips inside `with StoreWriter(...) as store:`")
-        _check_id(clip.id, self._ids)
+        _check_id(clip.id)
         if clip.layout != self.layout:
             raise StoreError(
                 f"clip {clip.id!r}: expected layout {self.layout.name!r} as in the whole store, "
@@ -126,7 +142,15 @@ class StoreWriter:
                 f"clips before it, got {clip.num_channels}"
             )
         _check_ranges(clip, self.classes)
-        return _meta_json(clip)
+        meta = _meta_json(clip)
+        if self.dtype == "float16":
+            _check_float16(clip)
+        # last, so that what else is wrong with a clip does not depend on those before it
+        if clip.id in self._ids:
+            raise StoreError(
+                f"clip {clip.id!r}: this id is already in the store; ids must be unique"
+            )
+        return meta
 
     def _finish(self, file: BinaryIO) -> None:
         if not self._ids:
@@ -151,14 +175,45 @@ class StoreWriter:
     @cached_property
     def _schema(self) -> Any:
         header = Header(self.layout, self._coordinates, self.classes, self.provenance)
-        return SCHEMA.with_metadata({HEADER_KEY: header.to_json().encode()})
+        return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 
-def _check_id(name: str, taken: set[str]) -> None:
+class _Row(NamedTuple):
+    """What a clip is in the store: the clip as it will come back, and what is noted of it."""
+
+    clip: Clip
+    meta: str
+    source: str
+    rounding: float
+
+
+def _rounded(clip: Clip) -> Clip:
+    """The clip that float16 makes of it."""
+    confidence = clip.confidence
+    if confidence is not None:
+        confidence = confidence.astype(np.float16).astype(np.float32)
+    joints = clip.joints.astype(np.float16).astype(np.float32)
+    return clip.with_joints(joints, confidence)
+
+
+def _largest_error(stored: Clip, clip: Clip) -> float:
+    """Of a coordinate that was seen; 0 where none was."""
+    errors = np.abs(stored.joints.astype(np.float64) - clip.joints)
+    return float(np.fmax.reduce(errors, axis=None, initial=0))
+
+
+def _check_float16(clip: Clip) -> None:
+    largest = float(np.fmax.reduce(np.abs(clip.joints), axis=None, initial=0))
+    if largest > LARGEST_FLOAT16:
+        raise StoreError(
+            f"clip {clip.id!r}: a coordinate of {largest:g} does not fit float16, which ends at "
+            f"{LARGEST_FLOAT16:g}; store these clips as float32"
+        )
+
+
+def _check_id(name: str) -> None:
     if not name:
         raise StoreError("a clip without an id cannot be stored: scores are joined by id")
-    if name in taken:
-        raise StoreError(f"clip {name!r}: this id is already in the store; ids must be unique")
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -188,26 +243,28 @@ def _meta_json(clip: Clip) -> str:
         ) from error
 
 
-def _batch(rows: Sequence[tuple[Clip, str, str]], schema: Any) -> Any:
-    clips = [clip for clip, _, _ in rows]
-    columns = [
-        pa.array([clip.id for clip in clips], pa.utf8()),
-        pa.array([clip.label for clip in clips], pa.int32()),
-        pa.array([clip.num_persons for clip in clips], pa.int16()),
-        pa.array([clip.num_frames for clip in clips], pa.int32()),
-        _ragged_array([clip.joints for clip in clips]),
-        _ragged_array([clip.confidence for clip in clips]),
-        pa.array([clip.fps for clip in clips], pa.float32()),
-        pa.array([meta for _, meta, _ in rows], pa.utf8()),
-        pa.array([clip.digest for clip in clips], pa.utf8()),
-        pa.array([source for _, _, source in rows], pa.utf8()),
-    ]
-    return pa.record_batch(columns, schema=schema)
+def _batch(rows: Sequence[_Row], schema: Any) -> Any:
+    clips = [row.clip for row in rows]
+    number = schema.field("joints").type.value_type.to_pandas_dtype()
+    columns = {
+        "id": [clip.id for clip in clips],
+        "label": [clip.label for clip in clips],
+        "persons": [clip.num_persons for clip in clips],
+        "frames": [clip.num_frames for clip in clips],
+        "joints": _ragged_array([clip.joints for clip in clips], number),
+        "confidence": _ragged_array([clip.confidence for clip in clips], number),
+        "fps": [clip.fps for clip in clips],
+        "meta": [row.meta for row in rows],
+        "digest": [clip.digest for clip in clips],
+        "source": [row.source for row in rows],
+        "rounding": [row.rounding for row in rows],
+    }
+    return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _ragged_array(arrays: Sequence[NDArray[np.float32] | None]) -> Any:
+def _ragged_array(arrays: Sequence[NDArray[np.float32] | None], number: Any) -> Any:
     present = [array.ravel() for array in arrays if array is not None]
-    values = np.concatenate(present) if present else np.zeros(0, np.float32)
+    values = np.concatenate(present, dtype=number) if present else np.zeros(0, number)
     sizes = [0 if array is None else array.size for array in arrays]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     absent = np.array([array is None for array in arrays])

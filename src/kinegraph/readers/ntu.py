@@ -13,7 +13,8 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.ntu_format import Body, Recording, read_skeleton, write_skeleton
-from kinegraph.readers.ntu_persons import PERSON_RULES, select_persons
+from kinegraph.readers.ntu_joints import read_joints
+from kinegraph.readers.ntu_persons import PERSON_RULES, person_rule, select_persons
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.skeleton.layouts import get_layout
 
@@ -22,6 +23,7 @@ __all__ = [
     "Body",
     "Recording",
     "meta_from_name",
+    "read_joints",
     "read_skeleton",
     "select_persons",
     "write_skeleton",
@@ -83,7 +85,7 @@ def _scan(
 
 
 def _check_options(persons: str, max_persons: int) -> None:
-    select_persons(Recording([]), persons)  # says which names are known
+    person_rule(persons)
     if isinstance(max_persons, bool) or not isinstance(max_persons, int) or max_persons < 1:
         raise ReadError(f"expected max_persons to be a whole number above 0, got {max_persons!r}")
 
@@ -132,7 +134,7 @@ def _read(
 ) -> Iterator[Clip | ReadError]:
     _check_options(persons, max_persons)
     path = unit.path
-    joints = select_persons(read_skeleton(path), persons, max_persons, faithful)
+    joints = select_persons(read_joints(path), persons, max_persons, faithful)
     if not joints.size:
         raise ReadError(f"{path}: expected a body in at least one frame, found none")
     facts: dict[str, Any] = dict(unit.info) or dict(meta_from_name(path.name))

@@ -26,9 +26,10 @@ BODY_FIELDS = (
 MAX_FRAMES = 100_000
 """An hour at 30 frames a second; a frame without bodies takes 2 bytes of a file, 600 of a clip."""
 
+LINES_PER_BODY = 2 + NUM_JOINTS
+
 _NUM_FIELDS = len(JOINT_FIELDS)
 _TRACKED = 2.0
-_LINES_PER_BODY = 2 + NUM_JOINTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,35 @@ class Recording:
         if len(ids) != len(values):
             raise ReadError(f"expected {len(values)} body ids, one a person, got {len(ids)}")
         return cls([_bodies_of_frame(values[:, t], ids) for t in range(values.shape[1])])
+
+    @property
+    def sightings(self) -> Sightings:
+        """The joints alone, body by body."""
+        found = [(t, body) for t, bodies in enumerate(self.frames) for body in bodies]
+        joints = [body.joints for _, body in found]
+        return Sightings(
+            len(self.frames),
+            np.array([t for t, _ in found], dtype=np.int64),
+            [body.id for _, body in found],
+            np.stack(joints) if joints else np.zeros((0, NUM_JOINTS, 3)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """What a clip needs of a recording: who was where, one entry a body in a frame, in file order.
+
+    Attributes:
+        num_frames: T; a frame may have no body.
+        frames: the frame of each of the B bodies, ascending.
+        ids: of each body, the sensor's id as text.
+        joints: (B, 25, 3) float64, metres.
+    """
+
+    num_frames: int
+    frames: NDArray[np.int64]
+    ids: Sequence[str]
+    joints: NDArray[np.float64]
 
 
 def _shortest_float64(joints: ArrayLike) -> NDArray[np.float64]:
@@ -146,10 +176,27 @@ def read_skeleton(path: Path | str) -> Recording:
             something else than 25 joints of 12 numbers; the message names the line.
     """
     path = Path(path)
+    return parse_skeleton(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        ReadError: the file cannot be opened.
+    """
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ReadError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def parse_skeleton(path: Path, content: bytes) -> Recording:
+    """Parse the content of a `.skeleton` file; the path is for the messages.
+
+    Raises:
+        ReadError: as `read_skeleton` does.
+    """
     return _Parser(path, content).recording()
 
 
@@ -176,7 +223,7 @@ class _Parser:
         return Recording(frames, self.newline)
 
     def _frame(self) -> list[tuple[str, tuple[float, ...]]]:
-        most = (len(self.lines) - self.row) // _LINES_PER_BODY
+        most = (len(self.lines) - self.row) // LINES_PER_BODY
         return [self._header() for _ in range(self._count("the number of bodies", most))]
 
     def _header(self) -> tuple[str, tuple[float, ...]]:

@@ -1,21 +1,22 @@
 """Which bodies of an NTU recording become the persons of a clip, as each published pipeline has it.
 
-Every rule takes frames of bodies and gives joints (M, T, 25, 3) float64, NaN where absent.
+Every rule takes bodies in frames and gives joints (M, T, 25, 3) float64, NaN where absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import unknown_name
-from kinegraph.readers.ntu_format import NUM_JOINTS, Body, Recording
+from kinegraph.readers.ntu_format import NUM_JOINTS, Sightings
 
 Joints = NDArray[np.float64]
-Track = dict[int, Joints]  # frame -> (25, 3)
+Track = dict[int, int]  # frame -> row of the sightings' joints
 
 AGCN_BODIES = 4
 """2s-AGCN looks at the first four bodies of a frame."""
@@ -30,12 +31,12 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def select_persons(
-    recording: Recording, persons: str = "tracks", max_persons: int = 2, faithful: bool = False
+    bodies: Sightings, persons: str = "tracks", max_persons: int = 2, faithful: bool = False
 ) -> Joints:
     """The persons of a recording by one of the rules in `PERSON_RULES`.
 
     Args:
-        recording: T frames of bodies.
+        bodies: who was where in T frames.
         persons: "tracks", "agcn", "ctrgcn" or "stgcn".
         max_persons: the most persons to keep ("ctrgcn" never makes more than two).
         faithful: for "ctrgcn", keep two slips of the released code: a body that disappears and
@@ -48,9 +49,19 @@ def select_persons(
     Raises:
         UnknownNameError: no such rule.
     """
-    if persons not in PERSON_RULES:
-        raise unknown_name("person selection", persons, PERSON_RULES)
-    return PERSON_RULES[persons](recording, max_persons, faithful)
+    rule = person_rule(persons)
+    return rule(replace(bodies, joints=_clean(bodies.joints)), max_persons, faithful)
+
+
+def person_rule(name: str) -> Rule:
+    """The rule of this name.
+
+    Raises:
+        UnknownNameError: no such rule.
+    """
+    if name not in PERSON_RULES:
+        raise unknown_name("person selection", name, PERSON_RULES)
+    return PERSON_RULES[name]
 
 
 def energy(joints: Joints) -> float:
@@ -63,32 +74,31 @@ def energy(joints: Joints) -> float:
     return float(seen.std(axis=(0, 1)).sum()) if len(seen) else 0.0
 
 
-def _clean(body: Body) -> Joints:
-    """(25, 3): NaN for a joint at the sensor itself (0, 0, 0) or with a number that is none."""
-    joints = body.joints.copy()
-    with np.errstate(invalid="ignore"):
-        usable = (np.abs(joints) <= _FLOAT32_MAX).all(axis=-1) & joints.any(axis=-1)
-    joints[~usable] = np.nan
-    return joints
+def _clean(joints: Joints) -> Joints:
+    """NaN for joints at the sensor itself (0, 0, 0) and those with a number that is none."""
+    sizes = np.abs(joints)
+    if joints.size and sizes.min() > 0 and sizes.max() <= _FLOAT32_MAX:
+        return joints
+    finite = (sizes <= _FLOAT32_MAX).all(axis=-1, keepdims=True)
+    return np.where(finite & sizes.any(axis=-1, keepdims=True), joints, np.nan)
 
 
-def _by_order(recording: Recording, max_bodies: int) -> Joints:
+def _by_order(bodies: Sightings, max_bodies: int) -> Joints:
     """Body m of a frame is person m, whoever that is."""
-    most = max((len(bodies) for bodies in recording.frames), default=0)
-    shape = (min(most, max_bodies), len(recording.frames), NUM_JOINTS, 3)
-    joints = np.full(shape, np.nan)
-    for t, bodies in enumerate(recording.frames):
-        for m, body in enumerate(bodies[:max_bodies]):
-            joints[m, t] = _clean(body)
+    frames = bodies.frames
+    order = np.arange(len(frames)) - np.searchsorted(frames, frames)
+    first = order < max_bodies
+    most = int(order[first].max(initial=-1)) + 1
+    joints = np.full((most, bodies.num_frames, NUM_JOINTS, 3), np.nan)
+    joints[order[first], frames[first]] = bodies.joints[first]
     return _seen_persons(joints)
 
 
-def _tracks(recording: Recording) -> list[Track]:
+def _tracks(bodies: Sightings) -> list[Track]:
     """One track per body id, in the order in which they appear."""
     tracks: dict[str, Track] = {}
-    for t, bodies in enumerate(recording.frames):
-        for body in bodies:
-            tracks.setdefault(body.id, {}).setdefault(t, _clean(body))
+    for row, (t, body_id) in enumerate(zip(bodies.frames.tolist(), bodies.ids, strict=True)):
+        tracks.setdefault(body_id, {}).setdefault(t, row)
     return list(tracks.values())
 
 
@@ -99,53 +109,58 @@ def _seen_persons(joints: Joints) -> Joints:
 # --------------------------------------------------------------------- the rules
 
 
-def _first_two(recording: Recording, max_persons: int, faithful: bool) -> Joints:
+def _first_two(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
     """ST-GCN: the first bodies in file order per frame, without tracking."""
-    return _by_order(recording, max_persons)
+    return _by_order(bodies, max_persons)
 
 
-def _most_energetic_slots(recording: Recording, max_persons: int, faithful: bool) -> Joints:
+def _most_energetic_slots(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
     """2s-AGCN, Shift-GCN, AS-GCN: up to 4 bodies by order in the frame, by falling energy."""
-    joints = _by_order(recording, AGCN_BODIES)
+    joints = _by_order(bodies, AGCN_BODIES)
     order = np.argsort([energy(person) for person in joints], kind="stable")[::-1]
     return joints[order[:max_persons]]
 
 
-def _most_energetic_tracks(recording: Recording, max_persons: int, faithful: bool) -> Joints:
+def _most_energetic_tracks(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
     """Bodies by id, by falling energy; a new id is a new person."""
-    tracks = _tracks(recording)
-    energies = [energy(np.stack(list(track.values()))) for track in tracks]
-    order = sorted(range(len(tracks)), key=lambda m: -energies[m])
-    return _stacked([tracks[m] for m in order[:max_persons]], len(recording.frames))
+    tracks = _tracks(bodies)
+    if len(tracks) > 1:
+        tracks.sort(key=lambda track: -energy(_joints_of(track, bodies)))
+    return _stacked(tracks[:max_persons], bodies)
 
 
-def _stacked(tracks: list[Track], num_frames: int) -> Joints:
+def _joints_of(track: Track, bodies: Sightings) -> Joints:
+    """(frames of the track, 25, 3)."""
+    return bodies.joints[list(track.values())]
+
+
+def _stacked(tracks: list[Track], bodies: Sightings) -> Joints:
     """(M, T, 25, 3), without persons of whom no joint was seen."""
-    joints = np.full((len(tracks), num_frames, NUM_JOINTS, 3), np.nan)
+    joints = np.full((len(tracks), bodies.num_frames, NUM_JOINTS, 3), np.nan)
     for m, track in enumerate(tracks):
-        for t, body in track.items():
-            joints[m, t] = body
+        joints[m, list(track)] = _joints_of(track, bodies)
     return _seen_persons(joints)
 
 
-def _ctrgcn_actors(recording: Recording, max_persons: int, faithful: bool) -> Joints:
+def _ctrgcn_actors(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
     """CTR-GCN, SGN: tracks without noise, merged into two actors by falling motion."""
-    frames = [bodies for bodies in recording.frames if bodies]
-    tracks = _tracks(Recording(frames))
+    frames, places = np.unique(bodies.frames, return_inverse=True)
+    bodies = replace(bodies, num_frames=len(frames), frames=places)
+    tracks = _tracks(bodies)
     if faithful:
         tracks = [_closed(track) for track in tracks]
-    actors = _merged(_without_noise(tracks), faithful)
-    joints = _stacked(actors[:max_persons], len(frames))
+    actors = _merged(_without_noise(tracks, bodies), faithful)
+    joints = _stacked(actors[:max_persons], bodies)
     return joints[:, ~np.isnan(joints).all(axis=(0, 2, 3))]
 
 
 def _closed(track: Track) -> Track:
     """The released code moves a track's frames together, whatever lies between them."""
     first = min(track)
-    return {first + i: body for i, body in enumerate(track.values())}
+    return {first + i: row for i, row in enumerate(track.values())}
 
 
-def _without_noise(tracks: list[Track]) -> list[Track]:
+def _without_noise(tracks: list[Track], bodies: Sightings) -> list[Track]:
     """The tracks that are persons, by falling motion."""
     if len(tracks) < 2:
         return tracks
@@ -154,7 +169,8 @@ def _without_noise(tracks: list[Track]) -> list[Track]:
     motions: dict[int, float] = {}
     remaining = len(kept)
     for i, track in enumerate(kept):
-        motion = _motion_without_noise(track) if remaining > 1 else _motion_of(track)
+        joints = _joints_of(track, bodies)
+        motion = _motion_without_noise(joints) if remaining > 1 else _motion(joints)
         if motion is None:
             remaining -= 1
         else:
@@ -162,17 +178,12 @@ def _without_noise(tracks: list[Track]) -> list[Track]:
     return [kept[i] for i in sorted(motions, key=lambda i: -motions[i])]
 
 
-def _motion_without_noise(track: Track) -> float | None:
+def _motion_without_noise(joints: Joints) -> float | None:
     """The motion in frames with the shape of a body, or None if there are too few of those."""
-    joints = np.stack(list(track.values()))
     good = _has_a_body_shape(joints)
     if 1 - good.mean() >= NOISE_SHARE:
         return None
     return min(_motion(joints), _motion(joints[good]))
-
-
-def _motion_of(track: Track) -> float:
-    return _motion(np.stack(list(track.values())))
 
 
 def _has_a_body_shape(joints: Joints) -> NDArray[np.bool_]:
@@ -204,7 +215,7 @@ def _apart(actor: Track, track: Track, from_start: bool = False) -> bool:
     return min(max(actor), max(track)) - max(begin, min(track)) <= 0
 
 
-Rule = Callable[[Recording, int, bool], Joints]
+Rule = Callable[[Sightings, int, bool], Joints]
 
 #: Rule name -> rule.
 PERSON_RULES: Mapping[str, Rule] = MappingProxyType(

@@ -48,7 +48,9 @@ def center(
     else:
         origin = np.take_along_axis(track, seen.argmax(axis=1)[:, None, None], axis=1)
     never = ~np.any(seen, axis=1, keepdims=True)[..., None]
-    return clip.with_joints(clip.joints - np.where(never, np.float32(0), origin)[:, :, None])
+    shift = np.where(never, np.float32(0), origin)[:, :, None]
+    # repeated, because numpy subtracts whole frames much faster than joints of D numbers
+    return clip.with_joints(clip.joints - np.repeat(shift, clip.num_joints, axis=2))
 
 
 @transform
