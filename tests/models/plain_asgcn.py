@@ -1,6 +1,7 @@
-"""An independent plain AS-GCN with the original key lists, written from the paper for comparison.
+"""AS-GCN's future head and link inference, plain, for comparison.
 
-In evaluation only, every person counted, the likeliest link types taken.
+Written from the paper with the original key lists; in evaluation only, every person counted, the
+likeliest link types taken. What recognition needs is `kinegraph.bench.plain_asgcn`.
 """
 
 from __future__ import annotations
@@ -11,44 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, one_hot
 
-WIDTHS = (64, 64, 64, 128, 128, 128, 256, 256, 256)
-LAMBDA = 0.5
-
-
-class _Conv(nn.Module):
-    def __init__(self, c_in: int, c_out: int, K: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out * (K + 2), 1)
+from kinegraph.bench.plain_asgcn import LINK_KINDS, PlainBlock, over_links
+from kinegraph.bench.plain_asgcn import PlainASGCN as PlainRecognition
+from kinegraph.models.asgcn import CHANNELS
 
 
 class _Deconv(nn.Module):
     def __init__(self, c_in: int, c_out: int, K: int) -> None:
         super().__init__()
-        self.deconv = nn.ConvTranspose2d(c_in, c_out * (K + 2), 1)
-
-
-class _Block(nn.Module):
-    def __init__(
-        self, c_in: int, c_out: int, K: int, stride: int = 1, kernel: int = 9, pad: bool = True
-    ) -> None:
-        super().__init__()
-        self.gcn = _Conv(c_in, c_out, K)
-        padding = (kernel // 2 if pad else 0, 0)
-        self.tcn = nn.Sequential(
-            nn.BatchNorm2d(c_out),
-            nn.ReLU(),
-            nn.Conv2d(c_out, c_out, (kernel, 1), (stride, 1), padding),
-            nn.BatchNorm2d(c_out),
-        )
-        self.around = "none" if c_in == 3 or not pad else "same"
-        if self.around == "same" and (c_in != c_out or stride != 1):
-            self.residual = nn.Sequential(
-                nn.Conv2d(c_in, c_out, 1, (stride, 1)), nn.BatchNorm2d(c_out)
-            )
-
-    def forward(self, x: Tensor, S: Tensor, L: Tensor) -> Tensor:
-        residual = 0 if self.around == "none" else getattr(self, "residual", nn.Identity())(x)
-        return torch.relu(self.tcn(over_links(self.gcn.conv(x), S, L)) + residual)
+        self.deconv = nn.ConvTranspose2d(c_in, c_out * (K + LINK_KINDS), 1)
 
 
 class _LastBlock(nn.Module):
@@ -66,51 +38,30 @@ class _LastBlock(nn.Module):
         return self.tcn_recon(over_links(self.gcn_recon.deconv(x), S, L))
 
 
-def over_links(g: Tensor, S: Tensor, L: Tensor) -> Tensor:
-    """K structural groups of channels, then two actional ones: one sum after another."""
-    K = len(S)
-    groups = g.chunk(K + 2, dim=1)
-    structural = sum(torch.einsum("nctv,vw->nctw", groups[k], S[k]) for k in range(K))
-    actional = sum(torch.einsum("nctv,nvw->nctw", groups[K + k], L[:, k]) for k in range(2))
-    return structural + LAMBDA * actional
-
-
-class PlainASGCN(nn.Module):
+class PlainASGCN(PlainRecognition):
     """(N, 3, 290, V, M), last poses and links -> logits, and poses (N*M, 3, 10, V)."""
 
-    def __init__(self, A: Tensor, classes: int, widths: Sequence[int] = WIDTHS) -> None:
-        super().__init__()
-        K, V, _ = A.shape
-        F, half = widths[-1], widths[-1] // 2
-        self.register_buffer("A", A)
-        self.data_bn = nn.BatchNorm1d(3 * V)
-        for i in range(9):
-            block = _Block((3, *widths)[i], widths[i], K, 2 if i in (3, 6) else 1)
-            setattr(self, f"class_layer_{i}", block)
-        self.recon_layer_0 = _Block(F, half, K)
+    def __init__(self, A: Tensor, classes: int, widths: Sequence[int] = CHANNELS) -> None:
+        super().__init__(A, classes, widths)
+        K, F, half = len(A), widths[-1], widths[-1] // 2
+        self.recon_layer_0 = PlainBlock(F, half, K)
         for i in (1, 2, 3):
-            setattr(self, f"recon_layer_{i}", _Block(half, half, K, 2))
-        self.recon_layer_4 = _Block(half, half, K, 2, kernel=3)
-        self.recon_layer_5 = _Block(half, half, K, kernel=5, pad=False)
+            setattr(self, f"recon_layer_{i}", PlainBlock(half, half, K, 2))
+        self.recon_layer_4 = PlainBlock(half, half, K, 2, kernel=3)
+        self.recon_layer_5 = PlainBlock(half, half, K, kernel=5, padded=False, residual=False)
         self.recon_layer_6 = _LastBlock(half + 3, 30, K)
-        self.edge_importance = nn.ParameterList(torch.ones_like(A) for _ in range(9))
         self.edge_importance_recon = nn.ParameterList(torch.ones_like(A) for _ in range(9))
-        self.fcn = nn.Conv2d(F, classes, 1)
 
     def forward(self, x: Tensor, last: Tensor, L: Tensor) -> tuple[Tensor, Tensor]:
-        N, C, T, V, M = x.shape
-        y = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T))
-        y = y.view(N * M, V, C, T).permute(0, 2, 3, 1)
-        for i in range(9):
-            y = getattr(self, f"class_layer_{i}")(y, self.A * self.edge_importance[i], L)
-        pooled = y.mean(dim=(2, 3)).view(N, M, -1).mean(dim=1)
+        N, C, _, V, M = x.shape
+        y = self.features(x, L)
+        logits = self.classify(y, M)
         for i in range(6):
             y = getattr(self, f"recon_layer_{i}")(y, self.A * self.edge_importance_recon[i], L)
         pose = last.permute(0, 3, 1, 2).reshape(N * M, C, V)
         y = torch.cat([y, pose[:, :, None]], dim=1)
         offset = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], L)[:, :, 0]
-        predicted = (pose.repeat(1, 10, 1) + offset).view(N * M, C, 10, V)
-        return self.fcn(pooled[..., None, None]).flatten(1), predicted
+        return logits, (pose.repeat(1, 10, 1) + offset).view(N * M, C, 10, V)
 
 
 class _MLP(nn.Module):

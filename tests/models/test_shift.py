@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinegraph.bench.plain_shiftgcn import plain_moments
 from kinegraph.models.shift import (
     SpatialShift,
     TemporalShift,
@@ -14,7 +15,6 @@ from kinegraph.models.shift import (
     read_moments,
 )
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
-from models.plain_shiftgcn import plain_moments
 
 TOY = SkeletonLayout(
     name="toy",

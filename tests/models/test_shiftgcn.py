@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinegraph.bench.plain_shiftgcn import PlainShiftGCN
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published import load_shiftgcn
-from models.plain_shiftgcn import PlainShiftGCN
 
 SMALL = {"channels": [8, 8, 16], "strides": [1, 1, 2]}
 
@@ -45,7 +45,7 @@ def test_parameter_counts_are_the_published_ones_without_the_unused_shifts(class
     ("layout", "V", "persons", "T"), [("ntu25", 25, 2, 8), ("body25", 25, 1, 7)]
 )
 def test_an_original_state_dict_gives_the_same_function(layout, V, persons, T):
-    plain = randomise(PlainShiftGCN(5, V, persons, tuple(SMALL["channels"])))
+    plain = randomise(PlainShiftGCN(5, V, persons, **SMALL))
     model = small(layout, faithful=True, persons=persons).eval()
     load_shiftgcn(model, {f"module.{key}": value for key, value in plain.state_dict().items()})
     x = torch.randn(2, 3, T, V, persons)
@@ -79,7 +79,7 @@ def test_an_original_state_dict_gives_the_same_function(layout, V, persons, T):
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused_by_name(change, message):
-    state = dict(PlainShiftGCN(5, channels=tuple(SMALL["channels"])).state_dict())
+    state = dict(PlainShiftGCN(5, **SMALL).state_dict())
     change(state)
     with pytest.raises(ModelError, match=message):
         load_shiftgcn(small(faithful=True), state)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinegraph.bench.plain_stgcn import PlainSTGCN
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model, model_options
 from kinegraph.models.published import load_twostream
 from kinegraph.models.twostream import relative_motion
 from kinegraph.skeleton.graph import adjacency
-from models.plain_stgcn import PlainSTGCN
 from models.test_stgcn import randomise
 
 SMALL = {"channels": [8, 12], "strides": [1, 2]}

@@ -1,0 +1,1 @@
+"""How fast kinegraph is, measured beside plain implementations of the same papers."""

@@ -1,0 +1,93 @@
+"""How many times as fast: a bar a measurement, with marks where it should reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from kinegraph.reports.ink import BLUE, INK, LINE, MUTED, ORANGE, SLATE, plain, quiet
+
+_WIDTH = 7.6  # inches
+_NAMED = 46  # characters of a name
+_TICKS = (0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Bar(NamedTuple):
+    """A measurement.
+
+    Attributes:
+        name: what was measured.
+        value: how many times as fast as the baseline, or how many of something; None if it could
+            not be measured.
+        low, high: its quartiles.
+        at_least: what is asked for, None if nothing is.
+        aim: what would be good.
+        unit: ``x``, or of what so many.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    at_least: float | None = None
+    aim: float | None = None
+    unit: str = "x"
+
+
+def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
+    """Measurements on a common scale of ratios: blue reaches its target, orange does not.
+
+    Args:
+        bars: the measurements, the first one on top.
+        machine: where they were taken, told below.
+    """
+    figure = Figure(figsize=(_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
+    ax = figure.add_subplot()
+    quiet(ax, grid="x")
+    _scale(ax, bars)
+    for row, bar in enumerate(bars):
+        _draw_bar(ax, row, bar)
+    ax.set_yticks(range(len(bars)), [plain(bar.name, _NAMED) for bar in bars], color=INK)
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.axvline(1, color=SLATE, linewidth=0.9, zorder=1)
+    ax.set_xlabel("times as fast as the baseline", fontsize=9, color=MUTED)
+    if any(bar.at_least is not None for bar in bars):
+        ax.plot([], [], "|", color=INK, markersize=10, label="at least")
+        ax.plot([], [], "D", color=INK, markerfacecolor="white", markersize=4.5, label="aim")
+        figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8.5)
+    if machine:
+        figure.supxlabel(plain(machine, 120), fontsize=7.5, color=MUTED, x=0.01, ha="left")
+    return figure
+
+
+def _scale(ax: Axes, bars: Sequence[Bar]) -> None:
+    values = [v for bar in bars for v in (bar.value, bar.at_least, bar.aim, 1.0) if v]
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    ax.set_xscale("log")
+    ax.set_xlim(min(low, 1) / 1.3, high * 1.4)
+    ax.xaxis.set_major_locator(FixedLocator([t for t in _TICKS if low / 1.3 <= t <= high * 1.4]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _draw_bar(ax: Axes, row: int, bar: Bar) -> None:
+    told = "not measured"
+    if bar.value:
+        reached = bar.at_least is None or bar.value >= bar.at_least
+        colour = BLUE if reached else ORANGE
+        ax.barh(row, bar.value - 1, left=1, height=0.5, color=colour, zorder=2)
+        if bar.low and bar.high and bar.low != bar.high:
+            ax.plot([bar.low, bar.high], [row, row], color=INK, linewidth=1.3, zorder=4)
+        told = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
+    if bar.at_least:
+        ax.plot(bar.at_least, row, "|", color=INK, markersize=15, markeredgewidth=1.6, zorder=5)
+    if bar.aim:
+        ax.plot(bar.aim, row, "D", color=INK, markerfacecolor="white", markersize=4.5, zorder=5)
+    beside = ax.get_yaxis_transform()
+    ax.text(1.01, row, told, transform=beside, fontsize=9, color=INK if bar.value else MUTED,
+            va="center")  # fmt: skip
+    ax.axhline(row + 0.5, color=LINE, linewidth=0.5, zorder=0)

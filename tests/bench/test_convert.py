@@ -1,0 +1,35 @@
+"""Conversion is compared: the same clips in both stores."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import real_data
+from kinegraph.bench import convert as module
+from kinegraph.bench.convert import bench_convert
+from kinegraph.bench.recordings import made_up_texts
+from kinegraph.errors import BenchError
+
+
+def test_both_stores_say_the_same(tmp_path):
+    made_up_texts(tmp_path / "raw", 3)
+    result = bench_convert(tmp_path / "raw", rounds=1)
+    assert result.what.startswith("3 .skeleton files")
+    assert result.sides[1].figures["files/s"] > 0
+
+
+def test_real_recordings():
+    assert bench_convert(real_data("ntu_samples"), rounds=1).ratio.median > 0
+
+
+def test_a_difference_is_found(tmp_path, monkeypatch):
+    made_up_texts(tmp_path / "raw", 1)
+    read = module.read_ntu_line_by_line
+    monkeypatch.setattr(module, "read_ntu_line_by_line", lambda path: read(path) + 1)
+    with pytest.raises(BenchError, match="say different things of 'S001C001P001R001A001'"):
+        bench_convert(tmp_path / "raw", rounds=1)
+
+
+def test_a_folder_without_recordings(tmp_path):
+    with pytest.raises(BenchError, match=r"expected .skeleton files, found none"):
+        bench_convert(tmp_path)

@@ -1,0 +1,36 @@
+"""Training steps are compared, from equal weights; the demo is trained and told."""
+
+from __future__ import annotations
+
+import pytest
+
+from kinegraph.bench.train import _same_loss, bench_demo, bench_train
+from kinegraph.errors import BenchError
+
+
+@pytest.mark.parametrize("name", ["stgcn", "shiftgcn", "asgcn"])
+def test_a_step_of_both_sides(name):
+    result = bench_train(name, batch=2, rounds=2)
+    assert result.figures["relative error of the first loss"] < 1e-4
+    assert result.figures["step (ms)"] == pytest.approx(2 * result.sides[1].amount.median)
+    assert result.ratio.median > 0
+
+
+def test_mixed_precision_is_of_our_side():
+    result = bench_train("stgcn", precision="bf16", batch=1, rounds=1)
+    assert [side.name for side in result.sides] == ["plain fp32", "kinegraph bf16"]
+    assert 0 < result.figures["relative error of the first loss"] < 5e-2
+
+
+def test_sides_that_do_not_train_the_same_are_not_timed():
+    with pytest.raises(BenchError, match=r"first losses are 4 and 4.1; nothing was timed"):
+        _same_loss(4.0, 4.1, "fp32")
+
+
+@pytest.mark.slow
+def test_the_demo(tmp_path):
+    small = ("model.channels=[8, 8]", "model.strides=[1, 2]")
+    figures = bench_demo(tmp_path, epochs=2, overrides=small)
+    assert figures["FPS"] > 0
+    assert figures["step (ms)"] > 0
+    assert 0 <= figures["top-1"] <= figures["top-5"] <= 1
