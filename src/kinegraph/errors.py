@@ -12,7 +12,11 @@
     ├── TransformError        a transform that does not fit the clip it was given
     ├── ModelError            options that do not make a model, input that does not fit one
     ├── RecipeError           a recipe with mistakes, all of them listed
-    └── CheckpointError       a run or checkpoint that is missing, damaged or of another model
+    ├── CheckpointError       a run or checkpoint that is missing, damaged or of another model
+    ├── TrainingError         a training that cannot go on: memory, a process that was lost
+    ├── BenchError            two sides of a benchmark that do not answer alike
+    ├── ExportError           an export that cannot be had, or a file that is none
+    └── ClusterError          a cluster that cannot be reached, or a node that cannot work
 
 Each message says what was expected, what came, where, and what to do. The command line prints
 it as one sentence and exits with code 2.
@@ -66,6 +70,22 @@ class RecipeError(KinegraphError):
 
 class CheckpointError(KinegraphError):
     """A run or checkpoint that is missing, damaged or of another model."""
+
+
+class TrainingError(KinegraphError):
+    """A training that cannot go on."""
+
+
+class BenchError(KinegraphError):
+    """Two sides of a benchmark that do not answer alike."""
+
+
+class ExportError(KinegraphError):
+    """An export that cannot be had, or a file that is none."""
+
+
+class ClusterError(KinegraphError):
+    """A cluster that cannot be reached, or a node that cannot work."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

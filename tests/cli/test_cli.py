@@ -30,7 +30,7 @@ def test_help_names_every_verb_and_is_quick():
         [sys.executable, "-m", "kinegraph", "--help"], capture_output=True, text=True, check=True
     )
     seconds = time.monotonic() - started
-    verbs = "demo convert inspect import train evaluate predict stream fuse draw list"
+    verbs = "demo convert inspect import train evaluate predict stream export fuse draw list"
     for verb in verbs.split():
         assert f"  {verb} " in done.stdout
     assert seconds < 5  # a torch import alone takes longer on a slow machine
@@ -176,3 +176,18 @@ def test_predict_answers_the_good_files_beside_a_bad_one(capsys, tmp_path, tiny_
     assert len(out.splitlines()) == 24
     assert err.count("\n") == 1
     assert "bad.arrow" in err
+
+
+def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
+    from kinegraph.clips.store import ClipStore
+    from kinegraph.readers.synthetic import write_dataset
+
+    write_dataset(tmp_path / "raw", performers=1, replications=1)
+    for options in ((), ("--float16",)):
+        store = tmp_path / f"store{len(options)}.arrow"
+        code, out, _ = run(capsys, "convert", "synthetic", tmp_path / "raw", store, *options)
+        assert code == 0
+        assert ("coordinates rounded by at most" in out) == bool(options)
+    whole, half = (ClipStore(tmp_path / f"store{n}.arrow") for n in (0, 1))
+    assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
+    assert 0 < half.rounding < 0.002

@@ -15,7 +15,7 @@ from kinegraph.errors import ReadError, StoreError, UnknownNameError
 from kinegraph.readers import convert as convert_module
 from kinegraph.readers import nw_ucla
 from kinegraph.readers.convert import convert
-from kinegraph.readers.reader import Plan, Unit
+from kinegraph.readers.reader import Plan
 from line_reader import HINGE, READER
 
 
@@ -193,15 +193,14 @@ def test_raw_files_are_never_overwritten(source, tmp_path):
     assert (raw / "b.txt").read_text() == "0 2"
 
 
-def test_the_pool_is_used_where_it_pays(source, monkeypatch):
+def test_the_pool_is_used_where_it_pays(monkeypatch):
     monkeypatch.setattr(convert_module, "_cores", lambda: 8)
-    units = [Unit(source(a="0 1") / "a.txt")] * 3
-    enough = {units[0].path: convert_module.POOL_FROM_BYTES}
-    assert convert_module._processes(None, units, {units[0].path: 10}) == 1
-    assert convert_module._processes(None, units, enough) == 3
-    assert convert_module._processes(None, units * 10, enough) == 8
-    assert convert_module._processes(2, units, {}) == 2
-    assert convert_module._processes(0, units, {}) == 1
+    enough = convert_module.POOL_FROM_BYTES
+    assert convert_module._processes(None, 3, 10) == 1
+    assert convert_module._processes(None, 3, enough) == 3
+    assert convert_module._processes(None, 30, enough) == 8
+    assert convert_module._processes(2, 3, 0) == 2
+    assert convert_module._processes(0, 3, 0) == 1
 
 
 # --------------------------------------------------------------------- real files

@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("kinegraph: interrupted", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as end:
+        typers = getattr(end.__context__, "__cause__", None)  # typer makes an exit of it
+        interrupt = end if isinstance(end, KeyboardInterrupt) else typers
+        if not isinstance(interrupt, KeyboardInterrupt):
+            raise
+        print(f"kinegraph: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)

@@ -6,6 +6,14 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Let a Ray cluster do it: HOST:PORT, auto, or local for all cores here."),
+]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import print_table, progress
-from kinegraph.errors import ReadError
+from kinegraph.cli.console import Cluster, print_table, progress
+from kinegraph.errors import ClusterError, ReadError
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -20,15 +20,29 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Folder or file of raw recordings.")],
     store: Annotated[Path, typer.Argument(help="The store to write, such as my.arrow.")],
     workers: Annotated[int | None, typer.Option(help="Processes; default all cores.")] = None,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Half the bytes; the rounding is told.")
+    ] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Read raw recordings into one store. Further --key value pairs are the reader's options."""
+    from kinegraph.cluster.convert import convert as run_on
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert as run
 
     chosen = get_reader(reader)
-    options = reader_options(context.args)
+    options, dtype = reader_options(context.args), "float16" if float16 else "float32"
+    if cluster is not None and workers is not None:
+        raise ClusterError("--workers are of one machine: give --workers or --cluster")
     with progress(f"converting {source}") as bar:
-        result = run(chosen, source, store, options=options, workers=workers, progress=bar)
+        if cluster is None:
+            result = run(
+                chosen, source, store, options=options, workers=workers, dtype=dtype, progress=bar
+            )
+        else:
+            result = run_on(
+                chosen, source, store, cluster=cluster, options=options, dtype=dtype, progress=bar
+            )
     classes = [(name, count) for name, count in result.per_class.items()]
     if result.unlabelled:
         classes.append(("(no label)", result.unlabelled))
@@ -38,6 +52,7 @@ def convert(
     print(
         f"{store}: {result.stored} clips of {result.persons} persons, {result.frames} frames, "
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"
+        + (f"; coordinates rounded by at most {result.rounding:.3g}" if float16 else "")
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import progress
+from kinegraph.cli.console import Cluster, progress
 from kinegraph.cli.outcome import print_classes, told, told_poses
 from kinegraph.errors import CheckpointError
 
@@ -19,19 +19,22 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, train, val or all.")] = "test",
     store: Annotated[Path | None, typer.Option(help="Default: the recipe's store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Evaluate a run: accuracy, calibration and confusion, or the errors of predicted poses."""
     from kinegraph.clips.store import ClipStore
+    from kinegraph.cluster.score import ClusterScorer
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
 
     opened = ClipStore(store) if store else None
+    wanted: dict[str, Any] = {"store": opened, "protocol": protocol, "split": split}
+    remote = ClusterScorer(cluster, run) if cluster is not None else None
     answers, poses_too = measures(run)
     told_json: dict[str, object] = {}
     if answers:
         with progress(f"evaluating {split}") as bar:
-            scores, result = evaluate_run(
-                run, store=opened, protocol=protocol, split=split, progress=bar
-            )
+            score = remote.scores if remote else None
+            scores, result = evaluate_run(run, **wanted, progress=bar, score=score)
         if run.is_dir():
             other = [part for part in (protocol, store.stem if store else None) if part]
             scores.save(run / f"scores-{'-'.join([split, *other])}.npz")
@@ -43,7 +46,8 @@ def evaluate(
         raise CheckpointError(f"{run} names no actions and predicts no poses: see its history.csv")
     if poses_too:
         with progress(f"measuring poses of {split}") as bar:
-            poses = evaluate_poses(run, store=opened, protocol=protocol, split=split, progress=bar)
+            measure = remote.poses if remote else None
+            poses = evaluate_poses(run, **wanted, progress=bar, score=measure)
         told_json["poses"] = poses.to_dict()
         if not as_json:
             print(f"poses: {told_poses(poses)}")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.protocols import split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
+from kinegraph.inference.exported import is_exported
 from kinegraph.inference.loaded import Report
 from kinegraph.inference.poses import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
@@ -23,6 +24,22 @@ from kinegraph.training.data import training_splits
 from kinegraph.training.recipe import Recipe
 
 BINS = 15
+
+Answers = TypeVar("Answers", Scores, PoseErrors, covariant=True)
+
+
+class ScoreStore(Protocol[Answers]):
+    """Something that scores clips as `Recognizer.score_store` does, perhaps on other machines."""
+
+    def __call__(
+        self,
+        store: ClipStore,
+        indices: NDArray[np.int64],
+        *,
+        batch_size: int,
+        progress: Report | None,
+    ) -> Answers:
+        """Scores, or pose errors, of clips of a store."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ def evaluate_run(
     split: str = "test",
     batch_size: int = 64,
     progress: Report | None = None,
+    score: ScoreStore[Scores] | None = None,
 ) -> tuple[Scores, Evaluation]:
     """Score a split with a run's checkpoint.
 
@@ -92,6 +110,7 @@ def evaluate_run(
         split: train, test, all, or val (the part of train that the recipe holds out).
         batch_size: clips at a time.
         progress: called with (clips done, clips in all).
+        score: who scores the clips; default the run's recognizer, here.
 
     Raises:
         CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
@@ -101,7 +120,8 @@ def evaluate_run(
     indices = indices[store.labels[indices] >= 0]
     if not len(indices):
         raise CheckpointError(f"{store.path}: no labelled clip in split {split!r}")
-    scores = recognizer.score_store(store, indices, batch_size=batch_size, progress=progress)
+    score = score or recognizer.score_store
+    scores = score(store, indices, batch_size=batch_size, progress=progress)
     return scores, evaluate(scores, recognizer.header.class_name)
 
 
@@ -113,6 +133,7 @@ def evaluate_poses(
     split: str = "test",
     batch_size: int = 64,
     progress: Report | None = None,
+    score: ScoreStore[PoseErrors] | None = None,
 ) -> PoseErrors:
     """Pose errors of a run on a split; the arguments are those of `evaluate_run`.
 
@@ -121,15 +142,18 @@ def evaluate_poses(
     """
     scorer = PoseScorer.load(run)
     store, indices = chosen_clips(scorer.header, store, protocol, split)
-    return scorer.score_store(store, indices, batch_size=batch_size, progress=progress)
+    score = score or scorer.score_store
+    return score(store, indices, batch_size=batch_size, progress=progress)
 
 
 def measures(run: Path) -> tuple[bool, bool]:
-    """Whether a run names actions, and whether it predicts poses.
+    """Whether a run names actions, and whether it predicts poses; exported files name actions.
 
     Raises:
         CheckpointError: there is no run, or a damaged one.
     """
+    if is_exported(run):
+        return True, False
     objective = load_header(find_checkpoint(run)).create_objective()
     return objective.answers, objective.predicts_poses
 

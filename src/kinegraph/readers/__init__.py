@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ __all__ = [
     "Plan",
     "Reader",
     "Unit",
+    "clips_of_units",
     "get_reader",
     "guess_reader",
     "list_readers",
+    "nothing_usable",
     "read_clip",
     "read_clips",
 ]
@@ -125,15 +127,32 @@ def _clips(path: str | Path, name: str | None, options: Mapping[str, Any]) -> It
     reader = guess_reader(path) if name is None else get_reader(name)
     plan = reader.plan(Path(path), options)
     found = False
-    for unit in plan.units:
+    for clip in clips_of_units(reader, plan.units, options):
+        found = True
+        yield clip
+    if not found:
+        raise nothing_usable(reader, Path(path), plan)
+
+
+def clips_of_units(
+    reader: Reader, units: Iterable[Unit], options: Mapping[str, Any]
+) -> Iterator[Clip]:
+    """The clips of some of a plan's units.
+
+    Raises:
+        ReadError: a clip cannot be read.
+    """
+    for unit in units:
         for clip in reader.read(unit, **options):
             if isinstance(clip, ReadError):
                 raise clip
-            found = True
             yield clip
-    if not found:
-        reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
-        raise ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")
+
+
+def nothing_usable(reader: Reader, path: Path, plan: Plan) -> ReadError:
+    """The error for a source in which no clip was found."""
+    reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
+    return ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")
 
 
 def _files(folder: Path) -> Iterator[Path]:

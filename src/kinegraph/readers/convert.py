@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -40,6 +40,8 @@ class Conversion:
         persons: the persons of all clips, summed.
         frames: the frames of all clips, summed.
         refused: what was left out: (file relative to the source, or clip id; reason).
+        rounding: the largest error of a stored coordinate, in the units of the clips; 0 but for
+            float16.
     """
 
     path: Path
@@ -49,16 +51,70 @@ class Conversion:
     persons: int = 0
     frames: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Refusal:
-    """Why a piece of a unit is not a clip; travels between processes."""
+class Refusal:
+    """Why a piece of a unit is not a clip, or not in the store; travels between processes.
+
+    Attributes:
+        reason: a sentence.
+        name: the clip's id, if it got so far.
+    """
 
     reason: str
+    name: str = ""
 
 
-_Result = list[Clip | _Refusal]
+Result = list[Clip | Refusal]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a conversion will read, settled before the first clip is read.
+
+    Attributes:
+        reader: who reads it.
+        source: a folder, or one raw file.
+        options: the reader's options.
+        plan: what the reader found there.
+        stats: of each raw file; None where it cannot be asked (reading it will say why).
+    """
+
+    reader: Reader
+    source: Path
+    options: Mapping[str, Any]
+    plan: Plan
+    stats: Mapping[Path, os.stat_result | None]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all raw files."""
+        return sum(stat.st_size for stat in self.stats.values() if stat is not None)
+
+    def name(self, path: Path) -> str:
+        """A raw file's name in the store and in what is refused: relative to the source."""
+        inside = self.source in path.parents
+        return path.relative_to(self.source).as_posix() if inside else path.name
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the clips come from, as the store says it."""
+        sizes = {path: -1 if s is None else s.st_size for path, s in self.stats.items()}
+        listing = "".join(sorted(f"{self.name(path)}\t{n}\n" for path, n in sizes.items()))
+        plain = (str, int, float, bool, type(None))
+        return {
+            "reader": self.reader.name,
+            "options": {k: v if isinstance(v, plain) else str(v) for k, v in self.options.items()},
+            "protocols": list(self.reader.protocols),
+            "source": self.source.resolve().name,
+            "source_sha256": hashlib.sha256(listing.encode(errors="backslashreplace")).hexdigest(),
+        }
+
+    def writer(self, store_path: Path, dtype: str = "float32") -> StoreWriter:
+        """A store for these clips, or for some of them."""
+        plan = self.plan
+        return StoreWriter(store_path, plan.layout, plan.classes, self.provenance(), dtype)
 
 
 def convert(
@@ -68,6 +124,7 @@ def convert(
     *,
     options: Mapping[str, Any] | None = None,
     workers: int | None = None,
+    dtype: str = "float32",
     progress: Progress | None = None,
 ) -> Conversion:
     """Read every raw file of a source and write its clips into one store.
@@ -83,6 +140,7 @@ def convert(
         options: the reader's options.
         workers: processes that read; 1 reads in this one. None: all cores where it pays. With
             more than one, a script needs the usual ``if __name__ == "__main__":``.
+        dtype: of the stored coordinates: float32, or float16 for half the bytes.
         progress: called with (units done, units in all).
 
     Raises:
@@ -90,30 +148,29 @@ def convert(
         StoreError: the store cannot be written.
         UnknownNameError: the reader has no such option.
     """
-    source, store_path = Path(source), Path(store_path)
-    options = dict(options or {})
-    plan = reader.plan(source, options)
-    _spare_raw_files(source, plan, store_path)
-    sizes = _sizes(plan)
-    provenance = _provenance(reader, source, options, sizes)
-    done = Conversion(store_path, per_class=dict.fromkeys(plan.classes or (), 0))
-    done.refused += [(_relative(path, source), reason) for path, reason in plan.refused]
-    results = _results(reader, plan.units, options, _processes(workers, plan.units, sizes))
-    # closing() ends the reading processes at once when writing fails or is interrupted
-    with (
-        closing(results),
-        StoreWriter(store_path, plan.layout, plan.classes, provenance) as writer,
-    ):
-        for count, (unit, result) in enumerate(results, start=1):
-            _store(result, _relative(unit.path, source), writer, done)
-            if progress is not None:
-                progress(count, len(plan.units))
-        if done.stored == 0:
-            raise _nothing_stored(reader, source, done.refused)
-    return done
+    intake = take_stock(reader, Path(source), Path(store_path), options or {})
+    processes = _processes(workers, len(intake.plan.units), intake.size)
+    results = read(intake, intake.plan.units, processes)
+    return store(intake, results, Path(store_path), progress, dtype)
 
 
 # --------------------------------------------------------------------- before reading
+
+
+def take_stock(
+    reader: Reader, source: Path, store_path: Path, options: Mapping[str, Any]
+) -> Intake:
+    """Find out what there is to read, without reading it.
+
+    Raises:
+        ReadError: the source is missing or not of this kind.
+        StoreError: the store would be written over a raw file.
+        UnknownNameError: the reader has no such option.
+    """
+    plan = reader.plan(source, options)
+    _spare_raw_files(source, plan, store_path)
+    paths = {unit.path for unit in plan.units} | {path for path, _ in plan.refused}
+    return Intake(reader, source, dict(options), plan, stats_of(paths))
 
 
 def _spare_raw_files(source: Path, plan: Plan, store_path: Path) -> None:
@@ -123,39 +180,18 @@ def _spare_raw_files(source: Path, plan: Plan, store_path: Path) -> None:
         raise StoreError(f"{store_path} is a raw file of the source; name another store to write")
 
 
-def _sizes(plan: Plan) -> dict[Path, int]:
-    """Bytes per raw file; -1 where it cannot be asked (reading it will say why)."""
-    paths = {unit.path for unit in plan.units} | {path for path, _ in plan.refused}
-    return {path: path.stat().st_size if path.exists() else -1 for path in paths}
-
-
-def _provenance(
-    reader: Reader, source: Path, options: Mapping[str, Any], sizes: Mapping[Path, int]
-) -> dict[str, Any]:
-    lines = sorted(f"{_relative(path, source)}\t{size}\n" for path, size in sizes.items())
-    listing = "".join(lines).encode(errors="backslashreplace")
-    plain = (str, int, float, bool, type(None))
-    return {
-        "reader": reader.name,
-        "options": {k: v if isinstance(v, plain) else str(v) for k, v in options.items()},
-        "protocols": list(reader.protocols),
-        "source": source.resolve().name,
-        "source_sha256": hashlib.sha256(listing).hexdigest(),
-    }
-
-
-def _relative(path: Path, source: Path) -> str:
-    return path.relative_to(source).as_posix() if source in path.parents else path.name
+def stats_of(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
+    """What the system knows of files; None where it cannot be asked."""
+    return {path: path.stat() if path.exists() else None for path in paths}
 
 
 # --------------------------------------------------------------------- reading
 
 
-def _processes(workers: int | None, units: Sequence[Unit], sizes: Mapping[Path, int]) -> int:
+def _processes(workers: int | None, units: int, size: int) -> int:
     if workers is None:
-        pays = sum(sizes.values()) >= POOL_FROM_BYTES
-        workers = _cores() if pays else 1
-    return max(1, min(workers, len(units)))
+        workers = _cores() if size >= POOL_FROM_BYTES else 1
+    return max(1, min(workers, units))
 
 
 def _cores() -> int:
@@ -165,23 +201,23 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _results(
-    reader: Reader, units: Sequence[Unit], options: Mapping[str, Any], processes: int
-) -> Generator[tuple[Unit, _Result]]:
+def read(
+    intake: Intake, units: Sequence[Unit], processes: int = 1
+) -> Generator[tuple[Unit, Result]]:
     """Every unit with what it holds, in the order of the units."""
     if processes > 1:
-        yield from _read_in_pool(reader, units, options, processes)
+        yield from _read_in_pool(intake.reader, units, intake.options, processes)
         return
     for unit in units:
-        yield unit, _read_unit(reader.read, unit, options)
+        yield unit, _read_unit(intake.reader.read, unit, intake.options)
 
 
 def _read_in_pool(
     reader: Reader, units: Sequence[Unit], options: Mapping[str, Any], processes: int
-) -> Generator[tuple[Unit, _Result]]:
+) -> Generator[tuple[Unit, Result]]:
     size = max(1, min(LARGEST_CHUNK, len(units) // (4 * processes)))
     chunks = deque(units[i : i + size] for i in range(0, len(units), size))
-    pending: deque[tuple[Sequence[Unit], Future[list[_Result]]]] = deque()
+    pending: deque[tuple[Sequence[Unit], Future[list[Result]]]] = deque()
     # not fork: a parent with threads (progress bars, a server) could deadlock its children
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -211,42 +247,75 @@ def _read_units(
     read: Callable[..., Iterator[Clip | ReadError]],
     units: Sequence[Unit],
     options: Mapping[str, Any],
-) -> list[_Result]:
+) -> list[Result]:
     return [_read_unit(read, unit, options) for unit in units]
 
 
 def _read_unit(
     read: Callable[..., Iterator[Clip | ReadError]], unit: Unit, options: Mapping[str, Any]
-) -> _Result:
+) -> Result:
     """What a unit holds; whatever goes wrong in it is a refusal, never an exception."""
-    result: _Result = []
+    result: Result = []
     try:
         for clip in read(unit, **options):
-            result.append(_Refusal(str(clip)) if isinstance(clip, ReadError) else clip)
+            result.append(Refusal(str(clip)) if isinstance(clip, ReadError) else clip)
     except (ReadError, ClipError) as error:
-        result.append(_Refusal(str(error)))
+        result.append(Refusal(str(error)))
     except Exception as error:
-        result.append(_Refusal(f"unexpected {type(error).__name__}: {error}"))
+        result.append(Refusal(f"unexpected {type(error).__name__}: {error}"))
     return result
 
 
 # --------------------------------------------------------------------- storing
 
 
-def _store(result: _Result, source: str, writer: StoreWriter, done: Conversion) -> None:
+def store(
+    intake: Intake,
+    results: Generator[tuple[Unit, Result]],
+    store_path: Path,
+    progress: Progress | None = None,
+    dtype: str = "float32",
+) -> Conversion:
+    """Write what the units of an intake hold, in their order, into one store.
+
+    Raises:
+        ReadError: none of the clips is usable.
+        StoreError: the store cannot be written.
+    """
+    plan = intake.plan
+    done = Conversion(store_path, per_class=dict.fromkeys(plan.classes or (), 0))
+    done.refused += [(intake.name(path), reason) for path, reason in plan.refused]
+    # closing() ends the reading processes at once when writing fails or is interrupted
+    with closing(results), intake.writer(store_path, dtype) as writer:
+        for count, (unit, result) in enumerate(results, start=1):
+            name = intake.name(unit.path)
+            for written in write(result, name, writer):
+                if isinstance(written, Refusal):
+                    done.refused.append((written.name or name, written.reason))
+                else:
+                    _count(written, writer.classes, done)
+            if progress is not None:
+                progress(count, len(plan.units))
+        if done.stored == 0:
+            raise _nothing_stored(intake.reader, intake.source, done.refused)
+        done.rounding = writer.rounding
+    return done
+
+
+def write(result: Result, source: str, writer: StoreWriter) -> Result:
+    """Write the clips of one unit; what comes back has a refusal for each that is not stored."""
     if not result:
-        done.refused.append((source, "no clip in it"))
-    for clip in result:
-        if isinstance(clip, _Refusal):
-            done.refused.append((source, clip.reason))
-            continue
-        try:
-            writer.check(clip)
-        except StoreError as error:
-            done.refused.append((clip.id or source, str(error)))
-            continue
-        writer.write(clip, source)
-        _count(clip, writer.classes, done)
+        return [Refusal("no clip in it")]
+    return [r if isinstance(r, Refusal) else _written(r, source, writer) for r in result]
+
+
+def _written(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
+    try:
+        writer.check(clip)
+    except StoreError as error:
+        return Refusal(str(error), clip.id)
+    writer.write(clip, source)
+    return clip
 
 
 def _count(clip: Clip, classes: Sequence[str] | None, done: Conversion) -> None:

@@ -1,0 +1,155 @@
+"""Conversion on a cluster: shards of the reader's plan, merged into the store of one machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.cluster.job import Job, Progress, Shard, Task, Workers, stamp
+from kinegraph.cluster.ray_workers import connected
+from kinegraph.errors import ClusterError, StoreError
+from kinegraph.readers.convert import Conversion, Intake, Refusal, Result, read, store, take_stock
+from kinegraph.readers.convert import write as write_clips
+from kinegraph.readers.reader import Plan, Reader, Unit
+
+UNITS = 256  # of a shard at most
+CLIPS = ".arrow"
+OUTCOME = ".json"
+
+
+def convert(
+    reader: Reader,
+    source: str | Path,
+    store_path: str | Path,
+    *,
+    cluster: str,
+    options: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    progress: Progress | None = None,
+) -> Conversion:
+    """As `kinegraph.readers.convert.convert`, with the same bytes, but read by a cluster's nodes.
+
+    Source and store lie on storage that all nodes share. Finished shards wait beside the store,
+    where the same call goes on after an interruption.
+
+    Args:
+        reader: the reader of this kind of source.
+        source: a folder of raw files, or one raw file.
+        store_path: the store to write.
+        cluster: see `kinegraph.cluster.ray_workers.connected`.
+        options: the reader's options.
+        dtype: of the stored coordinates; shards always hold float32, so that nothing is rounded
+            twice.
+        progress: called with (units done, units in all), as they are read, then as they are
+            stored.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or a node cannot do its part.
+        ReadError, StoreError, UnknownNameError: as on one machine.
+    """
+    intake = take_stock(reader, Path(source), Path(store_path), options or {})
+    job = open_job(intake, Path(store_path))
+    if job.unfinished():
+        with connected(cluster) as workers:
+            read_shards(intake, job, workers, progress)
+    done = store(intake, merged(intake, job), Path(store_path), progress, dtype)
+    job.close()
+    return done
+
+
+def open_job(intake: Intake, store_path: Path) -> Job:
+    """The job that an intake is: the same one as long as no raw file changes."""
+    plan = intake.plan
+    facts = {
+        "provenance": intake.writer(store_path).provenance,
+        "layout": plan.layout.to_dict(),
+        "classes": plan.classes,
+        "files": stamp(intake.stats),
+    }
+    return Job.open(store_path, OUTCOME, facts, len(plan.units), largest=UNITS)
+
+
+def read_shards(intake: Intake, job: Job, workers: Workers, progress: Progress | None) -> None:
+    """Have the shards read that are not finished.
+
+    Raises:
+        ClusterError: a node cannot do its part.
+    """
+
+    def task(shard: Shard) -> Task:
+        part = _part(intake, shard)
+        there = {path for path, stat in part.stats.items() if stat is not None}
+        return Task(read_shard, (part, job, shard), (job.folder, intake.source, *there))
+
+    job.finish(workers, task, progress)
+
+
+def _part(intake: Intake, shard: Shard) -> Intake:
+    units = intake.plan.units[shard.start : shard.stop]
+    plan = Plan(units, intake.plan.layout, intake.plan.classes)
+    stats = {unit.path: intake.stats[unit.path] for unit in units}
+    return replace(intake, plan=plan, stats=stats)
+
+
+class _NothingToStoreError(Exception):
+    """Leaves the block that writes a store without one."""
+
+
+def read_shard(part: Intake, job: Job, shard: Shard) -> None:
+    """Read the units of a shard into a store of their own, and note what became of each clip."""
+    if job.file(shard).exists():
+        return
+    outcome = []
+    try:
+        with job.draft(shard, CLIPS) as draft, part.writer(draft) as writer:
+            for unit, result in read(part, part.plan.units):
+                outcome.append(write_clips(result, part.name(unit.path), writer))
+            if not len(writer):
+                raise _NothingToStoreError
+    except _NothingToStoreError:
+        pass
+    except StoreError as error:  # of the file: what is wrong with a clip was noted
+        raise ClusterError(str(error)) from error
+    with job.draft(shard) as draft:
+        draft.write_text(json.dumps([[_noted(r) for r in result] for result in outcome]))
+
+
+def _noted(result: Clip | Refusal) -> tuple[str, str] | None:
+    return (result.reason, result.name) if isinstance(result, Refusal) else None
+
+
+def merged(intake: Intake, job: Job) -> Generator[tuple[Unit, Result]]:
+    """Every unit with what it holds, as `kinegraph.readers.convert.read` gives it.
+
+    Clips that fit a shard's store may still repeat an id of another shard, or have other
+    coordinates than its clips; the store that they are merged into refuses them then, as on one
+    machine. Within a shard the first clip settled the coordinates, and clips that differ from it
+    were dropped: if the first clip of all differs too, the shard is read anew.
+    """
+    coordinates = None
+    for shard in job.shards:
+        part = _part(intake, shard)
+        with job.reading(shard):
+            noted, clips = _load(job, shard)
+        coordinates = coordinates or (clips and clips.num_channels)
+        if clips and clips.num_channels != coordinates:
+            yield from read(part, part.plan.units)
+            continue
+        stored = iter(clips or ())
+        for unit, entries in zip(part.plan.units, noted, strict=True):
+            yield unit, [Refusal(*entry) if entry else next(stored) for entry in entries]
+
+
+def _load(job: Job, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
+    """For each unit what became of its clips, null for those in the shard's store; the store."""
+    noted = json.loads(job.file(shard).read_text())
+    stored = sum(entry is None for entries in noted for entry in entries)
+    clips = ClipStore(job.file(shard, CLIPS)) if stored else None
+    if len(noted) != shard.stop - shard.start or stored != len(clips or ()):
+        raise ValueError("it holds other clips than it says")
+    return noted, clips

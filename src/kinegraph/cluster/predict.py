@@ -1,0 +1,220 @@
+"""Prediction on a cluster: shards of recordings, answered in the order of one machine."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kinegraph.cluster.job import Job, Progress, Shard, Task, Workers, stamp
+from kinegraph.cluster.model import Model
+from kinegraph.errors import ClusterError, KinegraphError
+from kinegraph.inference.predict import Predictor
+from kinegraph.inference.recordings import Recordings, open_recordings
+from kinegraph.readers.convert import stats_of
+
+PIECES = 256  # of a shard at most
+
+Told = dict[str, Any]
+
+
+class Prediction(NamedTuple):
+    """What a node needs to know of a job.
+
+    Attributes:
+        model: with what.
+        top: how many guesses are told.
+    """
+
+    model: Model
+    top: int
+
+
+class Part(NamedTuple):
+    """What a shard holds of one file: the file's number, and the pieces."""
+
+    number: int
+    recordings: Recordings
+
+
+class Opened:
+    """The files, and how their pieces are counted: on and on, one file after the other.
+
+    Attributes:
+        files: what lies in each, or why it cannot be read.
+        begins: the number of each file's first piece, and last the number of all pieces.
+    """
+
+    def __init__(self, paths: Sequence[Path], reader: str | None, predictor: Predictor) -> None:
+        self.files = [_open(path, reader, predictor) for path in paths]
+        lengths = (len(f.pieces) if isinstance(f, Recordings) else 0 for f in self.files)
+        self.begins = [0, *accumulate(lengths)]
+
+    def parts(self, shard: Shard) -> list[Part]:
+        """What a shard holds."""
+        parts = []
+        number = bisect_right(self.begins, shard.start) - 1
+        while number < len(self.files) and self.begins[number] < shard.stop:
+            file, begin = self.files[number], self.begins[number]
+            if isinstance(file, Recordings) and file.pieces:
+                part = file.part(max(0, shard.start - begin), shard.stop - begin)
+                parts.append(Part(number, part))
+            number += 1
+        return parts
+
+
+def _open(path: Path, reader: str | None, predictor: Predictor) -> Recordings | KinegraphError:
+    try:
+        return open_recordings(path, reader, predictor.run)
+    except KinegraphError as error:
+        return error
+
+
+def predict_files(
+    predictor: Predictor,
+    run: Path,
+    files: Sequence[Path],
+    reader: str | None = None,
+    *,
+    cluster: str,
+    progress: Progress | None = None,
+) -> Iterator[Told | KinegraphError]:
+    """As `kinegraph.inference.predict.predict_files`, but answered by a cluster's nodes.
+
+    Files and run lie on storage that all nodes share. The call returns when all shards are
+    finished; the answers are read from them one by one.
+
+    Args:
+        predictor: of the run.
+        run: a run's folder, a checkpoint file, or an exported one.
+        files: raw files, folders of them, and stores.
+        reader: a reader's name; None takes stores as such and guesses the reader of other files.
+        cluster: see `kinegraph.cluster.ray_workers.connected`.
+        progress: called with (raw files or stored clips done, all of them).
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or a node cannot do its part.
+    """
+    prediction = Prediction(Model.here(run), predictor.top)
+    opened = Opened(files, reader, predictor)
+    job = open_job(prediction, opened)
+    if job.unfinished():
+        with prediction.model.workers(cluster) as workers:
+            predict_shards(prediction, opened, job, workers, progress)
+    return merged(opened, job)
+
+
+def open_job(prediction: Prediction, opened: Opened) -> Job:
+    """The job of answering these files: the same one as long as run and files are."""
+    facts = {
+        "model": prediction.model.facts(),
+        "top": prediction.top,
+        "files": [_facts(file) for file in opened.files if isinstance(file, Recordings)],
+    }
+    beside = prediction.model.beside("predict")
+    return Job.open(beside, ".json", facts, opened.begins[-1], largest=PIECES)
+
+
+def _facts(recordings: Recordings) -> list[Any]:
+    options = {name: str(value) for name, value in recordings.options.items()}
+    reader = recordings.reader and recordings.reader.name
+    return [reader, options, len(recordings.pieces), stamp(stats_of(recordings.files()))]
+
+
+def predict_shards(
+    prediction: Prediction,
+    opened: Opened,
+    job: Job,
+    workers: Workers,
+    progress: Progress | None,
+) -> None:
+    """Have the shards answered that are not finished.
+
+    Raises:
+        ClusterError: a node cannot do its part.
+    """
+
+    def task(shard: Shard) -> Task:
+        parts = opened.parts(shard)
+        files = {path for part in parts for path in part.recordings.files() if path.exists()}
+        needs = (job.folder, prediction.model.run, *files)
+        return Task(predict_shard, (prediction, parts, job, shard), needs)
+
+    job.finish(workers, task, progress)
+
+
+def predict_shard(prediction: Prediction, parts: Sequence[Part], job: Job, shard: Shard) -> None:
+    """Answer a shard: for each of its files the number, the answers, and an error or null."""
+    if job.file(shard).exists():
+        return
+    predictor = _predictor(prediction)
+    found = [(number, *_answers(predictor, recordings)) for number, recordings in parts]
+    with job.draft(shard) as draft:
+        draft.write_text(json.dumps(found))
+
+
+def _answers(predictor: Predictor, recordings: Recordings) -> tuple[list[Told], str | None]:
+    answers = []
+    try:
+        for clip in recordings.clips():
+            answers.append(predictor(clip))
+    except KinegraphError as error:
+        return answers, str(error)
+    return answers, None
+
+
+@lru_cache(maxsize=1)
+def _predictor(prediction: Prediction) -> Predictor:
+    """Loaded once a process, which has many shards to answer."""
+    prediction.model.settle()
+    return Predictor.load(prediction.model.run, prediction.top)
+
+
+def merged(opened: Opened, job: Job) -> Iterator[Told | KinegraphError]:
+    """The answers in the order of the files; nothing more of a file after its first error."""
+    entries = _Entries(job)
+    for number, file in enumerate(opened.files):
+        if isinstance(file, KinegraphError):
+            yield file
+            continue
+        try:
+            yield from file.some(entries.of(number))
+        except ClusterError:
+            raise
+        except KinegraphError as error:
+            yield error
+    job.close()
+
+
+class _Entries:
+    """What the shards hold, read once and in their order."""
+
+    def __init__(self, job: Job) -> None:
+        self._coming = (entry for shard in job.shards for entry in _load(job, shard))
+        self._next = next(self._coming, None)
+
+    def of(self, number: int) -> Iterator[Told]:
+        """The answers for one file.
+
+        Raises:
+            KinegraphError: what went wrong with it.
+        """
+        failed = None
+        while self._next is not None and self._next[0] == number:
+            _, answers, error = self._next
+            if failed is None:
+                yield from answers
+                failed = error
+            self._next = next(self._coming, None)
+        if failed is not None:
+            raise KinegraphError(failed)
+
+
+def _load(job: Job, shard: Shard) -> list[tuple[int, list[Told], str | None]]:
+    with job.reading(shard):
+        entries = json.loads(job.file(shard).read_text())
+        return [(int(number), list(answers), error) for number, answers, error in entries]
