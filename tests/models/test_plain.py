@@ -42,6 +42,15 @@ def test_the_model_is_not_changed_and_not_shared():
     assert not any(p.requires_grad for p in network.parameters())
 
 
+def test_modes_of_parts_stay_and_an_empty_head_is_no_mistake():
+    model = settled("stgcn", LOCAL[0][1]).train()
+    model.blocks[0].bn.eval()
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
+    assert not plain(model)(clips(12)).any()
+    assert model.training and not model.blocks[0].bn.training
+
+
 @torch.inference_mode()
 def test_half_precision_keeps_the_answer():
     model, x = settled("shiftgcn", LOCAL[4][1]), clips(30)

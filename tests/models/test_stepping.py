@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kinegraph.errors import ModelError
 from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.plain_layers import Hop
 from kinegraph.models.stepping import NEVER, StepNetwork
 from models.networks import LOCAL, case_name, clips, settled
 
@@ -83,8 +84,57 @@ def test_nothing_is_known_before_the_first_feature():
     assert answered[0] is False and answered[-1] is True
 
 
-@pytest.mark.parametrize("options", [{"persons": 0}, {"persons": 1, "window": 0}])
-def test_what_is_no_stream_is_refused(options):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"persons": 0}, "at least one person"),
+        ({"persons": 1, "window": 0}, "window of 1 to 100000 frames, got 0"),
+        ({"persons": 1, "window": 2.5}, "got 2.5"),
+        ({"persons": 1, "window": 10**10}, "got 10000000000"),
+    ],
+)
+def test_what_is_no_stream_is_refused(options, message):
     network = plain(settled("stgcn", LOCAL[0][1]))
-    with pytest.raises(ModelError, match="at least one person and one frame"):
+    with pytest.raises(ModelError, match=message):
         StepNetwork(network, **options)
+
+
+def test_a_mean_of_hours_does_not_drift():
+    """A hundred thousand equal features, one at a time, as of somebody who stands still."""
+    network = plain(settled("stgcn", {"channels": (8,), "strides": (1,)}))
+    step = StepNetwork(network, persons=1)
+    features = torch.rand(1, 1, 20, 8)
+    kept = [torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 8)]
+    for _ in range(100_000):
+        hop = Hop(torch.zeros(1), None, kept, mask=False)
+        pooled = step.heads[0].hop(features, hop)
+        kept = hop.keeping
+    torch.testing.assert_close(pooled, features.mean(dim=(1, 2)), rtol=1e-6, atol=0)
+
+
+@torch.inference_mode()
+def test_a_window_forgets_who_has_left():
+    network = plain(settled("stgcn", LOCAL[0][1]))
+    left, never = clips(200)[:1], clips(200)[:1]
+    left[:, :, 20:, :, 1] = never[..., 1] = 0
+    both = [
+        stepped(StepNetwork(network, persons=2, window=8), x, 1, noise=False) for x in (left, never)
+    ]
+    assert relative_error(both[0], both[1]) < 1e-5
+
+
+@torch.inference_mode()
+def test_what_stands_before_the_clip_does_not_matter_even_if_it_is_no_number():
+    model = settled("shiftgcn", {**LOCAL[4][1], "excitation": {"kind": "me", "reduction": 4}})
+    step, x = StepNetwork(plain(model), persons=2), clips(9)[:1]
+    hop = step.network.hop
+    before, end, state = torch.zeros(1, dtype=torch.int64), torch.tensor([9]), step.blank(1)
+    after = step.network.delay + -(hop - 1 + 9 + step.network.delay) % hop
+    nothing = torch.full((1, 3, 1, 20, 2), float("nan"))
+    padded = torch.cat(
+        [nothing.expand(-1, -1, hop - 1, -1, -1), x, nothing.expand(-1, -1, after, -1, -1)], dim=2
+    )
+    for frames in padded.split(hop, dim=2):
+        logits, *state = step(frames, before, end, *state)
+        before = before + hop
+    assert relative_error(logits, model(x)) < 1e-5

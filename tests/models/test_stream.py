@@ -80,6 +80,17 @@ def test_many_streams_come_and_go_and_keep_their_own_state():
         assert checked > 10
 
 
+def test_what_is_plain_already_streams_too():
+    for case in (("stgcn", SMALL), WHOLE[0]):
+        network, frames = plain(settled(*case)), list(clips(9)[0].unbind(dim=1))
+        streams = open_streams(network)
+        key = streams.open()
+        for frame in frames:
+            streams.push({key: frame})
+        flushed = streams.flush(key)
+        assert flushed is not None and relative_error(flushed, clip_answer(network, frames)) < 1e-5
+
+
 def test_spread_streams_take_turns():
     network = plain(settled("stgcn", SMALL))
     worked: list[int] = []
@@ -147,6 +158,75 @@ def test_a_model_in_training_streams_as_if_in_evaluation():
     assert relative_error(flushed, clip_answer(model.eval(), frames)) < 1e-5
 
 
+@pytest.mark.parametrize("mode", ["step", "window"])
+def test_a_frame_is_copied_when_it_is_pushed(mode):
+    model, buffer = settled("stgcn", SMALL), torch.zeros(3, 20, 2)
+    stream, frames = model.stream(mode), list(clips(9)[0].unbind(dim=1))
+    for frame in frames:
+        buffer.copy_(frame)
+        stream.push(buffer)
+    flushed = stream.flush()
+    assert flushed is not None and relative_error(flushed, clip_answer(model, frames)) < 1e-5
+
+
+def test_a_state_goes_into_one_of_several_streams_and_is_not_shared():
+    model = settled("stgcn", SMALL)
+    streams, frames = open_streams(model), list(clips(40)[0].unbind(dim=1))
+    one, other = streams.open(), streams.open()
+    for frame in frames:
+        streams.push({one: frame, other: torch.randn(3, 20, 2)})
+    state = streams.state_dict(one)
+    streams.load_state_dict(other, state)
+    for tensor in state.values():
+        tensor.zero_()
+    for key in (one, other):
+        flushed = streams.flush(key)
+        assert flushed is not None and relative_error(flushed, clip_answer(model, frames)) < 1e-5
+
+
+def test_states_that_were_tampered_with_are_refused_and_change_nothing():
+    model = settled("stgcn", SMALL)
+    stream, frames = model.stream(), list(clips(12)[0].unbind(dim=1))
+    for frame in frames:
+        stream.push(frame)
+    good, fresh = stream.state_dict(), model.stream()
+    for name, value in {
+        "before": torch.tensor(-(10**6)),
+        "pushed": torch.tensor(10**7),
+        "pending": good["pending"][:, :2],
+        "kept.1": good["kept.1"].double(),
+        "kept.2": good["kept.2"].float() * float("nan"),
+    }.items():
+        for target in (stream, fresh):
+            with pytest.raises(ModelError):
+                target.load_state_dict({**good, name: value})
+    flushed = stream.flush()
+    assert flushed is not None and relative_error(flushed, clip_answer(model, frames)) < 1e-5
+    assert fresh.push(torch.randn(3, 20, 1)) is None  # still open for any number of persons
+
+
+def test_a_refused_push_decides_nothing():
+    model = settled("stgcn", SMALL)
+    streams = open_streams(model)
+    keys = [streams.open(), streams.open()]
+    with pytest.raises(ModelError):
+        streams.push({keys[0]: torch.zeros(3, 20, 2), keys[1]: torch.zeros(3, 19, 2)})
+    streams.push({key: torch.ones(3, 20, 1) for key in keys})
+    for key in keys:
+        streams.close(key)
+    key = streams.open()
+    streams.push({key: torch.ones(3, 20, 2)})
+
+
+def test_released_shift_gcn_knows_how_many_persons_there_are():
+    model = settled("shiftgcn", {**SMALL, "faithful": True, "persons": 2})
+    for mode in ("step", "window"):
+        with pytest.raises(ModelError, match=r"2 persons|20, 2\)"):
+            model.stream(mode).push(torch.ones(3, 20, 4))
+    with pytest.raises(ModelError, match="2 persons together"):
+        plain(model)(torch.ones(1, 3, 9, 20, 1))
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
@@ -154,6 +234,9 @@ def test_a_model_in_training_streams_as_if_in_evaluation():
         (torch.zeros(1, 3, 20, 2), r"got \(1, 3, 20, 2\)"),
         (torch.zeros(3, 20, 0), r"got \(3, 20, 0\)"),
         (torch.full((3, 20, 1), float("nan")), "not finite"),
+        (torch.full((3, 20, 1), 1e300, dtype=torch.float64), "not finite"),
+        (torch.full((3, 20, 1), 1e20), r"beyond 1e\+09"),
+        (["a"], "of numbers"),
     ],
 )
 @pytest.mark.parametrize("mode", ["step", "window"])
@@ -173,8 +256,9 @@ def test_modes_and_keys_that_do_not_exist():
     with pytest.raises(ModelError, match="not local in time"):
         settled(*WHOLE[0]).stream("step")
     for mode in ("step", "window"):
-        with pytest.raises(ModelError, match="at least one"):
-            model.stream(mode, window=0)
+        for window in (0, 2.5, 2**63):
+            with pytest.raises(ModelError, match="a window of 1 to 100000 frames"):
+                model.stream(mode, window=window)
         streams = open_streams(model, mode)
         with pytest.raises(ModelError, match="no stream has the key 7"):
             streams.push({7: torch.zeros(3, 20, 1)})

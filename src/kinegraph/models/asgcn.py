@@ -294,7 +294,7 @@ class ASGCN(Streamed, nn.Module):
         return rows[present.flatten()] if self._selects() else rows
 
     def _selects(self) -> bool:
-        """Whether absent persons are left out; an exported graph works on all, with equal answers."""
+        """Whether absent persons are left out; an exported graph works on all, which is equal."""
         return not (self.faithful or torch.compiler.is_exporting())
 
     def _run(self, x: Tensor, present: Tensor, links: Tensor | None) -> Tensor:

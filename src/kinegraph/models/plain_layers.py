@@ -61,9 +61,17 @@ class Hop:
             inside = inside & (number < length[:, None] - late)
         return inside
 
-    def kept(self, shape: Sequence[int], like: Tensor, fill: float = 0.0) -> Tensor:
+    def kept(
+        self,
+        shape: Sequence[int],
+        like: Tensor,
+        fill: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """What this layer kept: ``shape`` full of ``fill`` in the first hop."""
-        return like.new_full(shape, fill) if self._kept is None else next(self._kept)
+        if self._kept is None:
+            return like.new_full(shape, fill, dtype=dtype or like.dtype)
+        return next(self._kept)
 
     def keep(self, tensor: Tensor) -> None:
         """Keep it for the next hop."""
@@ -77,6 +85,11 @@ class Hop:
         joined = torch.cat([past, x], dim=1)
         self.keep(joined[:, joined.shape[1] - frames :])
         return joined
+
+
+def zero_outside(x: Tensor, inside: Tensor) -> Tensor:
+    """(n, f, ...) and (n, f) bool -> x, zero where not inside, whatever stood there."""
+    return x.masked_fill(~inside.view(*inside.shape, *[1] * (x.ndim - 2)), 0)
 
 
 class PlainLayer(nn.Module):
@@ -285,7 +298,7 @@ class TimeLayer(PlainLayer):
     def hop(self, x: Tensor, hop: Hop) -> Tensor:
         """(n, f, V, C) -> (n, f / stride, V, C')."""
         if hop.mask:
-            x = x * hop.inside(self.first, x.shape[1], self.rate)[:, :, None, None]
+            x = zero_outside(x, hop.inside(self.first, x.shape[1], self.rate))
         joined = hop.follow(x, self.left + self.right)[:, self.offset :]
         return self.valid_few(joined) if x.shape[1] <= FEW else self.valid(joined)
 
@@ -320,7 +333,8 @@ class TimeConv(TimeLayer):
         early = most - self.left
         if early % self.stride:
             return super().forward(x)
-        start, frames = early // self.stride, -(-x.shape[1] // self.stride)
+        # ONNX rounds quotients towards zero, so that ceil(a / b) must not be made of negative ones
+        start, frames = early // self.stride, (x.shape[1] + self.stride - 1) // self.stride
         return self._conv(x, most)[:, start : start + frames]
 
     def valid(self, x: Tensor) -> Tensor:
@@ -391,7 +405,7 @@ class EdgeZero(TimeLayer):
             return y
         first = self.first - self.right
         inside = hop.inside(first, y.shape[1], self.rate, early=self.left, late=self.right)
-        return y * inside[:, :, None, None]
+        return zero_outside(y, inside)
 
 
 class Difference(EdgeZero):

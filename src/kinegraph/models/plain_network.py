@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from kinegraph.errors import ModelError
 from kinegraph.models.blocks import Pool, check_input, mean_over_persons, present_persons
 from kinegraph.models.plain_layers import PlainLayer
 from kinegraph.models.streamed import Streamed
@@ -54,18 +55,26 @@ class PlainNetwork(Streamed, nn.Module):
         ghosts: whether absent persons are counted (models of released code, ``faithful=True``).
             Others are not worked on, but where the network is exported: there the answer is the
             same, with more work.
+        persons: M, where each has data statistics of its own (released Shift-GCN); else 0: any.
         hop: frames that a stream works on at a time: as many as make one feature.
         delay: frames that have to follow a frame until all of its features are known.
     """
 
     def __init__(
-        self, paths: Sequence[Path], layout: SkeletonLayout, in_channels: int, *, ghosts: bool
+        self,
+        paths: Sequence[Path],
+        layout: SkeletonLayout,
+        in_channels: int,
+        *,
+        ghosts: bool,
+        persons: int = 0,
     ) -> None:
         super().__init__()
         self.paths = nn.ModuleList(paths)
         self.layout = layout
         self.in_channels = in_channels
         self.ghosts = ghosts
+        self.persons = persons
         self.hop = max(path.layers.plan(0, 1)[1] for path in paths)
         plans = [path.layers.plan(1 - self.hop, 1) for path in paths]
         self.first = [first for first, _ in plans]
@@ -86,6 +95,7 @@ class PlainNetwork(Streamed, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> logits (N, classes)."""
         check_input(x, self.layout, self.in_channels)
+        self.check_persons(x.shape[4])
         counted = None if self.ghosts else present_persons(x)
         rows = fold(x).to(self.dtype)
         if counted is None or torch.compiler.is_exporting() or bool(counted.all()):
@@ -98,6 +108,18 @@ class PlainNetwork(Streamed, nn.Module):
                 for p in (path.pooled(rows[chosen]) for path in self._paths())
             ]
         return self.logits(pooled, counted, x.shape[4])
+
+    def check_persons(self, persons: int) -> None:
+        """Refuse clips of more or fewer persons than the network knows.
+
+        Raises:
+            ModelError: with both numbers.
+        """
+        if self.persons and persons != self.persons:
+            raise ModelError(
+                f"this network normalises {self.persons} persons together (faithful=True), but "
+                f"the clips have {persons}"
+            )
 
     def logits(self, pooled: list[Tensor], counted: Tensor | None, persons: int) -> Tensor:
         """Of each path (N*M, P), and who of (N, M) counts -> (N, classes)."""

@@ -8,28 +8,41 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
 from kinegraph.models.plain_network import PlainNetwork
-from kinegraph.models.stepping import StepNetwork
+from kinegraph.models.stepping import StepNetwork, check_window
+
+FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
 
 
-def check_frame(frame: Tensor, channels: int, joints: int, persons: int | None) -> None:
-    """Refuse a frame that is not (C, V, M), or not finite.
+def checked_frame(
+    frame: Any, channels: int, joints: int, persons: int | None, device: torch.device
+) -> Tensor:
+    """A copy of a frame, in float32 on the device.
 
     Raises:
-        ModelError: with the shape that was expected.
+        ModelError: it is not (C, V, M), or holds what cannot be coordinates.
     """
-    given = tuple(frame.shape)
+    try:
+        taken = torch.as_tensor(frame).detach().to(device, torch.float32, copy=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"expected a frame (C, V, M) of numbers, got {type(frame)}") from error
+    given = tuple(taken.shape)
     if len(given) != 3 or given != (channels, joints, persons or given[2]) or not given[2]:
         raise ModelError(
             f"expected frames (C, V, M) = ({channels}, {joints}, {persons or 'M'}), got {given}"
         )
-    if not bool(frame.isfinite().all()):
-        raise ModelError("a frame holds values that are not finite; absent joints are zero")
+    if not bool((taken.abs() < FARTHEST).all()):
+        raise ModelError(
+            f"a frame holds values that are not finite, or beyond {FARTHEST:.0e}; absent joints "
+            "are zero"
+        )
+    return taken
 
 
 @dataclass
@@ -56,7 +69,8 @@ class _Batch:
 
     def __init__(self, step: StepNetwork, streams: int) -> None:
         self.step = step
-        self.state = list(step.blank(streams))
+        self.blank = list(step.blank(1))
+        self.state = [torch.cat([tensor] * streams) for tensor in self.blank]
 
     def rows(self, numbers: list[int]) -> list[Tensor]:
         """The state of some streams; all of them in their order are not copied."""
@@ -103,13 +117,14 @@ class StepStreams:
         self._lines: dict[int, _Line] = {}  # in the order of the batch's rows
         self._batch: _Batch | None = None  # from the first frame on, which says how many persons
         self._opened = 0
-        StepNetwork(network, 1, window)  # refuses what is no window
+        if window is not None:
+            check_window(window)
 
     def open(self) -> int:
         """Begin a stream; the key to it."""
         key = self._opened
         self._opened += 1
-        self._lines[key] = _Line(wait=key % self.network.hop if self.spread else 0)
+        self._lines[key] = _Line(wait=self._rarest_wait() if self.spread else 0)
         if self._batch is not None:
             self._batch.add()
         return key
@@ -118,13 +133,13 @@ class StepStreams:
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """The next frame (C, V, M) of some streams -> logits (classes,) or None of each."""
         lines = {key: self._line(key) for key in frames}
-        for frame in frames.values():
-            self._check(frame)
+        taken = self._checked(frames)
         hop = self.network.hop
-        for key, line in lines.items():
+        for key, frame in taken.items():
+            line = lines[key]
             if not line.pushed:  # the first hop ends with the first frame
-                line.pending.extend([torch.zeros_like(frames[key])] * (hop - 1))
-            line.pending.append(frames[key])
+                line.pending.extend([torch.zeros_like(frame)] * (hop - 1))
+            line.pending.append(frame)
             line.pushed += 1
         due = [key for key, line in lines.items() if len(line.pending) >= hop + line.wait]
         if due:
@@ -157,9 +172,11 @@ class StepStreams:
     def close(self, key: int) -> None:
         """End a stream and forget its frames."""
         self._line(key)
+        rest = [self._row(other) for other in self._lines if other != key]
         if self._batch is not None:
-            rest = [self._row(other) for other in self._lines if other != key]
             self._batch.state = self._batch.rows(rest)
+        if not rest:
+            self._batch = None
         del self._lines[key]
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
@@ -175,31 +192,33 @@ class StepStreams:
         rows = batch.rows([self._row(key)])
         return {**state, **{f"kept.{i}": tensor.clone() for i, tensor in enumerate(rows)}}
 
+    @torch.inference_mode()
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
         """Put a stream where another was.
 
         Raises:
-            ModelError: a state of another model, number of persons or kind of stream.
+            ModelError: a state of a model of other sizes, of another number of persons, of
+                another window, or of another kind of stream.
         """
         line = self._line(key)
         try:
-            fresh = _Line(line.wait, int(state["before"]), int(state["pushed"]))
-            rows: list[Tensor] | None = None
-            if fresh.pushed:
-                fresh.pending = deque(state["pending"].unbind())
-                fresh.logits = state.get("logits")
-                rows = [state[f"kept.{i}"] for i in range(sum("kept." in name for name in state))]
-        except (KeyError, ValueError) as error:
+            before, pushed = int(state["before"]), int(state["pushed"])
+            frames = list(state["pending"]) if pushed else []
+            fresh = _Line(line.wait, before, pushed, logits=_copy(state.get("logits")))
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"this is no state of a stream of step networks: {error}") from error
-        if rows:
-            self._begin(rows[0].shape[-1])
-        if self._batch is not None:
-            blank = self._batch.step.blank(1)
-            rows = rows or list(blank)
-            if [t.shape for t in rows] != [t.shape for t in blank]:
-                raise ModelError("this state is of another model, or of another number of persons")
-            self._batch.put([self._row(key)], [t.clone() for t in rows])
-        self._lines[key] = fresh
+        hop = self.network.hop
+        given = before + len(frames)
+        if before < 0 or before % hop or given != (pushed + hop - 1 if pushed else 0):
+            raise ModelError("this is no state of a stream of step networks: frames are missing")
+        batch = self._batch
+        if pushed:
+            fresh.pending = deque(self._checked(dict(enumerate(frames)), begin=False).values())
+            batch = batch or self._new_batch(state)
+        if batch is not None:
+            rows = self._stored_rows(batch, state) if pushed else batch.blank
+            batch.put([self._row(key)], rows)
+        self._batch, self._lines[key] = batch, fresh
 
     def _line(self, key: int) -> _Line:
         if key not in self._lines:
@@ -209,15 +228,45 @@ class StepStreams:
     def _row(self, key: int) -> int:
         return list(self._lines).index(key)
 
-    def _check(self, frame: Tensor) -> None:
-        persons = None if self._batch is None else self._batch.step.persons
-        check_frame(frame, self.network.in_channels, self.network.layout.num_joints, persons)
-        self._begin(frame.shape[2])
+    def _rarest_wait(self) -> int:
+        waits = [line.wait for line in self._lines.values()]
+        return min(range(self.network.hop), key=waits.count)
 
-    def _begin(self, persons: int) -> None:
-        if self._batch is None:
+    def _checked(self, frames: Mapping[int, Tensor], *, begin: bool = True) -> dict[int, Tensor]:
+        """Copies of frames that all fit; a first frame decides how many persons there are."""
+        persons = None if self._batch is None else self._batch.step.persons
+        C, V = self.network.in_channels, self.network.layout.num_joints
+        device, taken = next(self.network.parameters()).device, {}
+        for key, frame in frames.items():
+            taken[key] = checked_frame(frame, C, V, persons, device)
+            persons = taken[key].shape[2]
+        if persons is not None:
+            self.network.check_persons(persons)
+        if begin and self._batch is None and persons is not None:
             step = StepNetwork(self.network, persons, self.window)
             self._batch = _Batch(step, len(self._lines))
+        return taken
+
+    def _new_batch(self, state: Mapping[str, Tensor]) -> _Batch:
+        present = state.get("kept.0")
+        persons = 0 if present is None or present.ndim != 2 else present.shape[1]
+        return _Batch(StepNetwork(self.network, persons, self.window), len(self._lines))
+
+    def _stored_rows(self, batch: _Batch, state: Mapping[str, Tensor]) -> list[Tensor]:
+        rows = [state.get(f"kept.{i}") for i in range(len(batch.blank))]
+        alike = [
+            row is not None and (row.shape, row.dtype) == (own.shape, own.dtype)
+            for row, own in zip(rows, batch.blank, strict=True)
+        ]
+        if not all(alike) or f"kept.{len(rows)}" in state:
+            raise ModelError(
+                "this state is of another model, of another window, or of another number of persons"
+            )
+        device = batch.blank[0].device
+        copies = [row.to(device, copy=True) for row in rows if row is not None]
+        if any(bool(row.isnan().any()) for row in copies):
+            raise ModelError("this state holds values that are no numbers")
+        return copies
 
     def _blank_frame(self, batch: _Batch) -> Tensor:
         shape = (self.network.in_channels, self.network.layout.num_joints, batch.step.persons)
@@ -240,3 +289,7 @@ class StepStreams:
         for line, answer in zip(lines, logits, strict=True):
             line.before += hop
             line.logits = answer if line.before >= step.first_answer else None
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()

@@ -12,10 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.plain_layers import Hop
+from kinegraph.models.plain_layers import Hop, zero_outside
 from kinegraph.models.plain_network import Path, PlainNetwork, fold
 
 NEVER = 2**62  # a clip whose end is not known yet
+
+
+LONGEST = 100_000  # frames of a window; an hour at 30 frames a second
+
+
+def check_window(window: int) -> None:
+    """Refuse what is no number of frames, or so many that they would fill the memory.
+
+    Raises:
+        ModelError: with the number.
+    """
+    if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= LONGEST:
+        raise ModelError(f"expected a window of 1 to {LONGEST} frames, got {window!r}")
 
 
 class StepNetwork(nn.Module):
@@ -35,11 +48,11 @@ class StepNetwork(nn.Module):
 
     def __init__(self, network: PlainNetwork, persons: int, window: int | None = None) -> None:
         super().__init__()
-        if persons < 1 or (window is not None and window < 1):
-            raise ModelError(
-                f"expected at least one person and one frame in the window, got persons={persons}, "
-                f"window={window}"
-            )
+        if persons < 1:
+            raise ModelError(f"expected at least one person, got persons={persons}")
+        network.check_persons(persons)
+        if window is not None:
+            check_window(window)
         self.network = network
         self.persons = persons
         self.window = None if window is None else -(-window // network.hop)
@@ -86,11 +99,20 @@ class StepNetwork(nn.Module):
         if mask:
             seen = seen & hop.inside(1 - self.network.hop, rows.shape[1], 1)
         present = present | seen.any(dim=1).view(S, M)
+        counting = present if self.window is None else self._lately(seen, hop).view(S, M)
         rows = rows.to(self.network.dtype)
         pooled = [head.hop(path.layers.hop(rows, hop), hop) for head, path in self._both()]
-        counted = None if self.network.ghosts else present | ~present.any(dim=1, keepdim=True)
+        counted = None if self.network.ghosts else counting | ~counting.any(dim=1, keepdim=True)
         logits = self.network.logits(pooled, counted, M)
         return logits, present, *hop.keeping
+
+    def _lately(self, seen: Tensor, hop: Hop) -> Tensor:
+        """(n, f) bool, who was seen when -> (n,) bool, who was in the frames of the window."""
+        hops = (self.window or 0) + self.network.delay // self.network.hop
+        new = seen.unflatten(1, (-1, self.network.hop)).any(dim=2)
+        flags = torch.cat([hop.kept((len(seen), hops), seen), new], dim=1)
+        hop.keep(flags[:, -hops:])
+        return flags.any(dim=1)
 
     def blank(self, streams: int) -> tuple[Tensor, ...]:
         """Of streams that have not begun: present, and what is kept."""
@@ -102,7 +124,10 @@ class StepNetwork(nn.Module):
         )
         before = torch.zeros(streams, dtype=torch.int64, device=device)
         hop = _Blank(before.repeat_interleave(self.persons))
-        rows = fold(frames).to(network.dtype)
+        rows = fold(frames)
+        if self.window is not None:
+            self._lately((rows != 0).flatten(2).any(dim=2), hop)
+        rows = rows.to(network.dtype)
         for head, path in self._both():
             head.hop(path.layers.hop(rows, hop), hop)
         return present, *hop.blanks
@@ -131,9 +156,15 @@ class _Blank(Hop):
         super().__init__(before, None, None, mask=True)
         self.blanks: list[Tensor] = []
 
-    def kept(self, shape: Sequence[int], like: Tensor, fill: float = 0.0) -> Tensor:
+    def kept(
+        self,
+        shape: Sequence[int],
+        like: Tensor,
+        fill: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Nothing yet: full of ``fill``."""
-        self.blanks.append(super().kept(shape, like, fill))
+        self.blanks.append(super().kept(shape, like, fill, dtype))
         return self.blanks[-1]
 
 
@@ -157,39 +188,39 @@ class _RunningPool:
         inside = torch.ones(places.shape[:2], dtype=torch.bool, device=places.device)
         if hop.mask:
             inside = hop.inside(self.first, places.shape[1], self.rate)
-        return (
-            self._all(places, inside, hop)
-            if self.window is None
-            else self._latest(places, inside, hop, self.window)
-        )
+        if self.window is None:
+            pooled, count = self._all(places, inside, hop)
+        else:
+            pooled, count = self._latest(places, inside, hop, self.window)
+        return pooled.masked_fill(count == 0, float("nan"))
 
-    def _all(self, places: Tensor, inside: Tensor, hop: Hop) -> Tensor:
+    def _all(self, places: Tensor, inside: Tensor, hop: Hop) -> tuple[Tensor, Tensor]:
+        """The maximum, or the mean: as such, because a sum would lose its last bits in hours."""
         n, _, P = places.shape
-        count = hop.kept((n, 1), places) + inside.sum(dim=1, keepdim=True)
+        new = inside.sum(dim=1, keepdim=True)
+        count = hop.kept((n, 1), places, dtype=torch.int64) + new
         if self.largest:
             best = places.masked_fill(~inside[:, :, None], float("-inf")).amax(dim=1)
-            total = torch.maximum(hop.kept((n, P), places, fill=float("-inf")), best)
+            pooled = torch.maximum(hop.kept((n, P), places, fill=float("-inf")), best)
         else:
-            total = hop.kept((n, P), places) + (places * inside[:, :, None]).sum(dim=1)
+            mean = hop.kept((n, P), places)
+            way = zero_outside(places - mean.unsqueeze(1), inside).sum(dim=1)
+            pooled = mean + way / count.clamp(min=1)
         hop.keep(count)
-        hop.keep(total)
-        return self._pooled(total, count)
+        hop.keep(pooled)
+        return pooled, count
 
-    def _latest(self, places: Tensor, inside: Tensor, hop: Hop, window: int) -> Tensor:
+    def _latest(
+        self, places: Tensor, inside: Tensor, hop: Hop, window: int
+    ) -> tuple[Tensor, Tensor]:
         n, _, P = places.shape
-        valid = torch.cat([hop.kept((n, window), places), inside.to(places.dtype)], dim=1)
+        valid = torch.cat([hop.kept((n, window), places, dtype=torch.bool), inside], dim=1)
         entries = torch.cat([hop.kept((n, window, P), places), places], dim=1)
         hop.keep(valid[:, -window:])
         hop.keep(entries[:, -window:])
-        later = valid.flip(1).cumsum(dim=1).flip(1)
-        chosen = (valid > 0) & (later <= window)
+        later = valid.long().flip(1).cumsum(dim=1).flip(1)
+        chosen = valid & (later <= window)
+        count = chosen.sum(dim=1, keepdim=True)
         if self.largest:
-            total = entries.masked_fill(~chosen[:, :, None], float("-inf")).amax(dim=1)
-        else:
-            total = (entries * chosen[:, :, None]).sum(dim=1)
-        return self._pooled(total, chosen.sum(dim=1, keepdim=True))
-
-    def _pooled(self, total: Tensor, count: Tensor) -> Tensor:
-        if self.largest:
-            return total.masked_fill(count == 0, float("nan"))
-        return total / count
+            return entries.masked_fill(~chosen[:, :, None], float("-inf")).amax(dim=1), count
+        return zero_outside(entries, chosen).sum(dim=1) / count.clamp(min=1), count

@@ -6,7 +6,7 @@ Shapes: C channels, V joints, M persons.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.plain import plain
 from kinegraph.models.plain_network import PlainNetwork
-from kinegraph.models.step_streams import StepStreams, check_frame
+from kinegraph.models.step_streams import StepStreams, checked_frame
+from kinegraph.models.stepping import check_window
 
 Mode = Literal["auto", "step", "window"]
 WINDOW = 300  # frames that are run again at every frame, if nothing else is asked for
 
 
 class Streams(Protocol):
-    """Many streams of one model, each with a key; frames of several are worked on together."""
+    """Many streams of one model, each with a key; steps of several are worked on together."""
 
     def open(self) -> int:
         """Begin a stream; the key to it."""
@@ -152,8 +153,7 @@ class WindowStreams:
     """
 
     def __init__(self, network: nn.Module, window: int) -> None:
-        if window < 1:
-            raise ModelError(f"expected a window of at least one frame, got {window}")
+        check_window(window)
         self.network = network
         self.window = window
         self._frames: dict[int, deque[Tensor]] = {}
@@ -170,13 +170,16 @@ class WindowStreams:
 
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """The next frame (C, V, M) of some streams -> logits (classes,) or None of each."""
-        for key, frame in frames.items():
-            before = self._of(key)
-            persons = before[0].shape[2] if before else None
-            check_frame(frame, self.network.in_channels, self.network.layout.num_joints, persons)
-        for key, frame in frames.items():
+        taken = {key: self._checked(frame, self._of(key)) for key, frame in frames.items()}
+        for key, frame in taken.items():
             self._frames[key].append(frame)
         return {key: self.flush(key) for key in frames}
+
+    def _checked(self, frame: Tensor, before: Sequence[Tensor]) -> Tensor:
+        network = self.network
+        persons = before[0].shape[2] if before else getattr(network, "persons", 0) or None
+        device = next(network.parameters()).device
+        return checked_frame(frame, network.in_channels, network.layout.num_joints, persons, device)
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
@@ -203,10 +206,12 @@ class WindowStreams:
         Raises:
             ModelError: a state of another kind of stream.
         """
-        if set(state) - {"frames"}:
-            raise ModelError("this is no state of a stream of windows")
         self._of(key)
-        frames = state["frames"].clone().unbind() if state else ()
+        if set(state) - {"frames"} or any(t.ndim != 4 for t in state.values()):
+            raise ModelError("this is no state of a stream of windows")
+        frames: list[Tensor] = []
+        for frame in state["frames"] if state else ():
+            frames.append(self._checked(frame, frames))
         self._frames[key] = deque(frames, maxlen=self.window)
 
     def _of(self, key: int) -> deque[Tensor]:
