@@ -191,3 +191,12 @@ def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
     whole, half = (ClipStore(tmp_path / f"store{n}.arrow") for n in (0, 1))
     assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
     assert 0 < half.rounding < 0.002
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_bfloat16_says_what_it_does_to_the_answers(capsys, tiny_run, tiny_store, verb):
+    files = [tiny_store] if verb == "predict" else []
+    code, _, err = run(capsys, verb, tiny_run, *files, "--json", "--precision", "bf16")
+    assert code == 0 and "answered in bfloat16: logits move by up to" in err
+    code, _, err = run(capsys, verb, tiny_run, *files, "--precision", "half")
+    assert code == 2 and "unknown precision 'half'" in err

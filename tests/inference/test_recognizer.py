@@ -64,3 +64,16 @@ def test_a_store_without_labels_cannot_be_evaluated(tiny_run, tmp_path):
             writer.write(Clip(clip.joints, clip.layout, id=clip.id, meta=clip.meta))
     with pytest.raises(CheckpointError, match="no labelled clip in split 'test'"):
         evaluate_run(tiny_run, store=ClipStore(tmp_path / "s.arrow"))
+
+
+def test_answers_come_from_the_fast_form_and_diverged_weights_answer_too(tiny_run):
+    import torch
+
+    from kinegraph.models.plain_network import PlainNetwork
+
+    recognizer = Recognizer.load(tiny_run)
+    assert isinstance(recognizer.network, PlainNetwork)
+    assert recognizer.precision_told == "float32"
+    diverged = Recognizer.load(tiny_run)
+    torch.nn.init.constant_(diverged.model.head.weight, float("nan"))
+    assert diverged.network is diverged.model

@@ -15,6 +15,10 @@ Cluster = Annotated[
     typer.Option(help="Let a Ray cluster do it: HOST:PORT, auto, or local for all cores here."),
 ]
 
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has units for it.")
+]
+
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:

@@ -9,23 +9,28 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import Cluster, progress
-from kinegraph.errors import KinegraphError
+from kinegraph.cli.console import Cluster, Precision, progress
+from kinegraph.errors import ClusterError, KinegraphError
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, a checkpoint or an exported file.")],
     files: Annotated[list[Path], typer.Argument(help="Raw files, or stores.")],
     reader: Annotated[str | None, typer.Option(help="Default: guessed from each file.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many guesses.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a clip.")] = False,
+    precision: Precision = "fp32",
     cluster: Cluster = None,
 ) -> None:
     """Name the actions in raw files. A bad file does not keep the others from being answered."""
     from kinegraph.cluster.predict import predict_files as predict_on
     from kinegraph.inference.predict import Predictor, predict_files
 
-    predictor = Predictor.load(run, top)
+    if cluster is not None and precision != "fp32":
+        raise ClusterError("a cluster answers in fp32: give --precision or --cluster")
+    predictor = Predictor.load(run, top, precision)  # type: ignore[arg-type]
+    if precision != "fp32" and predictor.recognizer:
+        print(f"answered in {predictor.recognizer.precision_told}", file=sys.stderr)
     if cluster is None:
         answers = predict_files(predictor, files, reader)
     else:

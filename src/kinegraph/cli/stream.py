@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kinegraph.clips.clip import MetaValue
     from kinegraph.inference.recognizer import Answer, Recognizer
     from kinegraph.inference.stream import ActionStream
 
-    Frame = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+    Frame = tuple[NDArray[np.floating], NDArray[np.floating] | None]
+    Recording = tuple[str, float | None, Mapping[str, MetaValue], Iterator[Frame]]
 
 LONGEST_LINE = 2**20  # characters of one frame on standard input
 
@@ -37,14 +39,14 @@ def stream(
 ) -> None:
     """Answer frame by frame.
 
-    On standard input a frame is a line of JSON: a list of persons, each a list of joints, each a
-    list of coordinates or null; or {"joints": ..., "confidence": ...}.
+    On standard input a frame is a line of JSON: a list of persons, each a list of joints or null,
+    each a list of coordinates or null; or {"joints": ..., "confidence": ...}.
     """
     from kinegraph.inference.recognizer import Recognizer
 
     recognizer = Recognizer.load(run)
-    for name, fps, frames in _recordings(file, reader, recognizer):
-        live = recognizer.stream(mode, window, every)  # type: ignore[arg-type]
+    for name, fps, meta, frames in _recordings(file, reader, recognizer):
+        live = recognizer.stream(mode, window, every, meta)  # type: ignore[arg-type]
         _follow(live, name, fps, frames, as_json)
 
 
@@ -87,14 +89,12 @@ def _moment(number: int, fps: float | None) -> str:
     return f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
 
 
-def _recordings(
-    file: str, reader: str | None, recognizer: Recognizer
-) -> Iterator[tuple[str, float | None, Iterator[Frame]]]:
+def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
     from kinegraph.inference.recordings import clips_of
+    from kinegraph.inference.stream import frame_shape
 
     if file == "-":
-        coordinates = recognizer.header.training.get("coordinates", 3)
-        yield "standard input", None, _from_stdin(coordinates)
+        yield "standard input", None, {}, _from_stdin(frame_shape(recognizer))
         return
     for clip in clips_of(Path(file), reader, recognizer):
         stated = clip.confidence
@@ -102,36 +102,43 @@ def _recordings(
             (clip.joints[:, t], None if stated is None else stated[:, t])
             for t in range(clip.num_frames)
         )
-        yield clip.id, clip.fps, frames
+        yield clip.id, clip.fps, clip.meta, frames
 
 
-def _from_stdin(coordinates: int) -> Iterator[Frame]:
+def _from_stdin(shape: tuple[int, int]) -> Iterator[Frame]:
     number = 0
     while line := sys.stdin.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
             raise ReadError(f"standard input:{number}: a frame of over {LONGEST_LINE} characters")
         if line.strip():
-            yield _frame(line, number, coordinates)
+            yield _frame(line, number, shape)
 
 
-def _frame(line: str, number: int, coordinates: int) -> Frame:
+def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
     import numpy as np
 
     try:
         given = json.loads(line)
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
-        joints = np.array(_with_absent(parts["joints"], coordinates), np.float32)
-        return joints, None if stated is None else np.array(stated, np.float32)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        joints = np.array(_with_absent(parts["joints"], shape), np.float64)
+        return joints, None if stated is None else np.array(stated, np.float64)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(
             f"standard input:{number}: expected a frame as JSON, persons of joints of coordinates "
             f"(null where not seen), got {line[:40].strip()!r}: {error}"
         ) from error
 
 
-def _with_absent(persons: list[list[Any]], coordinates: int) -> list[list[Any]]:
-    """A joint that is null becomes coordinates that are no numbers."""
+def _with_absent(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
+    """A person or joint that is null becomes coordinates that are no numbers."""
+    if not isinstance(persons, list):
+        raise TypeError(f"a list of persons cannot be a {type(persons).__name__}")
+    joints, coordinates = shape
     absent = [float("nan")] * coordinates
-    return [[absent if joint is None else joint for joint in person] for person in persons]
+    nobody = [None] * joints
+    return [
+        [absent if joint is None else joint for joint in (nobody if person is None else person)]
+        for person in persons
+    ]

@@ -17,7 +17,7 @@ from kinegraph.errors import CheckpointError
 from kinegraph.inference.exported import is_exported
 from kinegraph.inference.loaded import Report
 from kinegraph.inference.poses import PoseErrors, PoseScorer
-from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.scores import Scores
 from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 from kinegraph.training.data import training_splits
@@ -100,6 +100,7 @@ def evaluate_run(
     batch_size: int = 64,
     progress: Report | None = None,
     score: ScoreStore[Scores] | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
     """Score a split with a run's checkpoint.
 
@@ -111,11 +112,12 @@ def evaluate_run(
         batch_size: clips at a time.
         progress: called with (clips done, clips in all).
         score: who scores the clips; default the run's recognizer, here.
+        precision: of that recognizer, see `Recognizer.load`.
 
     Raises:
         CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
     """
-    recognizer = Recognizer.load(run)
+    recognizer = Recognizer.load(run, precision)
     store, indices = chosen_clips(recognizer.header, store, protocol, split)
     indices = indices[store.labels[indices] >= 0]
     if not len(indices):

@@ -12,7 +12,7 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.evaluate import measures
 from kinegraph.inference.loaded import LoadedRun
 from kinegraph.inference.poses import PoseScorer
-from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.recordings import clips_of
 
 
@@ -30,7 +30,7 @@ class Predictor(NamedTuple):
     top: int
 
     @classmethod
-    def load(cls, run: Path, top: int = 5) -> Predictor:
+    def load(cls, run: Path, top: int = 5, precision: Precision = "fp32") -> Predictor:
         """The models of a run, of a checkpoint file, or an exported one.
 
         Raises:
@@ -38,7 +38,8 @@ class Predictor(NamedTuple):
         """
         answers, poses_too = measures(run)
         scorer = PoseScorer.load(run) if poses_too else None
-        return cls(Recognizer.load(run) if answers or not scorer else None, scorer, top)
+        names = answers or not scorer
+        return cls(Recognizer.load(run, precision) if names else None, scorer, top)
 
     @property
     def run(self) -> LoadedRun:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kinegraph.clips.clip import Clip
+from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, ModelError, unknown_name
 from kinegraph.inference.loaded import LoadedRun, Report
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import ActionStream, Mode
-from kinegraph.models import predict_logits
+from kinegraph.models import MODELS, predict_logits
+from kinegraph.models.plain import fastest_dtype, plain
 from kinegraph.training.checkpoint import Header
 from kinegraph.training.objectives import Batch
+
+Precision = Literal["fp32", "bf16", "auto"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,55 @@ class Recognizer(LoadedRun):
         CheckpointError: the model was trained for something else.
     """
 
-    def __init__(self, model: nn.Module, header: Header) -> None:
+    def __init__(self, model: nn.Module, header: Header, precision: Precision = "fp32") -> None:
         super().__init__(model, header)
         if not self.objective.answers:
             raise CheckpointError(
                 f"a run with the objective {header.objective['name']!r} names no actions: train a "
                 "recogniser from it with init_from=RUN"
             )
+        if precision not in get_args(Precision):
+            raise unknown_name("precision", precision, get_args(Precision))
+        self.precision = precision
+
+    @classmethod
+    def load(cls, run: str | Path, precision: Precision = "fp32") -> Self:
+        """The model of a run, of a checkpoint file, or an exported one.
+
+        Args:
+            run: where it is.
+            precision: ``fp32``, ``bf16``, or ``auto``: bfloat16 where the device has units for it.
+                `precision_told` says what that does to the answers.
+
+        Raises:
+            CheckpointError, ExportError: there is none, or it is damaged.
+            UnknownNameError: no such precision.
+        """
+        loaded = LoadedRun.load(run)
+        return cls(loaded.model, loaded.header, precision)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """What answers: the model's fast form, or the model itself where it has none."""
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        dtype = wanted.get(self.precision) or fastest_dtype(self.device)
+        known = type(self.model) in MODELS.values()
+        if not known and dtype == torch.float32:
+            return self.model
+        try:
+            return plain(self.model, dtype)
+        except ModelError:
+            if dtype == torch.float32:  # weights of a training that has diverged answer too
+                return self.model
+            raise
+
+    @property
+    def precision_told(self) -> str:
+        """In what precision it answers, and how far that moves the logits of a random clip."""
+        share = getattr(self.network, "difference", 0.0)
+        if getattr(self.network, "dtype", torch.float32) == torch.float32:
+            return "float32"
+        return f"bfloat16: logits move by up to {share:.1%} of the largest"
 
     def __call__(self, clip: Clip) -> Answer:
         """The answer for one clip.
@@ -87,7 +134,11 @@ class Recognizer(LoadedRun):
         return next(iter(self.answers(self.score([clip]))))
 
     def stream(
-        self, mode: Mode = "auto", window: int | None = None, every: int | None = None
+        self,
+        mode: Mode = "auto",
+        window: int | None = None,
+        every: int | None = None,
+        meta: Mapping[str, MetaValue] | None = None,
     ) -> ActionStream:
         """A stream of raw frames, answered while they come.
 
@@ -97,17 +148,21 @@ class Recognizer(LoadedRun):
                 so that the answer is about the frames that were seen, without padding.
                 ``window``: the latest frames are answered as a clip, anew with every frame.
                 ``auto``: the first where it can be had.
-            window: how many of the latest frames count; None for all (``step``) or 100.
+            window: how many of the latest frames count, in ``step`` rounded up to whole hops (of
+                4 frames for ST-GCN); None for all (``step``) or 100.
             every: frames between answers that are about all frames so far. In ``step`` an answer
                 is about the frames whose neighbours in time are known too, which lags behind (by
                 76 frames for ST-GCN as published); to answer at once is the work of so many more
-                frames. None: that work is not done.
+                frames; in ``window`` the network runs only then. None: an answer with every
+                frame, without that work.
+            meta: facts about the recording that transforms ask for, as in `Clip.meta`: ``width``
+                and ``height`` of its images.
 
         Raises:
             ModelError: a mode that this run cannot have, a window without frames.
             UnknownNameError: no such mode.
         """
-        return ActionStream(self, mode, window, every)
+        return ActionStream(self, mode, window, every, meta)
 
     def score(self, clips: Iterable[Clip]) -> Scores:
         """Logits of clips of any length, one at a time."""
@@ -147,4 +202,4 @@ class Recognizer(LoadedRun):
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """(N, classes) of a batch."""
-        return predict_logits(self.model, batch.x, batch.lengths).float().cpu().numpy()
+        return predict_logits(self.network, batch.x, batch.lengths).float().cpu().numpy()

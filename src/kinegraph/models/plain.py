@@ -46,7 +46,8 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 
     Returns:
         A network that is called like the model: (N, C, T, V, M) -> (N, classes); a `PlainNetwork`
-        for the families that are local in time.
+        for the families that are local in time. Its attribute ``difference`` says how far the
+        logits of the two were apart, as a share of the largest.
 
     Raises:
         ModelError: the model has no plain form, or the two do not agree (a network with absurd
@@ -56,7 +57,7 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     if dtype != torch.float32:
         layers = network.blocks if isinstance(network, ASGCN) else network
         layers.to_dtype(dtype)
-    _check_equal(model, network, TOLERANCE[dtype])
+    network.difference = _checked_difference(model, network, TOLERANCE[dtype])
     return network
 
 
@@ -119,7 +120,8 @@ def _path(model: STGCN | ShiftGCN, *before: PlainLayer, persons: int = 0) -> Pat
 
 
 @torch.inference_mode()
-def _check_equal(model: nn.Module, network: nn.Module, tolerance: float) -> None:
+def _checked_difference(model: nn.Module, network: nn.Module, tolerance: float) -> float:
+    """How far the network's logits of a random clip are from the model's."""
     modes = {module: module.training for module in model.modules()}
     persons = getattr(model, "persons", 2) if getattr(model, "faithful", False) else 2
     frames = 24 + getattr(model, "future", 0)
@@ -138,6 +140,7 @@ def _check_equal(model: nn.Module, network: nn.Module, tolerance: float) -> None
             f"the plain form of this {type(model).__name__} does not agree with it: logits differ "
             f"by {error:.1g} of the largest, at most {tolerance:.0e} is allowed"
         )
+    return error
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
