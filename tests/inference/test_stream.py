@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import made_up_clips, real_data
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import ClipError, ModelError, UnknownNameError
-from kinegraph.inference.recognizer import Recognizer
+from kinegraph.errors import ClipError, ModelError, TransformError, UnknownNameError
+from kinegraph.inference.recognizer import Answer, Recognizer
+from kinegraph.inference.stream import ActionStream
 from kinegraph.models import create_model
 from kinegraph.training.checkpoint import Header
+from kinegraph.transforms import to_array
 
 
 def recognizer(
-    transforms: list, model: str = "stgcn", stream: str = "joint", **options
+    transforms: list,
+    model: str = "stgcn",
+    stream: str = "joint",
+    *,
+    confidence: bool = False,
+    coordinates: int = 2,
+    **options,
 ) -> Recognizer:
-    """An untrained network behind these transforms, on 2D JHMDB joints of two persons."""
+    """An untrained network behind these transforms, on JHMDB's joints of two persons."""
     torch.manual_seed(0)
     options = {"channels": [8, 8], "strides": [1, 2], **options}
     clip = made_up_clips()[0]
-    made = create_model(
-        model, layout=clip.layout, num_classes=3, in_channels=clip.num_channels, **options
-    )
+    channels = coordinates + confidence
+    made = create_model(model, layout=clip.layout, num_classes=3, in_channels=channels, **options)
     header = Header(
         model={"name": model, "options": options},
         layout=clip.layout.to_dict(),
         num_classes=3,
-        in_channels=clip.num_channels,
+        in_channels=channels,
         classes=["here", "there", "away"],
         persons=2,
-        confidence=False,
+        confidence=confidence,
         stream=stream,
         transforms=transforms,
         reader={"name": None, "options": {}},
@@ -42,35 +51,85 @@ def recognizer(
     return Recognizer(made, header)
 
 
-def two_persons(frames: int = 30) -> Clip:
-    """The second one comes late, the first is not seen for a moment."""
-    joints = np.stack([np.resize(made_up_clips()[i].joints[0], (frames, 15, 2)) for i in (0, 9)])
+MIDDLE = made_up_clips()[0].layout.index("belly")
+
+
+def two_persons(frames: int = 30, coordinates: int = 2) -> Clip:
+    """Both walk away; the second comes late and half, the first is not seen for a moment."""
+    rng = np.random.default_rng(5)
+    places, steps = rng.normal(size=(2, 1, 15, coordinates)), np.arange(frames)[:, None, None]
+    joints = places + 0.2 * steps + 0.1 * rng.normal(size=(2, frames, 15, coordinates))
     joints[1, :7] = np.nan
-    joints[0, 12:15] = np.nan
-    return Clip(joints, made_up_clips()[0].layout, id="two")
+    joints[1, 7:11, MIDDLE] = np.nan
+    joints[0, 12:17] = np.nan
+    joints[0, 20:24, MIDDLE] = np.nan
+    joints[0, :3, 9] = np.nan
+    return Clip(joints, made_up_clips()[0].layout, rng.uniform(0.1, 1, (2, frames, 15)), id="two")
 
 
-@pytest.mark.parametrize(
-    "transforms",
-    [
-        [],
-        [{"center": {"frame": "first"}}, "random_scale", {"zero_pad": {"frames": 300}}],
-        [{"repeat_pad": {"frames": 300}}, "center", "stream"],
-        ["flip_y", "mirror"],
-    ],
-)
-def test_steps_are_about_the_clip_without_padding(transforms):
-    asked = recognizer(transforms)
-    clip = two_persons()
+def prepared(asked: Recognizer, clip: Clip) -> torch.Tensor:
+    """(1, C, T, V, M): each frame as it is in the clip that ends with it."""
+    pipeline, frames = asked.pipeline.of_unknown_length(), []
+    for t in range(clip.num_frames):
+        assert clip.confidence is not None
+        so_far = replace(
+            clip, joints=clip.joints[:, : t + 1], confidence=clip.confidence[:, : t + 1]
+        )
+        frames.append(to_array(pipeline(so_far), 2, asked.header.confidence)[:, -1])
+    return torch.from_numpy(np.stack(frames, axis=1))[None]
+
+
+def assert_same(answer: Answer | None, logits: np.ndarray | torch.Tensor) -> None:
+    """Equal, measured by the largest logit: those of an untrained network are small."""
+    expected = np.asarray(logits).ravel()
+    assert answer is not None
+    np.testing.assert_allclose(answer.logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
+
+
+OWN_PLACE = {"frame": "first", "person": "own"}
+CAUSAL = [  # nothing changes when more of the clip is known
+    [],
+    [{"center": {**OWN_PLACE, "joint": "neck"}}, "random_scale", {"zero_pad": {"frames": 99}}],
+    [{"center": {"frame": "first"}}, "stream"],
+    [{"mask_confidence": {"threshold": 0.5}}, "flip_y", "mirror"],
+]
+LATE = [
+    ["center", "stream"],
+    [{"mask_confidence": {"threshold": 0.7}}, {"center": OWN_PLACE}],
+    [{"center": {"person": "own"}}, {"mask_confidence": {"threshold": 0.7}}, {"center": {}}],
+    ["kinetics_normalize", {"skeleton_norm": {"joint": "belly"}}, {"repeat_pad": {"frames": 99}}],
+]
+
+
+@pytest.mark.parametrize("transforms", CAUSAL + LATE)
+@pytest.mark.parametrize("confidence", [False, True])
+def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
+    asked, clip = recognizer(transforms, confidence=confidence), two_persons()
     live = asked.stream()
     assert live.mode == "step"
-    answers = [live.push(clip.joints[:, t]) for t in range(clip.num_frames)]
+    answers = follow(live, clip)
     assert answers[0] is None and answers[-1] is not None
-    bare = Recognizer(asked.model, asked.header)
-    bare.pipeline = asked.pipeline.of_unknown_length()
-    flushed = live.flush()
-    assert flushed is not None
-    np.testing.assert_allclose(flushed.logits, bare(clip).logits, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert_same(live.flush(), asked.model(prepared(asked, clip)))
+    if transforms in CAUSAL:
+        asked.pipeline = asked.pipeline.of_unknown_length()
+        assert_same(live.flush(), asked(clip).logits)
+
+
+def test_steps_turn_as_the_first_frames_say():
+    axes = {"zaxis": ["belly", "neck"], "xaxis": ["left_shoulder", "right_shoulder"]}
+    asked = recognizer([{"prenormalize": {"joint": "belly", **axes}}, "stream"], coordinates=3)
+    clip, live = two_persons(coordinates=3), asked.stream()
+    follow(live, clip)
+    with torch.no_grad():
+        assert_same(live.flush(), asked.model(prepared(asked, clip)))
+
+
+def follow(live: ActionStream, clip: Clip, start: int = 0, stop: int | None = None) -> list:
+    """The answers to some frames of a clip."""
+    assert clip.confidence is not None
+    stop = clip.num_frames if stop is None else stop
+    return [live.push(clip.joints[:, t], clip.confidence[:, t]) for t in range(start, stop)]
 
 
 @pytest.mark.parametrize(
@@ -85,11 +144,8 @@ def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     asked, clip = recognizer(transforms, **options), two_persons()
     live = asked.stream(window=10)
     assert live.mode == "window"
-    for t in range(clip.num_frames):
-        answer = live.push(clip.joints[:, t])
-    latest = Clip(clip.joints[:, -10:], clip.layout)
-    assert answer is not None
-    np.testing.assert_allclose(answer.logits, asked(latest).logits, rtol=1e-4, atol=1e-5)
+    answer = follow(live, clip)[-1]
+    assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
     if transforms:
         with pytest.raises(ModelError, match="take mode 'window'"):
             asked.stream("step")
@@ -109,39 +165,149 @@ def test_every_answers_to_all_frames_so_far_and_holds():
     np.testing.assert_array_equal(flushed.logits, answers[9].logits)
 
 
+def test_windows_run_the_network_only_when_an_answer_is_due(monkeypatch):
+    asked, clip = recognizer([]), two_persons()
+    runs, logits = [], asked.logits
+    monkeypatch.setattr(asked, "logits", lambda batch: runs.append(len(batch.x)) or logits(batch))
+    live = asked.stream("window", every=5)
+    answers = follow(live, clip, 0, 12)
+    assert runs == [1, 1] and answers[3] is None and answers[4] is answers[8]
+    assert_same(answers[9], asked(Clip(clip.joints[:, :10], clip.layout)).logits)
+
+
+def test_transforms_choose_among_all_persons_of_a_window():
+    asked, clip = recognizer(["persons"]), two_persons()
+    joints = np.concatenate([clip.joints * 0.01, clip.joints])
+    live = asked.stream(window=8)
+    for t in range(20):
+        count = 2 if t == 15 else 4
+        answer = live.push(joints[:count, t])
+    latest = joints[:, 12:20].copy()
+    latest[2:, 3] = np.nan
+    assert_same(answer, asked(Clip(latest, clip.layout)).logits)
+    again = asked.stream(window=8)
+    again.load_state_dict(live.state_dict())
+    assert_same(again.flush(), answer.logits)
+
+
 @pytest.mark.parametrize("mode", ["step", "window"])
-def test_a_stored_stream_goes_on(mode):
-    asked, clip = recognizer([{"center": {"frame": "first"}}]), two_persons()
-    first, second = asked.stream(mode), asked.stream(mode)
-    for t in range(13):
-        first.push(clip.joints[:, t])
+@pytest.mark.parametrize("every", [None, 5])
+def test_a_stored_stream_goes_on(mode, every):
+    transforms = [{"center": {"frame": "first"}}, {"center": {"person": "own"}}]
+    asked, clip = recognizer(transforms), two_persons()
+    first, second = asked.stream(mode, every=every), asked.stream(mode, every=every)
+    follow(first, clip, 0, 13)
+    follow(second, clip, 20, 30)
     second.load_state_dict(first.state_dict())
     for t in range(13, 30):
-        expected, got = first.push(clip.joints[:, t]), second.push(clip.joints[:, t])
+        expected, got = follow(first, clip, t, t + 1)[0], follow(second, clip, t, t + 1)[0]
         assert (got is None) == (expected is None)
         if got is not None:
             np.testing.assert_array_equal(got.logits, expected.logits)
     assert second.frames == 30
-    with pytest.raises(ModelError, match="no state"):
-        second.load_state_dict({})
+    fresh = asked.stream(mode, every=every)
+    second.load_state_dict(fresh.state_dict())
+    assert second.frames == 0 and second.flush() is None
+    assert second.push(clip.joints[:, 9]) is None or mode == "window"
+
+
+@pytest.mark.parametrize("mode", ["step", "window"])
+def test_states_that_do_not_fit_change_nothing(mode):
+    asked, clip = recognizer(["center"]), two_persons()
+    live = asked.stream(mode)
+    follow(live, clip, 0, 10)
+    state, flushed = live.state_dict(), live.flush()
+    other = "window" if mode == "step" else "step"
+    follow(strange := asked.stream(other), clip, 0, 5)
+    raw = "seen.0" if mode == "step" else "joints"
+    wrong = [
+        {},
+        strange.state_dict(),
+        {**state, "frames": torch.tensor(-1)},
+        {**state, "frames": torch.ones(2)},
+        {**state, "latest": torch.ones(5)},
+        {**state, raw: state[raw][:, :, :9]},
+        {**state, raw: state[raw][..., 0]},
+        {**state, raw: None},
+    ]
+    if mode == "window":
+        wrong.append({**state, "confidence": state["confidence"][:, 1:]})
+    for broken in wrong:
+        with pytest.raises(ModelError, match="state"):
+            live.load_state_dict(broken)
+    assert_same(live.flush(), flushed.logits)
+    assert live.frames == 10
 
 
 def test_frames_of_one_person_and_of_nobody():
     live = recognizer([]).stream()
     absent = np.full((15, 2), np.nan, np.float32)
-    for _ in range(20):
-        answer = live.push(absent)
+    for nobody in (absent, [], np.zeros((0, 15, 2))) * 7:
+        answer = live.push(nobody)
     assert answer is not None and np.isfinite(answer.logits).all()
-    assert live.push(np.ones((15, 2), np.float32)) is not None
+    assert live.push(np.ones((15, 2), np.float32), np.ones(15)) is not None
+    assert live.push([], []) is not None
     assert recognizer([]).stream("window").push(absent) is None
 
 
-def test_what_does_not_fit_is_refused():
+FRAME = np.ones((2, 15, 2), np.float32)
+
+
+@pytest.mark.parametrize("mode", ["step", "window"])
+@pytest.mark.parametrize(
+    ("joints", "confidence", "message"),
+    [
+        (np.zeros((1, 9, 2)), None, r"\(M, 15, 2\), or \(15, 2\) of one person, got \(1, 9, 2\)"),
+        (np.zeros((2, 15, 3)), None, r"got \(2, 15, 3\)"),
+        (np.zeros((1, 2, 15, 2)), None, r"got \(1, 2, 15, 2\)"),
+        (np.zeros(9), None, r"got \(9,\)"),
+        ("walking", None, "array of numbers"),
+        (None, None, r"got \(\)"),
+        ([[[1.0], [2.0, 3.0]]], None, "array of numbers"),
+        ([[[10**400, 0]] * 15], None, "array of numbers"),
+        ([[[1e39, 0]] * 15], None, "infinite"),
+        (FRAME, np.ones(15), r"expected confidences \(2, 15\)"),
+        (FRAME, np.ones((1, 15)), r"got \(1, 15\)"),
+        (FRAME, np.ones((15, 2)), r"got \(15, 2\)"),
+        (FRAME, np.full((2, 15), np.nan), "finite"),
+        (FRAME * [[[3e38, 1]], [[-3e38, 1]]], np.ones((2, 15)), "infinite"),
+        (FRAME, None, "has no confidence"),
+    ],
+)
+def test_a_refused_frame_leaves_the_stream_as_it_was(mode, joints, confidence, message):
+    asked, clip = recognizer([{"mask_confidence": {"threshold": 0.3}}, "center"]), two_persons()
+    live, other = asked.stream(mode, every=4), asked.stream(mode, every=4)
+    for stream in (live, other):
+        follow(stream, clip, 0, 9)
+    with pytest.raises((ClipError, TransformError), match=message):
+        live.push(joints, confidence)
+    answers = zip(follow(live, clip, 9), follow(other, clip, 9), strict=True)
+    for got, expected in answers:
+        np.testing.assert_array_equal(got.logits, expected.logits)
+    assert live.frames == other.frames == 30
+
+
+def test_transforms_are_told_the_size_of_the_images():
+    asked, clip = recognizer(["image_normalize"]), two_persons()
+    for mode in ("step", "window"):
+        live = asked.stream(mode, meta={"width": 640, "height": 480})
+        follow(live, clip)
+        sized = replace(clip, meta={"width": 640, "height": 480})
+        assert_same(live.flush(), asked(sized).logits)
+        with pytest.raises(TransformError, match="no width in its meta"):
+            asked.stream(mode).push(clip.joints[:, 20])
+
+
+def test_a_broken_model_is_not_hidden_by_windows():
     asked = recognizer([])
-    with pytest.raises(ClipError, match="has 15 joints"):
-        asked.stream().push(np.zeros((1, 9, 2), np.float32))
-    with pytest.raises(ClipError, match=r"\(persons, joints, coordinates\)"):
-        asked.stream().push(np.zeros(9, np.float32))
+    with torch.no_grad():
+        next(asked.model.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="does not agree"):
+        asked.stream()
+
+
+def test_streams_that_cannot_be_are_refused():
+    asked = recognizer([])
     with pytest.raises(UnknownNameError, match="unknown stream mode"):
         asked.stream("frames")
     for options in ({"window": 0}, {"every": 0}, {"mode": "window", "window": 0}):

@@ -72,7 +72,7 @@ __all__ = [
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
 
-#: Steps that, in evaluation, need of a clip no more than its first frame, the one before and this.
+#: Steps that, in evaluation, need no later frame than the one that they change, or do nothing.
 FRAMEWISE = frozenset(
     {
         *("mask_confidence", "prenormalize", "center", "skeleton_norm", "flip_y"),
@@ -81,7 +81,9 @@ FRAMEWISE = frozenset(
         *("jitter", "joint_dropout", "person_swap", "mirror"),
     }
 )
-#: Steps that only bring a clip to a length; a stream has none.
+#: Of these, the ones that look at earlier frames too: where joints were first and last seen.
+LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm"})
+#: Steps that bring a clip to a length: they pad shorter ones, and cut or thin longer ones.
 LENGTHS = frozenset({"zero_pad", "repeat_pad", "random_choose", "auto_pad"})
 
 TRANSFORMS: dict[str, Transform] = {
@@ -215,8 +217,20 @@ class Pipeline:
         return [*names, f"{STREAM_STEP} {self.stream}"] if moving else names
 
     def of_unknown_length(self) -> Pipeline:
-        """The pipeline without the steps that bring a clip to a length."""
+        """The pipeline without the steps that bring a clip to a length; a stream has none."""
         return Pipeline([step for step in self.steps if step[0] not in LENGTHS], self.stream)
+
+    def single_steps(self) -> list[Pipeline]:
+        """Each step as a pipeline of its own; one after the other they are this one."""
+        return [
+            Pipeline([step], self.stream if step[0] == STREAM_STEP else "joint")
+            for step in self.steps
+        ]
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a step takes something from earlier frames, see `LOOK_BACK`."""
+        return any(name in LOOK_BACK for name, _ in self.steps)
 
     def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Clip:
         """The clip after all steps; ``rng=None`` means evaluation.
