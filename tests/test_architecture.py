@@ -22,8 +22,10 @@ MAY_IMPORT = {
     "training": {"errors", "skeleton", "clips", "transforms", "models"},
     "inference": {"errors", "skeleton", "clips", "readers", "transforms", "models", "training"},
 }
+MAY_IMPORT["cluster"] = {"errors", "clips", "readers", "training", "inference"}
 MAY_IMPORT["reports"] = {*MAY_IMPORT["inference"], "inference"}
-MAY_IMPORT["cli"] = {*MAY_IMPORT["reports"], "reports"}
+MAY_IMPORT["bench"] = {*MAY_IMPORT["reports"], "reports"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["bench"], "bench", "cluster"}
 NO_TORCH = {"skeleton", "clips", "readers", "transforms"}
 HEAVY = {"torch", "matplotlib", "scipy", "lightning", "torchmetrics"}
 UNPICKLER = SOURCE / "readers" / "unpickler.py"

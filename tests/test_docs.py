@@ -120,7 +120,7 @@ def options_of(words: list[str]) -> set[str]:
         KeyError: there is no such verb.
     """
     command: Any = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
-    if words[1] == "draw" and len(words) > 2:
+    if words[1] in ("draw", "bench") and len(words) > 2:
         command = command.commands[words[2]]
     known = {option for parameter in command.params for option in parameter.opts}
     if words[1] == "convert" and words[2:] and not words[2].isupper():
@@ -202,12 +202,14 @@ def test_the_readme_from_the_first_command_to_the_notebook(ucla_folder, monkeypa
             main([*words[1:3], *small, *words[3:]])
         assert not end.value.code, (words, capsys.readouterr().err)
         verbs.append(words[1])
-    assert verbs == ["convert", "inspect", "train", "evaluate", "predict", "draw"]
+    assert verbs == [
+        *("convert", "inspect", "train", "evaluate", "predict", "stream", "export", "draw")
+    ]
     assert (ucla_folder / "runs/nw_ucla/report.html").is_file()
     assert (ucla_folder / "a08_s03_e02_v03.gif").is_file()
     capsys.readouterr()
     (code,) = [block for mark, block in blocks(page) if mark == "python run"]
-    assert len(run_code(code, ucla_folder, capsys).splitlines()) == 2
+    assert len(run_code(code, ucla_folder, capsys).splitlines()) == 3
 
 
 def run_code(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -234,6 +236,7 @@ def test_marked_blocks_run_and_print_what_they_promise(
     code, promised, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("kinegraph.models.MODELS", dict(MODELS))
+    monkeypatch.chdir(tmp_path)
     printed = run_code(code, tmp_path, capsys)
     assert promised is None or printed == promised
 

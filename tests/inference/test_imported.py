@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from conftest import real_data
+from kinegraph.bench.plain_shiftgcn import PlainShiftGCN
 from kinegraph.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
 from kinegraph.inference.imported import import_weights
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.readers import read_clip
-from models.plain_shiftgcn import PlainShiftGCN
 
 
 def saved(path, classes: int = 60, **changes):

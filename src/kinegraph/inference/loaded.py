@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
+from kinegraph.inference.exported import is_exported, load_exported
 from kinegraph.skeleton.layouts import SkeletonLayout
 from kinegraph.training.checkpoint import Header, load_model
 from kinegraph.training.data import ClipDataset, collate, loader, prepare
+from kinegraph.training.devices import default_device
 from kinegraph.training.objectives import Batch
 
 Report = Callable[[int, int], None]
@@ -37,17 +38,18 @@ class LoadedRun:
         self.layout = SkeletonLayout.from_dict(header.layout)
         self.pipeline = header.pipeline()
         self.objective = header.create_objective()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = default_device()
         self.model = model.eval().to(self.device)
 
     @classmethod
     def load(cls, run: str | Path) -> Self:
-        """The model of a run, or of a checkpoint file.
+        """The model of a run, of a checkpoint file, or an exported one.
 
         Raises:
-            CheckpointError: there is none, or it is damaged.
+            CheckpointError, ExportError: there is none, or it is damaged.
         """
-        return cls(*load_model(Path(run)))
+        path = Path(run)
+        return cls(*(load_exported(path) if is_exported(path) else load_model(path)))
 
     def batch(self, clip: Clip) -> Batch:
         """One clip as a batch of its own, on the model's device.
