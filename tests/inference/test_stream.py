@@ -242,7 +242,7 @@ def test_states_that_do_not_fit_change_nothing(mode):
 def test_frames_of_one_person_and_of_nobody():
     live = recognizer([]).stream()
     absent = np.full((15, 2), np.nan, np.float32)
-    for nobody in (absent, [], np.zeros((0, 15, 2))) * 7:
+    for nobody in (absent, [], np.zeros((0, 15, 2))) * 14:
         answer = live.push(nobody)
     assert answer is not None and np.isfinite(answer.logits).all()
     assert live.push(np.ones((15, 2), np.float32), np.ones(15)) is not None

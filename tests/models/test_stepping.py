@@ -80,7 +80,7 @@ def test_nothing_is_known_before_the_first_feature():
         logits, *state = step(clips(network.hop), before, never, *state)
         before = before + network.hop
         answered.append(bool(logits.isfinite().all()))
-        assert answered[-1] == (int(before[0]) >= step.first_answer)
+        assert answered[-1] == (int(before[0]) >= network.first_answer)
     assert answered[0] is False and answered[-1] is True
 
 

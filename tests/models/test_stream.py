@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.plain_layers import GraphMix
 from kinegraph.models.stream import open_streams
 from models.networks import LOCAL, WHOLE, clips, settled
 
@@ -43,7 +44,7 @@ def test_a_stream_may_be_flushed_at_any_time_and_goes_on(name):
 def test_running_answers_are_about_the_features_known_so_far():
     """One block of kernel 9: after t frames, features 0 to t - 5 are known."""
     model = settled("stgcn", {"channels": (8,), "strides": (1,)})
-    stream, x = model.stream(), clips(20)[:1]
+    stream, x = model.stream(together=1), clips(20)[:1]
     with torch.inference_mode():
         features = model.forward_features(x)
         for t in range(20):
@@ -102,6 +103,46 @@ def test_spread_streams_take_turns():
         for _ in range(12):
             streams.push({key: torch.randn(3, 20, 1) for key in keys})
         assert max(worked) == most
+
+
+def test_the_work_of_eight_frames_is_spread_over_as_many():
+    network = plain(settled("stgcn", SMALL))
+    blocks = [module for module in network.modules() if isinstance(module, GraphMix)]
+    worked: list[object] = []
+    for block in blocks:
+        block.register_forward_hook(lambda *_: worked.append(1))
+    stream, at = network.stream(), []
+    for _ in range(32):
+        worked.clear()
+        stream.push(torch.randn(3, 20, 1))
+        at.append(len(worked))
+    assert max(at[16:]) < len(blocks) and sum(at[16:]) == 2 * len(blocks)
+
+
+def test_work_that_is_broken_off_is_begun_again():
+    model = settled("stgcn", SMALL)
+    network, frames = plain(model), list(clips(30)[0].unbind(dim=1))
+    streams = open_streams(network)
+    keys = [streams.open(), streams.open()]
+    broken = iter([KeyboardInterrupt])
+
+    def interrupt(*_: object) -> None:
+        if len(done) > 17 and next(broken, None):
+            raise KeyboardInterrupt
+
+    last = [module for module in network.modules() if isinstance(module, GraphMix)][-1]
+    last.register_forward_hook(interrupt)
+    done: list[Tensor] = []
+    for frame in frames:
+        done.append(frame)
+        try:
+            streams.push(dict.fromkeys(keys, frame))
+        except KeyboardInterrupt:
+            assert len(done) < 27
+    assert next(broken, None) is None
+    for key in keys:
+        flushed = streams.flush(key)
+        assert flushed is not None and relative_error(flushed, clip_answer(model, frames)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["stgcn", "asgcn"])

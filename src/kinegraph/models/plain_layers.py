@@ -12,14 +12,17 @@ end are zero for every layer that looks at neighbouring frames, as its padding i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 Combination = Literal["sum", "gate", "concat"]
+
+Result = TypeVar("Result")
 
 FEW = 16  # frames; of more, a convolution is quicker than windows laid out side by side
 
@@ -92,8 +95,21 @@ def zero_outside(x: Tensor, inside: Tensor) -> Tensor:
     return x.masked_fill(~inside.view(*inside.shape, *[1] * (x.ndim - 2)), 0)
 
 
+Work = Generator[float, None, Tensor]
+
+
+def done(work: Generator[float, None, Result]) -> Result:
+    """What comes out of some work in the end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+
+
 class PlainLayer(nn.Module):
-    """One that looks at each frame by itself; the others override all three methods."""
+    """One that looks at each frame by itself."""
 
     def plan(self, first: int, rate: int) -> tuple[int, int]:
         """Take note of the frame that the first hop begins with, and how many make one here.
@@ -107,6 +123,25 @@ class PlainLayer(nn.Module):
         """(n, f, V, C) -> (n, f', V, C'): the frames that can be known by now."""
         y: Tensor = self(x)
         return y
+
+    def work(self, x: Tensor, hop: Hop) -> Work:
+        """`hop`, a bit at a time: yields how much each bit was, in multiplications of one joint."""
+        y = self.hop(x, hop)
+        yield y.shape[1] * self.size
+        return y
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers it knows: about as many multiplications for each joint of a frame."""
+        return sum(buffer.numel() for buffer in self.buffers())
+
+
+class Composite(PlainLayer):
+    """One that is made of layers."""
+
+    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+        """(n, f, V, C) -> (n, f', V, C')."""
+        return done(self.work(x, hop))
 
 
 class Affine(PlainLayer):
@@ -440,7 +475,7 @@ class RelativeMotion(EdgeZero):
         return moved * (seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:])
 
 
-class Chain(PlainLayer):
+class Chain(Composite):
     """Layers one after the other."""
 
     def __init__(self, *layers: PlainLayer) -> None:
@@ -459,17 +494,17 @@ class Chain(PlainLayer):
             first, rate = layer.plan(first, rate)
         return first, rate
 
-    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+    def work(self, x: Tensor, hop: Hop) -> Work:
         """(n, f, V, C) -> (n, f', V, C')."""
         for layer in self._plain():
-            x = layer.hop(x, hop)
+            x = yield from layer.work(x, hop)
         return x
 
     def _plain(self) -> Iterator[PlainLayer]:
         return iter(self.layers)  # type: ignore[arg-type]
 
 
-class Together(PlainLayer):
+class Together(Composite):
     """Ways side by side from one input, put together in the frame that they belong to.
 
     In a stream the quicker ways wait for the slowest.
@@ -500,11 +535,11 @@ class Together(PlainLayer):
         self.ahead = [first - slowest for first, _ in plans]
         return slowest, plans[0][1]
 
-    def hop(self, x: Tensor, hop: Hop) -> Tensor:
+    def work(self, x: Tensor, hop: Hop) -> Work:
         """(n, f, V, C) -> (n, f', V, C')."""
         results = []
         for way, ahead in zip(self._plain(), self.ahead, strict=True):
-            y = way.hop(x, hop)
+            y = yield from way.work(x, hop)
             results.append(hop.follow(y, ahead)[:, : y.shape[1]])
         return self._combine(results)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.blocks import Pool, check_input, mean_over_persons, present_persons
-from kinegraph.models.plain_layers import PlainLayer
+from kinegraph.models.plain_layers import Chain
 from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.layout import SkeletonLayout
 
@@ -26,7 +26,7 @@ class Path(nn.Module):
         pool: of the model.
     """
 
-    def __init__(self, layers: PlainLayer, head: nn.Linear, pool: Pool) -> None:
+    def __init__(self, layers: Chain, head: nn.Linear, pool: Pool) -> None:
         super().__init__()
         self.layers = layers
         self.head = head
@@ -85,6 +85,14 @@ class PlainNetwork(Streamed, nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the activations."""
         return next(buffer.dtype for buffer in self.buffers() if buffer.is_floating_point())
+
+    @property
+    def first_answer(self) -> int:
+        """How many frames a stream has to be given until every path knows a feature.
+
+        From then on no frame lies before the clip for any layer.
+        """
+        return self.delay + self.hop
 
     def to_dtype(self, dtype: torch.dtype) -> PlainNetwork:
         """Activations in another precision; classifiers stay as they are. In place."""

@@ -6,8 +6,11 @@ Shapes: S streams, M persons, C channels, V joints; state tensors have a row a s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ from kinegraph.errors import ModelError
 from kinegraph.models.plain_network import PlainNetwork
 from kinegraph.models.stepping import StepNetwork, check_window
 
+TOGETHER = 8  # frames; fewer do not pay for what every call costs
+MANY = 32  # persons whose frames are worked on in more than one thread
 FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
 
 
@@ -53,7 +58,7 @@ class _Line:
         wait: frames by which its work is put off, so that other streams may go first.
         before: frames that have been worked on, with those before the clip.
         pushed: frames of the clip so far.
-        pending: frames (C, V, M) that have not been worked on.
+        pending: frames (C, V, M) that have not been worked on, or not to the end.
         logits: the latest answer.
     """
 
@@ -64,38 +69,59 @@ class _Line:
     logits: Tensor | None = None
 
 
-class _Batch:
-    """The state of several streams in common tensors, so that they are worked on together."""
+@dataclass(frozen=True)
+class _Rows:
+    """What is kept of several streams, in common tensors, so that they are worked on together.
 
-    def __init__(self, step: StepNetwork, streams: int) -> None:
-        self.step = step
-        self.blank = list(step.blank(1))
-        self.state = [torch.cat([tensor] * streams) for tensor in self.blank]
+    Attributes:
+        keys: of the streams.
+        tensors: as `StepNetwork.blank` of so many streams.
+    """
 
-    def rows(self, numbers: list[int]) -> list[Tensor]:
-        """The state of some streams; all of them in their order are not copied."""
-        if numbers == list(range(len(self.state[0]))):
-            return self.state
-        return [t.index_select(0, self._index(numbers, t)) for t in self.state]
+    keys: tuple[int, ...]
+    tensors: list[Tensor]
 
-    def put(self, numbers: list[int], rows: list[Tensor]) -> None:
-        """Replace the state of some streams."""
-        if numbers == list(range(len(self.state[0]))):
-            self.state = rows
-            return
-        for tensor, new in zip(self.state, rows, strict=True):
-            tensor.index_copy_(0, self._index(numbers, tensor), new)
+    def of(self, keys: tuple[int, ...]) -> list[Tensor]:
+        """The rows of some of the streams; those of all are not copied."""
+        if keys == self.keys:
+            return self.tensors
+        chosen = torch.tensor([self.keys.index(key) for key in keys], dtype=torch.int64)
+        return [_by_stream(t, len(self.keys))[chosen].flatten(0, 1) for t in self.tensors]
 
-    def add(self) -> None:
-        """One more stream that has not begun."""
-        self.state = [torch.cat(pair) for pair in zip(self.state, self.step.blank(1), strict=True)]
+    @staticmethod
+    def joined(every: Sequence[_Rows]) -> _Rows:
+        """Those of all streams of several."""
+        keys = tuple(key for rows in every for key in rows.keys)
+        return _Rows(keys, [torch.cat(t) for t in zip(*(r.tensors for r in every), strict=True)])
 
-    def _index(self, numbers: list[int], tensor: Tensor) -> Tensor:
-        index = torch.tensor(numbers, dtype=torch.int64, device=tensor.device)
-        if tensor is self.state[0]:
-            return index
-        persons = torch.arange(self.step.persons, device=tensor.device)
-        return (index[:, None] * len(persons) + persons).flatten()
+
+def _by_stream(tensor: Tensor, streams: int) -> Tensor:
+    return tensor.unflatten(0, (streams, -1))
+
+
+class _Work:
+    """A hop of several streams, on its way through the network.
+
+    Args:
+        keys: of the streams.
+        steps: see `StepNetwork.work`.
+    """
+
+    def __init__(
+        self, keys: tuple[int, ...], steps: Generator[float, None, tuple[Tensor, ...]]
+    ) -> None:
+        self.keys = keys
+        self._steps = steps
+        self._done = 0.0
+
+    def go_on(self, until: float) -> list[Tensor] | None:
+        """Work until so much is done, in what the steps yield -> the result, if that is all."""
+        try:
+            while self._done < until:
+                self._done += next(self._steps)
+        except StopIteration as stop:
+            return list(stop.value)
+        return None
 
 
 class StepStreams:
@@ -104,18 +130,26 @@ class StepStreams:
     Args:
         network: of the model.
         window: frames that count, None for all.
-        spread: whether streams take turns.
+        together: frames that are worked on at a time, at least.
+        spread: whether the work is spread over frames, and streams take turns.
 
     Raises:
-        ModelError: a window without frames.
+        ModelError: a window without frames, or no frames together.
     """
 
-    def __init__(self, network: PlainNetwork, window: int | None, *, spread: bool) -> None:
+    def __init__(
+        self, network: PlainNetwork, window: int | None, *, together: int, spread: bool
+    ) -> None:
         self.network = network
         self.window = window
         self.spread = spread
-        self._lines: dict[int, _Line] = {}  # in the order of the batch's rows
-        self._batch: _Batch | None = None  # from the first frame on, which says how many persons
+        check_window(together)
+        self._device = next(network.parameters()).device
+        self._size = -(-together // network.hop) * network.hop
+        self._lines: dict[int, _Line] = {}
+        self._step: StepNetwork | None = None  # from the first frame on, which says of how many
+        self._rows: dict[int, _Rows] = {}  # of a stream's key: where its row is
+        self._works: dict[int, _Work] = {}  # of a stream's key: what is under way
         self._opened = 0
         if window is not None:
             check_window(window)
@@ -125,15 +159,13 @@ class StepStreams:
         key = self._opened
         self._opened += 1
         self._lines[key] = _Line(wait=self._rarest_wait() if self.spread else 0)
-        if self._batch is not None:
-            self._batch.add()
         return key
 
     @torch.inference_mode()
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """The next frame (C, V, M) of some streams -> logits (classes,) or None of each."""
         lines = {key: self._line(key) for key in frames}
-        taken = self._checked(frames)
+        step, taken = self._checked(frames)
         hop = self.network.hop
         for key, frame in taken.items():
             line = lines[key]
@@ -141,25 +173,98 @@ class StepStreams:
                 line.pending.extend([torch.zeros_like(frame)] * (hop - 1))
             line.pending.append(frame)
             line.pushed += 1
-        due = [key for key, line in lines.items() if len(line.pending) >= hop + line.wait]
-        if due:
-            self._advance(due)
+        if step is not None:
+            with single_thread(len(frames) * step.persons < MANY):
+                self._go_on(step, lines)
         return {key: line.logits for key, line in lines.items()}
+
+    def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line]) -> None:
+        """Begin the hops that are due, and do of each what falls to this frame."""
+        late = {key: len(line.pending) - self._size - line.wait for key, line in lines.items()}
+        due = tuple(sorted(k for k in lines if late[k] >= 0 and k not in self._works))
+        if due:
+            work = _Work(due, self._steps(step, due))
+            self._works.update(dict.fromkeys(due, work))
+        shares: dict[_Work, int] = {}
+        for key in lines:
+            if (under_way := self._works.get(key)) is not None:
+                share = late[key] + 1 if self.spread else self._size
+                shares[under_way] = max(share, shares.get(under_way, 0))
+        for under_way, share in shares.items():
+            self._work(under_way, share)
+
+    def _steps(
+        self, step: StepNetwork, due: tuple[int, ...]
+    ) -> Generator[float, None, tuple[Tensor, ...]]:
+        """The work on the next hop of these streams."""
+        lines = [self._lines[key] for key in due]
+        frames = torch.stack(
+            [torch.stack(list(islice(line.pending, self._size)), dim=1) for line in lines]
+        )
+        before = torch.tensor([line.before for line in lines], device=frames.device)
+        early = min(line.before for line in lines) < self.network.first_answer
+        present, *kept = self._together(step, due).tensors
+        return step.work(frames, before, None, present, kept, mask=early)
+
+    def _work(self, work: _Work, frames: int) -> None:
+        """Do what falls to so many of its frames; a stream moves on when all of it is done."""
+        cost = 0.0 if self._step is None else self._step.cost / self.network.hop
+        try:
+            result = work.go_on(cost * frames if frames < self._size else inf)
+        except BaseException:
+            self._forget(work)  # it is begun again with the next frame
+            raise
+        if result is None:
+            return
+        self._forget(work)
+        answers, *rows = result
+        kept = _Rows(work.keys, rows)
+        for key, answer in zip(work.keys, answers, strict=True):
+            line = self._lines[key]
+            for _ in range(self._size):
+                line.pending.popleft()
+            line.before += self._size
+            line.logits = answer if line.before >= self.network.first_answer else None
+            self._rows[key] = kept
+
+    def _forget(self, work: _Work) -> None:
+        for key in work.keys:
+            del self._works[key]
+
+    def _together(self, step: StepNetwork, keys: tuple[int, ...]) -> _Rows:
+        """The rows of some streams, in common tensors; nobody else's are left with them."""
+        where = {self._rows[key].keys: self._rows[key] for key in keys if key in self._rows}
+        if list(where) == [keys]:
+            return where[keys]
+        for rows in where.values():
+            self._leave(rows, tuple(key for key in rows.keys if key not in keys))
+        parts = [
+            _Rows((key,), self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)])
+            for key in keys
+        ]
+        joined = _Rows.joined(parts)
+        self._rows.update(dict.fromkeys(keys, joined))
+        return joined
+
+    def _leave(self, rows: _Rows, keys: tuple[int, ...]) -> None:
+        """Only some of the streams stay in these rows."""
+        if keys:
+            self._rows.update(dict.fromkeys(keys, _Rows(keys, rows.of(keys))))
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
         """The logits (classes,) of all that was pushed; None if nothing was."""
-        line, batch = self._line(key), self._batch
-        if batch is None or not line.pushed:
+        line, step = self._line(key), self._step
+        if step is None or not line.pushed:
             return None
         hop = self.network.hop
         last = hop - 1 + line.pushed + self.network.delay  # by then all features are known
         frames = list(line.pending)
         missing = max(last - line.before - len(frames), 0)
         missing += -(missing + len(frames)) % hop
-        frames += [self._blank_frame(batch)] * missing
-        present, *kept = batch.rows([self._row(key)])
-        logits, *_ = batch.step.advance(
+        frames += [self._blank_frame(step)] * missing
+        present, *kept = self._own(step, key)
+        logits, *_ = step.advance(
             torch.stack(frames, dim=1).unsqueeze(0),
             torch.tensor([line.before], device=present.device),
             torch.tensor([line.pushed], device=present.device),
@@ -169,27 +274,37 @@ class StepStreams:
         )
         return logits[0]
 
+    def _own(self, step: StepNetwork, key: int) -> list[Tensor]:
+        """The rows of one stream."""
+        return self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)]
+
+    @torch.inference_mode()
     def close(self, key: int) -> None:
         """End a stream and forget its frames."""
         self._line(key)
-        rest = [self._row(other) for other in self._lines if other != key]
-        if self._batch is not None:
-            self._batch.state = self._batch.rows(rest)
-        if not rest:
-            self._batch = None
+        self._put_down(key)
         del self._lines[key]
+        if not self._lines:
+            self._step = None
+
+    def _put_down(self, key: int) -> None:
+        """Forget the row of a stream, and what of it was under way."""
+        if (work := self._works.get(key)) is not None:
+            self._work(work, self._size)
+        if (rows := self._rows.pop(key, None)) is not None:
+            self._leave(rows, tuple(other for other in rows.keys if other != key))
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """All that the stream is, to go on with it later or elsewhere; copies."""
-        line, batch = self._line(key), self._batch
+        line, step = self._line(key), self._step
         state = {"before": torch.tensor(line.before), "pushed": torch.tensor(line.pushed)}
-        if batch is None or not line.pushed:
+        if step is None or not line.pushed:
             return state
-        pending = [*line.pending, self._blank_frame(batch)]  # a stack needs at least one
+        pending = [*line.pending, self._blank_frame(step)]  # a stack needs at least one
         state["pending"] = torch.stack(pending)[:-1]
         if line.logits is not None:
             state["logits"] = line.logits.clone()
-        rows = batch.rows([self._row(key)])
+        rows = self._own(step, key)
         return {**state, **{f"kept.{i}": tensor.clone() for i, tensor in enumerate(rows)}}
 
     @torch.inference_mode()
@@ -211,85 +326,82 @@ class StepStreams:
         given = before + len(frames)
         if before < 0 or before % hop or given != (pushed + hop - 1 if pushed else 0):
             raise ModelError("this is no state of a stream of step networks: frames are missing")
-        batch = self._batch
+        rows = None
         if pushed:
-            fresh.pending = deque(self._checked(dict(enumerate(frames)), begin=False).values())
-            batch = batch or self._new_batch(state)
-        if batch is not None:
-            rows = self._stored_rows(batch, state) if pushed else batch.blank
-            batch.put([self._row(key)], rows)
-        self._batch, self._lines[key] = batch, fresh
+            _, taken = self._checked(dict(enumerate(frames)), begin=False)
+            fresh.pending = deque(taken.values())
+            step = self._step or self._new_step(state)
+            rows = _Rows((key,), self._stored_rows(step, state))
+        self._put_down(key)
+        self._lines[key] = fresh
+        if rows is not None:
+            self._step, self._rows[key] = step, rows
 
     def _line(self, key: int) -> _Line:
         if key not in self._lines:
             raise ModelError(f"no stream has the key {key!r}: open one first")
         return self._lines[key]
 
-    def _row(self, key: int) -> int:
-        return list(self._lines).index(key)
-
     def _rarest_wait(self) -> int:
         waits = [line.wait for line in self._lines.values()]
         return min(range(self.network.hop), key=waits.count)
 
-    def _checked(self, frames: Mapping[int, Tensor], *, begin: bool = True) -> dict[int, Tensor]:
+    def _checked(
+        self, frames: Mapping[int, Tensor], *, begin: bool = True
+    ) -> tuple[StepNetwork | None, dict[int, Tensor]]:
         """Copies of frames that all fit; a first frame decides how many persons there are."""
-        persons = None if self._batch is None else self._batch.step.persons
+        persons = None if self._step is None else self._step.persons
         C, V = self.network.in_channels, self.network.layout.num_joints
-        device, taken = next(self.network.parameters()).device, {}
+        taken = {}
         for key, frame in frames.items():
-            taken[key] = checked_frame(frame, C, V, persons, device)
+            taken[key] = checked_frame(frame, C, V, persons, self._device)
             persons = taken[key].shape[2]
         if persons is not None:
             self.network.check_persons(persons)
-        if begin and self._batch is None and persons is not None:
-            step = StepNetwork(self.network, persons, self.window)
-            self._batch = _Batch(step, len(self._lines))
-        return taken
+        if begin and self._step is None and persons is not None:
+            self._step = StepNetwork(self.network, persons, self.window)
+        return self._step, taken
 
-    def _new_batch(self, state: Mapping[str, Tensor]) -> _Batch:
+    def _new_step(self, state: Mapping[str, Tensor]) -> StepNetwork:
         present = state.get("kept.0")
         persons = 0 if present is None or present.ndim != 2 else present.shape[1]
-        return _Batch(StepNetwork(self.network, persons, self.window), len(self._lines))
+        return StepNetwork(self.network, persons, self.window)
 
-    def _stored_rows(self, batch: _Batch, state: Mapping[str, Tensor]) -> list[Tensor]:
-        rows = [state.get(f"kept.{i}") for i in range(len(batch.blank))]
+    def _stored_rows(self, step: StepNetwork, state: Mapping[str, Tensor]) -> list[Tensor]:
+        blank = step.blank(1)
+        rows = [state.get(f"kept.{i}") for i in range(len(blank))]
         alike = [
             row is not None and (row.shape, row.dtype) == (own.shape, own.dtype)
-            for row, own in zip(rows, batch.blank, strict=True)
+            for row, own in zip(rows, blank, strict=True)
         ]
         if not all(alike) or f"kept.{len(rows)}" in state:
             raise ModelError(
                 "this state is of another model, of another window, or of another number of persons"
             )
-        device = batch.blank[0].device
+        device = blank[0].device
         copies = [row.to(device, copy=True) for row in rows if row is not None]
         if any(bool(row.isnan().any()) for row in copies):
             raise ModelError("this state holds values that are no numbers")
         return copies
 
-    def _blank_frame(self, batch: _Batch) -> Tensor:
-        shape = (self.network.in_channels, self.network.layout.num_joints, batch.step.persons)
-        return torch.zeros(shape, device=batch.state[0].device)
-
-    def _advance(self, due: list[int]) -> None:
-        """Work on the next hop of these streams."""
-        if self._batch is None:
-            return
-        step, hop = self._batch.step, self.network.hop
-        lines, numbers = [self._lines[key] for key in due], [self._row(key) for key in due]
-        frames = torch.stack(
-            [torch.stack([line.pending.popleft() for _ in range(hop)], dim=1) for line in lines]
-        )
-        before = torch.tensor([line.before for line in lines], device=frames.device)
-        early = min(line.before for line in lines) < step.steady
-        present, *kept = self._batch.rows(numbers)
-        logits, *rows = step.advance(frames, before, None, present, kept, mask=early)
-        self._batch.put(numbers, rows)
-        for line, answer in zip(lines, logits, strict=True):
-            line.before += hop
-            line.logits = answer if line.before >= step.first_answer else None
+    def _blank_frame(self, step: StepNetwork) -> Tensor:
+        shape = (self.network.in_channels, self.network.layout.num_joints, step.persons)
+        return torch.zeros(shape, device=self._device)
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.clone()
+
+
+@contextmanager
+def single_thread(wanted: bool) -> Iterator[None]:
+    """One thread for a while: to wait for another costs more than the small products of a hop."""
+    threads = torch.get_num_threads()
+    if not wanted or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -6,13 +6,13 @@ P pooled features, W frames of the window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.plain_layers import Hop, zero_outside
+from kinegraph.models.plain_layers import Hop, done, zero_outside
 from kinegraph.models.plain_network import Path, PlainNetwork, fold
 
 NEVER = 2**62  # a clip whose end is not known yet
@@ -42,6 +42,9 @@ class StepNetwork(nn.Module):
         persons: M.
         window: how many of the latest frames the classifier sees; None for all since the start.
 
+    Attributes:
+        cost: of one hop of one stream, in what `work` yields.
+
     Raises:
         ModelError: a window that is no number of frames.
     """
@@ -60,6 +63,8 @@ class StepNetwork(nn.Module):
             _RunningPool(path, first, network.hop, self.window)
             for path, first in zip(self._paths(), network.first, strict=True)
         ]
+        self._dtype = network.dtype
+        self._blank, self.cost = self._dry()
 
     def forward(
         self, frames: Tensor, before: Tensor, end: Tensor, present: Tensor, *kept: Tensor
@@ -91,6 +96,19 @@ class StepNetwork(nn.Module):
         mask: bool,
     ) -> tuple[Tensor, ...]:
         """`forward`; without ``mask`` all frames and all features have to belong to the clip."""
+        return done(self.work(frames, before, end, present, kept, mask=mask))
+
+    def work(
+        self,
+        frames: Tensor,
+        before: Tensor,
+        end: Tensor | None,
+        present: Tensor,
+        kept: Sequence[Tensor] | None,
+        *,
+        mask: bool,
+    ) -> Generator[float, None, tuple[Tensor, ...]]:
+        """`advance`, a layer at a time: yields how much each was, all of it in ``cost`` a hop."""
         S, M = present.shape
         rows = fold(frames)
         stop = None if end is None else end.repeat_interleave(M)
@@ -100,11 +118,18 @@ class StepNetwork(nn.Module):
             seen = seen & hop.inside(1 - self.network.hop, rows.shape[1], 1)
         present = present | seen.any(dim=1).view(S, M)
         counting = present if self.window is None else self._lately(seen, hop).view(S, M)
-        rows = rows.to(self.network.dtype)
-        pooled = [head.hop(path.layers.hop(rows, hop), hop) for head, path in self._both()]
+        pooled = yield from self._pooled(rows.to(self._dtype), hop)
         counted = None if self.network.ghosts else counting | ~counting.any(dim=1, keepdim=True)
         logits = self.network.logits(pooled, counted, M)
         return logits, present, *hop.keeping
+
+    def _pooled(self, rows: Tensor, hop: Hop) -> Generator[float, None, list[Tensor]]:
+        """(n, f, V, C) -> of each path (n, P)."""
+        pooled = []
+        for head, path in self._both():
+            features = yield from path.layers.work(rows, hop)
+            pooled.append(head.hop(features, hop))
+        return pooled
 
     def _lately(self, seen: Tensor, hop: Hop) -> Tensor:
         """(n, f) bool, who was seen when -> (n,) bool, who was in the frames of the window."""
@@ -116,31 +141,21 @@ class StepNetwork(nn.Module):
 
     def blank(self, streams: int) -> tuple[Tensor, ...]:
         """Of streams that have not begun: present, and what is kept."""
+        return tuple(row.repeat(streams, *[1] * (row.ndim - 1)) for row in self._blank)
+
+    @torch.no_grad()
+    def _dry(self) -> tuple[tuple[Tensor, ...], float]:
+        """What is kept of one stream before its first hop, and how much work a hop is."""
         network = self.network
         V, device = network.layout.num_joints, next(network.parameters()).device
-        present = torch.zeros(streams, self.persons, dtype=torch.bool, device=device)
-        frames = torch.zeros(
-            (streams, network.in_channels, network.hop, V, self.persons), device=device
-        )
-        before = torch.zeros(streams, dtype=torch.int64, device=device)
-        hop = _Blank(before.repeat_interleave(self.persons))
-        rows = fold(frames)
+        present = torch.zeros(1, self.persons, dtype=torch.bool, device=device)
+        shape = (1, network.in_channels, network.hop, V, self.persons)
+        rows = fold(torch.zeros(shape, device=device))
+        hop = _Blank(torch.zeros(self.persons, dtype=torch.int64, device=device))
         if self.window is not None:
             self._lately((rows != 0).flatten(2).any(dim=2), hop)
-        rows = rows.to(network.dtype)
-        for head, path in self._both():
-            head.hop(path.layers.hop(rows, hop), hop)
-        return present, *hop.blanks
-
-    @property
-    def first_answer(self) -> int:
-        """How many frames a stream has to be given until every path knows a feature."""
-        return self.network.delay + self.network.hop
-
-    @property
-    def steady(self) -> int:
-        """How many frames, those before the clip counted in, until no more need be masked."""
-        return self.network.delay + self.network.hop
+        cost = sum(self._pooled(rows.to(self._dtype), hop))
+        return (present, *hop.blanks), cost
 
     def _paths(self) -> Iterator[Path]:
         return iter(self.network.paths)  # type: ignore[arg-type]

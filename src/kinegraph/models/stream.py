@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.plain import plain
 from kinegraph.models.plain_network import PlainNetwork
-from kinegraph.models.step_streams import StepStreams, checked_frame
+from kinegraph.models.step_streams import TOGETHER, StepStreams, checked_frame
 from kinegraph.models.stepping import check_window
 
 Mode = Literal["auto", "step", "window"]
@@ -109,6 +109,7 @@ def open_streams(
     mode: Mode = "auto",
     *,
     window: int | None = None,
+    together: int = TOGETHER,
     spread: bool = True,
 ) -> Streams:
     """Streams of a model in evaluation mode, whose weights they take as they are now.
@@ -120,9 +121,11 @@ def open_streams(
             the first where it can be had.
         window: how many of the latest frames count; None for all since the start, or for 300
             (``window``).
-        spread: of ``step``: streams that were opened together take turns to work, so that no
-            frame has to wait for all of them; answers come a few frames later. Without it they
-            work together, which takes less time in all.
+        together: of ``step``: how many frames of a stream are worked on at a time, rounded up to
+            what makes a whole feature. Of more, each takes less time, and answers come later.
+        spread: of ``step``: this work is spread over as many frames, and streams that were opened
+            together take turns, so that no frame has to wait for the work of others; answers come
+            later by as many frames again, at most. Without it all is done when it is due.
 
     Raises:
         ModelError: a mode that the model cannot have, a window without frames.
@@ -132,7 +135,7 @@ def open_streams(
         raise unknown_name("stream mode", mode, get_args(Mode))
     network = model if isinstance(model, PlainNetwork) else plain(model)
     if mode != "window" and isinstance(network, PlainNetwork):
-        return StepStreams(network, window, spread=spread)
+        return StepStreams(network, window, together=together, spread=spread)
     if mode == "step":
         raise ModelError(
             f"{type(model).__name__} is not local in time: what its links are depends on the whole "
