@@ -35,6 +35,7 @@ from kinegraph.models.plain_layers import (
     TimeConv,
     Together,
 )
+from kinegraph.models.plain_minimal import MinimalTimeConv
 from kinegraph.models.shift import TemporalShift
 from kinegraph.models.shiftgcn import ShiftGCNBlock, ShiftGraphConv, ShiftTemporalConv
 from kinegraph.models.stgcn import STGCNBlock
@@ -93,6 +94,8 @@ def convolution(conv: nn.Conv2d, norm: nn.Module | None = None, *, relu: bool = 
     padding = conv.padding[0]
     if not isinstance(padding, int) or 2 * padding != conv.kernel_size[0] - 1:
         raise ModelError("a temporal convolution that shortens the clip has no plain form")
+    if bias is not None and MinimalTimeConv.fits(weight, stride, conv.groups):
+        return Chain(MinimalTimeConv(weight, bias, left=padding, stride=stride), *after)
     return Chain(TimeConv(weight, bias, left=padding, stride=stride, groups=conv.groups), *after)
 
 

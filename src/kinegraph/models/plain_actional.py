@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kinegraph.models.actional import ASGCNBlock
 from kinegraph.models.lowering import convolution, folded, lower
-from kinegraph.models.plain_layers import Affine
+from kinegraph.models.plain_layers import Affine, neighbour_mix
 
 
 class PlainDataNorm(nn.Module):
@@ -55,17 +55,13 @@ class ActionalUnit(nn.Module):
 
     def _mix(self, x: Tensor, links: Tensor | None) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C'), after ReLU."""
-        n, t, v, _ = x.shape
-        if links is None:
-            gather = self.A.permute(2, 0, 1).reshape(-1, v)
-            bias = self.bias
-        else:
-            A = torch.cat([self.A.expand(n, -1, -1, -1), links], dim=1)
-            gather = A.permute(0, 3, 1, 2).reshape(n, 1, -1, v)
-            bias = self.bias + links.sum(dim=2).transpose(1, 2) @ self.link_bias
-            bias = bias.unsqueeze(1)
-        summed = (gather @ x).reshape(n * t * v, -1)
-        return (summed @ self.weight).view(n, t, v, -1).add_(bias).relu_()
+        n, v = x.shape[0], x.shape[2]
+        A, bias = self.A.unsqueeze(0), self.bias.unsqueeze(0)
+        if links is not None:
+            A = torch.cat([A.expand(n, -1, -1, -1), links], dim=1)
+            bias = bias + links.sum(dim=2).transpose(1, 2) @ self.link_bias
+        gather = A.permute(0, 3, 1, 2).reshape(len(A), -1, v)
+        return neighbour_mix(x, gather, self.weight, bias, relu=True)
 
 
 class ActionalUnits(nn.ModuleList):

@@ -24,6 +24,7 @@ Combination = Literal["sum", "gate", "concat"]
 
 Result = TypeVar("Result")
 
+BLOCK = 32  # frames whose neighbourhood sums are made at a time
 FEW = 16  # frames; of more, a convolution is quicker than windows laid out side by side
 
 
@@ -187,8 +188,42 @@ class Mix(PlainLayer):
         return (mixed.relu_() if self.relu else mixed).view(*x.shape[:-1], -1)
 
 
-class GraphMix(PlainLayer):
+def neighbour_mix(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
     """Neighbourhood sums of K partitions, then one product over channels, then ReLU if asked for.
+
+    Args:
+        x: (n, T, V, C).
+        gather: (n, V*K, V), or (1, V*K, V) for all persons alike.
+        weight: (K*C, C').
+        bias: (n, V, C') or (1, V, C').
+        relu: whether negative values become zero.
+
+    Returns:
+        (n, T, V, C').
+    """
+    n, t, v, c = x.shape
+    plainly = torch.compiler.is_exporting() or (torch.is_grad_enabled() and x.requires_grad)
+    if plainly or t <= BLOCK or x.device.type != "cpu":
+        summed = (gather.unsqueeze(1) @ x).reshape(n * t * v, -1)
+        mixed = (summed @ weight).view(n, t, v, -1).add_(bias.unsqueeze(1))
+        return mixed.relu_() if relu else mixed
+    mixed = x.new_empty(n, t, v, weight.shape[1])
+    sums = x.new_empty(BLOCK, gather.shape[1], c)
+    for i in range(n):
+        own = i if len(gather) > 1 else 0
+        for start in range(0, t, BLOCK):  # some frames at a time, so that their sums stay cached
+            frames, out = x[i, start : start + BLOCK], mixed[i, start : start + BLOCK]
+            some = sums[: len(frames)]
+            torch.bmm(gather[own].expand(len(frames), -1, -1), frames, out=some)
+            torch.mm(some.view(-1, len(weight)), weight, out=out.view(-1, weight.shape[1]))
+            out.add_(bias[own])
+            if relu:
+                out.relu_()
+    return mixed
+
+
+class GraphMix(PlainLayer):
+    """Neighbourhood sums over the skeleton, and the product of their channels.
 
     Args:
         A: (K, V, V) adjacency; joint w of the output reads A[k, v, w] of joint v.
@@ -200,17 +235,14 @@ class GraphMix(PlainLayer):
     def __init__(self, A: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = True) -> None:
         super().__init__()
         K, V = A.shape[:2]
-        self.register_buffer("gather", A.permute(2, 0, 1).reshape(V * K, V).contiguous())
+        self.register_buffer("gather", A.permute(2, 0, 1).reshape(1, V * K, V).contiguous())
         self.register_buffer("weight", weight.flatten(0, 1).contiguous())
-        self.register_buffer("bias", bias)
+        self.register_buffer("bias", bias.unsqueeze(0))
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C')."""
-        n, t, v, _ = x.shape
-        summed = (self.gather @ x.reshape(n * t, v, -1)).view(n * t * v, -1)
-        mixed = (summed @ self.weight).view(n, t, v, -1).add_(self.bias)
-        return mixed.relu_() if self.relu else mixed
+        return neighbour_mix(x, self.gather, self.weight, self.bias, relu=self.relu)
 
 
 class Reorder(PlainLayer):
