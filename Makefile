@@ -3,17 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format numbers clean
+.PHONY: setup demo test test-all check format numbers pretrained load clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,cluster,video,serve]'
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/kinegraph demo
+
+# The networks of tests are too small for more than one thread.
+test test-all: export OMP_NUM_THREADS ?= 1
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
@@ -36,6 +39,17 @@ DATA ?= ../shared/data
 numbers: setup
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 	$(BIN)/python benchmarks/models.py $(DATA)
+
+# Loads a server over sockets, checks every answer, and asks for ten times as much as it can give.
+MODEL ?= penn-action
+PERSONS ?= 100
+load: setup
+	$(BIN)/python benchmarks/load.py $(MODEL) --persons $(PERSONS)
+	$(BIN)/python benchmarks/load.py $(MODEL) --persons $(PERSONS) --times 10
+
+# Trains the weights that install with kinegraph, and writes them with their model card.
+pretrained: setup
+	$(BIN)/python benchmarks/pretrained.py $(DATA)
 
 clean:
 	rm -rf .venv dist build runs stores demo

@@ -22,6 +22,7 @@ from kinegraph.cli.listing import Kind
 from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
+from kinegraph.skeleton.correspond import survivors
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
@@ -335,6 +336,12 @@ def test_sets_are_described_as_their_readers_do():
         assert ticked(layout)[0] in LAYOUTS
         assert coordinates in ("2", "3")
         assert set(ticked(protocols)) <= set(known.protocols)
+
+
+def test_the_matrix_of_conversions_is_that_of_the_code():
+    matrix = rows(section(DOCS / "convert-skeletons.md", "What survives"))
+    _, counted = survivors()
+    assert [(ticked(cells[0])[0], *cells[1:]) for cells in matrix] == counted
 
 
 def test_concepts_follow_a_clip_through_the_recipe_with_its_true_shapes():

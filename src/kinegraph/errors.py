@@ -16,6 +16,7 @@
     ├── TrainingError         a training that cannot go on: memory, a process that was lost
     ├── BenchError            two sides of a benchmark that do not answer alike
     ├── ExportError           an export that cannot be had, or a file that is none
+    ├── LiveError             a video, camera or pose estimator that cannot be had
     └── ClusterError          a cluster that cannot be reached, or a node that cannot work
 
 Each message says what was expected, what came, where, and what to do. The command line prints
@@ -82,6 +83,10 @@ class BenchError(KinegraphError):
 
 class ExportError(KinegraphError):
     """An export that cannot be had, or a file that is none."""
+
+
+class LiveError(KinegraphError):
+    """A video, camera or pose estimator that cannot be had."""
 
 
 class ClusterError(KinegraphError):

@@ -56,6 +56,8 @@ def test_help_imports_nothing_heavy():
         ("protocols", "odd-even-subjects"),
         ("recipes", "stgcn_ntu60_xsub"),
         ("transforms", "repeat_pad"),
+        ("conversions", "jhmdb15"),
+        ("pretrained", "penn-action"),
         ("classes", "nw_ucla"),
     ],
 )

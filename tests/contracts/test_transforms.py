@@ -21,13 +21,19 @@ FIXED_LENGTH = {
     "random_choose", "auto_pad",
 }  # fmt: skip
 SAMPLERS = FIXED_LENGTH | {
-    "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames",
+    "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames", "random_crop",
+    "random_speed",
 }  # fmt: skip
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
-    "joint_dropout", "person_swap", "mirror", "random_shift",
+    "joint_dropout", "joint_gaps", "person_swap", "mirror", "random_shift", "random_crop",
+    "random_speed",
 }  # fmt: skip
-HIDE_OR_CHOOSE = {"persons", "mask_confidence", "joint_dropout", "kinetics_normalize"}
+HIDE_OR_CHOOSE = {
+    "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
+    "kinetics_normalize",
+}  # fmt: skip
+CHANGES_LAYOUT = {"layout"}
 
 
 def clip_for(name: str, seed: int = 0) -> Clip:
@@ -45,7 +51,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 34
+    assert len(NAMES) == 41
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -70,14 +76,18 @@ def test_never_changes_its_input_and_keeps_what_the_clip_is(name: str, seed: int
     again = clip_for(name)
     np.testing.assert_array_equal(clip.joints, again.joints)
     np.testing.assert_array_equal(clip.confidence, again.confidence)
-    assert (made.label, made.id, made.fps, made.layout) == (4, "c", 30.0, clip.layout)
+    assert (made.label, made.id, made.fps) == (4, "c", 30.0)
+    assert (made.layout == clip.layout) == (name not in CHANGES_LAYOUT)
     assert dict(made.meta) == dict(clip.meta)
     assert made.joints.dtype == np.float32
     assert made.confidence is not None
     assert made.confidence.shape == made.joints.shape[:3]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - SAMPLERS - {"fill_missing", "persons"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(NAMES) - SAMPLERS - CHANGES_LAYOUT - {"fill_missing", "hold_missing", "persons"}),
+)
 def test_absent_stays_absent(name: str) -> None:
     for seed in range(4):
         clip = clip_for(name, seed)
@@ -92,7 +102,7 @@ def test_absent_stays_absent(name: str) -> None:
             np.testing.assert_array_equal(seen, clip.valid)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS - {"crop_resize", "resize"}))
+@pytest.mark.parametrize("name", sorted(SAMPLERS - {"crop_resize", "resize", "random_speed"}))
 def test_samplers_only_choose_frames(name: str) -> None:
     clip = clip_for(name)
     rows = {person[t].tobytes() for person in clip.joints for t in range(clip.num_frames)}

@@ -13,6 +13,7 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms.augment import (
     jitter,
     joint_dropout,
+    joint_gaps,
     mirror,
     person_swap,
     random_move,
@@ -180,3 +181,15 @@ def test_bad_options_say_which_transform_and_why(
 def test_a_view_needs_three_coordinates() -> None:
     with pytest.raises(TransformError, match="'random_view': expected joints of 3 coordinates"):
         random_view(body(dims=2), rng())
+
+
+def test_joint_gaps_hide_whole_joints_for_one_stretch_of_frames() -> None:
+    clip = body(frames=40)
+    hidden = ~joint_gaps(clip, rng(), p=0.5, longest=0.6).valid
+    struck = hidden.any(axis=1)
+    assert 0.2 < struck.mean() < 0.8
+    changes = np.diff(hidden.astype(int), axis=1, prepend=0, append=0)
+    assert (np.abs(changes).sum(axis=1) <= 2).all()  # one stretch, at most
+    assert hidden.sum(axis=1).max() <= 0.6 * 40 + 1
+    assert (~joint_gaps(clip, rng(), p=1.0, longest=1.0).valid).any(axis=1).mean() > 0.9
+    assert joint_gaps(clip, rng(), p=0.0).valid.all()

@@ -10,6 +10,7 @@ from kinegraph.errors import TransformError, UnknownNameError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms.normalize import (
+    body_normalize,
     center,
     center_box,
     flip_y,
@@ -151,3 +152,74 @@ def test_flip_y() -> None:
 def test_a_wrong_option_is_one_sentence() -> None:
     with pytest.raises(TransformError, match="transform 'center': frame must be 'each' or 'first'"):
         center(line([[1, 2, 3]]), None, frame="last")
+
+
+def penn_body(seed: int = 0) -> Clip:
+    """Somebody upright, a trunk of 100 pixels long, in a few frames."""
+    x = [0, -20, 20, -25, 25, -30, 30, -12, 12, -12, 12, -12, 12]
+    y = [-40, 0, 0, 52, 52, 98, 98, 100, 100, 175, 175, 245, 245]
+    pose = np.stack([x, y], axis=-1).astype(np.float32)
+    sway = np.random.default_rng(seed).normal(0, 1, (1, 6, 13, 2))
+    return Clip(pose + sway, get_layout("penn13"))
+
+
+def test_body_normalize_takes_place_and_size_out_of_every_frame() -> None:
+    clip = penn_body()
+    made = body_normalize(clip)
+    frames = np.arange(6)[None, :, None, None]
+    moved = clip.with_joints(clip.joints * (1 + frames) + 1000 * frames)
+    np.testing.assert_allclose(body_normalize(moved).joints, made.joints, atol=1e-3)
+    hips, shoulders = made.joints[0, :, 7:9].mean(1), made.joints[0, :, 1:3].mean(1)
+    np.testing.assert_allclose(hips + shoulders, 0, atol=1e-5)
+    assert np.linalg.norm(hips - shoulders, axis=1) == pytest.approx(1, abs=0.1)
+
+
+def test_body_normalize_does_with_what_is_seen() -> None:
+    clip = penn_body()
+    whole = body_normalize(clip).joints
+    for hidden in ([1], [7, 2], [0, 9, 10, 11, 12]):
+        joints = clip.joints.copy()
+        joints[:, :, hidden] = np.nan
+        made = body_normalize(clip.with_joints(joints)).joints
+        assert np.isnan(made[:, :, hidden]).all()
+        assert np.nanmax(np.abs(made - whole)) < 0.35
+    single = np.full_like(clip.joints, np.nan)
+    single[:, :, 0] = 7.0
+    assert (body_normalize(clip.with_joints(single)).joints[:, :, 0] == 0).all()
+    hand = Clip(np.ones((1, 2, 21, 2)), get_layout("hand21"))
+    np.testing.assert_array_equal(body_normalize(hand).joints, 0)
+
+
+def test_body_normalize_never_blows_up_a_body_of_which_little_is_seen() -> None:
+    joints = penn_body().joints.copy()
+    joints[:, :, 5] = joints[:, :, 3] + 0.01  # a forearm that points at the camera
+    for shown in ([3, 5], [3, 5, 12], [0, 11], [3]):
+        few = np.full_like(joints, np.nan)
+        few[:, :, shown] = joints[:, :, shown]
+        made = body_normalize(penn_body().with_joints(few)).joints
+        assert np.linalg.norm(made[:, :, shown], axis=-1).max() <= 2 + 1e-5
+
+
+def test_lead_tells_how_a_whole_body_moves() -> None:
+    clip = penn_body()
+    way = np.array([3.0, -2.0], np.float32)
+    moving = clip.with_joints(clip.joints[:, :1] + np.arange(6)[None, :, None, None] * way)
+    still, ahead = body_normalize(moving), body_normalize(moving, None, lead=5.0)
+    size = np.linalg.norm(moving.joints[0, 0, 0] - moving.joints[0, 0, 12])
+    shift = (ahead.joints - still.joints)[0]
+    np.testing.assert_allclose(shift[0], 0, atol=1e-6)  # nothing was before the first frame
+    scale = np.linalg.norm(still.joints[0, 0, 0] - still.joints[0, 0, 12]) / size
+    np.testing.assert_allclose(shift[1:], np.broadcast_to(5 * way * scale, (5, 13, 2)), rtol=1e-3)
+    far = body_normalize(moving, None, lead=100.0).joints - still.joints
+    np.testing.assert_allclose(far[0, 1:, 0], np.broadcast_to([1, -1], (5, 2)), atol=1e-6)
+
+
+def test_lead_counts_from_where_joints_were_last_seen() -> None:
+    clip = penn_body()
+    way = np.array([2.0, 0.0], np.float32)
+    joints = clip.joints[:, :1] + np.arange(6)[None, :, None, None] * way
+    joints[:, 2:4] = np.nan
+    gap = clip.with_joints(joints)
+    shift = (body_normalize(gap, None, lead=5.0).joints - body_normalize(gap).joints)[0, :, 0]
+    np.testing.assert_allclose(shift[4], 3 * shift[1], rtol=1e-3)
+    np.testing.assert_allclose(shift[5], shift[1], rtol=1e-3)

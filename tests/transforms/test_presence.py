@@ -10,7 +10,15 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.readers.ntu import READER
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.transforms.presence import fill_missing, mask_confidence, nearest_seen, persons
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms.presence import (
+    fill_missing,
+    forget_confidence,
+    hold_missing,
+    mask_confidence,
+    nearest_seen,
+    persons,
+)
 
 POINT = SkeletonLayout("point", ("a",), (), 0)
 NAN = float("nan")
@@ -85,3 +93,41 @@ def test_fill_missing_bridges_short_gaps_only() -> None:
 def test_nearest_seen_prefers_the_earlier_of_two() -> None:
     seen = np.array([[0, 1, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]], dtype=bool)
     assert nearest_seen(seen).tolist() == [[1, 1, 1, 1, 5, 5, 5], [0] * 7]
+
+
+def held_clip(confidence: bool = True) -> Clip:
+    joints = np.arange(5, dtype=np.float32)[None, :, None, None].repeat(17, 2).repeat(2, 3)
+    joints[0, [0, 2, 3], 4] = np.nan
+    stated = np.full((1, 5, 17), 0.7, np.float32) if confidence else None
+    return Clip(joints, get_layout("coco17"), stated)
+
+
+def test_hold_missing_keeps_the_last_sighting_and_says_that_it_is_none() -> None:
+    held = hold_missing(held_clip())
+    np.testing.assert_array_equal(held.joints[0, :, 4, 0], [np.nan, 1, 1, 1, 4])
+    np.testing.assert_allclose(held.confidence[0, :, 4], [0, 0.7, 0, 0, 0.7])
+    np.testing.assert_array_equal(held.joints[0, :, 3], held_clip().joints[0, :, 3])
+    assert hold_missing(held_clip(confidence=False)).confidence is None
+
+
+def test_forget_confidence_tells_only_what_is_seen() -> None:
+    clip = held_clip()
+    stated = clip.confidence.copy()
+    stated[0, 1, 0] = 0.1
+    told = forget_confidence(clip.with_joints(clip.joints, stated), threshold=0.5)
+    assert not told.valid[0, 1, 0]
+    np.testing.assert_array_equal(told.confidence, told.valid)
+    silent = forget_confidence(held_clip(confidence=False), threshold=0.5)
+    np.testing.assert_array_equal(silent.confidence, silent.valid)
+
+
+def test_forget_confidence_spares_doubtful_joints_in_training() -> None:
+    clip = held_clip()
+    doubtful = clip.with_joints(clip.joints, np.full((1, 5, 17), 0.1, np.float32))
+    draws = [
+        forget_confidence(doubtful, np.random.default_rng(seed), threshold=0.5, spare=0.5)
+        for seed in range(20)
+    ]
+    spared = sum(bool(made.valid.any()) for made in draws)
+    assert 0 < spared < 20
+    assert not forget_confidence(doubtful, None, threshold=0.5, spare=1.0).valid.any()

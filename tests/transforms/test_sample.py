@@ -17,8 +17,10 @@ from kinegraph.transforms.sample import (
     downsample,
     drop_empty_frames,
     random_choose,
+    random_crop,
     random_frames,
     random_shift,
+    random_speed,
     reduce_frame,
     repeat_pad,
     resize,
@@ -87,7 +89,7 @@ def test_resize_matches_torch_without_aligned_corners() -> None:
     assert frames_of(resize(ramp(4), None, frames=2)) == [0.5, 2.5]
     assert frames_of(resize(ramp(2), None, frames=4)) == [0, 0.25, 0.75, 1]
     torch = pytest.importorskip("torch")
-    values = np.random.default_rng(3).normal(size=37).astype(np.float32)
+    values = rng(3).normal(size=37).astype(np.float32)
     there = torch.nn.functional.interpolate(
         torch.from_numpy(values)[None, None], size=64, mode="linear", align_corners=False
     )
@@ -233,3 +235,35 @@ def test_the_confidence_follows_its_frame(sampler: object) -> None:
     for drawn in (None, rng()):
         sampled = sampler(ramp(30, confidence=True), drawn, frames=11)
         np.testing.assert_allclose(sampled.confidence, sampled.joints[..., 0] / 1000, atol=1e-6)
+
+
+def test_random_crop_is_a_window_of_a_random_length() -> None:
+    clip = ramp(50)
+    lengths = set()
+    for seed in range(60):
+        frames = frames_of(random_crop(clip, rng(seed), shortest=10))
+        assert frames == list(range(int(frames[0]), int(frames[-1]) + 1))
+        lengths.add(len(frames))
+    assert min(lengths) >= 10
+    assert max(lengths) > 40
+    short = ramp(9)
+    assert random_crop(short, rng(0), shortest=10) is short
+
+
+def test_random_speed_leaves_as_many_frames_as_the_factor_says() -> None:
+    clip = ramp(60)
+    faster = random_speed(clip, rng(0), low=2, high=2)
+    assert frames_of(faster) == pytest.approx(np.arange(30) * 2 + 0.5)
+    slower = random_speed(clip, rng(0), low=0.5, high=0.5)
+    assert slower.num_frames == 120
+    drawn = {random_speed(clip, rng(s), low=0.5, high=2).num_frames for s in range(40)}
+    assert min(drawn) < 40
+    assert max(drawn) > 90
+    with pytest.raises(TransformError, match="low, high must be ascending, got 2 and 1"):
+        random_speed(clip, None, low=2, high=1)
+
+
+def test_repeat_pad_may_have_another_length_in_evaluation() -> None:
+    clip = ramp(5)
+    assert frames_of(repeat_pad(clip, None, frames=3, test=8)) == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert repeat_pad(clip, rng(0), frames=3, test=8).num_frames == 3

@@ -19,8 +19,10 @@ from kinegraph.cli import (
     inspect,
     listing,
     predict,
+    serve,
     stream,
     train,
+    watch,
 )
 from kinegraph.errors import KinegraphError
 
@@ -42,6 +44,8 @@ app.command("fuse")(fuse.fuse)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("stream")(stream.stream)
+app.command("watch")(watch.watch)
+app.command("serve")(serve.serve)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")
 app.command("list")(listing.listing)

@@ -21,8 +21,8 @@ Precision = Annotated[
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error if that is a terminal; the callable takes (done, total)."""
+def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error if that is a terminal; the callable takes (done, total if known)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

@@ -21,6 +21,8 @@ class Kind(enum.StrEnum):
     recipes = "recipes"
     classes = "classes"
     transforms = "transforms"
+    conversions = "conversions"
+    pretrained = "pretrained"
 
 
 def listing(
@@ -39,6 +41,8 @@ def listing(
             Kind.protocols: _protocols,
             Kind.recipes: _recipes,
             Kind.transforms: _transforms,
+            Kind.conversions: _conversions,
+            Kind.pretrained: _pretrained,
         }[kind]()
 
 
@@ -111,6 +115,23 @@ def _transforms() -> None:
         rows.append((name, (function.__doc__ or "").partition("\n")[0]))
         rows += [("", option) for option in options]
     print_table("Transforms", ("transform", "what it does, its options"), rows)
+
+
+def _conversions() -> None:
+    from kinegraph.skeleton.correspond import survivors
+
+    columns, rows = survivors()
+    print_table("Joints that survive (from the row to the column)", ("from", *columns), rows)
+
+
+def _pretrained() -> None:
+    from kinegraph.training.shipped import FOLDER, list_pretrained, model_card
+
+    rows = []
+    for name in list_pretrained():
+        _, _, about = model_card(name).read_text(encoding="utf-8").split("\n", 2)
+        rows.append((name, about.split("\n\n")[0].replace("\n", " ")))
+    print_table(f"Pretrained (model cards in {FOLDER})", ("name", "about"), rows)
 
 
 def _classes(name: str) -> None:

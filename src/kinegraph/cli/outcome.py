@@ -59,10 +59,11 @@ def print_summary(run: Path, outcome: Outcome) -> None:
 
 def told(result: Evaluation) -> str:
     """An evaluation's figures in a line."""
-    return (
+    figures = (
         f"{result.clips} clips, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
         f"mean class {result.mean_class:.1%}, calibration error {result.ece:.3f}"
     )
+    return figures if result.unknown is None else f"{figures}, unknown {result.unknown:.1%}"
 
 
 def told_poses(poses: PoseErrors) -> str:

@@ -49,6 +49,8 @@ def predict(
 
 def _text(told: dict[str, Any]) -> str:
     guesses = [f"{guess['name']} {guess['probability']:.1%}" for guess in told.get("top", [])]
+    if guesses and not told["known"]:
+        guesses[0] = f"unknown (nearest: {guesses[0]})"
     if "pose_error" in told:
         error, baseline = told["pose_error"], told["baseline_error"]
         nothing = "no joint counts"

@@ -63,22 +63,26 @@ def _follow(
         answer = live.push(joints, confidence)
         if as_json:
             _print_json({"id": name, "frame": number, **_told(answer)})
-        elif answer is not None and answer.name != shown:
-            shown = answer.name
-            print(f"{_moment(number, fps)}  {answer.name} {answer.probability:.1%}", flush=True)
+        elif answer is not None and _name(answer) != shown:
+            shown = _name(answer)
+            print(f"{_moment(number, fps)}  {shown} {answer.probability:.1%}", flush=True)
     answer = live.flush()
     if as_json:
         _print_json({"id": name, "frames": live.frames, **_told(answer)})
     else:
-        what = "no frames" if answer is None else f"{answer.name} {answer.probability:.1%}"
+        what = "no frames" if answer is None else f"{_name(answer)} {answer.probability:.1%}"
         print(f"{name}, {live.frames} frames: {what}", flush=True)
 
 
 def _told(answer: Answer | None) -> dict[str, Any]:
     if answer is None:
         return {"label": None, "name": None, "probability": None}
-    guess = answer.guesses[0]
-    return {"label": guess.label, "name": guess.name, "probability": guess.probability}
+    label = answer.verdict.label if answer.verdict else None
+    return {"label": label, "name": _name(answer), "probability": answer.probability}
+
+
+def _name(answer: Answer) -> str:
+    return answer.verdict.name if answer.verdict else "unknown"
 
 
 def _print_json(told: dict[str, Any]) -> None:
@@ -90,8 +94,8 @@ def _moment(number: int, fps: float | None) -> str:
 
 
 def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
+    from kinegraph.inference.ready import frame_shape
     from kinegraph.inference.recordings import clips_of
-    from kinegraph.inference.stream import frame_shape
 
     if file == "-":
         yield "standard input", None, {}, _from_stdin(frame_shape(recognizer))
@@ -118,27 +122,16 @@ def _from_stdin(shape: tuple[int, int]) -> Iterator[Frame]:
 def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
     import numpy as np
 
+    from kinegraph.inference.ready import with_absent
+
     try:
         given = json.loads(line)
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
-        joints = np.array(_with_absent(parts["joints"], shape), np.float64)
+        joints = np.array(with_absent(parts["joints"], shape), np.float64)
         return joints, None if stated is None else np.array(stated, np.float64)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(
             f"standard input:{number}: expected a frame as JSON, persons of joints of coordinates "
             f"(null where not seen), got {line[:40].strip()!r}: {error}"
         ) from error
-
-
-def _with_absent(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
-    """A person or joint that is null becomes coordinates that are no numbers."""
-    if not isinstance(persons, list):
-        raise TypeError(f"a list of persons cannot be a {type(persons).__name__}")
-    joints, coordinates = shape
-    absent = [float("nan")] * coordinates
-    nobody = [None] * joints
-    return [
-        [absent if joint is None else joint for joint in (nobody if person is None else person)]
-        for person in persons
-    ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.protocols import split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
+from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.exported import is_exported
 from kinegraph.inference.loaded import Report
 from kinegraph.inference.poses import PoseErrors, PoseScorer
@@ -75,6 +76,7 @@ class Evaluation:
         per_class: a row a class.
         confusion: (classes, classes) counts, rows true, columns answered.
         bins: the reliability diagram.
+        unknown: share of clips that a calibrated model does not name; None for others.
     """
 
     clips: int
@@ -85,6 +87,7 @@ class Evaluation:
     per_class: tuple[ClassResult, ...]
     confusion: NDArray[np.int64]
     bins: tuple[Bin, ...]
+    unknown: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -124,7 +127,8 @@ def evaluate_run(
         raise CheckpointError(f"{store.path}: no labelled clip in split {split!r}")
     score = score or recognizer.score_store
     scores = score(store, indices, batch_size=batch_size, progress=progress)
-    return scores, evaluate(scores, recognizer.header.class_name)
+    calibration = recognizer.calibration if recognizer.header.calibration else None
+    return scores, evaluate(scores, recognizer.header.class_name, calibration)
 
 
 def evaluate_poses(
@@ -183,8 +187,10 @@ def chosen_clips(
     return store, indices
 
 
-def evaluate(scores: Scores, class_name: Callable[[int], str]) -> Evaluation:
-    """Figures of scores with known labels.
+def evaluate(
+    scores: Scores, class_name: Callable[[int], str], calibration: Calibration | None = None
+) -> Evaluation:
+    """Figures of scores with known labels; those of a calibrated model are of its best action.
 
     Raises:
         CheckpointError: a label that the model has no class for.
@@ -197,7 +203,8 @@ def evaluate(scores: Scores, class_name: Callable[[int], str]) -> Evaluation:
         raise CheckpointError(
             f"the clips have labels up to {scores.labels.max()}, the model {classes} classes"
         )
-    probabilities = torch.from_numpy(scores.probabilities)
+    shares = (calibration or Calibration()).probabilities(scores.logits)
+    probabilities = torch.from_numpy(shares)
     labels = torch.from_numpy(scores.labels)
     confusion = metrics.multiclass_confusion_matrix(probabilities, labels, classes).numpy()
 
@@ -222,13 +229,14 @@ def evaluate(scores: Scores, class_name: Callable[[int], str]) -> Evaluation:
         ece=float(ece),
         per_class=per_class,
         confusion=confusion,
-        bins=_bins(scores),
+        bins=_bins(shares, scores.labels),
+        unknown=float(1 - calibration.knows(shares).mean()) if calibration else None,
     )
 
 
-def _bins(scores: Scores) -> tuple[Bin, ...]:
-    confidence = scores.probabilities.max(axis=1)
-    right = scores.logits.argmax(axis=1) == scores.labels
+def _bins(shares: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[Bin, ...]:
+    confidence = shares.max(axis=1)
+    right = shares.argmax(axis=1) == labels
     edges = np.linspace(0, 1, BINS + 1)
     bins = []
     for low, high in itertools.pairwise(edges):

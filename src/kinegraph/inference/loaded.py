@@ -87,7 +87,8 @@ class LoadedRun:
             progress: called with (clips done, clips in all).
         """
         self._check_layout(store.layout, str(store.path))
-        self._check_channels(store.num_channels, str(store.path))
+        if not self.pipeline.converts:
+            self._check_channels(store.num_channels, str(store.path))
         dataset = ClipDataset(
             store,
             indices,
@@ -107,6 +108,8 @@ class LoadedRun:
         return Batch(*(tensor.to(self.device) for tensor in batch))
 
     def _check_layout(self, layout: SkeletonLayout, what: str) -> None:
+        if self.pipeline.converts:  # it takes any layout, or says why not
+            return
         if layout.joints != self.layout.joints or layout.bones != self.layout.bones:
             raise CheckpointError(
                 f"{what} has layout {layout.name!r} ({layout.num_joints} joints), the model was "

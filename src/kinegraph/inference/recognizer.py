@@ -16,6 +16,7 @@ from torch import nn
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ModelError, unknown_name
+from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.loaded import LoadedRun, Report
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import ActionStream, Mode
@@ -38,11 +39,25 @@ class Guess:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one clip: all classes, the most probable first."""
+    """What the model says of one clip: all actions, the most probable first.
+
+    Attributes:
+        id: of the clip.
+        guesses: every action that the model can name.
+        logits: of every class.
+        known: whether the first guess is sure enough to be given. A model that was not
+            calibrated (`kinegraph.inference.calibration`) always believes itself.
+    """
 
     id: str
     guesses: tuple[Guess, ...]
     logits: NDArray[np.float32]
+    known: bool = True
+
+    @property
+    def verdict(self) -> Guess | None:
+        """The answer that may be given: the first guess, or None for "unknown"."""
+        return self.guesses[0] if self.known else None
 
     @property
     def name(self) -> str:
@@ -58,6 +73,7 @@ class Answer:
         """For JSON: id, the ``top`` guesses, all logits."""
         return {
             "id": self.id,
+            "known": self.known,
             "top": [vars(guess) for guess in self.guesses[:top]],
             "logits": [float(value) for value in self.logits],
         }
@@ -84,6 +100,7 @@ class Recognizer(LoadedRun):
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))
         self.precision = precision
+        self.calibration = Calibration.of(header.calibration)
 
     @classmethod
     def load(cls, run: str | Path, precision: Precision = "fp32") -> Self:
@@ -187,16 +204,17 @@ class Recognizer(LoadedRun):
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
     def answers(self, scores: Scores) -> list[Answer]:
-        """Named guesses for each clip."""
+        """Named guesses for each clip, with calibrated probabilities."""
+        shares = self.calibration.probabilities(scores.logits)
+        known = self.calibration.knows(shares)
         answers = []
-        for name, logits, probabilities in zip(
-            scores.ids, scores.logits, scores.probabilities, strict=True
-        ):
+        for name, logits, own, sure in zip(scores.ids, scores.logits, shares, known, strict=True):
             guesses = tuple(
-                Guess(int(i), self.header.class_name(int(i)), float(probabilities[i]))
-                for i in np.argsort(-probabilities, kind="stable")
+                Guess(int(i), self.header.class_name(int(i)), float(own[i]))
+                for i in np.argsort(-own, kind="stable")
+                if i != self.calibration.background
             )
-            answers.append(Answer(name, guesses, logits))
+            answers.append(Answer(name, guesses, logits, bool(sure)))
         return answers
 
     @torch.inference_mode()

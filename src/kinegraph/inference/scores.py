@@ -26,10 +26,9 @@ class Scores:
     logits: NDArray[np.float32]
 
     @property
-    def probabilities(self) -> NDArray[np.float32]:
+    def probabilities(self) -> NDArray[np.floating]:
         """(N, classes): softmax of the logits."""
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return softmax(self.logits)
 
     def save(self, path: Path) -> None:
         """Write an .npz with ids, labels and logits, beside and renamed."""
@@ -53,3 +52,9 @@ class Scores:
                 return cls(ids, data["labels"], data["logits"])
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path} holds no scores of kinegraph: {error}") from error
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(N, classes) -> (N, classes): shares that sum to 1."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

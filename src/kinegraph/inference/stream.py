@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import ClipError, ModelError, unknown_name
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.inference.ready import Raw, RawFrames, Ready, frame_shape
 from kinegraph.inference.scores import Scores
 from kinegraph.models.plain import plain
 from kinegraph.models.plain_network import PlainNetwork
 from kinegraph.models.stream import Mode, open_streams
 from kinegraph.models.streamed import Streamed
-from kinegraph.transforms import Pipeline, to_array
-from kinegraph.transforms.streams import stream_parts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +29,6 @@ Array = NDArray[np.float32]
 OWN = frozenset({"frames", "latest"})  # names of the stream itself in a state
 RAW = frozenset({"joints", "confidence"})  # names of raw frames in a state
 WINDOW = 100  # raw frames, where nothing else is asked for
-
-
-def frame_shape(recognizer: Recognizer) -> tuple[int, int]:
-    """(V, D): how many joints a person of a raw frame has, and coordinates a joint."""
-    header = recognizer.header
-    channels = header.in_channels - header.confidence
-    return recognizer.layout.num_joints, channels // len(stream_parts(header.stream))
 
 
 class ActionStream:
@@ -65,8 +57,7 @@ class ActionStream:
         self.frames = 0
         self._ahead = _ahead(recognizer, mode, window, at_once=every is not None)
         self._latest: Answer | None = None
-        # a transform that chooses among persons has to see all of them
-        self._all_persons = any(name == "persons" for name, _ in recognizer.pipeline.steps)
+        self._raw = RawFrames(recognizer)
 
     @property
     def mode(self) -> Mode:
@@ -90,7 +81,8 @@ class ActionStream:
         """
         due = (self.frames + 1) % (self.every or 1) == 0
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused as that
-            logits = self._ahead.push(self._frame(joints, confidence), due)
+            frame = self._raw(joints, confidence, f"frame {self.frames}", self.meta)
+            logits = self._ahead.push(frame, due)
         self.frames += 1
         if due:
             self._latest = self._answer(logits)
@@ -123,22 +115,6 @@ class ActionStream:
         self.frames = int(frames)
         self._latest = self._answer(latest)
 
-    def _frame(self, joints: Array, confidence: Array | None) -> Clip:
-        """A clip of one frame, with at least as many persons as the model takes."""
-        name = f"frame {self.frames}"
-        shape = frame_shape(self.recognizer)
-        given = _persons(joints, shape, f"{name}, joints (persons, joints, coordinates)")
-        persons = self.recognizer.header.persons
-        persons = max(persons, len(given)) if self._all_persons else persons
-        held = np.full((persons, 1, *shape), np.nan, np.float32)
-        held[: len(given), 0] = given[:persons]
-        stated = None
-        if confidence is not None:
-            sure = _confidence(confidence, given, name)
-            stated = np.zeros(held.shape[:3], np.float32)
-            stated[: len(sure), 0] = sure[:persons]
-        return Clip(held, self.recognizer.layout, stated, id=name, meta=self.meta)
-
     def _answer(self, logits: Tensor | None) -> Answer | None:
         if logits is None:
             return None
@@ -146,52 +122,17 @@ class ActionStream:
         return self.recognizer.answers(Scores(("stream",), np.array([-1]), values))[0]
 
 
-def _persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
-    """(M, *shape) of an array of that shape, or of one person; an empty list is nobody.
-
-    Raises:
-        ClipError: something else.
-    """
-    try:
-        array = np.asarray(given, np.float32)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise ClipError(f"{what}: expected an array of numbers: {error}") from error
-    if array.shape == (0,):
-        return array.reshape(0, *shape)
-    if array.shape[-len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
-        one = ", ".join(map(str, shape))
-        raise ClipError(f"{what}: expected (M, {one}), or ({one}) of one person, got {array.shape}")
-    return array.reshape(-1, *shape)
-
-
-def _confidence(given: Any, joints: Array, name: str) -> Array:
-    """(M, V), a number for every joint that is seen.
-
-    Raises:
-        ClipError: of other persons or joints, or not finite.
-    """
-    stated = _persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
-    if stated.shape != joints.shape[:2]:
-        raise ClipError(
-            f"{name}: expected confidences {joints.shape[:2]} for as many persons and joints, "
-            f"got {stated.shape}"
-        )
-    if not np.isfinite(stated[~np.isnan(joints[..., 0])]).all():
-        raise ClipError(f"{name}: the confidence of a joint that is seen is not a finite number")
-    return stated
-
-
 def _ahead(
     recognizer: Recognizer, mode: Mode, window: int | None, *, at_once: bool
 ) -> _Steps | _Windows:
     if mode == "step":
         return _Steps(recognizer, recognizer.model, window, at_once=at_once)
-    if mode == "auto" and (network := _step_network(recognizer)):
+    if mode == "auto" and (network := step_network(recognizer)):
         return _Steps(recognizer, network, window, at_once=at_once)
     return _Windows(recognizer, WINDOW if window is None else window)
 
 
-def _step_network(recognizer: Recognizer) -> PlainNetwork | None:
+def step_network(recognizer: Recognizer) -> PlainNetwork | None:
     """The network that takes frames one by one, if transforms and model allow that."""
     model = recognizer.model
     if recognizer.pipeline.whole_clip_steps() or not isinstance(model, Streamed):
@@ -215,81 +156,35 @@ class _Steps:
     def __init__(
         self, recognizer: Recognizer, model: nn.Module, window: int | None, *, at_once: bool
     ) -> None:
-        if whole := recognizer.pipeline.whole_clip_steps():
-            raise ModelError(
-                f"mode 'step' takes frames one by one, but the transforms {', '.join(whole)} of "
-                "this run look at the whole clip; take mode 'window'"
-            )
-        self._recognizer = recognizer
+        self._device = recognizer.device
         self._at_once = at_once
-        self._transforms = _causal(recognizer)
+        self._ready = Ready(recognizer)
+        self._seen = self._ready.blank()
         self._streams = open_streams(model, "step", window=window)
         self._key = self._streams.open()
 
-    def push(self, frame: Clip, due: bool) -> Tensor | None:
-        sightings = []
-        for transform in self._transforms:
-            frame, seen = transform(frame)
-            sightings.append(seen)
-        header = self._recognizer.header
-        x = np.ascontiguousarray(to_array(frame, header.persons, header.confidence)[:, 0])
-        pushed = torch.from_numpy(x).to(self._recognizer.device)
+    def push(self, frame: Raw, due: bool) -> Tensor | None:
+        (x,), (seen,) = self._ready([frame], [self._seen])
+        pushed = torch.from_numpy(x).to(self._device)
         logits = self._streams.push({self._key: pushed})[self._key]
-        for transform, seen in zip(self._transforms, sightings, strict=True):
-            transform.seen = seen
+        self._seen = seen
         return self.flush() if due and self._at_once else logits
 
     def flush(self) -> Tensor | None:
         return self._streams.flush(self._key)
 
     def state_dict(self) -> dict[str, Tensor]:
-        own = {name: torch.from_numpy(t.seen.copy()) for name, t in self._looking_back().items()}
-        return {**self._streams.state_dict(self._key), **own}
+        own = {f"seen.{i}": self._seen[i].copy() for i in self._ready.looking_back()}
+        rest = self._streams.state_dict(self._key)
+        return {**rest, **{name: torch.from_numpy(seen) for name, seen in own.items()}}
 
     def load_state_dict(self, state: Mapping[str, Tensor], _: Mapping[str, MetaValue]) -> None:
-        looking = self._looking_back()
-        seen = {name: _stored(state, name, t.seen.shape) for name, t in looking.items()}
-        rest = {k: v for k, v in state.items() if k not in looking}
+        fresh, own = self._ready.blank(), {f"seen.{i}": i for i in self._ready.looking_back()}
+        for name, i in own.items():
+            fresh[i] = _stored(state, name, fresh[i].shape)
+        rest = {k: v for k, v in state.items() if k not in own}
         self._streams.load_state_dict(self._key, rest)
-        for name, transform in looking.items():
-            transform.seen = seen[name]
-
-    def _looking_back(self) -> dict[str, _Causal]:
-        numbered = enumerate(self._transforms)
-        return {f"seen.{i}": t for i, t in numbered if t.pipeline.looks_back}
-
-
-class _Causal:
-    """One transform, frame by frame: it sees where each joint was seen first and last, and now.
-
-    Attributes:
-        pipeline: of that one transform.
-        seen: (M, 2, V, D) what it was given: the first and the last sighting of each joint of
-            each person, NaN before it; M = 0 for a transform that does not look back.
-    """
-
-    def __init__(self, pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
-        M, V, D = shape
-        self.pipeline = pipeline
-        self.seen = np.full((M if pipeline.looks_back else 0, 2, V, D), np.nan, np.float32)
-
-    def __call__(self, frame: Clip) -> tuple[Clip, Array]:
-        """The frame as it should be, and what will have been seen with it."""
-        if not self.pipeline.looks_back:
-            return self.pipeline(frame), self.seen
-        now, first, last = frame.joints, self.seen[:, :1], self.seen[:, 1:]
-        ready = self.pipeline(frame.with_joints(np.concatenate([first, last, now], axis=1)))
-        first, last = np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)
-        return frame.with_joints(ready.joints[:, -1:]), np.concatenate([first, last], axis=1)
-
-
-def _causal(recognizer: Recognizer) -> list[_Causal]:
-    V, D = frame_shape(recognizer)
-    made = []
-    for pipeline in recognizer.pipeline.of_unknown_length().single_steps():
-        made.append(_Causal(pipeline, (recognizer.header.persons, V, D)))
-        D *= len(stream_parts(pipeline.stream))
-    return made
+        self._seen = fresh
 
 
 class _Windows:
@@ -301,9 +196,11 @@ class _Windows:
         if window < 1:
             raise ModelError(f"expected a window of at least one frame, got {window}")
         self._recognizer = recognizer
+        self._raw = RawFrames(recognizer)
         self._frames: deque[Clip] = deque(maxlen=window)
 
-    def push(self, frame: Clip, due: bool) -> Tensor | None:
+    def push(self, given: Raw, due: bool) -> Tensor | None:
+        frame = self._raw.clip(given)
         frames = deque([*self._frames, frame], self._frames.maxlen)
         # what transforms refuse is refused now, not when an answer is due
         logits = self._logits(frames) if due else None
@@ -318,7 +215,7 @@ class _Windows:
     def state_dict(self) -> dict[str, Tensor]:
         if not self._frames:
             return {}
-        clip = _joined(self._frames)
+        clip = joined(self._frames)
         state = {"joints": torch.from_numpy(np.array(clip.joints))}
         if clip.confidence is not None:
             state["confidence"] = torch.from_numpy(np.array(clip.confidence))
@@ -342,11 +239,11 @@ class _Windows:
     def _logits(self, frames: Sequence[Clip]) -> Tensor | None:
         if not any(frame.valid.any() for frame in frames):
             return None
-        batch = self._recognizer.batch(_joined(frames))
+        batch = self._recognizer.batch(joined(frames))
         return torch.from_numpy(self._recognizer.logits(batch)[0])
 
 
-def _joined(frames: Sequence[Clip]) -> Clip:
+def joined(frames: Sequence[Clip]) -> Clip:
     """Clips of one frame each as one clip; who is missing at the end is absent."""
     last = frames[-1]
     persons = max(frame.num_persons for frame in frames)

@@ -64,16 +64,30 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             `MAX_UNPACKED_BYTES` or `MAX_RATIO` times its size, or holds anything but numbers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file:
+            return unpack_npz(file, path.stat().st_size, names, str(path))
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
+
+
+def unpack_npz(
+    file: BinaryIO, size: int, names: Collection[str], what: str, most: int = MAX_UNPACKED_BYTES
+) -> dict[str, NDArray[Any]]:
+    """As `read_npz`, of an open file of ``size`` bytes; no array may unpack to more than ``most``.
+
+    Raises:
+        ReadError: as `read_npz`, naming ``what``.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
             wanted = {name: members[name] for name in names if name in members}
             if not wanted:
                 found = ", ".join(sorted(members)[:10]) or "nothing"
-                raise ReadError(f"{path}: expected an array named {names!r}, found {found}")
-            size = path.stat().st_size
-            return {name: _member(archive, member, size) for name, member in wanted.items()}
+                raise ReadError(f"{what}: expected an array named {names!r}, found {found}")
+            return {n: _member(archive, member, size, most) for n, member in wanted.items()}
     except _BROKEN_ZIP as error:
-        raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
+        raise ReadError(f"{what}: cannot be read as .npz arrays: {error}") from error
 
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -82,9 +96,11 @@ def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return np.array(array, dtype=np.float32)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+def _member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int, most: int
+) -> NDArray[Any]:
     packed_size = min(member.compress_size, size)
-    limit = min(MAX_UNPACKED_BYTES, max(_FREE_BYTES, MAX_RATIO * packed_size))
+    limit = min(most, max(_FREE_BYTES, MAX_RATIO * packed_size))
     if member.file_size > limit:
         raise ValueError(
             f"{member.filename} would unpack from {packed_size} bytes to {member.file_size}, "

@@ -52,10 +52,10 @@ def _scan(
 
 def _clip_sources(source: Path) -> list[Path]:
     """The source itself if it is a frame or holds frames, else its folders that do."""
-    if source.is_file() or (source.is_dir() and _frame_files(source)):
+    if source.is_file() or (source.is_dir() and frame_files(source)):
         return [source]
     folders = sorted(source.iterdir()) if source.is_dir() else []
-    clips = [folder for folder in folders if folder.is_dir() and _frame_files(folder)]
+    clips = [folder for folder in folders if folder.is_dir() and frame_files(folder)]
     if not clips:
         raise ReadError(
             f"{source}: expected a folder of files like video_000000000012_keypoints.json, "
@@ -64,7 +64,7 @@ def _clip_sources(source: Path) -> list[Path]:
     return clips
 
 
-def _frame_files(clip: Path) -> list[tuple[int, Path]]:
+def frame_files(clip: Path) -> list[tuple[int, Path]]:
     """(frame number, file), in order of the numbers."""
     paths = [clip] if clip.is_file() else list(clip.iterdir())
     found = [(_FRAME_NAME.fullmatch(path.name), path) for path in paths]
@@ -78,9 +78,9 @@ def _clip_name(clip: Path) -> str:
 def _layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
     """The layout of the first person anywhere."""
     for clip in clips:
-        for _, path in _frame_files(clip):
+        for _, path in frame_files(clip):
             try:
-                poses = _people(path)
+                poses = people_of(path)
             except ReadError:
                 continue  # reading that clip will say so
             if poses:
@@ -169,7 +169,7 @@ def _read(
 
 def _frames(clip: Path) -> dict[int, list[Poses]]:
     """Poses by frame, counted from the first file's number; a number without file is a gap."""
-    files = _frame_files(clip)
+    files = frame_files(clip)
     if not files:
         raise ReadError(f"{clip}: expected files named like video_000000000012_keypoints.json")
     first, last = files[0][0], files[-1][0]
@@ -184,7 +184,7 @@ def _frames(clip: Path) -> dict[int, list[Poses]]:
                 f"{clip}: expected one file a frame, but {path.name} and {other.name} are both "
                 f"of frame {number}; give each video its own folder"
             )
-    return {number - first: _people(path) for number, path in files}
+    return {number - first: people_of(path) for number, path in files}
 
 
 def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
@@ -197,7 +197,7 @@ def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
     return get_layout(LAYOUT_OF_COUNT[counts[0]])
 
 
-def _people(path: Path) -> list[Poses]:
+def people_of(path: Path) -> list[Poses]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("people"), list):
         raise ReadError(f'{path}: expected {{"people": [...]}}, got {shown(content)}')

@@ -103,28 +103,36 @@ def write_report(report: RunReport, path: str | Path) -> Path:
 
 def render_report(report: RunReport) -> str:
     """The HTML of `write_report`."""
+    environment = page_environment()
+    tiles = _tiles(report)
+    told = {label for label, _, _ in tiles}
+    compared = report.comparison
+    return environment.get_template("reports/page.html.jinja").render(
+        report=report,
+        tiles=tiles,
+        facts={key: value for key, value in report.facts.items() if key.lower() not in told},
+        compared=picture_of(compared.figure, compared.title) if compared else None,
+        curves=picture_of(draw_curves(report.history), "Curves by epoch")
+        if report.history
+        else None,
+        epochs=_epochs(report.history),
+        evaluations=[_evaluation(*named) for named in report.evaluations.items()],
+        clips=[_answered(*row) for row in report.clips],
+        figures={title: picture_of(figure, title) for title, figure in report.model.items()},
+    )
+
+
+def page_environment() -> Environment:
+    """For templates of pages; those of other rooms may include the style and the macros here."""
     environment = Environment(
-        loader=PackageLoader("kinegraph.reports", "."),
+        loader=PackageLoader("kinegraph", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    tiles = _tiles(report)
-    told = {label for label, _, _ in tiles}
-    compared = report.comparison
-    return environment.get_template("page.html.jinja").render(
-        report=report,
-        tiles=tiles,
-        facts={key: value for key, value in report.facts.items() if key.lower() not in told},
-        compared=_picture(compared.figure, compared.title) if compared else None,
-        curves=_picture(draw_curves(report.history), "Curves by epoch") if report.history else None,
-        epochs=_epochs(report.history),
-        evaluations=[_evaluation(*named) for named in report.evaluations.items()],
-        clips=[_answered(*row) for row in report.clips],
-        figures={title: _picture(figure, title) for title, figure in report.model.items()},
-    )
+    return environment
 
 
 def worst_confusions(evaluation: Evaluation, limit: int = _WORST) -> list[Confusion]:
@@ -201,25 +209,25 @@ def _evaluation(name: str, found: Evaluation) -> dict[str, Any]:
         "found": found,
         "interval": interval(found.top1, found.clips),
         "worst": worst_confusions(found),
-        "confusion": _picture(
+        "confusion": picture_of(
             draw_confusion(found.confusion, names), f"Confusion matrix of {name}"
         ),
-        "per_class": _picture(draw_per_class(found.per_class), f"Accuracy by class on {name}"),
-        "reliability": _picture(draw_reliability(found.bins), f"Reliability on {name}"),
+        "per_class": picture_of(draw_per_class(found.per_class), f"Accuracy by class on {name}"),
+        "reliability": picture_of(draw_reliability(found.bins), f"Reliability on {name}"),
     }
 
 
 def _answered(clip: Clip, answers: Sequence[tuple[str, float]], true: str) -> dict[str, Any]:
     return {
         "id": clip.id,
-        "picture": _picture(draw_clip(clip), f"Skeleton of clip {clip.id}"),
+        "picture": picture_of(draw_clip(clip), f"Skeleton of clip {clip.id}"),
         "answers": list(answers)[:5],
         "true": true,
         "right": bool(answers) and answers[0][0] == true,
     }
 
 
-def _picture(figure: Figure, title: str) -> dict[str, Any]:
+def picture_of(figure: Figure, title: str) -> dict[str, Any]:
     """A figure as an SVG data URI, with its size in CSS pixels."""
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     data = base64.b64encode(_svg(figure)).decode("ascii")

@@ -1,5 +1,7 @@
 """What a body is: skeleton layouts and the graphs that follow from them."""
 
+from kinegraph.skeleton.camera import CAMERAS, Camera, get_camera
+from kinegraph.skeleton.correspond import convert_joints, correspondence
 from kinegraph.skeleton.graph import (
     adjacency,
     directed_adjacency,
@@ -19,10 +21,15 @@ from kinegraph.skeleton.layouts import (
 
 __all__ = [
     "ALIASES",
+    "CAMERAS",
     "LAYOUTS",
+    "Camera",
     "SkeletonLayout",
     "adjacency",
+    "convert_joints",
+    "correspondence",
     "directed_adjacency",
+    "get_camera",
     "get_layout",
     "hop_distance",
     "list_layouts",

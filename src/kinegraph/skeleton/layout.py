@@ -12,9 +12,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinegraph.errors import LayoutError, unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kinegraph.skeleton.camera import Camera
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -82,6 +88,18 @@ class SkeletonLayout:
         if joint not in self.joints:
             raise unknown_name(f"joint of layout {self.name!r}", joint, self.joints)
         return self.joints.index(joint)
+
+    def convert(
+        self,
+        joints: NDArray[np.float32],
+        to: str | SkeletonLayout,
+        confidence: NDArray[np.float32] | None = None,
+        camera: str | Camera | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Joints (..., V, D) of this layout as those of another, see `convert_joints`."""
+        from kinegraph.skeleton.correspond import convert_joints
+
+        return convert_joints(joints, self, to, confidence, camera)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for stores, checkpoints and layout files."""

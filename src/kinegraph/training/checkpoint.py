@@ -17,6 +17,7 @@ from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import SkeletonLayout
 from kinegraph.training.durable import write_whole
 from kinegraph.training.objectives import Objective, create_objective
+from kinegraph.training.shipped import list_pretrained, shipped_weights
 from kinegraph.transforms import Pipeline
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -42,6 +43,8 @@ class Header:
         training: facts of the run: epoch, metrics, clips, seconds, store.
         versions: of the packages that trained it.
         objective: what it was trained for, as in the recipe.
+        calibration: how its logits become probabilities, and when it does not know
+            (`kinegraph.inference.calibration`); None where that was not measured.
     """
 
     model: dict[str, Any]
@@ -58,6 +61,7 @@ class Header:
     training: dict[str, Any]
     versions: dict[str, str]
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "recognition"})
+    calibration: dict[str, Any] | None = None
 
     def build_model(self) -> nn.Module:
         """A fresh model of this kind."""
@@ -126,16 +130,26 @@ def require_new_folder(out: Path) -> None:
 def find_checkpoint(run: Path) -> Path:
     """The checkpoint file of a run (its best epoch, else its last), or the file itself.
 
+    A name that is no path here, but one of `list_pretrained`, means the weights that came along.
+
     Raises:
         CheckpointError: there is none.
     """
     if run.is_file():
         return run
+    if not run.exists() and (shipped := shipped_weights(str(run))):
+        return shipped
     for name in (BEST, LAST):
         if (run / name).is_file():
             return run / name
-    what = "holds no checkpoint" if run.is_dir() else "does not exist"
-    raise CheckpointError(f"{run} {what}: expected a run of `kinegraph train` with a {LAST}")
+    if run.is_dir():
+        raise CheckpointError(
+            f"{run} holds no checkpoint: expected a run of `kinegraph train` with a {LAST}"
+        )
+    raise CheckpointError(
+        f"{run} does not exist: expected a run of `kinegraph train` with a {LAST}, or one of "
+        f"`kinegraph list pretrained`: {', '.join(list_pretrained())}"
+    )
 
 
 def load_header(path: Path) -> Header:

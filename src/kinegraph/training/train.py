@@ -211,17 +211,18 @@ def _dataset(
 
 def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Splits) -> Header:
     provenance = store.provenance
+    layout = recipe.pipeline().layout_after(store.layout)
     options = recipe.model.options
     create_model(  # before anything is trained: do the options make a model for this layout?
         recipe.model.name,
-        layout=store.layout,
+        layout=layout,
         num_classes=max(1, store.num_classes),
         in_channels=in_channels,
         **options,
     )
     return Header(
         model={"name": recipe.model.name, "options": options},
-        layout=store.layout.to_dict(),
+        layout=layout.to_dict(),
         num_classes=max(1, store.num_classes),
         in_channels=in_channels,
         classes=list(store.classes) if store.classes else None,

@@ -14,9 +14,12 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError, unknown_name
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms.augment import (
     jitter,
     joint_dropout,
+    joint_gaps,
     mirror,
     person_swap,
     random_move,
@@ -26,6 +29,7 @@ from kinegraph.transforms.augment import (
     random_view,
 )
 from kinegraph.transforms.normalize import (
+    body_normalize,
     center,
     center_box,
     flip_y,
@@ -37,15 +41,25 @@ from kinegraph.transforms.normalize import (
 )
 from kinegraph.transforms.options import Transform, option_mistakes, unchecked
 from kinegraph.transforms.orient import prenormalize
-from kinegraph.transforms.presence import fill_missing, mask_confidence, persons
+from kinegraph.transforms.presence import (
+    fill_missing,
+    forget_confidence,
+    hold_missing,
+    mask_confidence,
+    persons,
+)
+from kinegraph.transforms.relayout import DEFAULT as DEFAULT_LAYOUT
+from kinegraph.transforms.relayout import convert_layout, layout
 from kinegraph.transforms.sample import (
     auto_pad,
     crop_resize,
     downsample,
     drop_empty_frames,
     random_choose,
+    random_crop,
     random_frames,
     random_shift,
+    random_speed,
     reduce_frame,
     repeat_pad,
     resize,
@@ -62,6 +76,7 @@ __all__ = [
     "Pipeline",
     "Transform",
     "check_steps",
+    "convert_layout",
     "get_transform",
     "list_transforms",
     "parse_steps",
@@ -75,27 +90,49 @@ STREAM_STEP = "stream"
 #: Steps that, in evaluation, need no later frame than the one that they change, or do nothing.
 FRAMEWISE = frozenset(
     {
-        *("mask_confidence", "prenormalize", "center", "skeleton_norm", "flip_y"),
+        *(
+            "layout",
+            "mask_confidence",
+            "forget_confidence",
+            "body_normalize",
+            "hold_missing",
+            "prenormalize",
+            "center",
+            "skeleton_norm",
+            "flip_y",
+        ),
         *("image_normalize", "kinetics_normalize"),
         *("random_move", "random_rotate", "random_view", "random_scale", "random_shear"),
-        *("jitter", "joint_dropout", "person_swap", "mirror"),
+        *(
+            "random_crop",
+            "random_speed",
+            "jitter",
+            "joint_dropout",
+            "joint_gaps",
+            "person_swap",
+            "mirror",
+        ),
     }
 )
 #: Of these, the ones that look at earlier frames too: where joints were first and last seen.
-LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm"})
+LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing", "body_normalize"})
 #: Steps that bring a clip to a length: they pad shorter ones, and cut or thin longer ones.
 LENGTHS = frozenset({"zero_pad", "repeat_pad", "random_choose", "auto_pad"})
 
 TRANSFORMS: dict[str, Transform] = {
-    # which persons and joints
+    # which joints and persons
+    "layout": layout,
     "persons": persons,
     "mask_confidence": mask_confidence,
+    "forget_confidence": forget_confidence,
     "fill_missing": fill_missing,
+    "hold_missing": hold_missing,
     # place, size, direction
     "prenormalize": prenormalize,
     "center": center,
     "scale": scale,
     "center_box": center_box,
+    "body_normalize": body_normalize,
     "minmax": minmax,
     "image_normalize": image_normalize,
     "kinetics_normalize": kinetics_normalize,
@@ -111,6 +148,8 @@ TRANSFORMS: dict[str, Transform] = {
     "random_choose": random_choose,
     "auto_pad": auto_pad,
     "random_shift": random_shift,
+    "random_crop": random_crop,
+    "random_speed": random_speed,
     "downsample": downsample,
     "reduce_frame": reduce_frame,
     "trim": trim,
@@ -123,6 +162,7 @@ TRANSFORMS: dict[str, Transform] = {
     "random_shear": random_shear,
     "jitter": jitter,
     "joint_dropout": joint_dropout,
+    "joint_gaps": joint_gaps,
     "person_swap": person_swap,
     "mirror": mirror,
 }
@@ -226,6 +266,18 @@ class Pipeline:
             Pipeline([step], self.stream if step[0] == STREAM_STEP else "joint")
             for step in self.steps
         ]
+
+    def layout_after(self, layout: SkeletonLayout) -> SkeletonLayout:
+        """The layout that clips of this layout have after all steps."""
+        for name, options in self.steps:
+            if name == "layout":
+                layout = get_layout(options.get("to", DEFAULT_LAYOUT))
+        return layout
+
+    @property
+    def converts(self) -> bool:
+        """Whether a step makes the clips' layout what it should be, whatever it was."""
+        return any(name == "layout" for name, _ in self.steps)
 
     @property
     def looks_back(self) -> bool:

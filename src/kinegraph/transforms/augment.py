@@ -157,6 +157,29 @@ def joint_dropout(
 
 
 @transform
+def joint_gaps(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    p: Probability = 0.2,
+    longest: Probability = 0.5,
+) -> Clip:
+    """Hides each joint of each person, with probability ``p``, for a stretch of frames.
+
+    The stretch is up to the share ``longest`` of the clip, and may begin before it or end after
+    it: what a pose estimator loses while something is in front of it.
+    """
+    if rng is None:
+        return clip
+    persons, frames, joints = clip.joints.shape[:3]
+    length = rng.uniform(0, longest, (persons, 1, joints)) * frames
+    begin = rng.uniform(-length, frames, (persons, 1, joints))
+    struck = rng.random((persons, 1, joints)) < p
+    t = np.arange(frames)[:, None]
+    return hide(clip, struck & (t >= begin) & (t < begin + length))
+
+
+@transform
 def person_swap(
     clip: Clip, rng: np.random.Generator | None = None, *, p: Probability = 0.5
 ) -> Clip:

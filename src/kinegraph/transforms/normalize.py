@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,9 +13,17 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.options import Bounds, require_coordinates, transform
-from kinegraph.transforms.presence import hide, nearest_seen
+from kinegraph.transforms.presence import hide, nearest_seen, sightings
 
 Array = NDArray[np.float32]
+#: From where to where, on either side, and how long that usually is in trunks (shoulder to hip).
+LIMBS = {
+    ("shoulder", "hip"): 1.0,
+    ("hip", "knee"): 0.75,
+    ("knee", "ankle"): 0.7,
+    ("shoulder", "elbow"): 0.52,
+    ("elbow", "wrist"): 0.46,
+}
 MIDDLES = ("spine_mid", "spine", "mid_hip", "torso", "belly")
 
 
@@ -97,6 +106,34 @@ def center_box(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
 
 
 @transform
+def body_normalize(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    lead: Annotated[float, Bounds(0, 100)] = 0.0,
+) -> Clip:
+    """Puts the middle of each person's trunk at the origin, a trunk long, in every frame by itself.
+
+    It needs no later frame, so a stream does the same. The middle is that of shoulders and hips,
+    or of those that are seen, or of all seen joints. The length is judged by the limbs that look
+    longest for what they are, because in an image a limb can only look too short: the mean of the
+    two largest of (length / usual length in trunks). No joint is farther than two trunks away.
+
+    With ``lead`` a body that moves is ahead of the origin, by its way since it was last seen (a
+    frame before, as a rule) times ``lead``, up to a trunk in x and in y: else nothing is left of
+    how a whole body moves, and pulling oneself up looks like pushing something overhead.
+    """
+    joints, layout = clip.joints, clip.layout
+    around = joints - _trunk(joints, layout)[:, :, None]
+    size = _trunk_length(around, layout)[:, :, None]
+    moved = around / size[..., None]
+    if lead:
+        ahead = np.clip(_trunk_step(joints, layout) / size * np.float32(lead), -1, 1)
+        moved = moved + ahead[:, :, None]
+    return clip.with_joints(moved)
+
+
+@transform
 def minmax(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     """Stretches each coordinate axis of the clip to [-1, 1]; one without extent becomes 0.
 
@@ -167,6 +204,64 @@ def middle_joint(layout: SkeletonLayout) -> int:
         if name in layout.joints:
             return layout.index(name)
     return layout.centre
+
+
+def _seen_mean(joints: Array) -> Array:
+    """(..., n, D) -> (..., D): the mean of the seen ones, NaN if none is."""
+    seen = ~np.isnan(joints[..., :1])
+    total = np.where(seen, joints, np.float32(0)).sum(axis=-2)
+    count = seen.sum(axis=-2)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan)))
+
+
+def _trunk(joints: Array, layout: SkeletonLayout) -> Array:
+    """(M, T, V, D) -> (M, T, D): the middle of the trunk, or what is nearest to it; else 0."""
+    ends = [_seen_mean(joints[:, :, own]) for own in _trunk_joints(layout.joints)]
+    middle = _seen_mean(np.stack(ends, axis=-2))
+    lost = np.isnan(middle[..., :1])
+    return np.nan_to_num(np.where(lost, _seen_mean(joints), middle) if lost.any() else middle)
+
+
+def _trunk_step(joints: Array, layout: SkeletonLayout) -> Array:
+    """(M, T, V, D) -> (M, T, D): the way of the trunk since its joints were last seen, else 0."""
+    before = sightings(~np.isnan(joints[..., 0]))[0][:, :-1]  # up to the frame before
+    earlier = np.take_along_axis(joints, np.maximum(before, 0)[..., None], axis=1)
+    step = np.full_like(joints, np.nan)
+    step[:, 1:] = joints[:, 1:] - np.where(before[..., None] < 0, np.float32(np.nan), earlier)
+    return _trunk(step, layout)
+
+
+def _trunk_length(joints: Array, layout: SkeletonLayout) -> Array:
+    """(M, T, V, D) around the origin -> (M, T): judged by the limbs and by the farthest joint."""
+    farthest = np.nan_to_num(np.linalg.norm(joints, axis=-1)).max(axis=-1) / 2
+    starts, ends, usual = _limbs(layout.joints)
+    if usual:
+        lengths = np.linalg.norm(joints[:, :, starts] - joints[:, :, ends], axis=-1)
+        sizes = np.nan_to_num(lengths / np.asarray(usual, np.float32))
+        sizes = -np.partition(-sizes, 1, axis=-1)[..., :2]
+        limbs = np.where(sizes[..., 1] > 0, sizes.mean(axis=-1), sizes[..., 0])
+        farthest = np.maximum(farthest, limbs)
+    return np.asarray(np.where(farthest > 0, farthest, 1), dtype=np.float32)
+
+
+@cache
+def _trunk_joints(joints: tuple[str, ...]) -> list[list[int]]:
+    """The shoulders and the hips that there are."""
+    ends = ([f"{side}_{part}" for side in ("left", "right")] for part in ("shoulder", "hip"))
+    return [[joints.index(name) for name in names if name in joints] for names in ends]
+
+
+@cache
+def _limbs(joints: tuple[str, ...]) -> tuple[list[int], list[int], list[float]]:
+    """Where the limbs that there are begin and end, and their usual lengths."""
+    limbs = [
+        (f"{side}_{start}", f"{side}_{end}", usual)
+        for (start, end), usual in LIMBS.items()
+        for side in ("left", "right")
+    ]
+    found = [limb for limb in limbs if limb[0] in joints and limb[1] in joints]
+    starts, ends = ([joints.index(limb[i]) for limb in found] for i in (0, 1))
+    return starts, ends, [usual for *_, usual in found]
 
 
 def _limits(clip: Clip) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ from typing import (
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, nearest
+from kinegraph.skeleton.layouts import ALIASES, LAYOUTS
 
 Transform = Callable[..., Clip]
 F = TypeVar("F", bound=Transform)
@@ -44,6 +45,18 @@ class Bounds:
         if self.high == math.inf:
             return f"of {self.low:g} or more"
         return f"from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class LayoutName:
+    """A name that is, or stands for, a registered layout."""
+
+    def hold(self, value: Any) -> bool:
+        """Whether there is such a layout."""
+        return ALIASES.get(value, value) in LAYOUTS
+
+    def __str__(self) -> str:
+        return "that names a layout"
 
 
 LARGEST = 1e30  # far beyond any coordinate, and a float32 still

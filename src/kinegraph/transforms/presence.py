@@ -57,6 +57,26 @@ def mask_confidence(
 
 
 @transform
+def forget_confidence(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    threshold: Probability = 0.0,
+    spare: Probability = 0.0,
+) -> Clip:
+    """Makes joints absent that are less sure than the threshold, and all others equally sure.
+
+    Each estimator means another thing by its confidence, and some are sure of what they cannot
+    see. Afterwards it is 1 where a joint is seen, and 0 elsewhere. In training a clip keeps its
+    doubtful joints with the probability ``spare``.
+    """
+    spared = rng is not None and rng.random() < spare
+    if clip.confidence is not None and not spared:
+        clip = hide(clip, clip.confidence < threshold)
+    return replace(clip, confidence=clip.valid.astype(np.float32))
+
+
+@transform
 def fill_missing(
     clip: Clip,
     rng: np.random.Generator | None = None,
@@ -67,10 +87,10 @@ def fill_missing(
     """Fills gaps of at most ``max_gap`` frames between two sightings of a joint.
 
     ``linear`` moves evenly from one sighting to the next, ``hold`` stays at the earlier one.
-    The only transform that adds joints; their confidence stays what it was.
+    Their confidence stays what it was.
     """
     seen = clip.valid
-    before, after = _sightings(seen)
+    before, after = sightings(seen)
     inside = ~seen & (before >= 0) & (after < clip.num_frames) & (after - before - 1 <= max_gap)
     if not inside.any():
         return clip
@@ -82,6 +102,20 @@ def fill_missing(
         values = values + (clip.joints[m, end, v] - values) * share
     joints[m, t, v] = values
     return clip.with_joints(joints)
+
+
+@transform
+def hold_missing(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    """Absent joints stay where they were last seen; before that they stay absent.
+
+    It looks at earlier frames only, so a stream does the same. Where confidence is stated, that of
+    held joints is 0.
+    """
+    before, _ = sightings(clip.valid)
+    held = np.take_along_axis(clip.joints, np.maximum(before, 0)[..., None], axis=1)
+    if clip.confidence is None:
+        return clip.with_joints(held)
+    return replace(clip, joints=held, confidence=np.where(clip.valid, clip.confidence, 0))
 
 
 def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
@@ -97,14 +131,14 @@ def nearest_seen(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
 
     A track without any True gives frame 0.
     """
-    before, after = _sightings(seen)
+    before, after = sightings(seen)
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
     later = (before < 0) | ((after < frames) & (after - t < t - before))
     return np.where(later, np.where(after < frames, after, 0), before)
 
 
-def _sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))

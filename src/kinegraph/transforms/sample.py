@@ -17,6 +17,7 @@ from kinegraph.errors import TransformError
 from kinegraph.transforms.options import Bounds, Count, transform
 
 Indices = NDArray[np.intp]
+Speed = Annotated[float, Bounds(0.1, 10)]
 Share = Annotated[float, Bounds(0.01, 1)]
 
 
@@ -80,20 +81,66 @@ def crop_resize(
 
 
 @transform
+def random_crop(
+    clip: Clip, rng: np.random.Generator | None = None, *, shortest: Count = 16
+) -> Clip:
+    """A random window of a random length: from ``shortest`` frames to the whole clip."""
+    if rng is None or clip.num_frames <= shortest:
+        return clip
+    length = int(rng.integers(shortest, clip.num_frames + 1))
+    begin = int(rng.integers(0, clip.num_frames - length + 1))
+    return take_frames(clip, np.arange(begin, begin + length))
+
+
+@transform
+def random_speed(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    low: Speed = 0.5,
+    high: Speed = 2.0,
+) -> Clip:
+    """Plays the clip faster or slower by linear interpolation: another camera, another performer.
+
+    The factor is drawn from ``low`` to ``high``, evenly in its logarithm; 2 leaves half as many
+    frames, as half the frame rate would.
+
+    Raises:
+        TransformError: ``low`` is above ``high``.
+    """
+    if low > high:
+        raise TransformError(
+            f"transform 'random_speed': low, high must be ascending, got {low:g} and {high:g}"
+        )
+    if rng is None:
+        return clip
+    factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return _resized(clip, 0, clip.num_frames, max(1, round(clip.num_frames / factor)))
+
+
+@transform
 def resize(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 64) -> Clip:
     """The whole clip, stretched or shrunk to ``frames`` by linear interpolation."""
     return _resized(clip, 0, clip.num_frames, frames)
 
 
 @transform
-def repeat_pad(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 300) -> Clip:
+def repeat_pad(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    frames: Count = 300,
+    test: Count | None = None,
+) -> Clip:
     """Each person repeated from its beginning until ``frames``: x[t] = x[t mod L] (2s-AGCN).
 
     L is the person's last frame with a joint; a person who enters late loses its empty frames
     first. A longer clip keeps its first ``frames`` frames, a person never seen stays absent.
+    Without rng ``test`` counts in place of ``frames``, if it is given.
     """
+    length = frames if rng is not None or test is None else test
     seen = clip.valid.any(axis=2)
-    order = np.stack([_repeated(shown, frames) for shown in np.asarray(seen)])
+    order = np.stack([_repeated(shown, length) for shown in np.asarray(seen)])
     return _take_own_frames(clip, order)
 
 

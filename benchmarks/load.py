@@ -1,0 +1,285 @@
+"""Loads a server with persons who stream frames, and checks every answer that it gives.
+
+    python benchmarks/load.py MODEL --persons 20 --seconds 60
+    python benchmarks/load.py MODEL --persons 20 --times 10     # ten times as many ask to come in
+
+A server of its own is started on this machine, and spoken to over sockets. Beside the persons who
+stay, clients connect and leave at random. Each answer is compared with that of the same frames
+streamed without a server, to 1e-5 of the largest logit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+RECORDINGS = 8
+TOLERANCE = 1e-5
+HEAD, ENTRY = struct.Struct("<4sBBH"), struct.Struct("<Id")
+Recording = NDArray[np.float32]
+
+
+@dataclass
+class Person:
+    """What one person sent, and heard."""
+
+    recording: int
+    number: int
+    sent: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    heard: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    last: tuple[int, NDArray[np.float32]] | None = None
+    ended: bool = False
+    refused: str = ""
+    waited: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    dropped: int = 0
+
+
+async def person(
+    url: str, recordings: Recording, one: Person, fps: float, frames: int, end: bool
+) -> None:
+    """Connects, streams its frames on time, and hears the answers."""
+    asked = time.perf_counter()
+    try:
+        async with connect(url, compression=None, max_queue=None, open_timeout=30) as socket:
+            hearing = asyncio.create_task(hear(socket, one, asked))
+            try:
+                await send(socket, recordings[one.recording], one, fps, frames)
+                if end and one.sent and not one.refused:
+                    await socket.send(json.dumps({"person": one.number, "end": True}))
+                async with asyncio.timeout(15):
+                    while not one.refused and (
+                        len(one.seconds) < len(one.sent) or (end and one.sent and not one.ended)
+                    ):
+                        await asyncio.sleep(0.02)
+            finally:
+                hearing.cancel()
+    except (ConnectionClosed, InvalidStatus, OSError, TimeoutError) as error:
+        if not one.refused:
+            one.errors.append(f"{type(error).__name__}: {error}")
+
+
+async def send(socket: Any, joints: Recording, one: Person, fps: float, frames: int) -> None:
+    """Frames when they are due; the first at once."""
+    began = time.perf_counter()
+    values = joints.shape[1:]
+    head = HEAD.pack(b"KGF1", 0, values[0], 1)
+    for t in range(frames):
+        await asyncio.sleep(max(0.0, began + t / fps - time.perf_counter()))
+        if one.refused:
+            return
+        one.sent.append(time.perf_counter())
+        body = joints[t % len(joints)].tobytes()
+        await socket.send(head + ENTRY.pack(one.number, t / fps) + body)
+
+
+async def hear(socket: Any, one: Person, asked: float) -> None:
+    """Everything that the server says."""
+    async for text in socket:
+        now = time.perf_counter()
+        told = json.loads(text)
+        one.dropped = told.get("dropped", one.dropped)
+        if "error" in told:
+            if told["status"] == 503 and not one.seconds:
+                one.refused, one.waited = told["error"], now - (one.sent or [asked])[0]
+            else:
+                one.errors.append(told["error"])
+            continue
+        logits = np.array(told["logits"], np.float32) if told["name"] is not None else None
+        if "frame" in told:
+            one.seconds.append(now - one.sent[told["frame"]])
+            if logits is not None:
+                before = one.heard.setdefault(told["frames"], logits)
+                if not np.array_equal(before, logits):
+                    one.errors.append(f"two answers for {told['frames']} frames")
+        else:
+            one.ended = True
+            if logits is not None:
+                one.last = (told["frames"], logits)
+
+
+def recorded(model: str, persons: int) -> Recording:
+    """(recordings, frames, persons, V, D): walks of joints, all of them different."""
+    from kinegraph.inference.ready import frame_shape
+    from kinegraph.inference.recognizer import Recognizer
+
+    V, D = frame_shape(Recognizer.load(model))
+    rng = np.random.default_rng(0)
+    start = rng.normal(0, 1, (RECORDINGS, 1, persons, V, D))
+    steps = rng.normal(0, 0.05, (RECORDINGS, 4096, persons, V, D)).cumsum(axis=1)
+    return (start + steps).astype(np.float32)
+
+
+def check(model: str, recordings: Recording, people: list[Person], options: dict) -> float:
+    """The largest difference of any answer from that without a server, in largest logits."""
+    from kinegraph.inference.recognizer import Recognizer
+
+    recognizer = Recognizer.load(model)
+    worst = 0.0
+    for number, joints in enumerate(recordings):
+        own = [one for one in people if one.recording == number and one.sent]
+        longest = max((len(one.sent) for one in own), default=0)
+        offline, ends = streamed(recognizer, joints, longest, own, options)
+        for one in own:
+            worst = max(worst, difference(one, offline, ends))
+    return worst
+
+
+def streamed(
+    recognizer: Any, joints: Recording, frames: int, own: list[Person], options: dict
+) -> tuple[list[NDArray], dict[int, NDArray]]:
+    """(answers of a stream without a server, one after the other; answers to so many frames)."""
+    live = recognizer.stream(**options)
+    wanted = {one.last[0] for one in own if one.last}
+    answers, ends = [], {}
+    for t in range(frames):
+        answer = live.push(joints[t % len(joints)])
+        if answer is not None and (not answers or not np.array_equal(answers[-1], answer.logits)):
+            answers.append(answer.logits)
+        if t + 1 in wanted:
+            ends[t + 1] = live.flush().logits
+    return answers, ends
+
+
+def difference(one: Person, offline: list[NDArray], ends: dict[int, NDArray]) -> float:
+    """Of a person's answers, each in its turn."""
+    pairs = list(zip((one.heard[k] for k in sorted(one.heard)), offline, strict=False))
+    if len(one.heard) > len(offline):
+        one.errors.append(f"{len(one.heard)} answers where {len(offline)} are due")
+    if one.last:
+        pairs.append((one.last[1], ends[one.last[0]]))
+    gaps = [np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]
+    return float(max(gaps, default=0.0))
+
+
+class Server:
+    """`kinegraph serve` on a free port of this machine."""
+
+    def __init__(self, model: str, options: list[str]) -> None:
+        command = [sys.executable, "-m", "kinegraph", "serve", model, "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline().strip()
+        found = re.search(r"http://(\S+)/", self.said)
+        if not found:
+            raise SystemExit(f"the server did not start: {self.said}")
+        self.said += "; " + self.process.stdout.readline().strip()
+        self.address = found[1]
+
+    def get(self, path: str) -> str:
+        """What it says at a path."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> float:
+        """Seconds until it has ended."""
+        began = time.perf_counter()
+        self.process.terminate()
+        self.process.wait(timeout=30)
+        return time.perf_counter() - began
+
+
+async def play(address: str, recordings: Recording, asked: argparse.Namespace) -> dict:
+    """Everybody at once: who stays, who comes and goes, and who comes in vain."""
+    url = f"ws://{address}/v1/stream?logits=true"
+    rng = random.Random(0)
+    frames = int(asked.seconds * asked.fps)
+    stay = [Person(i % RECORDINGS, i) for i in range(asked.persons)]
+    visit = [Person(i % RECORDINGS, i) for i in range(asked.churn)]
+    crowd = [Person(i % RECORDINGS, i) for i in range(asked.persons * (asked.times - 1))]
+
+    async def stays(one: Person) -> None:
+        await asyncio.sleep(rng.random())
+        await person(url, recordings, one, asked.fps, frames, end=True)
+
+    async def visits(one: Person) -> None:
+        await asyncio.sleep(rng.random() * asked.seconds)
+        length = rng.choice((0, 1, rng.randrange(2, 60)))
+        await person(url, recordings, one, asked.fps, length, end=rng.random() < 0.5)
+
+    async def comes(one: Person) -> None:
+        await asyncio.sleep(2 + rng.random() * (asked.seconds - 2))
+        await person(url, recordings, one, asked.fps, frames, end=False)
+
+    jobs = [stays(p) for p in stay] + [visits(p) for p in visit] + [comes(p) for p in crowd]
+    async with asyncio.timeout(asked.seconds * 2 + 60):
+        await asyncio.gather(*jobs)
+    return {"stay": stay, "visit": visit, "crowd": crowd}
+
+
+def told(name: str, people: list[Person]) -> None:
+    """A line of figures."""
+    seconds = np.sort([s for one in people for s in one.seconds])
+    sent = sum(len(one.sent) for one in people if not one.refused)
+    refused = [one.waited for one in people if one.refused]
+    line = f"{name:8} {len(people):4} persons, {sent:6} frames, {len(seconds):6} answers"
+    if len(seconds):
+        p50, p99 = (1000 * seconds[int(q * (len(seconds) - 1))] for q in (0.5, 0.99))
+        line += f", p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {1000 * seconds[-1]:.1f} ms"
+    if refused:
+        line += f"; {len(refused)} refused, within {1000 * max(refused):.0f} ms"
+    dropped = sum(one.dropped for one in people)
+    print(f"{line}; {dropped} dropped")
+    wrong = Counter(error for one in people for error in one.errors)
+    for error, count in wrong.most_common(5):
+        print(f"    {count} x {error}")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--persons", type=int, default=20, help="who stay all the time")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--churn", type=int, default=200, help="clients who come and go")
+    parser.add_argument("--times", type=int, default=1, help="so many times as many want to come")
+    parser.add_argument("--room", type=int, help="--persons of the server; default: what it finds")
+    parser.add_argument("--threads", type=int, help="of the server")
+    parser.add_argument("--bodies", type=int, default=1, help="bodies in a frame")
+    asked = parser.parse_args()
+    recordings = recorded(asked.model, asked.bodies)
+    options = ["--persons", str(asked.room)] if asked.room else []
+    options += ["--threads", str(asked.threads)] if asked.threads else []
+    server = Server(asked.model, options)
+    print(server.said)
+    try:
+        people = asyncio.run(play(server.address, recordings, asked))
+        metrics = server.get("/metrics")
+    finally:
+        ended = server.stop()
+    for name, group in people.items():
+        if group:
+            told(name, group)
+    everybody = [one for group in people.values() for one in group]
+    worst = check(asked.model, recordings, everybody, {})
+    checked = sum(len(one.heard) + bool(one.last) for one in everybody)
+    print(f"{checked} different answers, off by {worst:.1e} of the largest logit at most")
+    print(f"server ended within {ended:.2f} s of SIGTERM")
+    for line in metrics.splitlines():
+        if re.match(r"kinegraph_(refused_total|dropped_answers_total|frames_total)", line):
+            print(f"    {line}")
+    wrong = [error for one in everybody for error in one.errors]
+    if worst > TOLERANCE or wrong:
+        raise SystemExit("NOT AS IT SHOULD BE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Answers over HTTP and websockets: one recogniser for many clients at once."""

@@ -1,0 +1,19 @@
+"""Why a client is not served: a status, and a sentence that says what to do."""
+
+from __future__ import annotations
+
+from kinegraph.errors import KinegraphError
+
+BAD = 400
+TOO_LONG = 413
+TOO_MANY = 429
+BROKEN = 500
+BUSY = 503
+
+
+class RefusedError(KinegraphError):
+    """A request or message that is not answered; ``status`` is that of HTTP."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
