@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import struct
@@ -22,6 +23,7 @@ import time
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 RECORDINGS = 8
+AHEAD = 32  # frames by which a server may be ahead of a stream that takes turns
 TOLERANCE = 1e-5
 HEAD, ENTRY = struct.Struct("<4sBBH"), struct.Struct("<Id")
 Recording = NDArray[np.float32]
@@ -52,67 +55,88 @@ class Person:
     dropped: int = 0
 
 
-async def person(
-    url: str, recordings: Recording, one: Person, fps: float, frames: int, end: bool
+async def group(
+    url: str, recordings: Recording, people: list[Person], fps: float, frames: int, end: bool
 ) -> None:
-    """Connects, streams its frames on time, and hears the answers."""
+    """Persons of one connection: streams their frames on time, and hears the answers."""
     asked = time.perf_counter()
     try:
         async with connect(url, compression=None, max_queue=None, open_timeout=30) as socket:
-            hearing = asyncio.create_task(hear(socket, one, asked))
+            hearing = asyncio.create_task(hear(socket, {one.number: one for one in people}, asked))
             try:
-                await send(socket, recordings[one.recording], one, fps, frames)
-                if end and one.sent and not one.refused:
-                    await socket.send(json.dumps({"person": one.number, "end": True}))
+                await send(socket, recordings, people, fps, frames)
+                left = [one for one in people if one.sent and not one.refused]
+                if end and left:
+                    ends = [{"person": one.number, "end": True} for one in left]
+                    await socket.send(json.dumps(ends))
                 async with asyncio.timeout(15):
-                    while not one.refused and (
-                        len(one.seconds) < len(one.sent) or (end and one.sent and not one.ended)
-                    ):
+                    while any(waits(one, end) for one in left):
                         await asyncio.sleep(0.02)
             finally:
                 hearing.cancel()
     except (ConnectionClosed, InvalidStatus, OSError, TimeoutError) as error:
-        if not one.refused:
-            one.errors.append(f"{type(error).__name__}: {error}")
+        for one in people:
+            if not one.refused:
+                one.errors.append(f"{type(error).__name__}: {error}")
 
 
-async def send(socket: Any, joints: Recording, one: Person, fps: float, frames: int) -> None:
+def waits(one: Person, end: bool) -> bool:
+    """Whether an answer is still to come."""
+    return not one.refused and (len(one.seconds) < len(one.sent) or (end and not one.ended))
+
+
+async def send(
+    socket: Any, recordings: Recording, people: list[Person], fps: float, frames: int
+) -> None:
     """Frames when they are due; the first at once."""
     began = time.perf_counter()
-    values = joints.shape[1:]
-    head = HEAD.pack(b"KGF1", 0, values[0], 1)
+    bodies = recordings.shape[2]
     for t in range(frames):
         await asyncio.sleep(max(0.0, began + t / fps - time.perf_counter()))
-        if one.refused:
+        left = [one for one in people if not one.refused]
+        if not left:
             return
-        one.sent.append(time.perf_counter())
-        body = joints[t % len(joints)].tobytes()
-        await socket.send(head + ENTRY.pack(one.number, t / fps) + body)
+        parts = [HEAD.pack(b"KGF1", 0, bodies, len(left))]
+        for one in left:
+            joints = recordings[one.recording, t % recordings.shape[1]]
+            parts += (ENTRY.pack(one.number, t / fps), joints.tobytes())
+            one.sent.append(time.perf_counter())
+        await socket.send(b"".join(parts))
 
 
-async def hear(socket: Any, one: Person, asked: float) -> None:
+async def hear(socket: Any, people: dict[int, Person], asked: float) -> None:
     """Everything that the server says."""
     async for text in socket:
         now = time.perf_counter()
-        told = json.loads(text)
-        one.dropped = told.get("dropped", one.dropped)
-        if "error" in told:
-            if told["status"] == 503 and not one.seconds:
-                one.refused, one.waited = told["error"], now - (one.sent or [asked])[0]
+        for told in json.loads(text):
+            if "dropped" in told:
+                next(iter(people.values())).dropped = told["dropped"]
+            elif "person" in told:
+                note(people[told["person"]], told, now, asked)
             else:
-                one.errors.append(told["error"])
-            continue
-        logits = np.array(told["logits"], np.float32) if told["name"] is not None else None
-        if "frame" in told:
-            one.seconds.append(now - one.sent[told["frame"]])
-            if logits is not None:
-                before = one.heard.setdefault(told["frames"], logits)
-                if not np.array_equal(before, logits):
-                    one.errors.append(f"two answers for {told['frames']} frames")
+                for one in people.values():
+                    note(one, told, now, asked)
+
+
+def note(one: Person, told: dict, now: float, asked: float) -> None:
+    """What was said of a person."""
+    if "error" in told:
+        if told["status"] == 503 and not one.seconds:
+            one.refused, one.waited = told["error"], now - (one.sent or [asked])[0]
         else:
-            one.ended = True
-            if logits is not None:
-                one.last = (told["frames"], logits)
+            one.errors.append(told["error"])
+        return
+    logits = np.array(told["logits"], np.float32) if told["name"] is not None else None
+    if "frame" in told:
+        one.seconds.append(now - one.sent[told["frame"]])
+        if logits is not None:
+            before = one.heard.setdefault(told["frames"], logits)
+            if not np.array_equal(before, logits):
+                one.errors.append(f"two answers for {told['frames']} frames")
+        return
+    one.ended = True
+    if logits is not None:
+        one.last = (told["frames"], logits)
 
 
 def recorded(model: str, persons: int) -> Recording:
@@ -149,7 +173,7 @@ def streamed(
     live = recognizer.stream(**options)
     wanted = {one.last[0] for one in own if one.last}
     answers, ends = [], {}
-    for t in range(frames):
+    for t in range(frames + AHEAD):
         answer = live.push(joints[t % len(joints)])
         if answer is not None and (not answers or not np.array_equal(answers[-1], answer.logits)):
             answers.append(answer.logits)
@@ -188,6 +212,14 @@ class Server:
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
+    def busy(self) -> float:
+        """Seconds of processors that it has used, where the system tells."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        if not stat.exists():
+            return 0.0
+        ticks = stat.read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> float:
         """Seconds until it has ended."""
         began = time.perf_counter()
@@ -198,30 +230,36 @@ class Server:
 
 async def play(address: str, recordings: Recording, asked: argparse.Namespace) -> dict:
     """Everybody at once: who stays, who comes and goes, and who comes in vain."""
-    url = f"ws://{address}/v1/stream?logits=true"
+    url = f"ws://{address}/v1/stream?logits=true&together=true"
     rng = random.Random(0)
     frames = int(asked.seconds * asked.fps)
     stay = [Person(i % RECORDINGS, i) for i in range(asked.persons)]
     visit = [Person(i % RECORDINGS, i) for i in range(asked.churn)]
     crowd = [Person(i % RECORDINGS, i) for i in range(asked.persons * (asked.times - 1))]
 
-    async def stays(one: Person) -> None:
+    async def stays(people: list[Person]) -> None:
         await asyncio.sleep(rng.random())
-        await person(url, recordings, one, asked.fps, frames, end=True)
+        await group(url, recordings, people, asked.fps, frames, end=True)
 
     async def visits(one: Person) -> None:
         await asyncio.sleep(rng.random() * asked.seconds)
         length = rng.choice((0, 1, rng.randrange(2, 60)))
-        await person(url, recordings, one, asked.fps, length, end=rng.random() < 0.5)
+        await group(url, recordings, [one], asked.fps, length, end=rng.random() < 0.5)
 
-    async def comes(one: Person) -> None:
+    async def comes(people: list[Person]) -> None:
         await asyncio.sleep(2 + rng.random() * (asked.seconds - 2))
-        await person(url, recordings, one, asked.fps, frames, end=False)
+        await group(url, recordings, people, asked.fps, frames, end=False)
 
-    jobs = [stays(p) for p in stay] + [visits(p) for p in visit] + [comes(p) for p in crowd]
+    jobs = [stays(p) for p in grouped(stay, asked.group)] + [visits(p) for p in visit]
+    jobs += [comes(p) for p in grouped(crowd, asked.group)]
     async with asyncio.timeout(asked.seconds * 2 + 60):
         await asyncio.gather(*jobs)
     return {"stay": stay, "visit": visit, "crowd": crowd}
+
+
+def grouped(people: list[Person], size: int) -> list[list[Person]]:
+    """So many persons a connection."""
+    return [people[i : i + size] for i in range(0, len(people), size)]
 
 
 def told(name: str, people: list[Person]) -> None:
@@ -253,6 +291,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=1, help="so many times as many want to come")
     parser.add_argument("--room", type=int, help="--persons of the server; default: what it finds")
     parser.add_argument("--threads", type=int, help="of the server")
+    parser.add_argument("--group", type=int, default=5, help="persons of a connection")
     parser.add_argument("--bodies", type=int, default=1, help="bodies in a frame")
     asked = parser.parse_args()
     recordings = recorded(asked.model, asked.bodies)
@@ -261,7 +300,9 @@ def main() -> None:
     server = Server(asked.model, options)
     print(server.said)
     try:
+        before, began = server.busy(), time.perf_counter()
         people = asyncio.run(play(server.address, recordings, asked))
+        busy, passed = server.busy() - before, time.perf_counter() - began
         metrics = server.get("/metrics")
     finally:
         ended = server.stop()
@@ -272,6 +313,8 @@ def main() -> None:
     worst = check(asked.model, recordings, everybody, {})
     checked = sum(len(one.heard) + bool(one.last) for one in everybody)
     print(f"{checked} different answers, off by {worst:.1e} of the largest logit at most")
+    answers = max(1, sum(len(one.seconds) for one in everybody))
+    print(f"server used {busy / passed:.2f} cores, {1000 * busy / answers:.2f} ms a frame")
     print(f"server ended within {ended:.2f} s of SIGTERM")
     for line in metrics.splitlines():
         if re.match(r"kinegraph_(refused_total|dropped_answers_total|frames_total)", line):

@@ -26,8 +26,8 @@ SAMPLERS = FIXED_LENGTH | {
 }  # fmt: skip
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
-    "joint_dropout", "joint_gaps", "person_swap", "mirror", "random_shift", "random_crop",
-    "random_speed",
+    "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
+    "random_crop", "random_speed",
 }  # fmt: skip
 HIDE_OR_CHOOSE = {
     "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
@@ -51,7 +51,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 41
+    assert len(NAMES) == 42
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -92,7 +92,7 @@ def test_absent_stays_absent(name: str) -> None:
     for seed in range(4):
         clip = clip_for(name, seed)
         seen = TRANSFORMS[name](clip, np.random.default_rng(seed)).valid
-        if name == "mirror":
+        if name in ("mirror", "swap_sides"):
             assert sorted(seen.sum(axis=(1, 2))) == sorted(clip.valid.sum(axis=(1, 2)))
         elif name == "person_swap":
             assert seen.sum() == clip.valid.sum()

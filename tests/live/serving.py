@@ -42,7 +42,7 @@ def running(
     services: list[Any] = []
     listening = open_socket("127.0.0.1", 0, token)
     asked = recognizer(transforms or [])
-    given = Limits(**{"persons": 8, **limits})
+    given = Limits(**{"persons": 8, "within": 60.0, **limits})  # tests run on busy machines
     server = create_server(
         asked, listening, token, given, "two", services.append, threads=2, **options
     )

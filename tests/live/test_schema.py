@@ -15,7 +15,7 @@ from live.serving import running
 pytestmark = pytest.mark.slow
 
 
-def test_no_request_breaks_the_server():
+def test_no_request_breaks_the_server(tmp_path):
     beside = Path(sys.executable).with_name("schemathesis")
     command = str(beside) if beside.is_file() else shutil.which("schemathesis")
     if not command:
@@ -30,6 +30,7 @@ def test_no_request_breaks_the_server():
             text=True,
             timeout=300,
             check=False,
+            cwd=tmp_path,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
         assert httpx.get(f"{one.url}/health").json()["status"] == "ok"

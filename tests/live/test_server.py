@@ -111,6 +111,8 @@ BAD = {
     "no joints": (JSON, b"{}", 400, "joints"),
     "null": (JSON, b'{"joints": null}', 400, "joints"),
     "words": (JSON, b'{"joints": [["a"]]}', 400, "numbers"),
+    "null upon null": (JSON, b'{"joints": [[null], [[null, 1], [2]]]}', 400, "numbers"),
+    "only null": (JSON, b'{"joints": [null, null]}', 400, "numbers|no joint|shape"),
     "ragged": (JSON, b'{"joints": [[[1, 2], [1]]]}', 400, "numbers"),
     "flat": (JSON, b'{"joints": [1, 2]}', 400, "shape"),
     "nothing": (JSON, b'{"joints": [[[null, null]]]}', 400, "no joint"),

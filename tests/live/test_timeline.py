@@ -83,7 +83,11 @@ def test_main_is_what_takes_most_time_of_all_persons():
         Segment(3, 0, 3, 1, "there", 0.8),
     ]
     assert main_action(given) == Main(1, "there", pytest.approx(0.7), 6, 12)
-    assert main_action([*given, Segment(4, 0, 6, None, "unknown", 0.1)]).label is None
+    assert main_action([*given, Segment(4, 0, 2, None, "unknown", 0.1)]).label == 1
+    mostly_unknown = [*given, Segment(4, 0, 5, None, "unknown", 0.1)]
+    assert main_action(mostly_unknown) == Main(None, "unknown", pytest.approx(0.7 / 6), 6, 17)
+    short = [Segment(1, i, i + 1 + i / 10, i, str(i), 0.9) for i in range(3)]
+    assert main_action(short).label == 2
     assert main_action([]).to_dict() == {"label": None, "name": "unknown", "probability": 0.0}
 
 

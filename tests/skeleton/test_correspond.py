@@ -127,6 +127,6 @@ def test_survivors_are_counted_from_the_correspondences():
     columns, rows = survivors()
     assert columns == COMPARED == tuple(row[0] for row in rows)
     table = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
-    assert table["coco17"]["penn13"] == "13 of 13"
+    assert table["coco17"]["penn13"] == "13/13"
     assert table["coco17"]["ntu25"] == "–"
-    assert table["ntu25"]["coco17"] == "12 of 17"
+    assert table["ntu25"]["coco17"] == "12/17"

@@ -21,6 +21,7 @@ from kinegraph.transforms.augment import (
     random_scale,
     random_shear,
     random_view,
+    swap_sides,
 )
 
 NTU, COCO = get_layout("ntu25"), get_layout("coco17")
@@ -193,3 +194,17 @@ def test_joint_gaps_hide_whole_joints_for_one_stretch_of_frames() -> None:
     assert hidden.sum(axis=1).max() <= 0.6 * 40 + 1
     assert (~joint_gaps(clip, rng(), p=1.0, longest=1.0).valid).any(axis=1).mean() > 0.9
     assert joint_gaps(clip, rng(), p=0.0).valid.all()
+
+
+def test_swap_sides_exchanges_names_and_moves_nothing() -> None:
+    clip = body(dims=2)
+    swapped = swap_sides(clip, rng(), p=1.0)
+    left, right = COCO.index("left_knee"), COCO.index("right_knee")
+    np.testing.assert_array_equal(swapped.joints[:, :, left], clip.joints[:, :, right])
+    np.testing.assert_array_equal(swapped.confidence[:, :, right], clip.confidence[:, :, left])
+    nose = COCO.index("nose")
+    np.testing.assert_array_equal(swapped.joints[:, :, nose], clip.joints[:, :, nose])
+    assert swap_sides(clip, rng(), p=0.0) is clip
+    hand = Clip(np.zeros((1, 2, 21, 2)), get_layout("hand21"))
+    with pytest.raises(TransformError, match="'swap_sides': layout 'hand21' has no left and right"):
+        swap_sides(hand, None)

@@ -108,6 +108,9 @@ def test_hold_missing_keeps_the_last_sighting_and_says_that_it_is_none() -> None
     np.testing.assert_allclose(held.confidence[0, :, 4], [0, 0.7, 0, 0, 0.7])
     np.testing.assert_array_equal(held.joints[0, :, 3], held_clip().joints[0, :, 3])
     assert hold_missing(held_clip(confidence=False)).confidence is None
+    joints = held_clip().joints.copy()
+    joints[0, 2] = np.nan
+    assert not hold_missing(held_clip().with_joints(joints)).valid[0, 2].any()
 
 
 def test_forget_confidence_tells_only_what_is_seen() -> None:

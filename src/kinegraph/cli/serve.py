@@ -35,7 +35,8 @@ def serve(
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 3000,
     queue: Annotated[int, typer.Option(min=1, help="Frames of a person that wait.")] = 30,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="That work on streams; default: one a core.")
+        int | None,
+        typer.Option(min=1, help="For streams; default: 1, or one a core."),
     ] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos watched at a time.")] = 2,
 ) -> None:
@@ -53,27 +54,27 @@ def serve(
         queue=queue,
         videos=videos,
     )
-    listening = run.open_socket(host, port, token)
-    recognizer = Recognizer.load(model)
-    address = run.address_of(listening)
+    with run.open_socket(host, port, token) as listening:
+        recognizer = Recognizer.load(model)
+        address = run.address_of(listening)
 
-    def ready(service: Service) -> None:
-        print(
-            f"{model.name or model} at {address}\n"
-            f"streams: {service.mode}, room for {service.room.persons} persons at {rate:g} "
-            "frames/s; end with Ctrl+C",
-            flush=True,
+        def ready(service: Service) -> None:
+            print(
+                f"{model.name or model} at {address}\n"
+                f"streams: {service.mode}, room for {service.room.persons} persons at {rate:g} "
+                "frames/s; end with Ctrl+C",
+                flush=True,
+            )
+
+        run.serve(
+            recognizer,
+            listening,
+            token=token,
+            limits=limits,
+            name=model.name or str(model),
+            ready=ready,
+            threads=threads,
+            mode=mode,
+            window=window,
+            every=every,
         )
-
-    run.serve(
-        recognizer,
-        listening,
-        token=token,
-        limits=limits,
-        name=model.name or str(model),
-        ready=ready,
-        threads=threads,
-        mode=mode,
-        window=window,
-        every=every,
-    )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LEAST = 1.0  # seconds that an action lasts at least
 KEEP = 0.6  # share of the threshold down to which an action that was sure goes on
+ENOUGH = 0.4  # share of the time that an action takes at least if it is what fills a video
 UNKNOWN = "unknown"
 
 
@@ -79,9 +80,10 @@ class Main:
 
 
 def main_action(segments: Iterable[Segment]) -> Main:
-    """The action, or "unknown", that takes most of the persons' time.
+    """The action that takes most of the persons' time, if that is enough of it; else unknown.
 
-    Its probability is the mean over that time; without segments, 0.
+    What lies between the repetitions of an action is often nothing that has a name, so `ENOUGH` is
+    less than half. The probability is the mean over that time; without segments, 0.
     """
     found: dict[int | None, list[Segment]] = {}
     for segment in segments:
@@ -89,7 +91,12 @@ def main_action(segments: Iterable[Segment]) -> Main:
     totals = {label: sum(s.seconds for s in own) for label, own in found.items()}
     if not totals:
         return Main(None, UNKNOWN, 0.0, 0.0, 0.0)
-    label = max(totals, key=lambda label: (totals[label], label is not None))
+    enough = {
+        k: t for k, t in totals.items() if k is not None and t >= ENOUGH * sum(totals.values())
+    }
+    label = max(enough, key=enough.__getitem__) if enough else None
+    if label not in found:  # several actions, none of them for long, and nothing unknown
+        label = max(totals, key=totals.__getitem__)
     mass = sum(s.probability * s.seconds for s in found[label])
     mean = mass / totals[label] if totals[label] else found[label][0].probability
     return Main(label, found[label][0].name, mean, totals[label], sum(totals.values()))

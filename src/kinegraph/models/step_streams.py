@@ -216,20 +216,26 @@ class StepStreams:
             raise
         if result is None:
             return
+        going = tuple(key for key in work.keys if self._works.get(key) is work)
         self._forget(work)
         answers, *rows = result
         kept = _Rows(work.keys, rows)
+        kept = _Rows(going, kept.of(going))
         for key, answer in zip(work.keys, answers, strict=True):
-            line = self._lines[key]
-            for _ in range(self._size):
-                line.pending.popleft()
-            line.before += self._size
-            line.logits = answer if line.before >= self.network.first_answer else None
-            self._rows[key] = kept
+            if key in going:
+                self._move_on(self._lines[key], answer)
+                self._rows[key] = kept
+
+    def _move_on(self, line: _Line, answer: Tensor) -> None:
+        for _ in range(self._size):
+            line.pending.popleft()
+        line.before += self._size
+        line.logits = answer if line.before >= self.network.first_answer else None
 
     def _forget(self, work: _Work) -> None:
         for key in work.keys:
-            del self._works[key]
+            if self._works.get(key) is work:
+                del self._works[key]
 
     def _together(self, step: StepNetwork, keys: tuple[int, ...]) -> _Rows:
         """The rows of some streams, in common tensors; nobody else's are left with them."""
@@ -237,7 +243,10 @@ class StepStreams:
         if list(where) == [keys]:
             return where[keys]
         for rows in where.values():
-            self._leave(rows, tuple(key for key in rows.keys if key not in keys))
+            others = [key for key in rows.keys if key not in keys]
+            rest = tuple(key for key in others if self._rows.get(key) is rows)
+            if rest:
+                self._rows.update(dict.fromkeys(rest, _Rows(rest, rows.of(rest))))
         parts = [
             _Rows((key,), self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)])
             for key in keys
@@ -245,11 +254,6 @@ class StepStreams:
         joined = _Rows.joined(parts)
         self._rows.update(dict.fromkeys(keys, joined))
         return joined
-
-    def _leave(self, rows: _Rows, keys: tuple[int, ...]) -> None:
-        """Only some of the streams stay in these rows."""
-        if keys:
-            self._rows.update(dict.fromkeys(keys, _Rows(keys, rows.of(keys))))
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
@@ -278,7 +282,6 @@ class StepStreams:
         """The rows of one stream."""
         return self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)]
 
-    @torch.inference_mode()
     def close(self, key: int) -> None:
         """End a stream and forget its frames."""
         self._line(key)
@@ -288,11 +291,9 @@ class StepStreams:
             self._step = None
 
     def _put_down(self, key: int) -> None:
-        """Forget the row of a stream, and what of it was under way."""
-        if (work := self._works.get(key)) is not None:
-            self._work(work, self._size)
-        if (rows := self._rows.pop(key, None)) is not None:
-            self._leave(rows, tuple(other for other in rows.keys if other != key))
+        """Forget what is kept of a stream; its share of common work and rows is left unused."""
+        self._works.pop(key, None)
+        self._rows.pop(key, None)
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """All that the stream is, to go on with it later or elsewhere; copies."""

@@ -163,7 +163,7 @@ def survivors() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         for target in COMPARED:
             flat_to_depth = target in DEPTH and source not in DEPTH
             found = sum(map(bool, correspondence(source, target)))
-            row.append("–" if flat_to_depth else f"{found} of {get_layout(target).num_joints}")
+            row.append("–" if flat_to_depth else f"{found}/{get_layout(target).num_joints}")
         rows.append(tuple(row))
     return COMPARED, rows
 

@@ -27,6 +27,7 @@ from kinegraph.transforms.augment import (
     random_scale,
     random_shear,
     random_view,
+    swap_sides,
 )
 from kinegraph.transforms.normalize import (
     body_normalize,
@@ -111,11 +112,12 @@ FRAMEWISE = frozenset(
             "joint_gaps",
             "person_swap",
             "mirror",
+            "swap_sides",
         ),
     }
 )
 #: Of these, the ones that look at earlier frames too: where joints were first and last seen.
-LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing", "body_normalize"})
+LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing"})
 #: Steps that bring a clip to a length: they pad shorter ones, and cut or thin longer ones.
 LENGTHS = frozenset({"zero_pad", "repeat_pad", "random_choose", "auto_pad"})
 
@@ -165,6 +167,7 @@ TRANSFORMS: dict[str, Transform] = {
     "joint_gaps": joint_gaps,
     "person_swap": person_swap,
     "mirror": mirror,
+    "swap_sides": swap_sides,
 }
 
 

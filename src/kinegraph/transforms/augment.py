@@ -200,17 +200,38 @@ def mirror(clip: Clip, rng: np.random.Generator | None = None, *, p: Probability
         TransformError: a layout without left and right joints; not 2D or 3D.
     """
     require_coordinates(clip, "mirror", 2, 3)
-    if not clip.layout.mirror_pairs:
-        raise TransformError(
-            f"transform 'mirror': layout {clip.layout.name!r} has no left and right joints"
-        )
+    order = _mirror_order(clip, "mirror")
     if rng is None or rng.random() >= p:
         return clip
-    order = np.asarray(clip.layout.mirror)
     joints = clip.joints[:, :, order]
     joints[..., 0] *= -1
     confidence = None if clip.confidence is None else clip.confidence[:, :, order]
     return clip.with_joints(joints, confidence)
+
+
+@transform
+def swap_sides(clip: Clip, rng: np.random.Generator | None = None, *, p: Probability = 0.5) -> Clip:
+    """Exchanges the names of left and right with probability ``p``, and moves nothing.
+
+    Somebody seen from behind instead of from the front, or sides that were mistaken: annotators
+    take the left of a person now for that of the image, now for the person's own.
+
+    Raises:
+        TransformError: a layout without left and right joints.
+    """
+    order = _mirror_order(clip, "swap_sides")
+    if rng is None or rng.random() >= p:
+        return clip
+    confidence = None if clip.confidence is None else clip.confidence[:, :, order]
+    return clip.with_joints(clip.joints[:, :, order], confidence)
+
+
+def _mirror_order(clip: Clip, name: str) -> NDArray[np.intp]:
+    if not clip.layout.mirror_pairs:
+        raise TransformError(
+            f"transform {name!r}: layout {clip.layout.name!r} has no left and right joints"
+        )
+    return np.asarray(clip.layout.mirror)
 
 
 def _require_ascending(name: str, option: str, low: float, high: float) -> None:

@@ -90,7 +90,7 @@ def fill_missing(
     Their confidence stays what it was.
     """
     seen = clip.valid
-    before, after = sightings(seen)
+    before, after = _sightings(seen)
     inside = ~seen & (before >= 0) & (after < clip.num_frames) & (after - before - 1 <= max_gap)
     if not inside.any():
         return clip
@@ -108,11 +108,12 @@ def fill_missing(
 def hold_missing(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     """Absent joints stay where they were last seen; before that they stay absent.
 
-    It looks at earlier frames only, so a stream does the same. Where confidence is stated, that of
-    held joints is 0.
+    A person of whom nothing is seen in a frame is absent there. It looks at earlier frames only, so
+    a stream does the same. Where confidence is stated, that of held joints is 0.
     """
-    before, _ = sightings(clip.valid)
+    before, _ = _sightings(clip.valid)
     held = np.take_along_axis(clip.joints, np.maximum(before, 0)[..., None], axis=1)
+    held = np.where(clip.valid.any(axis=2)[..., None, None], held, clip.joints)
     if clip.confidence is None:
         return clip.with_joints(held)
     return replace(clip, joints=held, confidence=np.where(clip.valid, clip.confidence, 0))
@@ -131,14 +132,14 @@ def nearest_seen(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
 
     A track without any True gives frame 0.
     """
-    before, after = sightings(seen)
+    before, after = _sightings(seen)
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
     later = (before < 0) | ((after < frames) & (after - t < t - before))
     return np.where(later, np.where(after < frames, after, 0), before)
 
 
-def sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))

@@ -161,11 +161,12 @@ async def _serve(socket: WebSocket, service: Service, connection: Callable[[], C
             service.connections.discard(one)
 
 
-def _stream_options(socket: WebSocket) -> tuple[int, bool] | RefusedError:
-    top, logits = socket.query_params.get("top", "0"), socket.query_params.get("logits", "false")
-    if not (top.isascii() and top.isdecimal() and len(top) < 5) or logits not in ("true", "false"):
-        return RefusedError(BAD, "expected ?top=NUMBER and ?logits=true or false")
-    return int(top), logits == "true"
+def _stream_options(socket: WebSocket) -> tuple[int, bool, bool] | RefusedError:
+    top = socket.query_params.get("top", "0")
+    flags = [socket.query_params.get(name, "false") for name in ("logits", "together")]
+    if not (top.isascii() and top.isdecimal() and len(top) < 5) or {*flags} - {"true", "false"}:
+        return RefusedError(BAD, "expected ?top=NUMBER, ?logits=true or ?together=true")
+    return int(top), flags[0] == "true", flags[1] == "true"
 
 
 async def _body(request: Request, service: Service) -> tuple[str, bytes]:
@@ -210,6 +211,7 @@ def _about(service: Service) -> dict[str, Any]:
         "persons": header.persons,
         "confidence": header.confidence,
         "threshold": recognizer.calibration.threshold,
+        "background": recognizer.calibration.background,
         "stream": {
             "mode": service.mode,
             "rate": service.limits.rate,

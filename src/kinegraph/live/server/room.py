@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,16 @@ from kinegraph.live.server.refusals import BUSY, RefusedError
 
 SHARE = 0.75
 """Of a core, for the network; the rest is for what comes and goes."""
+HEAVY = 0.0005
+"""Seconds of a frame from which on most are spent in products of matrices, beside which other
+threads of Python can work."""
+ROUNDS = 2
+"""How often frames are worked on between two frames of a person, under load."""
 LATEST = 0.8
 """Of the time in which frames should be answered: if it takes longer, nobody else is let in."""
 MOST = 512
-PERSONS = 8
-WARM = 24
-TICKS = 40
+FEW, MANY = 8, 32
+WARM, TICKS = 24, 16
 META = {"width": 640, "height": 480}
 
 
@@ -44,19 +48,31 @@ def warm_up(crowd: Crowd, persons: int = 1, ticks: int = WARM) -> list[float]:
     return seconds
 
 
-def measured_room(recognizer: Recognizer, rate: float, **options: Any) -> int:
-    """How many persons at so many frames a second leave this machine some time to breathe.
+class Cost(NamedTuple):
+    """What a round of frames costs: seconds of every round, and of every person in it."""
 
-    Args:
-        recognizer: who answers them.
-        rate: frames a second of each.
-        options: of `Crowd`.
-    """
-    seconds = warm_up(Crowd(recognizer, **options), PERSONS, WARM + TICKS)[WARM:]
+    a_round: float
+    a_person: float
+
+    def room(self, rate: float) -> int:
+        """How many persons at so many frames a second leave a core some time to breathe."""
+        left = SHARE / rate - ROUNDS * self.a_round
+        return max(1, min(MOST, int(left / self.a_person))) if self.a_person else MOST
+
+
+def measured_cost(recognizer: Recognizer, **options: Any) -> Cost:
+    """Measured with few persons and with many; ``options`` are those of `Crowd`."""
+    few, many = (_seconds_of_a_round(recognizer, number, options) for number in (FEW, MANY))
+    a_person = max((many - few) / (MANY - FEW), many / MANY / 4)
+    return Cost(max(0.0, few - FEW * a_person), a_person)
+
+
+def _seconds_of_a_round(recognizer: Recognizer, persons: int, options: Mapping[str, Any]) -> float:
+    seconds = warm_up(Crowd(recognizer, **options), persons, WARM + TICKS)[WARM:]
     if not seconds:
-        return MOST
-    parts = np.reshape(seconds, (4, -1)).mean(axis=1)  # the machine may be busy for a moment
-    return max(1, min(MOST, int(SHARE * PERSONS / (rate * float(np.median(parts))))))
+        return 0.0
+    # the machine may be busy for a moment: the quicker half counts
+    return float(np.reshape(seconds, (2, -1)).mean(axis=1).min())
 
 
 class Room:

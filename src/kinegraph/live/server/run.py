@@ -15,7 +15,7 @@ from kinegraph.live.server.guard import Guard, is_loopback
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.service import Service
 
-SWITCH = 0.0005
+SWITCH = 0.0001
 """Seconds that a thread may keep others from running: answers are a matter of milliseconds."""
 
 
@@ -133,6 +133,7 @@ def create_server(
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=limits.connections + 256,
     )
     return Draining(config)

@@ -15,7 +15,7 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.metrics import Metrics
 from kinegraph.live.server.refusals import BUSY, TOO_MANY, RefusedError
-from kinegraph.live.server.room import Room, measured_room
+from kinegraph.live.server.room import HEAVY, Room, measured_cost
 from kinegraph.live.server.worker import Worker
 
 T = TypeVar("T")
@@ -42,7 +42,8 @@ class Service:
         recognizer: who answers.
         limits: for clients.
         name: of the model, as it is told.
-        threads: that work on streams; None for as many as there are cores.
+        threads: that work on streams; None for as many as there are cores, if the network is large
+            enough to keep them busy.
         mode, window, every: of the streams, see `Crowd`.
     """
 
@@ -57,12 +58,14 @@ class Service:
         self.recognizer, self.limits, self.name = recognizer, limits, name
         self.metrics = Metrics()
         self.shape = frame_shape(recognizer)
-        threads = threads or os.cpu_count() or 1
-        persons = limits.persons or threads * measured_room(recognizer, limits.rate, **options)
+        cost = measured_cost(recognizer, **options)
+        threads = threads or (cost.a_person > HEAVY and os.cpu_count()) or 1
+        persons = limits.persons or threads * cost.room(limits.rate)
         crowds = [Crowd(recognizer, **options) for _ in range(threads)]
         self.mode = crowds[0].mode
         observe = self.metrics.observe_round
-        self.workers = [Worker(crowd, self._in_loop, observe) for crowd in crowds]
+        made = (self._in_loop, observe, limits.rate)
+        self.workers = [Worker(crowd, *made) for crowd in crowds]
         self.room = Room(limits, persons, self.slowness)
         self.draining = False
         self.connections: set[Connection] = set()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kinegraph.errors import KinegraphError
+from kinegraph.inference.crowd import Told
 from kinegraph.live.server.limits import Pace
 from kinegraph.live.server.messages import PersonId, Said, from_bytes, from_text, to_text, told
 from kinegraph.live.server.refusals import BAD, BUSY, TOO_LONG, TOO_MANY, RefusedError
@@ -25,6 +27,8 @@ PAUSE = 0.005
 """Seconds that a client has to wait after a message that was refused."""
 ANSWERS = 8
 """Answers that may wait for a client, for each frame of a person that may."""
+AT_ONCE = 256
+"""Answers in a message, where they come together."""
 
 
 class Outbox:
@@ -32,11 +36,12 @@ class Outbox:
 
     def __init__(self, most: int) -> None:
         self.dropped = 0
+        self._told = 0
         self._most = most
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[str] = deque()
         self._filled = asyncio.Event()
 
-    def put(self, message: dict[str, Any]) -> None:
+    def put(self, message: str) -> None:
         """One more message."""
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
@@ -44,15 +49,15 @@ class Outbox:
         self._waiting.append(message)
         self._filled.set()
 
-    async def next(self) -> dict[str, Any]:
-        """The oldest message, with how many were dropped, as soon as there is one."""
+    async def next(self, most: int = 1) -> list[str]:
+        """The oldest messages, as soon as there are any; before them, how many were dropped."""
         while not self._waiting:
             self._filled.clear()
             await self._filled.wait()
-        message = self._waiting.popleft()
-        if self.dropped:
-            message = {**message, "dropped": self.dropped}
-        return message
+        if self.dropped > self._told:
+            self._told = self.dropped
+            return [to_text({"dropped": self.dropped})]
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -67,6 +72,16 @@ class _Client:
         self.latest = -math.inf
         self.waiting = 0
         self.ending = False
+        self.said = json.dumps(person.name)
+        self._told: Told | None = None
+        self._text = ""
+
+    def text(self, told_now: Told, top: int, logits: bool) -> str:
+        """What is known of the person, as it goes on in an object; the same for many frames."""
+        if told_now is not self._told:
+            known = {"frames": told_now.frames, **told(told_now.answer, top, logits)}
+            self._told, self._text = told_now, to_text(known)[1:]
+        return self._text
 
 
 class StreamConnection:
@@ -77,12 +92,19 @@ class StreamConnection:
         service: what all connections share.
         top: how many guesses an answer tells.
         logits: whether it tells the logits.
+        together: whether answers that wait come as one message, a list.
     """
 
     def __init__(
-        self, socket: WebSocket, service: Service, top: int = 0, logits: bool = False
+        self,
+        socket: WebSocket,
+        service: Service,
+        top: int = 0,
+        logits: bool = False,
+        together: bool = False,
     ) -> None:
         self._socket, self._service = socket, service
+        self._together = together
         self._top, self._logits = top, logits
         self._clients: dict[PersonId, _Client] = {}
         self._outbox = Outbox(ANSWERS * service.limits.queue)
@@ -134,22 +156,15 @@ class StreamConnection:
             if isinstance(one.told, KinegraphError):
                 self._refuse(one.told, one.person.name)
             else:
-                self._answer(one)
+                self._answer(client, one.job, one.number, one.told)
             if one.job.wish == "end":
                 self._forget(client)
 
-    def _answer(self, one: News) -> None:
-        if isinstance(one.told, KinegraphError):
-            return
-        message: dict[str, Any] = {"person": one.person.name}
-        if one.job.wish == "frame":
-            message["frame"] = one.number
-        else:
-            message[one.job.wish] = True
-        if not math.isnan(one.job.time):
-            message["time"] = one.job.time
-        message["frames"] = one.told.frames
-        self._outbox.put(message | told(one.told.answer, self._top, self._logits))
+    def _answer(self, client: _Client, job: Job, number: int, told_now: Told) -> None:
+        what = f'"frame":{number}' if job.wish == "frame" else f'"{job.wish}":true'
+        time_ = "" if math.isnan(job.time) else f'"time":{job.time!r},'
+        known = client.text(told_now, self._top, self._logits)
+        self._outbox.put(f'{{"person":{client.said},{what},{time_}{known}')
 
     def _forget(self, client: _Client) -> None:
         del self._clients[client.person.name]
@@ -172,7 +187,8 @@ class StreamConnection:
                 async with asyncio.timeout(limits.idle):
                     message = await self._socket.receive()
             except TimeoutError:
-                self._outbox.put({"error": f"nothing came for {limits.idle:g} s", "status": 408})
+                sentence = f"nothing came for {limits.idle:g} s"
+                self._outbox.put(to_text({"error": sentence, "status": 408}))
                 self._code = POLICY
                 return
             if message["type"] != "websocket.receive":
@@ -267,18 +283,19 @@ class StreamConnection:
         status = error.status if isinstance(error, RefusedError) else BAD
         self._service.metrics.refused.labels(status).inc()
         whose = {} if person is None else {"person": person}
-        self._outbox.put({"error": str(error), "status": status, **whose})
+        self._outbox.put(to_text({"error": str(error), "status": status, **whose}))
 
     async def _send(self) -> None:
         """Messages as the client takes them; one who takes none is left."""
         metrics, dropped = self._service.metrics, 0
         while True:
-            message = await self._outbox.next()
+            messages = await self._outbox.next(AT_ONCE if self._together else 1)
+            text = f"[{','.join(messages)}]" if self._together else messages[0]
             metrics.dropped.inc(self._outbox.dropped - dropped)
             dropped = self._outbox.dropped
             try:
                 async with asyncio.timeout(self._service.limits.patience):
-                    await self._socket.send_text(to_text(message))
+                    await self._socket.send_text(text)
             except (TimeoutError, RuntimeError, OSError):
                 return
-            metrics.answers.inc()
+            metrics.answers.inc(len(messages))

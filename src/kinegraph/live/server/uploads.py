@@ -134,8 +134,8 @@ def _with_gaps(given: Any, name: str) -> Any:
 def _shape(given: Any, depth: int) -> tuple[int, int]:
     """(V, D) of the first joint that is seen."""
     frames = given[0] if depth == 4 else given
-    joints = next(joints for joints in frames if joints is not None)
-    return len(joints), len(next(joint for joint in joints if joint is not None))
+    joints: list[Any] = next((joints for joints in frames if joints is not None), [])
+    return len(joints), len(next((joint for joint in joints if joint is not None), []))
 
 
 def _rate(given: Any) -> float:

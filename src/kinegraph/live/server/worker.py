@@ -20,8 +20,10 @@ from kinegraph.inference.recognizer import Answer
 from kinegraph.live.server.refusals import BROKEN, RefusedError
 from kinegraph.live.server.room import warm_up
 
-WINDOW = 0.004
-"""Seconds to wait for others once somebody has a frame: together they are less work."""
+BEATS = ((0.25, 8), (0.5, 4), (1.0, 2))
+"""(busy up to this share of the time, rounds between two frames of a person): together frames are
+less work, so the busier, the longer they wait for each other. Rounds keep their beat, so that the
+same persons meet in them again."""
 REMEMBERED = 2.0
 """Seconds that times of answers are remembered."""
 ENOUGH = 60
@@ -88,6 +90,7 @@ class Worker:
         crowd: the streams; nobody else may touch them.
         deliver: called in the worker's threads with a function to be run by the event loop.
         observe: called with (persons, seconds of work) of every round.
+        rate: frames a second of a person.
     """
 
     def __init__(
@@ -95,8 +98,12 @@ class Worker:
         crowd: Crowd,
         deliver: Callable[[Callable[[], None]], Any],
         observe: Callable[[int, float], None] = lambda persons, seconds: None,
+        rate: float = 30.0,
     ) -> None:
         self._crowd, self._deliver, self._observe = crowd, deliver, observe
+        self._rate = rate
+        self._busy = 0.0
+        self._behind = False
         self._due: dict[Person, None] = {}
         self._wakes = threading.Condition()
         self._over = False
@@ -141,11 +148,16 @@ class Worker:
     def _run(self) -> None:
         warm_up(self._crowd)
         self._warm.set()
+        ended = time.monotonic()
         while (jobs := self._next()) is not None:
             began = time.monotonic()
             news = self._worked(jobs)
             now = time.monotonic()
             self._observe(len(jobs), now - began)
+            passed = max(now - ended, 1e-6)
+            weight = min(1.0, passed / REMEMBERED)
+            self._busy += weight * ((now - began) / passed - self._busy)
+            ended = now
             answered = [one.job.arrived for one in news if one.job.wish == "frame"]
             self._times.extend((now, now - arrived) for arrived in answered)
             self._tell(news)
@@ -153,18 +165,22 @@ class Worker:
     def _next(self) -> list[tuple[Person, Job]] | None:
         """The next job of everybody who has one; None when all is over."""
         with self._wakes:
-            if not self._due and not self._over:
-                self._wakes.wait_for(lambda: self._due or self._over)
-                self._wakes.release()
-                try:
-                    time.sleep(WINDOW)
-                finally:
-                    self._wakes.acquire()
+            self._wakes.wait_for(lambda: self._due or self._over)
+        if not self._over and not self._behind:
+            time.sleep(self._until_the_beat())
+        with self._wakes:
             if self._over:
                 return None
             jobs = [(person, person.jobs.popleft()) for person in self._due if person.jobs]
             self._due = {person: None for person, _ in jobs if person.jobs}
+            self._behind = bool(self._due)
             return jobs
+
+    def _until_the_beat(self) -> float:
+        """Seconds until the next round."""
+        rounds = next(rounds for share, rounds in BEATS if self._busy <= share or share == 1.0)
+        beat = 1 / (self._rate * rounds)
+        return beat - time.monotonic() % beat
 
     def _worked(self, jobs: list[tuple[Person, Job]]) -> list[News]:
         try:

@@ -48,7 +48,7 @@ async function introduce() {
     says(answer.status === 401 ? "This server asks for a token: open this page with #token=… at the end of its address." : told.error);
     return;
   }
-  const names = told.classes.map(readable);
+  const names = told.classes.filter((_, label) => label !== told.background).map(readable);
   get("about").textContent = `${told.name}: ${names.length} actions`;
   get("known").replaceChildren(...names.map((name) => element("li", "", name)));
   if (!told.video.ready) {
