@@ -60,7 +60,7 @@ class ActionalUnit(nn.Module):
         if links is not None:
             A = torch.cat([A.expand(n, -1, -1, -1), links], dim=1)
             bias = bias + links.sum(dim=2).transpose(1, 2) @ self.link_bias
-        gather = A.permute(0, 3, 1, 2).reshape(len(A), -1, v)
+        gather = A.permute(0, 3, 1, 2).reshape(A.shape[0], -1, v)
         return neighbour_mix(x, gather, self.weight, bias, relu=True)
 
 
