@@ -92,8 +92,8 @@ CAUSAL = [  # nothing changes when more of the clip is known
     [{"center": {**OWN_PLACE, "joint": "neck"}}, "random_scale", {"zero_pad": {"frames": 99}}],
     [{"center": {"frame": "first"}}, "stream"],
     [{"mask_confidence": {"threshold": 0.5}}, "flip_y", "mirror"],
-    [{"forget_confidence": {"threshold": 0.5}}, "body_normalize", "hold_missing"],
-    ["hold_missing", "body_normalize", "random_crop", "random_speed"],
+    [{"forget_confidence": {"threshold": 0.5}}, {"body_normalize": {"lead": 8}}, "hold_missing"],
+    ["hold_missing", {"body_normalize": {"lead": 2}}, "random_crop", "random_speed"],
 ]
 LATE = [
     ["center", "stream"],

@@ -198,3 +198,28 @@ def test_body_normalize_never_blows_up_a_body_of_which_little_is_seen() -> None:
         few[:, :, shown] = joints[:, :, shown]
         made = body_normalize(penn_body().with_joints(few)).joints
         assert np.linalg.norm(made[:, :, shown], axis=-1).max() <= 2 + 1e-5
+
+
+def test_lead_tells_how_a_whole_body_moves() -> None:
+    clip = penn_body()
+    way = np.array([3.0, -2.0], np.float32)
+    moving = clip.with_joints(clip.joints[:, :1] + np.arange(6)[None, :, None, None] * way)
+    still, ahead = body_normalize(moving), body_normalize(moving, None, lead=5.0)
+    size = np.linalg.norm(moving.joints[0, 0, 0] - moving.joints[0, 0, 12])
+    shift = (ahead.joints - still.joints)[0]
+    np.testing.assert_allclose(shift[0], 0, atol=1e-6)  # nothing was before the first frame
+    scale = np.linalg.norm(still.joints[0, 0, 0] - still.joints[0, 0, 12]) / size
+    np.testing.assert_allclose(shift[1:], np.broadcast_to(5 * way * scale, (5, 13, 2)), rtol=1e-3)
+    far = body_normalize(moving, None, lead=100.0).joints - still.joints
+    np.testing.assert_allclose(far[0, 1:, 0], np.broadcast_to([1, -1], (5, 2)), atol=1e-6)
+
+
+def test_lead_counts_from_where_joints_were_last_seen() -> None:
+    clip = penn_body()
+    way = np.array([2.0, 0.0], np.float32)
+    joints = clip.joints[:, :1] + np.arange(6)[None, :, None, None] * way
+    joints[:, 2:4] = np.nan
+    gap = clip.with_joints(joints)
+    shift = (body_normalize(gap, None, lead=5.0).joints - body_normalize(gap).joints)[0, :, 0]
+    np.testing.assert_allclose(shift[4], 3 * shift[1], rtol=1e-3)
+    np.testing.assert_allclose(shift[5], shift[1], rtol=1e-3)

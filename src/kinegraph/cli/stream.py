@@ -100,7 +100,7 @@ def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterat
     if file == "-":
         yield "standard input", None, {}, _from_stdin(frame_shape(recognizer))
         return
-    for clip in clips_of(Path(file), reader, recognizer):
+    for clip in map(recognizer.pipeline.converted, clips_of(Path(file), reader, recognizer)):
         stated = clip.confidence
         frames = (
             (clip.joints[:, t], None if stated is None else stated[:, t])

@@ -20,7 +20,7 @@ Array = NDArray[np.float32]
 Sightings = list[Array]
 
 #: Steps that look back at each person alone, so that the persons of many streams can go together.
-EACH_PERSON = frozenset({"hold_missing", "skeleton_norm"})
+EACH_PERSON = frozenset({"body_normalize", "hold_missing", "skeleton_norm"})
 
 
 def frame_shape(recognizer: Recognizer) -> tuple[int, int]:

@@ -117,7 +117,7 @@ FRAMEWISE = frozenset(
     }
 )
 #: Of these, the ones that look at earlier frames too: where joints were first and last seen.
-LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing"})
+LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing", "body_normalize"})
 #: Steps that bring a clip to a length: they pad shorter ones, and cut or thin longer ones.
 LENGTHS = frozenset({"zero_pad", "repeat_pad", "random_choose", "auto_pad"})
 
@@ -276,6 +276,16 @@ class Pipeline:
             if name == "layout":
                 layout = get_layout(options.get("to", DEFAULT_LAYOUT))
         return layout
+
+    def converted(self, clip: Clip) -> Clip:
+        """The clip in the layout that the steps convert to, and otherwise as it is.
+
+        Raises:
+            TransformError: it cannot become that.
+        """
+        for name, options in self.steps:
+            clip = layout(clip, None, **options) if name == "layout" else clip
+        return clip
 
     @property
     def converts(self) -> bool:

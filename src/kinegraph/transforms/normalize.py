@@ -13,7 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.options import Bounds, require_coordinates, transform
-from kinegraph.transforms.presence import hide, nearest_seen
+from kinegraph.transforms.presence import hide, nearest_seen, sightings
 
 Array = NDArray[np.float32]
 #: From where to where, on either side, and how long that usually is in trunks (shoulder to hip).
@@ -106,17 +106,31 @@ def center_box(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
 
 
 @transform
-def body_normalize(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+def body_normalize(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    lead: Annotated[float, Bounds(0, 100)] = 0.0,
+) -> Clip:
     """Puts the middle of each person's trunk at the origin, a trunk long, in every frame by itself.
 
-    It needs no other frame, so a stream does the same. The middle is that of shoulders and hips,
+    It needs no later frame, so a stream does the same. The middle is that of shoulders and hips,
     or of those that are seen, or of all seen joints. The length is judged by the limbs that look
     longest for what they are, because in an image a limb can only look too short: the mean of the
     two largest of (length / usual length in trunks). No joint is farther than two trunks away.
+
+    With ``lead`` a body that moves is ahead of the origin, by its way since it was last seen (a
+    frame before, as a rule) times ``lead``, up to a trunk in x and in y: else nothing is left of
+    how a whole body moves, and pulling oneself up looks like pushing something overhead.
     """
-    joints = clip.joints - _trunk(clip.joints, clip.layout)[:, :, None]
-    size = _trunk_length(joints, clip.layout)
-    return clip.with_joints(joints / size[:, :, None, None])
+    joints, layout = clip.joints, clip.layout
+    around = joints - _trunk(joints, layout)[:, :, None]
+    size = _trunk_length(around, layout)[:, :, None]
+    moved = around / size[..., None]
+    if lead:
+        ahead = np.clip(_trunk_step(joints, layout) / size * np.float32(lead), -1, 1)
+        moved = moved + ahead[:, :, None]
+    return clip.with_joints(moved)
 
 
 @transform
@@ -206,6 +220,15 @@ def _trunk(joints: Array, layout: SkeletonLayout) -> Array:
     middle = _seen_mean(np.stack(ends, axis=-2))
     lost = np.isnan(middle[..., :1])
     return np.nan_to_num(np.where(lost, _seen_mean(joints), middle) if lost.any() else middle)
+
+
+def _trunk_step(joints: Array, layout: SkeletonLayout) -> Array:
+    """(M, T, V, D) -> (M, T, D): the way of the trunk since its joints were last seen, else 0."""
+    before = sightings(~np.isnan(joints[..., 0]))[0][:, :-1]  # up to the frame before
+    earlier = np.take_along_axis(joints, np.maximum(before, 0)[..., None], axis=1)
+    step = np.full_like(joints, np.nan)
+    step[:, 1:] = joints[:, 1:] - np.where(before[..., None] < 0, np.float32(np.nan), earlier)
+    return _trunk(step, layout)
 
 
 def _trunk_length(joints: Array, layout: SkeletonLayout) -> Array:
