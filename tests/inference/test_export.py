@@ -27,7 +27,7 @@ from kinegraph.inference.export_trace import Traced, trace_clips, trace_steps
 from kinegraph.inference.exported import ExportedModel, read_manifest
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
-from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.fast import fast, relative_error
 from kinegraph.training.checkpoint import BEST, load_model, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def model_of(variant: str) -> torch.nn.Module:
 @cache
 def traced_of(variant: str, precision: str = "fp32", *, streaming: bool = False) -> Traced:
     """The model as a program."""
-    network = plain(model_of(variant), export.DTYPES.get(precision, torch.float32))
+    network = fast(model_of(variant), export.DTYPES.get(precision, torch.float32))
     return trace_steps(network, 2) if streaming else trace_clips(network)
 
 
@@ -128,7 +128,7 @@ def test_steps_end_with_the_answer_of_the_clip(variant, tmp_path):
 
 def test_what_is_not_local_in_time_has_no_step_network():
     with pytest.raises(ExportError, match="ASGCN is not local in time"):
-        trace_steps(plain(model_of("asgcn")), 2)
+        trace_steps(fast(model_of("asgcn")), 2)
 
 
 @pytest.mark.slow
@@ -216,11 +216,11 @@ def test_int8_is_calibrated_on_the_training_split(tiny_run, tmp_path, monkeypatc
 
 def test_an_export_that_does_not_agree_leaves_no_file(tiny_run, tmp_path, monkeypatch):
     def sabotaged(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        network = plain(model, dtype)
+        network = fast(model, dtype)
         network.paths[0].head.weight.mul_(1.5)
         return network
 
-    monkeypatch.setattr(export, "plain", sabotaged)
+    monkeypatch.setattr(export, "fast", sabotaged)
     with pytest.raises(
         ExportError, match=r"does not agree .* 0\.\d+ of the largest \(at most 0.00"
     ):
@@ -244,12 +244,12 @@ def test_a_kill_while_comparing_leaves_no_file_of_that_name(tiny_run, tmp_path, 
 
 def test_a_file_that_holds_for_one_length_alone_is_refused(tiny_run, tmp_path, monkeypatch):
     def short_sighted(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        network = plain(model, dtype)
+        network = fast(model, dtype)
         forward = network.forward
         network.forward = lambda x: forward(x[:, :, : x.shape[2] // 4 * 4])
         return network
 
-    monkeypatch.setattr(export, "plain", short_sighted)
+    monkeypatch.setattr(export, "fast", short_sighted)
     with pytest.raises(ExportError, match=r"made-up clips of the size \(2, 2, 37, 15, 3\)"):
         export_run(tiny_run, tmp_path / "it.pt2")
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
-from kinegraph.models.plain import plain, relative_error
-from kinegraph.models.plain_layers import Hop
+from kinegraph.models.fast import fast, relative_error
+from kinegraph.models.fast_layers import Hop
 from kinegraph.models.stepping import NEVER, StepNetwork
 from models.networks import LOCAL, case_name, clips, settled
 
@@ -32,7 +32,7 @@ def stepped(step: StepNetwork, x: Tensor, hops: int, noise: bool = True) -> Tens
 @torch.inference_mode()
 def test_steps_equal_the_clip(case):
     model = settled(*case)
-    step = StepNetwork(plain(model), persons=2)
+    step = StepNetwork(fast(model), persons=2)
     for frames, hops in ((1, 1), (2, 1), (7, 2), (26, 1), (26, 3)):
         x = clips(frames)
         assert relative_error(stepped(step, x, hops), model(x)) < 1e-5
@@ -40,7 +40,7 @@ def test_steps_equal_the_clip(case):
 
 @torch.inference_mode()
 def test_streams_of_different_ages_go_together():
-    step = StepNetwork(plain(settled("stgcn", LOCAL[0][1])), persons=1)
+    step = StepNetwork(fast(settled("stgcn", LOCAL[0][1])), persons=1)
     x = clips(24)[:2, ..., :1]
     alone, both = [step.blank(1), step.blank(1)], None
     ages = torch.tensor([0, 0])
@@ -58,7 +58,7 @@ def test_streams_of_different_ages_go_together():
 @torch.inference_mode()
 def test_a_window_forgets(pool):
     model = settled("stgcn", {"channels": (8,), "strides": (1,), "pool": pool})
-    network = plain(model)
+    network = fast(model)
     x = clips(30)
     features = model.forward_features(x)[..., -6:, :]
     expected = model.forward_head(features, present=torch.tensor([[1, 1], [1, 1], [1, 0]]).bool())
@@ -71,7 +71,7 @@ def test_a_window_forgets(pool):
 
 @torch.inference_mode()
 def test_nothing_is_known_before_the_first_feature():
-    network = plain(settled("stgcn", LOCAL[0][1]))
+    network = fast(settled("stgcn", LOCAL[0][1]))
     step = StepNetwork(network, persons=2)
     before, state = torch.zeros(3, dtype=torch.int64), step.blank(3)
     never = torch.full((3,), NEVER)
@@ -94,14 +94,14 @@ def test_nothing_is_known_before_the_first_feature():
     ],
 )
 def test_what_is_no_stream_is_refused(options, message):
-    network = plain(settled("stgcn", LOCAL[0][1]))
+    network = fast(settled("stgcn", LOCAL[0][1]))
     with pytest.raises(ModelError, match=message):
         StepNetwork(network, **options)
 
 
 def test_a_mean_of_hours_does_not_drift():
     """Twenty thousand equal hops, as of somebody who stands still."""
-    network = plain(settled("stgcn", {"channels": (8,), "strides": (1,)}))
+    network = fast(settled("stgcn", {"channels": (8,), "strides": (1,)}))
     step = StepNetwork(network, persons=1)
     features = torch.rand(1, 1, 20, 8)
     kept = [torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 8)]
@@ -114,7 +114,7 @@ def test_a_mean_of_hours_does_not_drift():
 
 @torch.inference_mode()
 def test_a_window_forgets_who_has_left():
-    network = plain(settled("stgcn", LOCAL[0][1]))
+    network = fast(settled("stgcn", LOCAL[0][1]))
     left, never = clips(200)[:1], clips(200)[:1]
     left[:, :, 20:, :, 1] = never[..., 1] = 0
     both = [
@@ -126,7 +126,7 @@ def test_a_window_forgets_who_has_left():
 @torch.inference_mode()
 def test_what_stands_before_the_clip_does_not_matter_even_if_it_is_no_number():
     model = settled("shiftgcn", {**LOCAL[4][1], "excitation": {"kind": "me", "reduction": 4}})
-    step, x = StepNetwork(plain(model), persons=2), clips(9)[:1]
+    step, x = StepNetwork(fast(model), persons=2), clips(9)[:1]
     hop = step.network.hop
     before, end, state = torch.zeros(1, dtype=torch.int64), torch.tensor([9]), step.blank(1)
     after = step.network.delay + -(hop - 1 + 9 + step.network.delay) % hop

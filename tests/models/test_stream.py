@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.models.plain import plain, relative_error
-from kinegraph.models.plain_layers import GraphMix
+from kinegraph.models.fast import fast, relative_error
+from kinegraph.models.fast_layers import GraphMix
 from kinegraph.models.stream import open_streams
 from models.networks import LOCAL, WHOLE, clips, settled
 
@@ -83,7 +83,7 @@ def test_many_streams_come_and_go_and_keep_their_own_state():
 
 def test_what_is_plain_already_streams_too():
     for case in (("stgcn", SMALL), WHOLE[0]):
-        network, frames = plain(settled(*case)), list(clips(9)[0].unbind(dim=1))
+        network, frames = fast(settled(*case)), list(clips(9)[0].unbind(dim=1))
         streams = open_streams(network)
         key = streams.open()
         for frame in frames:
@@ -93,7 +93,7 @@ def test_what_is_plain_already_streams_too():
 
 
 def test_spread_streams_take_turns():
-    network = plain(settled("stgcn", SMALL))
+    network = fast(settled("stgcn", SMALL))
     worked: list[int] = []
     network.paths[0].head.register_forward_pre_hook(lambda _, given: worked.append(len(given[0])))
     for spread, most in ((True, 2), (False, 8)):
@@ -106,7 +106,7 @@ def test_spread_streams_take_turns():
 
 
 def test_the_work_of_eight_frames_is_spread_over_as_many():
-    network = plain(settled("stgcn", SMALL))
+    network = fast(settled("stgcn", SMALL))
     blocks = [module for module in network.modules() if isinstance(module, GraphMix)]
     worked: list[object] = []
     for block in blocks:
@@ -121,7 +121,7 @@ def test_the_work_of_eight_frames_is_spread_over_as_many():
 
 def test_work_that_is_broken_off_is_begun_again():
     model = settled("stgcn", SMALL)
-    network, frames = plain(model), list(clips(30)[0].unbind(dim=1))
+    network, frames = fast(model), list(clips(30)[0].unbind(dim=1))
     streams = open_streams(network)
     keys = [streams.open(), streams.open()]
     broken = iter([KeyboardInterrupt])
@@ -265,7 +265,7 @@ def test_released_shift_gcn_knows_how_many_persons_there_are():
         with pytest.raises(ModelError, match=r"2 persons|20, 2\)"):
             model.stream(mode).push(torch.ones(3, 20, 4))
     with pytest.raises(ModelError, match="2 persons together"):
-        plain(model)(torch.ones(1, 3, 9, 20, 1))
+        fast(model)(torch.ones(1, 3, 9, 20, 1))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kinegraph.bench.opponents import opponent
 from kinegraph.bench.result import Figures, Result, roofline, timed_result
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import BenchError
-from kinegraph.models.plain import plain, relative_error
+from kinegraph.models.fast import fast, relative_error
 from kinegraph.transforms.tensor import to_array
 
 #: Largest difference of logits, as a share of the largest, between the two sides.
@@ -48,7 +48,7 @@ def bench_infer(
         BenchError: the two sides do not answer alike.
     """
     model = released(name)
-    ours, x = plain(model, PRECISIONS[precision]), dense_clips(batch, FRAMES)
+    ours, x = fast(model, PRECISIONS[precision]), dense_clips(batch, FRAMES)
     with opponent(against, model) as theirs, torch.inference_mode():
         error = agreement(theirs(x), ours(x), precision)
         comparison = interleave(lambda _: theirs(x), lambda _: ours(x), rounds, progress)
@@ -96,11 +96,11 @@ def bench_real(
     dtype, options = PRECISIONS[precision], {"in_channels": store.num_channels}
     faithful = released(name, layout=store.layout, **options)
     theirs = baseline(faithful).eval()
-    ours = plain(settled(name, layout=store.layout, **options), dtype)
+    ours = fast(settled(name, layout=store.layout, **options), dtype)
     real = [real_clip(store, i) for i in evenly(store, clips)]
     padded = [padded_clip(x) for x in real]
     with torch.inference_mode():
-        same = plain(faithful, dtype)
+        same = fast(faithful, dtype)
         expected = torch.cat([theirs(x) for x in padded])
         got = torch.cat([same(x) for x in padded])
         error = agreement(expected, got, precision)

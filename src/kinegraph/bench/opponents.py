@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kinegraph.bench.baselines import baseline
 from kinegraph.errors import unknown_name
-from kinegraph.models.plain import plain
+from kinegraph.models.fast import fast
 
 Network = Callable[[Tensor], Tensor]
 
@@ -51,7 +51,7 @@ def _exported(name: str, model: nn.Module, folder: Path) -> Network:
     from kinegraph.inference.export_trace import trace_clips
 
     runtime, path = RUNTIMES[name], folder / f"model{RUNTIMES[name].suffix}"
-    traced = trace_clips(plain(model))
+    traced = trace_clips(fast(model))
     writer(traced, name, "fp32", None)(path, "{}")
     run = runtime.open(path, "fp32")
     takes_lengths: Any = getattr(traced.network, "takes_lengths", False)

@@ -14,8 +14,8 @@ from kinegraph.bench.machine import PRECISIONS
 from kinegraph.bench.measure import Progress, Spread, interleave, percentile, timed
 from kinegraph.bench.result import Result, Side, timed_result
 from kinegraph.errors import BenchError
-from kinegraph.models.plain import plain
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast import fast
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.stream import Streams, open_streams
 
 FRAMES_A_ROUND = 40
@@ -40,7 +40,7 @@ def bench_stream(
             model has no step network.
     """
     model = _one_person(name)
-    theirs, ours = baseline(model).eval(), _local(plain(model, PRECISIONS[precision]), name)
+    theirs, ours = baseline(model).eval(), _local(fast(model, PRECISIONS[precision]), name)
     x = dense_clips(frames=FRAMES, persons=1)
     streams = open_streams(ours, window=FRAMES)
     key = streams.open()
@@ -88,7 +88,7 @@ def bench_streams(
     Raises:
         BenchError: the model has no step network.
     """
-    network = _local(plain(_one_person(name), PRECISIONS[precision]), name)
+    network = _local(fast(_one_person(name), PRECISIONS[precision]), name)
     found: dict[int, list[float]] = {}
 
     def fits(number: int) -> bool:
@@ -151,9 +151,9 @@ def tick_times(network: nn.Module, streams: int, ticks: int) -> list[float]:
     return times
 
 
-def _local(network: nn.Module, name: str) -> PlainNetwork:
+def _local(network: nn.Module, name: str) -> FastNetwork:
     """The network, if it can go step by step."""
-    if not isinstance(network, PlainNetwork):
+    if not isinstance(network, FastNetwork):
         raise BenchError(
             f"{name} has no step network: its stream runs the window again for every frame, which "
             f"`kinegraph bench infer --model {name}` measures"

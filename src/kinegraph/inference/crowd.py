@@ -24,7 +24,7 @@ from kinegraph.training.objectives import Batch
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Answer, Recognizer
-    from kinegraph.models.plain_network import PlainNetwork
+    from kinegraph.models.fast_network import FastNetwork
 
 Array = NDArray[np.float32]
 Logits = NDArray[np.float32]
@@ -230,7 +230,7 @@ class _StepsTogether:
 
     mode: Mode = "step"
 
-    def __init__(self, recognizer: Recognizer, network: PlainNetwork, window: int | None) -> None:
+    def __init__(self, recognizer: Recognizer, network: FastNetwork, window: int | None) -> None:
         self._ready = Ready(recognizer)
         self._device = recognizer.device
         self._network, self._window = network, window

@@ -29,8 +29,8 @@ from kinegraph.inference.export_runtimes import FORMATS, format_of
 from kinegraph.inference.export_trace import Traced, trace_clips, trace_steps
 from kinegraph.inference.exported import Manifest, is_exported, load_exported
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.models.plain import plain
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast import fast
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.training.objectives import Batch
 
 #: Clips that a file is compared on, that int8 is calibrated with, and the same in steps.
@@ -113,8 +113,8 @@ def _files(out: Path, name: str) -> list[Path]:
 def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: bool) -> Traced:
     # OpenVINO stores half precision by itself, and computes in what the processor has
     dtype = torch.float32 if name == "openvino" else DTYPES.get(precision, torch.float32)
-    network = plain(recognizer.model, dtype)
-    if name == "openvino" and precision == "int8" and not isinstance(network, PlainNetwork):
+    network = fast(recognizer.model, dtype)
+    if name == "openvino" and precision == "int8" and not isinstance(network, FastNetwork):
         # seen with 2026.4: a quantized convolution behind links of each clip gives other numbers
         raise ExportError(
             f"OpenVINO does not compute {type(network).__name__} in int8 as it is written: export "

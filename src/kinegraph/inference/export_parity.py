@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ExportError
 from kinegraph.inference.exported import ExportedModel
 from kinegraph.models import predict_logits
-from kinegraph.models.plain import relative_error
+from kinegraph.models.fast import relative_error
 from kinegraph.training.objectives import Batch
 
 

@@ -15,8 +15,8 @@ from torch.export import Dim, ExportedProgram, export
 
 from kinegraph.errors import ExportError
 from kinegraph.inference.exported import Interface, Kept
-from kinegraph.models.plain_layers import Affine
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast_layers import Affine
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.stepping import StepNetwork
 
 #: Sizes that are traced are none that networks treat in a way of their own, as they do 1.
@@ -66,7 +66,7 @@ def trace_steps(network: nn.Module, persons: int) -> Traced:
     Raises:
         ExportError: the network is not local in time.
     """
-    if not isinstance(network, PlainNetwork):
+    if not isinstance(network, FastNetwork):
         raise ExportError(
             f"{type(network).__name__} is not local in time, so that it has no step network: "
             "export it without --streaming"

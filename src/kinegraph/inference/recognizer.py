@@ -21,7 +21,7 @@ from kinegraph.inference.loaded import LoadedRun, Report
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import ActionStream, Mode
 from kinegraph.models import MODELS, predict_logits
-from kinegraph.models.plain import fastest_dtype, plain
+from kinegraph.models.fast import fast, fastest_dtype
 from kinegraph.training.checkpoint import Header
 from kinegraph.training.objectives import Batch
 
@@ -127,7 +127,7 @@ class Recognizer(LoadedRun):
         if not known and dtype == torch.float32:
             return self.model
         try:
-            return plain(self.model, dtype)
+            return fast(self.model, dtype)
         except ModelError:
             if dtype == torch.float32:  # weights of a training that has diverged answer too
                 return self.model

@@ -15,8 +15,8 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.inference.ready import Raw, RawFrames, Ready, frame_shape
 from kinegraph.inference.scores import Scores
-from kinegraph.models.plain import plain
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast import fast
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.stream import Mode, open_streams
 from kinegraph.models.streamed import Streamed
 
@@ -132,13 +132,13 @@ def _ahead(
     return _Windows(recognizer, WINDOW if window is None else window)
 
 
-def step_network(recognizer: Recognizer) -> PlainNetwork | None:
+def step_network(recognizer: Recognizer) -> FastNetwork | None:
     """The network that takes frames one by one, if transforms and model allow that."""
     model = recognizer.model
     if recognizer.pipeline.whole_clip_steps() or not isinstance(model, Streamed):
         return None  # exported files, which answer for whole clips, are not `Streamed`
-    network = plain(model)
-    return network if isinstance(network, PlainNetwork) else None
+    network = fast(model)
+    return network if isinstance(network, FastNetwork) else None
 
 
 class _Steps:
@@ -146,7 +146,7 @@ class _Steps:
 
     Args:
         recognizer: whose transforms.
-        model: of the recogniser, or its plain network.
+        model: of the recogniser, or its fast network.
         window: frames that count, None for all.
         at_once: answers that are due are about all frames.
     """

@@ -1,4 +1,4 @@
-"""How trained modules become plain layers: batch norms folded, shifts and edges precomputed."""
+"""How trained modules become fast layers: batch norms folded, shifts and edges precomputed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from kinegraph.models.excitation import (
     MultipleTemporalAggregation,
     SpatioTemporalExcitation,
 )
-from kinegraph.models.plain_layers import (
+from kinegraph.models.fast_layers import (
     Affine,
     Chain,
     Difference,
+    FastLayer,
     GraphMix,
     Mean,
     Mix,
     Neighbours,
     Pick,
-    PlainLayer,
     Relu,
     Reorder,
     Sigmoid,
@@ -35,7 +35,7 @@ from kinegraph.models.plain_layers import (
     TimeConv,
     Together,
 )
-from kinegraph.models.plain_minimal import MinimalTimeConv
+from kinegraph.models.fast_minimal import MinimalTimeConv
 from kinegraph.models.shift import TemporalShift
 from kinegraph.models.shiftgcn import ShiftGCNBlock, ShiftGraphConv, ShiftTemporalConv
 from kinegraph.models.stgcn import STGCNBlock
@@ -44,13 +44,13 @@ FARTHEST = 4096  # frames; a temporal shift beyond is a mistake of training
 
 
 @singledispatch
-def lower(module: nn.Module) -> PlainLayer:
-    """The plain layer that computes what a module does in evaluation mode.
+def lower(module: nn.Module) -> FastLayer:
+    """The fast layer that computes what a module does in evaluation mode.
 
     Raises:
-        ModelError: a module whose plain form is not known, or is not local in time.
+        ModelError: a module whose fast form is not known, or is not local in time.
     """
-    raise ModelError(f"{type(module).__name__} has no plain form")
+    raise ModelError(f"{type(module).__name__} has no fast form")
 
 
 def folded(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -59,14 +59,14 @@ def folded(norm: nn.Module) -> tuple[Tensor, Tensor]:
         raise ModelError(f"expected a batch norm to fold, got {type(norm).__name__}")
     variance, mean = norm.running_var, norm.running_mean
     if variance is None or mean is None:
-        raise ModelError("a batch norm without running statistics has no plain form")
+        raise ModelError("a batch norm without running statistics has no fast form")
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     bias = norm.bias.double() - mean.double() * scale
     return scale.float().detach(), bias.float().detach()
 
 
 def normalised(norm: DataBatchNorm, joints: int, persons: int) -> Affine:
-    """The plain form of a data batch norm, of ``persons`` persons side by side or of any."""
+    """The fast form of a data batch norm, of ``persons`` persons side by side or of any."""
     scale, bias = folded(norm)
     shape = (persons, joints, -1) if persons else (joints, -1)
     return Affine(scale.view(shape), bias.view(shape))
@@ -93,7 +93,7 @@ def convolution(conv: nn.Conv2d, norm: nn.Module | None = None, *, relu: bool = 
         return Chain(*thin, Mix(weight[:, :, 0, 0].T, bias, relu=relu))
     padding = conv.padding[0]
     if not isinstance(padding, int) or 2 * padding != conv.kernel_size[0] - 1:
-        raise ModelError("a temporal convolution that shortens the clip has no plain form")
+        raise ModelError("a temporal convolution that shortens the clip has no fast form")
     if bias is not None and MinimalTimeConv.fits(weight, stride, conv.groups):
         return Chain(MinimalTimeConv(weight, bias, left=padding, stride=stride), *after)
     return Chain(TimeConv(weight, bias, left=padding, stride=stride, groups=conv.groups), *after)
@@ -133,14 +133,14 @@ def sequence(modules: Iterable[nn.Module]) -> Chain:
     return Chain(*layers)
 
 
-def unit(main: PlainLayer, x: STGCNBlock | ShiftGCNBlock) -> PlainLayer:
+def unit(main: FastLayer, x: STGCNBlock | ShiftGCNBlock) -> FastLayer:
     """A unit of a network: the main way, what stands beside it, the residual, then ReLU."""
     others = [lower(way) for way in (x.beside, x.residual) if way is not None]
     return Together(main, *others, relu=True) if others else Chain(main, Relu())
 
 
 @lower.register
-def _(block: STGCNBlock) -> PlainLayer:
+def _(block: STGCNBlock) -> FastLayer:
     graph = graph_mix(block.gcn, block.bn, relu=True)
     tcn = block.tcn
     temporal = convolution(tcn, block.tcn_bn) if isinstance(tcn, nn.Conv2d) else lower(tcn)
@@ -148,12 +148,12 @@ def _(block: STGCNBlock) -> PlainLayer:
 
 
 @lower.register
-def _(block: ShiftGCNBlock) -> PlainLayer:
+def _(block: ShiftGCNBlock) -> FastLayer:
     return unit(Chain(lower(block.before), lower(block.gcn), lower(block.tcn)), block)
 
 
 @lower.register
-def _(conv: ShiftGraphConv) -> PlainLayer:
+def _(conv: ShiftGraphConv) -> FastLayer:
     scale, bias = folded(conv.bn)
     joints = len(scale) // len(conv.bias)
     shifted = conv.bias.detach().repeat(joints)[conv.shift_out.index]
@@ -168,7 +168,7 @@ def _(conv: ShiftGraphConv) -> PlainLayer:
 
 
 @lower.register
-def _(conv: ShiftTemporalConv) -> PlainLayer:
+def _(conv: ShiftTemporalConv) -> FastLayer:
     return Chain(
         Affine(*folded(conv.bn_in)),
         temporal_shift(conv.shift_in),
@@ -178,7 +178,7 @@ def _(conv: ShiftTemporalConv) -> PlainLayer:
 
 
 @lower.register
-def _(residual: Residual) -> PlainLayer:
+def _(residual: Residual) -> FastLayer:
     if residual.conv is None:
         return Chain()
     thin = [Thin(residual.stride)] if residual.stride > 1 else []
@@ -186,32 +186,32 @@ def _(residual: Residual) -> PlainLayer:
 
 
 @lower.register
-def _(modules: nn.Sequential) -> PlainLayer:
+def _(modules: nn.Sequential) -> FastLayer:
     return sequence(modules)
 
 
 @lower.register
-def _(_: nn.Identity) -> PlainLayer:
+def _(_: nn.Identity) -> FastLayer:
     return Chain()
 
 
 @lower.register
-def _(_: nn.ReLU) -> PlainLayer:
+def _(_: nn.ReLU) -> FastLayer:
     return Relu()
 
 
 @lower.register
-def _(conv: nn.Conv2d) -> PlainLayer:
+def _(conv: nn.Conv2d) -> FastLayer:
     return convolution(conv)
 
 
 @lower.register
-def _(mean: GraphMean) -> PlainLayer:
+def _(mean: GraphMean) -> FastLayer:
     return Neighbours(mean.get_buffer("A"))
 
 
 @lower.register
-def _(gate: MotionExcitation) -> PlainLayer:
+def _(gate: MotionExcitation) -> FastLayer:
     later, now = Chain(lower(gate.spatial), Mean(2)), Mean(2)
     tea = gate.variant == "tea"
     gain = Chain(
@@ -225,26 +225,26 @@ def _(gate: MotionExcitation) -> PlainLayer:
 
 
 @lower.register
-def _(gate: ChannelExcitation) -> PlainLayer:
+def _(gate: ChannelExcitation) -> FastLayer:
     convs = sequence((gate.squeeze, gate.temporal, nn.ReLU(), gate.expand))
     return Together(Chain(), Chain(Mean(2), convs, Sigmoid(1.0)), combination="gate")
 
 
 @lower.register
-def _(gate: SpatioTemporalExcitation) -> PlainLayer:
+def _(gate: SpatioTemporalExcitation) -> FastLayer:
     gain = Chain(Mean(3), convolution(gate.conv), Sigmoid(1.0))
     return Together(Chain(), gain, combination="gate")
 
 
 @lower.register
-def _(action: Action) -> PlainLayer:
+def _(action: Action) -> FastLayer:
     paths = [lower(path) for path in action.paths]
     gates = Together(*paths) if len(paths) > 1 else paths[0]
     return Chain(convolution(action.shift), gates)
 
 
 @lower.register
-def _(mta: MultipleTemporalAggregation) -> PlainLayer:
+def _(mta: MultipleTemporalAggregation) -> FastLayer:
     width = mta.mix.in_channels // 4
     last = 3 * width, 4 * width
     pool = _average(mta.pool, width) if isinstance(mta.pool, nn.AvgPool2d) else Chain()
@@ -253,9 +253,9 @@ def _(mta: MultipleTemporalAggregation) -> PlainLayer:
         groups = [
             Chain(Pick(i * width, (i + 1) * width), lower(step)) for i, step in enumerate(mta.steps)
         ]
-        cascade: PlainLayer = Together(*groups, neighbours, combination="concat")
+        cascade: FastLayer = Together(*groups, neighbours, combination="concat")
     else:
-        stages: list[PlainLayer] = [
+        stages: list[FastLayer] = [
             _stage(lower(step), i, width, 4 * width) for i, step in enumerate(mta.steps)
         ]
         ends = Together(Pick(0, last[0]), neighbours, combination="concat")
@@ -263,7 +263,7 @@ def _(mta: MultipleTemporalAggregation) -> PlainLayer:
     return Chain(cascade, convolution(mta.mix, mta.bn))
 
 
-def _stage(step: PlainLayer, number: int, width: int, channels: int) -> Together:
+def _stage(step: FastLayer, number: int, width: int, channels: int) -> Together:
     """One group of MTA is worked on, with the result of the one before; the others pass by."""
     start, stop = number * width, (number + 1) * width
     group = Pick(start, stop, add=start - width if number else None)

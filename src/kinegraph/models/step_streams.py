@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.stepping import StepNetwork, check_window
 
 TOGETHER = 8  # frames; fewer do not pay for what every call costs
@@ -138,7 +138,7 @@ class StepStreams:
     """
 
     def __init__(
-        self, network: PlainNetwork, window: int | None, *, together: int, spread: bool
+        self, network: FastNetwork, window: int | None, *, together: int, spread: bool
     ) -> None:
         self.network = network
         self.window = window

@@ -1,4 +1,4 @@
-"""Step networks: a plain network that is given a clip a few frames at a time.
+"""Step networks: a fast network that is given a clip a few frames at a time.
 
 Shapes: S streams, M persons, n = S*M folded persons, C channels, f frames of a hop, V joints,
 P pooled features, W frames of the window.
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.plain_layers import Hop, done, zero_outside
-from kinegraph.models.plain_network import Path, PlainNetwork, fold
+from kinegraph.models.fast_layers import Hop, done, zero_outside
+from kinegraph.models.fast_network import FastNetwork, Path, fold
 
 NEVER = 2**62  # a clip whose end is not known yet
 
@@ -34,7 +34,7 @@ def check_window(window: int) -> None:
 class StepNetwork(nn.Module):
     """Frames and what is kept of those before -> logits and what to keep: a function.
 
-    After the last frame of a clip and `PlainNetwork.delay` more, whatever they hold, it has given
+    After the last frame of a clip and `FastNetwork.delay` more, whatever they hold, it has given
     the logits of the clip, if ``end`` says where that was.
 
     Args:
@@ -49,7 +49,7 @@ class StepNetwork(nn.Module):
         ModelError: a window that is no number of frames.
     """
 
-    def __init__(self, network: PlainNetwork, persons: int, window: int | None = None) -> None:
+    def __init__(self, network: FastNetwork, persons: int, window: int | None = None) -> None:
         super().__init__()
         if persons < 1:
             raise ModelError(f"expected at least one person, got persons={persons}")

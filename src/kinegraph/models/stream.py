@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.plain import plain
-from kinegraph.models.plain_network import PlainNetwork
+from kinegraph.models.fast import fast
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.step_streams import TOGETHER, StepStreams, checked_frame
 from kinegraph.models.stepping import check_window
 
@@ -115,7 +115,7 @@ def open_streams(
     """Streams of a model in evaluation mode, whose weights they take as they are now.
 
     Args:
-        model: of `MODELS`, or made by `plain`.
+        model: of `MODELS`, or made by `fast`.
         mode: ``step``: every frame is worked on once, for models that are local in time;
             ``window``: the latest frames are run again with every frame, for any model; ``auto``:
             the first where it can be had.
@@ -133,8 +133,8 @@ def open_streams(
     """
     if mode not in get_args(Mode):
         raise unknown_name("stream mode", mode, get_args(Mode))
-    network = model if isinstance(model, PlainNetwork) else plain(model)
-    if mode != "window" and isinstance(network, PlainNetwork):
+    network = model if isinstance(model, FastNetwork) else fast(model)
+    if mode != "window" and isinstance(network, FastNetwork):
         return StepStreams(network, window, together=together, spread=spread)
     if mode == "step":
         raise ModelError(

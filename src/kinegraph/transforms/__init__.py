@@ -224,7 +224,7 @@ class Pipeline:
 
     The step named "stream" marks where the joints become the stream: motion and resampling do
     not commute, so its place is part of the recipe. Equal lists make equal pipelines; a pipeline
-    pickles, and `to_list` gives the plain form that checkpoints store.
+    pickles, and `to_list` gives the fast form that checkpoints store.
 
     Attributes:
         steps: (name, options) pairs, as `parse_steps` returns them.

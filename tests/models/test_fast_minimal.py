@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.models.plain import relative_error
-from kinegraph.models.plain_layers import TimeConv
-from kinegraph.models.plain_minimal import MinimalTimeConv, transforms
+from kinegraph.models.fast import relative_error
+from kinegraph.models.fast_layers import TimeConv
+from kinegraph.models.fast_minimal import MinimalTimeConv, transforms
 
 
 @pytest.mark.parametrize(("rows", "products"), [(3, 25), (2, 20)])

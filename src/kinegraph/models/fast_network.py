@@ -1,4 +1,4 @@
-"""A plain network: persons of clips through plain layers, and what they make to logits.
+"""A fast network: persons of clips through fast layers, and what they make to logits.
 
 Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, F features.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.blocks import Pool, check_input, mean_over_persons, present_persons
-from kinegraph.models.plain_layers import Chain
+from kinegraph.models.fast_layers import Chain
 from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.layout import SkeletonLayout
 
@@ -44,8 +44,8 @@ class Path(nn.Module):
         return places.amax(dim=1) if self.pool == "joints" else places.mean(dim=1)
 
 
-class PlainNetwork(Streamed, nn.Module):
-    """What a trained model computes, derived from it by `kinegraph.models.plain.plain`.
+class FastNetwork(Streamed, nn.Module):
+    """What a trained model computes, derived from it by `kinegraph.models.fast.fast`.
 
     It keeps no link to the model: train the model, then make another. Logits are float32.
 
@@ -94,7 +94,7 @@ class PlainNetwork(Streamed, nn.Module):
         """
         return self.delay + self.hop
 
-    def to_dtype(self, dtype: torch.dtype) -> PlainNetwork:
+    def to_dtype(self, dtype: torch.dtype) -> FastNetwork:
         """Activations in another precision; classifiers stay as they are. In place."""
         for path in self._paths():
             path.layers.to(dtype)

@@ -1,4 +1,4 @@
-"""AS-GCN's units as plain layers; its links differ from clip to clip, so they are no layers.
+"""AS-GCN's units as fast layers; its links differ from clip to clip, so they are no layers.
 
 Shapes: n folded persons, C channels, T frames, V joints, K partitions of the skeleton.
 """
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.models.actional import ASGCNBlock
+from kinegraph.models.fast_layers import Affine, neighbour_mix
 from kinegraph.models.lowering import convolution, folded, lower
-from kinegraph.models.plain_layers import Affine, neighbour_mix
 
 
-class PlainDataNorm(nn.Module):
+class FastDataNorm(nn.Module):
     """A data batch norm as one product and sum."""
 
     def __init__(self, affine: Affine) -> None:

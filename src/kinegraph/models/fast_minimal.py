@@ -17,7 +17,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kinegraph.models.plain_layers import TimeConv
+from kinegraph.models.fast_layers import TimeConv
 
 POINTS = (0.0, 1.0, -1.0, 0.5)  # and infinity; larger or more points cost accuracy
 TAPS = OUTPUTS = 9

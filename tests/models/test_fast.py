@@ -8,9 +8,9 @@ from torch import nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models import MODELS
+from kinegraph.models.fast import fast, fastest_dtype, relative_error
+from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.lowering import lower
-from kinegraph.models.plain import fastest_dtype, plain, relative_error
-from kinegraph.models.plain_network import PlainNetwork
 from models.networks import LOCAL, WHOLE, case_name, clips, settled
 
 
@@ -23,7 +23,7 @@ def test_every_family_is_covered():
 @torch.inference_mode()
 def test_plain_networks_equal_their_models(case):
     model = settled(*case)
-    network = plain(model)
+    network = fast(model)
     for frames in (12, 37):
         x = clips(frames)
         x[2] = 0 if frames == 37 else x[2]  # a clip without anybody
@@ -33,7 +33,7 @@ def test_plain_networks_equal_their_models(case):
 def test_the_model_is_not_changed_and_not_shared():
     model = settled("stgcn", LOCAL[0][1])
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    network, x = plain(model.train()), clips(12)
+    network, x = fast(model.train()), clips(12)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     answer = network(x)
     nn.init.zeros_(model.head.weight)
@@ -47,14 +47,14 @@ def test_modes_of_parts_stay_and_an_empty_head_is_no_mistake():
     model.blocks[0].bn.eval()
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
-    assert not plain(model)(clips(12)).any()
+    assert not fast(model)(clips(12)).any()
     assert model.training and not model.blocks[0].bn.training
 
 
 @torch.inference_mode()
 def test_half_precision_keeps_the_answer():
     model, x = settled("shiftgcn", LOCAL[4][1]), clips(30)
-    network = plain(model, torch.bfloat16)
+    network = fast(model, torch.bfloat16)
     assert network.dtype == torch.bfloat16
     logits = network(x)
     assert logits.dtype == torch.float32
@@ -65,25 +65,25 @@ def test_a_network_that_has_diverged_is_refused():
     model = settled("stgcn", LOCAL[0][1])
     nn.init.constant_(model.blocks[1].tcn.weight, float("nan"))
     with pytest.raises(ModelError, match="does not agree"):
-        plain(model)
+        fast(model)
     model = settled("shiftgcn", LOCAL[4][1])
     nn.init.constant_(model.blocks[0].tcn.shift_in.shift, 1e9)
     with pytest.raises(ModelError, match="temporal shift of"):
-        plain(model)
+        fast(model)
 
 
 def test_what_has_no_plain_form_is_named():
-    with pytest.raises(ModelError, match="Softmax has no plain form"):
+    with pytest.raises(ModelError, match="Softmax has no fast form"):
         lower(nn.Softmax(dim=1))
-    with pytest.raises(ModelError, match="Linear has no plain form"):
-        plain(nn.Linear(2, 2))
+    with pytest.raises(ModelError, match="Linear has no fast form"):
+        fast(nn.Linear(2, 2))
     with pytest.raises(ModelError, match="shortens the clip"):
         lower(nn.Conv2d(4, 4, (3, 1)))
 
 
 def test_absent_persons_are_not_worked_on():
-    network = plain(settled("stgcn", LOCAL[0][1]))
-    assert isinstance(network, PlainNetwork)
+    network = fast(settled("stgcn", LOCAL[0][1]))
+    assert isinstance(network, FastNetwork)
     seen: list[int] = []
     network.paths[0].layers.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     network(clips(12))

@@ -1,4 +1,4 @@
-"""The fast path: a trained model as a plain network, the same function with less work."""
+"""The fast path: a trained model as a fast network, the same function with less work."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
+from kinegraph.models.fast_actional import ActionalUnit, ActionalUnits, FastDataNorm
+from kinegraph.models.fast_layers import Chain, FastLayer, RelativeMotion
+from kinegraph.models.fast_network import FastNetwork, Path
 from kinegraph.models.lowering import lower, normalised
-from kinegraph.models.plain_actional import ActionalUnit, ActionalUnits, PlainDataNorm
-from kinegraph.models.plain_layers import Chain, PlainLayer, RelativeMotion
-from kinegraph.models.plain_network import Path, PlainNetwork
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
@@ -34,7 +34,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_units else torch.float32
 
 
-def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+def fast(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A network that answers as a trained model does, but faster.
 
     Batch norms are folded, edge importances multiplied in, shifts become convolutions with fixed
@@ -45,15 +45,15 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         dtype: of the activations; see `fastest_dtype`.
 
     Returns:
-        A network that is called like the model: (N, C, T, V, M) -> (N, classes); a `PlainNetwork`
+        A network that is called like the model: (N, C, T, V, M) -> (N, classes); a `FastNetwork`
         for the families that are local in time. Its attribute ``difference`` says how far the
         logits of the two were apart, as a share of the largest.
 
     Raises:
-        ModelError: the model has no plain form, or the two do not agree (a network with absurd
+        ModelError: the model has no fast form, or the two do not agree (a network with absurd
             weights, such as one whose training has diverged).
     """
-    network = _plain(model).eval().requires_grad_(False)
+    network = _fast(model).eval().requires_grad_(False)
     if dtype != torch.float32:
         layers = network.blocks if isinstance(network, ASGCN) else network
         layers.to_dtype(dtype)
@@ -62,24 +62,24 @@ def plain(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 
 @singledispatch
-def _plain(model: nn.Module) -> nn.Module:
-    raise ModelError(f"{type(model).__name__} has no plain form")
+def _fast(model: nn.Module) -> nn.Module:
+    raise ModelError(f"{type(model).__name__} has no fast form")
 
 
-@_plain.register
-def _(network: PlainNetwork) -> nn.Module:
+@_fast.register
+def _(network: FastNetwork) -> nn.Module:
     return network
 
 
-@_plain.register
+@_fast.register
 def _(model: STGCN) -> nn.Module:
-    return PlainNetwork([_path(model)], model.layout, model.in_channels, ghosts=model.faithful)
+    return FastNetwork([_path(model)], model.layout, model.in_channels, ghosts=model.faithful)
 
 
-@_plain.register
+@_fast.register
 def _(model: ShiftGCN) -> nn.Module:
     persons = model.persons if model.faithful else 0
-    return PlainNetwork(
+    return FastNetwork(
         [_path(model, persons=persons)],
         model.layout,
         model.in_channels,
@@ -88,24 +88,24 @@ def _(model: ShiftGCN) -> nn.Module:
     )
 
 
-@_plain.register
+@_fast.register
 def _(model: TwoStreamSTGCN) -> nn.Module:
     motion = RelativeMotion(ghosts=model.faithful)
     paths = [_path(model.origin_stream), _path(model.motion_stream, motion)]
-    return PlainNetwork(paths, model.layout, model.in_channels, ghosts=model.faithful)
+    return FastNetwork(paths, model.layout, model.in_channels, ghosts=model.faithful)
 
 
-@_plain.register
+@_fast.register
 def _(model: STGCNAutoEncoder) -> nn.Module:
-    return _plain(model.encoder)
+    return _fast(model.encoder)
 
 
-@_plain.register
+@_fast.register
 def _(model: ASGCN) -> nn.Module:
-    if isinstance(model.data_bn, PlainDataNorm):
+    if isinstance(model.data_bn, FastDataNorm):
         return model
     network = deepcopy(model)
-    network.data_bn = PlainDataNorm(normalised(model.data_bn, model.layout.num_joints, 0))
+    network.data_bn = FastDataNorm(normalised(model.data_bn, model.layout.num_joints, 0))
     network.blocks = ActionalUnits(ActionalUnit(block) for block in model.blocks)
     network.forecast = None  # what only training and future poses need is left out
     if network.links is not None:
@@ -113,7 +113,7 @@ def _(model: ASGCN) -> nn.Module:
     return network
 
 
-def _path(model: STGCN | ShiftGCN, *before: PlainLayer, persons: int = 0) -> Path:
+def _path(model: STGCN | ShiftGCN, *before: FastLayer, persons: int = 0) -> Path:
     norm = normalised(model.data_bn, model.layout.num_joints, persons)
     units = (lower(block) for block in model.blocks)
     return Path(Chain(*before, norm, *units), deepcopy(model.head), model.pool)
@@ -137,7 +137,7 @@ def _checked_difference(model: nn.Module, network: nn.Module, tolerance: float) 
     error = relative_error(got, expected)
     if not error <= tolerance:
         raise ModelError(
-            f"the plain form of this {type(model).__name__} does not agree with it: logits differ "
+            f"the fast form of this {type(model).__name__} does not agree with it: logits differ "
             f"by {error:.1g} of the largest, at most {tolerance:.0e} is allowed"
         )
     return error

@@ -1,4 +1,4 @@
-"""Plain layers: what a trained network computes, on whole clips or on a few frames at a time.
+"""Fast layers: what a trained network computes, on whole clips or on a few frames at a time.
 
 Shapes: n folded persons, C channels, T frames of a clip, f frames of a hop, V joints, k frames that
 a convolution sees. All activations are (n, T, V, C) and contiguous, so that the graph product, the
@@ -109,7 +109,7 @@ def done(work: Generator[float, None, Result]) -> Result:
             return result
 
 
-class PlainLayer(nn.Module):
+class FastLayer(nn.Module):
     """One that looks at each frame by itself."""
 
     def plan(self, first: int, rate: int) -> tuple[int, int]:
@@ -137,7 +137,7 @@ class PlainLayer(nn.Module):
         return sum(buffer.numel() for buffer in self.buffers())
 
 
-class Composite(PlainLayer):
+class Composite(FastLayer):
     """One that is made of layers."""
 
     def hop(self, x: Tensor, hop: Hop) -> Tensor:
@@ -145,7 +145,7 @@ class Composite(PlainLayer):
         return done(self.work(x, hop))
 
 
-class Affine(PlainLayer):
+class Affine(FastLayer):
     """A factor and a summand for each joint and channel, or each channel.
 
     Args:
@@ -166,7 +166,7 @@ class Affine(PlainLayer):
         return torch.addcmul(self.bias, persons, self.scale).transpose(1, 2).flatten(0, 1)
 
 
-class Mix(PlainLayer):
+class Mix(FastLayer):
     """A product with a (C, C') matrix, then ReLU if asked for.
 
     Args:
@@ -222,7 +222,7 @@ def neighbour_mix(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
     return mixed
 
 
-class GraphMix(PlainLayer):
+class GraphMix(FastLayer):
     """Neighbourhood sums over the skeleton, and the product of their channels.
 
     Args:
@@ -245,7 +245,7 @@ class GraphMix(PlainLayer):
         return neighbour_mix(x, self.gather, self.weight, self.bias, relu=self.relu)
 
 
-class Reorder(PlainLayer):
+class Reorder(FastLayer):
     """Features of one frame change places, and each gets a factor.
 
     Args:
@@ -264,7 +264,7 @@ class Reorder(PlainLayer):
         return (rows if self.scale is None else rows.mul_(self.scale)).view_as(x)
 
 
-class Pick(PlainLayer):
+class Pick(FastLayer):
     """Some of the channels; to each of them another may be added.
 
     Args:
@@ -285,7 +285,7 @@ class Pick(PlainLayer):
         return picked + x[..., self.add : self.add + self.stop - self.start]
 
 
-class Neighbours(PlainLayer):
+class Neighbours(FastLayer):
     """Every joint becomes a weighted sum of joints, each channel by itself.
 
     Args:
@@ -301,7 +301,7 @@ class Neighbours(PlainLayer):
         return self.gather @ x
 
 
-class Mean(PlainLayer):
+class Mean(FastLayer):
     """The mean over joints (dim 2) or channels (dim 3), which stays as an axis of length 1."""
 
     def __init__(self, dim: int) -> None:
@@ -313,7 +313,7 @@ class Mean(PlainLayer):
         return x.mean(dim=self.dim, keepdim=True)
 
 
-class Sigmoid(PlainLayer):
+class Sigmoid(FastLayer):
     """sigmoid(x) + summand."""
 
     def __init__(self, summand: float) -> None:
@@ -325,7 +325,7 @@ class Sigmoid(PlainLayer):
         return torch.sigmoid(x) + self.summand
 
 
-class Relu(PlainLayer):
+class Relu(FastLayer):
     """max(x, 0)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -333,7 +333,7 @@ class Relu(PlainLayer):
         return torch.relu(x)
 
 
-class TimeLayer(PlainLayer):
+class TimeLayer(FastLayer):
     """One that looks at frames before and after; where there are none it sees zeros.
 
     Args:
@@ -510,7 +510,7 @@ class RelativeMotion(EdgeZero):
 class Chain(Composite):
     """Layers one after the other."""
 
-    def __init__(self, *layers: PlainLayer) -> None:
+    def __init__(self, *layers: FastLayer) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
@@ -522,17 +522,17 @@ class Chain(Composite):
 
     def plan(self, first: int, rate: int) -> tuple[int, int]:
         """That of the last layer."""
-        for layer in self._plain():
+        for layer in self._each():
             first, rate = layer.plan(first, rate)
         return first, rate
 
     def work(self, x: Tensor, hop: Hop) -> Work:
         """(n, f, V, C) -> (n, f', V, C')."""
-        for layer in self._plain():
+        for layer in self._each():
             x = yield from layer.work(x, hop)
         return x
 
-    def _plain(self) -> Iterator[PlainLayer]:
+    def _each(self) -> Iterator[FastLayer]:
         return iter(self.layers)  # type: ignore[arg-type]
 
 
@@ -548,7 +548,7 @@ class Together(Composite):
     """
 
     def __init__(
-        self, *ways: PlainLayer, combination: Combination = "sum", relu: bool = False
+        self, *ways: FastLayer, combination: Combination = "sum", relu: bool = False
     ) -> None:
         super().__init__()
         self.ways = nn.ModuleList(ways)
@@ -562,7 +562,7 @@ class Together(Composite):
 
     def plan(self, first: int, rate: int) -> tuple[int, int]:
         """That of the slowest way."""
-        plans = [way.plan(first, rate) for way in self._plain()]
+        plans = [way.plan(first, rate) for way in self._each()]
         slowest = min(first for first, _ in plans)
         self.ahead = [first - slowest for first, _ in plans]
         return slowest, plans[0][1]
@@ -570,12 +570,12 @@ class Together(Composite):
     def work(self, x: Tensor, hop: Hop) -> Work:
         """(n, f, V, C) -> (n, f', V, C')."""
         results = []
-        for way, ahead in zip(self._plain(), self.ahead, strict=True):
+        for way, ahead in zip(self._each(), self.ahead, strict=True):
             y = yield from way.work(x, hop)
             results.append(hop.follow(y, ahead)[:, : y.shape[1]])
         return self._combine(results)
 
-    def _plain(self) -> Iterator[PlainLayer]:
+    def _each(self) -> Iterator[FastLayer]:
         return iter(self.ways)  # type: ignore[arg-type]
 
     def _combine(self, results: list[Tensor]) -> Tensor:
