@@ -169,13 +169,13 @@ def check(model: str, recordings: Recording, people: list[Person], options: dict
 def streamed(
     recognizer: Any, joints: Recording, frames: int, own: list[Person], options: dict
 ) -> tuple[list[NDArray], dict[int, NDArray]]:
-    """(answers of a stream without a server, one after the other; answers to so many frames)."""
+    """(answers of a stream without a server from the first on; answers to so many frames)."""
     live = recognizer.stream(**options)
     wanted = {one.last[0] for one in own if one.last}
     answers, ends = [], {}
     for t in range(frames + AHEAD):
         answer = live.push(joints[t % len(joints)])
-        if answer is not None and (not answers or not np.array_equal(answers[-1], answer.logits)):
+        if answer is not None:
             answers.append(answer.logits)
         if t + 1 in wanted:
             ends[t + 1] = live.flush().logits
@@ -183,10 +183,13 @@ def streamed(
 
 
 def difference(one: Person, offline: list[NDArray], ends: dict[int, NDArray]) -> float:
-    """Of a person's answers, each in its turn."""
-    pairs = list(zip((one.heard[k] for k in sorted(one.heard)), offline, strict=False))
-    if len(one.heard) > len(offline):
-        one.errors.append(f"{len(one.heard)} answers where {len(offline)} are due")
+    """Of a person's answers, each as many frames after the first as without a server."""
+    first, last = min(one.heard, default=0), max(one.heard, default=0)
+    pairs = [
+        (logits, offline[k - first]) for k, logits in one.heard.items() if k - first < len(offline)
+    ]
+    if last - first >= max(len(offline), 1):
+        one.errors.append(f"an answer to {last - first} frames where {len(offline)} are due")
     if one.last:
         pairs.append((one.last[1], ends[one.last[0]]))
     gaps = [np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]
