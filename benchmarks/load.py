@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 RECORDINGS = 8
-AHEAD = 32  # frames by which a server may be ahead of a stream that takes turns
 TOLERANCE = 1e-5
 HEAD, ENTRY = struct.Struct("<4sBBH"), struct.Struct("<Id")
 Recording = NDArray[np.float32]
@@ -55,67 +55,80 @@ class Person:
     dropped: int = 0
 
 
-async def group(
-    url: str, recordings: Recording, people: list[Person], fps: float, frames: int, end: bool
-) -> None:
-    """Persons of one connection: streams their frames on time, and hears the answers."""
-    asked = time.perf_counter()
-    try:
-        async with connect(url, compression=None, max_queue=None, open_timeout=30) as socket:
-            hearing = asyncio.create_task(hear(socket, {one.number: one for one in people}, asked))
-            try:
-                await send(socket, recordings, people, fps, frames)
-                left = [one for one in people if one.sent and not one.refused]
-                if end and left:
-                    ends = [{"person": one.number, "end": True} for one in left]
-                    await socket.send(json.dumps(ends))
-                async with asyncio.timeout(15):
-                    while any(waits(one, end) for one in left):
-                        await asyncio.sleep(0.02)
-            finally:
-                hearing.cancel()
-    except (ConnectionClosed, InvalidStatus, OSError, TimeoutError) as error:
-        for one in people:
-            if not one.refused:
-                one.errors.append(f"{type(error).__name__}: {error}")
+@dataclass
+class Connection:
+    """Persons who share a socket, and what was said to them, to be read when all is over."""
 
+    people: list[Person]
+    asked: float = 0.0
+    answers: int = 0
+    heard: list[tuple[float, str]] = field(default_factory=list)
 
-def waits(one: Person, end: bool) -> bool:
-    """Whether an answer is still to come."""
-    return not one.refused and (len(one.seconds) < len(one.sent) or (end and not one.ended))
+    async def serve(
+        self, url: str, recordings: Recording, fps: float, frames: int, end: bool
+    ) -> None:
+        """Streams their frames on time, and hears the answers."""
+        self.asked = time.perf_counter()
+        try:
+            async with connect(url, compression=None, max_queue=None, open_timeout=30) as socket:
+                hearing = asyncio.create_task(self.hear(socket))
+                try:
+                    await self.send(socket, recordings, fps, frames)
+                    left = [one for one in self.people if one.sent and not one.refused]
+                    if end and left:
+                        ends = [{"person": one.number, "end": True} for one in left]
+                        await socket.send(json.dumps(ends))
+                    async with asyncio.timeout(15):
+                        while self.waits(left, end):
+                            await asyncio.sleep(0.02)
+                finally:
+                    hearing.cancel()
+        except (ConnectionClosed, InvalidStatus, OSError, TimeoutError) as error:
+            for one in self.people:
+                if not one.refused:
+                    one.errors.append(f"{type(error).__name__}: {error}")
 
+    def waits(self, left: list[Person], end: bool) -> bool:
+        """Whether an answer is still to come."""
+        return self.answers < sum(len(one.sent) + end for one in left if not one.refused)
 
-async def send(
-    socket: Any, recordings: Recording, people: list[Person], fps: float, frames: int
-) -> None:
-    """Frames when they are due; the first at once."""
-    began = time.perf_counter()
-    bodies = recordings.shape[2]
-    for t in range(frames):
-        await asyncio.sleep(max(0.0, began + t / fps - time.perf_counter()))
-        left = [one for one in people if not one.refused]
-        if not left:
-            return
-        parts = [HEAD.pack(b"KGF1", 0, bodies, len(left))]
-        for one in left:
-            joints = recordings[one.recording, t % recordings.shape[1]]
-            parts += (ENTRY.pack(one.number, t / fps), joints.tobytes())
-            one.sent.append(time.perf_counter())
-        await socket.send(b"".join(parts))
+    async def send(self, socket: Any, recordings: Recording, fps: float, frames: int) -> None:
+        """Frames when they are due; the first at once."""
+        began = time.perf_counter()
+        bodies = recordings.shape[2]
+        for t in range(frames):
+            await asyncio.sleep(max(0.0, began + t / fps - time.perf_counter()))
+            left = [one for one in self.people if not one.refused]
+            if not left:
+                return
+            parts = [HEAD.pack(b"KGF1", 0, bodies, len(left))]
+            for one in left:
+                joints = recordings[one.recording, t % recordings.shape[1]]
+                parts += (ENTRY.pack(one.number, t / fps), joints.tobytes())
+                one.sent.append(time.perf_counter())
+            await socket.send(b"".join(parts))
 
+    async def hear(self, socket: Any) -> None:
+        """Everything that the server says; only mistakes are read at once, as they change things."""
+        async for text in socket:
+            self.heard.append((time.perf_counter(), text))
+            self.answers += text.count('"frames":')
+            if '"error"' in text:
+                self.read()
 
-async def hear(socket: Any, people: dict[int, Person], asked: float) -> None:
-    """Everything that the server says."""
-    async for text in socket:
-        now = time.perf_counter()
-        for told in json.loads(text):
-            if "dropped" in told:
-                next(iter(people.values())).dropped = told["dropped"]
-            elif "person" in told:
-                note(people[told["person"]], told, now, asked)
-            else:
-                for one in people.values():
-                    note(one, told, now, asked)
+    def read(self) -> None:
+        """What was heard so far: who was told what."""
+        people = {one.number: one for one in self.people}
+        for now, text in self.heard:
+            for told in json.loads(text):
+                if "dropped" in told:
+                    self.people[0].dropped = told["dropped"]
+                elif "person" in told:
+                    note(people[told["person"]], told, now, self.asked)
+                else:
+                    for one in self.people:
+                        note(one, told, now, self.asked)
+        self.heard.clear()
 
 
 def note(one: Person, told: dict, now: float, asked: float) -> None:
@@ -151,7 +164,7 @@ def recorded(model: str, persons: int) -> Recording:
     return (start + steps).astype(np.float32)
 
 
-def check(model: str, recordings: Recording, people: list[Person], options: dict) -> float:
+def check(model: str, recordings: Recording, people: list[Person]) -> float:
     """The largest difference of any answer from that without a server, in largest logits."""
     from kinegraph.inference.recognizer import Recognizer
 
@@ -160,40 +173,39 @@ def check(model: str, recordings: Recording, people: list[Person], options: dict
     for number, joints in enumerate(recordings):
         own = [one for one in people if one.recording == number and one.sent]
         longest = max((len(one.sent) for one in own), default=0)
-        offline, ends = streamed(recognizer, joints, longest, own, options)
-        for one in own:
-            worst = max(worst, difference(one, offline, ends))
-    return worst
+        wanted = {one.last[0] for one in own if one.last}
+        offline, ends = streamed(recognizer, joints, longest, wanted)
+        pairs = [(offline[k], logits) for one in own for k, logits in one.heard.items()]
+        pairs += [(ends[one.last[0]], one.last[1]) for one in own if one.last]
+        worst = max(worst, *(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs), 0.0)
+    return float(worst)
 
 
 def streamed(
-    recognizer: Any, joints: Recording, frames: int, own: list[Person], options: dict
-) -> tuple[list[NDArray], dict[int, NDArray]]:
-    """(answers of a stream without a server from the first on; answers to so many frames)."""
-    live = recognizer.stream(**options)
-    wanted = {one.last[0] for one in own if one.last}
-    answers, ends = [], {}
-    for t in range(frames + AHEAD):
-        answer = live.push(joints[t % len(joints)])
-        if answer is not None:
-            answers.append(answer.logits)
+    recognizer: Any, joints: Recording, frames: int, wanted: set[int]
+) -> tuple[dict[int, NDArray], dict[int, NDArray]]:
+    """Of so many frames without a server: answers to the first k as soon as they can be had, and
+    those to all of the first k that are wanted."""
+    from kinegraph.inference.ready import RawFrames, Ready
+    from kinegraph.inference.stream import step_network
+    from kinegraph.models.stream import open_streams
+
+    network = step_network(recognizer)
+    if network is None:
+        raise SystemExit("only models that answer step by step can be checked")
+    raw, ready = RawFrames(recognizer), Ready(recognizer)
+    streams = open_streams(network, "step", together=1, spread=False)
+    key, seen = streams.open(), ready.blank()
+    answers, ends = {}, {}
+    for t in range(frames):
+        given = raw(joints[t % len(joints)], None, f"frame {t}", {})
+        (x,), (seen,) = ready([given], [seen])
+        logits = streams.push({key: torch.from_numpy(x)})[key]
+        if logits is not None:
+            answers[t + 1] = logits.numpy()
         if t + 1 in wanted:
-            ends[t + 1] = live.flush().logits
+            ends[t + 1] = streams.flush(key).numpy()
     return answers, ends
-
-
-def difference(one: Person, offline: list[NDArray], ends: dict[int, NDArray]) -> float:
-    """Of a person's answers, each as many frames after the first as without a server."""
-    first, last = min(one.heard, default=0), max(one.heard, default=0)
-    pairs = [
-        (logits, offline[k - first]) for k, logits in one.heard.items() if k - first < len(offline)
-    ]
-    if last - first >= max(len(offline), 1):
-        one.errors.append(f"an answer to {last - first} frames where {len(offline)} are due")
-    if one.last:
-        pairs.append((one.last[1], ends[one.last[0]]))
-    gaps = [np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]
-    return float(max(gaps, default=0.0))
 
 
 class Server:
@@ -240,23 +252,24 @@ async def play(address: str, recordings: Recording, asked: argparse.Namespace) -
     visit = [Person(i % RECORDINGS, i) for i in range(asked.churn)]
     crowd = [Person(i % RECORDINGS, i) for i in range(asked.persons * (asked.times - 1))]
 
-    async def stays(people: list[Person]) -> None:
-        await asyncio.sleep(rng.random())
-        await group(url, recordings, people, asked.fps, frames, end=True)
+    staying = [Connection(people) for people in grouped(stay, asked.group)]
+    visiting = [Connection([one]) for one in visit]
+    coming = [Connection(people) for people in grouped(crowd, asked.group)]
 
-    async def visits(one: Person) -> None:
-        await asyncio.sleep(rng.random() * asked.seconds)
+    async def joins(one: Connection, after: float, frames: int, end: bool) -> None:
+        await asyncio.sleep(after)
+        await one.serve(url, recordings, asked.fps, frames, end)
+
+    jobs = [joins(one, rng.random(), frames, True) for one in staying]
+    for one in visiting:
         length = rng.choice((0, 1, rng.randrange(2, 60)))
-        await group(url, recordings, [one], asked.fps, length, end=rng.random() < 0.5)
-
-    async def comes(people: list[Person]) -> None:
-        await asyncio.sleep(2 + rng.random() * (asked.seconds - 2))
-        await group(url, recordings, people, asked.fps, frames, end=False)
-
-    jobs = [stays(p) for p in grouped(stay, asked.group)] + [visits(p) for p in visit]
-    jobs += [comes(p) for p in grouped(crowd, asked.group)]
+        jobs.append(joins(one, rng.random() * asked.seconds, length, rng.random() < 0.5))
+    late = asked.seconds - 2
+    jobs += [joins(one, 2 + rng.random() * late, frames, False) for one in coming]
     async with asyncio.timeout(asked.seconds * 2 + 60):
         await asyncio.gather(*jobs)
+    for one in staying + visiting + coming:
+        one.read()
     return {"stay": stay, "visit": visit, "crowd": crowd}
 
 
@@ -303,9 +316,10 @@ def main() -> None:
     server = Server(asked.model, options)
     print(server.said)
     try:
-        before, began = server.busy(), time.perf_counter()
+        before, own, began = server.busy(), time.process_time(), time.perf_counter()
         people = asyncio.run(play(server.address, recordings, asked))
-        busy, passed = server.busy() - before, time.perf_counter() - began
+        own, passed = time.process_time() - own, time.perf_counter() - began
+        busy = server.busy() - before
         metrics = server.get("/metrics")
     finally:
         ended = server.stop()
@@ -313,11 +327,14 @@ def main() -> None:
         if group:
             told(name, group)
     everybody = [one for group in people.values() for one in group]
-    worst = check(asked.model, recordings, everybody, {})
+    worst = check(asked.model, recordings, everybody)
     checked = sum(len(one.heard) + bool(one.last) for one in everybody)
     print(f"{checked} different answers, off by {worst:.1e} of the largest logit at most")
     answers = max(1, sum(len(one.seconds) for one in everybody))
-    print(f"server used {busy / passed:.2f} cores, {1000 * busy / answers:.2f} ms a frame")
+    print(
+        f"server used {busy / passed:.2f} cores, {1000 * busy / answers:.2f} ms a frame; "
+        f"its clients {own / passed:.2f} cores"
+    )
     print(f"server ended within {ended:.2f} s of SIGTERM")
     for line in metrics.splitlines():
         if re.match(r"kinegraph_(refused_total|dropped_answers_total|frames_total)", line):

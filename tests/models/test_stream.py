@@ -92,17 +92,34 @@ def test_what_is_plain_already_streams_too():
         assert flushed is not None and relative_error(flushed, clip_answer(network, frames)) < 1e-5
 
 
-def test_spread_streams_take_turns():
+def test_streams_whose_frames_come_at_different_times_go_together():
     network = fast(settled("stgcn", SMALL))
     worked: list[int] = []
     network.paths[0].head.register_forward_pre_hook(lambda _, given: worked.append(len(given[0])))
-    for spread, most in ((True, 2), (False, 8)):
+    for spread in (True, False):
         streams = open_streams(network, spread=spread)
         keys = [streams.open() for _ in range(8)]
         worked.clear()
-        for _ in range(12):
-            streams.push({key: torch.randn(3, 20, 1) for key in keys})
-        assert max(worked) == most
+        for t in range(80):
+            for own in (keys[:3], keys[3:4], keys[4:]):
+                own = own if t > 10 else own[:1]  # some come later
+                streams.push({key: torch.randn(3, 20, 1) for key in own})
+        assert worked[-2:] == [8, 8] if spread else max(worked[-8:]) <= 4
+
+
+def test_nobody_waits_long_for_streams_that_pause_or_are_slow():
+    network = fast(settled("stgcn", SMALL))
+    streams = open_streams(network, together=4)
+    quick, slow, gone, late = (streams.open() for _ in range(4))
+    heard: list[Tensor] = []
+    for t in range(120):
+        own = [quick] + [slow] * (t % 2) + [gone] * (t < 30) + [late] * (t > 50)
+        answer = streams.push({key: torch.randn(3, 20, 1) for key in own})[quick]
+        if answer is not None and (not heard or answer is not heard[-1]):
+            heard.append(answer)
+        for key, most in ((quick, 16), (slow, 16), (late, 16)):
+            assert len(streams._lines[key].pending) < most
+    assert len(heard) > 20
 
 
 def test_the_work_of_eight_frames_is_spread_over_as_many():

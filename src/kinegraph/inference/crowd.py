@@ -18,7 +18,7 @@ from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformErr
 from kinegraph.inference.ready import Raw, RawFrames, Ready, Sightings
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import WINDOW, joined, step_network
-from kinegraph.models.step_streams import FARTHEST, TOGETHER
+from kinegraph.models.step_streams import FARTHEST
 from kinegraph.models.stream import Mode, open_streams
 from kinegraph.training.objectives import Batch
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 Logits = NDArray[np.float32]
+TOGETHER = 4  # frames of a stream that are worked on at a time; with many streams that is enough
 EVERY = 10  # frames between the answers of a stream of windows
 REFUSALS = (ClipError, TransformError, ModelError)
 

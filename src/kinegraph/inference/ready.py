@@ -225,7 +225,7 @@ def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
 def _causal(recognizer: Recognizer) -> Iterator[_Causal]:
     _, D = frame_shape(recognizer)
     layout = recognizer.layout
-    for pipeline in recognizer.pipeline.of_unknown_length().single_steps():
+    for pipeline in recognizer.pipeline.of_unknown_length().in_evaluation().parts():
         yield _Causal(pipeline, (recognizer.header.persons, layout.num_joints, D))
         layout = pipeline.layout_after(layout)
         D *= len(stream_parts(pipeline.stream))

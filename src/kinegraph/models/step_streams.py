@@ -6,7 +6,7 @@ Shapes: S streams, M persons, C channels, V joints; state tensors have a row a s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +22,7 @@ from kinegraph.models.stepping import StepNetwork, check_window
 
 TOGETHER = 8  # frames; fewer do not pay for what every call costs
 MANY = 32  # persons whose frames are worked on in more than one thread
+HASTE = 1.2  # work that is spread goes on faster than its time by this, so as to end in time
 FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
 
 
@@ -55,14 +56,12 @@ class _Line:
     """Where one stream is.
 
     Attributes:
-        wait: frames by which its work is put off, so that other streams may go first.
         before: frames that have been worked on, with those before the clip.
         pushed: frames of the clip so far.
         pending: frames (C, V, M) that have not been worked on, or not to the end.
         logits: the latest answer.
     """
 
-    wait: int
     before: int = 0
     pushed: int = 0
     pending: deque[Tensor] = field(default_factory=deque)
@@ -81,12 +80,14 @@ class _Rows:
     keys: tuple[int, ...]
     tensors: list[Tensor]
 
-    def of(self, keys: tuple[int, ...]) -> list[Tensor]:
-        """The rows of some of the streams; those of all are not copied."""
-        if keys == self.keys:
-            return self.tensors
-        chosen = torch.tensor([self.keys.index(key) for key in keys], dtype=torch.int64)
-        return [_by_stream(t, len(self.keys))[chosen].flatten(0, 1) for t in self.tensors]
+    def part(self, keys: Collection[int]) -> _Rows:
+        """The rows of some of the streams, in the same order; those of all are not copied."""
+        places = [place for place, key in enumerate(self.keys) if key in keys]
+        if len(places) == len(self.keys):
+            return self
+        chosen = torch.tensor(places, dtype=torch.int64)
+        tensors = [_by_stream(t, len(self.keys))[chosen].flatten(0, 1) for t in self.tensors]
+        return _Rows(tuple(self.keys[place] for place in places), tensors)
 
     @staticmethod
     def joined(every: Sequence[_Rows]) -> _Rows:
@@ -104,15 +105,29 @@ class _Work:
 
     Args:
         keys: of the streams.
+        late: frames that have come since it could have begun.
         steps: see `StepNetwork.work`.
+
+    Attributes:
+        pushed: of each stream that is still there: how many frames since it began.
     """
 
     def __init__(
-        self, keys: tuple[int, ...], steps: Generator[float, None, tuple[Tensor, ...]]
+        self, keys: tuple[int, ...], late: int, steps: Generator[float, None, tuple[Tensor, ...]]
     ) -> None:
         self.keys = keys
+        self.pushed = dict.fromkeys(keys, late)
         self._steps = steps
         self._done = 0.0
+
+    def frames(self) -> float:
+        """How much should be done by now: evenly as frames come, and in time for the foremost."""
+        pushed = self.pushed.values()
+        return max(HASTE * sum(pushed) / len(pushed), max(pushed) - 1)
+
+    def note(self, keys: Iterable[int]) -> None:
+        """One more frame of some streams."""
+        self.pushed.update((key, self.pushed[key] + 1) for key in keys if key in self.pushed)
 
     def go_on(self, until: float) -> list[Tensor] | None:
         """Work until so much is done, in what the steps yield -> the result, if that is all."""
@@ -131,7 +146,7 @@ class StepStreams:
         network: of the model.
         window: frames that count, None for all.
         together: frames that are worked on at a time, at least.
-        spread: whether the work is spread over frames, and streams take turns.
+        spread: whether the work is spread over frames, and streams wait for each other.
 
     Raises:
         ModelError: a window without frames, or no frames together.
@@ -149,7 +164,8 @@ class StepStreams:
         self._lines: dict[int, _Line] = {}
         self._step: StepNetwork | None = None  # from the first frame on, which says of how many
         self._rows: dict[int, _Rows] = {}  # of a stream's key: where its row is
-        self._works: dict[int, _Work] = {}  # of a stream's key: what is under way
+        self._under_way: _Work | None = None
+        self._latest: tuple[int, ...] = ()  # streams of the latest hop
         self._opened = 0
         if window is not None:
             check_window(window)
@@ -158,7 +174,7 @@ class StepStreams:
         """Begin a stream; the key to it."""
         key = self._opened
         self._opened += 1
-        self._lines[key] = _Line(wait=self._rarest_wait() if self.spread else 0)
+        self._lines[key] = _Line()
         return key
 
     @torch.inference_mode()
@@ -179,52 +195,78 @@ class StepStreams:
         return {key: line.logits for key, line in lines.items()}
 
     def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line]) -> None:
-        """Begin the hops that are due, and do of each what falls to this frame."""
-        late = {key: len(line.pending) - self._size - line.wait for key, line in lines.items()}
-        due = tuple(sorted(k for k in lines if late[k] >= 0 and k not in self._works))
-        if due:
-            work = _Work(due, self._steps(step, due))
-            self._works.update(dict.fromkeys(due, work))
-        shares: dict[_Work, int] = {}
-        for key in lines:
-            if (under_way := self._works.get(key)) is not None:
-                share = late[key] + 1 if self.spread else self._size
-                shares[under_way] = max(share, shares.get(under_way, 0))
-        for under_way, share in shares.items():
-            self._work(under_way, share)
+        """Begin the hop that is due, and do of it what falls to these frames."""
+        if not self.spread:
+            if due := [key for key, line in lines.items() if len(line.pending) >= self._size]:
+                self._do(self._begun(step, due), inf)
+            return
+        if self._under_way is None or self._gone_on(self._under_way, lines):
+            if due := self._due():
+                self._gone_on(self._begun(step, due), lines)
+
+    def _gone_on(self, work: _Work, lines: Iterable[int]) -> bool:
+        """Do what falls to the next frame of these streams -> whether that was all."""
+        work.note(lines)
+        return self._do(work, inf if self._late() else work.frames())
+
+    def _due(self) -> list[int]:
+        """The streams whose next hop begins now: streams that went together wait for each other.
+
+        So they stay together, whose frames come one after the other; but not for long.
+        """
+        waited_for = any(
+            len(self._lines[key].pending) < self._size for key in self._latest if key in self._lines
+        )
+        if waited_for and not self._late():
+            return []
+        return [key for key, line in self._lines.items() if len(line.pending) >= self._size]
+
+    def _late(self) -> bool:
+        """Whether the frames of two hops wait somewhere."""
+        under_way = self._under_way.pushed if self._under_way else {}
+        return any(
+            len(line.pending) >= self._size * (3 if key in under_way else 2)
+            for key, line in self._lines.items()
+        )
+
+    def _begun(self, step: StepNetwork, due: list[int]) -> _Work:
+        """The work on the next hop of these streams."""
+        rows = self._together(step, due)
+        late = min(len(self._lines[key].pending) for key in due) - self._size
+        self._under_way = work = _Work(rows.keys, late, self._steps(step, rows))
+        self._latest = rows.keys
+        return work
 
     def _steps(
-        self, step: StepNetwork, due: tuple[int, ...]
+        self, step: StepNetwork, rows: _Rows
     ) -> Generator[float, None, tuple[Tensor, ...]]:
-        """The work on the next hop of these streams."""
-        lines = [self._lines[key] for key in due]
+        lines = [self._lines[key] for key in rows.keys]
         frames = torch.stack(
             [torch.stack(list(islice(line.pending, self._size)), dim=1) for line in lines]
         )
         before = torch.tensor([line.before for line in lines], device=frames.device)
         early = min(line.before for line in lines) < self.network.first_answer
-        present, *kept = self._together(step, due).tensors
+        present, *kept = rows.tensors
         return step.work(frames, before, None, present, kept, mask=early)
 
-    def _work(self, work: _Work, frames: int) -> None:
-        """Do what falls to so many of its frames; a stream moves on when all of it is done."""
+    def _do(self, work: _Work, frames: float) -> bool:
+        """Do what falls to so many of its frames; with all of it done the streams move on."""
         cost = 0.0 if self._step is None else self._step.cost / self.network.hop
         try:
             result = work.go_on(cost * frames if frames < self._size else inf)
         except BaseException:
-            self._forget(work)  # it is begun again with the next frame
+            self._under_way = None  # it is begun again with the next frame
             raise
         if result is None:
-            return
-        going = tuple(key for key in work.keys if self._works.get(key) is work)
-        self._forget(work)
-        answers, *rows = result
-        kept = _Rows(work.keys, rows)
-        kept = _Rows(going, kept.of(going))
+            return False
+        self._under_way = None
+        answers, *tensors = result
+        kept = _Rows(work.keys, tensors).part(work.pushed)
         for key, answer in zip(work.keys, answers, strict=True):
-            if key in going:
+            if key in work.pushed:
                 self._move_on(self._lines[key], answer)
                 self._rows[key] = kept
+        return True
 
     def _move_on(self, line: _Line, answer: Tensor) -> None:
         for _ in range(self._size):
@@ -232,27 +274,20 @@ class StepStreams:
         line.before += self._size
         line.logits = answer if line.before >= self.network.first_answer else None
 
-    def _forget(self, work: _Work) -> None:
-        for key in work.keys:
-            if self._works.get(key) is work:
-                del self._works[key]
-
-    def _together(self, step: StepNetwork, keys: tuple[int, ...]) -> _Rows:
+    def _together(self, step: StepNetwork, keys: list[int]) -> _Rows:
         """The rows of some streams, in common tensors; nobody else's are left with them."""
-        where = {self._rows[key].keys: self._rows[key] for key in keys if key in self._rows}
-        if list(where) == [keys]:
-            return where[keys]
-        for rows in where.values():
-            others = [key for key in rows.keys if key not in keys]
-            rest = tuple(key for key in others if self._rows.get(key) is rows)
-            if rest:
-                self._rows.update(dict.fromkeys(rest, _Rows(rest, rows.of(rest))))
-        parts = [
-            _Rows((key,), self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)])
-            for key in keys
-        ]
-        joined = _Rows.joined(parts)
-        self._rows.update(dict.fromkeys(keys, joined))
+        wanted, parts = set(keys), []
+        sources = {id(self._rows[key]): self._rows[key] for key in keys if key in self._rows}
+        for rows in sources.values():
+            held = {key for key in rows.keys if self._rows.get(key) is rows}
+            parts.append(rows.part(held & wanted))
+            if others := held - wanted:
+                rest = rows.part(others)
+                self._rows.update(dict.fromkeys(rest.keys, rest))
+        if fresh := tuple(key for key in keys if key not in self._rows):
+            parts.append(_Rows(fresh, [*step.blank(len(fresh))]))
+        joined = parts[0] if len(parts) == 1 else _Rows.joined(parts)
+        self._rows.update(dict.fromkeys(joined.keys, joined))
         return joined
 
     @torch.inference_mode()
@@ -280,7 +315,7 @@ class StepStreams:
 
     def _own(self, step: StepNetwork, key: int) -> list[Tensor]:
         """The rows of one stream."""
-        return self._rows[key].of((key,)) if key in self._rows else [*step.blank(1)]
+        return self._rows[key].part({key}).tensors if key in self._rows else [*step.blank(1)]
 
     def close(self, key: int) -> None:
         """End a stream and forget its frames."""
@@ -292,8 +327,10 @@ class StepStreams:
 
     def _put_down(self, key: int) -> None:
         """Forget what is kept of a stream; its share of common work and rows is left unused."""
-        self._works.pop(key, None)
         self._rows.pop(key, None)
+        if self._under_way:
+            self._under_way.pushed.pop(key, None)
+            self._under_way = self._under_way if self._under_way.pushed else None
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """All that the stream is, to go on with it later or elsewhere; copies."""
@@ -316,11 +353,11 @@ class StepStreams:
             ModelError: a state of a model of other sizes, of another number of persons, of
                 another window, or of another kind of stream.
         """
-        line = self._line(key)
+        self._line(key)
         try:
             before, pushed = int(state["before"]), int(state["pushed"])
             frames = list(state["pending"]) if pushed else []
-            fresh = _Line(line.wait, before, pushed, logits=_copy(state.get("logits")))
+            fresh = _Line(before, pushed, logits=_copy(state.get("logits")))
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"this is no state of a stream of step networks: {error}") from error
         hop = self.network.hop
@@ -343,25 +380,39 @@ class StepStreams:
             raise ModelError(f"no stream has the key {key!r}: open one first")
         return self._lines[key]
 
-    def _rarest_wait(self) -> int:
-        waits = [line.wait for line in self._lines.values()]
-        return min(range(self.network.hop), key=waits.count)
-
     def _checked(
         self, frames: Mapping[int, Tensor], *, begin: bool = True
     ) -> tuple[StepNetwork | None, dict[int, Tensor]]:
         """Copies of frames that all fit; a first frame decides how many persons there are."""
         persons = None if self._step is None else self._step.persons
         C, V = self.network.in_channels, self.network.layout.num_joints
-        taken = {}
-        for key, frame in frames.items():
-            taken[key] = checked_frame(frame, C, V, persons, self._device)
-            persons = taken[key].shape[2]
+        taken = self._all_good(frames, (C, V, persons)) if persons else None
+        if taken is None:
+            taken = {}
+            for key, frame in frames.items():
+                taken[key] = checked_frame(frame, C, V, persons, self._device)
+                persons = taken[key].shape[2]
         if persons is not None:
             self.network.check_persons(persons)
         if begin and self._step is None and persons is not None:
             self._step = StepNetwork(self.network, persons, self.window)
         return self._step, taken
+
+    def _all_good(
+        self, frames: Mapping[int, Tensor], shape: tuple[int, ...]
+    ) -> dict[int, Tensor] | None:
+        """Copies of frames as they should be, made at once; None if one of them is not."""
+        given = list(frames.values())
+        alike = {
+            (frame.shape, frame.dtype, frame.device) if isinstance(frame, Tensor) else None
+            for frame in given
+        }
+        if alike != {(shape, torch.float32, self._device)}:
+            return None
+        copies = torch.stack([frame.detach() for frame in given])
+        if not bool((copies.abs() < FARTHEST).all()):
+            return None
+        return dict(zip(frames, copies.unbind(), strict=True))
 
     def _new_step(self, state: Mapping[str, Tensor]) -> StepNetwork:
         present = state.get("kept.0")

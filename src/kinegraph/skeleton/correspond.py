@@ -140,14 +140,22 @@ def convert_joints(
         joints = get_camera(camera)(joints)
     made = np.full((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.nan, np.float32)
     sure = None if confidence is None else np.zeros(made.shape[:-1], np.float32)
-    for joint, origins in enumerate(correspondence(source, target)):
-        if not origins:
-            continue
-        made[..., joint, :] = joints[..., list(origins), :].mean(axis=-2)
+    for places, origins in _alike(correspondence(source, target)):
+        made[..., places, :] = joints[..., origins, :].mean(axis=-2)
         if sure is not None and confidence is not None:
-            seen = ~np.isnan(made[..., joint, 0])
-            sure[..., joint] = np.where(seen, confidence[..., list(origins)].min(axis=-1), 0)
+            seen = ~np.isnan(made[..., places, 0])
+            sure[..., places] = np.where(seen, confidence[..., origins].min(axis=-1), 0)
     return made, sure
+
+
+@cache
+def _alike(origins: tuple[tuple[int, ...], ...]) -> list[tuple[list[int], NDArray[np.intp]]]:
+    """(joints that are made of n others, (joints, n) which these are) for each n."""
+    places: dict[int, list[int]] = {}
+    for joint, own in enumerate(origins):
+        if own:
+            places.setdefault(len(own), []).append(joint)
+    return [(own, np.array([origins[joint] for joint in own])) for own in places.values()]
 
 
 #: The layouts that `survivors` compares; others differ from them in bones or order only.

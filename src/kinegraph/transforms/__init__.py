@@ -88,34 +88,20 @@ __all__ = [
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
 
-#: Steps that, in evaluation, need no later frame than the one that they change, or do nothing.
-FRAMEWISE = frozenset(
+#: Steps that change clips for training alone: in evaluation they do nothing.
+AUGMENTS = frozenset(
     {
-        *(
-            "layout",
-            "mask_confidence",
-            "forget_confidence",
-            "body_normalize",
-            "hold_missing",
-            "prenormalize",
-            "center",
-            "skeleton_norm",
-            "flip_y",
-        ),
-        *("image_normalize", "kinetics_normalize"),
         *("random_move", "random_rotate", "random_view", "random_scale", "random_shear"),
-        *(
-            "random_crop",
-            "random_speed",
-            "jitter",
-            "joint_dropout",
-            "joint_gaps",
-            "person_swap",
-            "mirror",
-            "swap_sides",
-        ),
+        *("random_crop", "random_speed", "jitter", "joint_dropout", "joint_gaps"),
+        *("person_swap", "mirror", "swap_sides"),
     }
 )
+#: Steps that, in evaluation, need no later frame than the one that they change.
+FRAMEWISE = AUGMENTS | {
+    *("layout", "mask_confidence", "forget_confidence", "body_normalize", "hold_missing"),
+    *("prenormalize", "center", "skeleton_norm", "flip_y"),
+    *("image_normalize", "kinetics_normalize"),
+}
 #: Of these, the ones that look at earlier frames too: where joints were first and last seen.
 LOOK_BACK = frozenset({"prenormalize", "center", "skeleton_norm", "hold_missing", "body_normalize"})
 #: Steps that bring a clip to a length: they pad shorter ones, and cut or thin longer ones.
@@ -263,11 +249,19 @@ class Pipeline:
         """The pipeline without the steps that bring a clip to a length; a stream has none."""
         return Pipeline([step for step in self.steps if step[0] not in LENGTHS], self.stream)
 
-    def single_steps(self) -> list[Pipeline]:
-        """Each step as a pipeline of its own; one after the other they are this one."""
+    def in_evaluation(self) -> Pipeline:
+        """The pipeline without the steps that are for training alone."""
+        return Pipeline([step for step in self.steps if step[0] not in AUGMENTS], self.stream)
+
+    def parts(self) -> list[Pipeline]:
+        """Pipelines that are this one, one after the other: each step that looks back is alone."""
+        parts: list[list[Step]] = []
+        for step in self.steps:
+            if not parts or step[0] in LOOK_BACK or parts[-1][-1][0] in LOOK_BACK:
+                parts.append([])
+            parts[-1].append(step)
         return [
-            Pipeline([step], self.stream if step[0] == STREAM_STEP else "joint")
-            for step in self.steps
+            Pipeline(part, self.stream if STREAM_STEP in dict(part) else "joint") for part in parts
         ]
 
     def layout_after(self, layout: SkeletonLayout) -> SkeletonLayout:
