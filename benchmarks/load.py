@@ -109,7 +109,7 @@ class Connection:
             await socket.send(b"".join(parts))
 
     async def hear(self, socket: Any) -> None:
-        """Everything that the server says; only mistakes are read at once, as they change things."""
+        """Everything that the server says; only mistakes are read at once: they change things."""
         async for text in socket:
             self.heard.append((time.perf_counter(), text))
             self.answers += text.count('"frames":')
@@ -306,13 +306,13 @@ def main() -> None:
     parser.add_argument("--churn", type=int, default=200, help="clients who come and go")
     parser.add_argument("--times", type=int, default=1, help="so many times as many want to come")
     parser.add_argument("--room", type=int, help="--persons of the server; default: what it finds")
-    parser.add_argument("--threads", type=int, help="of the server")
+    parser.add_argument("--processes", type=int, help="of the server")
     parser.add_argument("--group", type=int, default=5, help="persons of a connection")
     parser.add_argument("--bodies", type=int, default=1, help="bodies in a frame")
     asked = parser.parse_args()
     recordings = recorded(asked.model, asked.bodies)
     options = ["--persons", str(asked.room)] if asked.room else []
-    options += ["--threads", str(asked.threads)] if asked.threads else []
+    options += ["--processes", str(asked.processes)] if asked.processes is not None else []
     server = Server(asked.model, options)
     print(server.said)
     try:

@@ -44,7 +44,13 @@ def running(
     asked = recognizer(transforms or [])
     given = Limits(**{"persons": 8, "within": 60.0, **limits})  # tests run on busy machines
     server = create_server(
-        asked, listening, token, given, "two", services.append, threads=2, **options
+        asked,
+        listening,
+        token=token,
+        limits=given,
+        name="two",
+        ready=services.append,
+        **{"processes": 0, **options},
     )
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

@@ -34,9 +34,9 @@ def serve(
     body: Annotated[int, typer.Option(min=1, help="MiB of a clip that is sent as .npz.")] = 16,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 3000,
     queue: Annotated[int, typer.Option(min=1, help="Frames of a person that wait.")] = 30,
-    threads: Annotated[
+    processes: Annotated[
         int | None,
-        typer.Option(min=1, help="For streams; default: 1, or one a core."),
+        typer.Option(min=0, help="For streams; default: 1, or one a core. 0: the server's own."),
     ] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos watched at a time.")] = 2,
 ) -> None:
@@ -73,7 +73,7 @@ def serve(
             limits=limits,
             name=model.name or str(model),
             ready=ready,
-            threads=threads,
+            processes=processes,
             mode=mode,
             window=window,
             every=every,

@@ -105,6 +105,13 @@ class Clip:
             confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
         return replace(self, joints=joints, confidence=confidence)
 
+    def arranged(self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None) -> Clip:
+        """A copy with persons and frames of checked clips, which are not checked again."""
+        copy = object.__new__(Clip)
+        copy.__dict__.update(self.__dict__, joints=joints.view(), confidence=confidence)
+        copy.joints.flags.writeable = False
+        return copy
+
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
         return Clip, (*fields, dict(self.meta), self.padded_from)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args
@@ -18,8 +18,8 @@ from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformErr
 from kinegraph.inference.ready import Raw, RawFrames, Ready, Sightings
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import WINDOW, joined, step_network
-from kinegraph.models.step_streams import FARTHEST
-from kinegraph.models.stream import Mode, open_streams
+from kinegraph.models.step_streams import FARTHEST, StepStreams
+from kinegraph.models.stream import Mode
 from kinegraph.training.objectives import Batch
 
 if TYPE_CHECKING:
@@ -45,15 +45,28 @@ class Told(NamedTuple):
 
     Attributes:
         answer: the latest; None while there is nothing to say.
-        frames: after how many of its frames a stream that does not take turns says the same. An
-            answer lags behind the frames that were pushed while others have their turn.
+        frames: after how many of its frames a stream whose work is not spread says the same. An
+            answer lags behind the frames that were pushed while these are worked on.
     """
 
     answer: Answer | None
     frames: int
 
 
+class Pushed(NamedTuple):
+    """What a frame has brought: logits if they are new, and after how many frames they hold."""
+
+    logits: Logits | None
+    frames: int
+
+
 NOTHING = Told(None, 0)
+
+
+class Ending(NamedTuple):
+    """A stream as it was at a time; None if it had no frames."""
+
+    state: Any
 
 
 class Crowd:
@@ -90,6 +103,7 @@ class Crowd:
         self._together = _together(recognizer, mode, window, every)
         self._numbers = count()
         self._lines: dict[int, _Line] = {}
+        self._told: dict[int, Told] = {}
 
     @property
     def mode(self) -> Mode:
@@ -113,7 +127,11 @@ class Crowd:
         Raises:
             ModelError: no stream has that key.
         """
-        found: dict[int, Told | KinegraphError] = {}
+        return self.tell(self.work(frames))
+
+    def work(self, frames: Mapping[int, Frame]) -> dict[int, Pushed | KinegraphError]:
+        """The first half of `push_many`: what the next frames bring."""
+        found: dict[int, Pushed | KinegraphError] = {}
         raw: dict[int, Raw] = {}
         with np.errstate(over="ignore", invalid="ignore"):
             for key, frame in frames.items():
@@ -122,41 +140,54 @@ class Crowd:
                     raw[key] = self._raw(*frame, f"frame {line.frames}", line.meta)
                 except ClipError as error:
                     found[key] = error
-            pushed = self._together.push({k: (self._lines[k].own, one) for k, one in raw.items()})
-        found |= {key: one for key, one in pushed.items() if isinstance(one, KinegraphError)}
-        self._note({key: one for key, one in pushed.items() if isinstance(one, _Pushed)})
-        return {key: found.get(key) or self._lines[key].told for key in frames}
+            found |= self._together.push({k: (self._lines[k].own, one) for k, one in raw.items()})
+        for key, one in found.items():
+            self._lines[key].frames += not isinstance(one, KinegraphError)
+        return {key: found[key] for key in frames}
+
+    def tell(
+        self, found: Mapping[int, Pushed | KinegraphError]
+    ) -> dict[int, Told | KinegraphError]:
+        """The second half of `push_many`: what is known by now, in names and probabilities."""
+        fresh = [
+            (key, one.frames, one.logits)
+            for key, one in found.items()
+            if isinstance(one, Pushed) and one.logits is not None
+        ]
+        answers = self._answers([logits for _, _, logits in fresh])
+        for (key, frames, _), answer in zip(fresh, answers, strict=True):
+            self._told[key] = Told(answer, frames)
+        return {
+            key: one if isinstance(one, KinegraphError) else self._told.get(key, NOTHING)
+            for key, one in found.items()
+        }
 
     def flush(self, key: int) -> Answer | None:
         """The answer to all that was pushed, as if it ended here; the stream may go on."""
-        return self.ending(key)()
+        return self.answer_to(self.ending(key))
 
-    def ending(self, key: int) -> Callable[[], Answer | None]:
-        """A function that does the work of `flush`, in any thread and whatever comes meanwhile."""
+    def ending(self, key: int) -> Ending:
+        """What `answer_to` needs to know of a stream, as it is now."""
         line = self._of(key)
-        if not line.frames:
-            return lambda: None
-        work = self._together.ending(line.own)
+        return Ending(self._together.ending(line.own) if line.frames else None)
 
-        def answer() -> Answer | None:
-            logits = work()
-            return None if logits is None else self._answers([logits])[0]
+    def answer_to(self, ending: Ending) -> Answer | None:
+        """The answer to all that was pushed by then; any thread may ask, whatever comes meanwhile.
 
-        return answer
+        It takes as long as many frames.
+        """
+        logits = None if ending.state is None else self._together.ended(ending.state)
+        return None if logits is None else self._answers([logits])[0]
 
     def close(self, key: int) -> None:
         """End a stream and forget its frames."""
         self._together.close(self._of(key).own)
         del self._lines[key]
+        self.forget(key)
 
-    def _note(self, pushed: Mapping[int, _Pushed]) -> None:
-        """What the frames have brought, as the latest of their streams."""
-        fresh = {key: one for key, one in pushed.items() if one.logits is not None}
-        answers = self._answers([one.logits for one in fresh.values() if one.logits is not None])
-        for key, answer in zip(fresh, answers, strict=True):
-            self._lines[key].told = Told(answer, pushed[key].frames)
-        for key in pushed:
-            self._lines[key].frames += 1
+    def forget(self, key: int) -> None:
+        """Forget what was told of a stream."""
+        self._told.pop(key, None)
 
     def _answers(self, logits: list[Logits]) -> list[Answer]:
         if not logits:
@@ -172,22 +203,11 @@ class Crowd:
 
 @dataclass
 class _Line:
-    """A stream: what its way of working keeps of it, and what it has come to."""
+    """A stream: what its way of working keeps of it, and how many frames it was given."""
 
     own: Any
     meta: dict[str, MetaValue]
     frames: int = 0
-    told: Told = NOTHING
-
-
-class _Pushed(NamedTuple):
-    """What a frame has brought: logits if they are new, and after how many frames they hold."""
-
-    logits: Logits | None
-    frames: int
-
-
-Work = Callable[[], Logits | None]
 
 
 class _Together(Protocol):
@@ -197,11 +217,13 @@ class _Together(Protocol):
 
     def open(self, number: int) -> Any: ...
 
-    def push(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, _Pushed | KinegraphError]:
+    def push(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, Pushed | KinegraphError]:
         """The next frame of some streams, under any names."""
         ...
 
-    def ending(self, own: Any) -> Work: ...
+    def ending(self, own: Any) -> Any: ...
+
+    def ended(self, state: Any) -> Logits | None: ...
 
     def close(self, own: Any) -> None: ...
 
@@ -218,11 +240,10 @@ def _together(recognizer: Recognizer, mode: Mode, window: int | None, every: int
 
 @dataclass
 class _Stepped:
-    """A stream of steps: its key, what it has seen, how many answers there were, and the latest."""
+    """A stream of steps: its key, what it has seen, and its latest logits."""
 
     key: int
     seen: Sightings
-    answers: int = 0
     latest: Tensor | None = None
 
 
@@ -235,19 +256,15 @@ class _StepsTogether:
         self._ready = Ready(recognizer)
         self._device = recognizer.device
         self._network, self._window = network, window
-        self._streams = open_streams(network, "step", window=window, together=TOGETHER)
-        #: after how many frames there is an answer, and how many there are between two
-        self._every = -(-TOGETHER // network.hop) * network.hop
-        worked_on = -(-network.first_answer // self._every) * self._every
-        self._first = worked_on - (network.hop - 1)  # these do not belong to the clip
+        self._streams = StepStreams(network, window, together=TOGETHER, spread=True)
 
     def open(self, number: int) -> _Stepped:
         return _Stepped(self._streams.open(), self._ready.blank())
 
     def push(
         self, frames: Mapping[int, tuple[_Stepped, Raw]]
-    ) -> dict[int, _Pushed | KinegraphError]:
-        found: dict[int, _Pushed | KinegraphError] = {}
+    ) -> dict[int, Pushed | KinegraphError]:
+        found: dict[int, Pushed | KinegraphError] = {}
         pushed: dict[int, Tensor] = {}
         for group in _alike(frames):
             for key, result in self._made_ready(group, frames).items():
@@ -281,29 +298,39 @@ class _StepsTogether:
         parts = [self._made_ready([key], frames) for key in keys]  # which one it was
         return {key: one for part in parts for key, one in part.items()}
 
-    def _noted(self, own: _Stepped, logits: Tensor | None) -> _Pushed:
+    def _noted(self, own: _Stepped, logits: Tensor | None) -> Pushed:
         """Streams give the same tensor until there is another answer."""
         if logits is None or logits is own.latest:
-            return _Pushed(None, 0)
-        frames = self._first + own.answers * self._every
-        own.latest, own.answers = logits, own.answers + 1
-        return _Pushed(logits.float().cpu().numpy(), frames)
+            return Pushed(None, 0)
+        own.latest = logits
+        return Pushed(logits.float().cpu().numpy(), self._streams.known(own.key))
 
-    def ending(self, own: _Stepped) -> Work:
-        state = self._streams.state_dict(own.key)
-        network, window = self._network, self._window
+    def ending(self, own: _Stepped) -> dict[str, _Packed]:
+        return {name: _packed(t) for name, t in self._streams.state_dict(own.key).items()}
 
-        def work() -> Logits | None:
-            alone = open_streams(network, "step", window=window)
-            key = alone.open()
-            alone.load_state_dict(key, state)
-            logits = alone.flush(key)
-            return None if logits is None else logits.float().cpu().numpy()
-
-        return work
+    def ended(self, state: dict[str, _Packed]) -> Logits | None:
+        alone = StepStreams(self._network, self._window, together=TOGETHER, spread=False)
+        key = alone.open()
+        alone.load_state_dict(key, {name: _unpacked(packed) for name, packed in state.items()})
+        logits = alone.flush(key)
+        return None if logits is None else logits.float().cpu().numpy()
 
     def close(self, own: _Stepped) -> None:
         self._streams.close(own.key)
+
+
+_Packed = tuple[str, tuple[int, ...], NDArray[np.uint8]]
+
+
+def _packed(tensor: Tensor) -> _Packed:
+    """What can be sent to another process much faster than a tensor."""
+    values = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), values
+
+
+def _unpacked(packed: _Packed) -> Tensor:
+    dtype, shape, values = packed
+    return torch.from_numpy(values.copy()).view(getattr(torch, dtype)).reshape(shape)
 
 
 @dataclass
@@ -331,8 +358,8 @@ class _WindowsTogether:
 
     def push(
         self, frames: Mapping[int, tuple[_Windowed, Raw]]
-    ) -> dict[int, _Pushed | KinegraphError]:
-        found: dict[int, _Pushed | KinegraphError] = {}
+    ) -> dict[int, Pushed | KinegraphError]:
+        found: dict[int, Pushed | KinegraphError] = {}
         due: dict[int, Batch] = {}
         for key, (own, given) in frames.items():
             try:
@@ -343,27 +370,25 @@ class _WindowsTogether:
                 elif frame.valid.any():
                     self._recognizer.batch(frame)  # what transforms refuse is refused now
                 own.frames, own.pushed = latest, own.pushed + 1
-                found[key] = _Pushed(None, 0)
+                found[key] = Pushed(None, 0)
             except KinegraphError as error:
                 found[key] = error
         for keys in _of_a_shape(due):
             for key, logits in zip(keys, self._answered([due[k] for k in keys]), strict=True):
-                found[key] = _Pushed(logits, frames[key][0].pushed)
+                found[key] = Pushed(logits, frames[key][0].pushed)
         return found
 
     def _answered(self, batches: list[Batch]) -> Logits:
         parts = zip(*batches, strict=True)
         return self._recognizer.logits(Batch(*(torch.cat(tensors) for tensors in parts)))
 
-    def ending(self, own: _Windowed) -> Work:
-        frames = list(own.frames)
+    def ending(self, own: _Windowed) -> list[Clip]:
+        return list(own.frames)
 
-        def work() -> Logits | None:
-            if not _seen(frames):
-                return None
-            return self._recognizer.logits(self._recognizer.batch(joined(frames)))[0]
-
-        return work
+    def ended(self, state: list[Clip]) -> Logits | None:
+        if not _seen(state):
+            return None
+        return self._recognizer.logits(self._recognizer.batch(joined(state)))[0]
 
     def close(self, own: _Windowed) -> None:
         own.frames.clear()

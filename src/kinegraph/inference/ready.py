@@ -149,20 +149,20 @@ class Ready:
             ClipError, TransformError: one of the frames is not finite, or the transforms do not
                 fit it.
         """
-        clip = self._side_by_side(frames)
+        clip = self._rows(frames)
         noted = []
         for transform, *before in zip(self._transforms, *seen, strict=True):
             clip, now = transform(clip, before)
             noted.append(now)
-        array = to_array(clip, self._persons, self._confidence)
+        array = to_array(_as_frames(clip, len(frames)), self._persons, self._confidence)
         arrays = [np.ascontiguousarray(array[:, t]) for t in range(len(frames))]
         return arrays, [[one[i] for one in noted] for i in range(len(frames))]
 
-    def _side_by_side(self, frames: Sequence[Raw]) -> Clip:
-        """Frames of different streams as one clip (M, S, V, D)."""
+    def _rows(self, frames: Sequence[Raw]) -> Clip:
+        """Frames of S streams as one clip (S * M, 1, V, D): the persons of all of them."""
         stated = [frame.confidence for frame in frames if frame.confidence is not None]
-        joints = np.concatenate([frame.joints for frame in frames], axis=1)
-        sure = np.concatenate(stated, axis=1) if stated else None
+        joints = np.concatenate([frame.joints for frame in frames])
+        sure = np.concatenate(stated) if stated else None
         return Clip(joints, self._layout, sure, id=frames[0].name, meta=frames[0].meta)
 
 
@@ -187,18 +187,18 @@ class _Causal:
         """Frames of S streams as they should be, and what will have been seen with them.
 
         Args:
-            clip: (M, S, V, D), a frame of each.
+            clip: (S * M, 1, V, D), a frame of each.
             seen: of each.
         """
         if not self.pipeline.looks_back:  # no frame matters to another
             return self.pipeline(clip), seen
-        if not self._each_person:
-            pairs = [self._after(_frame(clip, t), before) for t, before in enumerate(seen)]
-            frames, noted = zip(*pairs, strict=True)
-            return _as_frames(_as_persons(frames), len(seen)), noted
-        together = _as_persons([clip])
-        ready, now = self._after(together, np.concatenate(seen))
-        return _as_frames(ready, len(seen)), np.split(now, len(seen))
+        if self._each_person:
+            ready, now = self._after(clip, np.concatenate(seen))
+            M = len(now) // len(seen)
+            return ready, [now[i : i + M] for i in range(0, len(now), M)]
+        pairs = [self._after(*pair) for pair in zip(_each(clip, len(seen)), seen, strict=True)]
+        ready_ones, noted = zip(*pairs, strict=True)
+        return _joined(ready_ones), noted
 
     def _after(self, frame: Clip, seen: Array) -> tuple[Clip, Array]:
         now, first, last = frame.joints, seen[:, :1], seen[:, 1:]
@@ -206,12 +206,13 @@ class _Causal:
         if frame.confidence is not None:
             before = np.zeros((len(now), 2, now.shape[2]), np.float32)
             stated = np.concatenate([before, frame.confidence], axis=1)
-        known = frame.with_joints(np.concatenate([first, last, now], axis=1), stated)
+        known = frame.arranged(np.concatenate([seen, now], axis=1), stated)
         ready = self.pipeline(known)
         sure = None if ready.confidence is None else ready.confidence[:, -1:]
-        first, last = np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)
-        noted = np.concatenate([first, last], axis=1)
-        return ready.with_joints(ready.joints[:, -1:], sure), noted
+        noted = np.concatenate(
+            [np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)], axis=1
+        )
+        return ready.arranged(ready.joints[:, -1:], sure), noted
 
 
 def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
@@ -231,34 +232,30 @@ def _causal(recognizer: Recognizer) -> Iterator[_Causal]:
         D *= len(stream_parts(pipeline.stream))
 
 
-def _frame(clip: Clip, t: int) -> Clip:
-    here = slice(t, t + 1)
-    return clip.with_joints(
-        clip.joints[:, here], None if clip.confidence is None else clip.confidence[:, here]
-    )
+def _each(clip: Clip, streams: int) -> Iterator[Clip]:
+    """(S * M, 1, V, D) -> (M, 1, V, D) of each stream."""
+    M = clip.num_persons // streams
+    for i in range(0, clip.num_persons, M):
+        sure = None if clip.confidence is None else clip.confidence[i : i + M]
+        yield clip.arranged(clip.joints[i : i + M], sure)
 
 
-def _as_persons(clips: Sequence[Clip]) -> Clip:
-    """Clips (M, T, V, D) one after the other, and each frame's persons as persons of one clip."""
-    joints = np.concatenate([_by_frame(clip.joints) for clip in clips])
-    stated = [_by_frame(c.confidence) for c in clips if c.confidence is not None]
-    return clips[0].with_joints(joints, np.concatenate(stated) if stated else None)
+def _joined(clips: Sequence[Clip]) -> Clip:
+    """The inverse of `_each`."""
+    stated = [clip.confidence for clip in clips if clip.confidence is not None]
+    joints = np.concatenate([clip.joints for clip in clips])
+    return clips[0].arranged(joints, np.concatenate(stated) if stated else None)
 
 
-def _as_frames(clip: Clip, frames: int) -> Clip:
-    """The inverse of `_as_persons`: (S * M, 1, V, D) -> (M, S, V, D)."""
+def _as_frames(clip: Clip, streams: int) -> Clip:
+    """(S * M, 1, V, D) -> (M, S, V, D)."""
 
     def split(array: Array) -> Array:
-        return np.moveaxis(array.reshape(frames, -1, *array.shape[2:]), 0, 1)
+        return np.moveaxis(array.reshape(streams, -1, *array.shape[2:]), 0, 1)
 
-    return clip.with_joints(
+    return clip.arranged(
         split(clip.joints), None if clip.confidence is None else split(clip.confidence)
     )
-
-
-def _by_frame(array: Array) -> Array:
-    """(M, T, ...) -> (T * M, 1, ...)."""
-    return np.moveaxis(array, 0, 1).reshape(-1, 1, *array.shape[2:])
 
 
 def _persons(given: Any, shape: tuple[int, ...], what: str) -> Array:

@@ -194,15 +194,20 @@ class StepStreams:
                 self._go_on(step, lines)
         return {key: line.logits for key, line in lines.items()}
 
+    def known(self, key: int) -> int:
+        """After how many frames a stream whose work is not spread gives the latest logits."""
+        return self._line(key).before - (self.network.hop - 1)
+
     def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line]) -> None:
         """Begin the hop that is due, and do of it what falls to these frames."""
         if not self.spread:
             if due := [key for key, line in lines.items() if len(line.pending) >= self._size]:
                 self._do(self._begun(step, due), inf)
             return
-        if self._under_way is None or self._gone_on(self._under_way, lines):
-            if due := self._due():
-                self._gone_on(self._begun(step, due), lines)
+        if self._under_way and not self._gone_on(self._under_way, lines):
+            return
+        if due := self._due():
+            self._gone_on(self._begun(step, due), lines)
 
     def _gone_on(self, work: _Work, lines: Iterable[int]) -> bool:
         """Do what falls to the next frame of these streams -> whether that was all."""
@@ -237,9 +242,7 @@ class StepStreams:
         self._latest = rows.keys
         return work
 
-    def _steps(
-        self, step: StepNetwork, rows: _Rows
-    ) -> Generator[float, None, tuple[Tensor, ...]]:
+    def _steps(self, step: StepNetwork, rows: _Rows) -> Generator[float, None, tuple[Tensor, ...]]:
         lines = [self._lines[key] for key in rows.keys]
         frames = torch.stack(
             [torch.stack(list(islice(line.pending, self._size)), dim=1) for line in lines]

@@ -123,9 +123,9 @@ def open_streams(
             (``window``).
         together: of ``step``: how many frames of a stream are worked on at a time, rounded up to
             what makes a whole feature. Of more, each takes less time, and answers come later.
-        spread: of ``step``: this work is spread over as many frames, and streams that were opened
-            together take turns, so that no frame has to wait for the work of others; answers come
-            later by as many frames again, at most. Without it all is done when it is due.
+        spread: of ``step``: this work is spread over as many frames, for all streams together, so
+            that no frame has to wait for all of it; answers come later by as many frames again, or
+            twice as many where streams wait for each other. Without it all is done when it is due.
 
     Raises:
         ModelError: a mode that the model cannot have, a window without frames.

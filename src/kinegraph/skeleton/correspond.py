@@ -138,6 +138,9 @@ def convert_joints(
     _check(joints, source, target)
     if camera is not None:
         joints = get_camera(camera)(joints)
+    if source.joints == target.joints:
+        seen = ~np.isnan(joints[..., 0])
+        return joints, None if confidence is None else np.where(seen, confidence, np.float32(0))
     made = np.full((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.nan, np.float32)
     sure = None if confidence is None else np.zeros(made.shape[:-1], np.float32)
     for places, origins in _alike(correspondence(source, target)):

@@ -210,14 +210,17 @@ def _seen_mean(joints: Array) -> Array:
     """(..., n, D) -> (..., D): the mean of the seen ones, NaN if none is."""
     seen = ~np.isnan(joints[..., :1])
     total = np.where(seen, joints, np.float32(0)).sum(axis=-2)
-    count = seen.sum(axis=-2)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / seen.sum(axis=-2, dtype=np.float32))
 
 
 def _trunk(joints: Array, layout: SkeletonLayout) -> Array:
     """(M, T, V, D) -> (M, T, D): the middle of the trunk, or what is nearest to it; else 0."""
-    ends = [_seen_mean(joints[:, :, own]) for own in _trunk_joints(layout.joints)]
-    middle = _seen_mean(np.stack(ends, axis=-2))
+    ends = _trunk_joints(layout.joints)
+    if all(len(own) == 2 for own in ends):  # as a rule
+        middle = _seen_mean(_seen_mean(joints[:, :, ends]))
+    else:
+        middle = _seen_mean(np.stack([_seen_mean(joints[:, :, own]) for own in ends], axis=-2))
     lost = np.isnan(middle[..., :1])
     return np.nan_to_num(np.where(lost, _seen_mean(joints), middle) if lost.any() else middle)
 

@@ -12,6 +12,7 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.crowd import Crowd, Frame
 from kinegraph.inference.ready import frame_shape
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.live.server.apart import Apart
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.refusals import BUSY, RefusedError
 
@@ -30,7 +31,7 @@ WARM, TICKS = 24, 16
 META = {"width": 640, "height": 480}
 
 
-def warm_up(crowd: Crowd, persons: int = 1, ticks: int = WARM) -> list[float]:
+def warm_up(crowd: Crowd | Apart, persons: int = 1, ticks: int = WARM) -> list[float]:
     """Seconds that each of so many frames of so many persons took; nothing of them is left."""
     keys = [crowd.open(META) for _ in range(persons)]
     rng = np.random.default_rng(0)

@@ -49,7 +49,26 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def serve(
+def serve(recognizer: Recognizer, listening: socket.socket, **options: Any) -> None:
+    """Answer until told to end (SIGTERM, SIGINT), then let everybody finish.
+
+    Args:
+        recognizer: who answers.
+        listening: from `open_socket`.
+        options: of `create_server`.
+
+    Raises:
+        LiveError: what it needs is not installed, or a process that worked on frames has ended.
+    """
+    server = create_server(recognizer, listening, **options)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # to be told to end is no mistake
+    server.run([listening])
+    if server.lost:
+        raise LiveError("a process that worked on frames has ended by itself; so does the server")
+
+
+def create_server(
     recognizer: Recognizer,
     listening: socket.socket,
     *,
@@ -58,8 +77,8 @@ def serve(
     name: str = "model",
     ready: Callable[[Service], None] = lambda service: None,
     **options: Any,
-) -> None:
-    """Answer until told to end (SIGTERM, SIGINT), then let everybody finish.
+) -> Any:
+    """A server that has not begun, see `serve`.
 
     Args:
         recognizer: who answers.
@@ -68,27 +87,8 @@ def serve(
         limits: for clients.
         name: of the model.
         ready: called before the first client is answered.
-        options: of `Crowd`.
-
-    Raises:
-        LiveError: what it needs is not installed.
+        options: of `Service` and `Crowd`.
     """
-    server = create_server(recognizer, listening, token, limits, name, ready, **options)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # to be told to end is no mistake
-    server.run([listening])
-
-
-def create_server(
-    recognizer: Recognizer,
-    listening: socket.socket,
-    token: str | None = None,
-    limits: Limits | None = None,
-    name: str = "model",
-    ready: Callable[[Service], None] = lambda service: None,
-    **options: Any,
-) -> Any:
-    """A server that has not begun, see `serve`."""
     try:
         import uvicorn
 
@@ -103,13 +103,19 @@ def create_server(
     torch.set_num_threads(1)  # frames of many go through one network; two threads would wait
     sys.setswitchinterval(SWITCH)
     limits = limits or Limits()
-    service = Service(recognizer, limits, name, **options)
+    service = Service(recognizer, limits, name, lambda: server.lose(), **options)
     guarded = Guard(
         create_app(service), token, lambda status: service.metrics.refused.labels(status).inc()
     )
 
     class Draining(uvicorn.Server):
         """Parts from everybody before it closes their connections."""
+
+        lost = False
+
+        def lose(self) -> None:
+            """End, as somebody has who is needed."""
+            self.lost = self.should_exit = True
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -136,4 +142,5 @@ def create_server(
         proxy_headers=False,
         limit_concurrency=limits.connections + 256,
     )
-    return Draining(config)
+    server = Draining(config)
+    return server

@@ -10,15 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from kinegraph.inference.crowd import Crowd
+from kinegraph.inference.exported import ExportedModel
 from kinegraph.inference.ready import frame_shape
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.live.server.apart import Apart
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.metrics import Metrics
 from kinegraph.live.server.refusals import BUSY, TOO_MANY, RefusedError
 from kinegraph.live.server.room import HEAVY, Room, measured_cost
-from kinegraph.live.server.worker import Worker
+from kinegraph.live.server.worker import Endings, Worker
 
 T = TypeVar("T")
+PATIENT = 10
+"""How nice the process is that works out last answers: nobody waits for them as for a frame's."""
 FAREWELL = 5.0
 """Seconds that a connection has to hear its last answers."""
 
@@ -42,8 +46,9 @@ class Service:
         recognizer: who answers.
         limits: for clients.
         name: of the model, as it is told.
-        threads: that work on streams; None for as many as there are cores, if the network is large
-            enough to keep them busy.
+        lost: called if one of them ends by itself.
+        processes: that work on streams; 0 for this one, None for as many as there are cores, if the
+            network is large enough to keep them busy, else 1.
         mode, window, every: of the streams, see `Crowd`.
     """
 
@@ -52,19 +57,28 @@ class Service:
         recognizer: Recognizer,
         limits: Limits,
         name: str = "model",
-        threads: int | None = None,
+        lost: Callable[[], None] = lambda: None,
+        processes: int | None = None,
         **options: Any,
     ) -> None:
         self.recognizer, self.limits, self.name = recognizer, limits, name
         self.metrics = Metrics()
         self.shape = frame_shape(recognizer)
         cost = measured_cost(recognizer, **options)
-        threads = threads or (cost.a_person > HEAVY and os.cpu_count()) or 1
-        persons = limits.persons or threads * cost.room(limits.rate)
-        crowds = [Crowd(recognizer, **options) for _ in range(threads)]
+        if processes is None:
+            processes = (cost.a_person > HEAVY and os.cpu_count()) or 1
+            if isinstance(recognizer.model, ExportedModel):
+                processes = 0  # it cannot be sent to another
+        persons = limits.persons or max(1, processes) * cost.room(limits.rate)
+        crowds: list[Crowd | Apart]
+        if processes:
+            crowds = [Apart(recognizer, **options) for _ in range(processes)]
+            self._endings = Endings(Apart(recognizer, PATIENT, **options))
+        else:
+            crowds = [Crowd(recognizer, **options)]
+            self._endings = Endings(Crowd(recognizer, **options))
         self.mode = crowds[0].mode
-        observe = self.metrics.observe_round
-        made = (self._in_loop, observe, limits.rate)
+        made = (self._in_loop, self._endings, self.metrics.observe_round, limits.rate, lost)
         self.workers = [Worker(crowd, *made) for crowd in crowds]
         self.room = Room(limits, persons, self.slowness)
         self.draining = False
@@ -92,6 +106,7 @@ class Service:
         await self.drain()
         for worker in self.workers:
             await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(self._endings.stop)
         self._predictions.shutdown(cancel_futures=True)
 
     async def drain(self) -> None:

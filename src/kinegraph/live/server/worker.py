@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.errors import KinegraphError
-from kinegraph.inference.crowd import Crowd, Frame, Told
-from kinegraph.inference.recognizer import Answer
+from kinegraph.errors import KinegraphError, LiveError
+from kinegraph.inference.crowd import Crowd, Ending, Frame, Told
+from kinegraph.live.server.apart import Apart
 from kinegraph.live.server.refusals import BROKEN, RefusedError
 from kinegraph.live.server.room import warm_up
 
-BEATS = ((0.25, 8), (0.5, 4), (1.0, 2))
+BEATS = ((0.25, 8), (1.0, 6))
 """(busy up to this share of the time, rounds between two frames of a person): together frames are
 less work, so the busier, the longer they wait for each other. Rounds keep their beat, so that the
 same persons meet in them again."""
@@ -83,26 +83,63 @@ class News:
     told: Told | KinegraphError
 
 
+class Endings:
+    """Works out the answers to all that was said to a stream, one after the other.
+
+    Args:
+        crowd: who does it; nobody else may ask it.
+    """
+
+    def __init__(self, crowd: Crowd | Apart) -> None:
+        self._crowd = crowd
+        self._thread = ThreadPoolExecutor(1, "endings")
+
+    def add(
+        self, ending: Ending, frames: int, tell: Callable[[Told | KinegraphError], None]
+    ) -> None:
+        """One more, of so many frames, to be told in a thread of its own."""
+        self._thread.submit(self._answer, ending, frames, tell)
+
+    def _answer(
+        self, ending: Ending, frames: int, tell: Callable[[Told | KinegraphError], None]
+    ) -> None:
+        try:
+            tell(Told(self._crowd.answer_to(ending), frames))
+        except KinegraphError as error:
+            tell(error)
+
+    def stop(self) -> None:
+        """Leave undone what waits."""
+        self._thread.shutdown(cancel_futures=True)
+        if isinstance(self._crowd, Apart):
+            self._crowd.end()
+
+
 class Worker:
     """Takes all frames that wait, works on them together, and tells who sent them.
 
     Args:
         crowd: the streams; nobody else may touch them.
         deliver: called in the worker's threads with a function to be run by the event loop.
+        endings: works out last answers, one after the other.
         observe: called with (persons, seconds of work) of every round.
         rate: frames a second of a person.
+        lost: run by the event loop if the crowd's process has ended.
     """
 
     def __init__(
         self,
-        crowd: Crowd,
+        crowd: Crowd | Apart,
         deliver: Callable[[Callable[[], None]], Any],
+        endings: Endings,
         observe: Callable[[int, float], None] = lambda persons, seconds: None,
         rate: float = 30.0,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._crowd, self._deliver, self._observe = crowd, deliver, observe
-        self._rate = rate
+        self._rate, self._lost, self._endings = rate, lost, endings
         self._busy = 0.0
+        self._began = 0.0
         self._behind = False
         self._due: dict[Person, None] = {}
         self._wakes = threading.Condition()
@@ -110,7 +147,6 @@ class Worker:
         self._times: deque[tuple[float, float]] = deque(maxlen=8192)
         self.persons = 0
         self._warm = threading.Event()
-        self._endings = ThreadPoolExecutor(1, "endings")
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -124,7 +160,8 @@ class Worker:
             self._over = True
             self._wakes.notify()
         self._thread.join()
-        self._endings.shutdown(cancel_futures=True)
+        if isinstance(self._crowd, Apart):
+            self._crowd.end()
 
     def ask(self, person: Person, job: Job) -> None:
         """One more job for a person; it is done after those before it."""
@@ -146,11 +183,13 @@ class Worker:
         return latest[int(share * (len(latest) - 1))] if len(latest) >= ENOUGH else 0.0
 
     def _run(self) -> None:
-        warm_up(self._crowd)
-        self._warm.set()
+        try:
+            warm_up(self._crowd)
+        finally:
+            self._warm.set()
         ended = time.monotonic()
         while (jobs := self._next()) is not None:
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             news = self._worked(jobs)
             now = time.monotonic()
             self._observe(len(jobs), now - began)
@@ -179,16 +218,18 @@ class Worker:
     def _until_the_beat(self) -> float:
         """Seconds until the next round."""
         rounds = next(rounds for share, rounds in BEATS if self._busy <= share or share == 1.0)
-        beat = 1 / (self._rate * rounds)
-        return beat - time.monotonic() % beat
+        return max(0.0, self._began + 1 / (self._rate * rounds) - time.monotonic())
 
     def _worked(self, jobs: list[tuple[Person, Job]]) -> list[News]:
         try:
             return self._work(jobs)
+        except LiveError as lost:
+            self._deliver(self._lost)
+            error: KinegraphError = RefusedError(BROKEN, str(lost))
         except Exception:  # whatever it was, the others have to be served on
             logging.getLogger(__name__).exception("a round of frames could not be worked on")
             error = RefusedError(BROKEN, "this could not be worked on; the server's log says why")
-            return [News(person, job, person.frames - 1, error) for person, job in jobs]
+        return [News(person, job, person.frames - 1, error) for person, job in jobs]
 
     def _work(self, jobs: list[tuple[Person, Job]]) -> list[News]:
         frames: dict[int, Frame] = {}
@@ -213,25 +254,17 @@ class Worker:
         return person.key
 
     def _end(self, person: Person, job: Job) -> None:
-        """An answer to all that was said is worked out beside the frames: it takes as long as many.
-
-        Its frames were taken from the crowd by then.
-        """
+        """An answer to all that was said takes as long as many frames, which would have to wait."""
         if job.wish != "leave":
-            work = self._crowd.ending(self._key(person))
-            self._endings.submit(self._tell_ending, person, job, work, person.frames)
+            number = person.frames
+
+            def tell(told: Told | KinegraphError) -> None:
+                self._tell([News(person, job, number - 1, told)])
+
+            self._endings.add(self._crowd.ending(self._key(person)), number, tell)
         if job.wish != "flush" and person.key is not None:
             self._crowd.close(person.key)
             person.key = None
-
-    def _tell_ending(
-        self, person: Person, job: Job, work: Callable[[], Answer | None], frames: int
-    ) -> None:
-        try:
-            told: Told | KinegraphError = Told(work(), frames)
-        except KinegraphError as error:
-            told = error
-        self._tell([News(person, job, frames - 1, told)])
 
     def _tell(self, news: list[News]) -> None:
         heard: dict[Listener, list[News]] = defaultdict(list)
