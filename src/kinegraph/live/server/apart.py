@@ -1,19 +1,18 @@
 """A crowd in a process of its own: frames are worked on there while this one hears and speaks.
 
-Two threads of one process take turns in running Python; two processes do not. What goes between
-them is pickled: one asks, the other answers, and nobody else can reach the pipe.
+Two threads of one process take turns in running Python; two processes do not. One asks, the other
+answers, and nobody else can reach the pipe between them.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Any
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, LiveError
@@ -39,13 +38,16 @@ class Apart:
 
     def __init__(self, recognizer: Recognizer, nice: int = 0, **options: Any) -> None:
         self._here = Crowd(recognizer, **options)  # has no streams
+        context = get_context("spawn")  # threads do not survive a fork
+        self._pipe, theirs = context.Pipe()
+        given = (theirs, nice, recognizer, options)
+        self._process = context.Process(target=work, args=given, name="crowd", daemon=True)
         try:
-            sent = pickle.dumps((nice, recognizer, options))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            self._process.start()
+        except (TypeError, AttributeError, ValueError) as error:
             raise LiveError(f"this model works in one process only: {error}") from error
-        command = [sys.executable, "-c", f"from {__name__} import work; work()"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._send(sent)
+        finally:
+            theirs.close()
 
     @property
     def recognizer(self) -> Recognizer:
@@ -84,60 +86,43 @@ class Apart:
 
     def end(self) -> None:
         """Let the process go."""
-        assert self._process.stdin and self._process.stdout
-        with suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        self._pipe.close()
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
             self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+            self._process.join()
 
     def _ask(self, method: str, *given: Any) -> Any:
         try:
-            self._send(pickle.dumps((method, given), pickle.HIGHEST_PROTOCOL))
-            assert self._process.stdout
-            answer = pickle.load(self._process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise LiveError(
-                f"the process that works on frames has ended (status {self._process.poll()})"
-            ) from error
-        if isinstance(answer, BaseException):
+            self._pipe.send((method, given))
+            answer = self._pipe.recv()
+        except (OSError, EOFError) as error:
+            raise LiveError("a process that works on frames has ended by itself") from error
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _send(self, message: bytes) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(message)
-        self._process.stdin.flush()
 
-
-def work() -> None:
+def work(pipe: Connection, nice: int, recognizer: Recognizer, options: Mapping[str, Any]) -> None:
     """What the other process does, until the pipe is closed."""
     import torch
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever asks says when it is over
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
     torch.set_num_threads(1)
-    with os.fdopen(os.dup(1), "wb") as out, os.fdopen(os.dup(0), "rb") as asked:
-        os.dup2(2, 1)  # what is printed must not get between the answers
-        nice, recognizer, options = pickle.load(asked)
-        if nice and hasattr(os, "nice"):
-            os.nice(nice)
-        crowd = Crowd(recognizer, **options)
-        with suppress(EOFError):
-            while True:
-                method, given = pickle.load(asked)
-                _answer(out, crowd, method, given)
+    crowd = Crowd(recognizer, **options)
+    with suppress(EOFError, OSError):
+        while True:
+            method, given = pipe.recv()
+            pipe.send(_answer(crowd, method, given))
 
 
-def _answer(out: IO[bytes], crowd: Crowd, method: str, given: Any) -> None:
+def _answer(crowd: Crowd, method: str, given: Any) -> Any:
     try:
-        answer = getattr(crowd, method)(*given)
+        return getattr(crowd, method)(*given)
     except KinegraphError as error:
-        answer = error
+        return error
     except Exception as error:  # told by the one that asked
-        answer = RuntimeError(f"{type(error).__name__}: {error}")
-    pickle.dump(answer, out, pickle.HIGHEST_PROTOCOL)
-    out.flush()
+        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -52,6 +52,8 @@ def address_of(listening: socket.socket) -> str:
 def serve(recognizer: Recognizer, listening: socket.socket, **options: Any) -> None:
     """Answer until told to end (SIGTERM, SIGINT), then let everybody finish.
 
+    It starts processes: a script calls it under ``if __name__ == "__main__":``.
+
     Args:
         recognizer: who answers.
         listening: from `open_socket`.
