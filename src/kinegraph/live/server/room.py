@@ -24,7 +24,8 @@ threads of Python can work."""
 ROUNDS = 2
 """How often frames are worked on between two frames of a person, under load."""
 LATEST = 0.8
-"""Of the time in which frames should be answered: if it takes longer, nobody else is let in."""
+"""Of the time in which frames should be answered: if it takes longer, nobody else is let in once
+half of the room is taken."""
 MOST = 512
 FEW, MANY = 8, 32
 WARM, TICKS = 24, 16
@@ -101,7 +102,7 @@ class Room:
             raise RefusedError(
                 BUSY, f"there is room for {self.persons} persons, and as many are here; come back"
             )
-        if self.taken and self._slowness() > self._latest:
+        if 2 * self.taken > self.persons and self._slowness() > self._latest:
             raise RefusedError(BUSY, "this machine is busy with those who are here; come back")
         self.taken += 1
 

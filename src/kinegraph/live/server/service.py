@@ -23,6 +23,8 @@ from kinegraph.live.server.worker import Endings, Worker
 T = TypeVar("T")
 PATIENT = 10
 """How nice the process is that works out last answers: nobody waits for them as for a frame's."""
+LOPSIDED = 8
+"""Persons that one worker may have more than another, if that keeps a connection's together."""
 FAREWELL = 5.0
 """Seconds that a connection has to hear its last answers."""
 
@@ -128,8 +130,11 @@ class Service:
         """Within how many seconds 95 in 100 frames were answered lately, by the slowest worker."""
         return max(worker.slowness() for worker in self.workers)
 
-    def enter(self) -> Worker:
+    def enter(self, others: Worker | None = None) -> Worker:
         """Let one more person in -> who works on its frames: whoever has the fewest to do.
+
+        Args:
+            others: who works on those whose frames come with this person's: if it can, on it too.
 
         Raises:
             RefusedError: there is no room, or the server is about to end.
@@ -137,6 +142,8 @@ class Service:
         self.check_open()
         self.room.enter()
         worker = min(self.workers, key=lambda one: one.persons)
+        if others is not None and others.persons < worker.persons + LOPSIDED:
+            worker = others
         worker.persons += 1
         return worker
 

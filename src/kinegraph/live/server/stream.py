@@ -247,7 +247,8 @@ class StreamConnection:
         if said.frame is None:
             raise RefusedError(BAD, "nothing was heard of this person yet: send a frame first")
         try:
-            worker = self._service.enter()
+            others = (client.person.worker for client in self._clients.values())
+            worker = self._service.enter(next(others, None))
         except RefusedError:
             self._busy = True
             raise
