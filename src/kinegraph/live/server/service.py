@@ -21,8 +21,9 @@ from kinegraph.live.server.room import HEAVY, Room, measured_cost
 from kinegraph.live.server.worker import Endings, Worker
 
 T = TypeVar("T")
-PATIENT = 10
-"""How nice the process is that works out last answers: nobody waits for them as for a frame's."""
+SECOND, LAST = 4, 14
+"""How nice the processes are that work on frames, and the one for last answers: to hear and to speak
+takes little time and comes first."""
 LOPSIDED = 8
 """Persons that one worker may have more than another, if that keeps a connection's together."""
 FAREWELL = 5.0
@@ -74,8 +75,8 @@ class Service:
         persons = limits.persons or max(1, processes) * cost.room(limits.rate)
         crowds: list[Crowd | Apart]
         if processes:
-            crowds = [Apart(recognizer, **options) for _ in range(processes)]
-            self._endings = Endings(Apart(recognizer, PATIENT, **options))
+            crowds = [Apart(recognizer, SECOND, **options) for _ in range(processes)]
+            self._endings = Endings(Apart(recognizer, LAST, **options))
         else:
             crowds = [Crowd(recognizer, **options)]
             self._endings = Endings(Crowd(recognizer, **options))

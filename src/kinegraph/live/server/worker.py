@@ -210,10 +210,16 @@ class Worker:
         with self._wakes:
             if self._over:
                 return None
-            jobs = [(person, person.jobs.popleft()) for person in self._due if person.jobs]
-            self._due = {person: None for person, _ in jobs if person.jobs}
+            jobs = [(person, person.jobs.popleft()) for person in self._ready()]
+            self._due = {person: None for person in self._due if person.jobs}
             self._behind = bool(self._due)
             return jobs
+
+    def _ready(self) -> list[Person]:
+        """Whoever has a job; of those that end something, which is much to move, one at a time."""
+        people = [person for person in self._due if person.jobs]
+        ending = [person for person in people if person.jobs[0].wish in ("flush", "end")]
+        return [person for person in people if person not in ending[1:]]
 
     def _until_the_beat(self) -> float:
         """Seconds until the next round."""
