@@ -44,7 +44,7 @@ class Apart:
         self._process = context.Process(target=work, args=given, name="crowd", daemon=True)
         try:
             self._process.start()
-        except (TypeError, AttributeError, ValueError) as error:
+        except Exception as error:  # each kind of thing that cannot be sent has its own
             raise LiveError(f"this model works in one process only: {error}") from error
         finally:
             theirs.close()

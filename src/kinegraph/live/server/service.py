@@ -22,8 +22,8 @@ from kinegraph.live.server.worker import Endings, Worker
 
 T = TypeVar("T")
 SECOND, LAST = 4, 14
-"""How nice the processes are that work on frames, and the one for last answers: to hear and to speak
-takes little time and comes first."""
+"""How nice the processes are that work on frames, and the one for last answers: to hear and to
+speak takes little time, and comes first."""
 LOPSIDED = 8
 """Persons that one worker may have more than another, if that keeps a connection's together."""
 FAREWELL = 5.0
