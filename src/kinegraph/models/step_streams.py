@@ -6,7 +6,7 @@ Shapes: S streams, M persons, C channels, V joints; state tensors have a row a s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from kinegraph.errors import ModelError
 from kinegraph.models.fast_network import FastNetwork
+from kinegraph.models.step_work import Rows, Work
 from kinegraph.models.stepping import StepNetwork, check_window
 
 TOGETHER = 8  # frames; fewer do not pay for what every call costs
 MANY = 32  # persons whose frames are worked on in more than one thread
-HASTE = 1.2  # work that is spread goes on faster than its time by this, so as to end in time
 FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
 
 
@@ -68,77 +68,6 @@ class _Line:
     logits: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What is kept of several streams, in common tensors, so that they are worked on together.
-
-    Attributes:
-        keys: of the streams.
-        tensors: as `StepNetwork.blank` of so many streams.
-    """
-
-    keys: tuple[int, ...]
-    tensors: list[Tensor]
-
-    def part(self, keys: Collection[int]) -> _Rows:
-        """The rows of some of the streams, in the same order; those of all are not copied."""
-        places = [place for place, key in enumerate(self.keys) if key in keys]
-        if len(places) == len(self.keys):
-            return self
-        chosen = torch.tensor(places, dtype=torch.int64)
-        tensors = [_by_stream(t, len(self.keys))[chosen].flatten(0, 1) for t in self.tensors]
-        return _Rows(tuple(self.keys[place] for place in places), tensors)
-
-    @staticmethod
-    def joined(every: Sequence[_Rows]) -> _Rows:
-        """Those of all streams of several."""
-        keys = tuple(key for rows in every for key in rows.keys)
-        return _Rows(keys, [torch.cat(t) for t in zip(*(r.tensors for r in every), strict=True)])
-
-
-def _by_stream(tensor: Tensor, streams: int) -> Tensor:
-    return tensor.unflatten(0, (streams, -1))
-
-
-class _Work:
-    """A hop of several streams, on its way through the network.
-
-    Args:
-        keys: of the streams.
-        late: frames that have come since it could have begun.
-        steps: see `StepNetwork.work`.
-
-    Attributes:
-        pushed: of each stream that is still there: how many frames since it began.
-    """
-
-    def __init__(
-        self, keys: tuple[int, ...], late: int, steps: Generator[float, None, tuple[Tensor, ...]]
-    ) -> None:
-        self.keys = keys
-        self.pushed = dict.fromkeys(keys, late)
-        self._steps = steps
-        self._done = 0.0
-
-    def frames(self) -> float:
-        """How much should be done by now: evenly as frames come, and in time for the foremost."""
-        pushed = self.pushed.values()
-        return max(HASTE * sum(pushed) / len(pushed), max(pushed) - 1)
-
-    def note(self, keys: Iterable[int]) -> None:
-        """One more frame of some streams."""
-        self.pushed.update((key, self.pushed[key] + 1) for key in keys if key in self.pushed)
-
-    def go_on(self, until: float) -> list[Tensor] | None:
-        """Work until so much is done, in what the steps yield -> the result, if that is all."""
-        try:
-            while self._done < until:
-                self._done += next(self._steps)
-        except StopIteration as stop:
-            return list(stop.value)
-        return None
-
-
 class StepStreams:
     """Streams whose frames are worked on once, a hop at a time, see `open_streams`.
 
@@ -163,8 +92,8 @@ class StepStreams:
         self._size = -(-together // network.hop) * network.hop
         self._lines: dict[int, _Line] = {}
         self._step: StepNetwork | None = None  # from the first frame on, which says of how many
-        self._rows: dict[int, _Rows] = {}  # of a stream's key: where its row is
-        self._under_way: _Work | None = None
+        self._rows: dict[int, Rows] = {}  # of a stream's key: where its row is
+        self._under_way: Work | None = None
         self._latest: tuple[int, ...] = ()  # streams of the latest hop
         self._opened = 0
         if window is not None:
@@ -209,7 +138,7 @@ class StepStreams:
         if due := self._due():
             self._gone_on(self._begun(step, due), lines)
 
-    def _gone_on(self, work: _Work, lines: Iterable[int]) -> bool:
+    def _gone_on(self, work: Work, lines: Iterable[int]) -> bool:
         """Do what falls to the next frame of these streams -> whether that was all."""
         work.note(lines)
         return self._do(work, inf if self._late() else work.frames())
@@ -234,15 +163,15 @@ class StepStreams:
             for key, line in self._lines.items()
         )
 
-    def _begun(self, step: StepNetwork, due: list[int]) -> _Work:
+    def _begun(self, step: StepNetwork, due: list[int]) -> Work:
         """The work on the next hop of these streams."""
         rows = self._together(step, due)
         late = min(len(self._lines[key].pending) for key in due) - self._size
-        self._under_way = work = _Work(rows.keys, late, self._steps(step, rows))
+        self._under_way = work = Work(rows.keys, late, self._steps(step, rows))
         self._latest = rows.keys
         return work
 
-    def _steps(self, step: StepNetwork, rows: _Rows) -> Generator[float, None, tuple[Tensor, ...]]:
+    def _steps(self, step: StepNetwork, rows: Rows) -> Generator[float, None, tuple[Tensor, ...]]:
         lines = [self._lines[key] for key in rows.keys]
         frames = torch.stack(
             [torch.stack(list(islice(line.pending, self._size)), dim=1) for line in lines]
@@ -252,7 +181,7 @@ class StepStreams:
         present, *kept = rows.tensors
         return step.work(frames, before, None, present, kept, mask=early)
 
-    def _do(self, work: _Work, frames: float) -> bool:
+    def _do(self, work: Work, frames: float) -> bool:
         """Do what falls to so many of its frames; with all of it done the streams move on."""
         cost = 0.0 if self._step is None else self._step.cost / self.network.hop
         try:
@@ -264,7 +193,7 @@ class StepStreams:
             return False
         self._under_way = None
         answers, *tensors = result
-        kept = _Rows(work.keys, tensors).part(work.pushed)
+        kept = Rows(work.keys, tensors).part(work.pushed)
         for key, answer in zip(work.keys, answers, strict=True):
             if key in work.pushed:
                 self._move_on(self._lines[key], answer)
@@ -277,7 +206,7 @@ class StepStreams:
         line.before += self._size
         line.logits = answer if line.before >= self.network.first_answer else None
 
-    def _together(self, step: StepNetwork, keys: list[int]) -> _Rows:
+    def _together(self, step: StepNetwork, keys: list[int]) -> Rows:
         """The rows of some streams, in common tensors; nobody else's are left with them."""
         wanted, parts = set(keys), []
         sources = {id(self._rows[key]): self._rows[key] for key in keys if key in self._rows}
@@ -288,8 +217,8 @@ class StepStreams:
                 rest = rows.part(others)
                 self._rows.update(dict.fromkeys(rest.keys, rest))
         if fresh := tuple(key for key in keys if key not in self._rows):
-            parts.append(_Rows(fresh, [*step.blank(len(fresh))]))
-        joined = parts[0] if len(parts) == 1 else _Rows.joined(parts)
+            parts.append(Rows(fresh, [*step.blank(len(fresh))]))
+        joined = parts[0] if len(parts) == 1 else Rows.joined(parts)
         self._rows.update(dict.fromkeys(joined.keys, joined))
         return joined
 
@@ -372,7 +301,7 @@ class StepStreams:
             _, taken = self._checked(dict(enumerate(frames)), begin=False)
             fresh.pending = deque(taken.values())
             step = self._step or self._new_step(state)
-            rows = _Rows((key,), self._stored_rows(step, state))
+            rows = Rows((key,), self._stored_rows(step, state))
         self._put_down(key)
         self._lines[key] = fresh
         if rows is not None:

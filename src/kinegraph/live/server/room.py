@@ -16,12 +16,12 @@ from kinegraph.live.server.apart import Apart
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.refusals import BUSY, RefusedError
 
-SHARE = 0.75
-"""Of a core, for the network; the rest is for what comes and goes."""
+SHARE = 0.55
+"""Of a core, for frames; the rest is for what comes and goes, and for what comes at once."""
 HEAVY = 0.0005
 """Seconds of a frame from which on most are spent in products of matrices, beside which other
 threads of Python can work."""
-ROUNDS = 2
+ROUNDS = 3
 """How often frames are worked on between two frames of a person, under load."""
 LATEST = 0.8
 """Of the time in which frames should be answered: if it takes longer, nobody else is let in once

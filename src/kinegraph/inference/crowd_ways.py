@@ -1,0 +1,242 @@
+"""How a crowd works on the frames of many streams: step by step, or window by window."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError
+from kinegraph.inference.ready import Raw, RawFrames, Ready, Sightings
+from kinegraph.inference.stream import WINDOW, joined, step_network
+from kinegraph.models.step_streams import FARTHEST, StepStreams
+from kinegraph.models.stream import Mode
+from kinegraph.training.objectives import Batch
+
+if TYPE_CHECKING:
+    from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.models.fast_network import FastNetwork
+
+Array = NDArray[np.float32]
+Logits = NDArray[np.float32]
+TOGETHER = 4  # frames of a stream that are worked on at a time; with many streams that is enough
+REFUSALS = (ClipError, TransformError, ModelError)
+
+
+class Pushed(NamedTuple):
+    """What a frame has brought: logits if they are new, and after how many frames they hold."""
+
+    logits: Logits | None
+    frames: int
+
+
+class Way(Protocol):
+    """A way of working; each stream is known by what `open` gave for it."""
+
+    mode: Mode
+
+    def open(self, number: int) -> Any: ...
+
+    def push(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, Pushed | KinegraphError]:
+        """The next frame of some streams, under any names."""
+        ...
+
+    def ending(self, own: Any) -> Any: ...
+
+    def ended(self, state: Any) -> Logits | None: ...
+
+    def close(self, own: Any) -> None: ...
+
+
+def way_of(recognizer: Recognizer, mode: Mode, window: int | None, every: int) -> Way:
+    network = None if mode == "window" else step_network(recognizer)
+    if network is not None:
+        return Steps(recognizer, network, window)
+    if mode == "step":
+        Ready(recognizer)  # says which transforms are in the way, if any are
+        raise ModelError("mode 'step': this model is not local in time; take mode 'window'")
+    return Windows(recognizer, WINDOW if window is None else window, every)
+
+
+@dataclass
+class _Stepped:
+    """A stream of steps: its key, what it has seen, and its latest logits."""
+
+    key: int
+    seen: Sightings
+    latest: Tensor | None = None
+
+
+class Steps:
+    """Each frame once, and all of them in one call of the step network."""
+
+    mode: Mode = "step"
+
+    def __init__(self, recognizer: Recognizer, network: FastNetwork, window: int | None) -> None:
+        self._ready = Ready(recognizer)
+        self._device = recognizer.device
+        self._network, self._window = network, window
+        self._streams = StepStreams(network, window, together=TOGETHER, spread=True)
+
+    def open(self, number: int) -> _Stepped:
+        return _Stepped(self._streams.open(), self._ready.blank())
+
+    def push(
+        self, frames: Mapping[int, tuple[_Stepped, Raw]]
+    ) -> dict[int, Pushed | KinegraphError]:
+        found: dict[int, Pushed | KinegraphError] = {}
+        pushed: dict[int, Tensor] = {}
+        for group in _alike(frames):
+            for key, result in self._made_ready(group, frames).items():
+                if isinstance(result, KinegraphError):
+                    found[key] = result
+                else:
+                    own = frames[key][0]
+                    pushed[own.key] = torch.from_numpy(result[0]).to(self._device)
+                    own.seen = result[1]
+        logits = self._streams.push(pushed) if pushed else {}
+        for key in frames:
+            if key not in found:
+                found[key] = self._noted(frames[key][0], logits[frames[key][0].key])
+        return found
+
+    def _made_ready(
+        self, keys: list[int], frames: Mapping[int, tuple[_Stepped, Raw]]
+    ) -> dict[int, tuple[Array, Sightings] | KinegraphError]:
+        try:
+            given, seen = [frames[key][1] for key in keys], [frames[key][0].seen for key in keys]
+            arrays, noted = self._ready(given, seen)
+            if all(np.abs(array).max() < FARTHEST for array in arrays):
+                return dict(zip(keys, zip(arrays, noted, strict=True), strict=True))
+            refusal: KinegraphError = ClipError(
+                f"{given[0].name}: expected coordinates below {FARTHEST:.0e}"
+            )
+        except REFUSALS as error:
+            refusal = error
+        if len(keys) == 1:
+            return {keys[0]: refusal}
+        parts = [self._made_ready([key], frames) for key in keys]  # which one it was
+        return {key: one for part in parts for key, one in part.items()}
+
+    def _noted(self, own: _Stepped, logits: Tensor | None) -> Pushed:
+        """Streams give the same tensor until there is another answer."""
+        if logits is None or logits is own.latest:
+            return Pushed(None, 0)
+        own.latest = logits
+        return Pushed(logits.float().cpu().numpy(), self._streams.known(own.key))
+
+    def ending(self, own: _Stepped) -> dict[str, _Packed]:
+        return {name: _packed(t) for name, t in self._streams.state_dict(own.key).items()}
+
+    def ended(self, state: dict[str, _Packed]) -> Logits | None:
+        alone = StepStreams(self._network, self._window, together=TOGETHER, spread=False)
+        key = alone.open()
+        alone.load_state_dict(key, {name: _unpacked(packed) for name, packed in state.items()})
+        logits = alone.flush(key)
+        return None if logits is None else logits.float().cpu().numpy()
+
+    def close(self, own: _Stepped) -> None:
+        self._streams.close(own.key)
+
+
+_Packed = tuple[str, tuple[int, ...], NDArray[np.uint8]]
+
+
+def _packed(tensor: Tensor) -> _Packed:
+    """What can be sent to another process much faster than a tensor."""
+    values = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), values
+
+
+def _unpacked(packed: _Packed) -> Tensor:
+    dtype, shape, values = packed
+    return torch.from_numpy(values.copy()).view(getattr(torch, dtype)).reshape(shape)
+
+
+@dataclass
+class _Windowed:
+    """A stream of windows: its latest frames, and how far it is to its next turn."""
+
+    frames: deque[Clip]
+    wait: int
+    pushed: int = 0
+
+
+class Windows:
+    """The latest frames of a stream as a clip, whenever it is its turn; such clips in batches."""
+
+    mode: Mode = "window"
+
+    def __init__(self, recognizer: Recognizer, window: int, every: int) -> None:
+        if window < 1:
+            raise ModelError(f"expected a window of at least one frame, got {window}")
+        self._recognizer, self._raw = recognizer, RawFrames(recognizer)
+        self._window, self._every = window, every
+
+    def open(self, number: int) -> _Windowed:
+        return _Windowed(deque(maxlen=self._window), number % self._every)
+
+    def push(
+        self, frames: Mapping[int, tuple[_Windowed, Raw]]
+    ) -> dict[int, Pushed | KinegraphError]:
+        found: dict[int, Pushed | KinegraphError] = {}
+        due: dict[int, Batch] = {}
+        for key, (own, given) in frames.items():
+            try:
+                frame = self._raw.clip(given)
+                latest = deque([*own.frames, frame], self._window)
+                if (own.pushed + 1 - own.wait) % self._every == 0 and _seen(latest):
+                    due[key] = self._recognizer.batch(joined(latest))
+                elif frame.valid.any():
+                    self._recognizer.batch(frame)  # what transforms refuse is refused now
+                own.frames, own.pushed = latest, own.pushed + 1
+                found[key] = Pushed(None, 0)
+            except KinegraphError as error:
+                found[key] = error
+        for keys in _of_a_shape(due):
+            for key, logits in zip(keys, self._answered([due[k] for k in keys]), strict=True):
+                found[key] = Pushed(logits, frames[key][0].pushed)
+        return found
+
+    def _answered(self, batches: list[Batch]) -> Logits:
+        parts = zip(*batches, strict=True)
+        return self._recognizer.logits(Batch(*(torch.cat(tensors) for tensors in parts)))
+
+    def ending(self, own: _Windowed) -> list[Clip]:
+        return list(own.frames)
+
+    def ended(self, state: list[Clip]) -> Logits | None:
+        if not _seen(state):
+            return None
+        return self._recognizer.logits(self._recognizer.batch(joined(state)))[0]
+
+    def close(self, own: _Windowed) -> None:
+        own.frames.clear()
+
+
+def _seen(frames: Iterable[Clip]) -> bool:
+    """Whether anybody is."""
+    return any(frame.valid.any() for frame in frames)
+
+
+def _alike(frames: Mapping[int, tuple[Any, Raw]]) -> list[list[int]]:
+    """Keys of frames that state the same things, and so can be made ready together."""
+    groups: dict[Any, list[int]] = {}
+    for key, (_, frame) in frames.items():
+        same = (frame.confidence is None, tuple(sorted(frame.meta.items())))
+        groups.setdefault(same, []).append(key)
+    return list(groups.values())
+
+
+def _of_a_shape(batches: Mapping[int, Batch]) -> list[list[int]]:
+    groups: dict[Any, list[int]] = {}
+    for key, batch in batches.items():
+        groups.setdefault(tuple(batch.x.shape), []).append(key)
+    return list(groups.values())
