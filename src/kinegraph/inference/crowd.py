@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -14,6 +14,7 @@ from kinegraph.errors import ClipError, KinegraphError, ModelError, unknown_name
 from kinegraph.inference.crowd_ways import Logits, Pushed, way_of
 from kinegraph.inference.ready import Raw, RawFrames
 from kinegraph.inference.scores import Scores
+from kinegraph.models.step_work import Stop, never
 from kinegraph.models.stream import Mode
 
 if TYPE_CHECKING:
@@ -109,11 +110,13 @@ class Crowd:
         Raises:
             ModelError: no stream has that key.
         """
-        return self.tell(self.work(frames))
+        refused = self.take(frames)
+        self.go_on()
+        return self.tell(self.news(frames, refused))
 
-    def work(self, frames: Mapping[int, Frame]) -> dict[int, Pushed | KinegraphError]:
-        """The first half of `push_many`: what the next frames bring."""
-        found: dict[int, Pushed | KinegraphError] = {}
+    def take(self, frames: Mapping[int, Frame]) -> dict[int, KinegraphError]:
+        """The first part of `push_many`: take note of the next frames -> which are refused."""
+        refused: dict[int, KinegraphError] = {}
         raw: dict[int, Raw] = {}
         with np.errstate(over="ignore", invalid="ignore"):
             for key, frame in frames.items():
@@ -121,16 +124,26 @@ class Crowd:
                 try:
                     raw[key] = self._raw(*frame, f"frame {line.frames}", line.meta)
                 except ClipError as error:
-                    found[key] = error
-            found |= self._way.push({k: (self._lines[k].own, one) for k, one in raw.items()})
-        for key, one in found.items():
-            self._lines[key].frames += not isinstance(one, KinegraphError)
-        return {key: found[key] for key in frames}
+                    refused[key] = error
+            refused |= self._way.take({k: (self._lines[k].own, one) for k, one in raw.items()})
+        for key in frames:
+            self._lines[key].frames += key not in refused
+        return refused
+
+    def go_on(self, stop: Stop = never) -> None:
+        """The second part: do the work that falls to what was taken; see `StepStreams.go_on`."""
+        self._way.go_on(stop)
+
+    def news(
+        self, keys: Iterable[int], refused: Mapping[int, KinegraphError]
+    ) -> dict[int, Pushed | KinegraphError]:
+        """The third part: what is new of some streams, or why their frames were refused."""
+        return {key: refused.get(key) or self._way.news(self._of(key).own) for key in keys}
 
     def tell(
         self, found: Mapping[int, Pushed | KinegraphError]
     ) -> dict[int, Told | KinegraphError]:
-        """The second half of `push_many`: what is known by now, in names and probabilities."""
+        """The last part: what is known by now, in names and probabilities."""
         fresh = [
             (key, one.frames, one.logits)
             for key, one in found.items()

@@ -17,6 +17,7 @@ from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformErr
 from kinegraph.inference.ready import Raw, RawFrames, Ready, Sightings
 from kinegraph.inference.stream import WINDOW, joined, step_network
 from kinegraph.models.step_streams import FARTHEST, StepStreams
+from kinegraph.models.step_work import Stop
 from kinegraph.models.stream import Mode
 from kinegraph.training.objectives import Batch
 
@@ -37,6 +38,9 @@ class Pushed(NamedTuple):
     frames: int
 
 
+NOTHING_NEW = Pushed(None, 0)
+
+
 class Way(Protocol):
     """A way of working; each stream is known by what `open` gave for it."""
 
@@ -44,8 +48,16 @@ class Way(Protocol):
 
     def open(self, number: int) -> Any: ...
 
-    def push(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, Pushed | KinegraphError]:
-        """The next frame of some streams, under any names."""
+    def take(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, KinegraphError]:
+        """The next frame of some streams, under any names -> which are refused."""
+        ...
+
+    def go_on(self, stop: Stop) -> None:
+        """Do the work that falls to what was taken; see `StepStreams.go_on`."""
+        ...
+
+    def news(self, own: Any) -> Pushed:
+        """What is new of a stream since this was asked last."""
         ...
 
     def ending(self, own: Any) -> Any: ...
@@ -88,24 +100,23 @@ class Steps:
     def open(self, number: int) -> _Stepped:
         return _Stepped(self._streams.open(), self._ready.blank())
 
-    def push(
-        self, frames: Mapping[int, tuple[_Stepped, Raw]]
-    ) -> dict[int, Pushed | KinegraphError]:
-        found: dict[int, Pushed | KinegraphError] = {}
-        pushed: dict[int, Tensor] = {}
+    def take(self, frames: Mapping[int, tuple[_Stepped, Raw]]) -> dict[int, KinegraphError]:
+        refused: dict[int, KinegraphError] = {}
+        taken: dict[int, Tensor] = {}
         for group in _alike(frames):
             for key, result in self._made_ready(group, frames).items():
                 if isinstance(result, KinegraphError):
-                    found[key] = result
+                    refused[key] = result
                 else:
                     own = frames[key][0]
-                    pushed[own.key] = torch.from_numpy(result[0]).to(self._device)
+                    taken[own.key] = torch.from_numpy(result[0]).to(self._device)
                     own.seen = result[1]
-        logits = self._streams.push(pushed) if pushed else {}
-        for key in frames:
-            if key not in found:
-                found[key] = self._noted(frames[key][0], logits[frames[key][0].key])
-        return found
+        if taken:
+            self._streams.take(taken)
+        return refused
+
+    def go_on(self, stop: Stop) -> None:
+        self._streams.go_on(stop)
 
     def _made_ready(
         self, keys: list[int], frames: Mapping[int, tuple[_Stepped, Raw]]
@@ -125,10 +136,10 @@ class Steps:
         parts = [self._made_ready([key], frames) for key in keys]  # which one it was
         return {key: one for part in parts for key, one in part.items()}
 
-    def _noted(self, own: _Stepped, logits: Tensor | None) -> Pushed:
-        """Streams give the same tensor until there is another answer."""
+    def news(self, own: _Stepped) -> Pushed:
+        logits = self._streams.latest(own.key)
         if logits is None or logits is own.latest:
-            return Pushed(None, 0)
+            return NOTHING_NEW
         own.latest = logits
         return Pushed(logits.float().cpu().numpy(), self._streams.known(own.key))
 
@@ -162,11 +173,12 @@ def _unpacked(packed: _Packed) -> Tensor:
 
 @dataclass
 class _Windowed:
-    """A stream of windows: its latest frames, and how far it is to its next turn."""
+    """A stream of windows: its latest frames, how far it is to its next turn, and what is new."""
 
     frames: deque[Clip]
     wait: int
     pushed: int = 0
+    new: Pushed = NOTHING_NEW
 
 
 class Windows:
@@ -179,31 +191,37 @@ class Windows:
             raise ModelError(f"expected a window of at least one frame, got {window}")
         self._recognizer, self._raw = recognizer, RawFrames(recognizer)
         self._window, self._every = window, every
+        self._due: list[tuple[_Windowed, int, Batch]] = []
 
     def open(self, number: int) -> _Windowed:
         return _Windowed(deque(maxlen=self._window), number % self._every)
 
-    def push(
-        self, frames: Mapping[int, tuple[_Windowed, Raw]]
-    ) -> dict[int, Pushed | KinegraphError]:
-        found: dict[int, Pushed | KinegraphError] = {}
-        due: dict[int, Batch] = {}
+    def take(self, frames: Mapping[int, tuple[_Windowed, Raw]]) -> dict[int, KinegraphError]:
+        refused: dict[int, KinegraphError] = {}
         for key, (own, given) in frames.items():
             try:
                 frame = self._raw.clip(given)
                 latest = deque([*own.frames, frame], self._window)
                 if (own.pushed + 1 - own.wait) % self._every == 0 and _seen(latest):
-                    due[key] = self._recognizer.batch(joined(latest))
+                    self._due.append((own, own.pushed + 1, self._recognizer.batch(joined(latest))))
                 elif frame.valid.any():
                     self._recognizer.batch(frame)  # what transforms refuse is refused now
                 own.frames, own.pushed = latest, own.pushed + 1
-                found[key] = Pushed(None, 0)
             except KinegraphError as error:
-                found[key] = error
-        for keys in _of_a_shape(due):
-            for key, logits in zip(keys, self._answered([due[k] for k in keys]), strict=True):
-                found[key] = Pushed(logits, frames[key][0].pushed)
-        return found
+                refused[key] = error
+        return refused
+
+    def go_on(self, stop: Stop) -> None:
+        due, self._due = self._due, []
+        for shape in {tuple(batch.x.shape) for _, _, batch in due}:
+            alike = [one for one in due if tuple(one[2].x.shape) == shape]
+            answered = self._answered([batch for _, _, batch in alike])
+            for (own, pushed, _), logits in zip(alike, answered, strict=True):
+                own.new = Pushed(logits, pushed)
+
+    def news(self, own: _Windowed) -> Pushed:
+        new, own.new = own.new, NOTHING_NEW
+        return new
 
     def _answered(self, batches: list[Batch]) -> Logits:
         parts = zip(*batches, strict=True)
@@ -232,11 +250,4 @@ def _alike(frames: Mapping[int, tuple[Any, Raw]]) -> list[list[int]]:
     for key, (_, frame) in frames.items():
         same = (frame.confidence is None, tuple(sorted(frame.meta.items())))
         groups.setdefault(same, []).append(key)
-    return list(groups.values())
-
-
-def _of_a_shape(batches: Mapping[int, Batch]) -> list[list[int]]:
-    groups: dict[Any, list[int]] = {}
-    for key, batch in batches.items():
-        groups.setdefault(tuple(batch.x.shape), []).append(key)
     return list(groups.values())

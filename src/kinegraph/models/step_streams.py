@@ -18,11 +18,12 @@ from torch import Tensor
 
 from kinegraph.errors import ModelError
 from kinegraph.models.fast_network import FastNetwork
-from kinegraph.models.step_work import Rows, Work
+from kinegraph.models.step_work import Rows, Stop, Work, never
 from kinegraph.models.stepping import StepNetwork, check_window
 
 TOGETHER = 8  # frames; fewer do not pay for what every call costs
 MANY = 32  # persons whose frames are worked on in more than one thread
+MOST = 3  # hops that may wait; then one is worked on at once, whoever waits for that
 FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
 
 
@@ -95,6 +96,7 @@ class StepStreams:
         self._rows: dict[int, Rows] = {}  # of a stream's key: where its row is
         self._under_way: Work | None = None
         self._latest: tuple[int, ...] = ()  # streams of the latest hop
+        self._fresh: set[int] = set()  # streams with a frame that no work was done for
         self._opened = 0
         if window is not None:
             check_window(window)
@@ -106,42 +108,64 @@ class StepStreams:
         self._lines[key] = _Line()
         return key
 
-    @torch.inference_mode()
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """The next frame (C, V, M) of some streams -> logits (classes,) or None of each."""
+        self.take(frames)
+        self.go_on()
+        return {key: self.latest(key) for key in frames}
+
+    @torch.inference_mode()
+    def take(self, frames: Mapping[int, Tensor]) -> None:
+        """The first part of `push`: take note of the next frame (C, V, M) of some streams."""
         lines = {key: self._line(key) for key in frames}
-        step, taken = self._checked(frames)
-        hop = self.network.hop
+        _, taken = self._checked(frames)
         for key, frame in taken.items():
             line = lines[key]
             if not line.pushed:  # the first hop ends with the first frame
-                line.pending.extend([torch.zeros_like(frame)] * (hop - 1))
+                line.pending.extend([torch.zeros_like(frame)] * (self.network.hop - 1))
             line.pending.append(frame)
             line.pushed += 1
-        if step is not None:
-            with single_thread(len(frames) * step.persons < MANY):
-                self._go_on(step, lines)
-        return {key: line.logits for key, line in lines.items()}
+        self._fresh |= taken.keys()
+
+    @torch.inference_mode()
+    def go_on(self, stop: Stop = never) -> None:
+        """The second part of `push`: do the work that falls to what was taken.
+
+        Args:
+            stop: asked again and again; once it says so, the rest is left for the next time, if
+                that is soon enough.
+        """
+        lines = {key: self._lines[key] for key in self._fresh if key in self._lines}
+        self._fresh.clear()
+        if self._step is not None:
+            with single_thread(len(lines) * self._step.persons < MANY):
+                self._go_on(self._step, lines, stop)
+
+    def latest(self, key: int) -> Tensor | None:
+        """The latest logits of a stream; the same tensor until there are others."""
+        return self._line(key).logits
 
     def known(self, key: int) -> int:
         """After how many frames a stream whose work is not spread gives the latest logits."""
         return self._line(key).before - (self.network.hop - 1)
 
-    def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line]) -> None:
+    def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line], stop: Stop) -> None:
         """Begin the hop that is due, and do of it what falls to these frames."""
         if not self.spread:
             if due := [key for key, line in lines.items() if len(line.pending) >= self._size]:
-                self._do(self._begun(step, due), inf)
+                self._do(self._begun(step, due), inf, never)
             return
-        if self._under_way and not self._gone_on(self._under_way, lines):
+        if self._under_way and not self._gone_on(self._under_way, lines, stop):
             return
         if due := self._due():
-            self._gone_on(self._begun(step, due), lines)
+            self._gone_on(self._begun(step, due), lines, stop)
 
-    def _gone_on(self, work: Work, lines: Iterable[int]) -> bool:
+    def _gone_on(self, work: Work, lines: Iterable[int], stop: Stop) -> bool:
         """Do what falls to the next frame of these streams -> whether that was all."""
         work.note(lines)
-        return self._do(work, inf if self._late() else work.frames())
+        if self._late(MOST):
+            return self._do(work, inf, never)
+        return self._do(work, work.frames(), stop)
 
     def _due(self) -> list[int]:
         """The streams whose next hop begins now: streams that went together wait for each other.
@@ -151,15 +175,15 @@ class StepStreams:
         waited_for = any(
             len(self._lines[key].pending) < self._size for key in self._latest if key in self._lines
         )
-        if waited_for and not self._late():
+        if waited_for and not self._late(2):
             return []
         return [key for key, line in self._lines.items() if len(line.pending) >= self._size]
 
-    def _late(self) -> bool:
-        """Whether the frames of two hops wait somewhere."""
+    def _late(self, hops: int) -> bool:
+        """Whether the frames of so many hops wait somewhere, beside those that are worked on."""
         under_way = self._under_way.pushed if self._under_way else {}
         return any(
-            len(line.pending) >= self._size * (3 if key in under_way else 2)
+            len(line.pending) >= self._size * (hops + (key in under_way))
             for key, line in self._lines.items()
         )
 
@@ -181,11 +205,11 @@ class StepStreams:
         present, *kept = rows.tensors
         return step.work(frames, before, None, present, kept, mask=early)
 
-    def _do(self, work: Work, frames: float) -> bool:
+    def _do(self, work: Work, frames: float, stop: Stop) -> bool:
         """Do what falls to so many of its frames; with all of it done the streams move on."""
         cost = 0.0 if self._step is None else self._step.cost / self.network.hop
         try:
-            result = work.go_on(cost * frames if frames < self._size else inf)
+            result = work.go_on(cost * frames if frames < self._size else inf, stop)
         except BaseException:
             self._under_way = None  # it is begun again with the next frame
             raise

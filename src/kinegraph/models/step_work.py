@@ -5,12 +5,13 @@ Shapes: state tensors have a row a stream or a person, the persons of a stream o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+Stop = Callable[[], bool]
 HASTE = 1.2  # work that is spread goes on faster than its time by this, so as to end in time
 
 
@@ -75,11 +76,20 @@ class Work:
         """One more frame of some streams."""
         self.pushed.update((key, self.pushed[key] + 1) for key in keys if key in self.pushed)
 
-    def go_on(self, until: float) -> list[Tensor] | None:
-        """Work until so much is done, in what the steps yield -> the result, if that is all."""
+    def go_on(self, until: float, stop: Stop) -> list[Tensor] | None:
+        """Work until so much is done, in what the steps yield, or until it has to stop.
+
+        Returns:
+            the result, if all is done.
+        """
         try:
-            while self._done < until:
+            while self._done < until and not stop():
                 self._done += next(self._steps)
-        except StopIteration as stop:
-            return list(stop.value)
+        except StopIteration as end:
+            return list(end.value)
         return None
+
+
+def never() -> bool:
+    """Work to the end."""
+    return False

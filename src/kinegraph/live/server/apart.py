@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,12 +33,16 @@ class Apart:
         nice: how far it lets others go first, from 0 to 19.
         options: of `Crowd`.
 
+    Attributes:
+        worked: seconds that it has worked, up to its latest answer.
+
     Raises:
         LiveError: a model that cannot be sent to another process.
     """
 
     def __init__(self, recognizer: Recognizer, nice: int = 0, **options: Any) -> None:
         self._here = Crowd(recognizer, **options)  # has no streams
+        self.worked = 0.0
         context = get_context("spawn")  # threads do not survive a fork
         self._pipe, theirs = context.Pipe()
         given = (theirs, nice, recognizer, options)
@@ -65,8 +70,8 @@ class Apart:
         return key
 
     def push_many(self, frames: Mapping[int, Frame]) -> dict[int, Told | KinegraphError]:
-        """See `Crowd.push_many`."""
-        found = self._ask("work", dict(frames)) if frames else {}
+        """See `Crowd.push_many`; the work on these frames is done when all is said."""
+        found = self._ask("push", dict(frames)) if frames else {}
         return self._here.tell(found)
 
     def ending(self, key: int) -> Ending:
@@ -95,7 +100,7 @@ class Apart:
     def _ask(self, method: str, *given: Any) -> Any:
         try:
             self._pipe.send((method, given))
-            answer = self._pipe.recv()
+            answer, self.worked = self._pipe.recv()
         except (OSError, EOFError) as error:
             raise LiveError("a process that works on frames has ended by itself") from error
         if isinstance(answer, Exception):
@@ -113,16 +118,37 @@ def work(pipe: Connection, nice: int, recognizer: Recognizer, options: Mapping[s
         os.nice(nice)
     torch.set_num_threads(1)
     crowd = Crowd(recognizer, **options)
+    worked = 0.0
+    failure: Exception | None = None
     with suppress(EOFError, OSError):
         while True:
             method, given = pipe.recv()
-            pipe.send(_answer(crowd, method, given))
+            began = time.perf_counter()
+            pipe.send((failure or _answer(crowd, method, given), worked))
+            failure = _failure(lambda: crowd.go_on(pipe.poll))  # who asks comes first
+            worked += time.perf_counter() - began
 
 
 def _answer(crowd: Crowd, method: str, given: Any) -> Any:
     try:
+        if method == "push":
+            (frames,) = given
+            return crowd.news(frames, crowd.take(frames))
         return getattr(crowd, method)(*given)
-    except KinegraphError as error:
-        return error
-    except Exception as error:  # told by the one that asked
-        return RuntimeError(f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return _told(error)
+
+
+def _failure(work: Callable[[], None]) -> Exception | None:
+    """Why some work failed, to be told by the one that asks next."""
+    try:
+        work()
+    except Exception as error:
+        return _told(error)
+    return None
+
+
+def _told(error: Exception) -> Exception:
+    """What can be sent of an error."""
+    known = isinstance(error, KinegraphError)
+    return error if known else RuntimeError(f"{type(error).__name__}: {error}")

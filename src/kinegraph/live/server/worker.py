@@ -138,7 +138,7 @@ class Worker:
     ) -> None:
         self._crowd, self._deliver, self._observe = crowd, deliver, observe
         self._rate, self._lost, self._endings = rate, lost, endings
-        self._busy = 0.0
+        self._busy = self._seconds = 0.0
         self._began = 0.0
         self._behind = False
         self._due: dict[Person, None] = {}
@@ -187,7 +187,7 @@ class Worker:
             warm_up(self._crowd)
         finally:
             self._warm.set()
-        ended = time.monotonic()
+        ended, before = time.monotonic(), 0.0
         while (jobs := self._next()) is not None:
             began = self._began = time.monotonic()
             news = self._worked(jobs)
@@ -195,8 +195,10 @@ class Worker:
             self._observe(len(jobs), now - began)
             passed = max(now - ended, 1e-6)
             weight = min(1.0, passed / REMEMBERED)
-            self._busy += weight * ((now - began) / passed - self._busy)
-            ended = now
+            self._seconds += now - began
+            worked = self._crowd.worked if isinstance(self._crowd, Apart) else self._seconds
+            self._busy += weight * ((worked - before) / passed - self._busy)
+            ended, before = now, worked
             answered = [one.job.arrived for one in news if one.job.wish == "frame"]
             self._times.extend((now, now - arrived) for arrived in answered)
             self._tell(news)
