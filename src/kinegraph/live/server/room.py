@@ -16,8 +16,10 @@ from kinegraph.live.server.apart import Apart
 from kinegraph.live.server.limits import Limits
 from kinegraph.live.server.refusals import BUSY, RefusedError
 
-SHARE = 0.55
+SHARE = 0.7
 """Of a core, for frames; the rest is for what comes and goes, and for what comes at once."""
+BESIDES = 0.0001
+"""Seconds that a frame takes on its way from a message and into another."""
 HEAVY = 0.0005
 """Seconds of a frame from which on most are spent in products of matrices, beside which other
 threads of Python can work."""
@@ -59,7 +61,7 @@ class Cost(NamedTuple):
     def room(self, rate: float) -> int:
         """How many persons at so many frames a second leave a core some time to breathe."""
         left = SHARE / rate - ROUNDS * self.a_round
-        return max(1, min(MOST, int(left / self.a_person))) if self.a_person else MOST
+        return max(1, min(MOST, int(left / (self.a_person + BESIDES)))) if self.a_person else MOST
 
 
 def measured_cost(recognizer: Recognizer, **options: Any) -> Cost:
