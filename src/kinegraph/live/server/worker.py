@@ -22,8 +22,7 @@ from kinegraph.live.server.room import warm_up
 
 BEATS = ((0.5, 8), (0.7, 4), (1.0, 3))
 """(busy up to this share of the time, rounds between two frames of a person): together frames are
-less work, so the busier, the longer they wait for each other. Rounds keep their beat, so that the
-same persons meet in them again."""
+less work, so the busier, the longer they wait for each other."""
 REMEMBERED = 2.0
 """Seconds that times of answers are remembered."""
 ENOUGH = 60
