@@ -19,6 +19,7 @@ from kinegraph.models.fast_network import FastNetwork
 from kinegraph.models.stream import Streams, open_streams
 
 FRAMES_A_ROUND = 40
+FEW = 4  # frames of each of many streams that are worked on at a time
 RATE = 30  # frames a second of a camera
 TICKS = 120
 MOST = 4096  # streams
@@ -135,7 +136,7 @@ def largest(fits: Callable[[int], bool], most: int = MOST) -> int:
 
 def tick_times(network: nn.Module, streams: int, ticks: int) -> list[float]:
     """Seconds that each of the last ``ticks`` frames of so many streams took."""
-    pool = open_streams(network, window=FRAMES)
+    pool = open_streams(network, window=FRAMES, together=FEW)
     keys = [pool.open() for _ in range(streams)]
     clips = dense_clips(streams, frames=ticks, persons=1)
     times = []

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 Stop = Callable[[], bool]
-HASTE = 1.2  # work that is spread goes on faster than its time by this, so as to end in time
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ class Work:
         self.keys = keys
         self.pushed = dict.fromkeys(keys, late)
         self._steps = steps
-        self._done = 0.0
+        self._done = self._step = 0.0
 
     def frames(self) -> float:
         """How much should be done by now: evenly as frames come, and in time for the foremost."""
         pushed = self.pushed.values()
-        return max(HASTE * sum(pushed) / len(pushed), max(pushed) - 1)
+        return max(sum(pushed) / len(pushed), max(pushed) - 1)
 
     def note(self, keys: Iterable[int]) -> None:
         """One more frame of some streams."""
@@ -83,8 +82,10 @@ class Work:
             the result, if all is done.
         """
         try:
-            while self._done < until and not stop():
-                self._done += next(self._steps)
+            # to the nearest step: the next is taken to be as long as the latest
+            while self._done + self._step / 2 < until and not stop():
+                self._step = next(self._steps)
+                self._done += self._step
         except StopIteration as end:
             return list(end.value)
         return None
