@@ -7,6 +7,7 @@ P pooled features, W frames of the window.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -171,15 +172,9 @@ class _Blank(Hop):
         super().__init__(before, None, None, mask=True)
         self.blanks: list[Tensor] = []
 
-    def kept(
-        self,
-        shape: Sequence[int],
-        like: Tensor,
-        fill: float = 0.0,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Nothing yet: full of ``fill``."""
-        self.blanks.append(super().kept(shape, like, fill, dtype))
+    def kept(self, *given: Any, **options: Any) -> Tensor:
+        """Nothing yet: full of ``fill``; see `Hop.kept`."""
+        self.blanks.append(super().kept(*given, **options))
         return self.blanks[-1]
 
 
