@@ -21,8 +21,8 @@ SHARE = 0.7
 BESIDES = 0.0001
 """Seconds that a frame takes on its way from a message and into another."""
 HEAVY = 0.0005
-"""Seconds of a frame from which on most are spent in products of matrices, beside which other
-threads of Python can work."""
+"""Seconds of a frame from which on a process a core is worth what it costs; smaller networks would
+only lose the company of frames."""
 ROUNDS = 3
 """How often frames are worked on between two frames of a person, under load."""
 LATEST = 0.8
