@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from kinegraph.errors import CheckpointError
+from kinegraph.training import durable
 from kinegraph.training.checkpoint import BEST, LAST, load_header, load_model
-from kinegraph.training.durable import sealed, write_whole
+from kinegraph.training.durable import only_writer, sealed, write_whole
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.resume import KIND, PREVIOUS, RESUME, is_finished, read_point
 from kinegraph.training.train import train
@@ -146,6 +147,21 @@ def test_another_recipe_is_told_by_its_keys_and_more_workers_are_no_difference(c
         train(other, run, resume=True)
     loaded = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 2})})
     assert train(loaded, run, resume=True) == run
+
+
+def test_two_trainings_never_write_to_one_folder(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "LINGER", 0.1)
+    recipe, run = copy
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(run / "recipe.yaml", unfinished)
+    with (
+        only_writer(unfinished),
+        pytest.raises(CheckpointError, match=r"another training is writing to .*unfinished"),
+    ):
+        train(recipe, unfinished, resume=True)
+    assert sorted(path.name for path in unfinished.iterdir()) == [".lock", "recipe.yaml"]
+    assert is_finished(train(recipe, unfinished, resume=True))
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):

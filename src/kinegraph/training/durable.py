@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from kinegraph.errors import CheckpointError
+
+#: Seconds that loading processes outlive a training that was killed, and hold its lock, at most.
+LINGER = 10.0
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -38,6 +45,28 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other trainings from writing to a folder, where its file system knows locks.
+
+    Raises:
+        CheckpointError: another one is writing to it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=LINGER)
+    except Timeout as error:
+        raise CheckpointError(
+            f"another training is writing to {folder} (if none is, delete {lock.lock_file})"
+        ) from error
+    except OSError:  # no locks here; what else is wrong with the folder, the first file will tell
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sealed(kind: str, body: bytes) -> bytes:

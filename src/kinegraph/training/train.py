@@ -36,7 +36,7 @@ from kinegraph.training.data import (
     training_splits,
 )
 from kinegraph.training.devices import default_device, device_name, is_out_of_memory
-from kinegraph.training.durable import write_whole
+from kinegraph.training.durable import only_writer, write_whole
 from kinegraph.training.followers import followers
 from kinegraph.training.legs import RECIPE, Leg, from_text, legs_to_train, to_text
 from kinegraph.training.module import Fitting
@@ -74,7 +74,8 @@ def train(
 
     Raises:
         RecipeError: the recipe does not fit the store, or this machine.
-        CheckpointError: ``out`` holds another run, nothing to resume, or a damaged file.
+        CheckpointError: ``out`` holds another run, nothing to resume, or a damaged file, or another
+            training is writing to it.
         TrainingError: memory was not enough, or another process was lost.
     """
     out = Path(out)
@@ -139,16 +140,15 @@ def _fit(leg: Leg, crew: Crew, progress: Progress) -> None:
         steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
         seed=recipe.seed,
     )
-    _try_one(model, objective, train_set)
-    if is_lead():
-        for folder, said in {leg.out: leg.whole, leg.folder: recipe}.items():
-            _make_folder(said, folder, crew)
-    checkpoints = Checkpoints(leg.folder, header, started, objective.best)
-    trainer = _trainer(leg, crew, [History(leg.folder), checkpoints, progress], objective.best)
     val_set = _dataset(recipe, store, splits.val, seed=None)
     val_batches = loader(val_set, size, workers=workers, share=share)
-    with _quiet_lightning(), _interruptible(trainer):
-        trainer.fit(module, batches, val_batches if len(splits.val) else None, ckpt_path=leg.resume)
+    _try_one(model, objective, train_set)
+    with _folders(leg, crew) if is_lead() else nullcontext():
+        checkpoints = Checkpoints(leg.folder, header, started, objective.best)
+        trainer = _trainer(leg, crew, [History(leg.folder), checkpoints, progress], objective.best)
+        with _quiet_lightning(), _interruptible(trainer):
+            held_out = val_batches if len(splits.val) else None
+            trainer.fit(module, batches, held_out, ckpt_path=leg.resume)
 
 
 def _check_shares(splits: Splits, crew: Crew) -> None:
@@ -177,11 +177,15 @@ def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None
     model.train()
 
 
-def _make_folder(recipe: Recipe, out: Path, crew: Crew) -> None:
-    """Only once the recipe is known to fit the store: a mistake leaves nothing behind."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / RECIPE, recipe.to_yaml())
-    write_whole(out / "environment.json", json.dumps(environment(crew), indent=1))
+@contextmanager
+def _folders(leg: Leg, crew: Crew) -> Iterator[None]:
+    """Made only once the recipe is known to fit the store: a mistake leaves nothing behind."""
+    leg.folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(leg.out):
+        for folder, recipe in {leg.out: leg.whole, leg.folder: leg.recipe}.items():
+            write_whole(folder / RECIPE, recipe.to_yaml())
+            write_whole(folder / "environment.json", json.dumps(environment(crew), indent=1))
+        yield
 
 
 def environment(crew: Crew) -> dict[str, Any]:
