@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from kinegraph.models import MODELS, create_model, list_models
 
@@ -38,6 +39,25 @@ def test_parameter_groups_hold_every_parameter_once(name):
     held = [id(p) for group in groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
     assert all("weight_decay" in group for group in groups)
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_saved_and_loaded_tensors_are_those_of_the_model(name, faithful, tmp_path):
+    if faithful and name == "stgcn_autoencoder":
+        pytest.skip("no code was released for it")
+    options = {"faithful": True} if faithful else {}
+    model = create_model(name, layout="ntu25", num_classes=6, **options)
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter.fill_(number)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    assert all(
+        torch.equal(state[k], v) for k, v in load_file(tmp_path / "weights.safetensors").items()
+    )
+    parameters = [float(parameter.detach().flatten()[0]) for parameter in model.parameters()]
+    assert parameters == [*range(len(parameters))]
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -10,10 +10,14 @@ import torch
 
 from conftest import real_data
 from kinegraph.bench.plain_shiftgcn import PlainShiftGCN
+from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
 from kinegraph.inference.imported import import_weights
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.readers import read_clip
+from kinegraph.skeleton.graph import adjacency
+from kinegraph.skeleton.layouts import get_layout
+from models.plain_asgcn import PlainASGCN, PlainLinks
 
 
 def saved(path, classes: int = 60, **changes):
@@ -59,11 +63,46 @@ def test_keys_that_are_unknown_missing_or_misshapen_are_named(tmp_path):
 
     assert "'l11.what'" in attempt(**{"l11.what": torch.zeros(1)})
     assert "'l3.gcn1.Linear_bias'" in attempt(**{"l3.gcn1.Linear_bias": torch.zeros(1, 1, 63)})
+    assert "'l3.gcn1.Feature_Mask' has shape (1, 24, 64)" in attempt(
+        **{"l3.gcn1.Feature_Mask": torch.zeros(1, 24, 64)}
+    )
+    assert "'fc.bias' twice" in attempt(**{"module.fc.bias": torch.zeros(60)})
+    assert "'fc.bias' holds numbers that are not finite" in attempt(
+        **{"fc.bias": torch.full((60,), torch.nan)}
+    )
+    turned = torch.arange(25 * 64).roll(1)
+    assert "'l2.gcn1.shift_in' of the state dict shifts" in attempt(**{"l2.gcn1.shift_in": turned})
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["l2.tcn1.shift_in.ypos"], "'l2.tcn1.shift_in.ypos'"),
+        (["l10.gcn1.Linear_weight", "fc.bias"], "'l10.gcn1.Linear_weight', 'fc.bias'"),
+        (["l3.gcn1.shift_out"], "'l3.gcn1.shift_out'"),
+    ],
+)
+def test_missing_keys_are_named_as_the_file_names_them(tmp_path, keys, told):
     state = torch.load(saved(tmp_path / "w.pt"), weights_only=True)
-    del state["l2.tcn1.shift_in.ypos"]
+    for key in keys:
+        del state[key]
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match="lacks"):
+    with pytest.raises(ModelError, match=f"lacks {told}$"):
         import_weights("shiftgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
+
+
+@pytest.mark.parametrize("protocol", ["xsub", "xview"])
+def test_asgcn_of_two_files_becomes_a_run_that_predicts(tmp_path, protocol):
+    torch.manual_seed(0)
+    graph = torch.from_numpy(adjacency("ntu25", max_hop=4, center_distance="truncated"))
+    torch.save(PlainASGCN(graph, 60).state_dict(), tmp_path / "main.pt")
+    torch.save(PlainLinks(25, 50).state_dict(), tmp_path / "links.pt")
+    files = {"links": tmp_path / "links.pt", "protocol": protocol}
+    run = import_weights("asgcn", tmp_path / "main.pt", tmp_path / "run", **files)
+    clip = Clip(np.random.default_rng(0).normal(size=(1, 40, 25, 3)), get_layout("ntu25"))
+    answer = Recognizer.load(run)(clip)
+    assert np.isfinite(answer.logits).all()
+    assert len(answer.logits) == 60
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x80\x02c__main__\nEvil\n."])

@@ -23,6 +23,8 @@ from kinegraph.training.checkpoint import (
     require_new_folder,
     save_checkpoint,
 )
+from kinegraph.training.durable import write_whole
+from kinegraph.training.legs import RECIPE
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
 
 State = Mapping[str, Tensor]
@@ -121,8 +123,8 @@ def _write(
         versions=current_versions(),
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     save_checkpoint(out / LAST, model.state_dict(), header)
+    write_whole(out / RECIPE, recipe.to_yaml())
 
 
 def _read_state(path: Path) -> State:

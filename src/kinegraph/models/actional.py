@@ -142,8 +142,8 @@ class FutureHead(nn.Module):
         self.offset = nn.Conv2d(offsets, offsets, 1)
         self.offset_bn = nn.BatchNorm2d(offsets)
         self.dropout = nn.Dropout(dropout if faithful else 0.0)
-        unused = [torch.ones_like(A)] * 2 if faithful and graph["edge_importance"] else []
-        self.unused_importance = nn.ParameterList(unused)
+        unused = 2 if faithful and graph["edge_importance"] else 0
+        self.unused_importance = nn.ParameterList(torch.ones_like(A) for _ in range(unused))
         self.apply(init_released if faithful else init_corrected)
         if faithful:
             self._init_as_transposed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,34 +17,36 @@ Rules = tuple[tuple[str, str], ...]
 
 _PREFIXES = ("module.", "backbone.", "head.")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
+_COUNTER = "num_batches_tracked"
+#: So many missing keys are named.
+SHOWN = 5
+#: From our names to theirs.
 _STGCN_RULES = (
-    (r"st_gcn_networks\.(\d+)\.gcn\.conv\.(weight|bias)", r"blocks.\1.gcn.\2"),
-    (r"st_gcn_networks\.(\d+)\.tcn\.0\.(\w+)", r"blocks.\1.bn.\2"),
-    (r"st_gcn_networks\.(\d+)\.tcn\.2\.(\w+)", r"blocks.\1.tcn.\2"),
-    (r"st_gcn_networks\.(\d+)\.tcn\.3\.(\w+)", r"blocks.\1.tcn_bn.\2"),
-    (r"st_gcn_networks\.(\d+)\.residual\.0\.(\w+)", r"blocks.\1.residual.conv.\2"),
-    (r"st_gcn_networks\.(\d+)\.residual\.1\.(\w+)", r"blocks.\1.residual.bn.\2"),
-    (r"edge_importance\.(\d+)", r"blocks.\1.gcn.edge_importance"),
+    (r"blocks\.(\d+)\.gcn\.(weight|bias)", r"st_gcn_networks.\1.gcn.conv.\2"),
+    (r"blocks\.(\d+)\.gcn\.edge_importance", r"edge_importance.\1"),
+    (r"blocks\.(\d+)\.bn\.(\w+)", r"st_gcn_networks.\1.tcn.0.\2"),
+    (r"blocks\.(\d+)\.tcn\.(\w+)", r"st_gcn_networks.\1.tcn.2.\2"),
+    (r"blocks\.(\d+)\.tcn_bn\.(\w+)", r"st_gcn_networks.\1.tcn.3.\2"),
+    (r"blocks\.(\d+)\.residual\.conv\.(\w+)", r"st_gcn_networks.\1.residual.0.\2"),
+    (r"blocks\.(\d+)\.residual\.bn\.(\w+)", r"st_gcn_networks.\1.residual.1.\2"),
     (r"data_bn\.(\w+)", r"data_bn.\1"),
-    (r"fcn\.(\w+)", r"head.\1"),
+    (r"head\.(\w+)", r"fcn.\1"),
 )
-BN = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _SHIFTGCN_RULES = (
-    (r"l(\d+)\.gcn1\.Linear_(weight|bias)", r"blocks.\1.gcn.\2"),
-    (r"l(\d+)\.gcn1\.Feature_Mask", r"blocks.\1.gcn.mask"),
-    (r"l(\d+)\.gcn1\.(shift_in|shift_out)", r"blocks.\1.gcn.\2.index"),
-    (rf"l(\d+)\.gcn1\.bn\.{BN}", r"blocks.\1.gcn.bn.\2"),
-    (r"l(\d+)\.gcn1\.down\.0\.(weight|bias)", r"blocks.\1.gcn.residual.conv.\2"),
-    (rf"l(\d+)\.gcn1\.down\.1\.{BN}", r"blocks.\1.gcn.residual.bn.\2"),
-    (rf"l(\d+)\.tcn1\.bn\.{BN}", r"blocks.\1.tcn.bn_in.\2"),
-    (rf"l(\d+)\.tcn1\.bn2\.{BN}", r"blocks.\1.tcn.bn_out.\2"),
-    (r"l(\d+)\.tcn1\.(shift_in|shift_out)\.xpos", r"blocks.\1.tcn.\2.xpos"),
-    (r"l(\d+)\.tcn1\.(shift_in|shift_out)\.ypos", r"blocks.\1.tcn.\2.shift"),
-    (r"l(\d+)\.tcn1\.temporal_linear\.(weight|bias)", r"blocks.\1.tcn.conv.\2"),
-    (r"l(\d+)\.residual\.conv\.(weight|bias)", r"blocks.\1.residual.conv.\2"),
-    (rf"l(\d+)\.residual\.bn\.{BN}", r"blocks.\1.residual.bn.\2"),
-    (rf"data_bn\.{BN}", r"data_bn.\1"),
-    (r"fc\.(weight|bias)", r"head.\1"),
+    (r"blocks\.(\d+)\.gcn\.(weight|bias)", r"l\1.gcn1.Linear_\2"),
+    (r"blocks\.(\d+)\.gcn\.mask", r"l\1.gcn1.Feature_Mask"),
+    (r"blocks\.(\d+)\.gcn\.(shift_in|shift_out)\.index", r"l\1.gcn1.\2"),
+    (r"blocks\.(\d+)\.gcn\.bn\.(\w+)", r"l\1.gcn1.bn.\2"),
+    (r"blocks\.(\d+)\.gcn\.residual\.conv\.(\w+)", r"l\1.gcn1.down.0.\2"),
+    (r"blocks\.(\d+)\.gcn\.residual\.bn\.(\w+)", r"l\1.gcn1.down.1.\2"),
+    (r"blocks\.(\d+)\.tcn\.bn_in\.(\w+)", r"l\1.tcn1.bn.\2"),
+    (r"blocks\.(\d+)\.tcn\.bn_out\.(\w+)", r"l\1.tcn1.bn2.\2"),
+    (r"blocks\.(\d+)\.tcn\.(shift_in|shift_out)\.xpos", r"l\1.tcn1.\2.xpos"),
+    (r"blocks\.(\d+)\.tcn\.(shift_in|shift_out)\.shift", r"l\1.tcn1.\2.ypos"),
+    (r"blocks\.(\d+)\.tcn\.conv\.(\w+)", r"l\1.tcn1.temporal_linear.\2"),
+    (r"blocks\.(\d+)\.residual\.(conv|bn)\.(\w+)", r"l\1.residual.\2.\3"),
+    (r"data_bn\.(\w+)", r"data_bn.\1"),
+    (r"head\.(\w+)", r"fc.\1"),
 )
 
 
@@ -69,7 +71,8 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
         else:
             weights[key] = value
     learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    model.load_state_dict({**ours, **matched(learnt, weights, _stgcn_name)})
+    found = matched({key: (_stgcn_name(key), value) for key, value in learnt.items()}, weights)
+    model.load_state_dict({**ours, **found})
 
 
 def load_twostream(model: TwoStreamSTGCN, state: Mapping[str, Tensor]) -> None:
@@ -112,11 +115,6 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
     Raises:
         ModelError: an unknown, missing or misshapen key, or another spatial shift.
     """
-    V = model.layout.num_joints
-    flat = {
-        key: value.flatten() if "Feature_Mask" in key and value.shape[:2] == (1, V) else value
-        for key, value in state.items()
-    }
     ours = model.state_dict()
     orders = {name: order for name, order in model.named_buffers() if name.endswith(".index")}
     unused = {
@@ -124,36 +122,52 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
         for name, shift in ours.items()
         if name.endswith(".shift")
     }
-    found = matched({**ours, **orders, **unused}, flat, _shiftgcn_name)
+    expected = {**ours, **orders, **unused}
+    found = matched({name: (_shiftgcn_name(name), own) for name, own in expected.items()}, state)
     for name, order in orders.items():
         if not torch.equal(found[name].to(order.device), order):
             raise ModelError(
-                f"the state dict shifts features in another order than the model's {name!r} "
-                f"(layout {model.layout.name!r})"
+                f"{_shiftgcn_name(name)!r} of the state dict shifts features in another order than "
+                f"the model (layout {model.layout.name!r})"
             )
     model.load_state_dict({name: found.get(name, value) for name, value in ours.items()})
 
 
 def matched(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], name_of: Callable[[str], str]
+    expected: Mapping[str, tuple[str, Tensor]], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The tensors of ``state`` by our names, each with the shape of the expected one.
 
+    Args:
+        expected: by our name, their name and a tensor of ours; "[...]" at the end of a name says
+            which part of their tensor it is.
+        state: the tensors by their names.
+
     Raises:
-        ModelError: a key that is not expected, a missing one, a shape that does not fit.
+        ModelError: a key that is not expected, a missing one, one that is there twice, a shape that
+            does not fit, or numbers that are not finite. The message names it as the file does.
     """
-    found = {}
+    names = {theirs: name for name, (theirs, _) in expected.items()}
+    found: dict[str, Tensor] = {}
     for key, value in state.items():
-        target = name_of(plain(key))
-        if target not in expected:
+        name = names.get(plain(key))
+        if name is None:
             raise ModelError(f"the state dict holds {key!r}, which this model does not have")
-        found[target] = _reshape(key, target, value, expected[target])
-    missing = [
-        key for key in expected if key not in found and not key.endswith("num_batches_tracked")
-    ]
-    if missing:
-        raise ModelError(f"the state dict lacks {len(missing)} tensors, the first: {missing[0]!r}")
+        if name in found:
+            raise ModelError(f"the state dict holds {plain(key)!r} twice")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"{key!r} holds numbers that are not finite")
+        found[name] = _reshape(key, name, value, expected[name][1])
+    missing = [theirs for theirs, name in names.items() if name not in found]
+    whole = {theirs.partition("[")[0]: None for theirs in missing if not theirs.endswith(_COUNTER)}
+    if whole:
+        raise ModelError(f"the state dict lacks {_some([*whole])}")
     return found
+
+
+def _some(keys: Sequence[str]) -> str:
+    shown = ", ".join(repr(key) for key in keys[:SHOWN])
+    return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown
 
 
 def plain(key: str) -> str:
@@ -164,37 +178,40 @@ def plain(key: str) -> str:
     return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
 
 
-def rename(key: str, rules: Rules) -> str:
-    """Our name by the first rule that fits, or an empty one."""
+def rename(name: str, rules: Rules) -> str:
+    """Their name of ours, by the first rule that fits."""
     for pattern, replacement in rules:
-        if match := re.fullmatch(pattern, key):
+        if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
-    return ""
+    raise ModelError(f"the released network has no {name!r}: build the model with faithful=True")
 
 
-def _stgcn_name(key: str) -> str:
-    return rename(key, _STGCN_RULES)
+def _stgcn_name(name: str) -> str:
+    return rename(name, _STGCN_RULES)
 
 
-def _shiftgcn_name(key: str) -> str:
+def _shiftgcn_name(name: str) -> str:
     """Their blocks are counted from 1, ours from 0."""
-    name = rename(key, _SHIFTGCN_RULES)
-    return re.sub(r"^blocks\.(\d+)", lambda found: f"blocks.{int(found[1]) - 1}", name)
+    theirs = rename(name, _SHIFTGCN_RULES)
+    return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
 
 
-def _reshape(key: str, target: str, value: Tensor, like: Tensor) -> Tensor:
-    expected = value
-    if target.endswith("gcn.weight") and value.ndim == 4 and like.ndim == 3:
+def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
+    """The same numbers as we hold them: graph convolutions by partition, no axes of size 1."""
+    shaped = value
+    if name.endswith("gcn.weight") and value.ndim == 4 and like.ndim == 3:
         K, c_in, c_out = like.shape
-        if value.shape[:2] == (K * c_out, c_in):
-            expected = value.view(K, c_out, c_in).transpose(1, 2)
-    elif target.endswith(("gcn.bias", "head.weight")) and value.numel() == like.numel():
-        expected = value.view(like.shape)
-    if expected.shape != like.shape:
+        if value.shape == (K * c_out, c_in, 1, 1):
+            shaped = value.view(K, c_out, c_in).transpose(1, 2)
+    elif name.endswith("gcn.mask") and value.shape[:1] == (1,) and value.ndim == 3:
+        shaped = value.flatten()
+    elif name.endswith(("gcn.bias", "head.weight")) and value.numel() == like.numel():
+        shaped = value.view(like.shape)
+    if shaped.shape != like.shape:
         raise ModelError(
-            f"{key!r} has shape {tuple(value.shape)}, the model's {target!r} is {tuple(like.shape)}"
+            f"{key!r} has shape {tuple(value.shape)}, the model's {name!r} is {tuple(like.shape)}"
         )
-    return expected
+    return shaped
 
 
 def check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> None:

@@ -6,31 +6,33 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
-from kinegraph.models.published import BN, check_adjacency, matched, plain, rename
+from kinegraph.models.published import check_adjacency, matched, plain, rename
 
 _PARTS = ("structural", "actional")
-#: One key of theirs holds the weights of both: the part's name is appended to it.
-_PART = rf"\[({'|'.join(_PARTS)})\]"
+#: One tensor of theirs holds the weights of both: the part's name is appended to its key.
+_PART = rf"({'|'.join(_PARTS)})"
+#: From our names to theirs.
 _RULES = (
-    (rf"class_layer_(\d+)\.gcn\.conv\.(weight|bias){_PART}", r"blocks.\1.gcn.\3.\2"),
-    (rf"class_layer_(\d+)\.tcn\.0\.{BN}", r"blocks.\1.bn.\2"),
-    (r"class_layer_(\d+)\.tcn\.2\.(weight|bias)", r"blocks.\1.tcn.\2"),
-    (rf"class_layer_(\d+)\.tcn\.3\.{BN}", r"blocks.\1.tcn_bn.\2"),
-    (r"class_layer_(\d+)\.residual\.0\.(weight|bias)", r"blocks.\1.residual.conv.\2"),
-    (rf"class_layer_(\d+)\.residual\.1\.{BN}", r"blocks.\1.residual.bn.\2"),
-    (r"edge_importance\.(\d+)", r"blocks.\1.gcn.structural.edge_importance"),
-    (rf"recon_layer_6\.gcn_recon\.deconv\.(weight|bias){_PART}", r"forecast.gcn.\2.\1"),
-    (rf"recon_layer_6\.tcn_recon\.0\.{BN}", r"forecast.bn.\1"),
-    (r"recon_layer_6\.tcn_recon\.2\.(weight|bias)", r"forecast.offset.\1"),
-    (rf"recon_layer_6\.tcn_recon\.3\.{BN}", r"forecast.offset_bn.\1"),
-    (r"edge_importance_recon\.6", r"forecast.gcn.structural.edge_importance"),
-    (r"edge_importance_recon\.7", r"forecast.unused_importance.0"),
-    (r"edge_importance_recon\.8", r"forecast.unused_importance.1"),
-    (r"edge_importance_recon\.(\d+)", r"forecast.blocks.\1.gcn.structural.edge_importance"),
-    (rf"data_bn\.{BN}", r"data_bn.\1"),
-    (r"fcn\.(weight|bias)", r"head.\1"),
+    (rf"blocks\.(\d+)\.gcn\.{_PART}\.(weight|bias)", r"class_layer_\1.gcn.conv.\3[\2]"),
+    (r"blocks\.(\d+)\.gcn\.structural\.edge_importance", r"edge_importance.\1"),
+    (r"blocks\.(\d+)\.bn\.(\w+)", r"class_layer_\1.tcn.0.\2"),
+    (r"blocks\.(\d+)\.tcn\.(\w+)", r"class_layer_\1.tcn.2.\2"),
+    (r"blocks\.(\d+)\.tcn_bn\.(\w+)", r"class_layer_\1.tcn.3.\2"),
+    (r"blocks\.(\d+)\.residual\.conv\.(\w+)", r"class_layer_\1.residual.0.\2"),
+    (r"blocks\.(\d+)\.residual\.bn\.(\w+)", r"class_layer_\1.residual.1.\2"),
+    (rf"forecast\.gcn\.{_PART}\.(weight|bias)", r"recon_layer_6.gcn_recon.deconv.\2[\1]"),
+    (r"forecast\.gcn\.structural\.edge_importance", r"edge_importance_recon.6"),
+    (r"forecast\.bn\.(\w+)", r"recon_layer_6.tcn_recon.0.\1"),
+    (r"forecast\.offset\.(\w+)", r"recon_layer_6.tcn_recon.2.\1"),
+    (r"forecast\.offset_bn\.(\w+)", r"recon_layer_6.tcn_recon.3.\1"),
+    (r"forecast\.unused_importance\.0", r"edge_importance_recon.7"),
+    (r"forecast\.unused_importance\.1", r"edge_importance_recon.8"),
+    (r"data_bn\.(\w+)", r"data_bn.\1"),
+    (r"head\.(\w+)", r"fcn.\1"),
 )
+_FUTURE = "forecast.blocks."
 _LINK = "links."
 
 
@@ -49,27 +51,29 @@ def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[st
         ModelError: an unknown, missing or misshapen key, or an adjacency other than the model's.
     """
     A = model.get_buffer("blocks.0.gcn.structural.A")
+    graphs = [value for key, value in state.items() if plain(key) == "A"]
+    if not graphs:
+        raise ModelError("the state dict lacks 'A'")
+    check_adjacency(graphs[0], A, model.layout.name, model.faithful)
     ours = model.state_dict()
     learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    main = {key: value for key, value in learnt.items() if not key.startswith(_LINK)}
-    links = {key: value for key, value in learnt.items() if key.startswith(_LINK)}
+    main = {key: (_name(key), own) for key, own in learnt.items() if not key.startswith(_LINK)}
+    links = {key: (key[len(_LINK) :], learnt[key]) for key in learnt if key.startswith(_LINK)}
     weights: dict[str, Tensor] = {}
     for key, value in state.items():
-        if plain(key) == "A":
-            check_adjacency(value, A, model.layout.name, model.faithful)
-        else:
+        if plain(key) != "A":
             weights.update(_as_ours(key, value, len(A)))
-    found = matched(main, weights, _name)
-    found_links = matched(links, link_state, lambda key: _LINK + key)
-    model.load_state_dict({**ours, **found, **found_links})
+    found = {**matched(main, weights), **matched(links, link_state)}
+    model.load_state_dict({**ours, **found})
 
 
 def _name(key: str) -> str:
     """The future head's blocks are named as the others; only its last one is of another kind."""
-    if key.startswith("recon_layer_") and not key.startswith("recon_layer_6"):
-        name = rename(key.replace("recon_layer_", "class_layer_"), _RULES)
-        return f"forecast.{name}" if name else ""
-    return rename(key, _RULES)
+    if not key.startswith(_FUTURE):
+        return rename(key, _RULES)
+    theirs = rename(key.removeprefix("forecast."), _RULES)
+    recon = theirs.replace("class_layer_", "recon_layer_")
+    return recon.replace("edge_importance.", "edge_importance_recon.")
 
 
 def _as_ours(key: str, value: Tensor, K: int) -> Iterator[tuple[str, Tensor]]:
