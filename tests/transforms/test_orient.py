@@ -19,12 +19,14 @@ from kinegraph.transforms.orient import prenormalize, rotation, rotation_between
 from kinegraph.transforms.sample import repeat_pad
 
 NTU = get_layout("ntu25")
-STEPS = ["repeat_pad", "prenormalize"]
+STEPS = ["repeat_pad", {"prenormalize": {"faithful": True}}]
 
 
 def _turn_onto(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Rodrigues' formula; no turn for an opposite vector, as in the released code."""
     axis = np.cross(vector, target)
+    if not vector.any():
+        return np.eye(3)
     angle = math.acos(np.clip(vector @ target / np.linalg.norm(vector), -1, 1))
     if np.abs(axis).sum() < 1e-6 or abs(angle) < 1e-6:
         return np.eye(3)
@@ -106,6 +108,35 @@ def test_raw_recordings_as_the_slow_reference() -> None:
     assert len(clips) == 4
     for clip in clips:
         assert_as_reference(clip)
+
+
+GAPS = {
+    "the first person for a while": np.s_[0, 10:15],
+    "the second person for a while": np.s_[1, 10:15],
+    "the first person at first": np.s_[0, :4],
+    "the second person from some frame on": np.s_[1, 20:],
+    "both at first and at last": np.s_[:, [0, 1, 28, 29]],
+    "the middle of the spine": np.s_[0, 5:9, 1],
+    "the middle of the spine of the first frame": np.s_[0, 0, 1],
+    "a shoulder of the first frame": np.s_[0, 0, 4],
+    "the foot of the spine at first": np.s_[0, :3, 0],
+    "other joints": np.s_[:, 3:8, [7, 19]],
+}
+
+
+@pytest.mark.parametrize("gap", GAPS.values(), ids=GAPS)
+def test_with_gaps_as_the_slow_reference(gap) -> None:
+    clip = walker(frames=30, persons=2, seed=3)
+    joints = clip.joints.copy()
+    joints[gap] = np.nan
+    assert_as_reference(clip.with_joints(joints))
+
+
+def test_an_opposite_shoulder_line_as_the_slow_reference() -> None:
+    clip = walker(frames=4, persons=1)
+    joints = clip.joints.copy()
+    joints[0, 0, [0, 1, 4, 8]] = [[2, 1, 3], [2, 1, 4], [3, 1, 4], [1, 1, 4]]
+    assert_as_reference(clip.with_joints(joints))
 
 
 @settings(max_examples=20, deadline=None)

@@ -141,6 +141,16 @@ def test_repeat_pad_gives_each_person_its_own_length() -> None:
     np.testing.assert_array_equal(frames_of(padded, 3), [0, NAN, 2, 0, NAN, 2])
 
 
+def test_repeat_pad_together_keeps_persons_in_step() -> None:
+    clip = ramp([NAN, 1, 2, 3, NAN], [NAN, NAN, 2, NAN, NAN], [NAN] * 5)
+    padded = repeat_pad(clip, None, frames=7, together=True)
+    np.testing.assert_array_equal(frames_of(padded, 0), [1, 2, 3, 1, 2, 3, 1])
+    np.testing.assert_array_equal(frames_of(padded, 1), [NAN, 2, NAN, NAN, 2, NAN, NAN])
+    assert np.isnan(frames_of(padded, 2)).all()
+    assert padded.num_real_frames == 3
+    assert repeat_pad(clip, None, frames=7).num_real_frames == 3
+
+
 def test_zero_pad_adds_empty_frames_at_the_end() -> None:
     padded = zero_pad(ramp([1, 2], confidence=True), None, frames=4)
     np.testing.assert_array_equal(frames_of(padded), [1, 2, NAN, NAN])

@@ -1,12 +1,11 @@
 """Random changes of training clips that leave the action what it is.
 
-Without an rng every one of them returns the clip as it is. Absent joints are NaN and stay so:
-the released loaders that write zeros for them also rotate and shift those zeros, which gives
-persons who are not there.
+Without an rng every one of them returns the clip as it is. Absent joints are NaN and stay so.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -30,15 +29,21 @@ def random_move(
     angles: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0),
     scales: tuple[float, ...] = (0.9, 1.0, 1.1),
     shifts: tuple[float, ...] = (-0.2, -0.1, 0.0, 0.1, 0.2),
+    ghosts: Annotated[int, Bounds(0)] = 0,
 ) -> Clip:
     """A moving camera: turns, scales and shifts x and y, evenly from one draw to another.
 
     At the first and the last frame an angle (degrees), a factor and a shift in x and in y are
     drawn from the lists; the frames between them interpolate (st-gcn, Yan et al., AAAI 2018).
+
+    The released code moves absent joints too: zeros that are then seen, on the way of the shift.
+    With ``ghosts`` that is reproduced for so many persons, whether the clip has them or not.
     """
     require_coordinates(clip, "random_move", 2, 3)
     if rng is None:
         return clip
+    if ghosts:
+        clip = _with_ghosts(clip, ghosts)
     lists = (angles, scales, shifts, shifts)
     start_end = [rng.choice(np.asarray(values, dtype=np.float64), 2) for values in lists]
     frames = clip.num_frames
@@ -224,6 +229,14 @@ def swap_sides(clip: Clip, rng: np.random.Generator | None = None, *, p: Probabi
         return clip
     confidence = None if clip.confidence is None else clip.confidence[:, :, order]
     return clip.with_joints(clip.joints[:, :, order], confidence)
+
+
+def _with_ghosts(clip: Clip, persons: int) -> Clip:
+    """The clip with at least so many persons, whose absent joints are seen at the origin."""
+    missing = [(0, max(0, persons - clip.num_persons)), (0, 0), (0, 0)]
+    sure = None if clip.confidence is None else np.pad(clip.confidence, missing)
+    joints = np.nan_to_num(np.pad(clip.joints, [*missing, (0, 0)]))
+    return replace(clip, joints=joints, confidence=sure)
 
 
 def _mirror_order(clip: Clip, name: str) -> NDArray[np.intp]:

@@ -35,13 +35,15 @@ def center(
     joint: str | None = None,
     frame: Literal["each", "first"] = "each",
     person: Literal["first", "own"] = "first",
+    hidden: Literal["nearest", "unmoved"] = "nearest",
 ) -> Clip:
     """Subtracts a joint from all joints: of the first person or of each person itself.
 
     ``frame="each"`` keeps the joint at the origin throughout, ``"first"`` only where it is first
     seen. The default joint is the middle of the spine where the layout has one, else its centre.
-    In a frame where the joint is absent its place in the nearest frame counts (2s-AGCN would
-    leave that frame where it was); a person or clip that never shows it is not moved.
+    In a frame where the joint is absent its place in the nearest frame counts, or, with
+    ``hidden="unmoved"``, that frame stays where it is (2s-AGCN). A person or clip that never shows
+    the joint is not moved.
 
     Raises:
         UnknownNameError: the layout has no such joint.
@@ -56,8 +58,10 @@ def center(
         origin = np.take_along_axis(track, nearest_seen(seen)[..., None], axis=1)
     else:
         origin = np.take_along_axis(track, seen.argmax(axis=1)[:, None, None], axis=1)
-    never = ~np.any(seen, axis=1, keepdims=True)[..., None]
-    shift = np.where(never, np.float32(0), origin)[:, :, None]
+    still = ~np.any(seen, axis=1, keepdims=True)[..., None]
+    if frame == "each" and hidden == "unmoved":
+        still = ~seen[..., None]
+    shift = np.where(still, np.float32(0), origin)[:, :, None]
     # repeated, because numpy subtracts whole frames much faster than joints of D numbers
     return clip.with_joints(clip.joints - np.repeat(shift, clip.num_joints, axis=2))
 

@@ -28,6 +28,7 @@ UPWARDS: tuple[Ends, ...] = (
     (("spine",), ("neck",)),
     (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")),
 )
+_SMALLEST_AXIS = 1e-6  # of 2s-AGCN: about a smaller cross product nothing is turned
 SIDEWAYS: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
 
 
@@ -40,6 +41,7 @@ def prenormalize(
     frames: Literal["each", "first"] = "each",
     zaxis: Axis = "auto",
     xaxis: Axis = "auto",
+    faithful: bool = False,
 ) -> Clip:
     """Centres the first person and turns it upright and frontal (2s-AGCN, 3D only).
 
@@ -48,7 +50,13 @@ def prenormalize(
     first frame the vector between the joints ``zaxis`` (default: up the spine, or from hips to
     shoulders) is +z, and then so that the one between ``xaxis`` (default: left to right shoulder)
     is +x; after that the spine is only nearly z. Together with `repeat_pad` before it, this is
-    the input of 2s-AGCN and Shift-GCN. Unlike theirs it turns an exactly opposite vector too.
+    the input of 2s-AGCN and Shift-GCN.
+
+    With ``faithful`` it is theirs in clips with gaps too: where the first person's ``joint`` is
+    absent, a frame is not centred; the first frame that shows the first person is the one to turn
+    by, an absent joint in it counts as the origin, and an exactly opposite vector is not turned.
+    Without, gaps are bridged: the nearest frame that shows the joint counts, and the first one that
+    shows both ends of a vector. (The released AS-GCN turns by frame 0, whoever is in it.)
 
     Raises:
         TransformError: not 3D, or a layout without such joints.
@@ -56,12 +64,17 @@ def prenormalize(
     require_coordinates(clip, "prenormalize", 3)
     z = _axis_ends(clip.layout, zaxis, UPWARDS, "zaxis")
     x = _axis_ends(clip.layout, xaxis, SIDEWAYS, "xaxis")
-    centred = center(clip, joint=joint, frame=frames, person="first")
+    hidden: Literal["nearest", "unmoved"] = "unmoved" if faithful else "nearest"
+    centred = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
+    first_vector = _vector_of_first_frame if faithful else _first_vector
     matrix = np.eye(3)
     for ends, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
-        vector = None if ends is None else _first_vector(centred, ends)
-        if vector is not None:
-            matrix = rotation_between(matrix @ vector, target) @ matrix
+        found = None if ends is None else first_vector(centred, ends)
+        if found is None:
+            continue
+        vector = matrix @ found
+        if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= _SMALLEST_AXIS:
+            matrix = rotation_between(vector, target) @ matrix
     return centred.with_joints(turned(centred.joints, matrix))
 
 
@@ -130,4 +143,11 @@ def _first_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
     if not seen.any():
         return None
     joints = clip.joints[np.unravel_index(seen.argmax(), seen.shape)]
+    return np.asarray(joints[end].mean(axis=0) - joints[start].mean(axis=0))
+
+
+def _vector_of_first_frame(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
+    """The vector in the first frame that shows the first person; absent joints are the origin."""
+    start, end = ([clip.layout.index(joint) for joint in names] for names in ends)
+    joints = np.nan_to_num(clip.joints[0, clip.valid[0].any(axis=1).argmax()])
     return np.asarray(joints[end].mean(axis=0) - joints[start].mean(axis=0))

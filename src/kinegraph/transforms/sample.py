@@ -131,17 +131,27 @@ def repeat_pad(
     *,
     frames: Count = 300,
     test: Count | None = None,
+    together: bool = False,
 ) -> Clip:
     """Each person repeated from its beginning until ``frames``: x[t] = x[t mod L] (2s-AGCN).
 
     L is the person's last frame with a joint; a person who enters late loses its empty frames
-    first. A longer clip keeps its first ``frames`` frames, a person never seen stays absent.
-    Without rng ``test`` counts in place of ``frames``, if it is given.
+    first. With ``together`` all persons keep in step: the frames from the first to the last that
+    show anybody are repeated, and a person who has left is absent until the next repetition. A
+    longer clip keeps its first ``frames`` frames, a person never seen stays absent. Without rng
+    ``test`` counts in place of ``frames``, if it is given. Real frames are those from the first to
+    the last that show anybody.
     """
     length = frames if rng is not None or test is None else test
-    seen = clip.valid.any(axis=2)
-    order = np.stack([_repeated(shown, length) for shown in np.asarray(seen)])
-    return _take_own_frames(clip, order)
+    seen = np.asarray(clip.valid.any(axis=2))
+    shown = np.flatnonzero(seen.any(axis=0))
+    span = int(shown[-1] - shown[0]) + 1 if shown.size else clip.num_frames
+    real = min(span, clip.num_real_frames)
+    if together and shown.size:
+        order = np.tile(shown[0] + np.arange(length) % real, (len(seen), 1))
+    else:
+        order = np.stack([_repeated(own, length) for own in seen])
+    return _take_own_frames(clip, order, real)
 
 
 @transform
@@ -277,12 +287,12 @@ def _repeated(shown: NDArray[np.bool_], frames: int) -> Indices:
     return own[np.arange(frames) % len(own)]
 
 
-def _take_own_frames(clip: Clip, order: Indices) -> Clip:
-    """Frames (M, T') chosen for each person by itself; -1 is an empty frame."""
+def _take_own_frames(clip: Clip, order: Indices, real: int) -> Clip:
+    """Frames (M, T') chosen for each person by itself; -1 is an empty frame. So many are real."""
     person = np.arange(clip.num_persons)[:, None]
     joints = clip.joints[person, order]
     joints[order < 0] = np.nan
-    real = min(clip.num_real_frames, order.shape[1])
+    real = min(real, order.shape[1])
     if clip.confidence is None:
         return replace(clip, joints=joints, padded_from=real)
     confidence = clip.confidence[person, order]
