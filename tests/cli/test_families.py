@@ -93,7 +93,7 @@ def test_streams_make_a_run_each_and_finished_ones_are_kept(capsys, tiny_recipe,
     assert [row["weight"] for row in json.loads(out)["runs"]] == [0.6, 0.4]
 
 
-@pytest.mark.parametrize("streams", ["joint,,bone", "joint,joint", ""])
+@pytest.mark.parametrize("streams", ["joint,,bone", "joint,joint", "bone_motion,bone-motion", ""])
 def test_streams_are_names_joined_by_commas(capsys, tiny_recipe, tmp_path, streams):
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tiny_recipe))

@@ -75,7 +75,9 @@ def _tell(text: str) -> None:
 
 
 def _stream_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
+    from kinegraph.transforms.streams import plain_stream
+
+    names = [plain_stream(name) for name in text.split(",")]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if not all(names) or twice:
         raise RecipeError(

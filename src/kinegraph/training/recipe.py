@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.protocols import get_protocol
@@ -16,6 +16,7 @@ from kinegraph.errors import KinegraphError, RecipeError, nearest
 from kinegraph.models import MODELS, check_options, list_models
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
+from kinegraph.transforms.streams import plain_stream
 
 #: Folder of TensorBoard's files within a run's.
 LOGS = "tensorboard"
@@ -142,7 +143,7 @@ class Recipe(_Part):
     seed: int = Field(0, ge=0)
     persons: int = Field(1, ge=1)
     confidence: bool = False
-    stream: str = "joint"
+    stream: Annotated[str, AfterValidator(plain_stream)] = "joint"
     transforms: list[Any] = []
     model: ModelPart = ModelPart()
     objective: ObjectivePart = ObjectivePart()

@@ -58,11 +58,16 @@ def stream_parts(name: str) -> list[str]:
     Raises:
         UnknownNameError: a part that is not a stream.
     """
-    parts = [part.strip().replace("-", "_") for part in name.split("+")]
+    parts = plain_stream(name).split("+")
     for part in parts:
         if part not in STREAMS:
             raise unknown_name("stream", part, STREAMS)
     return parts
+
+
+def plain_stream(name: str) -> str:
+    """One spelling of a stream's name: without spaces, and with underscores."""
+    return "+".join(part.strip().replace("-", "_") for part in name.split("+"))
 
 
 def to_stream(clip: Clip, name: str) -> Clip:
