@@ -45,6 +45,11 @@ def test_shifts_have_a_strip_a_layer_with_its_figures() -> None:
     assert ax.get_xlim() == (-3, 3)
 
 
+def test_the_longest_name_of_a_published_networks_layer_is_not_cut() -> None:
+    (ax,) = draw_shifts([("10 branch out", np.array([0.5]))]).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["10 branch out"]
+
+
 def test_shifts_into_the_past_are_blue_and_into_the_future_orange() -> None:
     figure = draw_shifts([("a", np.array([-2.0, 1.5, 1.5]))])
     bars = [p for p in figure.axes[0].patches if p.get_height() and p.get_width() < 1]

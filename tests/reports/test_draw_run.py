@@ -126,8 +126,8 @@ def test_importance_colours_gains_orange_and_losses_blue() -> None:
     layout = get_layout("kinect20")
     A = adjacency(layout)
     more, less = np.full_like(A, 2.0), np.full_like(A, 0.5)
-    figure = drawn(draw_edge_importance(A, [more, less, np.ones_like(A)], layout))
-    assert [ax.get_title() for ax in figure.axes] == ["block 1", "block 2", "block 3"]
+    figure = drawn(draw_edge_importance(A, [("a", more), ("b", less), ("c", 0 * A + 1)], layout))
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
     gained, lost, same = (ax.collections[0].get_colors()[0][:3] for ax in figure.axes)
     assert gained == pytest.approx(to_rgb("#dd6b20"), abs=0.02)
     assert lost == pytest.approx(to_rgb("#2b7bba"), abs=0.02)
@@ -140,14 +140,16 @@ def test_importance_widens_the_bones_that_weigh_more() -> None:
     weights = np.ones_like(A)
     child, parent = layout.bones[5]
     weights[:, child, parent] = weights[:, parent, child] = 9
-    widths = draw_edge_importance(A, [weights], layout).axes[0].collections[0].get_linewidths()
+    widths = (
+        draw_edge_importance(A, [("a", weights)], layout).axes[0].collections[0].get_linewidths()
+    )
     assert int(np.argmax(widths)) == 5
 
 
 def test_importance_of_nothing_can_be_drawn() -> None:
     layout = get_layout("kinect20")
     A = adjacency(layout)
-    drawn(draw_edge_importance(A, [np.zeros_like(A)], layout))
+    drawn(draw_edge_importance(A, [("a", np.zeros_like(A))], layout))
     drawn(draw_edge_importance(A, [], layout))
 
 
@@ -157,4 +159,4 @@ def test_importance_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected A of shape \(partitions, 20, 20\)"):
         draw_edge_importance(A[:, :5, :5], [], layout)
     with pytest.raises(ValueError, match="block 2: expected importance of shape"):
-        draw_edge_importance(A, [A, A[:2]], layout)
+        draw_edge_importance(A, [("block 1", A), ("block 2", A[:2])], layout)

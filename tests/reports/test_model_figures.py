@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kinegraph.models import MODELS, create_model
+from kinegraph.models.excitation_wiring import WIRINGS
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.train import train
@@ -37,6 +38,42 @@ def test_units_are_counted_from_one():
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **SMALL)
     texts = [t.get_text() for ax in model_figures(model)["Feature masks"].axes for t in ax.texts]
     assert any(text.startswith("unit 1 gcn") for text in texts)
+
+
+def shift_labels(**options):
+    """The labels in the picture of the temporal shifts of two units."""
+    sizes = {"channels": [16, 16], "strides": [1, 2], "mask": False}
+    model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **sizes, **options)
+    (ax,) = model_figures(model)["Temporal shifts"].axes
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+@pytest.mark.parametrize("excitation", [None, *WIRINGS])
+def test_every_shift_of_every_wiring_has_a_label_of_its_own(excitation):
+    labels = shift_labels(excitation=excitation)
+    assert len(set(labels)) == len(labels)
+    assert not any("…" in label for label in labels)
+    assert labels[:2] == ["1 in", "1 out"]
+    assert ("2 out" in labels) == (excitation != "mta")
+    assert ("2 branch out" in labels) == (excitation in ("me_parallel", "ce_parallel"))
+
+
+def block_titles(name, **options):
+    """The titles of the bodies in the picture of the edge importance."""
+    model = create_model(name, layout="jhmdb15", num_classes=3, **SMALL, **options)
+    return [ax.get_title() for ax in model_figures(model)["Edge importance"].axes]
+
+
+def test_blocks_are_named_by_what_they_belong_to():
+    assert block_titles("stgcn") == ["block 1", "block 2"]
+    heads = [f"future head {i + 1}" for i in range(6)]
+    assert block_titles("asgcn") == ["block 1", "block 2", *heads, "future head gcn"]
+    both = ["encoder 1", "encoder 2", "decoder 1", "decoder 2"]
+    assert block_titles("stgcn_autoencoder") == both
+    ahead = [f"forecaster {i + 1}" for i in range(4)]
+    assert block_titles("stgcn_autoencoder", future=2) == [*both, *ahead, "forecaster gcn"]
+    streams = [f"{stream} stream {i}" for stream in ("clip", "motion") for i in (1, 2)]
+    assert block_titles("stgcn_twostream") == streams
 
 
 def test_the_links_and_poses_of_a_clip_are_drawn(tmp_path, tiny_store):

@@ -59,7 +59,7 @@ def draw_shifts(shifts: Named) -> Figure:
 
     Args:
         shifts: name and (C,) learnt shifts in frames of each layer, in the network's order;
-            positive ones read the future.
+            positive ones read the future. Of a name, 16 letters are shown.
 
     Raises:
         ValueError: no layers; shifts that are not one finite number a channel.
@@ -82,7 +82,9 @@ def draw_shifts(shifts: Named) -> Figure:
     ax.set(xlim=(-limit, limit), ylim=(len(rows) - 0.4, -0.95))
     ax.tick_params(labelsize=8)
     note = "frames (blue: reads the past, orange: the future; grey: within one frame)"
-    ax.set_xlabel(f"{note}\neach layer scaled to its own highest bar", fontsize=8, color=MUTED)
+    scale = "each layer scaled to its own highest bar"
+    which = "in, out: before and after the 1 × 1 convolution of a unit"
+    ax.set_xlabel(f"{note}\n{scale}; {which}", fontsize=8, color=MUTED)
     return figure
 
 

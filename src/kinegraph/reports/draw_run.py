@@ -136,7 +136,9 @@ def draw_reliability(bins: Sequence[Bin]) -> Figure:
 
 
 def draw_edge_importance(
-    A: NDArray[np.floating], importance: Sequence[NDArray[np.floating]], layout: SkeletonLayout
+    A: NDArray[np.floating],
+    importance: Sequence[tuple[str, NDArray[np.floating]]],
+    layout: SkeletonLayout,
 ) -> Figure:
     """What each block of a network made of the skeleton's edges.
 
@@ -146,7 +148,7 @@ def draw_edge_importance(
 
     Args:
         A: (K, V, V), indexed partition, source, target.
-        importance: (K, V, V) for each block, all ones in an untrained network.
+        importance: name and (K, V, V) of each block, all ones in an untrained network.
 
     Raises:
         ValueError: shapes that do not fit one another or the layout.
@@ -160,9 +162,9 @@ def draw_edge_importance(
     base = np.abs(A).sum(axis=0)
     for ax in axes.flat[len(importance) :]:
         ax.remove()
-    for block, (ax, weights) in enumerate(zip(axes.flat, importance, strict=False)):
+    for ax, (name, weights) in zip(axes.flat, importance, strict=False):
         _draw_block(ax, layout, base, np.abs(A * weights).sum(axis=0))
-        ax.set_title(f"block {block + 1}", fontsize=9, color=INK, pad=2)
+        ax.set_title(plain(name), fontsize=9, color=INK, pad=2)
     note = "orange: weighs more than in the untrained graph; blue: less (half to double)"
     figure.text(0.01, 0.02, note, fontsize=8, color=MUTED)
     return figure
@@ -287,7 +289,9 @@ def _draw_bars(ax: Axes, rows: Sequence[ClassResult], length: int, size: float) 
 
 
 def _check_importance(
-    A: NDArray[np.floating], importance: Sequence[NDArray[np.floating]], layout: SkeletonLayout
+    A: NDArray[np.floating],
+    importance: Sequence[tuple[str, NDArray[np.floating]]],
+    layout: SkeletonLayout,
 ) -> None:
     joints = layout.num_joints
     if A.ndim != 3 or A.shape[1:] != (joints, joints):
@@ -295,11 +299,9 @@ def _check_importance(
             f"expected A of shape (partitions, {joints}, {joints}) for layout {layout.name!r}, "
             f"got {A.shape}"
         )
-    for block, weights in enumerate(importance):
+    for name, weights in importance:
         if weights.shape != A.shape:
-            raise ValueError(
-                f"block {block + 1}: expected importance of shape {A.shape}, got {weights.shape}"
-            )
+            raise ValueError(f"{name}: expected importance of shape {A.shape}, got {weights.shape}")
 
 
 def _draw_block(

@@ -27,27 +27,40 @@ from kinegraph.reports.draw_run import draw_edge_importance
 
 Figures = dict[str, Figure]
 
+#: What pictures call the parts of a model that have graph convolutions.
+_PARTS = {
+    "blocks": "block",
+    "forecast": "future head",
+    "origin_stream": "clip stream",
+    "motion_stream": "motion stream",
+}
+
 
 def model_figures(model: Any) -> Figures:
     """The model's graph, and whatever it learnt of edges, shifts and masks, by title."""
     figures = {"Graph": draw_graph(model.layout)}
-    convs = [module for module in model.modules() if isinstance(module, GraphConv)]
-    learnt = [c.edge_importance.detach().numpy() for c in convs if c.edge_importance is not None]
-    shapes = {weights.shape for weights in learnt}
-    if len(shapes) == 1:
-        A = convs[0].A.numpy()
+    convs = _modules(model, GraphConv)
+    learnt = [
+        (_block_name(path), conv.edge_importance.detach().numpy())
+        for path, conv in convs
+        if conv.edge_importance is not None
+    ]
+    if len({weights.shape for _, weights in learnt}) == 1:
+        A = convs[0][1].A.numpy()
         figures["Edge importance"] = draw_edge_importance(A, learnt, model.layout)
-    if shifts := _named(model, TemporalShift):
-        moved = [(name, s.shift.detach().numpy()) for name, s in shifts if s.grad_mode is not None]
-        figures |= {"Temporal shifts": draw_shifts(moved)} if moved else {}
-    if units := _named(model, ShiftGraphConv):
-        V = model.layout.num_joints
-        masks = [
-            (name, unit.mask.detach().numpy().reshape(V, -1))
-            for name, unit in units
-            if unit.mask is not None
-        ]
-        figures |= {"Feature masks": draw_masks(masks, model.layout)} if masks else {}
+    shifts = [
+        (_shift_name(path), layer.shift.detach().numpy())
+        for path, layer in _modules(model, TemporalShift)
+        if layer.grad_mode is not None
+    ]
+    figures |= {"Temporal shifts": draw_shifts(shifts)} if shifts else {}
+    V = model.layout.num_joints
+    masks = [
+        (_mask_name(path), unit.mask.detach().numpy().reshape(V, -1))
+        for path, unit in _modules(model, ShiftGraphConv)
+        if unit.mask is not None
+    ]
+    figures |= {"Feature masks": draw_masks(masks, model.layout)} if masks else {}
     return figures
 
 
@@ -124,11 +137,29 @@ def _draw_poses(
     return draw_forecast(last, true, predicted, scorer.layout, title=title)
 
 
-def _named(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, Any]]:
-    """Modules of a kind with readable names: ``blocks.3.tcn.shift_in``, ``unit 4 tcn shift in``."""
-    found = []
-    for path, module in model.named_modules():
-        if isinstance(module, kind):
-            words = [str(int(w) + 1) if w.isdigit() else w for w in path.split(".")]
-            found.append((f"unit {' '.join(words[1:])}".replace("_", " "), module))
-    return found
+def _modules(model: nn.Module, kind: type[nn.Module]) -> list[tuple[list[str], Any]]:
+    """The words of their paths, and the modules of a kind, in the model's order."""
+    modules = model.named_modules()
+    return [(path.split("."), module) for path, module in modules if isinstance(module, kind)]
+
+
+def _count(path: list[str]) -> str:
+    """The number of the block that a path goes through, counted from 1; empty if there is none."""
+    return next((str(int(word) + 1) for word in path if word.isdigit()), "")
+
+
+def _block_name(path: list[str]) -> str:
+    """``blocks.3.gcn`` is ``block 4``, ``forecast.blocks.0.gcn`` ``future head 1``."""
+    part = _PARTS.get(path[0], path[0].replace("_", " "))
+    return " ".join([part, _count(path) or "".join(path[1:2])]).strip()
+
+
+def _shift_name(path: list[str]) -> str:
+    """``blocks.3.tcn.shift_in`` is ``4 in``, ``blocks.3.beside.1.shift_in`` ``4 branch in``."""
+    branch = "branch" if "beside" in path else ""
+    return " ".join(filter(None, [_count(path), branch, path[-1].removeprefix("shift_")]))
+
+
+def _mask_name(path: list[str]) -> str:
+    """``blocks.3.gcn`` is ``unit 4 gcn``."""
+    return " ".join(filter(None, ["unit", _count(path), path[-1]]))

@@ -1,0 +1,302 @@
+"""Draws pictures of the pages: ``python docs/pictures/draw.py [NAME ...]``.
+
+They are computed from the data set of ``kinegraph demo``, whose performers are made up, so that
+nothing need be fetched. Two of them show a small network, which is trained first (some minutes)
+unless its run is in ``--folder`` already. ``--weights`` draws the shifts of the published
+Shift-GCN as well. ``asgcn_links.png`` is a picture that ``kinegraph draw run`` made of a run of
+``utd_mhad_asgcn``; it is not drawn here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+import kinegraph as kg
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.store import ClipStore
+from kinegraph.inference.loaded import LoadedRun
+from kinegraph.models.published import load_shiftgcn
+from kinegraph.readers import get_reader
+from kinegraph.readers.convert import convert
+from kinegraph.reports.draw_graph import draw_arrows, draw_body
+from kinegraph.reports.ink import (
+    BLUE,
+    GREEN,
+    LINE,
+    MUTED,
+    ORANGE,
+    PANEL,
+    SLATE,
+    VIOLET,
+    heading,
+    quiet,
+)
+from kinegraph.reports.model_figures import clip_figures, model_figures
+from kinegraph.reports.pose import bone_colours, joint_colours
+from kinegraph.reports.views import coloured_words, draw_joints, evenly, set_box
+from kinegraph.skeleton import SkeletonLayout
+from kinegraph.training.recipe import load_recipe
+from kinegraph.training.train import train
+from kinegraph.transforms.streams import to_stream
+
+HERE = Path(__file__).parent
+WIDTH = 8.0  # inches
+PARTITIONS = (SLATE, GREEN, VIOLET)  # itself, farther from the centre, nearer to it
+HIDDEN = "#fbe6d4"
+FACTORS = LinearSegmentedColormap.from_list("factors", [BLUE, "#ffffff", ORANGE])
+
+Floats = NDArray[np.floating]
+
+
+class Demo:
+    """The made-up performers, and small networks trained on them, kept in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "synthetic.arrow"
+
+    def store(self) -> ClipStore:
+        """The clips, as ``kinegraph demo`` converts them."""
+        if not self.path.exists():
+            convert(get_reader("synthetic"), self.folder / "raw", self.path)
+        return ClipStore(self.path)
+
+    def clip(self, action: str) -> Clip:
+        """The first test clip of an action."""
+        store = self.store()
+        label = (store.classes or ()).index(action)
+        test = split_indices(store, "xsub", "test")
+        return store[int(next(i for i in test if store.labels[i] == label))]
+
+    def run(self, name: str, recipe: str, *overrides: str) -> Path:
+        """The run of this name, trained unless it is there."""
+        run, store = self.folder / name, self.store()
+        if not run.exists():
+            train(load_recipe(recipe, [f"store={store.path}", "protocol=xsub", *overrides]), run)
+        return run
+
+
+def stgcn(demo: Demo) -> Figure:
+    """A clip as a graph in space and time, and the three partitions of every joint's neighbours."""
+    clip, spacing = demo.clip("wave"), 0.95
+    layout = clip.layout
+    frames = evenly(clip.num_frames, 5)
+    bodies = clip.joints[0, frames, :, :2] + [[[i * spacing, 0]] for i in range(len(frames))]
+    joint, middle = layout.index("right_elbow"), len(frames) // 2
+    figure = Figure(figsize=(WIDTH, 3.7))
+    ax = figure.add_axes((0.01, 0.1, 0.68, 0.74))
+    ax.axis("off")
+    over_time = np.stack([bodies[:-1], bodies[1:]], axis=-2)
+    ax.add_collection(LineCollection(over_time.reshape(-1, 2, 2), colors=LINE, linewidths=0.6))
+    ax.plot(*bodies[:, joint].T, color=ORANGE, linewidth=1.8, zorder=2)
+    grey = [MUTED] * len(layout.bones), [MUTED] * layout.num_joints
+    for body in bodies:
+        draw_joints(ax, layout, body, grey, width=1.3, dot=7)
+    _draw_neighbours(ax, layout, bodies[middle], joint)
+    box = _box(bodies)
+    set_box(ax, box)
+    for frame, body in zip(frames, bodies, strict=True):
+        place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": MUTED}
+        ax.text(np.nanmean(body[:, 0]), box[2] + 0.02, f"frame {frame}", **place)
+    heading(
+        ax, "the graph of a clip", "bones within a frame, each joint joined to itself over time"
+    )
+    body_ax = figure.add_axes((0.7, 0.1, 0.29, 0.74))
+    dots = [MUTED] * layout.num_joints
+    style: dict[str, Any] = {"numbers": False, "bone_widths": 3.0}
+    draw_body(body_ax, layout, size=12, colours=([LINE] * len(layout.bones), dots), **style)
+    draw_arrows(body_ax, layout, kg.adjacency(layout, strategy="spatial"), PARTITIONS)
+    heading(body_ax, "its partitions", "source to target; rings: itself")
+    words = [("itself", SLATE), ("from farther out", GREEN), ("from nearer the centre", VIOLET)]
+    coloured_words(figure, [*words, ("the same joint in other frames", ORANGE)])
+    return figure
+
+
+def _draw_neighbours(ax: Axes, layout: SkeletonLayout, body: Floats, joint: int) -> None:
+    """The neighbours that ``joint`` listens to in one frame, in the colours of their partitions."""
+    for part, colour in zip(kg.adjacency(layout, strategy="spatial"), PARTITIONS, strict=True):
+        for source in part[:, joint].nonzero()[0]:
+            ax.plot(*body[[source, joint]].T, color=colour, linewidth=3.2, zorder=4)
+            ax.scatter(*body[source], s=38, color=colour, zorder=5)
+
+
+def fusion(demo: Demo) -> Figure:
+    """What the four streams are of one frame: places and vectors."""
+    clip = demo.clip("throw")
+    speed = np.nansum(np.linalg.norm(to_stream(clip, "joint_motion").joints[0], axis=-1), axis=-1)
+    frame = int(speed.argmax())
+    layout, body = clip.layout, clip.joints[0, frame, :, :2]
+    notes = {
+        "joint": "where each joint is",
+        "bone": "from the parent to the joint",
+        "joint_motion": "to the next frame",
+        "bone_motion": "the change of the bone",
+    }
+    figure = Figure(figsize=(WIDTH, 3.3))
+    pale = [LINE] * len(layout.bones), [LINE] * layout.num_joints
+    for i, (name, note) in enumerate(notes.items()):
+        ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=PANEL)
+        quiet(ax, grid=None)
+        ax.set(xticks=[], yticks=[])
+        set_box(ax, _box(body))
+        draw_joints(ax, layout, body, pale, width=2.5, dot=14)
+        vectors = to_stream(clip, name).joints[0, frame, :, :2]
+        if name == "joint":
+            ax.scatter(*body.T, s=16, color=list(joint_colours(layout)), zorder=4)
+        else:
+            starts = body - vectors if name == "bone" else body
+            _draw_vectors(ax, starts, vectors, list(joint_colours(layout)))
+        heading(ax, name, note)
+    return figure
+
+
+def _draw_vectors(ax: Axes, starts: Floats, vectors: Floats, colours: list[str]) -> None:
+    style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4}
+    seen = ~np.isnan(vectors).any(axis=-1) & (np.linalg.norm(vectors, axis=-1) > 0)
+    inked = [colour for colour, there in zip(colours, seen, strict=True) if there]
+    ax.quiver(*starts[seen].T, *vectors[seen].T, color=inked, width=0.012, **style)
+
+
+def excitation(demo: Demo) -> Figure:
+    """The factors of ACTION-Net's three paths in a trained network, over the frames of a clip."""
+    block = "{kind: ste+ce+me, units: [2]}"
+    model = "{name: shiftgcn, channels: [32, 32, 64, 64], strides: [1, 2, 1, 2], excitation: %s}"
+    run = demo.run("excitation", "demo", f"model={model % block}", "train.epochs=8")
+    loaded, clip = LoadedRun.load(run), demo.clip("kick")
+    x = loaded.batch(clip).x
+    gains = _gains(loaded.model, x)
+    joints = x[0, :3, :, :, 0].permute(1, 2, 0).cpu().numpy()
+    figure = Figure(figsize=(WIDTH, 6.0))
+    _draw_frames(figure.add_axes((0.11, 0.815, 0.85, 0.165)), clip.layout, joints)
+    layout, channels = clip.layout, [0, len(gains[1]) - 1]
+    named = ("head", "left_hand", "right_hand", "left_foot", "right_foot")
+    shown = [layout.index(joint) for joint in named]
+    for row, (name, factors) in enumerate(zip(("STE", "CE", "ME"), gains, strict=True)):
+        ax = figure.add_axes((0.11, 0.565 - 0.245 * row, 0.85, 0.175))
+        what = "joints" if name == "STE" else "channels"
+        _draw_factors(ax, factors, f"{name}: one row for each of {len(factors)} {what}")
+        ticks = shown if name == "STE" else channels
+        labels = [joint.replace("_", " ") for joint in named] if name == "STE" else channels
+        ax.set_yticks(ticks, labels, fontsize=8)
+        ax.set_xticks([])
+    ax.set_xticks(range(0, len(joints), 5))
+    ax.set_xlabel("frame", fontsize=8, color=MUTED)
+    return figure
+
+
+def _gains(model: Any, x: torch.Tensor) -> list[Floats]:
+    """1 + gain of STE (V, T), CE (C, T) and ME (C, T) in the second unit, for the first person."""
+    seen: dict[str, torch.Tensor] = {}
+    block = model.blocks[1].before
+    hook = block.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    with torch.inference_mode():
+        model(x)
+        y = block.shift(seen["x"])[:1]
+        ste, ce, me = (1 + path.gain(y)[0].cpu().numpy() for path in block.paths)
+    hook.remove()
+    return [ste[0].T, ce[..., 0], me[..., 0]]
+
+
+def _draw_frames(ax: Axes, layout: SkeletonLayout, joints: Floats) -> None:
+    """Bodies (T, V, 3) above their frames."""
+    T = len(joints)
+    frames = evenly(T, 8)
+    high = np.nanmax(joints[..., 1]) - np.nanmin(joints[..., 1])
+    width, tall = ax.get_window_extent().size
+    unit = T * tall / width / (1.05 * high)  # frames a metre
+    colours = list(bone_colours(layout)), list(joint_colours(layout))
+    for frame in frames:
+        body = joints[frame, :, :2] - [np.nanmean(joints[frame, :, 0]), np.nanmin(joints[..., 1])]
+        for artist in draw_joints(ax, layout, unit * body + [frame, 0], colours, width=1.4):
+            artist.set_clip_on(False)
+    ax.set(xlim=(-0.5, T - 0.5), ylim=(-0.03 * unit * high, 1.02 * unit * high))
+    ax.axis("off")
+
+
+def _draw_factors(ax: Axes, factors: Floats, title: str) -> None:
+    """Factors (rows, frames), white where they are 1.5."""
+    limit = float(np.abs(factors - 1.5).max())
+    image: dict[str, Any] = {"aspect": "auto", "cmap": FACTORS, "interpolation": "none"}
+    ax.imshow(factors, vmin=1.5 - limit, vmax=1.5 + limit, **image)
+    quiet(ax, grid=None)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=LINE, linewidth=0.7)
+    heading(
+        ax, title, f"{factors.min():.2f} to {factors.max():.2f}; white 1.5, orange more, blue less"
+    )
+
+
+def autoencoder(demo: Demo) -> Figure:
+    """A clip with a quarter of its frames hidden, rebuilt by a small auto-encoder."""
+    run = demo.run("autoencoder", "utd_mhad_autoencoder", "train.epochs=40")
+    figure = clip_figures(run, demo.clip("kick").id)["Poses"]
+    T, hidden = 32, 8  # of the recipe: clips of 32 frames, a quarter of them hidden
+    begin, end = (T - hidden) // 2, (T + hidden) // 2
+    *panels, curve = figure.axes
+    frames = evenly(T, 6)
+    for panel, frame in zip(panels, [*frames, *frames], strict=True):
+        if begin <= frame < end:
+            panel.set_facecolor(HIDDEN)
+    curve.axvspan(begin - 0.5, end - 0.5, color=HIDDEN, zorder=0)
+    curve.text(T / 2 - 0.5, 0, "hidden", ha="center", va="bottom", fontsize=8, color=MUTED)
+    return figure
+
+
+def shiftgcn_shifts(weights: Path) -> Figure:
+    """The temporal shifts of the published network of NTU 60 by subject, joints."""
+    model = kg.create_model("shiftgcn", layout="ntu25", num_classes=60, faithful=True)
+    load_shiftgcn(model, torch.load(weights, weights_only=True))
+    return model_figures(model)["Temporal shifts"]
+
+
+def _box(points: Floats) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of points (..., 2), with a margin."""
+    seen = points.reshape(-1, 2)
+    (left, bottom), (right, top) = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
+    return left - 0.12, right + 0.12, bottom - 0.12, top + 0.12
+
+
+PICTURES: dict[str, Callable[[Demo], Figure]] = {
+    "stgcn": stgcn,
+    "fusion": fusion,
+    "excitation": excitation,
+    "autoencoder": autoencoder,
+}
+
+
+def main() -> None:
+    """Draw what the command line names, by default all that needs nothing from elsewhere."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=", ".join(PICTURES))
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="for store and runs")
+    parser.add_argument("--weights", type=Path, help="ntu_ShiftGCN_joint_xsub.pt")
+    given = parser.parse_args()
+    demo = Demo(given.folder)
+    for name in given.names or PICTURES:
+        _save(PICTURES[name](demo), name)
+    if given.weights:
+        _save(shiftgcn_shifts(given.weights), "shiftgcn_shifts")
+
+
+def _save(figure: Figure, name: str) -> None:
+    path = HERE / f"{name}.png"
+    figure.savefig(path, dpi=120)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path)
+    print(f"{path}: {path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()
