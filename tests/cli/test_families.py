@@ -70,6 +70,21 @@ def test_draw_run_shows_predicted_poses(capsys, foretold, tmp_path):
     assert run(capsys, "draw", "run", foretold, "--clip", "absent", "--out", tmp_path)[0] == 2
 
 
+def test_another_preparation_than_that_of_the_first_weights_is_told(
+    capsys, tiny_recipe, tiny_run, tmp_path
+):
+    tiny_recipe["train"]["epochs"] = 1
+    tiny_recipe["model"]["channels"] = [16, 16]
+    file = tmp_path / "tiny.yaml"
+    start = f"init_from={tiny_run}"
+    for steps, told in ((["scale"], True), ([{"jitter": {"std": 0.1}}], False)):
+        tiny_recipe["transforms"] = [*steps, {"resize": {"frames": 8}}, "stream"]
+        file.write_text(yaml.safe_dump(tiny_recipe))
+        code, _, err = run(capsys, "train", file, start, "--out", tmp_path / f"run{told}")
+        assert code == 0, err
+        assert ("learnt from clips prepared otherwise: [{'resize'" in err) is told
+
+
 def test_streams_make_a_run_each_and_finished_ones_are_kept(capsys, tiny_recipe, tmp_path):
     tiny_recipe["train"]["epochs"] = 1
     file = tmp_path / "tiny.yaml"

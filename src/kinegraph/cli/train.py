@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     from kinegraph.training.processes import is_lead
     from kinegraph.training.train import train as run
 
+    if recipe.init_from and is_lead():
+        _tell_other_preparation(recipe, recipe.init_from)
     run(recipe, folder, resume=resume)
     if not is_lead():
         return
@@ -65,6 +68,22 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
         print(f"{folder} is finished: see {folder / REPORT}")
     else:
         print_summary(folder, write_outcome(folder))
+
+
+def _tell_other_preparation(recipe: Recipe, start: str) -> None:
+    """Weights know one way of preparing clips: to go on with another is legal, but seldom meant."""
+    from kinegraph.training.checkpoint import find_checkpoint, load_header
+    from kinegraph.transforms import Pipeline
+
+    header = load_header(find_checkpoint(Path(start)))
+    theirs = Pipeline.from_list(header.transforms, header.stream)
+    before, now = (p.in_evaluation().to_list() for p in (theirs, recipe.pipeline()))
+    if (before, theirs.stream) != (now, recipe.stream):
+        print(
+            f"kinegraph: {start} learnt from clips prepared otherwise: {before}, stream "
+            f"{theirs.stream}; this recipe: {now}, stream {recipe.stream}",
+            file=sys.stderr,
+        )
 
 
 def _tell(text: str) -> None:
