@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 import yaml
 
+from conftest import made_up_clips
 from kinegraph.cli import main
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.training.checkpoint import load_model, save_checkpoint
 
 
 def run(capsys, *words: object) -> tuple[int, str, str]:
@@ -160,6 +165,45 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_that_is_no_number_is_refused_and_never_written_as_json(
+    capsys, tmp_path, tiny_run, tiny_store
+):
+    model, header = load_model(tiny_run)
+    state = {
+        key: value * torch.nan if "head" in key else value
+        for key, value in model.state_dict().items()
+    }
+    save_checkpoint(tmp_path / "last.safetensors", state, header)
+    for words in (("predict", tmp_path, tiny_store, "--json"), ("evaluate", tmp_path, "--json")):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (2, "")
+        assert "the training has diverged" in err
+    code, out, err = run(capsys, "stream", tmp_path, tiny_store, "--json")
+    assert code == 0, err
+    told = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
+    assert told
+
+
+def test_a_clip_whose_id_is_a_path_is_drawn_here(capsys, tmp_path, monkeypatch):
+    clips = [dataclasses.replace(clip, id=f"../a/{clip.id}") for clip in made_up_clips()]
+    with StoreWriter(tmp_path / "s.arrow", clips[0].layout, None, {}) as writer:
+        for clip in clips:
+            writer.write(clip)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, out, err = run(capsys, "draw", "clip", tmp_path / "s.arrow", clips[0].id)
+    assert code == 0, err
+    assert out == "a-clip000.png\n"
+    assert [path.name for path in tmp_path.joinpath("here").iterdir()] == ["a-clip000.png"]
+
+
+def test_a_file_that_cannot_be_written_is_told_in_a_sentence(capsys, tmp_path, tiny_store):
+    place = tmp_path / "absent" / "clip.png"
+    code, _, err = run(capsys, "draw", "clip", tiny_store, "clip000", "--out", place)
+    assert code == 2
+    assert err == f"kinegraph: {place}: No such file or directory\n"
 
 
 def test_predict_refuses_what_is_no_recording(capsys, tmp_path, tiny_run):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
-from kinegraph.errors import CheckpointError, RecipeError
+from conftest import made_up_clips
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.errors import CheckpointError, RecipeError, TrainingError
 from kinegraph.training.checkpoint import BEST, LAST, find_checkpoint, load_header, load_model
 from kinegraph.training.history import read_history
 from kinegraph.training.recipe import check_recipe
@@ -174,3 +176,24 @@ def test_other_ways_to_step_also_learn(trained, tmp_path, settings):
     history = read_history(run)
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert not equal(weights(run), weights(usual))
+
+
+def test_a_training_that_diverges_ends_in_a_sentence_and_saves_no_broken_weights(
+    tiny_store, tmp_path
+):
+    settings = _recipe(tiny_store)
+    settings["train"] = {"epochs": 9, "batch_size": 4, "lr": 1e12, "optimizer": "sgd"}
+    with pytest.raises(TrainingError, match=r"has diverged: lower train\.lr \(now 1e\+12\)"):
+        train(check_recipe(settings, "tiny"), tmp_path / "run")
+    for path in (tmp_path / "run").glob("*.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+def test_clips_of_one_class_are_nothing_to_learn_from(tmp_path):
+    clips = made_up_clips(classes=1)
+    with StoreWriter(tmp_path / "s.arrow", clips[0].layout, ("here",), {}) as writer:
+        for clip in clips:
+            writer.write(clip)
+    with pytest.raises(RecipeError, match="clips of one class alone"):
+        train(check_recipe(_recipe(tmp_path / "s.arrow"), "tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -61,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"kinegraph: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         typers = getattr(end.__context__, "__cause__", None)  # typer makes an exit of it
         interrupt = end if isinstance(end, KeyboardInterrupt) else typers

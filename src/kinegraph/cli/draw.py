@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -48,12 +49,12 @@ def clip(
     opened = ClipStore(store)
     chosen = opened[opened.find(clip_id)]
     if gif:
-        path = out or Path(f"{clip_id}.gif")
+        path = out or _named_after(clip_id, "gif")
         with progress("drawing") as bar:
             animate_clip(chosen, path, progress=bar)
         print(path)
     else:
-        _save(draw_clip(chosen), out or Path(f"{clip_id}.png"))
+        _save(draw_clip(chosen), out or _named_after(clip_id, "png"))
 
 
 @app.command("run")
@@ -71,6 +72,12 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in run_figures(run, clip).items():
         _save(figure, folder / f"{name}.png")
+
+
+def _named_after(clip_id: str, ending: str) -> Path:
+    """A file in this folder, whatever the id: of a clip it may be a path."""
+    plain = re.sub(r"[^\w.-]+", "-", clip_id).strip(".-")
+    return Path(f"{plain}.{ending}")
 
 
 def _save(figure: object, path: Path) -> None:

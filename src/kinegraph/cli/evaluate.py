@@ -46,9 +46,6 @@ def evaluate(
         if precision != "fp32":
             told_precision = Recognizer.load(run, precise).precision_told
             print(f"answered in {told_precision}", file=sys.stderr)
-        if run.is_dir():
-            other = [part for part in (protocol, store.stem if store else None) if part]
-            scores.save(run / f"scores-{'-'.join([split, *other])}.npz")
         told_json |= result.to_dict()
         if not as_json:
             print(told(result))
@@ -64,3 +61,6 @@ def evaluate(
             print(f"poses: {told_poses(poses)}")
     if as_json:
         print(json.dumps(told_json))
+    if answers and run.is_dir():  # last, as a folder that cannot be written to costs no answer
+        other = [part for part in (protocol, store.stem if store else None) if part]
+        scores.save(run / f"scores-{'-'.join([split, *other])}.npz")

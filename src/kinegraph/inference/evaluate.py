@@ -193,11 +193,13 @@ def evaluate(
     """Figures of scores with known labels; those of a calibrated model are of its best action.
 
     Raises:
-        CheckpointError: a label that the model has no class for.
+        CheckpointError: a label that the model has no class for, or scores that are no numbers.
     """
     import torch
     from torchmetrics.functional import classification as metrics
 
+    if not np.isfinite(scores.logits).all():
+        raise CheckpointError("some scores are no finite numbers: the training has diverged")
     classes = scores.logits.shape[1]
     if scores.labels.max() >= classes:
         raise CheckpointError(

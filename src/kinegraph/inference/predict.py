@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import KinegraphError
+from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.evaluate import measures
 from kinegraph.inference.loaded import LoadedRun
 from kinegraph.inference.poses import PoseScorer
@@ -50,11 +52,18 @@ class Predictor(NamedTuple):
         """Id, guesses, logits, pose error: what there is of them, for JSON.
 
         Raises:
-            CheckpointError, TransformError: the clip does not fit the model.
+            CheckpointError, TransformError: the clip does not fit the model, or the answer is no
+                number.
         """
         told: dict[str, Any] = {"id": clip.id}
         if self.recognizer:
-            told |= self.recognizer(clip).to_dict(self.top)
+            answer = self.recognizer(clip)
+            if not np.isfinite(answer.logits).all():
+                raise CheckpointError(
+                    f"clip {clip.id!r}: the answer is no number: the training has diverged, or "
+                    "coordinates are beyond all measure"
+                )
+            told |= answer.to_dict(self.top)
         if self.scorer:
             told |= _pose_error(self.scorer, clip)
         return told

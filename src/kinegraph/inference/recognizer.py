@@ -204,8 +204,12 @@ class Recognizer(LoadedRun):
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
     def answers(self, scores: Scores) -> list[Answer]:
-        """Named guesses for each clip, with calibrated probabilities."""
-        shares = self.calibration.probabilities(scores.logits)
+        """Named guesses for each clip, with calibrated probabilities.
+
+        Logits that are no numbers (a training has diverged, or coordinates are beyond all measure)
+        make probabilities of 0, which means: not known.
+        """
+        shares = np.nan_to_num(self.calibration.probabilities(scores.logits))
         known = self.calibration.knows(shares)
         answers = []
         for name, logits, own, sure in zip(scores.ids, scores.logits, shares, known, strict=True):

@@ -82,16 +82,18 @@ def open_recordings(path: Path, reader: str | None, run: LoadedRun) -> Recording
     Args:
         path: a raw file, a folder of them, or a store.
         reader: a reader's name; None takes stores as such and guesses the reader of other files.
-        run: with the reader's options that its training clips were read with.
+        run: with the reader that its training clips were read with, and its options; those that
+            are about that set of clips alone are left out.
 
     Raises:
         ReadError, StoreError, UnknownNameError: it cannot be read.
     """
     if reader is None and is_store(path):
         return Recordings(path, range(len(ClipStore(path))))
-    chosen = get_reader(reader) if reader else guess_reader(path)
     trained_with = run.header.reader
-    options = dict(trained_with["options"]) if trained_with["name"] == chosen.name else {}
+    chosen = get_reader(reader) if reader else guess_reader(path, trained_with["name"])
+    stated = trained_with["options"] if trained_with["name"] == chosen.name else {}
+    options = {key: value for key, value in stated.items() if key not in chosen.of_a_set}
     if "layout" in chosen.options:
         options["layout"] = run.layout
     plan = chosen.plan(path, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
+from kinegraph.training.durable import write_whole
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class Scores:
         return softmax(self.logits)
 
     def save(self, path: Path) -> None:
-        """Write an .npz with ids, labels and logits, beside and renamed."""
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file, ids=np.array(self.ids), labels=self.labels, logits=self.logits
-            )
-        partial.replace(path)
+        """Write an .npz with ids, labels and logits: whole, or not at all.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        content = io.BytesIO()
+        np.savez_compressed(content, ids=np.array(self.ids), labels=self.labels, logits=self.logits)
+        write_whole(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Scores:

@@ -79,8 +79,10 @@ def list_readers() -> list[str]:
     return sorted(READERS)
 
 
-def guess_reader(path: str | Path) -> Reader:
+def guess_reader(path: str | Path, likely: str | None = None) -> Reader:
     """The only reader whose kind of file this is; of a folder, its first files are looked at.
+
+    Where several know it, the one named ``likely`` is taken if it is among them.
 
     Raises:
         ReadError: there is no such file, or none or several readers know it.
@@ -90,8 +92,8 @@ def guess_reader(path: str | Path) -> Reader:
         raise ReadError(f"there is no file or folder {path}")
     files = [path] if path.is_file() else list(islice(_files(path), _FILES_TRIED))
     names = [name for name, reader in READERS.items() if any(map(reader.matches, files))]
-    if len(names) == 1:
-        return READERS[names[0]]
+    if len(names) == 1 or likely in names:
+        return READERS[likely if likely in names else names[0]]
     if names:
         raise ReadError(
             f"{path} could be read by {' or '.join(names)}; choose one, as --reader {names[0]}"

@@ -54,5 +54,6 @@ READER = Reader(
     read=read,
     matches=_matches,
     options={"labels": "the label file, relative to the array's folder"},
+    of_a_set=frozenset({"labels"}),
     protocols=("official", "every-seventh", "holdout"),
 )

@@ -215,5 +215,6 @@ READER = Reader(
         "(default none, as published)",
         "candidates": "persons of a frame that are looked at, in file order (default 5)",
     },
+    of_a_set=frozenset({"labels"}),
     protocols=("official", "holdout"),
 )

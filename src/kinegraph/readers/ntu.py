@@ -171,5 +171,6 @@ READER = Reader(
         "missing": "text file of clip names to leave out, such as the published list of 302",
         "faithful": "with persons=ctrgcn: repeat the slips of the released code (default false)",
     },
+    of_a_set=frozenset({"missing"}),
     protocols=("xsub", "xview", "xset"),
 )

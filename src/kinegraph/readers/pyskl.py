@@ -213,5 +213,6 @@ READER = Reader(
         "layout": "a registered layout (default: by the number of joints)",
         "split": "the pair of splits to use, as xsub for xsub_train and xsub_val",
     },
+    of_a_set=frozenset({"split"}),
     protocols=("official", "holdout"),
 )

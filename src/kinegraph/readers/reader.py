@@ -56,6 +56,8 @@ class Reader:
         matches: whether a raw file looks like this source's (from its name and first bytes only).
         options: option name -> one line of help; scan and read take exactly these as keywords,
             all with defaults.
+        of_a_set: those of the options that say which clips of a set count and what they are called,
+            often by a file of that set: a new recording is read without them.
         protocols: names of the protocols that this set's meta supports, the usual one first.
         makes_source: whether ``scan`` makes a source that does not exist yet.
     """
@@ -66,6 +68,7 @@ class Reader:
     read: Callable[..., Iterator[Clip | ReadError]]
     matches: Callable[[Path], bool]
     options: Mapping[str, str] = field(default_factory=dict)
+    of_a_set: frozenset[str] = frozenset()
     protocols: tuple[str, ...] = ()
     makes_source: bool = False
 

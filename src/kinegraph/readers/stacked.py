@@ -304,5 +304,6 @@ READER = Reader(
         "labels": "the label file, relative to the array's folder",
         "confidence_channel": "true if the last channel is a confidence, not a coordinate",
     },
+    of_a_set=frozenset({"labels"}),
     protocols=("official", "holdout"),
 )

@@ -48,6 +48,8 @@ def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
             f"{recipe.store}: {nameless} of {len(indices)} training clips have no label"
         )
     v = recipe.validation
+    if answers and store.num_classes < 2:
+        raise RecipeError(f"{recipe.store} has clips of one class alone: nothing to tell apart")
     held = indices[:0]
     if v.fraction:
         indices, held = validation_split(indices, store, v.fraction, seed=v.seed, by=v.by)

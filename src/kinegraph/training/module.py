@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from kinegraph.errors import TrainingError
 from kinegraph.training.checkpoint import is_head
 from kinegraph.training.objectives import Batch, Objective, Outcome
 from kinegraph.training.processes import Means, average_buffers
@@ -77,7 +79,7 @@ class Fitting(LightningModule):
         self.average_weights()
         if self.trainer.is_last_batch:
             average_buffers(self)
-            self._log("train")
+            self._require_finite(self._log("train")["loss"])
 
     def average_weights(self) -> None:
         """Move the averaged weights towards the present ones, if there are any."""
@@ -102,9 +104,23 @@ class Fitting(LightningModule):
             right = outcome.logits.argmax(dim=1) == batch.labels
             self.means.add("accuracy", right.sum(), clips)
 
-    def _log(self, split: str) -> None:
-        for name, value in self.means.take().items():
+    def _log(self, split: str) -> Mapping[str, float]:
+        means = self.means.take()
+        for name, value in means.items():
             self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
+        return means
+
+    def _require_finite(self, loss: float) -> None:
+        """A loss that is no number any more never becomes one again.
+
+        Raises:
+            TrainingError: it is none; what was saved after the epochs before stays.
+        """
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss of epoch {self.current_epoch + 1} is {loss}, the training has diverged: "
+                f"lower train.lr (now {self.settings.lr:g}), or limit gradients by train.clip_grad"
+            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer with its learning rate scheduled per step."""

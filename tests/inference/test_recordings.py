@@ -1,0 +1,62 @@
+"""Raw files that a run is asked about: read as its training clips were, but for what was theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conftest import made_up_clips
+from kinegraph.inference.predict import Predictor, predict_files
+from kinegraph.readers import READERS, get_reader
+from kinegraph.readers.convert import convert
+from kinegraph.training.recipe import check_recipe
+from kinegraph.training.train import train
+from kinegraph.transforms import to_array
+
+RECIPE = {
+    "name": "tiny",
+    "protocol": "holdout",
+    "transforms": [{"resize": {"frames": 8}}, "stream"],
+    "model": {"channels": [8, 8], "strides": [1, 2]},
+    "train": {"epochs": 1, "batch_size": 4},
+}
+
+
+def arrays(folder, labels: str = ""):
+    """Clips stacked in one file (N, C, T, V, M), with a file of their labels or without."""
+    folder.mkdir()
+    clips = made_up_clips()
+    stacked = np.stack([to_array(clip, 1)[:, :10] for clip in clips])
+    np.save(folder / "train_data.npy", stacked)
+    if labels:
+        np.save(folder / labels, np.array([clip.label for clip in clips]))
+    return folder
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_options_of_a_set_are_options(name):
+    assert get_reader(name).of_a_set <= set(get_reader(name).options)
+
+
+def test_a_label_file_of_the_training_set_is_not_looked_for_beside_a_new_recording(tmp_path):
+    store = tmp_path / "s.arrow"
+    options = {"labels": "classes.npy", "layout": "jhmdb15"}
+    convert(get_reader("stacked"), arrays(tmp_path / "old", "classes.npy"), store, options=options)
+    run = train(check_recipe({**RECIPE, "store": str(store)}, "tiny"), tmp_path / "run")
+    new = arrays(tmp_path / "new") / "train_data.npy"
+    told = list(predict_files(Predictor.load(run), [new], "stacked"))
+    assert len(told) == 24
+    assert not [answer for answer in told if isinstance(answer, Exception)]
+
+
+def test_where_several_readers_know_a_file_the_one_of_the_run_reads_it(tmp_path):
+    from kinegraph.errors import ReadError
+    from kinegraph.readers import guess_reader
+
+    path = tmp_path / "clip.npy"
+    np.save(path, np.zeros((3, 1, 25, 3), np.float32))
+    with pytest.raises(ReadError, match="could be read by"):
+        guess_reader(path)
+    assert guess_reader(path, "arrays").name == "arrays"
+    with pytest.raises(ReadError, match="could be read by"):
+        guess_reader(path, "ntu")
