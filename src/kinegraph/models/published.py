@@ -122,15 +122,20 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
         for name, shift in ours.items()
         if name.endswith(".shift")
     }
-    expected = {**ours, **orders, **unused}
-    found = matched({name: (_shiftgcn_name(name), own) for name, own in expected.items()}, state)
+    theirs = {
+        name: (_shiftgcn_name(name), _shaped_as_theirs(name, own, model.layout.num_joints))
+        for name, own in {**ours, **orders, **unused}.items()
+    }
+    found = matched(theirs, state)
     for name, order in orders.items():
         if not torch.equal(found[name].to(order.device), order):
             raise ModelError(
                 f"{_shiftgcn_name(name)!r} of the state dict shifts features in another order than "
                 f"the model (layout {model.layout.name!r})"
             )
-    model.load_state_dict({name: found.get(name, value) for name, value in ours.items()})
+    model.load_state_dict(
+        {name: found.get(name, value).view_as(value) for name, value in ours.items()}
+    )
 
 
 def matched(
@@ -196,6 +201,13 @@ def _shiftgcn_name(name: str) -> str:
     return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
 
 
+def _shaped_as_theirs(name: str, own: Tensor, num_joints: int) -> Tensor:
+    """Masks are (1, V, C) in the released Shift-GCN, biases of its graph convolutions (1, 1, C)."""
+    if name.endswith("gcn.mask"):
+        return own.view(1, num_joints, -1)
+    return own.view(1, 1, -1) if name.endswith("gcn.bias") else own
+
+
 def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
     """The same numbers as we hold them: graph convolutions by partition, no axes of size 1."""
     shaped = value
@@ -203,9 +215,9 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
         K, c_in, c_out = like.shape
         if value.shape == (K * c_out, c_in, 1, 1):
             shaped = value.view(K, c_out, c_in).transpose(1, 2)
-    elif name.endswith("gcn.mask") and value.shape[:1] == (1,) and value.ndim == 3:
-        shaped = value.flatten()
-    elif name.endswith(("gcn.bias", "head.weight")) and value.numel() == like.numel():
+    elif name.endswith("gcn.bias") and like.ndim == 2:
+        shaped = value.view(like.shape) if value.shape == (like.numel(),) else value
+    elif name.endswith("head.weight") and value.shape == (*like.shape, 1, 1):
         shaped = value.view(like.shape)
     if shaped.shape != like.shape:
         raise ModelError(
