@@ -76,7 +76,7 @@ def run(
 
 def _named_after(clip_id: str, ending: str) -> Path:
     """A file in this folder, whatever the id: of a clip it may be a path."""
-    plain = re.sub(r"[^\w.-]+", "-", clip_id).strip(".-")
+    plain = re.sub(r"[^\w.-]+", "-", clip_id).strip(".-") or "clip"
     return Path(f"{plain}.{ending}")
 
 

@@ -19,7 +19,7 @@ _PREFIXES = ("module.", "backbone.", "head.")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _COUNTER = "num_batches_tracked"
 #: So many missing keys are named.
-SHOWN = 5
+_SHOWN = 5
 #: From our names to theirs.
 _STGCN_RULES = (
     (r"blocks\.(\d+)\.gcn\.(weight|bias)", r"st_gcn_networks.\1.gcn.conv.\2"),
@@ -171,8 +171,8 @@ def matched(
 
 
 def _some(keys: Sequence[str]) -> str:
-    shown = ", ".join(repr(key) for key in keys[:SHOWN])
-    return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown
+    shown = ", ".join(repr(key) for key in keys[:_SHOWN])
+    return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown
 
 
 def plain(key: str) -> str:

@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written beside, synced, renamed, checked when read back."""
+"""Files that are whole or not there: written beside, synced, renamed, checked when read back.
+
+A folder is written to by one training at a time.
+"""
 
 from __future__ import annotations
 
