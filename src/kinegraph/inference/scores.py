@@ -32,6 +32,17 @@ class Scores:
         """(N, classes): softmax of the logits."""
         return softmax(self.logits)
 
+    def require_numbers(self, name: str = "the run") -> None:
+        """Refuse what a diverged training said.
+
+        Raises:
+            CheckpointError: logits that are no finite numbers; the message begins with ``name``.
+        """
+        if not np.isfinite(self.logits).all():
+            raise CheckpointError(
+                f"{name}: some scores are no finite numbers, the training has diverged"
+            )
+
     def save(self, path: Path) -> None:
         """Write an .npz with ids, labels and logits: whole, or not at all.
 
