@@ -154,7 +154,7 @@ def note(one: Person, told: dict, now: float, asked: float) -> None:
 
 def recorded(model: str, persons: int) -> Recording:
     """(recordings, frames, persons, V, D): walks of joints, all of them different."""
-    from kinegraph.inference.ready import frame_shape
+    from kinegraph.inference.online_preprocessing import frame_shape
     from kinegraph.inference.recognizer import Recognizer
 
     V, D = frame_shape(Recognizer.load(model))
@@ -186,9 +186,9 @@ def streamed(
 ) -> tuple[dict[int, NDArray], dict[int, NDArray]]:
     """Of so many frames without a server: answers to the first k as soon as they can be had, and
     those to all of the first k that are wanted."""
-    from kinegraph.inference.ready import RawFrames, Ready
+    from kinegraph.inference.online_preprocessing import RawFrames, Ready
     from kinegraph.inference.stream import step_network
-    from kinegraph.models.stream import open_streams
+    from kinegraph.runtime.streams import open_streams
 
     network = step_network(recognizer)
     if network is None:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.splits import split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.inference.calibration import Calibration, fit_temperature
@@ -41,9 +41,9 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import load_model, save_checkpoint
 from kinegraph.training.data import training_splits
 from kinegraph.training.recipe import load_recipe
-from kinegraph.training.shipped import FOLDER, model_card
+from kinegraph.training.model_zoo import FOLDER, model_card
 from kinegraph.transforms import convert_layout, get_transform
-from kinegraph.transforms.sample import take_frames
+from kinegraph.transforms.temporal_sampling import take_frames
 
 NAME = "penn-action"
 RECIPE = "penn_action_live"

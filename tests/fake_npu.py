@@ -39,8 +39,8 @@ def _found() -> list[Any]:
     from lightning.pytorch.strategies import DDPStrategy
 
     from kinegraph.training.devices import default_device, device_count, device_name
+    from kinegraph.training.distributed import DDP, Crew, Placed
     from kinegraph.training.npu import npu_options
-    from kinegraph.training.processes import DDP, Crew, Placed
 
     found: list[Any] = [[default_device().type, device_count(), device_name()]]
     for crew, precision in ((Crew(1, 1), "bf16-mixed"), (Crew(2, 1), "32-true")):

@@ -14,22 +14,25 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # A room may import the rooms named here (and itself); nothing else of kinegraph.
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "skeleton": {"errors"},
-    "clips": {"errors", "skeleton"},
-    "readers": {"errors", "skeleton", "clips"},
+    "clips": {"errors", "files", "skeleton"},
+    "readers": {"errors", "files", "skeleton", "clips"},
     "transforms": {"errors", "skeleton", "clips"},
     "models": {"errors", "skeleton"},
-    "training": {"errors", "skeleton", "clips", "transforms", "models"},
-    "inference": {"errors", "skeleton", "clips", "readers", "transforms", "models", "training"},
+    "runtime": {"errors", "skeleton", "models"},
+    "training": {"errors", "files", "skeleton", "clips", "transforms", "models"},
 }
-MAY_IMPORT["cluster"] = {"errors", "clips", "readers", "training", "inference"}
+MAY_IMPORT["inference"] = {*MAY_IMPORT["training"], "training", "readers", "runtime"}
+MAY_IMPORT["cluster"] = {"errors", "files", "clips", "readers", "training", "inference"}
 MAY_IMPORT["reports"] = {*MAY_IMPORT["inference"], "inference"}
 MAY_IMPORT["bench"] = {*MAY_IMPORT["reports"], "reports"}
-MAY_IMPORT["live"] = {*MAY_IMPORT["reports"], "reports"}
-MAY_IMPORT["cli"] = {*MAY_IMPORT["bench"], "bench", "cluster", "live"}
+MAY_IMPORT["video"] = {*MAY_IMPORT["reports"], "reports"}
+MAY_IMPORT["server"] = {*MAY_IMPORT["video"], "video"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["server"], "server", "bench", "cluster"}
 NO_TORCH = {"skeleton", "clips", "readers", "transforms"}
 HEAVY = {"torch", "matplotlib", "scipy", "lightning", "torchmetrics"}
-UNPICKLER = SOURCE / "readers" / "unpickler.py"
+UNPICKLER = SOURCE / "readers" / "formats" / "pickle_file.py"
 
 
 def room(path: Path) -> str:

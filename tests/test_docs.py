@@ -18,11 +18,11 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from kinegraph.cli import app, main
-from kinegraph.cli.listing import Kind
+from kinegraph.cli.list_ import Kind
 from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
-from kinegraph.skeleton.correspond import survivors
+from kinegraph.skeleton.joint_mapping import survivors
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kinegraph.cluster.job import Shard, Task
+from kinegraph.cluster.sharding import Shard, Task
 
 
 class WorkersHere:

@@ -25,14 +25,14 @@ from PIL import Image
 
 import kinegraph as kg
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.splits import split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.inference.loaded import LoadedRun
-from kinegraph.models.published import load_shiftgcn
+from kinegraph.inference.trained_model import LoadedRun
+from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
 from kinegraph.reports.draw_graph import draw_arrows, draw_body
-from kinegraph.reports.ink import (
+from kinegraph.reports.style import (
     BLUE,
     GREEN,
     LINE,
@@ -45,12 +45,12 @@ from kinegraph.reports.ink import (
     quiet,
 )
 from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.reports.pose import bone_colours, joint_colours
-from kinegraph.reports.views import coloured_words, draw_joints, evenly, set_box
+from kinegraph.reports.rest_pose import bone_colours, joint_colours
+from kinegraph.reports.panels import coloured_words, draw_joints, evenly, set_box
 from kinegraph.skeleton import SkeletonLayout
 from kinegraph.training.recipe import load_recipe
 from kinegraph.training.train import train
-from kinegraph.transforms.streams import to_stream
+from kinegraph.transforms.input_streams import to_stream
 
 HERE = Path(__file__).parent
 WIDTH = 8.0  # inches

@@ -16,7 +16,7 @@ _HOMES = {
     "SkeletonLayout": "kinegraph.skeleton.layouts",
     "adjacency": "kinegraph.skeleton.graph",
     "convert": "kinegraph.readers.convert",
-    "convert_layout": "kinegraph.transforms.relayout",
+    "convert_layout": "kinegraph.transforms.convert_layout",
     "create_model": "kinegraph.models",
     "evaluate_run": "kinegraph.inference.evaluate",
     "get_layout": "kinegraph.skeleton.layouts",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from kinegraph.bench import baselines, floors, infer, machine, stream, train
-from kinegraph.bench.recordings import made_up_store
+from kinegraph.bench import baselines, infer, machine, stream, train
+from kinegraph.bench import roofline as floors
+from kinegraph.bench.fixtures import made_up_store
 
 
 def small(name: str, **options: Any) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from kinegraph.bench.baselines import BASELINES, baseline, dense_clips, released, settled
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
-from kinegraph.models.fast import relative_error
+from kinegraph.runtime.fuse import relative_error
 
 
 @pytest.mark.parametrize("name", list(BASELINES))

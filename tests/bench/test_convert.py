@@ -7,7 +7,7 @@ import pytest
 from conftest import real_data
 from kinegraph.bench import convert as module
 from kinegraph.bench.convert import bench_convert
-from kinegraph.bench.recordings import made_up_texts
+from kinegraph.bench.fixtures import made_up_texts
 from kinegraph.errors import BenchError
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kinegraph.bench import infer
+from kinegraph.bench.backends import FORMATS
 from kinegraph.bench.baselines import settled
 from kinegraph.bench.infer import agreement, bench_infer, bench_real, evenly, padded_clip, real_clip
-from kinegraph.bench.opponents import FORMATS
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import BenchError, UnknownNameError
 

@@ -9,8 +9,8 @@ import pytest
 from kinegraph.bench import result as results
 from kinegraph.bench.count import Work
 from kinegraph.bench.machine import Roof
-from kinegraph.bench.measure import Comparison, Spread
 from kinegraph.bench.result import roofline, timed_result
+from kinegraph.bench.timing import Comparison, Spread
 
 
 def test_items_and_ratio():

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from kinegraph.bench import table
-from kinegraph.bench.floors import floors
+from kinegraph.bench.fixtures import made_up_texts
 from kinegraph.bench.machine import PRECISIONS
-from kinegraph.bench.measure import Spread
-from kinegraph.bench.recordings import made_up_texts
 from kinegraph.bench.result import Result, Side
-from kinegraph.bench.rows import ROWS, Given, Row
+from kinegraph.bench.roofline import floors
 from kinegraph.bench.table import BEGIN, END, Measured, chosen_rows, lines, measure, write_table
+from kinegraph.bench.targets import ROWS, Given, Row
+from kinegraph.bench.timing import Spread
 from kinegraph.errors import BenchError, UnknownNameError
 
 GIVEN = Given(Path("store.arrow"), Path("raw"))

@@ -8,9 +8,9 @@ import pytest
 
 from bench.conftest import small, small_work
 from kinegraph.bench import table
-from kinegraph.bench.recordings import made_up_store, made_up_texts
-from kinegraph.bench.rows import ROWS
+from kinegraph.bench.fixtures import made_up_store, made_up_texts
 from kinegraph.bench.table import BEGIN, END
+from kinegraph.bench.targets import ROWS
 from kinegraph.cli import main
 
 __all__ = ["small", "small_work"]  # the fixture acts here too

@@ -226,7 +226,7 @@ def test_predict_answers_the_good_files_beside_a_bad_one(capsys, tmp_path, tiny_
 
 def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
     from kinegraph.clips.store import ClipStore
-    from kinegraph.readers.synthetic import write_dataset
+    from kinegraph.readers.synthetic.reader import write_dataset
 
     write_dataset(tmp_path / "raw", performers=1, replications=1)
     for options in ((), ("--float16",)):

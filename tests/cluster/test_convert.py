@@ -10,7 +10,7 @@ import pytest
 
 from kinegraph.clips.clip import Clip
 from kinegraph.cluster.convert import CLIPS, merged, open_job, read_shards
-from kinegraph.cluster.job import Job
+from kinegraph.cluster.sharding import Job
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import Conversion, convert, store, take_stock
 from kinegraph.readers.reader import Reader

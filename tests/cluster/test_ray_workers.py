@@ -18,8 +18,8 @@ import pytest
 from kinegraph.cli import main
 from kinegraph.cluster import ray_workers
 from kinegraph.cluster.convert import convert as convert_on
-from kinegraph.cluster.job import Shard, Task
 from kinegraph.cluster.ray_workers import _at_work, _versions, connected
+from kinegraph.cluster.sharding import Shard, Task
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import convert
 from line_reader import READER

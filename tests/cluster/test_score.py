@@ -17,9 +17,9 @@ import torch
 from conftest import made_up_clips
 from kinegraph.clips.store import ClipStore, StoreWriter
 from kinegraph.cluster import predict as predict_module
-from kinegraph.cluster.model import Model
 from kinegraph.cluster.predict import Opened, Prediction, merged, predict_shards
 from kinegraph.cluster.score import ClusterScorer
+from kinegraph.cluster.worker_model import Model
 from kinegraph.errors import CheckpointError, ClusterError, KinegraphError
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.predict import Predictor, predict_files

@@ -12,7 +12,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps, list_transforms
-from kinegraph.transforms.options import option_mistakes, option_rules
+from kinegraph.transforms.validation import option_mistakes, option_rules
 
 NAMES = list_transforms()
 FLAT_ONLY = {"kinetics_normalize"}

@@ -16,7 +16,7 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.fuse_runs import fuse_runs, run_names
-from kinegraph.inference.loaded import Report
+from kinegraph.inference.trained_model import Report
 
 
 @pytest.fixture

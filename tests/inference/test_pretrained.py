@@ -19,9 +19,9 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import find_checkpoint
-from kinegraph.training.shipped import FOLDER, list_pretrained, model_card
+from kinegraph.training.model_zoo import FOLDER, list_pretrained, model_card
 from kinegraph.transforms.augment import joint_dropout
-from kinegraph.transforms.sample import reduce_frame
+from kinegraph.transforms.temporal_sampling import reduce_frame
 
 
 @pytest.fixture(scope="module")

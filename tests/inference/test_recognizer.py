@@ -69,7 +69,7 @@ def test_a_store_without_labels_cannot_be_evaluated(tiny_run, tmp_path):
 def test_answers_come_from_the_fast_form_and_diverged_weights_answer_too(tiny_run):
     import torch
 
-    from kinegraph.models.fast_network import FastNetwork
+    from kinegraph.runtime.network import FastNetwork
 
     recognizer = Recognizer.load(tiny_run)
     assert isinstance(recognizer.network, FastNetwork)

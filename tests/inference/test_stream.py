@@ -318,7 +318,7 @@ def test_streams_that_cannot_be_are_refused():
 
 
 def test_published_weights_name_raw_frames(tmp_path):
-    from kinegraph.inference.imported import import_weights
+    from kinegraph.inference.import_weights import import_weights
     from kinegraph.readers import read_clip
 
     weights = real_data("weights") / "shift_gcn" / "ntu_ShiftGCN_joint_xsub.pt"

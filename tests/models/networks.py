@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kinegraph.models import create_model
-from kinegraph.models.excitation_wiring import WIRINGS
+from kinegraph.models.excitation_config import WIRINGS
 
 SMALL = {"channels": (8, 8, 16), "strides": (1, 2, 2)}
 EXCITATIONS: list[Any] = [

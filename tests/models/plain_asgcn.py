@@ -1,7 +1,7 @@
 """AS-GCN's future head and link inference, plain, for comparison.
 
 Written from the paper with the original key lists; in evaluation only, every person counted, the
-likeliest link types taken. What recognition needs is `kinegraph.bench.plain_asgcn`.
+likeliest link types taken. What recognition needs is `kinegraph.bench.reference.asgcn`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, one_hot
 
-from kinegraph.bench.plain_asgcn import LINK_KINDS, PlainBlock, over_links
-from kinegraph.bench.plain_asgcn import PlainASGCN as PlainRecognition
+from kinegraph.bench.reference.asgcn import LINK_KINDS, PlainBlock, over_links
+from kinegraph.bench.reference.asgcn import PlainASGCN as PlainRecognition
 from kinegraph.models.asgcn import CHANNELS
 
 

@@ -9,9 +9,9 @@ import torch
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
-from kinegraph.models.actional import even_means, to_rest
 from kinegraph.models.asgcn import ASGCN
-from kinegraph.models.links import released_link_frames
+from kinegraph.models.asgcn_layers import even_means, to_rest
+from kinegraph.models.link_inference import released_link_frames
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.recipe import load_recipe
 from kinegraph.transforms import Pipeline, to_array

@@ -12,7 +12,7 @@ from torch import Tensor
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.autoencoder import STGCNAutoEncoder, UpBlock
-from kinegraph.models.blocks import init_kaiming
+from kinegraph.models.layers import init_kaiming
 from kinegraph.skeleton.graph import adjacency
 from models.test_stgcn import randomise
 

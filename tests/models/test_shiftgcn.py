@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.plain_shiftgcn import PlainShiftGCN
+from kinegraph.bench.reference.shiftgcn import PlainShiftGCN
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
-from kinegraph.models.published import load_shiftgcn
+from kinegraph.models.published_weights import load_shiftgcn
 
 SMALL = {"channels": [8, 8, 16], "strides": [1, 1, 2]}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.plain_stgcn import PlainSTGCN
+from kinegraph.bench.reference.stgcn import PlainSTGCN
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
-from kinegraph.models.published import load_stgcn
+from kinegraph.models.published_weights import load_stgcn
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.plain_stgcn import PlainSTGCN
+from kinegraph.bench.reference.stgcn import PlainSTGCN
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model, model_options
-from kinegraph.models.published import load_twostream
+from kinegraph.models.published_weights import load_twostream
 from kinegraph.models.twostream import relative_motion
 from kinegraph.skeleton.graph import adjacency
 from models.test_stgcn import randomise

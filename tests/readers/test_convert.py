@@ -10,7 +10,7 @@ import pytest
 
 from conftest import real_data
 from kinegraph.clips import ClipStore
-from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.splits import split_indices
 from kinegraph.errors import ReadError, StoreError, UnknownNameError
 from kinegraph.readers import convert as convert_module
 from kinegraph.readers import nw_ucla

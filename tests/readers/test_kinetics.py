@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import KinegraphError, ReadError, UnknownNameError
+from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.kinetics import READER
-from kinegraph.readers.pose_json import MAX_FRAMES
 from kinegraph.readers.reader import Unit
 
 REAL = {  # id: (last frame_index + 1, label, its name)

@@ -11,8 +11,8 @@ import pytest
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
+from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.openpose import READER
-from kinegraph.readers.pose_json import MAX_FRAMES
 from kinegraph.readers.reader import Unit
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import kinegraph.readers
 from conftest import real_data
-from kinegraph.clips.protocols import get_protocol
+from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.readers import (
     READERS,

@@ -13,8 +13,8 @@ import torch
 
 from kinegraph.clips.clip import Clip
 from kinegraph.models import create_model
-from kinegraph.readers.synthetic_actions import ACTIONS, perform
-from kinegraph.readers.synthetic_take import Performer
+from kinegraph.readers.synthetic.actions import ACTIONS, perform
+from kinegraph.readers.synthetic.performer import Performer
 from kinegraph.skeleton.layouts import get_layout
 from test_docs import DOCS, PAGES, text_of
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from kinegraph.reports.draw_bench import Bar, draw_bench
-from kinegraph.reports.ink import BLUE, ORANGE
+from kinegraph.reports.style import BLUE, ORANGE
 
 BARS = [
     Bar("fast", 2.0, 1.9, 2.1, 1.5, 2.5),

@@ -14,7 +14,7 @@ from PIL import Image
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.reports.draw_clip import animate_clip, draw_clip
-from kinegraph.reports.pose import drawing_pose
+from kinegraph.reports.rest_pose import drawing_pose
 from kinegraph.skeleton import LAYOUTS
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from kinegraph.errors import ClipError
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction, frame_errors
-from kinegraph.reports.pose import drawing_pose
+from kinegraph.reports.rest_pose import drawing_pose
 from kinegraph.skeleton import LAYOUTS
 
 

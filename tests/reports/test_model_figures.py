@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinegraph.models import MODELS, create_model
-from kinegraph.models.excitation_wiring import WIRINGS
+from kinegraph.models.excitation_config import WIRINGS
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.train import train

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kinegraph import files as durable
 from kinegraph.errors import CheckpointError
-from kinegraph.training import durable
+from kinegraph.files import only_writer, sealed, write_whole
 from kinegraph.training.checkpoint import BEST, LAST, load_header, load_model
-from kinegraph.training.durable import only_writer, sealed, write_whole
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.resume import KIND, PREVIOUS, RESUME, is_finished, read_point
 from kinegraph.training.train import train

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from kinegraph.errors import CheckpointError, RecipeError
-from kinegraph.inference.poses import PoseScorer
+from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.training.checkpoint import LAST, find_checkpoint, load_header
 from kinegraph.training.history import read_history
 from kinegraph.training.recipe import Recipe, check_recipe

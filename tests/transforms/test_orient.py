@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.readers.ntu import READER
+from kinegraph.readers.ntu.reader import READER
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import Pipeline, to_array
 from kinegraph.transforms.orient import prenormalize, rotation, rotation_between
-from kinegraph.transforms.sample import repeat_pad
+from kinegraph.transforms.temporal_sampling import repeat_pad
 
 NTU = get_layout("ntu25")
 STEPS = ["repeat_pad", {"prenormalize": {"faithful": True}}]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.bench.plain_asgcn import plain_asgcn
-from kinegraph.bench.plain_shiftgcn import plain_shiftgcn
-from kinegraph.bench.plain_stgcn import plain_stgcn, plain_twostream
+from kinegraph.bench.reference.asgcn import plain_asgcn
+from kinegraph.bench.reference.shiftgcn import plain_shiftgcn
+from kinegraph.bench.reference.stgcn import plain_stgcn, plain_twostream
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models import MODELS, create_model
 from kinegraph.skeleton.layouts import SkeletonLayout

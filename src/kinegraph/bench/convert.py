@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from kinegraph.bench.measure import Progress, interleave
-from kinegraph.bench.plain_ntu import read_ntu_line_by_line
-from kinegraph.bench.recordings import skeleton_files
+from kinegraph.bench.fixtures import skeleton_files
+from kinegraph.bench.reference.ntu import read_ntu_line_by_line
 from kinegraph.bench.result import Result, timed_result
+from kinegraph.bench.timing import Progress, interleave
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore, StoreWriter
 from kinegraph.errors import BenchError

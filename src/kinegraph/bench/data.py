@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.bench.dense import FRAMES, PERSONS, dense_crops, write_dense
-from kinegraph.bench.measure import Progress, Spread, interleave
 from kinegraph.bench.result import Result, Side, timed_result
+from kinegraph.bench.timing import Progress, Spread, interleave
 from kinegraph.clips.store import ClipStore, Crops, StoreWriter
 from kinegraph.errors import BenchError
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinegraph.bench.backends import opponent
 from kinegraph.bench.baselines import FRAMES, PERSONS, baseline, dense_clips, released, settled
 from kinegraph.bench.count import Work, count
 from kinegraph.bench.machine import PRECISIONS
-from kinegraph.bench.measure import Comparison, Progress, interleave
-from kinegraph.bench.opponents import opponent
 from kinegraph.bench.result import Figures, Result, roofline, timed_result
+from kinegraph.bench.timing import Comparison, Progress, interleave
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import BenchError
-from kinegraph.models.fast import fast, relative_error
-from kinegraph.transforms.tensor import to_array
+from kinegraph.runtime.fuse import fast, relative_error
+from kinegraph.transforms.to_model_input import to_array
 
 #: Largest difference of logits, as a share of the largest, between the two sides.
 AGREE = {"fp32": 1e-5, "bf16": 5e-2}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from kinegraph.bench.measure import timed
+from kinegraph.bench.timing import timed
 
 #: By the name that the command line gives them.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -8,7 +8,7 @@ from typing import Any
 
 from kinegraph.bench.count import Work
 from kinegraph.bench.machine import PRECISIONS, in_words, roof
-from kinegraph.bench.measure import Comparison, Spread
+from kinegraph.bench.timing import Comparison, Spread
 
 Figures = dict[str, float | int | bool | str]
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from kinegraph.bench.baselines import FRAMES, baseline, dense_clips, released
 from kinegraph.bench.infer import agreement
 from kinegraph.bench.machine import PRECISIONS
-from kinegraph.bench.measure import Progress, Spread, interleave, percentile, timed
 from kinegraph.bench.result import Result, Side, timed_result
+from kinegraph.bench.timing import Progress, Spread, interleave, percentile, timed
 from kinegraph.errors import BenchError
-from kinegraph.models.fast import fast
-from kinegraph.models.fast_network import FastNetwork
-from kinegraph.models.stream import Streams, open_streams
+from kinegraph.runtime.fuse import fast
+from kinegraph.runtime.network import FastNetwork
+from kinegraph.runtime.streams import Streams, open_streams
 
 FRAMES_A_ROUND = 40
 FEW = 4  # frames of each of many streams that are worked on at a time

@@ -9,7 +9,7 @@ from typing import Any
 
 from kinegraph.bench.machine import has_bf16, in_words
 from kinegraph.bench.result import Result
-from kinegraph.bench.rows import ROWS, Given, Row
+from kinegraph.bench.targets import ROWS, Given, Row
 from kinegraph.errors import BenchError, KinegraphError, unknown_name
 
 BEGIN, END = "<!-- targets: begin -->", "<!-- targets: end -->"

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from kinegraph.bench.baselines import CLASSES, FRAMES, PERSONS, baseline, dense_clips, released
 from kinegraph.bench.count import count
 from kinegraph.bench.machine import PRECISIONS
-from kinegraph.bench.measure import Progress, interleave
 from kinegraph.bench.result import Figures, Result, timed_result
+from kinegraph.bench.timing import Progress, interleave
 from kinegraph.errors import BenchError
 
 #: Largest difference of the first loss, as a share of it.

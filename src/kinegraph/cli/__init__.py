@@ -17,7 +17,7 @@ from kinegraph.cli import (
     fuse,
     import_weights,
     inspect,
-    listing,
+    list_,
     predict,
     serve,
     stream,
@@ -48,7 +48,7 @@ app.command("watch")(watch.watch)
 app.command("serve")(serve.serve)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")
-app.command("list")(listing.listing)
+app.command("list")(list_.listing)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

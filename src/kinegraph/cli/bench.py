@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.bench_told import check_picture, draw, row_bar, tell
+from kinegraph.cli.bench_output import check_picture, draw, row_bar, tell
 from kinegraph.cli.console import print_table, progress
 
 if TYPE_CHECKING:
-    from kinegraph.bench.measure import Progress
     from kinegraph.bench.result import Result
+    from kinegraph.bench.timing import Progress
 
 app = typer.Typer(
     help="Measure training, recognition, streaming and data on this machine, turn by turn with "
@@ -176,10 +176,10 @@ def floors(
     """What each row of the table takes at least here: by operations, and by bytes."""
     from dataclasses import asdict
 
-    from kinegraph.bench.floors import floors as of
     from kinegraph.bench.machine import in_words
-    from kinegraph.bench.measure import threads as with_threads
-    from kinegraph.bench.rows import Given
+    from kinegraph.bench.roofline import floors as of
+    from kinegraph.bench.targets import Given
+    from kinegraph.bench.timing import threads as with_threads
 
     with _recordings(store, raw) as (clips, files), with_threads(threads):
         found = of(Given(clips, files))
@@ -213,9 +213,9 @@ def everything(
 ) -> None:
     """Measure every row of the target table."""
     from kinegraph.bench.machine import in_words
-    from kinegraph.bench.measure import threads as with_threads
-    from kinegraph.bench.rows import Given
     from kinegraph.bench.table import check_page, chosen_rows, lines, measure, write_table
+    from kinegraph.bench.targets import Given
+    from kinegraph.bench.timing import threads as with_threads
 
     chosen = chosen_rows(rows or ())
     check_picture(picture)
@@ -244,7 +244,7 @@ def everything(
 @contextmanager
 def _recordings(store: Path | None = None, raw: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """The store and the folder that were given, made-up ones in place of those that were not."""
-    from kinegraph.bench.recordings import made_up_store, made_up_texts
+    from kinegraph.bench.fixtures import made_up_store, made_up_texts
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="kinegraph-bench-")))

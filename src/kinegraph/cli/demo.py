@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, progress
-from kinegraph.cli.outcome import print_summary, write_outcome
+from kinegraph.cli.run_summary import print_summary, write_outcome
 
 SHOWN = 3
 
@@ -22,7 +22,7 @@ def demo(
     """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
     import numpy as np
 
-    from kinegraph.clips.protocols import split_indices
+    from kinegraph.clips.splits import split_indices
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.readers import get_reader, read_clip
@@ -53,7 +53,7 @@ def demo(
 
 
 def _inspected(store: ClipStore) -> str:
-    from kinegraph.clips.doctor import examine
+    from kinegraph.clips.validate import examine
 
     report = examine(store)
     worst = [finding.text for finding in report.findings if finding.severity == "error"]

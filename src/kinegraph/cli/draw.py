@@ -24,7 +24,7 @@ def graph(
 ) -> None:
     """Draw a skeleton with its hop distances, adjacency and partitions."""
     from kinegraph.reports.draw_graph import draw_graph
-    from kinegraph.reports.draw_steps import draw_steps
+    from kinegraph.reports.draw_graph_tutorial import draw_steps
     from kinegraph.skeleton.layouts import get_layout, read_layout
 
     path = Path(layout)

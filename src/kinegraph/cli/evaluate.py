@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kinegraph.cli.console import Cluster, Precision, progress
-from kinegraph.cli.outcome import print_classes, told, told_poses
+from kinegraph.cli.run_summary import print_classes, told, told_poses
 from kinegraph.errors import CheckpointError, ClusterError
 
 

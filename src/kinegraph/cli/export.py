@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Export a run, compared with its module before the file is there."""
     from kinegraph.clips.store import ClipStore
-    from kinegraph.inference.export import export_run
+    from kinegraph.inference.export.export_run import export_run
 
     opened = ClipStore(store) if store else None
     manifest = export_run(

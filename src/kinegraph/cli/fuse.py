@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, print_table, progress
-from kinegraph.cli.outcome import told
+from kinegraph.cli.run_summary import told
 from kinegraph.errors import CheckpointError, RecipeError
 
 if TYPE_CHECKING:

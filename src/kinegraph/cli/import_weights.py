@@ -17,7 +17,7 @@ def import_weights(
     links: Annotated[Path | None, typer.Option(help="AS-GCN's link inference.")] = None,
 ) -> None:
     """Turn published NTU RGB+D weights into a run; every tensor must find its place."""
-    from kinegraph.inference.imported import import_weights as imported
+    from kinegraph.inference.import_weights import import_weights as imported
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 
     run = imported(family, weights, out, protocol=protocol, stream=stream, links=links)

@@ -11,7 +11,7 @@ import typer
 from kinegraph.cli.console import print_table
 
 if TYPE_CHECKING:
-    from kinegraph.clips.doctor import Report
+    from kinegraph.clips.validate import Report
 
 WORST_JOINTS = 5
 
@@ -21,8 +21,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
     """Examine a store: classes, lengths, missing joints, duplicates across splits, outliers."""
-    from kinegraph.clips.doctor import examine
     from kinegraph.clips.store import ClipStore
+    from kinegraph.clips.validate import examine
 
     report = examine(ClipStore(store))
     if as_json:

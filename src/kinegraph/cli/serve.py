@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kinegraph.live.server.service import Service
+    from kinegraph.server.service import Service
 
 
 def serve(
@@ -42,8 +42,8 @@ def serve(
 ) -> None:
     """Answer over HTTP and websockets, and show a page for cameras and videos."""
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.live.server import run
-    from kinegraph.live.server.limits import MEBI, Limits
+    from kinegraph.server import serve as run
+    from kinegraph.server.limits import MEBI, Limits
 
     limits = Limits(
         body=body * MEBI,

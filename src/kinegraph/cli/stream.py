@@ -94,8 +94,8 @@ def _moment(number: int, fps: float | None) -> str:
 
 
 def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
-    from kinegraph.inference.ready import frame_shape
-    from kinegraph.inference.recordings import clips_of
+    from kinegraph.inference.inputs import clips_of
+    from kinegraph.inference.online_preprocessing import frame_shape
 
     if file == "-":
         yield "standard input", None, {}, _from_stdin(frame_shape(recognizer))
@@ -122,7 +122,7 @@ def _from_stdin(shape: tuple[int, int]) -> Iterator[Frame]:
 def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
     import numpy as np
 
-    from kinegraph.inference.ready import with_absent
+    from kinegraph.inference.online_preprocessing import with_absent
 
     try:
         given = json.loads(line)

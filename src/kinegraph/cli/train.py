@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, numbered
-from kinegraph.cli.outcome import print_summary, write_outcome
+from kinegraph.cli.run_summary import print_summary, write_outcome
 from kinegraph.errors import RecipeError
 
 REPORT = "report.html"
@@ -56,7 +56,7 @@ def train(
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     """Train in all processes; the first one evaluates, and speaks."""
-    from kinegraph.training.processes import is_lead
+    from kinegraph.training.distributed import is_lead
     from kinegraph.training.train import train as run
 
     if recipe.init_from and is_lead():
@@ -87,14 +87,14 @@ def _tell_other_preparation(recipe: Recipe, start: str) -> None:
 
 
 def _tell(text: str) -> None:
-    from kinegraph.training.processes import is_lead
+    from kinegraph.training.distributed import is_lead
 
     if is_lead():
         print(text)
 
 
 def _stream_names(text: str) -> list[str]:
-    from kinegraph.transforms.streams import plain_stream
+    from kinegraph.transforms.input_streams import plain_stream
 
     names = [plain_stream(name) for name in text.split(",")]
     twice = [name for i, name in enumerate(names) if name in names[:i]]

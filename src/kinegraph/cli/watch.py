@@ -17,10 +17,10 @@ from kinegraph.errors import LiveError
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.live.seen import Notebook
-    from kinegraph.live.sources import Source
-    from kinegraph.live.timeline import Main, Segment
-    from kinegraph.live.watch import Watcher
+    from kinegraph.video.pipeline import Watcher
+    from kinegraph.video.recording import Notebook
+    from kinegraph.video.segmentation import Main, Segment
+    from kinegraph.video.sources import Source
 
 
 def watch(
@@ -55,9 +55,9 @@ def watch(
 ) -> None:
     """Say who does what from when to when."""
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.live.sources import open_source
-    from kinegraph.live.tracking import Tracker
-    from kinegraph.live.watch import Watcher
+    from kinegraph.video.pipeline import Watcher
+    from kinegraph.video.sources import open_source
+    from kinegraph.video.tracking import Tracker
 
     _check_places(what, out, page)
     recognizer = Recognizer.load(model)
@@ -105,7 +105,7 @@ def _check_places(what: str, out: Path | None, page: Path | None) -> None:
 
 @contextmanager
 def _notebook(source: Source, wanted: bool) -> Iterator[Notebook | None]:
-    from kinegraph.live.seen import Notebook
+    from kinegraph.video.recording import Notebook
 
     with ExitStack() as stack:
         yield stack.enter_context(Notebook(source)) if wanted else None
@@ -145,7 +145,7 @@ def _look(
 
 
 def _add(seen: _Seen, over: list[Segment], tell: bool) -> None:
-    from kinegraph.live.timeline import clock
+    from kinegraph.video.segmentation import clock
 
     seen.segments += over
     for s in over if tell else ():
@@ -155,7 +155,7 @@ def _add(seen: _Seen, over: list[Segment], tell: bool) -> None:
 
 def _tell(source: Source, seen: _Seen, as_json: bool) -> Main:
     """What filled the time, and what went wrong."""
-    from kinegraph.live.timeline import clock, main_action
+    from kinegraph.video.segmentation import clock, main_action
 
     main = main_action(seen.segments)
     if source.warning:
@@ -180,9 +180,9 @@ def _draw(
     out: Path | None,
     page: Path | None,
 ) -> None:
-    from kinegraph.live.annotate import annotate
-    from kinegraph.live.film import whole_film
-    from kinegraph.live.report import write_watch_page
+    from kinegraph.video.annotate import annotate
+    from kinegraph.video.report import write_watch_page
+    from kinegraph.video.writer import whole_film
 
     with ExitStack() as stack:
         film = stack.enter_context(whole_film(out)) if out else None

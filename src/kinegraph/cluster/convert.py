@@ -10,8 +10,8 @@ from typing import Any
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
-from kinegraph.cluster.job import Job, Progress, Shard, Task, Workers, stamp
 from kinegraph.cluster.ray_workers import connected
+from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
 from kinegraph.errors import ClusterError, StoreError
 from kinegraph.readers.convert import Conversion, Intake, Refusal, Result, read, store, take_stock
 from kinegraph.readers.convert import write as write_clips

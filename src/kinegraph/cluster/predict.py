@@ -10,11 +10,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kinegraph.cluster.job import Job, Progress, Shard, Task, Workers, stamp
-from kinegraph.cluster.model import Model
+from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
+from kinegraph.cluster.worker_model import Model
 from kinegraph.errors import ClusterError, KinegraphError
+from kinegraph.inference.inputs import Recordings, open_recordings
 from kinegraph.inference.predict import Predictor
-from kinegraph.inference.recordings import Recordings, open_recordings
 from kinegraph.readers.convert import stats_of
 
 PIECES = 256  # of a shard at most

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kinegraph.cluster.job import Shard, Task
+from kinegraph.cluster.sharding import Shard, Task
 from kinegraph.errors import ClusterError, KinegraphError
 
 LOCAL = "local"

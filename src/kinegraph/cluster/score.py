@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.store import ClipStore
-from kinegraph.cluster.job import Job, Shard, Task, Workers, stamp
-from kinegraph.cluster.model import Model
-from kinegraph.inference.loaded import Report
-from kinegraph.inference.poses import PoseErrors, PoseScorer
+from kinegraph.cluster.sharding import Job, Shard, Task, Workers, stamp
+from kinegraph.cluster.worker_model import Model
+from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
+from kinegraph.inference.trained_model import Report
 from kinegraph.readers.convert import stats_of
 
 BATCHES = 64  # of a shard at most

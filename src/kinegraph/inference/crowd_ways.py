@@ -14,16 +14,16 @@ from torch import Tensor
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError
-from kinegraph.inference.ready import Raw, RawFrames, Ready, Sightings
+from kinegraph.inference.online_preprocessing import Raw, RawFrames, Ready, Sightings
 from kinegraph.inference.stream import WINDOW, joined, step_network
-from kinegraph.models.step_streams import FARTHEST, StepStreams
-from kinegraph.models.step_work import Stop
-from kinegraph.models.stream import Mode
+from kinegraph.runtime.micro_batching import FARTHEST, StepStreams
+from kinegraph.runtime.step_work import Stop
+from kinegraph.runtime.streams import Mode
 from kinegraph.training.objectives import Batch
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.models.fast_network import FastNetwork
+    from kinegraph.runtime.network import FastNetwork
 
 Array = NDArray[np.float32]
 Logits = NDArray[np.float32]

@@ -11,15 +11,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.protocols import split_indices
+from kinegraph.clips.splits import split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
+from kinegraph.inference.backends.exported_model import is_exported
 from kinegraph.inference.calibration import Calibration
-from kinegraph.inference.exported import is_exported
-from kinegraph.inference.loaded import Report
-from kinegraph.inference.poses import PoseErrors, PoseScorer
+from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.scores import Scores
+from kinegraph.inference.trained_model import Report
 from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 from kinegraph.training.data import training_splits
 from kinegraph.training.recipe import Recipe

@@ -18,8 +18,8 @@ from kinegraph.inference.fusion import (
     published_weights,
     search_weights,
 )
-from kinegraph.inference.loaded import Report
 from kinegraph.inference.scores import Scores
+from kinegraph.inference.trained_model import Report
 from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 
 Origin = Literal["published", "equal", "given", "held-out clips"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.scores import Scores
-from kinegraph.transforms.streams import stream_parts
+from kinegraph.transforms.input_streams import stream_parts
 
 #: Shift-GCN (Cheng et al., CVPR 2020), released code: the same for all sets.
 PUBLISHED = {"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}

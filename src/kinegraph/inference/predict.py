@@ -12,10 +12,10 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.evaluate import measures
-from kinegraph.inference.loaded import LoadedRun
-from kinegraph.inference.poses import PoseScorer
+from kinegraph.inference.inputs import clips_of
+from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
-from kinegraph.inference.recordings import clips_of
+from kinegraph.inference.trained_model import LoadedRun
 
 
 class Predictor(NamedTuple):

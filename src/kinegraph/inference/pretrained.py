@@ -9,7 +9,7 @@ from types import ModuleType
 from kinegraph.errors import CheckpointError, unknown_name
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.training.checkpoint import find_checkpoint, load_header
-from kinegraph.training.shipped import list_pretrained, model_card, shipped_weights
+from kinegraph.training.model_zoo import list_pretrained, model_card, shipped_weights
 
 HUB = "hf://"
 WEIGHTS, CARD = "model.safetensors", "README.md"

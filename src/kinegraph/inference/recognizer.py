@@ -17,11 +17,11 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ModelError, unknown_name
 from kinegraph.inference.calibration import Calibration
-from kinegraph.inference.loaded import LoadedRun, Report
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.stream import ActionStream, Mode
+from kinegraph.inference.trained_model import LoadedRun, Report
 from kinegraph.models import MODELS, predict_logits
-from kinegraph.models.fast import fast, fastest_dtype
+from kinegraph.runtime.fuse import fast, fastest_dtype
 from kinegraph.training.checkpoint import Header
 from kinegraph.training.objectives import Batch
 

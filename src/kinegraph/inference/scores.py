@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
-from kinegraph.training.durable import write_whole
+from kinegraph.files import write_whole
 
 
 @dataclass(frozen=True)

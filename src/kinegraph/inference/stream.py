@@ -13,12 +13,12 @@ from torch import Tensor
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.inference.ready import Raw, RawFrames, Ready, frame_shape
+from kinegraph.inference.backends.exported_model import ExportedModel
+from kinegraph.inference.online_preprocessing import Raw, RawFrames, Ready, frame_shape
 from kinegraph.inference.scores import Scores
-from kinegraph.models.fast import fast
-from kinegraph.models.fast_network import FastNetwork
-from kinegraph.models.stream import Mode, open_streams
-from kinegraph.models.streamed import Streamed
+from kinegraph.runtime.fuse import fast
+from kinegraph.runtime.network import FastNetwork
+from kinegraph.runtime.streams import Mode, open_streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,8 +135,8 @@ def _ahead(
 def step_network(recognizer: Recognizer) -> FastNetwork | None:
     """The network that takes frames one by one, if transforms and model allow that."""
     model = recognizer.model
-    if recognizer.pipeline.whole_clip_steps() or not isinstance(model, Streamed):
-        return None  # exported files, which answer for whole clips, are not `Streamed`
+    if recognizer.pipeline.whole_clip_steps() or isinstance(model, ExportedModel):
+        return None  # exported files answer for whole clips
     network = fast(model)
     return network if isinstance(network, FastNetwork) else None
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.actional import ASGCNBlock, FutureHead, init_corrected, init_released
-from kinegraph.models.blocks import (
+from kinegraph.models.asgcn_layers import ASGCNBlock, FutureHead, init_corrected, init_released
+from kinegraph.models.layers import (
     DataBatchNorm,
     Pool,
     check_backbone,
@@ -28,14 +28,13 @@ from kinegraph.models.blocks import (
     present_persons,
     unfold_persons,
 )
-from kinegraph.models.links import (
+from kinegraph.models.link_inference import (
     LinkInference,
     Links,
     even_link_frames,
     released_link_frames,
     released_offset,
 )
-from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
@@ -44,7 +43,7 @@ STRIDES = (1, 1, 1, 2, 1, 1, 2, 1, 1)
 LinkMode = Literal["frozen", "drifting", "joint"]
 
 
-class ASGCN(Streamed, nn.Module):
+class ASGCN(nn.Module):
     """AS-GCN for any layout and any number of persons.
 
     Beside the skeleton's links, up to ``max_hop`` bones long, every clip has two kinds of
@@ -226,7 +225,7 @@ class ASGCN(Streamed, nn.Module):
         Whatever ``link_mode`` says, it is in training mode here if this model is.
 
         Returns:
-            "nll" and "kl", see `kinegraph.models.links`, and "loss", their sum.
+            "nll" and "kl", see `kinegraph.models.link_inference`, and "loss", their sum.
 
         Raises:
             ModelError: the model was made with ``actional=False``.

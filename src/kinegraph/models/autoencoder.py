@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.blocks import (
+from kinegraph.models.layers import (
     GraphConv,
     Pool,
     check_last_pose,
@@ -24,7 +24,6 @@ from kinegraph.models.blocks import (
     unfold_persons,
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
-from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layouts import SkeletonLayout
 
@@ -170,7 +169,7 @@ class Forecaster(nn.Module):
         return offset[:, :, 0].unflatten(1, (last.shape[1], -1))
 
 
-class STGCNAutoEncoder(Streamed, nn.Module):
+class STGCNAutoEncoder(nn.Module):
     """An ST-GCN that can also rebuild the clip it has seen, or the poses that come next.
 
     ``encoder`` is a whole `STGCN`, classifier included: logits are its logits, and its state dict

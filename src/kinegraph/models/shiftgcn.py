@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.blocks import (
+from kinegraph.models.excitation_config import TemporalUnit, excite
+from kinegraph.models.layers import (
     DataBatchNorm,
     Pool,
     Residual,
@@ -26,8 +27,7 @@ from kinegraph.models.blocks import (
     present_persons,
     unfold_persons,
 )
-from kinegraph.models.excitation_wiring import TemporalUnit, excite
-from kinegraph.models.shift import (
+from kinegraph.models.shift_layers import (
     GradMode,
     Spatial,
     SpatialShift,
@@ -36,7 +36,6 @@ from kinegraph.models.shift import (
     naive_shifts,
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
-from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 
@@ -147,7 +146,7 @@ class ShiftGCNBlock(nn.Module):
         self.tcn = temporal
 
 
-class ShiftGCN(Streamed, nn.Module):
+class ShiftGCN(nn.Module):
     """Shift-GCN for any layout and any number of persons.
 
     The network knows no bones, unless ``spatial`` is ``local``: which joints inform each other is
@@ -174,7 +173,7 @@ class ShiftGCN(Streamed, nn.Module):
             or ``joints``: the maximum over frames for each joint by itself, side by side.
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
-            `Excitation` (kinegraph.models.excitation_wiring).
+            `Excitation` (kinegraph.models.excitation_config).
         persons: M of the clips, if ``faithful``.
         faithful: reproduce the released code: every joint of each of ``persons`` persons has its
             own data normalisation, and absent persons, all zero, are counted. Needed for

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.blocks import (
+from kinegraph.models.excitation_config import excite
+from kinegraph.models.layers import (
     DataBatchNorm,
     GraphConv,
     Pool,
@@ -28,8 +29,6 @@ from kinegraph.models.blocks import (
     present_persons,
     unfold_persons,
 )
-from kinegraph.models.excitation_wiring import excite
-from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
@@ -77,7 +76,7 @@ class STGCNBlock(nn.Module):
         self.tcn, self.tcn_bn = temporal, nn.Identity()
 
 
-class STGCN(Streamed, nn.Module):
+class STGCN(nn.Module):
     """ST-GCN for any layout and any number of persons.
 
     Args:
@@ -97,7 +96,7 @@ class STGCN(Streamed, nn.Module):
             or ``joints``: the maximum over frames for each joint by itself, side by side.
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
-            `Excitation` (kinegraph.models.excitation_wiring).
+            `Excitation` (kinegraph.models.excitation_config).
         faithful: reproduce the released code: its initialisation, distances to the centre
             truncated at ``max_hop`` (almost all edges fall into one partition), and absent
             persons, all zero, counted in batch-norm statistics and in the mean over persons.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.models.blocks import (
+from kinegraph.models.layers import (
     Pool,
     check_input,
     fold_persons,
@@ -22,7 +22,6 @@ from kinegraph.models.blocks import (
     unfold_persons,
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
-from kinegraph.models.streamed import Streamed
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layouts import SkeletonLayout
 
@@ -43,7 +42,7 @@ def relative_motion(x: Tensor, *, ghosts: bool = False) -> Tensor:
     return motion
 
 
-class TwoStreamSTGCN(Streamed, nn.Module):
+class TwoStreamSTGCN(nn.Module):
     """Two `STGCN`, one for the clip and one for its `relative_motion`, whose logits are summed.
 
     Args:

@@ -15,18 +15,18 @@ from kinegraph.readers import (
     florence3d,
     fsd,
     kinetics,
-    ntu,
     nw_ucla,
     openpose,
     penn_action,
     pyskl,
     sbu,
     stacked,
-    synthetic,
     utd_mhad,
     utkinect,
 )
+from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.synthetic import reader as synthetic
 
 __all__ = [
     "READERS",

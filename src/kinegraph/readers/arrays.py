@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.clip_list import NAME, ListedClip, read_clip_list
-from kinegraph.readers.frame_table import read_frame_table
-from kinegraph.readers.numpy_files import as_float32, npy_shape, open_npy, read_npz
+from kinegraph.readers.formats.csv_file import read_frame_table
+from kinegraph.readers.formats.numpy_file import as_float32, npy_shape, open_npy, read_npz
+from kinegraph.readers.label_csv import NAME, ListedClip, read_clip_list
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.readers.stacked import as_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -49,7 +49,7 @@ def scan(
     """A folder with array files and ``clips.csv``, a folder with array files, or one file.
 
     Without ``clips.csv`` every array file below the folder is a clip without label; see
-    `kinegraph.readers.clip_list.read_clip_list` for what it holds.
+    `kinegraph.readers.label_csv.read_clip_list` for what it holds.
 
     Args:
         source: the folder or file.

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.numpy_files import as_float32
+from kinegraph.readers.formats.numpy_file import as_float32
+from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.unpickler import load_pickle
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "jhmdb15"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.named_files import path_pattern, plan_by_name
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.coordinates import seen_joints
+from kinegraph.readers.filename_patterns import path_pattern, plan_by_name
+from kinegraph.readers.formats.text_file import begins_like_table, read_table
 from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.text_table import begins_like_table, read_table
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "florence15"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.numpy_files import npy_shape
+from kinegraph.readers.formats.numpy_file import npy_shape
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.readers.stacked import Shape, read_rows, row_units, stacked_files
 from kinegraph.skeleton.layouts import get_layout

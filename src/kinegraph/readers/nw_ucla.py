@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.named_files import path_pattern, plan_by_name, read_head
-from kinegraph.readers.pose_json import read_json, shown
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.coordinates import seen_joints
+from kinegraph.readers.filename_patterns import path_pattern, plan_by_name, read_head
+from kinegraph.readers.formats.json_file import read_json, shown
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.skeleton.layouts import get_layout
 

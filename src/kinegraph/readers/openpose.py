@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.named_files import read_head
-from kinegraph.readers.person_matching import Poses, check_choice, choose_persons
-from kinegraph.readers.pose_json import MAX_FRAMES, numbers, pose_array, read_json, shown
+from kinegraph.readers.filename_patterns import read_head
+from kinegraph.readers.formats.json_file import MAX_FRAMES, numbers, pose_array, read_json, shown
+from kinegraph.readers.person_selection import Poses, check_choice, choose_persons
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.matlab import MatFile, is_mat, read_mat
-from kinegraph.readers.named_files import find_files, path_pattern
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.coordinates import seen_joints
+from kinegraph.readers.filename_patterns import find_files, path_pattern
+from kinegraph.readers.formats.mat_file import MatFile, is_mat, read_mat
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.skeleton.layouts import get_layout
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.matlab import is_mat, read_mat
-from kinegraph.readers.named_files import path_pattern, plan_by_name
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.coordinates import seen_joints
+from kinegraph.readers.filename_patterns import path_pattern, plan_by_name
+from kinegraph.readers.formats.mat_file import is_mat, read_mat
 from kinegraph.readers.reader import Plan, Reader, Unit
 from kinegraph.skeleton.layouts import get_layout
 

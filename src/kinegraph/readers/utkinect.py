@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.named_files import facts_of, find_files, path_pattern
-from kinegraph.readers.raw_joints import seen_joints
+from kinegraph.readers.coordinates import seen_joints
+from kinegraph.readers.filename_patterns import facts_of, find_files, path_pattern
+from kinegraph.readers.formats.text_file import begins_like_table, read_table
 from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.text_table import begins_like_table, read_table
-from kinegraph.readers.utkinect_labels import Range, label_file, read_ranges
+from kinegraph.readers.utkinect_annotations import Range, label_file, read_ranges
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "kinect20"

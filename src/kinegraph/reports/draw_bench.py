@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kinegraph.reports.ink import BLUE, INK, LINE, MUTED, ORANGE, SLATE, plain, quiet
+from kinegraph.reports.style import BLUE, INK, LINE, MUTED, ORANGE, SLATE, plain, quiet
 
 _WIDTH = 7.6  # inches
 _NAMED = 46  # characters of a name

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
-from kinegraph.reports.ink import HUES, INK, MUTED, PANEL, SIDE_COLOURS, mixed, plain, replacing
-from kinegraph.reports.pose import bone_colours, bone_sides, joint_colours, joint_sides
-from kinegraph.reports.views import (
+from kinegraph.reports.panels import (
     GAP,
     LEGEND,
     STRIP_WIDTH,
@@ -29,6 +27,8 @@ from kinegraph.reports.views import (
     set_box,
     views_of,
 )
+from kinegraph.reports.rest_pose import bone_colours, bone_sides, joint_colours, joint_sides
+from kinegraph.reports.style import HUES, INK, MUTED, PANEL, SIDE_COLOURS, mixed, plain, replacing
 from kinegraph.skeleton import SkeletonLayout
 
 _TOP, _BOTTOM = 0.34, 0.24  # inches

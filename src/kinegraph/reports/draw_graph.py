@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-from kinegraph.reports.ink import BLUES, INK, LINE, MUTED, ORANGES, heading, mixed, plain, quiet
-from kinegraph.reports.pose import bone_colours, drawing_pose, joint_colours, joint_sides
+from kinegraph.reports.rest_pose import bone_colours, drawing_pose, joint_colours, joint_sides
+from kinegraph.reports.style import BLUES, INK, LINE, MUTED, ORANGES, heading, mixed, plain, quiet
 from kinegraph.skeleton import (
     SkeletonLayout,
     adjacency,

@@ -13,9 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
-from kinegraph.reports.ink import BLUE, INK, MUTED, SIDE_COLOURS, heading, plain, quiet
-from kinegraph.reports.pose import bone_colours, joint_colours
-from kinegraph.reports.views import (
+from kinegraph.reports.panels import (
     GAP,
     LEGEND,
     STRIP_WIDTH,
@@ -29,6 +27,8 @@ from kinegraph.reports.views import (
     set_box,
     views_of,
 )
+from kinegraph.reports.rest_pose import bone_colours, joint_colours
+from kinegraph.reports.style import BLUE, INK, MUTED, SIDE_COLOURS, heading, plain, quiet
 from kinegraph.skeleton import SkeletonLayout
 
 _TITLE, _HEADING, _CURVE, _BELOW = 0.36, 0.6, 1.25, 0.5  # inches
@@ -86,7 +86,7 @@ def draw_forecast(
         baseline: (k,) of zero velocity over the same clips; both are given or none.
         frames: how many future frames are drawn.
         title: written above.
-        y_up: as in `kinegraph.reports.views.views_of`.
+        y_up: as in `kinegraph.reports.panels.views_of`.
 
     Raises:
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;

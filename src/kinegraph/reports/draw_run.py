@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kinegraph.reports.draw_graph import draw_body
-from kinegraph.reports.ink import (
+from kinegraph.reports.style import (
     BLUE,
     BLUES,
     INK,

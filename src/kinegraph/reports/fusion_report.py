@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
-from kinegraph.reports.ink import BLUE, INK, MUTED, PANEL, SLATE, heading, mixed, plain, quiet
 from kinegraph.reports.page import Comparison, RunReport, interval, percent, write_report
+from kinegraph.reports.style import BLUE, INK, MUTED, PANEL, SLATE, heading, mixed, plain, quiet
 from kinegraph.training.checkpoint import current_versions
 
 _WIDTH, _ROW = 5.8, 0.36  # inches

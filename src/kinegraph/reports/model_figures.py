@@ -14,14 +14,14 @@ from torch import nn
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import chosen_clips
-from kinegraph.inference.loaded import LoadedRun
-from kinegraph.inference.poses import PoseErrors, PoseScorer
+from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
+from kinegraph.inference.trained_model import LoadedRun
 from kinegraph.models.asgcn import ASGCN
-from kinegraph.models.blocks import GraphConv
-from kinegraph.models.shift import TemporalShift
+from kinegraph.models.layers import GraphConv
+from kinegraph.models.shift_layers import TemporalShift
 from kinegraph.models.shiftgcn import ShiftGraphConv
 from kinegraph.reports.draw_graph import draw_graph
-from kinegraph.reports.draw_learnt import draw_links, draw_masks, draw_shifts
+from kinegraph.reports.draw_learned import draw_links, draw_masks, draw_shifts
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
 from kinegraph.reports.draw_run import draw_edge_importance
 

@@ -25,11 +25,11 @@ from kinegraph.reports.draw_run import (
     draw_reliability,
     number,
 )
-from kinegraph.reports.ink import replacing
+from kinegraph.reports.style import replacing
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
-    from kinegraph.inference.poses import PoseErrors
+    from kinegraph.inference.pose_errors import PoseErrors
 
 _WORST = 8
 _EPOCH_KEYS = ("epoch", "val_accuracy", "train_accuracy", "val_loss", "train_loss", "lr")

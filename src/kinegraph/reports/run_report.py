@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
-from kinegraph.inference.poses import PoseErrors
+from kinegraph.inference.pose_errors import PoseErrors
 from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_run import draw_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures

@@ -1,7 +1,6 @@
 """What a body is: skeleton layouts and the graphs that follow from them."""
 
 from kinegraph.skeleton.camera import CAMERAS, Camera, get_camera
-from kinegraph.skeleton.correspond import convert_joints, correspondence
 from kinegraph.skeleton.graph import (
     adjacency,
     directed_adjacency,
@@ -9,6 +8,7 @@ from kinegraph.skeleton.graph import (
     normalized_adjacency,
     partition_names,
 )
+from kinegraph.skeleton.joint_mapping import convert_joints, correspondence
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import (
     ALIASES,

@@ -97,7 +97,7 @@ class SkeletonLayout:
         camera: str | Camera | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Joints (..., V, D) of this layout as those of another, see `convert_joints`."""
-        from kinegraph.skeleton.correspond import convert_joints
+        from kinegraph.skeleton.joint_mapping import convert_joints
 
         return convert_joints(joints, self, to, confidence, camera)
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import CheckpointError, KinegraphError
+from kinegraph.files import write_whole
 from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import SkeletonLayout
-from kinegraph.training.durable import write_whole
+from kinegraph.training.model_zoo import list_pretrained, shipped_weights
 from kinegraph.training.objectives import Objective, create_objective
-from kinegraph.training.shipped import list_pretrained, shipped_weights
 from kinegraph.transforms import Pipeline
 
 BEST, LAST = "best.safetensors", "last.safetensors"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.protocols import split_indices, validation_split
+from kinegraph.clips.splits import split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TransformError
 from kinegraph.training.devices import copies_from_pinned_memory

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from kinegraph.training.durable import write_whole
+from kinegraph.files import write_whole
 
 HISTORY = "history.csv"
 FIRST = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")

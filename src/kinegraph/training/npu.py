@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from kinegraph.training.devices import default_device
-from kinegraph.training.processes import DDP
+from kinegraph.training.distributed import DDP
 
 NAME = "npu"
 

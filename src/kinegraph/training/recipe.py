@@ -11,12 +11,12 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from kinegraph.clips.protocols import get_protocol
+from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, nearest
 from kinegraph.models import MODELS, check_options, list_models
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
-from kinegraph.transforms.streams import plain_stream
+from kinegraph.transforms.input_streams import plain_stream
 
 #: Folder of TensorBoard's files within a run's.
 LOGS = "tensorboard"

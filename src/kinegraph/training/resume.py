@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from kinegraph.errors import CheckpointError
-from kinegraph.training.durable import sealed, sync_folder, unsealed, write_whole
+from kinegraph.files import sealed, sync_folder, unsealed, write_whole
 
 RESUME, PREVIOUS = "resume.ckpt", "resume.previous.ckpt"
 KIND = "kinegraph-resume-1"

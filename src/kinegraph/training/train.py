@@ -24,6 +24,7 @@ from torch import nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
+from kinegraph.files import only_writer, write_whole
 from kinegraph.models import create_model
 from kinegraph.training.callbacks import Checkpoints, History, Patience, Progress, ProgressBar
 from kinegraph.training.checkpoint import Header, current_versions, start_from
@@ -36,13 +37,7 @@ from kinegraph.training.data import (
     training_splits,
 )
 from kinegraph.training.devices import default_device, device_name, is_out_of_memory
-from kinegraph.training.durable import only_writer, write_whole
-from kinegraph.training.followers import followers
-from kinegraph.training.legs import RECIPE, Leg, from_text, legs_to_train, to_text
-from kinegraph.training.module import Fitting
-from kinegraph.training.npu import npu_options
-from kinegraph.training.objectives import Objective
-from kinegraph.training.processes import (
+from kinegraph.training.distributed import (
     DDP,
     Crew,
     Placed,
@@ -52,8 +47,13 @@ from kinegraph.training.processes import (
     join_torchrun,
     rank,
 )
+from kinegraph.training.launcher import followers
+from kinegraph.training.lightning_module import Fitting
+from kinegraph.training.npu import npu_options
+from kinegraph.training.objectives import Objective
 from kinegraph.training.recipe import LOGS, Recipe, TrainPart
 from kinegraph.training.resume import ResumeFiles
+from kinegraph.training.stages import RECIPE, Leg, from_text, legs_to_train, to_text
 
 
 def train(

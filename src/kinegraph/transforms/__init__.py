@@ -29,6 +29,9 @@ from kinegraph.transforms.augment import (
     random_view,
     swap_sides,
 )
+from kinegraph.transforms.convert_layout import DEFAULT as DEFAULT_LAYOUT
+from kinegraph.transforms.convert_layout import convert_layout, layout
+from kinegraph.transforms.input_streams import STREAMS, stream_parts, to_stream
 from kinegraph.transforms.normalize import (
     body_normalize,
     center,
@@ -40,18 +43,8 @@ from kinegraph.transforms.normalize import (
     scale,
     skeleton_norm,
 )
-from kinegraph.transforms.options import Transform, option_mistakes, unchecked
 from kinegraph.transforms.orient import prenormalize
-from kinegraph.transforms.presence import (
-    fill_missing,
-    forget_confidence,
-    hold_missing,
-    mask_confidence,
-    persons,
-)
-from kinegraph.transforms.relayout import DEFAULT as DEFAULT_LAYOUT
-from kinegraph.transforms.relayout import convert_layout, layout
-from kinegraph.transforms.sample import (
+from kinegraph.transforms.temporal_sampling import (
     auto_pad,
     crop_resize,
     downsample,
@@ -68,8 +61,15 @@ from kinegraph.transforms.sample import (
     uniform_sample,
     zero_pad,
 )
-from kinegraph.transforms.streams import STREAMS, stream_parts, to_stream
-from kinegraph.transforms.tensor import to_array
+from kinegraph.transforms.to_model_input import to_array
+from kinegraph.transforms.validation import Transform, option_mistakes, unchecked
+from kinegraph.transforms.visibility import (
+    fill_missing,
+    forget_confidence,
+    hold_missing,
+    mask_confidence,
+    persons,
+)
 
 __all__ = [
     "STREAMS",

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.transforms.options import Bounds, Probability, require_coordinates, transform
 from kinegraph.transforms.orient import Matrix, rotation, turned
-from kinegraph.transforms.presence import hide
+from kinegraph.transforms.validation import Bounds, Probability, require_coordinates, transform
+from kinegraph.transforms.visibility import hide
 
 Degrees = Annotated[float, Bounds(0, 180)]
 Factor = Annotated[float, Bounds(0.001, 1000)]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.transforms.options import Bounds, require_coordinates, transform
-from kinegraph.transforms.presence import hide, nearest_seen, sightings
+from kinegraph.transforms.validation import Bounds, require_coordinates, transform
+from kinegraph.transforms.visibility import hide, nearest_seen, sightings
 
 Array = NDArray[np.float32]
 #: From where to where, on either side, and how long that usually is in trunks (shoulder to hip).

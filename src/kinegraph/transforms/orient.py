@@ -12,7 +12,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.normalize import center
-from kinegraph.transforms.options import require_coordinates, transform
+from kinegraph.transforms.validation import require_coordinates, transform
 
 Matrix = NDArray[np.float64]
 Axis = Literal["auto", "none"] | tuple[str, str]

@@ -1,0 +1,1 @@
+"""Reference networks and parsers in plain PyTorch and Python: the baselines of `bench`."""

@@ -1,0 +1,216 @@
+"""Shift-GCN computed the way released code computes it: what the fast path is measured against.
+
+Written from the paper (Cheng et al., CVPR 2020), with the released code's names of weights. Joints
+are shifted by gathers, frames by gathering two and blending them, masks are applied to each frame.
+Shapes: N clips, M persons, n = N*M, C channels, T frames, V joints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.bench.reference.blocks import copy_weights
+from kinegraph.errors import ModelError
+from kinegraph.models.shiftgcn import ShiftGCN
+from kinegraph.models.stgcn import CHANNELS, STRIDES
+
+
+def plain_moments(x: Tensor, position: Tensor, stride: int) -> Tensor:
+    """out[h] = (1 - d) x[h s + k] + d x[h s + k + 1], k = floor(p), d = p - k, zero outside."""
+    n, C, T, V = x.shape
+    frame, rows = position.detach().floor(), x.reshape(n, C * T, V)
+    d = position - frame
+    moments = torch.arange(math.ceil(T / stride)) * stride + frame[:, None].long()
+    channel = torch.arange(C)[:, None] * T
+    blended = x.new_zeros(())
+    for read, weight in ((moments, 1 - d), (moments + 1, d)):
+        inside = (read >= 0) & (read < T)
+        chosen = rows.index_select(1, (channel + read.clamp(0, T - 1)).flatten())
+        blended = blended + chosen.view(n, C, -1, V) * (weight[:, None] * inside)[..., None]
+    return blended
+
+
+class _Shift(nn.Module):
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.xpos = nn.Parameter(torch.zeros(channels))
+        self.ypos = nn.Parameter(2 * torch.rand(channels) - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return plain_moments(x, self.ypos + (self.stride - 1) / 2, self.stride)
+
+
+class _Spatial(nn.Module):
+    def __init__(self, cin: int, cout: int, V: int) -> None:
+        super().__init__()
+        self.Linear_weight = nn.Parameter(torch.randn(cin, cout) / cout**0.5)
+        self.Linear_bias = nn.Parameter(torch.zeros(1, 1, cout))
+        self.Feature_Mask = nn.Parameter(torch.zeros(1, V, cin))
+        for name, channels, sign in (("shift_in", cin, 1), ("shift_out", cout, -1)):
+            order = [
+                (v * channels + c + sign * c * channels) % (V * channels)
+                for v in range(V)
+                for c in range(channels)
+            ]
+            setattr(self, name, nn.Parameter(torch.tensor(order), requires_grad=False))
+        self.bn = nn.BatchNorm1d(V * cout)
+        self.down: nn.Module = nn.Identity()
+        if cin != cout:
+            self.down = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
+
+    def forward(self, x0: Tensor) -> Tensor:
+        n, c, t, v = x0.shape
+        x = x0.permute(0, 2, 3, 1).reshape(n * t, v * c)
+        x = torch.index_select(x, 1, self.shift_in).view(n * t, v, c)
+        x = x * (torch.tanh(self.Feature_Mask) + 1)
+        x = torch.einsum("nvc,cd->nvd", x, self.Linear_weight).contiguous() + self.Linear_bias
+        x = self.bn(torch.index_select(x.flatten(1), 1, self.shift_out))
+        x = x.view(n, t, v, -1).permute(0, 3, 1, 2).contiguous()
+        return torch.relu(x + self.down(x0))
+
+
+class _Temporal(nn.Module):
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shift_in = _Shift(channels)
+        self.shift_out = _Shift(channels, stride)
+        self.temporal_linear = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.temporal_linear(self.shift_in(self.bn(x))))
+        return self.bn2(self.shift_out(x))
+
+
+class _Around(nn.Module):
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, 1, (stride, 1))
+        self.bn = nn.BatchNorm2d(cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class _Unit(nn.Module):
+    def __init__(self, cin: int, cout: int, V: int, stride: int, *, residual: bool) -> None:
+        super().__init__()
+        self.gcn1 = _Spatial(cin, cout, V)
+        self.tcn1 = _Temporal(cout, stride)
+        self.residual: nn.Module | None = nn.Identity() if residual else None
+        if residual and (cin != cout or stride != 1):
+            self.residual = _Around(cin, cout, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.tcn1(self.gcn1(x))
+        return torch.relu(y if self.residual is None else y + self.residual(x))
+
+
+class PlainShiftGCN(nn.Module):
+    """(N, C, T, V, M) -> (N, classes); absent persons and padded frames are worked on as others.
+
+    Args:
+        num_classes: number of actions.
+        V: joints.
+        persons: M.
+        channels: output channels of each unit.
+        strides: temporal stride of each unit.
+        in_channels: C.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        V: int = 25,
+        persons: int = 2,
+        channels: Sequence[int] = CHANNELS,
+        strides: Sequence[int] = STRIDES,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.data_bn = nn.BatchNorm1d(persons * V * in_channels)
+        self.names = [f"l{i}" for i in range(1, len(channels) + 1)]
+        for i, name in enumerate(self.names):
+            c_in = (in_channels, *channels)[i]
+            setattr(self, name, _Unit(c_in, channels[i], V, strides[i], residual=i > 0))
+        self.fc = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        N, C, T, V, M = x.shape
+        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(N, M * V * C, T))
+        x = x.view(N, M, V, C, T).permute(0, 1, 3, 4, 2).reshape(N * M, C, T, V)
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return self.fc(x.mean(dim=(2, 3)).view(N, M, -1).mean(dim=1))
+
+
+def plain_shiftgcn(model: ShiftGCN) -> PlainShiftGCN:
+    """The function of a faithful model with its weights, computed plainly.
+
+    Raises:
+        ModelError: the model is not the released one (``faithful=True``, no additions).
+    """
+    _check_released(model)
+    blocks = list(model.blocks)
+    V = model.layout.num_joints
+    plain = PlainShiftGCN(
+        model.head.out_features,
+        V,
+        model.persons,
+        [len(block.gcn.bias) for block in blocks],
+        [block.tcn.shift_out.stride for block in blocks],
+        model.in_channels,
+    )
+    with torch.no_grad():
+        copy_weights(plain.data_bn, model.data_bn)
+        copy_weights(plain.fc, model.head)
+        for name, ours in zip(plain.names, blocks, strict=True):
+            _fill(plain.get_submodule(name), ours, V)
+    return plain.train(model.training)
+
+
+def _fill(theirs: nn.Module, ours: nn.Module, V: int) -> None:
+    """The weights of one unit."""
+    spatial, temporal = theirs.gcn1, theirs.tcn1
+    spatial.Linear_weight.copy_(ours.gcn.weight)
+    spatial.Linear_bias.copy_(ours.gcn.bias)
+    spatial.Feature_Mask.copy_(ours.gcn.mask.view(1, V, -1))
+    copy_weights(spatial.bn, ours.gcn.bn)
+    copy_weights(temporal.bn, ours.tcn.bn_in)
+    copy_weights(temporal.bn2, ours.tcn.bn_out)
+    copy_weights(temporal.temporal_linear, ours.tcn.conv)
+    temporal.shift_in.ypos.copy_(ours.tcn.shift_in.shift)
+    temporal.shift_out.ypos.copy_(ours.tcn.shift_out.shift)
+    if isinstance(spatial.down, nn.Sequential):
+        copy_weights(spatial.down[0], ours.gcn.residual.conv)
+        copy_weights(spatial.down[1], ours.gcn.residual.bn)
+    if isinstance(theirs.residual, _Around):
+        copy_weights(theirs.residual.conv, ours.residual.conv)
+        copy_weights(theirs.residual.bn, ours.residual.bn)
+
+
+def _check_released(model: ShiftGCN) -> None:
+    blocks = list(model.blocks)
+    released = (
+        model.faithful
+        and model.pool == "mean"
+        and all(
+            block.gcn.mask is not None
+            and block.gcn.shift_in.back is not None
+            and getattr(getattr(block.tcn, "shift_in", None), "grad_mode", None) is not None
+            and isinstance(block.before, nn.Identity)
+            and block.beside is None
+            for block in blocks
+        )
+    )
+    if not released:
+        raise ModelError(
+            "the plain Shift-GCN is the released one: expected a model made with faithful=True, "
+            "pool='mean', non-local and adaptive shifts, masks, and nothing added to it"
+        )

@@ -1,0 +1,87 @@
+"""What a run reached: evaluated on its test split, written into its folder, told on a screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinegraph.cli.console import print_table, progress
+
+if TYPE_CHECKING:
+    from kinegraph.inference.evaluate import Evaluation
+    from kinegraph.inference.pose_errors import PoseErrors
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Figures of a run on its test split; None where its objective has none of the kind."""
+
+    evaluation: Evaluation | None
+    poses: PoseErrors | None
+
+
+def write_outcome(run: Path) -> Outcome:
+    """Evaluate a fresh run on its test split; write scores and report.html into it."""
+    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
+    from kinegraph.reports.run_report import report_run
+
+    answers, poses_too = measures(run)
+    scores = result = poses = None
+    if answers:
+        with progress("evaluating test") as bar:
+            scores, result = evaluate_run(run, progress=bar)
+        scores.save(run / "scores-test.npz")
+    if poses_too:
+        with progress("measuring poses") as bar:
+            poses = evaluate_poses(run, progress=bar)
+    report_run(run, scores, result, poses)
+    return Outcome(result, poses)
+
+
+def print_summary(run: Path, outcome: Outcome) -> None:
+    """The one-screen end of a training run."""
+    from kinegraph.training.checkpoint import find_checkpoint, load_header
+
+    header = load_header(find_checkpoint(run))
+    seconds = header.training["seconds"]
+    if outcome.evaluation:
+        print(f"test: {told(outcome.evaluation)}")
+    if outcome.poses:
+        print(f"test poses: {told_poses(outcome.poses)}")
+    print(
+        f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes\n"
+        f"report: {run / 'report.html'}"
+    )
+    if outcome.evaluation or outcome.poses:
+        print(f"next:   kinegraph predict {run} FILE")
+
+
+def told(result: Evaluation) -> str:
+    """An evaluation's figures in a line."""
+    figures = (
+        f"{result.clips} clips, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
+        f"mean class {result.mean_class:.1%}, calibration error {result.ece:.3f}"
+    )
+    return figures if result.unknown is None else f"{figures}, unknown {result.unknown:.1%}"
+
+
+def told_poses(poses: PoseErrors) -> str:
+    """Pose errors in a line."""
+    figures = poses.to_dict()
+    if not figures["clips"]:
+        return "no clip shows a joint that counts"
+    return (
+        f"{figures['clips']} clips, mean joint error {figures['mpjpe']:.4g} "
+        f"(without a model {figures['baseline_mpjpe']:.4g}; better in "
+        f"{figures['better_than_baseline']:.1%} of the clips)"
+    )
+
+
+def print_classes(result: Evaluation) -> None:
+    """The per-class table."""
+    rows = [
+        (row.name, row.clips, "-" if row.accuracy is None else f"{row.accuracy:.1%}")
+        for row in result.per_class
+    ]
+    print_table("Per class", ("class", "clips", "accuracy"), rows)

@@ -1,0 +1,240 @@
+"""An exported file in place of a run: what it says of itself, and a module that it answers for.
+
+Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames of a hop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ExportError, ModelError
+from kinegraph.inference.backends.runtimes import FORMATS, Run, format_of
+from kinegraph.training.checkpoint import Header
+
+VERSION = 1
+
+Talk = Generator[Sequence[Tensor], Sequence[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One tensor that a step network keeps from hop to hop, with a row for each stream.
+
+    Attributes:
+        shape: of a row.
+        dtype: its name in torch, such as float32.
+        fill: what it is full of before the first hop.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    fill: float
+
+    def blank(self, streams: int) -> Tensor:
+        """(S, ...) before the first hop."""
+        return torch.full((streams, *self.shape), self.fill, dtype=getattr(torch, self.dtype))
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What goes into an exported network, and what comes out of it.
+
+    Attributes:
+        inputs: names, in order.
+        outputs: names, in order.
+        least: frames that a clip needs to have.
+        persons: M of the clips; None for any.
+        lengths: whether the second input says how many frames of each clip are real.
+        hop: frames that a step network takes at a time; 0: a network of whole clips.
+        delay: frames that have to follow a clip until its answer is known.
+        kept: what a step network keeps, beside who has been seen.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    least: int = 1
+    persons: int | None = None
+    lengths: bool = False
+    hop: int = 0
+    delay: int = 0
+    kept: tuple[Kept, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, lists for tuples."""
+        kept = tuple(Kept(**{**entry, "shape": tuple(entry["shape"])}) for entry in data["kept"])
+        names = {key: tuple(data[key]) for key in ("inputs", "outputs")}
+        return cls(**{**data, **names, "kept": kept})
+
+    def talk(self, x: Tensor, lengths: Tensor | None = None) -> Talk:
+        """Yields what the network is to be given, is sent what it gives, returns the logits.
+
+        Args:
+            x: (N, C, T, V, M).
+            lengths: (N,) how many of the first frames are real, None for all.
+        """
+        if self.hop:
+            return (yield from self._step_talk(x))
+        if not self.lengths:
+            return (yield [x])[0]
+        if lengths is None:
+            lengths = torch.full(x.shape[:1], x.shape[2])
+        return (yield [x, lengths])[0]
+
+    def _step_talk(self, x: Tensor) -> Talk:
+        """A clip a hop at a time, with blank frames before and after it."""
+        N, _, T, _, M = x.shape
+        last = self.hop - 1 + T + self.delay
+        last += -last % self.hop
+        after = last - T - self.hop + 1
+        x = nn.functional.pad(x, (0, 0, 0, 0, self.hop - 1, after))
+        end = torch.full((N,), T)
+        state = [torch.zeros(N, M, dtype=torch.bool), *(kept.blank(N) for kept in self.kept)]
+        logits = x.new_empty(0)
+        for before in range(0, last, self.hop):
+            frames = x[:, :, before : before + self.hop].contiguous()
+            logits, *state = yield [frames, torch.full((N,), before), end, *state]
+        return logits
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an exported file says of itself.
+
+    Attributes:
+        header: of the run.
+        format: onnx, openvino or torch.
+        precision: fp32, fp16, bf16 or int8.
+        interface: inputs and outputs.
+        parity: how it compares with the module, None while that is not known.
+        versions: of the packages that wrote it.
+    """
+
+    header: Header
+    format: str
+    precision: str
+    interface: Interface
+    parity: dict[str, Any] | None
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """For the file's metadata."""
+        return json.dumps({"version": VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: this is no manifest, or one of another version.
+        """
+        try:
+            data = json.loads(text)
+            if data.pop("version") != VERSION:
+                raise ValueError("it was written by another version of kinegraph")
+            made = {
+                "header": Header(**data["header"]),
+                "interface": Interface.from_dict(data["interface"]),
+            }
+            return cls(**{**data, **made})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no manifest of kinegraph: {error!r}") from error
+
+
+def drive(talk: Talk, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> Tensor:
+    """The logits at the end of a talk with a network."""
+    given = next(talk)
+    while True:
+        try:
+            given = talk.send(run(given))
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
+
+
+class ExportedModel(nn.Module):
+    """An exported network, called like a model; on the CPU.
+
+    Args:
+        interface: of the network.
+        shape: (C, V) of the clips.
+        run: gives inputs to the file's own runtime.
+    """
+
+    takes_lengths = True
+
+    def __init__(self, interface: Interface, shape: tuple[int, int], run: Run) -> None:
+        super().__init__()
+        self.interface = interface
+        self.shape = shape
+        self._run = run
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(N, C, T, V, M) -> logits (N, classes).
+
+        Raises:
+            ModelError: clips of another shape than the file can take.
+        """
+        self._check(x)
+        return drive(
+            self.interface.talk(x.cpu(), None if lengths is None else lengths.cpu()), self._run
+        )
+
+    def _check(self, x: Tensor) -> None:
+        C, V = self.shape
+        least, M = self.interface.least, self.interface.persons
+        if x.ndim != 5 or x.shape[1] != C or x.shape[3] != V or x.shape[4] != (M or x.shape[4]):
+            raise ModelError(
+                f"expected clips (N, {C}, T, {V}, {M or 'M'}), as the file was exported for, "
+                f"got {tuple(x.shape)}"
+            )
+        if x.shape[2] < least:
+            raise ModelError(
+                f"this exported network needs clips of at least {least} frames, got {x.shape[2]}"
+            )
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return format_of(path) is not None and not path.is_dir()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What an exported file says of itself.
+
+    Raises:
+        ExportError: there is no such file, a damaged one, or one that kinegraph did not write.
+    """
+    name = format_of(path)
+    if name is None or not path.is_file():
+        raise ExportError(f"{path} does not exist: expected a file of `kinegraph export`")
+    text = FORMATS[name].read(path)
+    try:
+        if text is None:
+            raise ValueError("it carries no manifest")
+        return Manifest.from_json(text)
+    except ValueError as error:
+        raise ExportError(
+            f"{path} is no file of `kinegraph export`: {error}; only such files say how raw clips "
+            "become their input"
+        ) from error
+
+
+def load_exported(path: Path) -> tuple[ExportedModel, Header]:
+    """The network in an exported file, run by its own runtime, and the run's header.
+
+    Raises:
+        ExportError: see `read_manifest`; or the package that runs it is not installed.
+    """
+    manifest = read_manifest(path)
+    run = FORMATS[manifest.format].open(path, manifest.precision)
+    header = manifest.header
+    shape = header.in_channels, len(header.layout["joints"])
+    return ExportedModel(manifest.interface, shape, run), header

@@ -1,0 +1,157 @@
+"""The runtimes of exported files: each reads a file's manifest, and answers with its network."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinegraph.errors import ExportError
+from kinegraph.inference.backends.archive_check import check_archive
+
+#: The key of the manifest in a file's metadata.
+KEY = "kinegraph"
+EXTRA = f"{KEY}.json"
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+
+#: What OpenVINO is asked to compute in; processors that cannot, compute in fp32.
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: of its name.
+        precisions: that can be had.
+        read: the manifest's text, None if there is none.
+        open: the network, for a path and the precision it was exported in.
+    """
+
+    suffix: str
+    precisions: tuple[str, ...]
+    read: Callable[[Path], str | None]
+    open: Callable[[Path, str], Run]
+
+
+def format_of(path: Path) -> str | None:
+    """The name of the format that files of this name have; None for any other file."""
+    return next((name for name, form in FORMATS.items() if path.suffix == form.suffix), None)
+
+
+def missing(package: str, error: ImportError) -> ExportError:
+    """The error for a package that is not installed."""
+    return ExportError(
+        f"the package {package} is needed here ({error}): pip install 'kinegraph[export]'"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> ExportError:
+    # the last line says why, those before it name places in the runtime's own source
+    *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
+    return ExportError(f"{path} cannot be opened, it is damaged or of another kind: {reason}")
+
+
+def _onnx_session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime", error) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has error classes without a common base
+        raise _damaged(path, error) from error
+
+
+def _read_onnx(path: Path) -> str | None:
+    text: str | None = _onnx_session(path).get_modelmeta().custom_metadata_map.get(KEY)
+    return text
+
+
+def _open_onnx(path: Path, precision: str) -> Run:
+    session = _onnx_session(path)
+    names = [given.name for given in session.get_inputs()]
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(array) for array in session.run(None, arrays)]
+
+    return run
+
+
+def _openvino_model(path: Path) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing("openvino", error) from error
+    try:
+        if not path.read_bytes()[:5].startswith(b"<?xml"):  # it would try to read other kinds
+            raise ValueError("expected XML")
+        return openvino.Core().read_model(path)
+    except Exception as error:  # RuntimeError, and TypeError for what is no model at all
+        raise _damaged(path, error) from error
+
+
+def _read_openvino(path: Path) -> str | None:
+    model = _openvino_model(path)
+    return model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+
+
+def _open_openvino(path: Path, precision: str) -> Run:
+    model = _openvino_model(path)
+    import openvino
+
+    threads = torch.get_num_threads()
+    options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads}
+    try:
+        compiled = openvino.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        given = [np.ascontiguousarray(tensor.numpy()) for tensor in inputs]
+        return [torch.from_numpy(np.array(array)) for array in compiled(given).to_tuple()]
+
+    return run
+
+
+def _read_torch(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{EXTRA}")]
+            return archive.read(names[0]).decode() if names else None
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _open_torch(path: Path, precision: str) -> Run:
+    check_archive(path)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # damage shows in errors of many kinds
+        raise _damaged(path, error) from error
+    # guards are text that would be compiled; the interface is checked instead
+    network = program.module(check_guards=False)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        given = network(*inputs)
+        return [given] if isinstance(given, Tensor) else list(given)
+
+    return run
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("fp32", "fp16", "int8"), _read_onnx, _open_onnx),
+    "openvino": Format(".xml", ("fp32", "fp16", "bf16", "int8"), _read_openvino, _open_openvino),
+    "torch": Format(".pt2", ("fp32", "fp16", "bf16"), _read_torch, _open_torch),
+}

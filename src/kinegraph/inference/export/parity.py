@@ -1,0 +1,135 @@
+"""How an exported network compares with the module that it was made from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.errors import ExportError
+from kinegraph.inference.backends.exported_model import ExportedModel
+from kinegraph.models import predict_logits
+from kinegraph.runtime.fuse import relative_error
+from kinegraph.training.objectives import Batch
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is allowed: the largest difference as a share of the largest logit, the least share of
+    clips with the same most probable class."""
+
+    relative: float
+    agreement: float
+
+
+BOUNDS = {
+    "fp32": Bounds(1e-4, 0.0),
+    "fp16": Bounds(5e-2, 0.99),
+    "bf16": Bounds(5e-2, 0.99),
+    "int8": Bounds(float("inf"), 0.95),
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """An exported network beside its module.
+
+    Attributes:
+        clips: how many were compared.
+        source: which they were.
+        difference: largest, of two logits.
+        relative: the same as a share of the largest logit.
+        agreement: share of the clips with the same most probable class.
+        speed: how many times as fast as the module the file answers, a clip at a time (medians of
+            calls in turn, both with as many threads).
+        size: bytes of the file or files.
+    """
+
+    clips: int
+    source: str
+    difference: float
+    relative: float
+    agreement: float
+    speed: float
+    size: int
+
+
+def compare(
+    model: nn.Module, exported: nn.Module, clips: Iterable[Batch], source: str, size: int
+) -> Parity:
+    """Give clips to both in turn, one after the other.
+
+    Args:
+        model: the module.
+        exported: the file, loaded.
+        clips: batches of one clip.
+        source: where they are from, in words.
+        size: of the file, bytes.
+    """
+    expected: list[Tensor] = []
+    got: list[Tensor] = []
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for batch in clips:
+        if not expected:  # what a runtime prepares at the first call is no part of its speed
+            _answer(model, batch)
+            _answer(exported, batch)
+        for network, logits, times in ((model, expected, seconds[0]), (exported, got, seconds[1])):
+            begun = time.perf_counter()
+            logits.append(_answer(network, batch))
+            times.append(time.perf_counter() - begun)
+    theirs, ours = torch.cat(expected), torch.cat(got)
+    return Parity(
+        clips=len(theirs),
+        source=source,
+        difference=float((ours - theirs).abs().max()),
+        relative=relative_error(ours, theirs),
+        agreement=float((ours.argmax(dim=1) == theirs.argmax(dim=1)).float().mean()),
+        speed=median(seconds[0]) / median(seconds[1]),
+        size=size,
+    )
+
+
+def check_sizes(model: nn.Module, exported: ExportedModel, precision: str) -> None:
+    """Refuse a file that answers otherwise for other numbers of clips, frames and persons.
+
+    Raises:
+        ExportError: logits of made-up clips differ by more than the bound.
+    """
+    (C, V), M = exported.shape, exported.interface.persons
+    draw = torch.Generator().manual_seed(0)
+    for size in ((2, 37, M or 3), (1, 38, M or 1)):
+        N, T, persons = size
+        x = torch.randn(N, C, max(T, exported.interface.least), V, persons, generator=draw)
+        batch = Batch(x, torch.zeros(N), torch.full((N,), x.shape[2]))
+        error = relative_error(_answer(exported, batch), _answer(model, batch))
+        if not error <= BOUNDS[precision].relative:
+            raise ExportError(
+                f"the exported network does not agree with the run on made-up clips of the size "
+                f"{tuple(x.shape)}: logits differ by {error:.2g} of the largest (at most "
+                f"{BOUNDS[precision].relative:g}); no file is left"
+            )
+
+
+@torch.inference_mode()
+def _answer(network: nn.Module, batch: Batch) -> Tensor:
+    return predict_logits(network, batch.x, batch.lengths).float()
+
+
+def check(parity: Parity, precision: str) -> None:
+    """Refuse a file that does not answer as the module does.
+
+    Raises:
+        ExportError: a figure is out of its bounds, or not a number.
+    """
+    bounds = BOUNDS[precision]
+    if not (parity.relative <= bounds.relative and parity.agreement >= bounds.agreement):
+        raise ExportError(
+            f"the exported network does not agree with the run on {parity.source}: logits differ "
+            f"by {parity.relative:.2g} of the largest (at most {bounds.relative:g}), top-1 is the "
+            f"same in {parity.agreement:.1%} of the clips (at least {bounds.agreement:.0%}); no "
+            "file is left"
+        )

@@ -1,0 +1,148 @@
+"""How a traced program is written as a file of each format."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinegraph.inference.backends.runtimes import EXTRA, KEY, missing
+from kinegraph.inference.export.quantize import Feeds, quantized
+from kinegraph.inference.export.trace import Traced
+
+OPSET = 20
+#: Writes the file, with this text as its manifest.
+Writer = Callable[[Path, str], None]
+
+
+def writer(traced: Traced, format: str, precision: str, feeds: Feeds | None) -> Writer:
+    """What writes a program as a file; the conversion is done once.
+
+    Args:
+        traced: the network, already of the precision where it is one of torch.
+        format: onnx, openvino or torch.
+        precision: fp32, fp16, bf16 or int8.
+        feeds: for int8: what goes into the network for clips of the training split.
+
+    Raises:
+        ExportError: a package is missing.
+    """
+    with _quiet():
+        if format == "torch":
+            return _torch_writer(traced)
+        model = None if format == "openvino" and feeds is None else _onnx(traced, feeds)
+        if format == "onnx":
+            return _onnx_writer(model)
+        return _openvino_writer(traced, model, precision)
+
+
+def _torch_writer(traced: Traced) -> Writer:
+    def write(path: Path, manifest: str) -> None:
+        with _quiet():
+            torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
+
+    return write
+
+
+def _onnx(traced: Traced, feeds: Feeds | None) -> Any:
+    """The program as an ONNX model, in int8 if there is something to calibrate with."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise missing("onnx", error) from error
+    program = torch.onnx.export(
+        traced.program,
+        dynamo=True,
+        input_names=traced.interface.inputs,
+        output_names=traced.interface.outputs,
+        opset_version=OPSET,
+        verbose=False,
+    )
+    model = program.model_proto
+    if feeds is not None:
+        model = quantized(model, traced.interface.inputs, feeds)
+    _tidy(model, traced)
+    return model
+
+
+def _tidy(model: Any, traced: Traced) -> None:
+    """Sizes get names; what the exporter notes of its own work is left out."""
+    names = {0: "streams"} if traced.interface.hop else {0: "clips", 2: "frames", 4: "persons"}
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    known = {sizes[i].dim_param: name for i, name in names.items() if sizes[i].dim_param}
+    symbol = re.compile(r"\b(" + "|".join(map(re.escape, known)) + r")\b")
+    graph = model.graph
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = symbol.sub(lambda found: known[found[0]], size.dim_param)
+    for part in [graph, *graph.node, *graph.input, *graph.output, *graph.value_info]:
+        del part.metadata_props[:]
+
+
+def _onnx_writer(model: Any) -> Writer:
+    def write(path: Path, manifest: str) -> None:
+        import onnx
+
+        onnx.helper.set_model_props(model, {KEY: manifest})
+        onnx.save(model, path)
+
+    return write
+
+
+def _openvino_writer(traced: Traced, quantized_model: Any, precision: str) -> Writer:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing("openvino", error) from error
+    if quantized_model is not None:
+        model = openvino.Core().read_model(quantized_model.SerializeToString())
+    else:
+        model = openvino.convert_model(traced.program)
+        _name(model, traced)
+
+    def write(path: Path, manifest: str) -> None:
+        model.set_rt_info(manifest, KEY)
+        openvino.save_model(model, path, compress_to_fp16=precision in ("fp16", "bf16"))
+
+    return write
+
+
+def _name(model: Any, traced: Traced) -> None:
+    """Names and the sizes that are fixed, which the conversion loses."""
+    import openvino
+
+    examples, _ = traced.program.example_inputs
+    shapes = {}
+    free = {0} if traced.interface.hop else {0, 2, 4}
+    if traced.interface.persons:
+        free -= {4}
+    for port, name, example in zip(model.inputs, traced.interface.inputs, examples, strict=True):
+        port.get_tensor().set_names({name})
+        sizes = [-1 if i in free else n for i, n in enumerate(example.shape)]
+        shapes[name] = openvino.PartialShape(sizes)
+    for port, name in zip(model.outputs, traced.interface.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    model.reshape(shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters say of their own parts: nothing that a user could change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
+            # weights are kept in the order that convolutions like; all their bytes are written
+            warnings.filterwarnings("ignore", "No complete tensor found in the group")
+            yield
+    finally:
+        logging.disable(before)

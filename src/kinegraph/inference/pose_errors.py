@@ -1,0 +1,88 @@
+"""How well a model predicts or rebuilds poses: errors a clip, with the baseline beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import CheckpointError
+from kinegraph.inference.trained_model import LoadedRun, Report
+from kinegraph.training.objectives import Batch, Poses
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """Mean Euclidean error per joint of each clip (MPJPE), in input units.
+
+    Attributes:
+        ids: N clip ids.
+        error: (N,) of the model; NaN where a clip shows no joint that counts.
+        baseline: (N,) of what needs no model: the last pose held (zero velocity), or, for
+            reconstruction, the clip's mean pose.
+    """
+
+    ids: tuple[str, ...]
+    error: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means over clips, for JSON."""
+        scored = ~np.isnan(self.error)
+        error, baseline = self.error[scored], self.baseline[scored]
+        return {
+            "clips": int(scored.sum()),
+            "mpjpe": float(error.mean()) if scored.any() else None,
+            "baseline_mpjpe": float(baseline.mean()) if scored.any() else None,
+            "better_than_baseline": float((error < baseline).mean()) if scored.any() else None,
+        }
+
+
+class PoseScorer(LoadedRun):
+    """Pose errors of clips, by a model that was trained to predict or rebuild poses.
+
+    >>> scorer = PoseScorer.load("runs/autoencoder")  # doctest: +SKIP
+    >>> scorer.score([clip]).error  # the higher, the less like the training clips  # doctest: +SKIP
+    """
+
+    def poses(self, batch: Batch) -> Poses:
+        """Predicted and true poses.
+
+        Raises:
+            CheckpointError: the model was not trained on poses.
+        """
+        with torch.inference_mode():
+            poses = self.objective.poses(self.model, batch)
+        if poses is None:
+            name = self.header.objective["name"]
+            raise CheckpointError(f"a run with the objective {name!r} predicts no poses")
+        return poses
+
+    def score(self, clips: Sequence[Clip]) -> PoseErrors:
+        """Errors of clips of any length, one at a time."""
+        return _collect([clip.id for clip in clips], (self.poses(self.batch(c)) for c in clips))
+
+    def score_store(
+        self,
+        store: ClipStore,
+        indices: Sequence[int] | NDArray[np.int64],
+        *,
+        batch_size: int = 64,
+        progress: Report | None = None,
+    ) -> PoseErrors:
+        """Errors of clips of a store, in batches."""
+        batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
+        return _collect([store.ids[i] for i in indices], (self.poses(batch) for batch in batches))
+
+
+def _collect(ids: Sequence[str], poses: Iterable[Poses]) -> PoseErrors:
+    """Errors of one batch after the other, so that only one is held in memory."""
+    pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
+    error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()
+    return PoseErrors(tuple(ids), error, baseline)

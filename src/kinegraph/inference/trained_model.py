@@ -1,0 +1,124 @@
+"""A trained model with what turns raw clips into its input: the same checks for every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.errors import CheckpointError
+from kinegraph.inference.backends.exported_model import is_exported, load_exported
+from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.training.checkpoint import Header, load_model
+from kinegraph.training.data import ClipDataset, collate, loader, prepare
+from kinegraph.training.devices import default_device
+from kinegraph.training.objectives import Batch
+
+Report = Callable[[int, int], None]
+
+
+class LoadedRun:
+    """The model of a run in evaluation mode, its header, and clips as it takes them.
+
+    Attributes:
+        model: the model, on ``device``.
+        header: of its checkpoint.
+        layout: the skeleton that it knows.
+        objective: what it was trained for.
+    """
+
+    def __init__(self, model: nn.Module, header: Header) -> None:
+        self.header = header
+        self.layout = SkeletonLayout.from_dict(header.layout)
+        self.pipeline = header.pipeline()
+        self.objective = header.create_objective()
+        self.device = default_device()
+        self.model = model.eval().to(self.device)
+
+    @classmethod
+    def load(cls, run: str | Path) -> Self:
+        """The model of a run, of a checkpoint file, or an exported one.
+
+        Raises:
+            CheckpointError, ExportError: there is none, or it is damaged.
+        """
+        path = Path(run)
+        return cls(*(load_exported(path) if is_exported(path) else load_model(path)))
+
+    def batch(self, clip: Clip) -> Batch:
+        """One clip as a batch of its own, on the model's device.
+
+        Raises:
+            CheckpointError: the clip has another layout than the model.
+            TransformError: the transforms do not fit the clip.
+        """
+        self._check_layout(clip.layout, f"clip {clip.id!r}")
+        item = prepare(
+            clip,
+            self.pipeline,
+            None,
+            persons=self.header.persons,
+            confidence=self.header.confidence,
+        )
+        if item[0].shape[0] != self.header.in_channels:
+            self._check_channels(clip.num_channels, f"clip {clip.id!r}")
+        return self._on_device(collate([item]))
+
+    def batches(
+        self,
+        store: ClipStore,
+        indices: Sequence[int] | NDArray[np.int64],
+        *,
+        batch_size: int = 64,
+        progress: Report | None = None,
+    ) -> Iterator[Batch]:
+        """Clips of a store in their order.
+
+        Args:
+            store: the clips.
+            indices: which of them.
+            batch_size: clips at a time.
+            progress: called with (clips done, clips in all).
+        """
+        self._check_layout(store.layout, str(store.path))
+        if not self.pipeline.converts:
+            self._check_channels(store.num_channels, str(store.path))
+        dataset = ClipDataset(
+            store,
+            indices,
+            self.pipeline,
+            persons=self.header.persons,
+            confidence=self.header.confidence,
+            seed=None,
+        )
+        done = 0
+        for batch in loader(dataset, batch_size, workers=0):
+            yield self._on_device(batch)
+            done += len(batch.labels)
+            if progress:
+                progress(done, len(dataset))
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return Batch(*(tensor.to(self.device) for tensor in batch))
+
+    def _check_layout(self, layout: SkeletonLayout, what: str) -> None:
+        if self.pipeline.converts:  # it takes any layout, or says why not
+            return
+        if layout.joints != self.layout.joints or layout.bones != self.layout.bones:
+            raise CheckpointError(
+                f"{what} has layout {layout.name!r} ({layout.num_joints} joints), the model was "
+                f"trained on {self.layout.name!r} ({self.layout.num_joints} joints)"
+            )
+
+    def _check_channels(self, channels: int, what: str) -> None:
+        trained = self.header.training.get("coordinates", channels)
+        if channels != trained:
+            raise CheckpointError(
+                f"{what} has {channels} coordinates a joint, the model was trained on {trained}"
+            )

@@ -1,0 +1,1 @@
+"""File formats, opened without trust: bounded memory and no code execution."""

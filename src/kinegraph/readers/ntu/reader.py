@@ -1,0 +1,176 @@
+"""Reads NTU RGB+D and NTU RGB+D 120 recordings, or any other `.skeleton` file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
+from kinegraph.readers.class_names import class_names
+from kinegraph.readers.ntu.body_selection import PERSON_RULES, person_rule, select_persons
+from kinegraph.readers.ntu.fast_parser import read_joints
+from kinegraph.readers.ntu.skeleton_file import Body, Recording, read_skeleton, write_skeleton
+from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.skeleton.layouts import get_layout
+
+__all__ = [
+    "READER",
+    "Body",
+    "Recording",
+    "meta_from_name",
+    "read_joints",
+    "read_skeleton",
+    "select_persons",
+    "write_skeleton",
+]
+
+FPS = 30.0
+"""Kinect v2, as the dataset's authors state it."""
+
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_SUFFIX = ".skeleton"
+_MISSING_BYTES = 1 << 20  # the published list of 535 names has 12 kB
+
+
+def meta_from_name(name: str) -> dict[str, int]:
+    """What a name like S001C003P008R002A058 says; a folder and `.skeleton` may surround it.
+
+    Returns:
+        setup, camera, subject and replication as in the name, label = action - 1; empty if the
+        name is of another form.
+    """
+    found = _NAME.fullmatch(Path(name).name.removesuffix(_SUFFIX))
+    if found is None or int(found[5]) == 0:
+        return {}
+    setup, camera, subject, replication, action = map(int, found.groups())
+    return {
+        "setup": setup,
+        "camera": camera,
+        "subject": subject,
+        "replication": replication,
+        "label": action - 1,
+    }
+
+
+# --------------------------------------------------------------------- scan
+
+
+def _scan(
+    source: Path | str,
+    *,
+    persons: str = "tracks",
+    max_persons: int = 2,
+    missing: Path | str | None = None,
+    faithful: bool = False,
+) -> Plan:
+    _check_options(persons, max_persons)
+    source = Path(source)
+    bad = _missing_names(Path(missing)) if missing is not None else frozenset()
+    units: dict[str, Unit] = {}
+    refused: list[tuple[Path, str]] = []
+    for path in _files(source):
+        if path.stem in bad:
+            refused.append((path, f"{path.stem} is in the list of missing skeletons {missing}"))
+        elif path.stem in units:
+            refused.append((path, f"another file has this name: {units[path.stem].path}"))
+        else:
+            units[path.stem] = Unit(path, meta_from_name(path.name))
+    labels = [unit.info["label"] for unit in units.values() if "label" in unit.info]
+    return Plan(tuple(units.values()), get_layout("ntu25"), _classes(labels), tuple(refused))
+
+
+def _check_options(persons: str, max_persons: int) -> None:
+    person_rule(persons)
+    if isinstance(max_persons, bool) or not isinstance(max_persons, int) or max_persons < 1:
+        raise ReadError(f"expected max_persons to be a whole number above 0, got {max_persons!r}")
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    files = sorted(source.rglob("*" + _SUFFIX)) if source.is_dir() else []
+    if not files:
+        raise ReadError(
+            f"{source}: expected a .skeleton file or a folder with such files, found none; "
+            "unpack the dataset's archives first"
+        )
+    return files
+
+
+def _missing_names(path: Path) -> frozenset[str]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MISSING_BYTES).decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: expected a text file of names to skip: {error}") from error
+    return frozenset(name.removesuffix(_SUFFIX) for name in text.split())
+
+
+def _classes(labels: list[int]) -> tuple[str, ...] | None:
+    if not labels:
+        return None
+    for name in ("ntu60", "ntu120"):
+        classes = class_names(name)
+        if max(labels) < len(classes):
+            return classes
+    return None
+
+
+# --------------------------------------------------------------------- read
+
+
+def _read(
+    unit: Unit,
+    *,
+    persons: str = "tracks",
+    max_persons: int = 2,
+    missing: Path | str | None = None,
+    faithful: bool = False,
+) -> Iterator[Clip | ReadError]:
+    _check_options(persons, max_persons)
+    path = unit.path
+    joints = select_persons(read_joints(path), persons, max_persons, faithful)
+    if not joints.size:
+        raise ReadError(f"{path}: expected a body in at least one frame, found none")
+    facts: dict[str, Any] = dict(unit.info) or dict(meta_from_name(path.name))
+    label = facts.pop("label", None)
+    yield Clip(
+        joints.astype(np.float32),
+        get_layout("ntu25"),
+        label=label,
+        id=path.stem,
+        fps=FPS,
+        meta=facts,
+    )
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix != _SUFFIX:
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.readline(16).strip().isdigit()
+    except OSError:
+        return False
+
+
+READER = Reader(
+    name="ntu",
+    summary="NTU RGB+D 60 and 120, or any Kinect v2 .skeleton files (25 joints, metres)",
+    scan=_scan,
+    read=_read,
+    matches=_matches,
+    options={
+        "persons": f"which bodies become persons: {', '.join(PERSON_RULES)} (default tracks)",
+        "max_persons": "the most persons of a clip (default 2)",
+        "missing": "text file of clip names to leave out, such as the published list of 302",
+        "faithful": "with persons=ctrgcn: repeat the slips of the released code (default false)",
+    },
+    of_a_set=frozenset({"missing"}),
+    protocols=("xsub", "xview", "xset"),
+)

@@ -1,0 +1,1 @@
+"""Inference of trained models: fused layers, streaming by steps and by windows."""

@@ -1,0 +1,181 @@
+"""Who and what counts as seen: choosing persons, hiding doubtful joints, bridging short gaps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.transforms.validation import Count, Probability, transform
+
+
+@transform
+def persons(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    max_persons: Count = 2,
+    by: Literal["energy", "confidence", "order"] = "energy",
+    each_frame: bool = False,
+) -> Clip:
+    """Keeps at most ``max_persons`` persons, the most important first.
+
+    ``energy`` is how far a person's joints spread: the sum over coordinates of the standard
+    deviation over all its seen joints (2s-AGCN). ``confidence`` is the total confidence;
+    with ``each_frame`` it ranks the persons of every frame anew, as st-gcn does for
+    Kinetics-skeleton, so that identities may swap. ``order`` keeps the clip's own order.
+
+    Raises:
+        TransformError: ``confidence`` for a clip without it, ``each_frame`` with another rule.
+    """
+    if each_frame and by != "confidence":
+        raise TransformError(
+            f"transform 'persons': each_frame needs by='confidence', got by={by!r}"
+        )
+    if each_frame:
+        return _ranked_each_frame(clip, max_persons)
+    if by == "order":
+        return _take_persons(clip, np.arange(clip.num_persons)[:max_persons])
+    importance = _energy(clip) if by == "energy" else _seen_confidence(clip).sum(axis=(1, 2))
+    return _take_persons(clip, np.argsort(-importance, kind="stable")[:max_persons])
+
+
+@transform
+def mask_confidence(
+    clip: Clip, rng: np.random.Generator | None = None, *, threshold: Probability = 0.1
+) -> Clip:
+    """Makes joints absent whose confidence is below the threshold.
+
+    Raises:
+        TransformError: a clip without confidence.
+    """
+    return hide(clip, _stated_confidence(clip, "mask_confidence") < threshold)
+
+
+@transform
+def forget_confidence(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    threshold: Probability = 0.0,
+    spare: Probability = 0.0,
+) -> Clip:
+    """Makes joints absent that are less sure than the threshold, and all others equally sure.
+
+    Each estimator means another thing by its confidence, and some are sure of what they cannot
+    see. Afterwards it is 1 where a joint is seen, and 0 elsewhere. In training a clip keeps its
+    doubtful joints with the probability ``spare``.
+    """
+    spared = rng is not None and rng.random() < spare
+    if clip.confidence is not None and not spared:
+        clip = hide(clip, clip.confidence < threshold)
+    return replace(clip, confidence=clip.valid.astype(np.float32))
+
+
+@transform
+def fill_missing(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    method: Literal["linear", "hold"] = "linear",
+    max_gap: Count = 5,
+) -> Clip:
+    """Fills gaps of at most ``max_gap`` frames between two sightings of a joint.
+
+    ``linear`` moves evenly from one sighting to the next, ``hold`` stays at the earlier one.
+    Their confidence stays what it was.
+    """
+    seen = clip.valid
+    before, after = sightings(seen)
+    inside = ~seen & (before >= 0) & (after < clip.num_frames) & (after - before - 1 <= max_gap)
+    if not inside.any():
+        return clip
+    m, t, v = np.nonzero(inside)
+    start, end = before[m, t, v], after[m, t, v]
+    joints, values = clip.joints.copy(), clip.joints[m, start, v]
+    if method == "linear":
+        share = ((t - start) / (end - start)).astype(np.float32)[:, None]
+        values = values + (clip.joints[m, end, v] - values) * share
+    joints[m, t, v] = values
+    return clip.with_joints(joints)
+
+
+@transform
+def hold_missing(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    """Absent joints stay where they were last seen; before that they stay absent.
+
+    A person of whom nothing is seen in a frame is absent there. It looks at earlier frames only, so
+    a stream does the same. Where confidence is stated, that of held joints is 0.
+    """
+    before, _ = sightings(clip.valid)
+    held = np.take_along_axis(clip.joints, np.maximum(before, 0)[..., None], axis=1)
+    somebody = np.asarray(clip.valid.any(axis=2))[..., None, None]
+    held = np.where(somebody, held, clip.joints)
+    if clip.confidence is None:
+        return clip.with_joints(held)
+    return replace(clip, joints=held, confidence=np.where(clip.valid, clip.confidence, 0))
+
+
+def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
+    """The clip with the joints of a (M, T, V) mask absent; their confidence becomes 0."""
+    joints = np.where(hidden[..., None], np.float32(np.nan), clip.joints)
+    if clip.confidence is None:
+        return clip.with_joints(joints)
+    return replace(clip, joints=joints, confidence=np.where(hidden, 0, clip.confidence))
+
+
+def nearest_seen(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Per frame the nearest frame that is True, the earlier of two; ``seen`` is (M, T, ...).
+
+    A track without any True gives frame 0.
+    """
+    before, after = sightings(seen)
+    frames = seen.shape[1]
+    t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
+    later = (before < 0) | ((after < frames) & (after - t < t - before))
+    return np.where(later, np.where(after < frames, after, 0), before)
+
+
+def sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
+    frames = seen.shape[1]
+    t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
+    before = np.maximum.accumulate(np.where(seen, t, -1), axis=1)
+    after = np.minimum.accumulate(np.where(seen, t, frames)[:, ::-1], axis=1)[:, ::-1]
+    return before, after
+
+
+def _take_persons(clip: Clip, index: NDArray[np.intp]) -> Clip:
+    confidence = None if clip.confidence is None else clip.confidence[index]
+    return replace(clip, joints=clip.joints[index], confidence=confidence)
+
+
+def _ranked_each_frame(clip: Clip, count: int) -> Clip:
+    confidence = _stated_confidence(clip, "persons")
+    total = _seen_confidence(clip).sum(axis=2)
+    order = np.argsort(-total, axis=0, kind="stable")[:count, :, None]
+    joints = np.take_along_axis(clip.joints, order[..., None], axis=0)
+    return replace(clip, joints=joints, confidence=np.take_along_axis(confidence, order, axis=0))
+
+
+def _energy(clip: Clip) -> NDArray[np.float64]:
+    pairs = zip(clip.joints, clip.valid, strict=True)
+    tracks = [
+        np.stack([joints[..., d][seen] for d in range(joints.shape[-1])]) for joints, seen in pairs
+    ]
+    # a person who is never seen comes after one who stands still
+    return np.array([x.std(axis=1, dtype=np.float64).sum() if x.size else -1.0 for x in tracks])
+
+
+def _seen_confidence(clip: Clip) -> NDArray[np.float32]:
+    return np.where(clip.valid, _stated_confidence(clip, "persons"), np.float32(0))
+
+
+def _stated_confidence(clip: Clip, name: str) -> NDArray[np.float32]:
+    if clip.confidence is None:
+        raise TransformError(f"transform {name!r}: clip {clip.id!r} has no confidence")
+    return clip.confidence

@@ -1,0 +1,64 @@
+"""The page of what was watched: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinegraph.reports.page import page_environment, picture_of
+from kinegraph.reports.style import replacing
+from kinegraph.video.segmentation import Main, Segment, clock
+from kinegraph.video.timeline_figure import action_colours, draw_timeline
+
+if TYPE_CHECKING:
+    from kinegraph.inference.recognizer import Recognizer
+
+
+def write_watch_page(
+    path: Path,
+    name: str,
+    model: str,
+    recognizer: Recognizer,
+    segments: Sequence[Segment],
+    main: Main,
+    until: float,
+    frames: Mapping[Segment, bytes],
+) -> None:
+    """Write the page, complete or not there at all.
+
+    Args:
+        path: where.
+        name: of what was watched.
+        model: what people call the model.
+        recognizer: who answered.
+        segments: who did what.
+        main: what filled the time.
+        until: how long that was, in seconds.
+        frames: segment -> JPEG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    environment = page_environment()
+    environment.filters["clock"] = clock
+    text = environment.get_template("video/report.html.jinja").render(
+        name=name,
+        main=main,
+        until=until,
+        segments=segments,
+        persons=len({segment.person for segment in segments}),
+        actions=len({segment.label for segment in segments} - {None}),
+        timeline=picture_of(draw_timeline(segments, until), f"Timeline of {name}"),
+        colours=action_colours(segments),
+        frames=[(segment, _data(frames[segment])) for segment in segments if segment in frames],
+        model=model,
+        classes=recognizer.header.num_classes - (recognizer.calibration.background is not None),
+    )
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _data(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

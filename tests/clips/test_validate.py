@@ -1,0 +1,214 @@
+"""The doctor finds what was put wrong, and nothing in a healthy store."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from conftest import real_data
+from kinegraph.clips import Clip, ClipStore, StoreWriter
+from kinegraph.clips.validate import examine
+from kinegraph.readers import nw_ucla
+from kinegraph.readers.convert import convert
+from kinegraph.skeleton import get_layout
+
+LAYOUT = get_layout("coco17")
+RNG = np.random.default_rng(0)
+BODY = RNG.normal(size=(17, 2))
+
+
+def joints(frames: int = 10, persons: int = 1) -> np.ndarray:
+    """A body that shivers."""
+    return (BODY + RNG.normal(scale=0.01, size=(persons, frames, 17, 2))).astype(np.float32)
+
+
+def clip(name: str, array: np.ndarray | None = None, **fields) -> Clip:
+    return Clip(joints() if array is None else array, LAYOUT, id=name, **{"label": 0, **fields})
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Call it with clips for the report on their store."""
+
+    def examined(*clips: Clip, **header):
+        with StoreWriter(tmp_path / "a.store", LAYOUT, **header) as writer:
+            for one in clips:
+                writer.write(one)
+        return examine(ClipStore(tmp_path / "a.store"))
+
+    return examined
+
+
+def healthy(count: int = 4) -> list[Clip]:
+    return [clip(f"good{i}", label=i % 2) for i in range(count)]
+
+
+def only_finding(report):
+    assert len(report.findings) == 1, report.findings
+    return report.findings[0]
+
+
+def test_a_healthy_store_has_no_findings(report):
+    found = report(*healthy(), classes=["sit", "stand"])
+    assert found.findings == ()
+    assert (found.clips, found.layout, found.unlabelled) == (4, "coco17", 0)
+    assert found.classes == {"sit": 2, "stand": 2}
+    assert found.frames == {"min": 10, "median": 10.0, "max": 10}
+    assert found.persons == {1: 4}
+    assert found.missing["all"] == found.empty_frames == 0
+    assert found.protocols == {}
+
+
+def test_rounding_is_told(report):
+    finding = only_finding(report(*healthy(), dtype="float16"))
+    assert finding.severity == "note"
+    assert re.fullmatch(
+        r"coordinates are stored as float16, rounded by at most 0\.000\d+", finding.text
+    )
+
+
+def test_the_report_is_plain(report):
+    found = report(*healthy(), clip("same", label=1), clip("two", joints(persons=2)))
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["persons"] == {"1": 5, "2": 1}
+    assert set(data) == set(type(found).__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("array", "severity", "text"),
+    [
+        (np.full((1, 9, 17, 2), np.nan), "error", "1 clip without a single joint that was seen"),
+        (np.zeros((1, 9, 17, 2)), "error", "1 clip with nothing but zeros"),
+        (np.broadcast_to(BODY, (1, 9, 17, 2)), "warning", "1 clip frozen: all frames are equal"),
+        (joints(2), "warning", "1 clip of at most 2 frames"),
+        (joints() * 11, "warning", "1 clip with a body over 10 times the usual"),
+        (joints() / 11, "warning", "1 clip with a body under 1/10 of the usual"),
+        (
+            joints() + np.where(np.arange(10) < 5, 0, 5)[:, None, None],
+            "warning",
+            "1 clip in which a whole body jumps",
+        ),
+    ],
+    ids=["unseen", "zero", "frozen", "short", "large", "small", "jump"],
+)
+def test_a_clip_with_bad_joints_is_named(report, array, severity, text):
+    found = report(*healthy(), clip("bad", array))
+    finding = next(finding for finding in found.findings if finding.text.startswith(text))
+    assert (finding.severity, finding.clips) == (severity, ("bad",))
+    others = {name for finding in found.findings for name in finding.clips} - {"bad"}
+    assert others == set()
+
+
+def test_a_body_that_walks_does_not_jump(report):
+    walk = joints() + np.arange(10)[:, None, None] * 0.3
+    assert report(*healthy(), clip("walk", walk)).findings == ()
+
+
+def test_absent_joints_are_counted_by_name(report):
+    gaps = joints()
+    gaps[:, :, LAYOUT.index("nose")] = np.nan
+    gaps[:, 3] = np.nan
+    found = report(clip("a", gaps), clip("b"))
+    assert found.missing["joints"]["nose"] == pytest.approx(10 / 20)
+    assert found.missing["joints"]["left_eye"] == pytest.approx(1 / 20)
+    assert found.missing["all"] == pytest.approx((10 + 16) / (20 * 17))
+    assert found.empty_frames == pytest.approx(1 / 20)
+    assert only_finding(found).severity == "note"
+    assert only_finding(found).text.startswith("7.6% of joints were not seen (most: nose 50.0%")
+
+
+def test_a_joint_that_comes_and_goes_is_no_jump(report):
+    gaps = joints() + 100
+    gaps[:, ::2] = np.nan
+    found = report(clip("a", gaps), clip("b"))
+    assert [finding.severity for finding in found.findings] == ["warning"]
+    assert "joints were not seen" in only_finding(found).text
+
+
+def test_classes_without_clips(report):
+    finding = only_finding(report(*healthy(), classes=["sit", "stand", "fall", "run"]))
+    assert finding.text == "2 of 4 classes have no clip: fall, run"
+
+
+def test_clips_without_a_label(report):
+    finding = only_finding(report(*healthy(), clip("x", label=None)))
+    assert (finding.text, finding.clips) == ("1 clip without a label", ("x",))
+
+
+def test_a_store_without_any_label(report):
+    found = report(clip("x", label=None))
+    assert found.classes == {}
+    assert only_finding(found).text == "1 clip without a label"
+
+
+def test_uneven_classes(report):
+    finding = only_finding(report(clip("x", label=0), *[clip(f"{i}", label=1) for i in range(10)]))
+    assert finding.severity == "note"
+    assert finding.text.startswith("classes are uneven: '1' has 10 clips, '0' has 1")
+
+
+def test_classes_of_one_name_are_not_added_up(report):
+    found = report(*healthy(), classes=["sit", "sit"])
+    assert found.classes == {"0: sit": 2, "1: sit": 2}
+
+
+def test_equal_clips_and_equal_clips_of_two_labels(report):
+    same, torn = joints(), joints()
+    found = report(
+        clip("a", same), clip("b", torn), clip("c", same), clip("d", torn, label=1), clip("e")
+    )
+    assert found.duplicates == (("a", "c"), ("b", "d"))
+    error, warning = found.findings
+    assert (error.severity, error.clips) == ("error", ("b", "d"))
+    assert "equal to a clip of another label" in error.text
+    assert warning.text == "4 clips in 2 groups of equal joints"
+
+
+def test_a_damaged_clip_is_told_by_its_digest(report, tmp_path):
+    report(*healthy())
+    path = tmp_path / "a.store"
+    content = bytearray(path.read_bytes())
+    value = ClipStore(path).joints(2)[0, 4].tobytes()
+    place = bytes(content).index(value)
+    content[place] ^= 1
+    path.write_bytes(content)
+    finding = only_finding(examine(ClipStore(path)))
+    assert (finding.severity, finding.clips) == ("error", ("good2",))
+    assert "fail their digest" in finding.text
+
+
+def test_protocols_that_the_meta_supports(report):
+    same = joints()
+    facts = [{"camera": c, "subject": s} for c, s in ((1, 1), (2, 2), (3, 1), (3, 2))]
+    clips = [clip(f"c{i}", meta=meta) for i, meta in enumerate(facts)]
+    clips[0], clips[2] = clip("c0", same, meta=facts[0]), clip("c2", same, meta=facts[2])
+    found = report(*clips)
+    assert {"ucla-xview", "xview", "odd-even-subjects"} == set(found.protocols)
+    protocol = found.protocols["ucla-xview"]
+    assert (protocol.train, protocol.test, protocol.leaked) == (2, 2, 1)
+    assert protocol.leaked_ids == ("c2",)
+    finding = next(finding for finding in found.findings if "'ucla-xview'" in finding.text)
+    assert "1 of 2 test clips equal a training clip; 'ucla-xview-clean' leaves" in finding.text
+
+
+def test_the_reader_s_own_protocols_come_before_others_that_would_fit(report):
+    facts = [{"camera": c} for c in (1, 2, 3)]
+    clips = [clip(f"c{i}", meta=meta) for i, meta in enumerate(facts)]
+    named = {"protocols": ["ucla-xview", "holdout", "of another version"]}
+    assert set(report(*clips, provenance=named).protocols) == {"ucla-xview"}
+    assert set(report(*clips, provenance={"protocols": ["xset"]}).protocols) == {
+        "ucla-xview",
+        "xview",
+    }
+
+
+def test_the_leak_in_nw_ucla_is_found(tmp_path):
+    raw = real_data("nw_ucla")
+    listed = (raw / "test_clips_identical_to_a_train_clip.txt").read_text().split()
+    convert(nw_ucla.READER, raw, tmp_path / "a.store")
+    protocol = examine(ClipStore(tmp_path / "a.store")).protocols["ucla-xview"]
+    assert (protocol.train, protocol.test, protocol.leaked) == (1020, 464, 95)
+    assert sorted(protocol.leaked_ids) == sorted(listed)

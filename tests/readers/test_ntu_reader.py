@@ -1,0 +1,147 @@
+"""The NTU reader: names, scanning, clips."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import real_data
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError, UnknownNameError
+from kinegraph.readers.ntu.reader import READER, Recording, meta_from_name, write_skeleton
+from kinegraph.readers.reader import Unit
+
+
+def read(path: Path, **options: object) -> Clip:
+    plan = READER.scan(path, **options)
+    (clip,) = READER.read(plan.units[0], **options)
+    assert isinstance(clip, Clip)
+    return clip
+
+
+def write(folder: Path, name: str, frames: int = 3) -> Path:
+    path = folder / f"{name}.skeleton"
+    write_skeleton(path, Recording.from_joints(np.ones((1, frames, 25, 3))))
+    return path
+
+
+def test_meta_from_name() -> None:
+    expected = {"setup": 1, "camera": 3, "subject": 8, "replication": 2, "label": 57}
+    assert meta_from_name("S001C003P008R002A058") == expected
+    assert meta_from_name("/a/b/S001C003P008R002A058.skeleton") == expected
+    assert meta_from_name("S032C003P106R002A120")["label"] == 119
+
+
+@pytest.mark.parametrize(
+    "name", ["", "jump", "S001C003P008R002A000", "S001C003P008R002A058_copy", "S1C3P8R2A58"]
+)
+def test_other_names_say_nothing(name: str) -> None:
+    assert meta_from_name(name) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "persons", "label"),
+    [
+        ("S001C001P001R001A001", 103, 1, 0),
+        ("S001C001P001R001A011", 82, 1, 10),
+        ("S001C003P008R002A058", 70, 2, 57),
+        ("S002C001P003R001A003", 100, 1, 2),
+    ],
+)
+def test_real_clips(name: str, frames: int, persons: int, label: int) -> None:
+    clip = read(real_data("ntu_samples") / f"{name}.skeleton")
+    assert clip.joints.shape == (persons, frames, 25, 3)
+    assert (clip.id, clip.label, clip.fps, clip.layout.name) == (name, label, 30.0, "ntu25")
+    assert dict(clip.meta) == {k: v for k, v in meta_from_name(name).items() if k != "label"}
+    assert clip.valid.all()
+
+
+def test_scan_of_the_real_folder() -> None:
+    plan = READER.scan(real_data("ntu_samples"))
+    assert [unit.path.stem for unit in plan.units] == sorted(unit.path.stem for unit in plan.units)
+    assert len(plan.units) == 4
+    assert plan.classes is not None
+    assert [plan.classes[unit.info["label"]] for unit in plan.units] == [
+        "drink water",
+        "reading",
+        "handshaking",
+        "brushing teeth",
+    ]
+    assert pickle.loads(pickle.dumps(plan.units)) == plan.units
+    assert all(READER.matches(unit.path) for unit in plan.units)
+
+
+def test_published_list_of_missing_names_is_left_out(tmp_path: Path) -> None:
+    missing = real_data("ntu_names") / "ntu_missing.txt"
+    write(tmp_path, "S001C002P005R002A008")
+    write(tmp_path, "S001C002P005R002A009")
+    plan = READER.scan(tmp_path, missing=missing)
+    assert [unit.path.stem for unit in plan.units] == ["S001C002P005R002A009"]
+    ((path, reason),) = plan.refused
+    assert path.stem == "S001C002P005R002A008"
+    assert reason.startswith("S001C002P005R002A008 is in the list")
+
+
+def test_classes_follow_the_largest_label(tmp_path: Path) -> None:
+    write(tmp_path, "S001C001P001R001A060")
+    assert len(READER.scan(tmp_path).classes or ()) == 60
+    write(tmp_path, "S018C001P001R001A061")
+    assert len(READER.scan(tmp_path).classes or ()) == 120
+    write(tmp_path, "S018C001P001R001A121")
+    assert READER.scan(tmp_path).classes is None
+
+
+def test_any_name_can_be_read(tmp_path: Path) -> None:
+    clip = read(write(tmp_path, "my jump"))
+    assert (clip.id, clip.label, dict(clip.meta)) == ("my jump", None, {})
+    assert READER.scan(tmp_path).classes is None
+
+
+def test_reading_without_a_scan_gives_the_same_facts(tmp_path: Path) -> None:
+    (clip,) = READER.read(Unit(write(tmp_path, "S001C003P008R002A058")))
+    assert isinstance(clip, Clip)
+    assert (clip.label, clip.meta["camera"]) == (57, 3)
+
+
+def test_a_name_in_two_folders_is_read_once(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "S001C001P001R001A001")
+    plan = READER.scan(tmp_path)
+    assert [unit.path.parent.name for unit in plan.units] == ["a"]
+    assert plan.refused[0][1].startswith("another file has this name")
+
+
+def test_nobody_in_any_frame(tmp_path: Path) -> None:
+    path = tmp_path / "a.skeleton"
+    write_skeleton(path, Recording([[], []]))
+    with pytest.raises(ReadError, match="expected a body in at least one frame"):
+        read(path)
+
+
+def test_sources_without_recordings(tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ReadError, match=r"expected a \.skeleton file or a folder"):
+            READER.scan(source)
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, "a")
+    with pytest.raises(UnknownNameError, match="did you mean 'agcn'"):
+        READER.scan(path, persons="agn")
+    for wrong in (0, -1, 1.5, "2", True):
+        with pytest.raises(ReadError, match="max_persons to be a whole number above 0"):
+            READER.scan(path, max_persons=wrong)
+    with pytest.raises(ReadError, match=r"none\.txt: expected a text file of names"):
+        READER.scan(path, missing=tmp_path / "none.txt")
+
+
+def test_matches_looks_at_the_first_line(tmp_path: Path) -> None:
+    assert READER.matches(write(tmp_path, "a"))
+    (tmp_path / "b.skeleton").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "c.txt").write_bytes(b"103\r\n")
+    for name in ("b.skeleton", "c.txt", "d.skeleton"):
+        assert not READER.matches(tmp_path / name)

@@ -1,0 +1,191 @@
+"""The step-by-step picture states what the graph really holds, for any layout and strategy."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+from kinegraph.cli import main
+from kinegraph.errors import ModelError, UnknownNameError
+from kinegraph.reports.draw_graph_tutorial import draw_steps
+from kinegraph.skeleton import (
+    LAYOUTS,
+    SkeletonLayout,
+    adjacency,
+    hop_distance,
+    normalized_adjacency,
+)
+
+
+@pytest.fixture(scope="module")
+def ntu() -> Figure:
+    """The steps of ntu25, looked at by several tests."""
+    return draw_steps("ntu25")
+
+
+def words(figure: Figure) -> str:
+    """All that stands beside the steps, on one line."""
+    return " ".join(" ".join(text.get_text().split()) for text in figure.texts)
+
+
+def matrices(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if ax.images]
+
+
+def bodies(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if not ax.images]
+
+
+def arrows(ax: Axes) -> int:
+    return sum(isinstance(patch, FancyArrowPatch) for patch in ax.patches)
+
+
+def labels(ax: Axes) -> list[str]:
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_the_steps_of_ntu25_in_their_order(ntu: Figure) -> None:
+    titles = [t.get_text() for t in ntu.texts if re.match(r"\d  ", t.get_text())]
+    assert titles == [
+        "1  The skeleton",
+        "2  Adjacency with self-links",
+        "3  Hop distance",
+        "4  Divided by the degree",
+        "5  Partition 1 of 3: root",
+        "6  Partition 2 of 3: close 1",
+        "7  Partition 3 of 3: further 1",
+        "8  The sum of the partitions",
+    ]
+    assert "73 in all" in words(ntu)
+    assert "24 of the 73 entries" in words(ntu)
+    assert (len(bodies(ntu)), len(matrices(ntu))) == (8, 7)
+
+
+def test_the_matrices_are_those_of_the_graph() -> None:
+    linked, hops, whole, *parts, _ = matrices(draw_steps("openpose18", strategy="distance"))
+    distance = hop_distance("openpose18")
+    assert np.array_equal(linked.images[0].get_array(), distance <= 1)
+    assert np.array_equal(hops.images[0].get_array(), distance)
+    assert np.array_equal(whole.images[0].get_array(), normalized_adjacency("openpose18"))
+    drawn = [ax.images[0].get_array() for ax in parts]
+    assert np.array_equal(drawn, adjacency("openpose18", strategy="distance"))
+
+
+def test_rows_and_columns_carry_the_names() -> None:
+    layout = LAYOUTS["penn13"]
+    for ax in matrices(draw_steps(layout, strategy="uniform")):
+        assert labels(ax) == [f"{name}  {joint}" for joint, name in enumerate(layout.joints)]
+        assert [label.get_text() for label in ax.get_xticklabels()] == labels(ax)
+
+
+def test_values_stand_in_their_cells(ntu: Figure) -> None:
+    whole = matrices(ntu)[2]
+    cells = {t.get_position(): t.get_text() for t in whole.texts if t.get_text()[0] in ".1"}
+    weights = normalized_adjacency("ntu25")
+    assert len(cells) == np.count_nonzero(weights)
+    assert cells[20, 1] == ".20"
+    assert cells[3, 2] == ".50"
+
+
+def test_every_entry_off_the_diagonal_is_an_arrow_from_its_source() -> None:
+    layout = LAYOUTS["kinect20"]
+    figure = draw_steps(layout)
+    _, linked, _, _, root, close, further, total = bodies(figure)
+    assert [arrows(ax) for ax in (linked, root, close, further, total)] == [38, 0, 19, 19, 38]
+
+
+def test_the_body_shows_hops_to_the_centre_and_degrees() -> None:
+    layout = LAYOUTS["body25"]
+    _, _, hops, degrees, *_ = bodies(draw_steps(layout))
+    numbers = [int(t.get_text()) for t in hops.texts]
+    assert numbers == hop_distance(layout)[layout.centre].tolist()
+    counted = [int(t.get_text()) for t in degrees.texts]
+    assert counted == (hop_distance(layout) <= 1).sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
+def test_partitions_that_sum_are_said_to(strategy: str) -> None:
+    said = words(draw_steps("penn13", strategy=strategy))  # type: ignore[arg-type]
+    assert "the normalised adjacency of step 4: largest difference 0." in said
+
+
+def test_the_difference_of_agcn_is_computed_and_explained() -> None:
+    total = adjacency("penn13", strategy="agcn").sum(axis=0)
+    difference = np.abs(total - normalized_adjacency("penn13")).max()
+    said = words(draw_steps("penn13", strategy="agcn"))
+    assert difference > 0.1
+    assert (
+        f"do not sum to the normalised adjacency of step 4: largest difference {difference:.2g}"
+        in (said)
+    )
+    assert "divided by its own column sums" in said
+    assert f"reach {total.sum(axis=0).max():.3g} instead of 1" in said
+
+
+def test_the_identity_is_not_taken_for_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kinegraph.reports import draw_graph_tutorial as module
+
+    def halved(*args: object, **options: object) -> np.ndarray:
+        return adjacency(*args, **options) / 2  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "adjacency", halved)
+    assert "do not sum to" in words(draw_steps("penn13"))
+
+
+def test_truncated_distances_are_said_to_be() -> None:
+    said = words(draw_steps("ntu25", center_distance="truncated"))
+    assert "joints beyond 1 bone count as equally far" in said
+    assert "40 of the 73 entries" in said
+
+
+@pytest.mark.parametrize("name", ["hand21", "ntu_edge24"])
+def test_texts_do_not_overlap(name: str) -> None:
+    figure = draw_steps(name, strategy="agcn")
+    beside = [text.get_window_extent() for text in figure.texts]
+    assert [1 for i, a in enumerate(beside) for b in beside[:i] if a.overlaps(b)] == []
+    matrix = matrices(figure)[0]
+    names = matrix.yaxis.get_tightbbox()
+    assert names.x0 > max(box.x1 for box in beside[1:])
+    corner = next(t for t in matrix.texts if t.get_text().startswith("row"))
+    assert not corner.get_window_extent().overlaps(names)
+
+
+def test_a_single_joint_is_drawn() -> None:
+    dot = SkeletonLayout("dot", ("a $x$",), (), 0)
+    draw_steps(dot, strategy="uniform").savefig(io.BytesIO(), dpi=30)
+
+
+def test_of_many_joints_only_some_are_named_and_no_values_are_written() -> None:
+    many = tuple(f"joint {i}" for i in range(80))
+    layout = SkeletonLayout("many", many, tuple((i, i - 1) for i in range(1, 80)), 0)
+    ax = matrices(draw_steps(layout, strategy="uniform"))[2]
+    assert len(labels(ax)) == 40
+    assert len(ax.texts) == 1
+
+
+def test_mistakes_are_those_of_the_graph() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'ntu25'"):
+        draw_steps("ntu-25")
+    with pytest.raises(ModelError, match="max_hop"):
+        draw_steps("ntu25", max_hop=0)
+
+
+def test_the_command_draws_one_tall_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "steps.png"
+    with pytest.raises(SystemExit) as end:
+        main(["draw", "graph", "penn13", "--steps", "--strategy", "agcn", "--out", str(path)])
+    assert not end.value.code
+    assert path.name in capsys.readouterr().out.replace("\n", "")
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        assert picture.height > 2 * picture.width

@@ -1,0 +1,37 @@
+"""Requests made up from the server's own description: none of them breaks it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server.serving import running
+
+pytestmark = pytest.mark.slow
+
+
+def test_no_request_breaks_the_server(tmp_path):
+    beside = Path(sys.executable).with_name("schemathesis")
+    command = str(beside) if beside.is_file() else shutil.which("schemathesis")
+    if not command:
+        pytest.skip("SCHEMATHESIS IS ABSENT")
+    with running() as one:
+        done = subprocess.run(
+            [
+                *(command, "run", f"{one.url}/openapi.json", "--checks", "not_a_server_error"),
+                *("--max-examples", "60", "--seed", "1", "--workers", "2", "--max-time", "60"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+        assert httpx.get(f"{one.url}/health").json()["status"] == "ok"
+        assert 'status="500"' not in httpx.get(f"{one.url}/metrics").text

@@ -1,0 +1,585 @@
+"""The server over real sockets: what it answers, whom it refuses, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+import time
+import zipfile
+
+import httpx
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from inference.test_session import alone
+from inference.test_stream import recognizer
+from kinegraph.errors import LiveError
+from kinegraph.inference.session import Frame
+from kinegraph.server.auth import PROTOCOL, token_protocol
+from kinegraph.server.errors import RefusedError
+from kinegraph.server.limits import Limits, Pace
+from kinegraph.server.protocol import ENTRY, HEAD, MAGIC, from_bytes
+from kinegraph.server.serve import open_socket
+from server.serving import heard, running, walk
+
+TOKEN = "a token of letters"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One that takes what it is given for granted."""
+    with running(rate=2000.0) as one:
+        yield one
+
+
+def npz(**arrays) -> bytes:
+    """Arrays as a file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+# --------------------------------------------------------------------- clips
+
+
+def test_a_clip_is_answered_as_the_command_line_does(server):
+    asked, clip = recognizer([]), walk()
+    from kinegraph.clips.clip import Clip
+    from kinegraph.inference.predict import Predictor
+
+    expected = Predictor(asked, None, 2)(Clip(clip[None], asked.layout, id="w", fps=30.0))
+    body = {"joints": clip.tolist(), "id": "w", "fps": 30}
+    answer = httpx.post(f"{server.url}/v1/predict?top=2", json=body)
+    assert answer.status_code == 200 and set(answer.json()) == set(expected)
+    assert len(answer.json()["top"]) == 2 and answer.json()["id"] == "w"
+    np.testing.assert_allclose(answer.json()["logits"], expected["logits"], atol=1e-6)
+    packed = httpx.post(
+        f"{server.url}/v1/predict",
+        content=npz(joints=clip[None], fps=np.array(30.0)),
+        headers={"content-type": "application/x-npz"},
+    )
+    np.testing.assert_allclose(packed.json()["logits"], expected["logits"], atol=1e-6)
+
+
+def test_joints_that_are_null_are_absent(server):
+    clip = walk()
+    gaps = clip.copy()
+    gaps[3, 2] = np.nan
+    listed = clip.tolist()
+    listed[3][2] = None
+    url = f"{server.url}/v1/predict"
+    kinds = {"content-type": "application/octet-stream"}
+    packed = httpx.post(url, content=npz(joints=gaps), headers=kinds).json()
+    for joints in (listed, [listed]):
+        assert httpx.post(url, json={"joints": joints}).json()["logits"] == packed["logits"]
+
+
+def bomb() -> bytes:
+    """A small file that claims, and would unpack to, very much."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("joints.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": "<f4", "fortran_order": False, "shape": (10**7, 15, 2)}
+        )
+        for _ in range(100):
+            member.write(bytes(10**6))
+    return file.getvalue()
+
+
+def many_entries() -> bytes:
+    """A file of more parts than anybody needs."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i in range(200):
+            archive.writestr(f"{i}.npy", b"")
+    return file.getvalue()
+
+
+JSON, NPZ = "application/json", "application/x-npz"
+BAD = {
+    "text": (JSON, b"hello", 400, "as JSON"),
+    "binary": (JSON, b"\xff\xfe\x00", 400, "as JSON"),
+    "deep": (JSON, b"[" * 100_000, 400, "as JSON"),
+    "list": (JSON, b"[]", 400, "joints"),
+    "no joints": (JSON, b"{}", 400, "joints"),
+    "null": (JSON, b'{"joints": null}', 400, "joints"),
+    "words": (JSON, b'{"joints": [["a"]]}', 400, "numbers"),
+    "null upon null": (JSON, b'{"joints": [[null], [[null, 1], [2]]]}', 400, "numbers"),
+    "only null": (JSON, b'{"joints": [null, null]}', 400, "numbers|no joint|shape"),
+    "ragged": (JSON, b'{"joints": [[[1, 2], [1]]]}', 400, "numbers"),
+    "flat": (JSON, b'{"joints": [1, 2]}', 400, "shape"),
+    "nothing": (JSON, b'{"joints": [[[null, null]]]}', 400, "no joint"),
+    "infinite": (JSON, b'{"joints": [[[1e999, 0]]]}', 400, "infinite|joints"),
+    "other layout": (JSON, b'{"joints": [[[1, 2]]], "layout": "ntu-25"}', 400, "did you mean"),
+    "unknown key": (JSON, b'{"joints": [[[1, 2]]], "jiont": 3}', 400, "unknown key"),
+    "fps": (JSON, b'{"joints": [[[1, 2]]], "fps": -1}', 400, "fps"),
+    "meta": (JSON, b'{"joints": [[[1, 2]]], "meta": {"a": []}}', 400, "meta"),
+    "too many joints": (NPZ, npz(joints=np.ones((5, 99, 2))), 400, "15 joints"),
+    "no zip": (NPZ, b"PK\x03\x04 nothing", 400, "npz"),
+    "objects": (NPZ, npz(joints=np.array([{}], dtype=object)), 400, "numbers"),
+    "bomb": (NPZ, bomb(), 400, "unpack"),
+    "many entries": (NPZ, many_entries(), 400, "at most 64"),
+    "too many frames": (NPZ, npz(joints=np.ones((4000, 15, 2), np.float32)), 413, "3000 frames"),
+    "too long": (JSON, b" " * (2**21 + 1), 413, "bytes"),
+    "another kind": ("text/csv", b"1,2", 415, "text/csv"),
+}
+
+
+@pytest.mark.parametrize(("kind", "body", "status", "words"), BAD.values(), ids=list(BAD))
+def test_a_bad_clip_is_refused_in_a_sentence(server, kind, body, status, words):
+    import re
+
+    answer = httpx.post(f"{server.url}/v1/predict", content=body, headers={"content-type": kind})
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error"} and re.search(words, answer.json()["error"])
+
+
+def test_errors_of_every_kind_are_json(server):
+    for answer, status in (
+        (httpx.get(f"{server.url}/nothing"), 404),
+        (httpx.put(f"{server.url}/v1/predict"), 405),
+        (httpx.post(f"{server.url}/v1/predict?top=x"), 422),
+        (httpx.get(f"{server.url}/page/../app.py"), 404),
+    ):
+        assert answer.status_code == status and set(answer.json()) == {"error"}
+
+
+def test_clips_beyond_the_queue_are_refused_at_once():
+    with running(predictions=1) as one:
+        one.service._waiting = 1
+        answer = httpx.post(f"{one.url}/v1/predict", json={"joints": walk().tolist()})
+        assert answer.status_code == 429 and answer.headers["retry-after"]
+        one.service._waiting = 0
+
+
+# --------------------------------------------------------------------- what it says of itself
+
+
+def test_the_model_and_how_it_is(server):
+    about = httpx.get(f"{server.url}/v1/model").json()
+    assert about["classes"] == ["here", "there", "away"] and about["name"] == "two"
+    assert len(about["layout"]["joints"]) == 15 and about["coordinates"] == 2
+    assert about["stream"]["mode"] == "step" and about["stream"]["room"] == 8
+    assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+    assert "kinegraph_frames_total" in httpx.get(f"{server.url}/metrics").text
+    openapi = httpx.get(f"{server.url}/openapi.json").json()
+    assert {"/v1/predict", "/v1/model", "/health", "/metrics"} <= set(openapi["paths"])
+    assert httpx.get(f"{server.url}/docs").status_code == 404
+
+
+def test_the_page_asks_nobody_else_for_anything(server):
+    page = httpx.get(server.url)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("", "page/page.js", "page/page.css", "page/icon.svg"):
+        text = httpx.get(f"{server.url}/{name}").text.replace("http://www.w3.org/2000/svg", "")
+        assert text and "http://" not in text and "https://" not in text
+
+
+# --------------------------------------------------------------------- streams
+
+
+def packed(people: dict[int, np.ndarray], time_: float = float("nan")) -> bytes:
+    """One frame of each of some people."""
+    parts = [ENTRY.pack(k, time_) + joints.astype("<f4").tobytes() for k, joints in people.items()]
+    return HEAD.pack(MAGIC, 0, 1, len(people)) + b"".join(parts)
+
+
+def assert_answers(told: list[dict], frames: np.ndarray) -> None:
+    """Every answer is that of the same frames without a server."""
+    expected = alone(recognizer([]), [Frame(joints) for joints in frames])
+    distinct = {m["frames"]: m["logits"] for m in told if m.get("name") and "frame" in m}
+    assert len(distinct) >= 3
+    assert set(distinct) & set(expected)
+    for so_far in set(distinct) & set(expected):
+        np.testing.assert_allclose(distinct[so_far], expected[so_far], rtol=0, atol=1e-5)
+
+
+def test_many_persons_of_many_connections_each_hear_their_own(server):
+    async def client(seed: int) -> None:
+        people = {"a": walk(40, 3 * seed), 7: walk(40, 3 * seed + 1)}
+        told: dict = {"a": [], 7: []}
+        async with connect(f"{server.stream}?logits=true&top=2") as ws:
+            for t in range(40):
+                said = {"person": "a", "joints": people["a"][t].tolist(), "time": t / 30}
+                await ws.send(json.dumps(said))
+                await ws.send(packed({7: people[7][t]}))
+                await asyncio.sleep(0.002)
+            for person in people:
+                await ws.send(json.dumps({"person": person, "flush": True}))
+                await ws.send(json.dumps({"person": person, "end": True}))
+            while not all(told[p] and "end" in told[p][-1] for p in people):
+                message = await heard(ws)
+                assert "error" not in message, message
+                told[message["person"]].append(message)
+        for person, messages in told.items():
+            frames = [m for m in messages if "frame" in m]
+            assert [m["frame"] for m in frames] == list(range(40))
+            assert ("time" in frames[0]) == (person == "a")
+            assert_answers(messages, people[person])
+            end, live = messages[-1], recognizer([]).stream()
+            for joints in people[person]:
+                live.push(joints)
+            answer = live.flush()
+            np.testing.assert_allclose(end["logits"], answer.logits, rtol=0, atol=1e-5)
+            assert (end["name"], end["frames"], len(end["top"])) == (answer.name, 40, 2)
+            assert any("flush" in m for m in messages)
+
+    async def everybody() -> None:
+        await asyncio.gather(*(client(seed) for seed in range(3)))
+
+    asyncio.run(everybody())
+    assert server.service.room.taken == 0
+
+
+ONE = walk(1)[0].tolist()
+WRONG = {
+    "no JSON": ("hello", "as JSON"),
+    "deep": ("[" * 50_000, "as JSON"),
+    "a number": ("3", "person"),
+    "nobody": (json.dumps({"joints": ONE}), "person"),
+    "a list": (json.dumps({"person": [], "joints": ONE}), "person"),
+    "a long name": (json.dumps({"person": "x" * 100, "joints": ONE}), "1 to 64"),
+    "nothing said": (json.dumps({"person": 1}), "joints"),
+    "unknown key": (json.dumps({"person": 1, "jionts": ONE}), "unknown key"),
+    "too many joints": (json.dumps({"person": 1, "joints": [[0, 0]] * 99}), "(15, 2)"),
+    "text": (json.dumps({"person": 1, "joints": "text"}), "joints"),
+    "infinite": (json.dumps({"person": 1, "joints": [[1e999, 0]] * 15}), "infinite"),
+    "far away": (json.dumps({"person": 1, "joints": [[1e30, 0]] * 15}), "1e+09"),
+    "confidence": (json.dumps({"person": 1, "joints": ONE, "confidence": [1]}), "confidences"),
+    "a long time": (json.dumps({"person": 1, "joints": ONE, "time": 1e999}), "time"),
+    "end of nobody": (json.dumps({"person": 99, "end": True}), "send a frame first"),
+    "flush": (json.dumps({"person": 1, "flush": 3}), "true or false"),
+    "meta": (json.dumps({"person": 1, "joints": ONE, "meta": [1]}), "meta"),
+    "too long": (json.dumps({"person": 1, "joints": ONE, "meta": {"a": "x" * 2**18}}), "at most"),
+    "empty": (b"", "KGF1"),
+    "another format": (b"KGF2" + bytes(40), "KGF1"),
+    "cut off": (packed({1: walk(1)[0]})[:-1], "bytes"),
+    "too many persons": (HEAD.pack(MAGIC, 0, 255, 65535), "bytes"),
+    "unknown flags": (HEAD.pack(MAGIC, 2, 1, 1) + bytes(132), "flags"),
+}
+
+
+def test_wrong_messages_are_refused_and_nothing_else_is_lost(server):
+    frames = walk(40)
+
+    async def client() -> list[dict]:
+        told = []
+        async with connect(f"{server.stream}?logits=true") as ws:
+            wrong = list(WRONG.values())
+            for t in range(40):
+                await ws.send(json.dumps({"person": "good", "joints": frames[t].tolist()}))
+                if t < len(wrong):
+                    await ws.send(wrong[t][0])
+                    while "error" not in (message := await heard(ws)):
+                        told.append(message)
+                    assert wrong[t][1] in message["error"] and message["status"] >= 400
+            await ws.send(json.dumps({"person": "good", "end": True}))
+            while "end" not in (message := await heard(ws)):
+                told.append(message)
+        return told
+
+    told = asyncio.run(client())
+    assert len(told) == 40
+    assert_answers(told, frames)
+
+
+def test_frames_come_in_order_and_null_is_not_seen(server):
+    async def client() -> None:
+        async with connect(server.stream) as ws:
+            joints = [None, *ONE[1:]]
+            for time_, fine in ((0.1, True), (0.2, True), (0.2, False), (0.1, False), (None, True)):
+                await ws.send(json.dumps({"person": 1, "time": time_, "joints": joints}))
+                message = await heard(ws)
+                assert ("error" not in message) == fine
+                assert fine or "not after 0.2" in message["error"]
+            await ws.send(json.dumps([{"person": 1, "joints": ONE}, {"person": 2, "joints": ONE}]))
+            assert {(await heard(ws))["person"] for _ in range(2)} == {1, 2}
+
+    asyncio.run(client())
+
+
+def test_who_is_too_fast_or_does_not_stop_is_refused():
+    async def client(one) -> int:
+        async with connect(one.stream) as ws:
+            errors = 0
+            try:
+                for _ in range(100):
+                    await ws.send(json.dumps({"person": 1, "joints": ONE}))
+                while True:
+                    errors += (await heard(ws)).get("status") == 429
+            except ConnectionClosed as end:
+                assert end.rcvd is not None and end.rcvd.code == 1008
+            return errors
+
+    with running(rate=10.0, errors=20) as one:
+        assert 20 <= asyncio.run(client(one)) <= 30
+        assert httpx.get(f"{one.url}/health").json()["persons"] == 0
+
+
+def test_there_is_room_for_so_many_and_no_more():
+    async def clients(one) -> None:
+        said = json.dumps({"person": 1, "joints": ONE})
+        async with connect(one.stream) as first, connect(one.stream) as second:
+            for ws in (first, second):
+                await ws.send(said)
+                assert "error" not in await heard(ws)
+            async with connect(one.stream) as third:
+                began = time.monotonic()
+                await third.send(said)
+                refused = await heard(third)
+                assert refused["status"] == 503 and "room for 2 persons" in refused["error"]
+                with pytest.raises(ConnectionClosed) as end:
+                    await third.recv()
+                assert end.value.rcvd.code == 1013 and time.monotonic() - began < 1
+            await first.send(json.dumps({"person": 2, "joints": ONE}))
+            assert (await heard(first))["status"] == 503
+            await first.send(said)
+            assert "error" not in await heard(first)
+
+    with running(persons=2) as one:
+        asyncio.run(clients(one))
+
+
+def test_there_are_so_many_connections_and_no_more():
+    async def clients(one) -> None:
+        async with connect(one.stream), connect(one.stream), connect(one.stream) as third:
+            assert (await heard(third))["status"] == 503
+            with pytest.raises(ConnectionClosed) as end:
+                await third.recv()
+            assert end.value.rcvd.code == 1013
+
+    with running(connections=2) as one:
+        asyncio.run(clients(one))
+
+
+def test_who_says_nothing_is_left():
+    async def client(one) -> None:
+        async with connect(one.stream) as ws:
+            assert (await heard(ws))["status"] == 408
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+
+    with running(idle=0.2) as one:
+        asyncio.run(client(one))
+
+
+def test_who_does_not_listen_holds_nobody():
+    """A client that sends and never reads, beside one that does."""
+
+    async def deaf(one, stop: asyncio.Event) -> None:
+        async with connect(f"{one.stream}?logits=true&top=3", max_queue=1) as ws:
+            for i in range(4000):
+                if stop.is_set():
+                    break
+                await ws.send(packed({k: walk(1)[0] for k in range(4)}))
+                await asyncio.sleep(0 if i % 20 else 0.002)
+            ws.transport.abort()
+
+    async def listens(one, stop: asyncio.Event) -> list[float]:
+        seconds, frames = [], walk(60)
+        async with connect(one.stream) as ws:
+            for joints in frames:
+                began = time.monotonic()
+                await ws.send(packed({1: joints}))
+                assert "error" not in await heard(ws)
+                seconds.append(time.monotonic() - began)
+                await asyncio.sleep(0.01)
+        stop.set()
+        return seconds
+
+    async def both(one) -> list[float]:
+        stop = asyncio.Event()
+        return (await asyncio.gather(listens(one, stop), deaf(one, stop)))[0]
+
+    with running(rate=5000.0, errors=10**6) as one:
+        assert max(asyncio.run(both(one))) < 2
+
+
+def test_a_window_answers_every_so_often():
+    async def client(one) -> None:
+        async with connect(f"{one.stream}?logits=true") as ws:
+            for joints in walk(30):
+                await ws.send(packed({1: joints}))
+            told = [await heard(ws) for _ in range(30)]
+        assert len({m["frames"] for m in told if m["name"]}) >= 6
+
+    with running([{"resize": {"frames": 8}}], every=4, rate=2000.0) as one:
+        assert one.service.mode == "window"
+        asyncio.run(client(one))
+
+
+def test_told_to_end_it_answers_what_was_said_and_parts():
+    async def client(one) -> None:
+        async with connect(one.stream) as ws:
+            for joints in walk(20):
+                await ws.send(packed({1: joints}))
+            await ws.send(json.dumps({"person": 1, "end": True}))
+            assert (await heard(ws))["frame"] == 0
+            one.stop()
+            told = []
+            try:
+                while True:
+                    told.append(await heard(ws))
+            except ConnectionClosed as end:
+                assert end.rcvd.code == 1001
+            assert told[-1]["end"] and told[-1]["frames"] == 20
+
+    with running(rate=2000.0) as one:
+        asyncio.run(client(one))
+
+
+# --------------------------------------------------------------------- who may speak
+
+
+def test_pages_of_other_sites_and_other_names_are_turned_away(server):
+    for headers, status in (
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"host": "evil.example"}, 421),
+        ({"host": f"evil.example:{server.port}"}, 421),
+        ({"host": f"localhost:{server.port}"}, 200),
+        ({"host": "[::1]"}, 200),
+        ({"origin": server.url}, 200),
+    ):
+        answer = httpx.get(f"{server.url}/health", headers=headers)
+        assert answer.status_code == status, headers
+        assert status == 200 or answer.json()["error"]
+
+    async def strange() -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(server.stream, origin="https://evil.example")
+        assert refused.value.response.status_code == 403
+        async with connect(server.stream, origin=server.url):
+            pass
+
+    asyncio.run(strange())
+
+
+def test_a_token_is_asked_for_and_may_come_three_ways():
+    with running(token=TOKEN) as one:
+        for headers, status in (
+            ({}, 401),
+            ({"authorization": "Bearer wrong"}, 401),
+            ({"authorization": f"Basic {TOKEN}"}, 401),
+            ({"authorization": f"Bearer {TOKEN}"}, 200),
+            ({"authorization": f"Bearer {TOKEN}", "host": "example.org"}, 200),
+        ):
+            assert httpx.get(f"{one.url}/v1/model", headers=headers).status_code == status
+        assert httpx.get(f"{one.url}/metrics").status_code == 401
+        assert httpx.get(one.url).status_code == httpx.get(f"{one.url}/health").status_code == 200
+
+        async def clients() -> None:
+            with pytest.raises(InvalidStatus):
+                await connect(one.stream)
+            with pytest.raises(InvalidStatus):
+                await connect(one.stream, subprotocols=[PROTOCOL, token_protocol("wrong")])
+            async with connect(
+                one.stream, subprotocols=[PROTOCOL, token_protocol(TOKEN)]
+            ) as browser:
+                assert browser.subprotocol == PROTOCOL
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            async with connect(one.stream, additional_headers=headers):
+                pass
+
+        asyncio.run(clients())
+
+
+def test_others_than_this_machine_need_a_token():
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(LiveError, match="--token"):
+            open_socket(host, 0, None)
+    with pytest.raises(LiveError, match="8 letters"):
+        open_socket("127.0.0.1", 0, "short")
+    with (
+        open_socket("127.0.0.1", 0, None) as taken,
+        pytest.raises(LiveError, match="another --port"),
+    ):
+        open_socket("127.0.0.1", taken.getsockname()[1], None)
+
+
+# --------------------------------------------------------------------- on the wire
+
+
+def test_bytes_that_are_no_request_end_soon(server):
+    for said in (b"hello\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000):
+        with socket.create_connection(("127.0.0.1", server.port), 5) as raw:
+            raw.settimeout(5)
+            try:
+                raw.sendall(said)
+                assert raw.recv(65536).startswith(b"HTTP/1.1 400")
+            except ConnectionError:
+                pass
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def handshake(port: int) -> socket.socket:
+    """A websocket by hand."""
+    raw = socket.create_connection(("127.0.0.1", port), 5)
+    raw.sendall(
+        f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    assert raw.recv(4096).startswith(b"HTTP/1.1 101")
+    return raw
+
+
+def test_a_message_of_endless_parts_ends(server):
+    with handshake(server.port) as raw:
+        raw.sendall(b"\x01\x80\0\0\0\0")  # a text that goes on
+        part = b"\x00\x80\0\0\0\0"  # and on, with nothing in it
+        raw.settimeout(5)
+        try:
+            for _ in range(50):
+                raw.sendall(part * 100)
+            heard_last = raw.recv(4096)
+        except ConnectionError:
+            heard_last = b""
+        assert not heard_last or b"\x03\xf1" in heard_last  # 1009
+    assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+
+
+def test_a_huge_message_ends_the_stream(server):
+    async def client() -> None:
+        async with connect(server.stream) as ws:
+            with pytest.raises(ConnectionClosed):
+                await ws.send("x" * 2**22)
+                await ws.recv()
+
+    asyncio.run(client())
+
+
+# --------------------------------------------------------------------- parts
+
+
+def test_a_pace_allows_its_rate_and_short_bursts():
+    pace = Pace(30)
+    allowed = [pace.allows(0.0) for _ in range(30)]
+    assert 10 < sum(allowed) < 25
+    assert sum(pace.allows(1 + t / 60) for t in range(600)) == pytest.approx(36 * 10, abs=25)
+    assert all(Pace(30).allows(t / 30) for t in range(100))
+
+
+def test_limits_are_above_nothing():
+    with pytest.raises(LiveError, match="limit rate"):
+        Limits(rate=0)
+
+
+def test_binary_frames_are_what_they_say():
+    joints, sure = walk(2), np.ones((1, 15), "<f4")
+    body = HEAD.pack(MAGIC, 1, 1, 2)
+    for k in (4, 5):
+        body += ENTRY.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
+    said = from_bytes(body, (15, 2))
+    assert [(one.person, one.time) for one in said] == [(4, 0.4), (5, 0.5)]
+    np.testing.assert_array_equal(said[1].frame.joints[0], joints[1])
+    np.testing.assert_array_equal(said[1].frame.confidence, sure)
+    with pytest.raises(RefusedError):
+        from_bytes(body[:-4], (15, 2))

@@ -1,0 +1,74 @@
+"""docs/serving.md says what is so: its programs run, against a server, as they stand there."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from server.serving import running, walk
+from test_docs import DOCS, blocks
+
+PAGE = DOCS / "serving.md"
+HERE = "127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running(rate=2000.0) as one:
+        yield one
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    np.save(tmp_path / "clip.npy", walk(20))
+    (tmp_path / "clip.json").write_text(json.dumps({"joints": walk(20).tolist()}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PROGRAMS = [code for mark, code in blocks(PAGE) if mark == "python serve"]
+
+
+def test_there_are_programs():
+    assert len(PROGRAMS) == 3
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_programs_hear_answers(number, server, folder, capsys):
+    script = folder / "program.py"
+    script.write_text(PROGRAMS[number].replace(HERE, f"127.0.0.1:{server.port}"))
+    runpy.run_path(str(script))
+    said = capsys.readouterr().out
+    assert "error" not in said and ("'probability'" in said or '"probability":' in said)
+
+
+def test_the_curl_command(server, folder):
+    if not shutil.which("curl"):
+        pytest.skip("CURL IS ABSENT")
+    (command,) = [code for mark, code in blocks(PAGE) if mark == "bash curl"]
+    command = command.replace(HERE, f"127.0.0.1:{server.port}")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)["top"]) == 1
+
+
+def test_the_example_answer_has_the_keys_of_an_answer(server):
+    import asyncio
+
+    from websockets.asyncio.client import connect
+
+    from server.serving import heard
+
+    (example,) = [code for mark, code in blocks(PAGE) if mark == "json"]
+
+    async def client() -> dict:
+        async with connect(server.stream) as ws:
+            joints = walk(1)[0].tolist()
+            await ws.send(json.dumps({"person": "left", "time": 1.0, "joints": joints}))
+            return await heard(ws)
+
+    assert list(asyncio.run(client())) == list(json.loads(example))

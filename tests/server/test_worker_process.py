@@ -1,0 +1,76 @@
+"""A crowd in a process of its own says what a crowd in this one says, and is missed if it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+
+from inference.test_session import frames_of
+from inference.test_stream import recognizer
+from kinegraph.errors import ClipError, LiveError
+from kinegraph.inference.session import NOTHING, Crowd, Frame
+from kinegraph.server.worker_process import Apart
+from server.serving import heard, running, walk
+
+
+def test_it_says_what_a_crowd_here_says():
+    asked = recognizer([])
+    here, apart = Crowd(asked), Apart(asked)
+    people = {0: frames_of(0), 1: frames_of(1)}
+    keys = {p: (here.open({"width": 9}), apart.open({"width": 9})) for p in people}
+    before = dict.fromkeys(people, NOTHING)
+    for t in range(30):
+        found = [
+            crowd.push_many({keys[p][i]: frames[t] for p, frames in people.items()})
+            for i, crowd in enumerate((here, apart))
+        ]
+        for p in people:
+            # it says what it knows, and works on the frame then
+            told, expected, before[p] = found[1][keys[p][1]], before[p], found[0][keys[p][0]]
+            assert told.frames == expected.frames
+            assert (told.answer is None) == (expected.answer is None)
+            if told.answer is not None:
+                np.testing.assert_array_equal(told.answer.logits, expected.answer.logits)
+                assert told.answer.guesses == expected.answer.guesses
+    for own, other in keys.values():
+        got = apart.answer_to(apart.ending(other))
+        np.testing.assert_array_equal(got.logits, here.flush(own).logits)
+    bad = apart.push_many({keys[0][1]: Frame(np.full((3, 3), 1.0))})
+    assert isinstance(bad[keys[0][1]], ClipError) and apart.push_many({}) == {}
+    apart.close(keys[0][1])
+    apart.end()
+    assert apart.mode == here.mode == "step"
+
+
+def test_a_model_that_cannot_be_sent_is_refused():
+    asked = recognizer([])
+    asked.model.own = lambda: None  # no other process could have it
+    with pytest.raises(LiveError, match="in one process only"):
+        Apart(asked)
+
+
+def test_a_server_whose_process_has_ended_says_so_and_ends():
+    async def spoken(one) -> list[dict]:
+        told = []
+        async with connect(one.stream) as socket:
+            for t, joints in enumerate(walk(20)):
+                if t == 10:
+                    one.service.workers[0]._crowd._process.kill()
+                await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
+                told.append(await heard(socket))
+                if "error" in told[-1]:
+                    return told
+        return told
+
+    with running(processes=1) as one:
+        told = asyncio.run(spoken(one))
+        assert told[-1]["status"] == 500 and "has ended by itself" in told[-1]["error"]
+        assert "error" not in told[0] and len(told) >= 10
+        until = time.monotonic() + 10
+        while not one.server.should_exit and time.monotonic() < until:
+            time.sleep(0.01)
+        assert one.server.lost

@@ -1,0 +1,87 @@
+"""Small videos and estimators that need no network, for the tests of this room."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.video.estimators.base import PoseFrame
+
+CLASSES = 3
+
+
+def need_av():
+    """PyAV, or a loud skip."""
+    return pytest.importorskip("av", reason="NOT TESTED: the extra `video` is not installed")
+
+
+def picture(level: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A grey picture whose upper left quarter is white."""
+    image = np.full((height, width, 3), level, np.uint8)
+    image[: height // 2, : width // 2] = 255
+    return image
+
+
+def write_film(
+    path: Path,
+    images: Sequence[np.ndarray],
+    times: Sequence[float] | None = None,
+    fps: int = 30,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A film of the images, mpeg4 in whatever holds it by the name's ending."""
+    av = need_av()
+    with av.open(str(path), "w", options=options or {}) as file:
+        stream = file.add_stream("mpeg4", rate=fps, options={"qscale": "2"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 60_000)
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            when = number / fps if times is None else times[number]
+            frame.pts, frame.time_base = round(when * 60_000), Fraction(1, 60_000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def turn_film(path: Path) -> None:
+    """Note in an mp4 file that it is to be shown turned by a quarter, clockwise."""
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
+    one, height = 1 << 16, 48 << 16
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, height, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+class LevelPoses:
+    """Sees the class of a made-up clip by the picture's grey; nobody in black ones.
+
+    Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learnt.
+    """
+
+    def __init__(self) -> None:
+        self.layout = get_layout("jhmdb15")
+        rng = np.random.default_rng(0)
+        self._places = rng.normal(size=(CLASSES, 15, 2)).astype(np.float32)
+        self.closed = False
+
+    def __call__(self, image: np.ndarray, time: float) -> PoseFrame:
+        height, width = image.shape[:2]
+        level = round(float(image[-4:, -4:].mean()) / 50) - 1
+        joints = self._places[level : level + 1] if level >= 0 else self._places[:0]
+        return PoseFrame(time, joints, np.ones(joints.shape[:2], np.float32), width, height)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def grey_of(label: int) -> int:
+    """The level that `LevelPoses` takes for a class; -1 is nobody."""
+    return 50 * (label + 1)

@@ -1,0 +1,89 @@
+"""The estimators that come along: their coordinates, who is absent, what is said without them."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+
+from conftest import real_data
+from kinegraph.errors import LiveError
+from kinegraph.video.decode import VideoFile
+from kinegraph.video.estimators.base import load_estimator
+from kinegraph.video.estimators.rtmlib import RtmlibPoses
+from video.films import need_av
+
+
+def mediapipe_poses():
+    """The estimator, or a loud skip."""
+    pytest.importorskip("mediapipe", reason="NOT TESTED: the extra `video` is not installed")
+    return load_estimator("mediapipe")
+
+
+def test_mediapipe_sees_nobody_in_a_blank_picture_and_says_nothing(capfd):
+    estimator = mediapipe_poses()
+    frame = estimator(np.full((48, 64, 3), 128, np.uint8), 1.5)
+    estimator.close()
+    assert (frame.time, frame.width, frame.height) == (1.5, 64, 48)
+    assert frame.joints.shape == (0, 33, 2) and frame.confidence.shape == (0, 33)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_mediapipe_sees_a_person_where_the_person_is():
+    path = real_data("videos") / "ta_chi.mp4"
+    need_av()
+    estimator = mediapipe_poses()
+    frames = [estimator(p.image, p.time) for p, _ in zip(VideoFile(path), range(5), strict=False)]
+    estimator.close()
+    joints = frames[-1].joints
+    assert joints.shape == (1, 33, 2)
+    seen = joints[~np.isnan(joints[..., 0])]
+    assert (seen >= 0).all() and (seen <= [340, 256]).all()
+    index = estimator.layout.index
+    ankle, shoulder = joints[0, index("left_ankle")], joints[0, index("left_shoulder")]
+    assert ankle[1] > shoulder[1] + 50  # a standing person, upright
+
+
+def test_rtmlib_is_given_blue_first_and_gives_several_persons():
+    given = []
+
+    def body(image):
+        given.append(image)
+        joints = np.full((3, 17, 2), 10.0)
+        joints[0, 0] = (-1, 5)  # outside
+        scores = np.full((3, 17), 0.9)
+        scores[1, 3] = 0.1
+        scores[2] = 0.05
+        return joints, scores
+
+    estimator = RtmlibPoses(body)
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[..., 0] = 255  # red
+    frame = estimator(image, 2.0)
+    assert given[0][0, 0].tolist() == [0, 0, 255]
+    assert frame.joints.shape == (2, 17, 2)
+    assert np.isnan(frame.joints[..., 0]).sum() == 2
+    assert np.isnan(frame.joints[0, 0]).all() and np.isnan(frame.joints[1, 3]).all()
+    assert frame.confidence[1, 3] == 0 and frame.confidence[1, 4] == np.float32(0.9)
+
+
+def test_rtmlib_that_sees_nobody():
+    estimator = RtmlibPoses(lambda _: (np.zeros((0, 17, 2)), np.zeros((0, 17))))
+    assert estimator(np.zeros((4, 4, 3), np.uint8), 0).joints.shape == (0, 17, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "install"), [("mediapipe", r'"kinegraph\[video\]"'), ("rtmlib", "rtmlib onnxruntime")]
+)
+def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch, name, install):
+    real = builtins.__import__
+
+    def without(module, *rest):
+        if module.split(".")[0] == name:
+            raise ModuleNotFoundError(f"No module named {module!r}")
+        return real(module, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(LiveError, match=rf"{name} is not installed.*pip install {install}"):
+        load_estimator(name)

@@ -1,0 +1,206 @@
+"""`kinegraph watch` from the file to the last line, the film and the page."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+
+import numpy as np
+import pytest
+
+from cli.test_cli import run
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.video import sources
+from kinegraph.video.decode import Picture, VideoFile
+from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.pipeline import Watcher
+from video.films import LevelPoses, grey_of, need_av, picture, write_film
+from video.test_sources import openpose
+
+
+@pytest.fixture(autouse=True)
+def poses(monkeypatch):
+    """Poses without a network, whatever the name."""
+    monkeypatch.setattr(sources, "load_estimator", lambda name: LevelPoses())
+
+
+def film(path, *parts, fps=10):
+    """A film of (label, seconds)."""
+    need_av()
+    images = [picture(grey_of(label)) for label, s in parts for _ in range(round(s * fps))]
+    return write_film(path, images, fps=fps)
+
+
+def watched(capsys, *words):
+    """(exit code, the object on the last line, standard error)."""
+    code, out, err = run(capsys, "watch", *words, "--json")
+    return code, json.loads(out.splitlines()[-1]) if out else None, err
+
+
+def test_the_last_line_says_who_did_what_and_what_filled_the_video(capsys, tmp_path, tiny_run):
+    path = film(tmp_path / "a.mp4", (0, 8), (2, 14))
+    code, told, err = watched(capsys, path, "--model", tiny_run)
+    assert (code, err) == (0, "")
+    assert set(told) == {"main", "segments"}
+    assert set(told["main"]) == {"label", "name", "probability"}
+    assert (told["main"]["label"], told["main"]["name"]) == (2, "away")
+    assert 0.3 < told["main"]["probability"] <= 1
+    names = [segment["name"] for segment in told["segments"]]
+    assert (names[0], names[-1]) == ("here", "away") and len(names) <= 3
+    first, last = told["segments"][0], told["segments"][-1]
+    assert set(first) == {"person", "start", "end", "label", "name", "probability"}
+    assert (first["person"], first["start"]) == (1, 0)
+    assert last["start"] == pytest.approx(8, abs=2)
+    assert last["end"] == pytest.approx(22, abs=0.1)
+
+
+def test_lines_for_people(capsys, tmp_path, tiny_run):
+    code, out, _ = run(capsys, "watch", film(tmp_path / "a.mp4", (1, 5)), "--model", tiny_run)
+    assert code == 0
+    first, last = out.splitlines()
+    assert re.fullmatch(r" +0\.0 s - +5\.0 s  person 1  there \d+%", first)
+    assert re.fullmatch(r"mostly: there \d+%, 5\.0 s of 5\.0 s", last)
+
+
+def test_the_film_is_as_long_and_large_as_the_video(capsys, tmp_path, tiny_run):
+    path = film(tmp_path / "a.mp4", (0, 3), (-1, 1), (0, 3))
+    out = tmp_path / "new" / "folder" / "b.mp4"
+    code, _, _ = run(capsys, "watch", path, "--model", tiny_run, "--out", out)
+    assert code == 0
+    given, made = VideoFile(path), VideoFile(out)
+    assert (made.width, made.height) == (given.width, given.height)
+    assert made.duration == pytest.approx(given.duration, abs=0.01)
+    before, after = list(given), list(made)
+    assert [p.time for p in before] == pytest.approx([p.time for p in after], abs=1e-3)
+    changed = [
+        np.abs(a.image.astype(int) - b.image).mean() for a, b in zip(before, after, strict=True)
+    ]
+    assert changed[10] > 2 * changed[35]  # nobody is drawn where nobody is
+
+
+def test_the_page_needs_nothing_else(capsys, tmp_path, tiny_run):
+    path = film(tmp_path / "a&b.mp4", (0, 4), (1, 4))
+    page = tmp_path / "p.html"
+    code, _, _ = run(capsys, "watch", path, "--model", tiny_run, "--page", page)
+    text = page.read_text()
+    assert code == 0 and "a&amp;b.mp4" in text
+    assert text.count("data:image/jpeg;base64,") >= 2 and "data:image/svg+xml" in text
+    assert not re.search(r'(?:src|href)="(?!data:|#)', text) and "<script" not in text
+    assert "here" in text and "there" in text
+
+
+def test_a_video_without_persons(capsys, tmp_path, tiny_run):
+    path = film(tmp_path / "a.mp4", (-1, 2))
+    page, out = tmp_path / "p.html", tmp_path / "b.mp4"
+    code, told, err = watched(capsys, path, "--model", tiny_run, "--page", page, "--out", out)
+    assert code == 0
+    assert told == {"main": {"label": None, "name": "unknown", "probability": 0}, "segments": []}
+    assert err.startswith("kinegraph: nobody is seen in a.mp4")
+    assert page.is_file() and VideoFile(out).pictures == 20
+
+
+def test_several_persons_of_openpose_have_numbers(capsys, tmp_path, tiny_run):
+    places = {n: [(0, 0), (300 - n, 0)] for n in range(90) if n not in range(40, 50)}
+    folder = openpose(tmp_path / "v", places | {45: None})
+    out = tmp_path / "b.mp4"
+    code, told, err = watched(capsys, folder, "--model", tiny_run, "--out", out)
+    assert code == 0 and "1 of 81 files were left out" in err
+    assert {segment["person"] for segment in told["segments"]} == {1, 2}
+    assert max(s["end"] for s in told["segments"]) == pytest.approx(3, abs=0.05)
+    assert VideoFile(out).pictures == 81
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{tmp}/nothing.mp4"], "found no such file"),
+        (["{film}", "--out", "{tmp}"], "expected a file that ends in .mp4"),
+        (["{film}", "--page", "{tmp}/x.pdf"], "expected a file that ends in .html"),
+        (["{film}", "--out", "{film}"], "write to another file"),
+        (["{film}", "--out", "{film}/in/b.mp4"], "no folder can be made"),
+        (["{film}", "--model", "{tmp}/none"], "does not exist"),
+        (["{tmp}"], "expected files of OpenPose"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(capsys, tmp_path, tiny_run, words, said):
+    path = film(tmp_path / "a.mp4", (0, 1))
+    filled = [word.format(tmp=tmp_path, film=path) for word in words]
+    model = [] if "--model" in words else ["--model", tiny_run]
+    code, out, err = run(capsys, "watch", *filled, *model)
+    assert (code, out) == (2, "")
+    assert err.startswith("kinegraph: ") and said in err and err.count("\n") == 1
+
+
+def test_ctrl_c_writes_what_there_is(capsys, tmp_path, tiny_run, monkeypatch):
+    path = film(tmp_path / "a.mp4", (1, 12))
+
+    class Impatient(LevelPoses):
+        def __call__(self, image, time):
+            if time > 6:
+                raise KeyboardInterrupt
+            return super().__call__(image, time)
+
+    monkeypatch.setattr(sources, "load_estimator", lambda name: Impatient())
+    out = tmp_path / "b.mp4"
+    code, told, err = watched(capsys, path, "--model", tiny_run, "--out", out)
+    assert code == 130 and "interrupted after 6.1 s" in err
+    assert told["main"]["name"] == "there"
+    assert told["segments"][-1]["end"] == pytest.approx(6, abs=0.1)
+    assert VideoFile(out).duration == pytest.approx(6.1, abs=0.15)
+
+
+class FakeCamera(sources.Camera):
+    """Gives half a minute at once."""
+
+    def __init__(self, index=0):
+        self.index, self.width, self.height = index, 64, 48
+
+    def __iter__(self):
+        for n in range(300):
+            yield Picture(n / 10, picture(grey_of(n // 200)))
+
+
+def test_a_camera_is_watched_until_it_ends_and_drawn_afterwards(
+    capsys, tmp_path, tiny_run, monkeypatch
+):
+    need_av()
+    monkeypatch.setattr(sources, "Camera", FakeCamera)
+    out, page = tmp_path / "b.mp4", tmp_path / "p.html"
+    code, told, _ = watched(
+        capsys, "0", "--model", tiny_run, "--out", out, "--page", page, "--seconds", 25
+    )
+    assert code == 0
+    assert [s["name"] for s in told["segments"]] == ["here", "there"]
+    assert VideoFile(out).duration == pytest.approx(25.1, abs=0.2)
+    assert page.read_text().count("data:image/jpeg") == 2
+
+
+def test_skeletons_of_another_layout_are_converted(tiny_run):
+    recognizer = Recognizer.load(tiny_run)
+    watcher = Watcher(recognizer, sources.get_layout("mediapipe33"))
+    rng = np.random.default_rng(0)
+    segments = []
+    for n in range(150):
+        joints = rng.uniform(0, 100, (1, 33, 2)).astype(np.float32)
+        frame = PoseFrame(n / 30, joints, np.ones((1, 33), np.float32), 640, 480)
+        segments += watcher(frame)[1]
+    segments += watcher.finish()
+    assert segments and segments[-1].end == pytest.approx(5, abs=0.05)
+
+
+def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
+    recognizer = Recognizer.load(tiny_run)
+    estimator = LevelPoses()
+    watcher = Watcher(recognizer, estimator.layout)
+
+    def kept(start, stop):
+        for n in range(start, stop):
+            # someone else every five seconds
+            frame = estimator(picture(grey_of(0)), n / 30 + 2 * (n // 150))
+            watcher(frame)
+        gc.collect()
+        return len(gc.get_objects())
+
+    first = kept(0, 300)
+    assert kept(300, 900) < first + 200
