@@ -154,10 +154,10 @@ def note(one: Person, told: dict, now: float, asked: float) -> None:
 
 def recorded(model: str, persons: int) -> Recording:
     """(recordings, frames, persons, V, D): walks of joints, all of them different."""
-    from kinegraph.inference.online_preprocessing import frame_shape
+    from kinegraph.inference.online_preprocessing import input_frame_shape
     from kinegraph.inference.recognizer import Recognizer
 
-    V, D = frame_shape(Recognizer.load(model))
+    V, D = input_frame_shape(Recognizer.load(model))
     rng = np.random.default_rng(0)
     start = rng.normal(0, 1, (RECORDINGS, 1, persons, V, D))
     steps = rng.normal(0, 0.05, (RECORDINGS, 4096, persons, V, D)).cumsum(axis=1)
@@ -186,14 +186,14 @@ def streamed(
 ) -> tuple[dict[int, NDArray], dict[int, NDArray]]:
     """Of so many frames without a server: answers to the first k as soon as they can be had, and
     those to all of the first k that are wanted."""
-    from kinegraph.inference.online_preprocessing import RawFrames, Ready
+    from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
     from kinegraph.inference.stream import step_network
     from kinegraph.runtime.streams import open_streams
 
     network = step_network(recognizer)
     if network is None:
         raise SystemExit("only models that answer step by step can be checked")
-    raw, ready = RawFrames(recognizer), Ready(recognizer)
+    raw, ready = FrameValidator(recognizer), OnlinePreprocessor(recognizer)
     streams = open_streams(network, "step", together=1, spread=False)
     key, seen = streams.open(), ready.blank()
     answers, ends = {}, {}

@@ -40,8 +40,8 @@ from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import load_model, save_checkpoint
 from kinegraph.training.data import training_splits
-from kinegraph.training.recipe import load_recipe
 from kinegraph.training.model_zoo import FOLDER, model_card
+from kinegraph.training.recipe import load_recipe
 from kinegraph.transforms import convert_layout, get_transform
 from kinegraph.transforms.temporal_sampling import take_frames
 

@@ -27,7 +27,7 @@ import kinegraph as kg
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.inference.trained_model import LoadedRun
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
@@ -175,7 +175,7 @@ def excitation(demo: Demo) -> Figure:
     block = "{kind: ste+ce+me, units: [2]}"
     model = "{name: shiftgcn, channels: [32, 32, 64, 64], strides: [1, 2, 1, 2], excitation: %s}"
     run = demo.run("excitation", "demo", f"model={model % block}", "train.epochs=8")
-    loaded, clip = LoadedRun.load(run), demo.clip("kick")
+    loaded, clip = TrainedModel.load(run), demo.clip("kick")
     x = loaded.batch(clip).x
     gains = _gains(loaded.model, x)
     joints = x[0, :3, :, :, 0].permute(1, 2, 0).cpu().numpy()

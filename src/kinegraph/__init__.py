@@ -24,6 +24,7 @@ _HOMES = {
     "list_models": "kinegraph.models",
     "load_pretrained": "kinegraph.inference.pretrained",
     "load_recipe": "kinegraph.training.recipe",
+    "open_session": "kinegraph.inference.session",
     "read_clip": "kinegraph.readers",
     "read_clips": "kinegraph.readers",
     "register_layout": "kinegraph.skeleton.layouts",

@@ -99,7 +99,7 @@ def test_predict_on_a_store_gives_one_object_a_clip(capsys, tiny_run, tiny_store
     answers = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [answer["id"] for answer in answers[:2]] == ["clip000", "clip001"]
-    assert all(set(answer) == {"id", "known", "top", "logits"} for answer in answers)
+    assert all(set(answer) == {"id", "is_confident", "top", "logits"} for answer in answers)
     assert set(answers[0]["top"][0]) == {"label", "name", "probability"}
     assert len(answers[0]["top"]) == 2
 

@@ -59,15 +59,15 @@ def test_a_calibrated_checkpoint_says_when_it_does_not_know(tiny_run, tmp_path):
     assert load_header(path).calibration == stated
     recognizer = Recognizer.load(path)
     logits = np.array([[3.0, 0, 0], [1.0, 0.9, 0], [0, 0, 4.0]], np.float32)
-    sure, unsure, other = recognizer.answers(Scores(("a", "b", "c"), np.array([-1] * 3), logits))
-    assert sure.known
-    assert sure.verdict == sure.guesses[0]
-    assert sure.verdict.name == "here"
+    sure, unsure, other = recognizer.decode(Scores(("a", "b", "c"), np.array([-1] * 3), logits))
+    assert sure.is_confident
+    assert sure.accepted == sure.candidates[0]
+    assert sure.accepted.name == "here"
     for answer in (unsure, other):
-        assert not answer.known
-        assert answer.verdict is None
-        assert [guess.label for guess in answer.guesses] == [0, 1]
-        assert not answer.to_dict()["known"]
+        assert not answer.is_confident
+        assert answer.accepted is None
+        assert [guess.label for guess in answer.candidates] == [0, 1]
+        assert not answer.to_dict()["is_confident"]
 
 
 def test_checkpoints_of_the_time_before_still_answer(tiny_run, tiny_store):
@@ -76,6 +76,6 @@ def test_checkpoints_of_the_time_before_still_answer(tiny_run, tiny_store):
     from kinegraph.clips.store import ClipStore
 
     answer = recognizer(ClipStore(tiny_store)[0])
-    assert answer.known
-    assert answer.verdict == answer.guesses[0]
-    assert sum(guess.probability for guess in answer.guesses) == pytest.approx(1, abs=1e-5)
+    assert answer.is_confident
+    assert answer.accepted == answer.candidates[0]
+    assert sum(guess.probability for guess in answer.candidates) == pytest.approx(1, abs=1e-5)

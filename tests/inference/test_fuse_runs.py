@@ -16,7 +16,7 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.fuse_runs import fuse_runs, run_names
-from kinegraph.inference.trained_model import Report
+from kinegraph.inference.trained_model import ProgressCallback
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_every_scoring_has_its_bar(tiny_run, bone):
     titles = []
 
     @contextmanager
-    def bar(title: str) -> Iterator[Report]:
+    def bar(title: str) -> Iterator[ProgressCallback]:
         done = []
         yield lambda *counts: done.append(counts)
         titles.append((title, done[-1]))

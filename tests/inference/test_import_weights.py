@@ -40,7 +40,7 @@ def test_the_published_weights_give_the_published_logits_from_raw_files(tmp_path
     for file in files:
         answer = recognizer(read_clip(file, **recognizer.header.reader["options"]))
         assert np.abs(answer.logits - reference["logits"][name][file.stem]).max() < 1e-3
-        assert answer.guesses[0].label == int(file.stem[-3:]) - 1
+        assert answer.candidates[0].label == int(file.stem[-3:]) - 1
 
 
 def test_a_run_of_120_classes_has_the_names_of_ntu120(tmp_path):

@@ -16,6 +16,7 @@ from conftest import real_data
 from kinegraph.errors import CheckpointError, UnknownNameError
 from kinegraph.inference.pretrained import load_pretrained, push_to_hub
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.session import open_session
 from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import find_checkpoint
@@ -48,18 +49,18 @@ def test_what_ships_is_small_and_has_a_card():
 
 def test_it_names_actions_that_it_knows_and_never_the_background(shipped):
     answer = shipped(sways())
-    names = {guess.name for guess in answer.guesses}
+    names = {guess.name for guess in answer.candidates}
     assert len(names) == 15
     assert "clean_and_jerk" in names
     assert "other" not in names
     assert shipped.header.calibration["background"] == 15
-    assert 0 < sum(guess.probability for guess in answer.guesses) <= 1 + 1e-6
+    assert 0 < sum(guess.probability for guess in answer.candidates) <= 1 + 1e-6
 
 
 def test_it_takes_other_skeletons_and_streams_in_steps(shipped):
     for layout in ("coco17", "body25", "mediapipe33", "jhmdb15"):
-        assert shipped(sways(layout=layout)).guesses
-    live, clip = shipped.stream(), sways(64)
+        assert shipped(sways(layout=layout)).candidates
+    live, clip = open_session(shipped), sways(64)
     assert live.mode == "step"
     for frame in clip.joints.swapaxes(0, 1):
         live.push(frame)
@@ -86,8 +87,8 @@ def test_its_figures_on_penn_actions_test_split(shipped):
         0.93: lambda clip: reduce_frame(clip, None, step=2),
     }
     for least, change in changes.items():
-        answers = shipped.answers(shipped.score(change(clip) for clip in test))
-        right = [a.guesses[0].label == c.label for a, c in zip(answers, test, strict=True)]
+        answers = shipped.decode(shipped.score(change(clip) for clip in test))
+        right = [a.candidates[0].label == c.label for a, c in zip(answers, test, strict=True)]
         assert np.mean(right) >= least
 
 

@@ -26,7 +26,7 @@ def test_an_answer_is_named_sorted_and_sums_to_one(tiny_run):
     answer = Recognizer.load(tiny_run)(made_up_clips()[4])
     assert answer.id == "clip004"
     assert answer.name in ("here", "there", "away")
-    probabilities = [guess.probability for guess in answer.guesses]
+    probabilities = [guess.probability for guess in answer.candidates]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     data = answer.to_dict(top=2)
@@ -73,7 +73,7 @@ def test_answers_come_from_the_fast_form_and_diverged_weights_answer_too(tiny_ru
 
     recognizer = Recognizer.load(tiny_run)
     assert isinstance(recognizer.network, FastNetwork)
-    assert recognizer.precision_told == "float32"
+    assert recognizer.precision_summary == "float32"
     diverged = Recognizer.load(tiny_run)
     torch.nn.init.constant_(diverged.model.head.weight, float("nan"))
     assert diverged.network is diverged.model

@@ -7,8 +7,9 @@ import pytest
 
 from inference.test_stream import recognizer, two_persons
 from kinegraph.errors import ClipError, ModelError, UnknownNameError
-from kinegraph.inference.recognizer import Answer, Recognizer
-from kinegraph.inference.session import Crowd, Frame, Told
+from kinegraph.inference.answer import Prediction
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, open_session
 
 SIZED = {"width": 64.0, "height": 48.0}
 STEPS = [
@@ -20,9 +21,9 @@ STEPS = [
 ]
 
 
-def alone(asked: Recognizer, frames: list[Frame]) -> dict[int, np.ndarray]:
+def alone(asked: Recognizer, frames: list[RawFrame]) -> dict[int, np.ndarray]:
     """The logits that a stream of its own comes to, by how many frames they are about."""
-    live, found = asked.stream(meta=SIZED), []
+    live, found = open_session(asked, meta=SIZED), []
     for frame in frames:
         answer = live.push(*frame)
         if answer is not None and not (found and np.array_equal(found[-1], answer.logits)):
@@ -30,19 +31,19 @@ def alone(asked: Recognizer, frames: list[Frame]) -> dict[int, np.ndarray]:
     return {15 + 8 * i: logits for i, logits in enumerate(found)}
 
 
-def frames_of(person: int, frames: int = 30) -> list[Frame]:
+def frames_of(person: int, frames: int = 30) -> list[RawFrame]:
     """Two persons' frames, moved; every second stream states no confidence."""
     clip = two_persons(frames)
     joints, stated = clip.joints + np.float32(person), clip.confidence
     told = stated is not None and person % 2 == 0
-    return [Frame(joints[:, t], stated[:, t] if told else None) for t in range(frames)]
+    return [RawFrame(joints[:, t], stated[:, t] if told else None) for t in range(frames)]
 
 
-def played(crowd: Crowd, people: dict[int, list[Frame]], starts: dict[int, int]) -> dict:
+def played(crowd: SessionPool, people: dict[int, list[RawFrame]], starts: dict[int, int]) -> dict:
     """(every distinct answer with its frames, the last answer) of people who come and go."""
     keys: dict[int, int] = {}
     told: dict[int, dict[int, np.ndarray]] = {person: {} for person in people}
-    ends: dict[int, Answer | None] = {}
+    ends: dict[int, Prediction | None] = {}
     for tick in range(200):
         now = {}
         for person, frames in people.items():
@@ -56,26 +57,26 @@ def played(crowd: Crowd, people: dict[int, list[Frame]], starts: dict[int, int])
                 crowd.close(keys.pop(person))
         found = crowd.push_many(now)
         for person, key in keys.items():
-            if key in found and found[key].answer is not None:
-                told[person][found[key].frames] = found[key].answer.logits
+            if key in found and found[key].prediction is not None:
+                told[person][found[key].frames] = found[key].prediction.logits
     assert len(crowd) == 0 and set(ends) == set(people)
     return {person: (told[person], ends[person]) for person in people}
 
 
 def test_an_answer_says_how_many_frames_it_is_about_though_its_stream_has_paused():
-    crowd = Crowd(recognizer([]))
+    crowd = SessionPool(recognizer([]))
     paused, other = crowd.open(SIZED), crowd.open(SIZED)
     frames = {key: frames_of(key, 60) for key in (paused, other)}
     for t in range(22):
-        crowd.push_many({key: Frame(*frames[key][t]) for key in (paused, other)})
+        crowd.push_many({key: RawFrame(*frames[key][t]) for key in (paused, other)})
     for t in range(22, 50):
-        crowd.push_many({other: Frame(*frames[other][t])})
-    told = crowd.push_many({paused: Frame(*frames[paused][22])})[paused]
+        crowd.push_many({other: RawFrame(*frames[other][t])})
+    told = crowd.push_many({paused: RawFrame(*frames[paused][22])})[paused]
     key = crowd.open(SIZED)
-    always = [crowd.push_many({key: Frame(*frame)})[key] for frame in frames[paused][:40]]
-    logits = {one.frames: one.answer.logits for one in always if one.answer}
+    always = [crowd.push_many({key: RawFrame(*frame)})[key] for frame in frames[paused][:40]]
+    logits = {one.frames: one.prediction.logits for one in always if one.prediction}
     assert told.frames == 19
-    np.testing.assert_allclose(told.answer.logits, logits[19], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(told.prediction.logits, logits[19], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("transforms", STEPS)
@@ -83,7 +84,7 @@ def test_steps_together_are_steps_alone(transforms):
     asked = recognizer(transforms)
     masks = any("mask_confidence" in step for step in transforms)
     people = {p: frames_of(p, 40 + p) for p in range(0, 12, 2 if masks else 1)}
-    crowd = Crowd(asked)
+    crowd = SessionPool(asked)
     assert crowd.mode == "step"
     found = played(crowd, people, {p: 5 * p for p in people})
     for person, frames in people.items():
@@ -93,7 +94,7 @@ def test_steps_together_are_steps_alone(transforms):
         for so_far in set(told) & set(expected):
             np.testing.assert_allclose(told[so_far], expected[so_far], rtol=0, atol=1e-5)
         assert len(expected) > 1 and max(told) + 8 > max(expected)
-        live = asked.stream(meta=SIZED)
+        live = open_session(asked, meta=SIZED)
         for frame in frames:
             live.push(*frame)
         np.testing.assert_allclose(end.logits, live.flush().logits, rtol=0, atol=1e-5)
@@ -101,13 +102,13 @@ def test_steps_together_are_steps_alone(transforms):
 
 def test_windows_together_are_windows_alone():
     asked = recognizer([{"resize": {"frames": 8}}])
-    crowd = Crowd(asked, window=9, every=4)
+    crowd = SessionPool(asked, window=9, every=4)
     assert crowd.mode == "window"
     people = {p: frames_of(p) for p in range(5)}
     found = played(crowd, people, {p: 3 * p for p in people})
     for person, frames in people.items():
         told, end = found[person]
-        live = asked.stream(window=9, every=1)
+        live = open_session(asked, window=9, every=1)
         answers = [live.push(*frame) for frame in frames]
         assert len(told) >= 7 and set(np.diff(list(told))) == {4}
         for after, logits in told.items():
@@ -118,54 +119,54 @@ def test_windows_together_are_windows_alone():
 @pytest.mark.parametrize("transforms", [[], [{"resize": {"frames": 8}}]])
 def test_a_bad_frame_is_its_streams_alone(transforms):
     asked = recognizer(transforms)
-    crowd = Crowd(asked)
+    crowd = SessionPool(asked)
     good, bad = crowd.open(), crowd.open()
-    live = asked.stream(every=1)
+    live = open_session(asked, every=1)
     wrong = [np.zeros((15, 3)), np.full((15, 2), np.inf), "text", [[["a"]]], {}, None]
     for i, frame in enumerate(frames_of(1)):
         live.push(*frame)
-        found = crowd.push_many({good: frame, bad: Frame(wrong[i % len(wrong)])})
-        assert isinstance(found[bad], ClipError) and isinstance(found[good], Told)
+        found = crowd.push_many({good: frame, bad: RawFrame(wrong[i % len(wrong)])})
+        assert isinstance(found[bad], ClipError) and isinstance(found[good], StreamResult)
     np.testing.assert_allclose(crowd.flush(good).logits, live.flush().logits, atol=1e-5)
     assert crowd.flush(bad) is None
 
 
 def test_absurdly_far_joints_are_refused_alone():
-    crowd = Crowd(recognizer([]))
+    crowd = SessionPool(recognizer([]))
     near, far = crowd.open(), crowd.open()
     frame = frames_of(1)[0]
-    found = crowd.push_many({far: Frame(frame.joints * 1e20), near: frame})
+    found = crowd.push_many({far: RawFrame(frame.joints * 1e20), near: frame})
     assert isinstance(found[far], ClipError) and "1e+09" in str(found[far])
-    assert isinstance(found[near], Told)
+    assert isinstance(found[near], StreamResult)
 
 
 def test_an_ending_is_worked_out_later():
     asked = recognizer([])
-    crowd = Crowd(asked)
+    crowd = SessionPool(asked)
     key = crowd.open()
     assert crowd.flush(key) is None
-    frames, live = frames_of(1), asked.stream()
+    frames, live = frames_of(1), open_session(asked)
     for frame in frames[:20]:
         crowd.push_many({key: frame})
         live.push(*frame)
-    later = crowd.ending(key)
+    later = crowd.snapshot(key)
     for frame in frames[20:]:
         crowd.push_many({key: frame})
     crowd.close(key)
     np.testing.assert_allclose(
-        crowd.answer_to(later).logits, live.flush().logits, rtol=0, atol=1e-5
+        crowd.decode_snapshot(later).logits, live.flush().logits, rtol=0, atol=1e-5
     )
 
 
 def test_what_cannot_be_is_refused():
     asked = recognizer([{"resize": {"frames": 8}}])
     with pytest.raises(UnknownNameError, match="stream mode"):
-        Crowd(asked, "stpe")  # type: ignore[arg-type]
+        SessionPool(asked, "stpe")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="look at the whole clip"):
-        Crowd(asked, "step")
+        SessionPool(asked, "step")
     with pytest.raises(ModelError, match="every 1 or more"):
-        Crowd(asked, every=0)
+        SessionPool(asked, every=0)
     with pytest.raises(ModelError, match="at least one frame"):
-        Crowd(asked, window=0)
+        SessionPool(asked, window=0)
     with pytest.raises(ModelError, match="open one first"):
-        Crowd(asked).push_many({3: frames_of(0)[0]})
+        SessionPool(asked).push_many({3: frames_of(0)[0]})

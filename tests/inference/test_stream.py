@@ -11,8 +11,10 @@ import torch
 from conftest import made_up_clips, real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ModelError, TransformError, UnknownNameError
-from kinegraph.inference.recognizer import Answer, Recognizer
-from kinegraph.inference.stream import ActionStream
+from kinegraph.inference.answer import Prediction
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.session import open_session
+from kinegraph.inference.stream import StreamingSession
 from kinegraph.models import create_model
 from kinegraph.training.checkpoint import Header
 from kinegraph.transforms import to_array
@@ -79,7 +81,7 @@ def prepared(asked: Recognizer, clip: Clip) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames, axis=1))[None]
 
 
-def assert_same(answer: Answer | None, logits: np.ndarray | torch.Tensor) -> None:
+def assert_same(answer: Prediction | None, logits: np.ndarray | torch.Tensor) -> None:
     """Equal, measured by the largest logit: those of an untrained network are small."""
     expected = np.asarray(logits).ravel()
     assert answer is not None
@@ -107,7 +109,7 @@ LATE = [
 @pytest.mark.parametrize("confidence", [False, True])
 def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
     asked, clip = recognizer(transforms, confidence=confidence), two_persons()
-    live = asked.stream()
+    live = open_session(asked)
     assert live.mode == "step"
     answers = follow(live, clip)
     assert answers[0] is None and answers[-1] is not None
@@ -121,13 +123,13 @@ def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
 def test_steps_turn_as_the_first_frames_say():
     axes = {"zaxis": ["belly", "neck"], "xaxis": ["left_shoulder", "right_shoulder"]}
     asked = recognizer([{"prenormalize": {"joint": "belly", **axes}}, "stream"], coordinates=3)
-    clip, live = two_persons(coordinates=3), asked.stream()
+    clip, live = two_persons(coordinates=3), open_session(asked)
     follow(live, clip)
     with torch.no_grad():
         assert_same(live.flush(), asked.model(prepared(asked, clip)))
 
 
-def follow(live: ActionStream, clip: Clip, start: int = 0, stop: int | None = None) -> list:
+def follow(live: StreamingSession, clip: Clip, start: int = 0, stop: int | None = None) -> list:
     """The answers to some frames of a clip."""
     assert clip.confidence is not None
     stop = clip.num_frames if stop is None else stop
@@ -144,22 +146,22 @@ def follow(live: ActionStream, clip: Clip, start: int = 0, stop: int | None = No
 )
 def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     asked, clip = recognizer(transforms, **options), two_persons()
-    live = asked.stream(window=10)
+    live = open_session(asked, window=10)
     assert live.mode == "window"
     answer = follow(live, clip)[-1]
     assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
     if transforms:
         with pytest.raises(ModelError, match="take mode 'window'"):
-            asked.stream("step")
+            open_session(asked, "step")
 
 
 def test_every_answers_to_all_frames_so_far_and_holds():
     asked, clip = recognizer([]), two_persons()
-    live = asked.stream(every=5)
+    live = open_session(asked, every=5)
     answers = [live.push(clip.joints[:, t]) for t in range(12)]
     assert answers[:4] == [None] * 4
     assert answers[4] is answers[8] and answers[9] is answers[11] is not answers[4]
-    other = asked.stream()
+    other = open_session(asked)
     for t in range(10):
         other.push(clip.joints[:, t])
     flushed = other.flush()
@@ -171,7 +173,7 @@ def test_windows_run_the_network_only_when_an_answer_is_due(monkeypatch):
     asked, clip = recognizer([]), two_persons()
     runs, logits = [], asked.logits
     monkeypatch.setattr(asked, "logits", lambda batch: runs.append(len(batch.x)) or logits(batch))
-    live = asked.stream("window", every=5)
+    live = open_session(asked, "window", every=5)
     answers = follow(live, clip, 0, 12)
     assert runs == [1, 1] and answers[3] is None and answers[4] is answers[8]
     assert_same(answers[9], asked(Clip(clip.joints[:, :10], clip.layout)).logits)
@@ -180,14 +182,14 @@ def test_windows_run_the_network_only_when_an_answer_is_due(monkeypatch):
 def test_transforms_choose_among_all_persons_of_a_window():
     asked, clip = recognizer(["persons"]), two_persons()
     joints = np.concatenate([clip.joints * 0.01, clip.joints])
-    live = asked.stream(window=8)
+    live = open_session(asked, window=8)
     for t in range(20):
         count = 2 if t == 15 else 4
         answer = live.push(joints[:count, t])
     latest = joints[:, 12:20].copy()
     latest[2:, 3] = np.nan
     assert_same(answer, asked(Clip(latest, clip.layout)).logits)
-    again = asked.stream(window=8)
+    again = open_session(asked, window=8)
     again.load_state_dict(live.state_dict())
     assert_same(again.flush(), answer.logits)
 
@@ -197,7 +199,7 @@ def test_transforms_choose_among_all_persons_of_a_window():
 def test_a_stored_stream_goes_on(mode, every):
     transforms = [{"center": {"frame": "first"}}, {"center": {"person": "own"}}]
     asked, clip = recognizer(transforms), two_persons()
-    first, second = asked.stream(mode, every=every), asked.stream(mode, every=every)
+    first, second = open_session(asked, mode, every=every), open_session(asked, mode, every=every)
     follow(first, clip, 0, 13)
     follow(second, clip, 20, 30)
     second.load_state_dict(first.state_dict())
@@ -207,7 +209,7 @@ def test_a_stored_stream_goes_on(mode, every):
         if got is not None:
             np.testing.assert_array_equal(got.logits, expected.logits)
     assert second.frames == 30
-    fresh = asked.stream(mode, every=every)
+    fresh = open_session(asked, mode, every=every)
     second.load_state_dict(fresh.state_dict())
     assert second.frames == 0 and second.flush() is None
     assert second.push(clip.joints[:, 9]) is None or mode == "window"
@@ -216,11 +218,11 @@ def test_a_stored_stream_goes_on(mode, every):
 @pytest.mark.parametrize("mode", ["step", "window"])
 def test_states_that_do_not_fit_change_nothing(mode):
     asked, clip = recognizer(["center"]), two_persons()
-    live = asked.stream(mode)
+    live = open_session(asked, mode)
     follow(live, clip, 0, 10)
     state, flushed = live.state_dict(), live.flush()
     other = "window" if mode == "step" else "step"
-    follow(strange := asked.stream(other), clip, 0, 5)
+    follow(strange := open_session(asked, other), clip, 0, 5)
     raw = "seen.0" if mode == "step" else "joints"
     wrong = [
         {},
@@ -242,14 +244,14 @@ def test_states_that_do_not_fit_change_nothing(mode):
 
 
 def test_frames_of_one_person_and_of_nobody():
-    live = recognizer([]).stream()
+    live = open_session(recognizer([]))
     absent = np.full((15, 2), np.nan, np.float32)
     for nobody in (absent, [], np.zeros((0, 15, 2))) * 14:
         answer = live.push(nobody)
     assert answer is not None and np.isfinite(answer.logits).all()
     assert live.push(np.ones((15, 2), np.float32), np.ones(15)) is not None
     assert live.push([], []) is not None
-    assert recognizer([]).stream("window").push(absent) is None
+    assert open_session(recognizer([]), "window").push(absent) is None
 
 
 FRAME = np.ones((2, 15, 2), np.float32)
@@ -278,7 +280,7 @@ FRAME = np.ones((2, 15, 2), np.float32)
 )
 def test_a_refused_frame_leaves_the_stream_as_it_was(mode, joints, confidence, message):
     asked, clip = recognizer([{"mask_confidence": {"threshold": 0.3}}, "center"]), two_persons()
-    live, other = asked.stream(mode, every=4), asked.stream(mode, every=4)
+    live, other = open_session(asked, mode, every=4), open_session(asked, mode, every=4)
     for stream in (live, other):
         follow(stream, clip, 0, 9)
     with pytest.raises((ClipError, TransformError), match=message):
@@ -292,12 +294,12 @@ def test_a_refused_frame_leaves_the_stream_as_it_was(mode, joints, confidence, m
 def test_transforms_are_told_the_size_of_the_images():
     asked, clip = recognizer(["image_normalize"]), two_persons()
     for mode in ("step", "window"):
-        live = asked.stream(mode, meta={"width": 640, "height": 480})
+        live = open_session(asked, mode, meta={"width": 640, "height": 480})
         follow(live, clip)
         sized = replace(clip, meta={"width": 640, "height": 480})
         assert_same(live.flush(), asked(sized).logits)
         with pytest.raises(TransformError, match="no width in its meta"):
-            asked.stream(mode).push(clip.joints[:, 20])
+            open_session(asked, mode).push(clip.joints[:, 20])
 
 
 def test_a_broken_model_is_not_hidden_by_windows():
@@ -305,16 +307,16 @@ def test_a_broken_model_is_not_hidden_by_windows():
     with torch.no_grad():
         next(asked.model.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match="does not agree"):
-        asked.stream()
+        open_session(asked)
 
 
 def test_streams_that_cannot_be_are_refused():
     asked = recognizer([])
     with pytest.raises(UnknownNameError, match="unknown stream mode"):
-        asked.stream("frames")
+        open_session(asked, "frames")
     for options in ({"window": 0}, {"every": 0}, {"mode": "window", "window": 0}):
         with pytest.raises(ModelError, match="0"):
-            asked.stream(**options)
+            open_session(asked, **options)
 
 
 def test_published_weights_name_raw_frames(tmp_path):
@@ -326,7 +328,7 @@ def test_published_weights_name_raw_frames(tmp_path):
     import_weights("shiftgcn", weights, tmp_path / "run", protocol="xsub")
     asked = Recognizer.load(tmp_path / "run")
     clip = read_clip(file, "ntu", **asked.header.reader["options"])
-    live = asked.stream()
+    live = open_session(asked)
     for t in range(clip.num_frames):
         live.push(clip.joints[:, t])
     answer = live.flush()

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from inference.test_session import alone
 from inference.test_stream import recognizer
 from kinegraph.errors import LiveError
-from kinegraph.inference.session import Frame
+from kinegraph.inference.session import RawFrame, open_session
 from kinegraph.server.auth import PROTOCOL, token_protocol
 from kinegraph.server.errors import RefusedError
 from kinegraph.server.limits import Limits, Pace
@@ -193,7 +193,7 @@ def packed(people: dict[int, np.ndarray], time_: float = float("nan")) -> bytes:
 
 def assert_answers(told: list[dict], frames: np.ndarray) -> None:
     """Every answer is that of the same frames without a server."""
-    expected = alone(recognizer([]), [Frame(joints) for joints in frames])
+    expected = alone(recognizer([]), [RawFrame(joints) for joints in frames])
     distinct = {m["frames"]: m["logits"] for m in told if m.get("name") and "frame" in m}
     assert len(distinct) >= 3
     assert set(distinct) & set(expected)
@@ -223,7 +223,7 @@ def test_many_persons_of_many_connections_each_hear_their_own(server):
             assert [m["frame"] for m in frames] == list(range(40))
             assert ("time" in frames[0]) == (person == "a")
             assert_answers(messages, people[person])
-            end, live = messages[-1], recognizer([]).stream()
+            end, live = messages[-1], open_session(recognizer([]))
             for joints in people[person]:
                 live.push(joints)
             answer = live.flush()

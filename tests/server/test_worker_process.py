@@ -12,17 +12,17 @@ from websockets.asyncio.client import connect
 from inference.test_session import frames_of
 from inference.test_stream import recognizer
 from kinegraph.errors import ClipError, LiveError
-from kinegraph.inference.session import NOTHING, Crowd, Frame
+from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
 from kinegraph.server.worker_process import Apart
 from server.serving import heard, running, walk
 
 
 def test_it_says_what_a_crowd_here_says():
     asked = recognizer([])
-    here, apart = Crowd(asked), Apart(asked)
+    here, apart = SessionPool(asked), Apart(asked)
     people = {0: frames_of(0), 1: frames_of(1)}
     keys = {p: (here.open({"width": 9}), apart.open({"width": 9})) for p in people}
-    before = dict.fromkeys(people, NOTHING)
+    before = dict.fromkeys(people, NO_RESULT)
     for t in range(30):
         found = [
             crowd.push_many({keys[p][i]: frames[t] for p, frames in people.items()})
@@ -32,14 +32,14 @@ def test_it_says_what_a_crowd_here_says():
             # it says what it knows, and works on the frame then
             told, expected, before[p] = found[1][keys[p][1]], before[p], found[0][keys[p][0]]
             assert told.frames == expected.frames
-            assert (told.answer is None) == (expected.answer is None)
-            if told.answer is not None:
-                np.testing.assert_array_equal(told.answer.logits, expected.answer.logits)
-                assert told.answer.guesses == expected.answer.guesses
+            assert (told.prediction is None) == (expected.prediction is None)
+            if told.prediction is not None:
+                np.testing.assert_array_equal(told.prediction.logits, expected.prediction.logits)
+                assert told.prediction.candidates == expected.prediction.candidates
     for own, other in keys.values():
-        got = apart.answer_to(apart.ending(other))
+        got = apart.decode_snapshot(apart.snapshot(other))
         np.testing.assert_array_equal(got.logits, here.flush(own).logits)
-    bad = apart.push_many({keys[0][1]: Frame(np.full((3, 3), 1.0))})
+    bad = apart.push_many({keys[0][1]: RawFrame(np.full((3, 3), 1.0))})
     assert isinstance(bad[keys[0][1]], ClipError) and apart.push_many({}) == {}
     apart.close(keys[0][1])
     apart.end()

@@ -77,6 +77,6 @@ def test_the_model_of_a_recipe_is_of_the_layout_it_converts_to(tmp_path):
     of_kinect = recognizer(body())
     of_penn = recognizer(convert_layout(body(), "penn13", "front"))
     np.testing.assert_allclose(of_kinect.logits, of_penn.logits, atol=1e-5)
-    assert recognizer(body("coco17", 2)).guesses
+    assert recognizer(body("coco17", 2)).candidates
     with pytest.raises(TransformError, match="no joint in common"):
         recognizer(body("hand21", 2))

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
-from kinegraph.inference.recognizer import Answer, Guess
 from kinegraph.video.segmentation import Main, Segment, Segmenter, clock, main_action
 
 NAMES = ("here", "there", "away")
@@ -18,10 +18,10 @@ RECOGNIZER = SimpleNamespace(
 )
 
 
-def answer(*shares: float) -> Answer:
+def answer(*shares: float) -> Prediction:
     order = np.argsort([-p for p in shares], kind="stable")
-    guesses = tuple(Guess(int(i), NAMES[i], shares[i]) for i in order)
-    return Answer("x", guesses, np.zeros(3, np.float32), max(shares) >= 0.5)
+    candidates = tuple(Candidate(int(i), NAMES[i], shares[i]) for i in order)
+    return Prediction("x", candidates, np.zeros(3, np.float32), max(shares) >= 0.5)
 
 
 def segments(

@@ -44,7 +44,7 @@ def evaluate(
                 run, **wanted, progress=bar, score=score, precision=precise
             )
         if precision != "fp32":
-            told_precision = Recognizer.load(run, precise).precision_told
+            told_precision = Recognizer.load(run, precise).precision_summary
             print(f"answered in {told_precision}", file=sys.stderr)
         told_json |= result.to_dict()
         if not as_json:

@@ -30,7 +30,7 @@ def predict(
         raise ClusterError("a cluster answers in fp32: give --precision or --cluster")
     predictor = Predictor.load(run, top, precision)  # type: ignore[arg-type]
     if precision != "fp32" and predictor.recognizer:
-        print(f"answered in {predictor.recognizer.precision_told}", file=sys.stderr)
+        print(f"answered in {predictor.recognizer.precision_summary}", file=sys.stderr)
     if cluster is None:
         answers = predict_files(predictor, files, reader)
     else:
@@ -49,7 +49,7 @@ def predict(
 
 def _text(told: dict[str, Any]) -> str:
     guesses = [f"{guess['name']} {guess['probability']:.1%}" for guess in told.get("top", [])]
-    if guesses and not told["known"]:
+    if guesses and not told["is_confident"]:
         guesses[0] = f"unknown (nearest: {guesses[0]})"
     if "pose_error" in told:
         error, baseline = told["pose_error"], told["baseline_error"]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinegraph.clips.clip import MetaValue
-    from kinegraph.inference.recognizer import Answer, Recognizer
-    from kinegraph.inference.stream import ActionStream
+    from kinegraph.inference.answer import Prediction
+    from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.inference.stream import StreamingSession
 
     Frame = tuple[NDArray[np.floating], NDArray[np.floating] | None]
     Recording = tuple[str, float | None, Mapping[str, MetaValue], Iterator[Frame]]
@@ -43,15 +44,16 @@ def stream(
     each a list of coordinates or null; or {"joints": ..., "confidence": ...}.
     """
     from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.inference.session import open_session
 
     recognizer = Recognizer.load(run)
     for name, fps, meta, frames in _recordings(file, reader, recognizer):
-        live = recognizer.stream(mode, window, every, meta)  # type: ignore[arg-type]
+        live = open_session(recognizer, mode, window, every, meta)  # type: ignore[arg-type]
         _follow(live, name, fps, frames, as_json)
 
 
 def _follow(
-    live: ActionStream,
+    live: StreamingSession,
     name: str,
     fps: float | None,
     frames: Iterator[Frame],
@@ -74,15 +76,15 @@ def _follow(
         print(f"{name}, {live.frames} frames: {what}", flush=True)
 
 
-def _told(answer: Answer | None) -> dict[str, Any]:
+def _told(answer: Prediction | None) -> dict[str, Any]:
     if answer is None:
         return {"label": None, "name": None, "probability": None}
-    label = answer.verdict.label if answer.verdict else None
+    label = answer.accepted.label if answer.accepted else None
     return {"label": label, "name": _name(answer), "probability": answer.probability}
 
 
-def _name(answer: Answer) -> str:
-    return answer.verdict.name if answer.verdict else "unknown"
+def _name(answer: Prediction) -> str:
+    return answer.accepted.name if answer.accepted else "unknown"
 
 
 def _print_json(told: dict[str, Any]) -> None:
@@ -95,10 +97,10 @@ def _moment(number: int, fps: float | None) -> str:
 
 def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
     from kinegraph.inference.inputs import clips_of
-    from kinegraph.inference.online_preprocessing import frame_shape
+    from kinegraph.inference.online_preprocessing import input_frame_shape
 
     if file == "-":
-        yield "standard input", None, {}, _from_stdin(frame_shape(recognizer))
+        yield "standard input", None, {}, _from_stdin(input_frame_shape(recognizer))
         return
     for clip in map(recognizer.pipeline.converted, clips_of(Path(file), reader, recognizer)):
         stated = clip.confidence
@@ -122,13 +124,13 @@ def _from_stdin(shape: tuple[int, int]) -> Iterator[Frame]:
 def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
     import numpy as np
 
-    from kinegraph.inference.online_preprocessing import with_absent
+    from kinegraph.inference.online_preprocessing import parse_joints
 
     try:
         given = json.loads(line)
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
-        joints = np.array(with_absent(parts["joints"], shape), np.float64)
+        joints = np.array(parse_joints(parts["joints"], shape), np.float64)
         return joints, None if stated is None else np.array(stated, np.float64)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(

@@ -18,7 +18,7 @@ from kinegraph.cluster.worker_model import Model
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.trained_model import Report
+from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.readers.convert import stats_of
 
 BATCHES = 64  # of a shard at most
@@ -60,7 +60,12 @@ class ClusterScorer:
     run: Path
 
     def scores(
-        self, store: ClipStore, indices: Indices, *, batch_size: int, progress: Report | None
+        self,
+        store: ClipStore,
+        indices: Indices,
+        *,
+        batch_size: int,
+        progress: ProgressCallback | None,
     ) -> Scores:
         """As `Recognizer.score_store`.
 
@@ -71,7 +76,12 @@ class ClusterScorer:
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
     def poses(
-        self, store: ClipStore, indices: Indices, *, batch_size: int, progress: Report | None
+        self,
+        store: ClipStore,
+        indices: Indices,
+        *,
+        batch_size: int,
+        progress: ProgressCallback | None,
     ) -> PoseErrors:
         """As `PoseScorer.score_store`.
 
@@ -87,7 +97,7 @@ class ClusterScorer:
         store: ClipStore,
         indices: Indices,
         batch_size: int,
-        progress: Report | None,
+        progress: ProgressCallback | None,
     ) -> NDArray[np.float32]:
         scoring = Scoring(kind, Model.here(self.run), store.path, batch_size)
         job = open_job(scoring, indices)
@@ -114,7 +124,11 @@ def open_job(scoring: Scoring, indices: Indices) -> Job:
 
 
 def score_shards(
-    scoring: Scoring, indices: Indices, job: Job, workers: Workers, progress: Report | None
+    scoring: Scoring,
+    indices: Indices,
+    job: Job,
+    workers: Workers,
+    progress: ProgressCallback | None,
 ) -> None:
     """Have the shards scored that are not finished.
 

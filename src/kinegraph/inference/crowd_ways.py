@@ -14,7 +14,12 @@ from torch import Tensor
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError
-from kinegraph.inference.online_preprocessing import Raw, RawFrames, Ready, Sightings
+from kinegraph.inference.online_preprocessing import (
+    FrameValidator,
+    JointHistory,
+    OnlinePreprocessor,
+    ValidatedFrame,
+)
 from kinegraph.inference.stream import WINDOW, joined, step_network
 from kinegraph.runtime.micro_batching import FARTHEST, StepStreams
 from kinegraph.runtime.step_work import Stop
@@ -31,50 +36,54 @@ TOGETHER = 4  # frames of a stream that are worked on at a time; with many strea
 REFUSALS = (ClipError, TransformError, ModelError)
 
 
-class Pushed(NamedTuple):
+class Update(NamedTuple):
     """What a frame has brought: logits if they are new, and after how many frames they hold."""
 
     logits: Logits | None
     frames: int
 
 
-NOTHING_NEW = Pushed(None, 0)
+NO_UPDATE = Update(None, 0)
 
 
-class Way(Protocol):
+class StreamingBackend(Protocol):
     """A way of working; each stream is known by what `open` gave for it."""
 
     mode: Mode
 
     def open(self, number: int) -> Any: ...
 
-    def take(self, frames: Mapping[int, tuple[Any, Raw]]) -> dict[int, KinegraphError]:
+    def enqueue(
+        self, frames: Mapping[int, tuple[Any, ValidatedFrame]]
+    ) -> dict[int, KinegraphError]:
         """The next frame of some streams, under any names -> which are refused."""
         ...
 
-    def go_on(self, stop: Stop) -> None:
+    def step(self, stop: Stop) -> None:
         """Do the work that falls to what was taken; see `StepStreams.go_on`."""
         ...
 
-    def news(self, own: Any) -> Pushed:
+    def poll(self, own: Any) -> Update:
         """What is new of a stream since this was asked last."""
         ...
 
-    def ending(self, own: Any) -> Any: ...
+    def snapshot(self, own: Any) -> Any: ...
 
-    def ended(self, state: Any) -> Logits | None: ...
+    def flush_snapshot(self, state: Any) -> Logits | None: ...
 
     def close(self, own: Any) -> None: ...
 
 
-def way_of(recognizer: Recognizer, mode: Mode, window: int | None, every: int) -> Way:
+def select_backend(
+    recognizer: Recognizer, mode: Mode, window: int | None, every: int
+) -> StreamingBackend:
     network = None if mode == "window" else step_network(recognizer)
     if network is not None:
-        return Steps(recognizer, network, window)
+        return StepBackend(recognizer, network, window)
     if mode == "step":
-        Ready(recognizer)  # says which transforms are in the way, if any are
+        OnlinePreprocessor(recognizer)  # says which transforms are in the way, if any are
         raise ModelError("mode 'step': this model is not local in time; take mode 'window'")
-    return Windows(recognizer, WINDOW if window is None else window, every)
+    return WindowBackend(recognizer, WINDOW if window is None else window, every)
 
 
 @dataclass
@@ -82,17 +91,17 @@ class _Stepped:
     """A stream of steps: its key, what it has seen, and its latest logits."""
 
     key: int
-    seen: Sightings
+    seen: JointHistory
     latest: Tensor | None = None
 
 
-class Steps:
+class StepBackend:
     """Each frame once, and all of them in one call of the step network."""
 
     mode: Mode = "step"
 
     def __init__(self, recognizer: Recognizer, network: FastNetwork, window: int | None) -> None:
-        self._ready = Ready(recognizer)
+        self._ready = OnlinePreprocessor(recognizer)
         self._device = recognizer.device
         self._network, self._window = network, window
         self._streams = StepStreams(network, window, together=TOGETHER, spread=True)
@@ -100,7 +109,9 @@ class Steps:
     def open(self, number: int) -> _Stepped:
         return _Stepped(self._streams.open(), self._ready.blank())
 
-    def take(self, frames: Mapping[int, tuple[_Stepped, Raw]]) -> dict[int, KinegraphError]:
+    def enqueue(
+        self, frames: Mapping[int, tuple[_Stepped, ValidatedFrame]]
+    ) -> dict[int, KinegraphError]:
         refused: dict[int, KinegraphError] = {}
         taken: dict[int, Tensor] = {}
         for group in _alike(frames):
@@ -115,12 +126,12 @@ class Steps:
             self._streams.take(taken)
         return refused
 
-    def go_on(self, stop: Stop) -> None:
+    def step(self, stop: Stop) -> None:
         self._streams.go_on(stop)
 
     def _made_ready(
-        self, keys: list[int], frames: Mapping[int, tuple[_Stepped, Raw]]
-    ) -> dict[int, tuple[Array, Sightings] | KinegraphError]:
+        self, keys: list[int], frames: Mapping[int, tuple[_Stepped, ValidatedFrame]]
+    ) -> dict[int, tuple[Array, JointHistory] | KinegraphError]:
         try:
             given, seen = [frames[key][1] for key in keys], [frames[key][0].seen for key in keys]
             arrays, noted = self._ready(given, seen)
@@ -136,17 +147,17 @@ class Steps:
         parts = [self._made_ready([key], frames) for key in keys]  # which one it was
         return {key: one for part in parts for key, one in part.items()}
 
-    def news(self, own: _Stepped) -> Pushed:
+    def poll(self, own: _Stepped) -> Update:
         logits = self._streams.latest(own.key)
         if logits is None or logits is own.latest:
-            return NOTHING_NEW
+            return NO_UPDATE
         own.latest = logits
-        return Pushed(logits.float().cpu().numpy(), self._streams.known(own.key))
+        return Update(logits.float().cpu().numpy(), self._streams.known(own.key))
 
-    def ending(self, own: _Stepped) -> dict[str, _Packed]:
+    def snapshot(self, own: _Stepped) -> dict[str, _Packed]:
         return {name: _packed(t) for name, t in self._streams.state_dict(own.key).items()}
 
-    def ended(self, state: dict[str, _Packed]) -> Logits | None:
+    def flush_snapshot(self, state: dict[str, _Packed]) -> Logits | None:
         alone = StepStreams(self._network, self._window, together=TOGETHER, spread=False)
         key = alone.open()
         alone.load_state_dict(key, {name: _unpacked(packed) for name, packed in state.items()})
@@ -178,10 +189,10 @@ class _Windowed:
     frames: deque[Clip]
     wait: int
     pushed: int = 0
-    new: Pushed = NOTHING_NEW
+    new: Update = NO_UPDATE
 
 
-class Windows:
+class WindowBackend:
     """The latest frames of a stream as a clip, whenever it is its turn; such clips in batches."""
 
     mode: Mode = "window"
@@ -189,14 +200,16 @@ class Windows:
     def __init__(self, recognizer: Recognizer, window: int, every: int) -> None:
         if window < 1:
             raise ModelError(f"expected a window of at least one frame, got {window}")
-        self._recognizer, self._raw = recognizer, RawFrames(recognizer)
+        self._recognizer, self._raw = recognizer, FrameValidator(recognizer)
         self._window, self._every = window, every
         self._due: list[tuple[_Windowed, int, Batch]] = []
 
     def open(self, number: int) -> _Windowed:
         return _Windowed(deque(maxlen=self._window), number % self._every)
 
-    def take(self, frames: Mapping[int, tuple[_Windowed, Raw]]) -> dict[int, KinegraphError]:
+    def enqueue(
+        self, frames: Mapping[int, tuple[_Windowed, ValidatedFrame]]
+    ) -> dict[int, KinegraphError]:
         refused: dict[int, KinegraphError] = {}
         for key, (own, given) in frames.items():
             try:
@@ -211,26 +224,26 @@ class Windows:
                 refused[key] = error
         return refused
 
-    def go_on(self, stop: Stop) -> None:
+    def step(self, stop: Stop) -> None:
         due, self._due = self._due, []
         for shape in {tuple(batch.x.shape) for _, _, batch in due}:
             alike = [one for one in due if tuple(one[2].x.shape) == shape]
             answered = self._answered([batch for _, _, batch in alike])
             for (own, pushed, _), logits in zip(alike, answered, strict=True):
-                own.new = Pushed(logits, pushed)
+                own.new = Update(logits, pushed)
 
-    def news(self, own: _Windowed) -> Pushed:
-        new, own.new = own.new, NOTHING_NEW
+    def poll(self, own: _Windowed) -> Update:
+        new, own.new = own.new, NO_UPDATE
         return new
 
     def _answered(self, batches: list[Batch]) -> Logits:
         parts = zip(*batches, strict=True)
         return self._recognizer.logits(Batch(*(torch.cat(tensors) for tensors in parts)))
 
-    def ending(self, own: _Windowed) -> list[Clip]:
+    def snapshot(self, own: _Windowed) -> list[Clip]:
         return list(own.frames)
 
-    def ended(self, state: list[Clip]) -> Logits | None:
+    def flush_snapshot(self, state: list[Clip]) -> Logits | None:
         if not _seen(state):
             return None
         return self._recognizer.logits(self._recognizer.batch(joined(state)))[0]
@@ -244,7 +257,7 @@ def _seen(frames: Iterable[Clip]) -> bool:
     return any(frame.valid.any() for frame in frames)
 
 
-def _alike(frames: Mapping[int, tuple[Any, Raw]]) -> list[list[int]]:
+def _alike(frames: Mapping[int, tuple[Any, ValidatedFrame]]) -> list[list[int]]:
     """Keys of frames that state the same things, and so can be made ready together."""
     groups: dict[Any, list[int]] = {}
     for key, (_, frame) in frames.items():

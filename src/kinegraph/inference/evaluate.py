@@ -19,7 +19,7 @@ from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.trained_model import Report
+from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 from kinegraph.training.data import training_splits
 from kinegraph.training.recipe import Recipe
@@ -38,7 +38,7 @@ class ScoreStore(Protocol[Answers]):
         indices: NDArray[np.int64],
         *,
         batch_size: int,
-        progress: Report | None,
+        progress: ProgressCallback | None,
     ) -> Answers:
         """Scores, or pose errors, of clips of a store."""
 
@@ -101,7 +101,7 @@ def evaluate_run(
     protocol: str | None = None,
     split: str = "test",
     batch_size: int = 64,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
     score: ScoreStore[Scores] | None = None,
     precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
@@ -138,7 +138,7 @@ def evaluate_poses(
     protocol: str | None = None,
     split: str = "test",
     batch_size: int = 64,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
     score: ScoreStore[PoseErrors] | None = None,
 ) -> PoseErrors:
     """Pose errors of a run on a split; the arguments are those of `evaluate_run`.

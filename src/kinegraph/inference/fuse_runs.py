@@ -19,11 +19,11 @@ from kinegraph.inference.fusion import (
     search_weights,
 )
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.trained_model import Report
+from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
 
-Origin = Literal["published", "equal", "given", "held-out clips"]
-Titled = Callable[[str], AbstractContextManager[Report]]
+WeightSource = Literal["published", "equal", "given", "held-out clips"]
+ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Fusion:
     runs: tuple[FusedRun, ...]
     scores: Scores
     evaluation: Evaluation
-    weights_from: Origin
+    weights_from: WeightSource
     found: FoundWeights | None
     store: Path
     protocol: str
@@ -84,7 +84,7 @@ def fuse_runs(
     store: ClipStore | None = None,
     protocol: str | None = None,
     split: str = "test",
-    progress: Titled | None = None,
+    progress: ProgressFactory | None = None,
 ) -> Fusion:
     """Score a split with every run, and fuse what they say.
 
@@ -149,7 +149,7 @@ def _search(
     runs: Sequence[Path],
     headers: Sequence[Header],
     store: ClipStore | None,
-    progress: Titled | None,
+    progress: ProgressFactory | None,
 ) -> FoundWeights:
     """Weights found on the clips that the runs held out, by the protocol they were trained on."""
     _check_held_out(runs, headers)
@@ -162,7 +162,7 @@ def _search(
 
 
 def _scored(
-    run: Path, title: str, progress: Titled | None, **which: Any
+    run: Path, title: str, progress: ProgressFactory | None, **which: Any
 ) -> tuple[Scores, Evaluation]:
     with progress(title) if progress else nullcontext() as bar:
         return evaluate_run(run, progress=bar, **which)
@@ -170,7 +170,7 @@ def _scored(
 
 def _chosen_weights(
     headers: Sequence[Header], given: Sequence[float] | None, found: FoundWeights | None
-) -> tuple[list[float], Origin]:
+) -> tuple[list[float], WeightSource]:
     if given is not None:
         return list(given), "given"
     if found:

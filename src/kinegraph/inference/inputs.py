@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore, is_store
-from kinegraph.inference.trained_model import LoadedRun
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.readers import (
     Plan,
     Reader,
@@ -76,7 +76,7 @@ class Recordings:
             raise nothing_usable(self.reader, self.path, self.plan)
 
 
-def open_recordings(path: Path, reader: str | None, run: LoadedRun) -> Recordings:
+def open_recordings(path: Path, reader: str | None, run: TrainedModel) -> Recordings:
     """What lies at a path.
 
     Args:
@@ -100,7 +100,7 @@ def open_recordings(path: Path, reader: str | None, run: LoadedRun) -> Recording
     return Recordings(path, plan.units, plan, chosen, options)
 
 
-def clips_of(path: Path, reader: str | None, run: LoadedRun) -> Iterator[Clip]:
+def clips_of(path: Path, reader: str | None, run: TrainedModel) -> Iterator[Clip]:
     """The clips at a path; the arguments are those of `open_recordings`.
 
     Raises:

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
 
 Array = NDArray[np.float32]
-Sightings = list[Array]
+JointHistory = list[Array]
 
 #: Steps that look back at each person alone, so that the persons of many streams can go together.
 EACH_PERSON = frozenset({"body_normalize", "hold_missing", "skeleton_norm"})
 
 
-def frame_shape(recognizer: Recognizer) -> tuple[int, int]:
+def input_frame_shape(recognizer: Recognizer) -> tuple[int, int]:
     """(V, D): how many joints a person of a raw frame has, and coordinates a joint."""
     header = recognizer.header
     channels = header.in_channels - header.confidence
     return recognizer.layout.num_joints, channels // len(stream_parts(header.stream))
 
 
-def with_absent(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
+def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
     """Joints as JSON has them: a person or joint that is null gets coordinates that are no numbers.
 
     Args:
@@ -59,7 +59,7 @@ def _is_joint(given: Any, coordinates: int) -> bool:
     return numbers and all(isinstance(value, int | float) for value in given)
 
 
-class Raw(NamedTuple):
+class ValidatedFrame(NamedTuple):
     """A frame whose shapes are right: joints (M, 1, V, D), confidence (M, 1, V) or None."""
 
     joints: Array
@@ -68,19 +68,19 @@ class Raw(NamedTuple):
     meta: Mapping[str, MetaValue]
 
 
-class RawFrames:
-    """Frames as their senders have them, brought to one shape; see `ActionStream.push`."""
+class FrameValidator:
+    """Frames as their senders have them, brought to one shape; see `StreamingSession.push`."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._layout = recognizer.layout
-        self._shape = frame_shape(recognizer)
+        self._shape = input_frame_shape(recognizer)
         self._persons = recognizer.header.persons
         # a transform that chooses among persons has to see all of them
         self._all_persons = any(name == "persons" for name, _ in recognizer.pipeline.steps)
 
     def __call__(
         self, joints: Any, confidence: Any, name: str, meta: Mapping[str, MetaValue]
-    ) -> Raw:
+    ) -> ValidatedFrame:
         """The frame with at least as many persons as the model takes.
 
         Raises:
@@ -95,9 +95,9 @@ class RawFrames:
             sure = _confidence(confidence, given, name)
             stated = np.zeros(held.shape[:3], np.float32)
             stated[: len(sure), 0] = sure[:persons]
-        return Raw(held, stated, name, meta)
+        return ValidatedFrame(held, stated, name, meta)
 
-    def clip(self, frame: Raw) -> Clip:
+    def clip(self, frame: ValidatedFrame) -> Clip:
         """The frame as a clip of its own.
 
         Raises:
@@ -107,7 +107,7 @@ class RawFrames:
         return Clip(joints, self._layout, confidence, id=name, meta=meta)
 
 
-class Ready:
+class OnlinePreprocessor:
     """What the network takes of frames, each made ready by what is known of those before it.
 
     Raises:
@@ -125,7 +125,7 @@ class Ready:
         self._confidence = recognizer.header.confidence
         self._transforms = list(_causal(recognizer))
 
-    def blank(self) -> Sightings:
+    def blank(self) -> JointHistory:
         """Of a stream that has not begun: what was seen, for each transform."""
         return [transform.blank() for transform in self._transforms]
 
@@ -134,8 +134,8 @@ class Ready:
         return [i for i, t in enumerate(self._transforms) if t.pipeline.looks_back]
 
     def __call__(
-        self, frames: Sequence[Raw], seen: Sequence[Sightings]
-    ) -> tuple[list[Array], list[Sightings]]:
+        self, frames: Sequence[ValidatedFrame], seen: Sequence[JointHistory]
+    ) -> tuple[list[Array], list[JointHistory]]:
         """The next frames of S streams that state the same things -> (C, V, M) of each.
 
         Args:
@@ -158,7 +158,7 @@ class Ready:
         arrays = [np.ascontiguousarray(array[:, t]) for t in range(len(frames))]
         return arrays, [[one[i] for one in noted] for i in range(len(frames))]
 
-    def _rows(self, frames: Sequence[Raw]) -> Clip:
+    def _rows(self, frames: Sequence[ValidatedFrame]) -> Clip:
         """Frames of S streams as one clip (S * M, 1, V, D): the persons of all of them."""
         stated = [frame.confidence for frame in frames if frame.confidence is not None]
         joints = np.concatenate([frame.joints for frame in frames])
@@ -166,10 +166,10 @@ class Ready:
         return Clip(joints, self._layout, sure, id=frames[0].name, meta=frames[0].meta)
 
 
-class _Causal:
+class CausalTransform:
     """One transform, frame by frame: it sees where each joint was seen first and last, and now.
 
-    Sightings are (M, 2, V, D): the first and the last of each joint of each person, NaN before
+    JointHistory are (M, 2, V, D): the first and the last of each joint of each person, NaN before
     it; M = 0 for a transform that does not look back.
     """
 
@@ -223,11 +223,11 @@ def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
     return pipeline if name in EACH_PERSON else None
 
 
-def _causal(recognizer: Recognizer) -> Iterator[_Causal]:
-    _, D = frame_shape(recognizer)
+def _causal(recognizer: Recognizer) -> Iterator[CausalTransform]:
+    _, D = input_frame_shape(recognizer)
     layout = recognizer.layout
     for pipeline in recognizer.pipeline.of_unknown_length().in_evaluation().parts():
-        yield _Causal(pipeline, (recognizer.header.persons, layout.num_joints, D))
+        yield CausalTransform(pipeline, (recognizer.header.persons, layout.num_joints, D))
         layout = pipeline.layout_after(layout)
         D *= len(stream_parts(pipeline.stream))
 

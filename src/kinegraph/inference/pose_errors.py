@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
-from kinegraph.inference.trained_model import LoadedRun, Report
+from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.training.objectives import Batch, Poses
 
 
@@ -44,7 +44,7 @@ class PoseErrors:
         }
 
 
-class PoseScorer(LoadedRun):
+class PoseScorer(TrainedModel):
     """Pose errors of clips, by a model that was trained to predict or rebuild poses.
 
     >>> scorer = PoseScorer.load("runs/autoencoder")  # doctest: +SKIP
@@ -74,7 +74,7 @@ class PoseScorer(LoadedRun):
         indices: Sequence[int] | NDArray[np.int64],
         *,
         batch_size: int = 64,
-        progress: Report | None = None,
+        progress: ProgressCallback | None = None,
     ) -> PoseErrors:
         """Errors of clips of a store, in batches."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)

@@ -15,7 +15,7 @@ from kinegraph.inference.evaluate import measures
 from kinegraph.inference.inputs import clips_of
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
-from kinegraph.inference.trained_model import LoadedRun
+from kinegraph.inference.trained_model import TrainedModel
 
 
 class Predictor(NamedTuple):
@@ -23,12 +23,12 @@ class Predictor(NamedTuple):
 
     Attributes:
         recognizer: names actions, if the run does.
-        scorer: measures predicted poses, if the run predicts any.
+        pose_scorer: measures predicted poses, if the run predicts any.
         top: how many guesses are told.
     """
 
     recognizer: Recognizer | None
-    scorer: PoseScorer | None
+    pose_scorer: PoseScorer | None
     top: int
 
     @classmethod
@@ -44,9 +44,9 @@ class Predictor(NamedTuple):
         return cls(Recognizer.load(run, precision) if names else None, scorer, top)
 
     @property
-    def run(self) -> LoadedRun:
+    def run(self) -> TrainedModel:
         """Any of the models: they share a header."""
-        return next(loaded for loaded in (self.recognizer, self.scorer) if loaded)
+        return next(loaded for loaded in (self.recognizer, self.pose_scorer) if loaded)
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Id, guesses, logits, pose error: what there is of them, for JSON.
@@ -64,8 +64,8 @@ class Predictor(NamedTuple):
                     "coordinates are beyond all measure"
                 )
             told |= answer.to_dict(self.top)
-        if self.scorer:
-            told |= _pose_error(self.scorer, clip)
+        if self.pose_scorer:
+            told |= _pose_error(self.pose_scorer, clip)
         return told
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ModelError, unknown_name
+from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.stream import ActionStream, Mode
-from kinegraph.inference.trained_model import LoadedRun, Report
+from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.models import MODELS, predict_logits
 from kinegraph.runtime.fuse import fast, fastest_dtype
 from kinegraph.training.checkpoint import Header
@@ -28,58 +27,7 @@ from kinegraph.training.objectives import Batch
 Precision = Literal["fp32", "bf16", "auto"]
 
 
-@dataclass(frozen=True)
-class Guess:
-    """One candidate action of a clip."""
-
-    label: int
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of one clip: all actions, the most probable first.
-
-    Attributes:
-        id: of the clip.
-        guesses: every action that the model can name.
-        logits: of every class.
-        known: whether the first guess is sure enough to be given. A model that was not
-            calibrated (`kinegraph.inference.calibration`) always believes itself.
-    """
-
-    id: str
-    guesses: tuple[Guess, ...]
-    logits: NDArray[np.float32]
-    known: bool = True
-
-    @property
-    def verdict(self) -> Guess | None:
-        """The answer that may be given: the first guess, or None for "unknown"."""
-        return self.guesses[0] if self.known else None
-
-    @property
-    def name(self) -> str:
-        """The most probable action."""
-        return self.guesses[0].name
-
-    @property
-    def probability(self) -> float:
-        """Of the most probable action."""
-        return self.guesses[0].probability
-
-    def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """For JSON: id, the ``top`` guesses, all logits."""
-        return {
-            "id": self.id,
-            "known": self.known,
-            "top": [vars(guess) for guess in self.guesses[:top]],
-            "logits": [float(value) for value in self.logits],
-        }
-
-
-class Recognizer(LoadedRun):
+class Recognizer(TrainedModel):
     """Names the action of a clip.
 
     >>> recognizer = Recognizer.load("runs/demo")  # doctest: +SKIP
@@ -109,13 +57,13 @@ class Recognizer(LoadedRun):
         Args:
             run: where it is.
             precision: ``fp32``, ``bf16``, or ``auto``: bfloat16 where the device has units for it.
-                `precision_told` says what that does to the answers.
+                `precision_summary` says what that does to the answers.
 
         Raises:
             CheckpointError, ExportError: there is none, or it is damaged.
             UnknownNameError: no such precision.
         """
-        loaded = LoadedRun.load(run)
+        loaded = TrainedModel.load(run)
         return cls(loaded.model, loaded.header, precision)
 
     @cached_property
@@ -134,52 +82,21 @@ class Recognizer(LoadedRun):
             raise
 
     @property
-    def precision_told(self) -> str:
+    def precision_summary(self) -> str:
         """In what precision it answers, and how far that moves the logits of a random clip."""
         share = getattr(self.network, "difference", 0.0)
         if getattr(self.network, "dtype", torch.float32) == torch.float32:
             return "float32"
         return f"bfloat16: logits move by up to {share:.1%} of the largest"
 
-    def __call__(self, clip: Clip) -> Answer:
+    def __call__(self, clip: Clip) -> Prediction:
         """The answer for one clip.
 
         Raises:
             CheckpointError: the clip has another layout than the model.
             TransformError: the transforms do not fit the clip.
         """
-        return next(iter(self.answers(self.score([clip]))))
-
-    def stream(
-        self,
-        mode: Mode = "auto",
-        window: int | None = None,
-        every: int | None = None,
-        meta: Mapping[str, MetaValue] | None = None,
-    ) -> ActionStream:
-        """A stream of raw frames, answered while they come.
-
-        Args:
-            mode: ``step``: each frame is worked on once; for transforms that treat frames one by
-                one and models that are local in time. What brings clips to a length is left out,
-                so that the answer is about the frames that were seen, without padding.
-                ``window``: the latest frames are answered as a clip, anew with every frame.
-                ``auto``: the first where it can be had.
-            window: how many of the latest frames count, in ``step`` rounded up to whole hops (of
-                4 frames for ST-GCN); None for all (``step``) or 100.
-            every: frames between answers that are about all frames so far. In ``step`` an answer
-                is about the frames whose neighbours in time are known too, which lags behind (by
-                76 frames for ST-GCN as published); to answer at once is the work of so many more
-                frames; in ``window`` the network runs only then. None: an answer with every
-                frame, without that work.
-            meta: facts about the recording that transforms ask for, as in `Clip.meta`: ``width``
-                and ``height`` of its images.
-
-        Raises:
-            ModelError: a mode that this run cannot have, a window without frames.
-            UnknownNameError: no such mode.
-        """
-        return ActionStream(self, mode, window, every, meta)
+        return next(iter(self.decode(self.score([clip]))))
 
     def score(self, clips: Iterable[Clip]) -> Scores:
         """Logits of clips of any length, one at a time."""
@@ -196,15 +113,15 @@ class Recognizer(LoadedRun):
         indices: Sequence[int] | NDArray[np.int64],
         *,
         batch_size: int = 64,
-        progress: Report | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Scores:
         """Logits of clips of a store, in batches; the arguments are those of `batches`."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
         logits = np.concatenate([self.logits(batch) for batch in batches])
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
-    def answers(self, scores: Scores) -> list[Answer]:
-        """Named guesses for each clip, with calibrated probabilities.
+    def decode(self, scores: Scores) -> list[Prediction]:
+        """Named candidates for each clip, with calibrated probabilities.
 
         Logits that are no numbers (a training has diverged, or coordinates are beyond all measure)
         make probabilities of 0, which means: not known.
@@ -213,12 +130,12 @@ class Recognizer(LoadedRun):
         known = self.calibration.knows(shares)
         answers = []
         for name, logits, own, sure in zip(scores.ids, scores.logits, shares, known, strict=True):
-            guesses = tuple(
-                Guess(int(i), self.header.class_name(int(i)), float(own[i]))
+            candidates = tuple(
+                Candidate(int(i), self.header.class_name(int(i)), float(own[i]))
                 for i in np.argsort(-own, kind="stable")
                 if i != self.calibration.background
             )
-            answers.append(Answer(name, guesses, logits, bool(sure)))
+            answers.append(Prediction(name, candidates, logits, bool(sure)))
         return answers
 
     @torch.inference_mode()

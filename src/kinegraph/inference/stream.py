@@ -14,7 +14,12 @@ from torch import Tensor
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.inference.backends.exported_model import ExportedModel
-from kinegraph.inference.online_preprocessing import Raw, RawFrames, Ready, frame_shape
+from kinegraph.inference.online_preprocessing import (
+    FrameValidator,
+    OnlinePreprocessor,
+    ValidatedFrame,
+    input_frame_shape,
+)
 from kinegraph.inference.scores import Scores
 from kinegraph.runtime.fuse import fast
 from kinegraph.runtime.network import FastNetwork
@@ -23,7 +28,8 @@ from kinegraph.runtime.streams import Mode, open_streams
 if TYPE_CHECKING:
     from torch import nn
 
-    from kinegraph.inference.recognizer import Answer, Recognizer
+    from kinegraph.inference.answer import Prediction
+    from kinegraph.inference.recognizer import Recognizer
 
 Array = NDArray[np.float32]
 OWN = frozenset({"frames", "latest"})  # names of the stream itself in a state
@@ -31,8 +37,8 @@ RAW = frozenset({"joints", "confidence"})  # names of raw frames in a state
 WINDOW = 100  # raw frames, where nothing else is asked for
 
 
-class ActionStream:
-    """Raw frames in, answers out, see `Recognizer.stream`.
+class StreamingSession:
+    """Raw frames in, answers out, see `open_session`.
 
     Attributes:
         mode: ``step`` or ``window``.
@@ -56,15 +62,15 @@ class ActionStream:
         self.meta = dict(meta or {})
         self.frames = 0
         self._ahead = _ahead(recognizer, mode, window, at_once=every is not None)
-        self._latest: Answer | None = None
-        self._raw = RawFrames(recognizer)
+        self._latest: Prediction | None = None
+        self._raw = FrameValidator(recognizer)
 
     @property
     def mode(self) -> Mode:
         """How frames are worked on: ``step`` or ``window``."""
         return self._ahead.mode
 
-    def push(self, joints: Array, confidence: Array | None = None) -> Answer | None:
+    def push(self, joints: Array, confidence: Array | None = None) -> Prediction | None:
         """The next frame; one that is refused leaves the stream as it was.
 
         Args:
@@ -88,7 +94,7 @@ class ActionStream:
             self._latest = self._answer(logits)
         return self._latest
 
-    def flush(self) -> Answer | None:
+    def flush(self) -> Prediction | None:
         """The answer to all that was pushed, as if it ended here; the stream may go on."""
         return self._answer(self._ahead.flush()) if self.frames else None
 
@@ -115,11 +121,11 @@ class ActionStream:
         self.frames = int(frames)
         self._latest = self._answer(latest)
 
-    def _answer(self, logits: Tensor | None) -> Answer | None:
+    def _answer(self, logits: Tensor | None) -> Prediction | None:
         if logits is None:
             return None
         values = logits.float().cpu().numpy()[None]
-        return self.recognizer.answers(Scores(("stream",), np.array([-1]), values))[0]
+        return self.recognizer.decode(Scores(("stream",), np.array([-1]), values))[0]
 
 
 def _ahead(
@@ -158,12 +164,12 @@ class _Steps:
     ) -> None:
         self._device = recognizer.device
         self._at_once = at_once
-        self._ready = Ready(recognizer)
+        self._ready = OnlinePreprocessor(recognizer)
         self._seen = self._ready.blank()
         self._streams = open_streams(model, "step", window=window)
         self._key = self._streams.open()
 
-    def push(self, frame: Raw, due: bool) -> Tensor | None:
+    def push(self, frame: ValidatedFrame, due: bool) -> Tensor | None:
         (x,), (seen,) = self._ready([frame], [self._seen])
         pushed = torch.from_numpy(x).to(self._device)
         logits = self._streams.push({self._key: pushed})[self._key]
@@ -196,10 +202,10 @@ class _Windows:
         if window < 1:
             raise ModelError(f"expected a window of at least one frame, got {window}")
         self._recognizer = recognizer
-        self._raw = RawFrames(recognizer)
+        self._raw = FrameValidator(recognizer)
         self._frames: deque[Clip] = deque(maxlen=window)
 
-    def push(self, given: Raw, due: bool) -> Tensor | None:
+    def push(self, given: ValidatedFrame, due: bool) -> Tensor | None:
         frame = self._raw.clip(given)
         frames = deque([*self._frames, frame], self._frames.maxlen)
         # what transforms refuse is refused now, not when an answer is due
@@ -228,7 +234,7 @@ class _Windows:
         self._frames = deque(frames, self._frames.maxlen)
 
     def _restored(self, state: Mapping[str, Tensor], meta: Mapping[str, MetaValue]) -> list[Clip]:
-        joints = _stored(state, "joints", (None, None, *frame_shape(self._recognizer)))
+        joints = _stored(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
         stated: Sequence[Array | None] = [None] * joints.shape[1]
         if "confidence" in state:
             stated = np.split(_stored(state, "confidence", joints.shape[:3]), joints.shape[1], 1)

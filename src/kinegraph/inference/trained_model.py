@@ -20,10 +20,10 @@ from kinegraph.training.data import ClipDataset, collate, loader, prepare
 from kinegraph.training.devices import default_device
 from kinegraph.training.objectives import Batch
 
-Report = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
-class LoadedRun:
+class TrainedModel:
     """The model of a run in evaluation mode, its header, and clips as it takes them.
 
     Attributes:
@@ -76,7 +76,7 @@ class LoadedRun:
         indices: Sequence[int] | NDArray[np.int64],
         *,
         batch_size: int = 64,
-        progress: Report | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Iterator[Batch]:
         """Clips of a store in their order.
 

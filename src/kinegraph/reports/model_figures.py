@@ -15,7 +15,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import chosen_clips
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
-from kinegraph.inference.trained_model import LoadedRun
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.layers import GraphConv
 from kinegraph.models.shift_layers import TemporalShift
@@ -75,7 +75,7 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
     Raises:
         StoreError: the store has no such clip.
     """
-    loaded = LoadedRun.load(run)
+    loaded = TrainedModel.load(run)
     if not Path(loaded.header.recipe["store"]).is_file():
         return {}
     store, indices = chosen_clips(loaded.header)
@@ -87,7 +87,7 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
     return figures
 
 
-def _links_of_a_clip(loaded: LoadedRun, clip: Clip) -> Figures:
+def _links_of_a_clip(loaded: TrainedModel, clip: Clip) -> Figures:
     model = loaded.model
     if not isinstance(model, ASGCN) or model.links is None:
         return {}

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kinegraph.errors import KinegraphError
-from kinegraph.inference.online_preprocessing import frame_shape
+from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.session import Crowd, Frame
+from kinegraph.inference.session import RawFrame, SessionPool
 from kinegraph.server.errors import BUSY, RefusedError
 from kinegraph.server.limits import Limits
 from kinegraph.server.worker_process import Apart
@@ -34,15 +34,15 @@ WARM, TICKS = 24, 16
 META = {"width": 640, "height": 480}
 
 
-def warm_up(crowd: Crowd | Apart, persons: int = 1, ticks: int = WARM) -> list[float]:
+def warm_up(crowd: SessionPool | Apart, persons: int = 1, ticks: int = WARM) -> list[float]:
     """Seconds that each of so many frames of so many persons took; nothing of them is left."""
     keys = [crowd.open(META) for _ in range(persons)]
     rng = np.random.default_rng(0)
-    V, D = frame_shape(crowd.recognizer)
+    V, D = input_frame_shape(crowd.recognizer)
     seen, seconds = np.ones(V, np.float32), []
     for tick in rng.normal(100, 30, (ticks, persons, V, D)).astype(np.float32):
         began = time.perf_counter()
-        found = crowd.push_many({k: Frame(j, seen) for k, j in zip(keys, tick, strict=True)})
+        found = crowd.push_many({k: RawFrame(j, seen) for k, j in zip(keys, tick, strict=True)})
         seconds.append(time.perf_counter() - began)
         if any(isinstance(one, KinegraphError) for one in found.values()):
             seconds.clear()  # it answers no frames like these: what persons cost will be seen
@@ -65,14 +65,14 @@ class Cost(NamedTuple):
 
 
 def measured_cost(recognizer: Recognizer, **options: Any) -> Cost:
-    """Measured with few persons and with many; ``options`` are those of `Crowd`."""
+    """Measured with few persons and with many; ``options`` are those of `SessionPool`."""
     few, many = (_seconds_of_a_round(recognizer, number, options) for number in (FEW, MANY))
     a_person = max((many - few) / (MANY - FEW), many / MANY / 4)
     return Cost(max(0.0, few - FEW * a_person), a_person)
 
 
 def _seconds_of_a_round(recognizer: Recognizer, persons: int, options: Mapping[str, Any]) -> float:
-    seconds = warm_up(Crowd(recognizer, **options), persons, WARM + TICKS)[WARM:]
+    seconds = warm_up(SessionPool(recognizer, **options), persons, WARM + TICKS)[WARM:]
     if not seconds:
         return 0.0
     # the machine may be busy for a moment: the quicker half counts

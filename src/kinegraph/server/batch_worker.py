@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, LiveError
-from kinegraph.inference.session import Crowd, Ending, Frame, Told
+from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
 from kinegraph.server.admission import warm_up
 from kinegraph.server.errors import BROKEN, RefusedError
 from kinegraph.server.worker_process import Apart
@@ -68,7 +68,7 @@ class Job:
 
     wish: Wish
     arrived: float
-    frame: Frame | None = None
+    frame: RawFrame | None = None
     time: float = math.nan
 
 
@@ -79,7 +79,7 @@ class News:
     person: Person
     job: Job
     number: int
-    told: Told | KinegraphError
+    told: StreamResult | KinegraphError
 
 
 class Endings:
@@ -89,21 +89,27 @@ class Endings:
         crowd: who does it; nobody else may ask it.
     """
 
-    def __init__(self, crowd: Crowd | Apart) -> None:
+    def __init__(self, crowd: SessionPool | Apart) -> None:
         self._crowd = crowd
         self._thread = ThreadPoolExecutor(1, "endings")
 
     def add(
-        self, ending: Ending, frames: int, tell: Callable[[Told | KinegraphError], None]
+        self,
+        ending: StreamSnapshot,
+        frames: int,
+        tell: Callable[[StreamResult | KinegraphError], None],
     ) -> None:
         """One more, of so many frames, to be told in a thread of its own."""
         self._thread.submit(self._answer, ending, frames, tell)
 
     def _answer(
-        self, ending: Ending, frames: int, tell: Callable[[Told | KinegraphError], None]
+        self,
+        ending: StreamSnapshot,
+        frames: int,
+        tell: Callable[[StreamResult | KinegraphError], None],
     ) -> None:
         try:
-            tell(Told(self._crowd.answer_to(ending), frames))
+            tell(StreamResult(self._crowd.decode_snapshot(ending), frames))
         except KinegraphError as error:
             tell(error)
 
@@ -128,7 +134,7 @@ class Worker:
 
     def __init__(
         self,
-        crowd: Crowd | Apart,
+        crowd: SessionPool | Apart,
         deliver: Callable[[Callable[[], None]], Any],
         endings: Endings,
         observe: Callable[[int, float], None] = lambda persons, seconds: None,
@@ -239,7 +245,7 @@ class Worker:
         return [News(person, job, person.frames - 1, error) for person, job in jobs]
 
     def _work(self, jobs: list[tuple[Person, Job]]) -> list[News]:
-        frames: dict[int, Frame] = {}
+        frames: dict[int, RawFrame] = {}
         for person, job in jobs:
             if job.frame is not None:
                 frames[self._key(person)] = job.frame
@@ -265,10 +271,10 @@ class Worker:
         if job.wish != "leave":
             number = person.frames
 
-            def tell(told: Told | KinegraphError) -> None:
+            def tell(told: StreamResult | KinegraphError) -> None:
                 self._tell([News(person, job, number - 1, told)])
 
-            self._endings.add(self._crowd.ending(self._key(person)), number, tell)
+            self._endings.add(self._crowd.snapshot(self._key(person)), number, tell)
         if job.wish != "flush" and person.key is not None:
             self._crowd.close(person.key)
             person.key = None

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.inference.online_preprocessing import with_absent
-from kinegraph.inference.recognizer import Answer
-from kinegraph.inference.session import Frame
+from kinegraph.inference.answer import Prediction
+from kinegraph.inference.online_preprocessing import parse_joints
+from kinegraph.inference.session import RawFrame
 from kinegraph.server.errors import BAD, RefusedError
 
 PersonId = str | int
@@ -40,7 +40,7 @@ class Said:
     """
 
     person: PersonId
-    frame: Frame | None = None
+    frame: RawFrame | None = None
     time: float = math.nan
     meta: dict[str, MetaValue] | None = None
     flush: bool = False
@@ -87,7 +87,7 @@ def from_bytes(data: bytes, shape: tuple[int, int]) -> list[Said]:
         numbers = np.frombuffer(data, "<f4", values, at + ENTRY.size)
         joints = numbers[: bodies * V * D].reshape(bodies, V, D)
         stated = numbers[bodies * V * D :].reshape(bodies, V) if flags & STATED else None
-        said.append(Said(person, Frame(joints, stated), _time(time)))
+        said.append(Said(person, RawFrame(joints, stated), _time(time)))
         at += ENTRY.size + 4 * values
     return said
 
@@ -97,18 +97,18 @@ def to_text(told: dict[str, Any]) -> str:
     return json.dumps(told, separators=(",", ":"))
 
 
-def told(answer: Answer | None, top: int = 0, logits: bool = False) -> dict[str, Any]:
+def told(answer: Prediction | None, top: int = 0, logits: bool = False) -> dict[str, Any]:
     """What an answer says: of the verdict, and of as many guesses as asked for."""
     if answer is None:
         return {"label": None, "name": None, "probability": None}
-    verdict = answer.verdict
+    verdict = answer.accepted
     found: dict[str, Any] = {
         "label": None if verdict is None else verdict.label,
         "name": "unknown" if verdict is None else verdict.name,
         "probability": round(answer.probability, 7),
     }
     if top:
-        found["top"] = [vars(guess) for guess in answer.guesses[:top]]
+        found["top"] = [vars(guess) for guess in answer.candidates[:top]]
     if logits:
         found["logits"] = answer.logits.tolist()
     return found
@@ -129,7 +129,7 @@ def _said(given: Any, shape: tuple[int, int]) -> Said:
             raise RefusedError(BAD, f'expected "{flag}" to be true or false')
     frame = None
     if "joints" in given:
-        frame = Frame(_numbers(given["joints"], shape), given.get("confidence"))
+        frame = RawFrame(_numbers(given["joints"], shape), given.get("confidence"))
     said = Said(
         person,
         frame,
@@ -160,7 +160,7 @@ def _numbers(given: Any, shape: tuple[int, int]) -> Any:
         return np.asarray(given, np.float32)
     except (TypeError, ValueError, OverflowError):
         try:
-            return with_absent(given, shape)
+            return parse_joints(given, shape)
         except TypeError as error:
             raise RefusedError(BAD, f'"joints": {error}') from error
 

@@ -89,7 +89,7 @@ def create_server(
         limits: for clients.
         name: of the model.
         ready: called before the first client is answered.
-        options: of `Service` and `Crowd`.
+        options: of `Service` and `SessionPool`.
     """
     try:
         import uvicorn

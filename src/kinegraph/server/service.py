@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from kinegraph.inference.backends.exported_model import ExportedModel
-from kinegraph.inference.online_preprocessing import frame_shape
+from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.session import Crowd
+from kinegraph.inference.session import SessionPool
 from kinegraph.server.admission import HEAVY, Room, measured_cost
 from kinegraph.server.batch_worker import Endings, Worker
 from kinegraph.server.errors import BUSY, TOO_MANY, RefusedError
@@ -52,7 +52,7 @@ class Service:
         lost: called if one of them ends by itself.
         processes: that work on streams; 0 for this one, None for as many as there are cores, if the
             network is large enough to keep them busy, else 1.
-        mode, window, every: of the streams, see `Crowd`.
+        mode, window, every: of the streams, see `SessionPool`.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class Service:
     ) -> None:
         self.recognizer, self.limits, self.name = recognizer, limits, name
         self.metrics = Metrics()
-        self.shape = frame_shape(recognizer)
+        self.shape = input_frame_shape(recognizer)
         cost = measured_cost(recognizer, **options)
         if processes is None:
             processes = (cost.a_person > HEAVY and os.cpu_count()) or 1
             if isinstance(recognizer.model, ExportedModel):
                 processes = 0  # it cannot be sent to another
         persons = limits.persons or max(1, processes) * cost.room(limits.rate)
-        crowds: list[Crowd | Apart]
+        crowds: list[SessionPool | Apart]
         if processes:
             crowds = [Apart(recognizer, SECOND, **options) for _ in range(processes)]
             self._endings = Endings(Apart(recognizer, LAST, **options))
         else:
-            crowds = [Crowd(recognizer, **options)]
-            self._endings = Endings(Crowd(recognizer, **options))
+            crowds = [SessionPool(recognizer, **options)]
+            self._endings = Endings(SessionPool(recognizer, **options))
         self.mode = crowds[0].mode
         made = (self._in_loop, self._endings, self.metrics.observe_round, limits.rate, lost)
         self.workers = [Worker(crowd, *made) for crowd in crowds]

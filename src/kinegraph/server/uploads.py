@@ -10,7 +10,7 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.inference.online_preprocessing import with_absent
+from kinegraph.inference.online_preprocessing import parse_joints
 from kinegraph.readers.formats.numpy_file import as_float32, unpack_npz
 from kinegraph.server.errors import BAD, TOO_LONG, RefusedError
 from kinegraph.server.limits import Limits
@@ -125,7 +125,7 @@ def _with_gaps(given: Any, name: str) -> Any:
                 break
         shape = _shape(given, depth)
         persons = given if depth == 4 else [given]
-        filled = [[with_absent([joints], shape)[0] for joints in frames] for frames in persons]
+        filled = [[parse_joints([joints], shape)[0] for joints in frames] for frames in persons]
         return np.asarray(filled, np.float32)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise RefusedError(BAD, f'expected "{name}" to be lists of numbers of one shape') from error

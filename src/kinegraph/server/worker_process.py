@@ -17,8 +17,9 @@ from typing import Any
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, LiveError
-from kinegraph.inference.recognizer import Answer, Recognizer
-from kinegraph.inference.session import Crowd, Ending, Frame, Told
+from kinegraph.inference.answer import Prediction
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
 from kinegraph.runtime.streams import Mode
 
 PATIENCE = 5.0
@@ -26,12 +27,12 @@ PATIENCE = 5.0
 
 
 class Apart:
-    """A `Crowd` that works elsewhere; one thread at a time may speak to it.
+    """A `SessionPool` that works elsewhere; one thread at a time may speak to it.
 
     Args:
         recognizer: who answers.
         nice: how far it lets others go first, from 0 to 19.
-        options: of `Crowd`.
+        options: of `SessionPool`.
 
     Attributes:
         worked: seconds that it has worked, up to its latest answer.
@@ -41,7 +42,7 @@ class Apart:
     """
 
     def __init__(self, recognizer: Recognizer, nice: int = 0, **options: Any) -> None:
-        self._here = Crowd(recognizer, **options)  # has no streams
+        self._here = SessionPool(recognizer, **options)  # has no streams
         self.worked = 0.0
         context = get_context("spawn")  # threads do not survive a fork
         self._pipe, theirs = context.Pipe()
@@ -61,33 +62,33 @@ class Apart:
 
     @property
     def mode(self) -> Mode:
-        """See `Crowd.mode`."""
+        """See `SessionPool.mode`."""
         return self._here.mode
 
     def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
-        """See `Crowd.open`."""
+        """See `SessionPool.open`."""
         key: int = self._ask("open", dict(meta or {}))
         return key
 
-    def push_many(self, frames: Mapping[int, Frame]) -> dict[int, Told | KinegraphError]:
-        """See `Crowd.push_many`; the work on these frames is done when all is said."""
+    def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
+        """See `SessionPool.push_many`; the work on these frames is done when all is said."""
         found = self._ask("push", dict(frames)) if frames else {}
-        return self._here.tell(found)
+        return self._here.decode(found)
 
-    def ending(self, key: int) -> Ending:
-        """See `Crowd.ending`; to be read by a process."""
-        ending: Ending = self._ask("ending", key)
+    def snapshot(self, key: int) -> StreamSnapshot:
+        """See `SessionPool.snapshot`; to be read by a process."""
+        ending: StreamSnapshot = self._ask("snapshot", key)
         return ending
 
-    def answer_to(self, ending: Ending) -> Answer | None:
-        """See `Crowd.answer_to`; of a stream of any process of the same model."""
-        answer: Answer | None = self._ask("answer_to", ending)
+    def decode_snapshot(self, ending: StreamSnapshot) -> Prediction | None:
+        """See `SessionPool.decode_snapshot`; of a stream of any process of the same model."""
+        answer: Prediction | None = self._ask("decode_snapshot", ending)
         return answer
 
     def close(self, key: int) -> None:
-        """See `Crowd.close`."""
+        """See `SessionPool.close`."""
         self._ask("close", key)
-        self._here.forget(key)
+        self._here.drop(key)
 
     def end(self) -> None:
         """Let the process go."""
@@ -117,7 +118,7 @@ def work(pipe: Connection, nice: int, recognizer: Recognizer, options: Mapping[s
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     torch.set_num_threads(1)
-    crowd = Crowd(recognizer, **options)
+    crowd = SessionPool(recognizer, **options)
     worked = 0.0
     failure: Exception | None = None
     with suppress(EOFError, OSError):
@@ -125,15 +126,15 @@ def work(pipe: Connection, nice: int, recognizer: Recognizer, options: Mapping[s
             method, given = pipe.recv()
             began = time.perf_counter()
             pipe.send((failure or _answer(crowd, method, given), worked))
-            failure = _failure(lambda: crowd.go_on(pipe.poll))  # who asks comes first
+            failure = _failure(lambda: crowd.step(pipe.poll))  # who asks comes first
             worked += time.perf_counter() - began
 
 
-def _answer(crowd: Crowd, method: str, given: Any) -> Any:
+def _answer(crowd: SessionPool, method: str, given: Any) -> Any:
     try:
         if method == "push":
             (frames,) = given
-            return crowd.news(frames, crowd.take(frames))
+            return crowd.poll(frames, crowd.enqueue(frames))
         return getattr(crowd, method)(*given)
     except Exception as error:
         return _told(error)

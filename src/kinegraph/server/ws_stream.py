@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kinegraph.errors import KinegraphError
-from kinegraph.inference.session import Told
+from kinegraph.inference.session import StreamResult
 from kinegraph.server.batch_worker import Job, News, Person
 from kinegraph.server.errors import BAD, BUSY, TOO_LONG, TOO_MANY, RefusedError
 from kinegraph.server.limits import Pace
@@ -73,13 +73,13 @@ class _Client:
         self.waiting = 0
         self.ending = False
         self.said = json.dumps(person.name)
-        self._told: Told | None = None
+        self._told: StreamResult | None = None
         self._text = ""
 
-    def text(self, told_now: Told, top: int, logits: bool) -> str:
+    def text(self, told_now: StreamResult, top: int, logits: bool) -> str:
         """What is known of the person, as it goes on in an object; the same for many frames."""
         if told_now is not self._told:
-            known = {"frames": told_now.frames, **told(told_now.answer, top, logits)}
+            known = {"frames": told_now.frames, **told(told_now.prediction, top, logits)}
             self._told, self._text = told_now, to_text(known)[1:]
         return self._text
 
@@ -160,7 +160,7 @@ class StreamConnection:
             if one.job.wish == "end":
                 self._forget(client)
 
-    def _answer(self, client: _Client, job: Job, number: int, told_now: Told) -> None:
+    def _answer(self, client: _Client, job: Job, number: int, told_now: StreamResult) -> None:
         what = f'"frame":{number}' if job.wish == "frame" else f'"{job.wish}":true'
         time_ = "" if math.isnan(job.time) else f'"time":{job.time!r},'
         known = client.text(told_now, self._top, self._logits)

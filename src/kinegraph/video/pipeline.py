@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinegraph.inference.session import open_session
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.video.estimators.base import Array, PoseFrame
@@ -16,7 +17,8 @@ from kinegraph.video.sources import FPS
 from kinegraph.video.tracking import Sighting, Tracker
 
 if TYPE_CHECKING:
-    from kinegraph.inference.recognizer import Answer, Recognizer
+    from kinegraph.inference.answer import Prediction
+    from kinegraph.inference.recognizer import Recognizer
 
 WINDOW = 3.0  # seconds that an answer is about
 EVERY = 0.25  # seconds between answers
@@ -82,7 +84,7 @@ class Watcher:
         """The segments of those who were there to the end."""
         return [one for person in list(self._persons.values()) for one in self._end(person)]
 
-    def latest(self) -> dict[int, Answer]:
+    def latest(self) -> dict[int, Prediction]:
         """Person -> the newest answer, for all who are there and have one."""
         return {n: p.answer for n, p in self._persons.items() if p.answer is not None}
 
@@ -97,14 +99,14 @@ class _Person:
     def __init__(self, number: int, watcher: Watcher, frame: PoseFrame) -> None:
         self.number = number
         self.since = self.seen = frame.time
-        self.answer: Answer | None = None
+        self.answer: Prediction | None = None
         self._layouts = (watcher.layout, watcher.recognizer.layout)
         self._clock = EvenFrames(FPS)
         self._window = max(1, round(watcher.window * FPS))
         self._half = watcher.window / 2
         meta = {"width": frame.width, "height": frame.height}
         every = max(1, round(watcher.every * FPS))
-        self._stream = watcher.recognizer.stream("auto", self._window, every, meta)
+        self._stream = open_session(watcher.recognizer, "auto", self._window, every, meta)
         self._every = every
         self._segmenter = Segmenter(number, watcher.recognizer)
         self._told = self.since
@@ -133,6 +135,6 @@ class _Person:
             return []
         return self._until(self._clock.time - self._half + self._every / FPS / 2, answer)
 
-    def _until(self, time: float, answer: Answer) -> list[Segment]:
+    def _until(self, time: float, answer: Prediction) -> list[Segment]:
         start, self._told = self._told, max(time, self._told)
         return self._segmenter(start, self._told, answer) if self._told > start else []

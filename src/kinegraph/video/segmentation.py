@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from kinegraph.inference.recognizer import Answer, Recognizer
+    from kinegraph.inference.answer import Prediction
+    from kinegraph.inference.recognizer import Recognizer
 
 LEAST = 1.0  # seconds that an action lasts at least
 KEEP = 0.6  # share of the threshold down to which an action that was sure goes on
@@ -144,11 +145,11 @@ class Segmenter:
         self._now: _Run | None = None
         self._next: _Run | None = None
 
-    def __call__(self, start: float, end: float, answer: Answer) -> list[Segment]:
+    def __call__(self, start: float, end: float, answer: Prediction) -> list[Segment]:
         """The answer for the time from start to end, which follows the one before."""
         shares = np.zeros(self._recognizer.header.num_classes)
-        for guess in answer.guesses:
-            shares[guess.label] = guess.probability
+        for candidate in answer.candidates:
+            shares[candidate.label] = candidate.probability
         run = _Run(self._label(answer, shares), start, end, shares * max(end - start, 1e-9))
         if self._now is None:
             self._now = run
@@ -172,8 +173,8 @@ class Segmenter:
         last, self._now = self._now, None
         return [self._segment(last)]
 
-    def _label(self, answer: Answer, shares: NDArray[np.float64]) -> int | None:
-        verdict = answer.verdict
+    def _label(self, answer: Prediction, shares: NDArray[np.float64]) -> int | None:
+        verdict = answer.accepted
         if verdict is not None:
             return verdict.label
         going_on = self._now.label if self._now else None
