@@ -31,22 +31,22 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
-from kinegraph.reports.draw_graph import draw_arrows, draw_body
+from kinegraph.reports.draw_graph import draw_arrows, draw_skeleton
+from kinegraph.reports.model_figures import clip_figures, model_figures
+from kinegraph.reports.panels import add_color_legend, draw_joints, set_equal_limits, spaced_frames
+from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.reports.style import (
     BLUE,
+    GRAY,
     GREEN,
-    LINE,
-    MUTED,
+    LIGHT_GRAY,
+    OFF_WHITE,
     ORANGE,
-    PANEL,
     SLATE,
     VIOLET,
-    heading,
-    quiet,
+    add_heading,
+    despine,
 )
-from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.reports.rest_pose import bone_colours, joint_colours
-from kinegraph.reports.panels import coloured_words, draw_joints, evenly, set_box
 from kinegraph.skeleton import SkeletonLayout
 from kinegraph.training.recipe import load_recipe
 from kinegraph.training.train import train
@@ -93,44 +93,48 @@ def stgcn(demo: Demo) -> Figure:
     """A clip as a graph in space and time, and the three partitions of every joint's neighbours."""
     clip, spacing = demo.clip("wave"), 0.95
     layout = clip.layout
-    frames = evenly(clip.num_frames, 5)
+    frames = spaced_frames(clip.num_frames, 5)
     bodies = clip.joints[0, frames, :, :2] + [[[i * spacing, 0]] for i in range(len(frames))]
     joint, middle = layout.index("right_elbow"), len(frames) // 2
     figure = Figure(figsize=(WIDTH, 3.7))
     ax = figure.add_axes((0.01, 0.1, 0.68, 0.74))
     ax.axis("off")
     over_time = np.stack([bodies[:-1], bodies[1:]], axis=-2)
-    ax.add_collection(LineCollection(over_time.reshape(-1, 2, 2), colors=LINE, linewidths=0.6))
+    ax.add_collection(
+        LineCollection(over_time.reshape(-1, 2, 2), colors=LIGHT_GRAY, linewidths=0.6)
+    )
     ax.plot(*bodies[:, joint].T, color=ORANGE, linewidth=1.8, zorder=2)
-    grey = [MUTED] * len(layout.bones), [MUTED] * layout.num_joints
+    gray = [GRAY] * len(layout.bones), [GRAY] * layout.num_joints
     for body in bodies:
-        draw_joints(ax, layout, body, grey, width=1.3, dot=7)
+        draw_joints(ax, layout, body, gray, width=1.3, dot=7)
     _draw_neighbours(ax, layout, bodies[middle], joint)
     box = _box(bodies)
-    set_box(ax, box)
+    set_equal_limits(ax, box)
     for frame, body in zip(frames, bodies, strict=True):
-        place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": MUTED}
+        place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": GRAY}
         ax.text(np.nanmean(body[:, 0]), box[2] + 0.02, f"frame {frame}", **place)
-    heading(
+    add_heading(
         ax, "the graph of a clip", "bones within a frame, each joint joined to itself over time"
     )
     body_ax = figure.add_axes((0.7, 0.1, 0.29, 0.74))
-    dots = [MUTED] * layout.num_joints
+    dots = [GRAY] * layout.num_joints
     style: dict[str, Any] = {"numbers": False, "bone_widths": 3.0}
-    draw_body(body_ax, layout, size=12, colours=([LINE] * len(layout.bones), dots), **style)
+    draw_skeleton(
+        body_ax, layout, size=12, colors=([LIGHT_GRAY] * len(layout.bones), dots), **style
+    )
     draw_arrows(body_ax, layout, kg.adjacency(layout, strategy="spatial"), PARTITIONS)
-    heading(body_ax, "its partitions", "source to target; rings: itself")
+    add_heading(body_ax, "its partitions", "source to target; rings: itself")
     words = [("itself", SLATE), ("from farther out", GREEN), ("from nearer the centre", VIOLET)]
-    coloured_words(figure, [*words, ("the same joint in other frames", ORANGE)])
+    add_color_legend(figure, [*words, ("the same joint in other frames", ORANGE)])
     return figure
 
 
 def _draw_neighbours(ax: Axes, layout: SkeletonLayout, body: Floats, joint: int) -> None:
-    """The neighbours that ``joint`` listens to in one frame, in the colours of their partitions."""
-    for part, colour in zip(kg.adjacency(layout, strategy="spatial"), PARTITIONS, strict=True):
+    """The neighbours that ``joint`` listens to in one frame, in the colors of their partitions."""
+    for part, color in zip(kg.adjacency(layout, strategy="spatial"), PARTITIONS, strict=True):
         for source in part[:, joint].nonzero()[0]:
-            ax.plot(*body[[source, joint]].T, color=colour, linewidth=3.2, zorder=4)
-            ax.scatter(*body[source], s=38, color=colour, zorder=5)
+            ax.plot(*body[[source, joint]].T, color=color, linewidth=3.2, zorder=4)
+            ax.scatter(*body[source], s=38, color=color, zorder=5)
 
 
 def fusion(demo: Demo) -> Figure:
@@ -146,28 +150,28 @@ def fusion(demo: Demo) -> Figure:
         "bone_motion": "the change of the bone",
     }
     figure = Figure(figsize=(WIDTH, 3.3))
-    pale = [LINE] * len(layout.bones), [LINE] * layout.num_joints
+    pale = [LIGHT_GRAY] * len(layout.bones), [LIGHT_GRAY] * layout.num_joints
     for i, (name, note) in enumerate(notes.items()):
-        ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=PANEL)
-        quiet(ax, grid=None)
+        ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=OFF_WHITE)
+        despine(ax, grid=None)
         ax.set(xticks=[], yticks=[])
-        set_box(ax, _box(body))
+        set_equal_limits(ax, _box(body))
         draw_joints(ax, layout, body, pale, width=2.5, dot=14)
         vectors = to_stream(clip, name).joints[0, frame, :, :2]
         if name == "joint":
-            ax.scatter(*body.T, s=16, color=list(joint_colours(layout)), zorder=4)
+            ax.scatter(*body.T, s=16, color=list(joint_colors(layout)), zorder=4)
         else:
             starts = body - vectors if name == "bone" else body
-            _draw_vectors(ax, starts, vectors, list(joint_colours(layout)))
-        heading(ax, name, note)
+            _draw_vectors(ax, starts, vectors, list(joint_colors(layout)))
+        add_heading(ax, name, note)
     return figure
 
 
-def _draw_vectors(ax: Axes, starts: Floats, vectors: Floats, colours: list[str]) -> None:
+def _draw_vectors(ax: Axes, starts: Floats, vectors: Floats, colors: list[str]) -> None:
     style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4}
     seen = ~np.isnan(vectors).any(axis=-1) & (np.linalg.norm(vectors, axis=-1) > 0)
-    inked = [colour for colour, there in zip(colours, seen, strict=True) if there]
-    ax.quiver(*starts[seen].T, *vectors[seen].T, color=inked, width=0.012, **style)
+    drawn_colors = [color for color, there in zip(colors, seen, strict=True) if there]
+    ax.quiver(*starts[seen].T, *vectors[seen].T, color=drawn_colors, width=0.012, **style)
 
 
 def excitation(demo: Demo) -> Figure:
@@ -193,7 +197,7 @@ def excitation(demo: Demo) -> Figure:
         ax.set_yticks(ticks, labels, fontsize=8)
         ax.set_xticks([])
     ax.set_xticks(range(0, len(joints), 5))
-    ax.set_xlabel("frame", fontsize=8, color=MUTED)
+    ax.set_xlabel("frame", fontsize=8, color=GRAY)
     return figure
 
 
@@ -213,14 +217,14 @@ def _gains(model: Any, x: torch.Tensor) -> list[Floats]:
 def _draw_frames(ax: Axes, layout: SkeletonLayout, joints: Floats) -> None:
     """Bodies (T, V, 3) above their frames."""
     T = len(joints)
-    frames = evenly(T, 8)
+    frames = spaced_frames(T, 8)
     high = np.nanmax(joints[..., 1]) - np.nanmin(joints[..., 1])
     width, tall = ax.get_window_extent().size
     unit = T * tall / width / (1.05 * high)  # frames a metre
-    colours = list(bone_colours(layout)), list(joint_colours(layout))
+    colors = list(bone_colors(layout)), list(joint_colors(layout))
     for frame in frames:
         body = joints[frame, :, :2] - [np.nanmean(joints[frame, :, 0]), np.nanmin(joints[..., 1])]
-        for artist in draw_joints(ax, layout, unit * body + [frame, 0], colours, width=1.4):
+        for artist in draw_joints(ax, layout, unit * body + [frame, 0], colors, width=1.4):
             artist.set_clip_on(False)
     ax.set(xlim=(-0.5, T - 0.5), ylim=(-0.03 * unit * high, 1.02 * unit * high))
     ax.axis("off")
@@ -231,10 +235,10 @@ def _draw_factors(ax: Axes, factors: Floats, title: str) -> None:
     limit = float(np.abs(factors - 1.5).max())
     image: dict[str, Any] = {"aspect": "auto", "cmap": FACTORS, "interpolation": "none"}
     ax.imshow(factors, vmin=1.5 - limit, vmax=1.5 + limit, **image)
-    quiet(ax, grid=None)
+    despine(ax, grid=None)
     for spine in ax.spines.values():
-        spine.set(visible=True, color=LINE, linewidth=0.7)
-    heading(
+        spine.set(visible=True, color=LIGHT_GRAY, linewidth=0.7)
+    add_heading(
         ax, title, f"{factors.min():.2f} to {factors.max():.2f}; white 1.5, orange more, blue less"
     )
 
@@ -246,12 +250,12 @@ def autoencoder(demo: Demo) -> Figure:
     T, hidden = 32, 8  # of the recipe: clips of 32 frames, a quarter of them hidden
     begin, end = (T - hidden) // 2, (T + hidden) // 2
     *panels, curve = figure.axes
-    frames = evenly(T, 6)
+    frames = spaced_frames(T, 6)
     for panel, frame in zip(panels, [*frames, *frames], strict=True):
         if begin <= frame < end:
             panel.set_facecolor(HIDDEN)
     curve.axvspan(begin - 0.5, end - 0.5, color=HIDDEN, zorder=0)
-    curve.text(T / 2 - 0.5, 0, "hidden", ha="center", va="bottom", fontsize=8, color=MUTED)
+    curve.text(T / 2 - 0.5, 0, "hidden", ha="center", va="bottom", fontsize=8, color=GRAY)
     return figure
 
 

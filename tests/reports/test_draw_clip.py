@@ -14,13 +14,13 @@ from PIL import Image
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.reports.draw_clip import animate_clip, draw_clip
-from kinegraph.reports.rest_pose import drawing_pose
+from kinegraph.reports.rest_pose import rest_pose
 from kinegraph.skeleton import LAYOUTS
 
 
 def standing(layout: str = "kinect20", frames: int = 12, persons: int = 1, d: int = 3) -> Clip:
     """Persons in the drawing pose (y up), walking to the right."""
-    pose = drawing_pose(LAYOUTS[layout])
+    pose = rest_pose(LAYOUTS[layout])
     joints = np.zeros((persons, frames, len(pose), d), dtype=np.float32)
     joints[..., :2] = pose
     joints[..., 0] += np.arange(frames)[None, :, None] + 6 * np.arange(persons)[:, None, None]

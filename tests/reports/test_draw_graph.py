@@ -28,12 +28,12 @@ def test_headings_give_the_published_counts_of_ntu25() -> None:
     figure = draw_graph("ntu25")
     assert notes(figure) == [
         "hop distance", "0 to 12 bones",
-        "normalised adjacency", "73 non-zero",
+        "normalized adjacency", "73 non-zero",
         "root", "25 non-zero",
         "close 1", "24 non-zero",
         "further 1", "24 non-zero",
     ]  # fmt: skip
-    assert "partitions sum to the normalised adjacency: True" in sentences(figure)
+    assert "partitions sum to the normalized adjacency: True" in sentences(figure)
     assert "ntu25 · 25 joints, 24 bones · centre: spine_shoulder" in sentences(figure)
 
 
@@ -53,7 +53,7 @@ def test_the_panels_hold_the_matrices() -> None:
 
 def test_partitions_that_do_not_sum_are_said_not_to() -> None:
     assert any(
-        line.startswith("partitions sum to the normalised adjacency: False")
+        line.startswith("partitions sum to the normalized adjacency: False")
         for line in sentences(draw_graph("ntu25", strategy="agcn"))
     )
 

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from kinegraph.cli import main
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.reports.draw_graph_tutorial import draw_steps
+from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial
 from kinegraph.skeleton import (
     LAYOUTS,
     SkeletonLayout,
@@ -27,7 +27,7 @@ from kinegraph.skeleton import (
 @pytest.fixture(scope="module")
 def ntu() -> Figure:
     """The steps of ntu25, looked at by several tests."""
-    return draw_steps("ntu25")
+    return draw_graph_tutorial("ntu25")
 
 
 def words(figure: Figure) -> str:
@@ -69,7 +69,9 @@ def test_the_steps_of_ntu25_in_their_order(ntu: Figure) -> None:
 
 
 def test_the_matrices_are_those_of_the_graph() -> None:
-    linked, hops, whole, *parts, _ = matrices(draw_steps("openpose18", strategy="distance"))
+    linked, hops, whole, *parts, _ = matrices(
+        draw_graph_tutorial("openpose18", strategy="distance")
+    )
     distance = hop_distance("openpose18")
     assert np.array_equal(linked.images[0].get_array(), distance <= 1)
     assert np.array_equal(hops.images[0].get_array(), distance)
@@ -80,7 +82,7 @@ def test_the_matrices_are_those_of_the_graph() -> None:
 
 def test_rows_and_columns_carry_the_names() -> None:
     layout = LAYOUTS["penn13"]
-    for ax in matrices(draw_steps(layout, strategy="uniform")):
+    for ax in matrices(draw_graph_tutorial(layout, strategy="uniform")):
         assert labels(ax) == [f"{name}  {joint}" for joint, name in enumerate(layout.joints)]
         assert [label.get_text() for label in ax.get_xticklabels()] == labels(ax)
 
@@ -96,14 +98,14 @@ def test_values_stand_in_their_cells(ntu: Figure) -> None:
 
 def test_every_entry_off_the_diagonal_is_an_arrow_from_its_source() -> None:
     layout = LAYOUTS["kinect20"]
-    figure = draw_steps(layout)
+    figure = draw_graph_tutorial(layout)
     _, linked, _, _, root, close, further, total = bodies(figure)
     assert [arrows(ax) for ax in (linked, root, close, further, total)] == [38, 0, 19, 19, 38]
 
 
 def test_the_body_shows_hops_to_the_centre_and_degrees() -> None:
     layout = LAYOUTS["body25"]
-    _, _, hops, degrees, *_ = bodies(draw_steps(layout))
+    _, _, hops, degrees, *_ = bodies(draw_graph_tutorial(layout))
     numbers = [int(t.get_text()) for t in hops.texts]
     assert numbers == hop_distance(layout)[layout.centre].tolist()
     counted = [int(t.get_text()) for t in degrees.texts]
@@ -112,17 +114,17 @@ def test_the_body_shows_hops_to_the_centre_and_degrees() -> None:
 
 @pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
 def test_partitions_that_sum_are_said_to(strategy: str) -> None:
-    said = words(draw_steps("penn13", strategy=strategy))  # type: ignore[arg-type]
-    assert "the normalised adjacency of step 4: largest difference 0." in said
+    said = words(draw_graph_tutorial("penn13", strategy=strategy))  # type: ignore[arg-type]
+    assert "the normalized adjacency of step 4: largest difference 0." in said
 
 
 def test_the_difference_of_agcn_is_computed_and_explained() -> None:
     total = adjacency("penn13", strategy="agcn").sum(axis=0)
     difference = np.abs(total - normalized_adjacency("penn13")).max()
-    said = words(draw_steps("penn13", strategy="agcn"))
+    said = words(draw_graph_tutorial("penn13", strategy="agcn"))
     assert difference > 0.1
     assert (
-        f"do not sum to the normalised adjacency of step 4: largest difference {difference:.2g}"
+        f"do not sum to the normalized adjacency of step 4: largest difference {difference:.2g}"
         in (said)
     )
     assert "divided by its own column sums" in said
@@ -136,18 +138,18 @@ def test_the_identity_is_not_taken_for_granted(monkeypatch: pytest.MonkeyPatch) 
         return adjacency(*args, **options) / 2  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "adjacency", halved)
-    assert "do not sum to" in words(draw_steps("penn13"))
+    assert "do not sum to" in words(draw_graph_tutorial("penn13"))
 
 
 def test_truncated_distances_are_said_to_be() -> None:
-    said = words(draw_steps("ntu25", center_distance="truncated"))
+    said = words(draw_graph_tutorial("ntu25", center_distance="truncated"))
     assert "joints beyond 1 bone count as equally far" in said
     assert "40 of the 73 entries" in said
 
 
 @pytest.mark.parametrize("name", ["hand21", "ntu_edge24"])
 def test_texts_do_not_overlap(name: str) -> None:
-    figure = draw_steps(name, strategy="agcn")
+    figure = draw_graph_tutorial(name, strategy="agcn")
     beside = [text.get_window_extent() for text in figure.texts]
     assert [1 for i, a in enumerate(beside) for b in beside[:i] if a.overlaps(b)] == []
     matrix = matrices(figure)[0]
@@ -159,22 +161,22 @@ def test_texts_do_not_overlap(name: str) -> None:
 
 def test_a_single_joint_is_drawn() -> None:
     dot = SkeletonLayout("dot", ("a $x$",), (), 0)
-    draw_steps(dot, strategy="uniform").savefig(io.BytesIO(), dpi=30)
+    draw_graph_tutorial(dot, strategy="uniform").savefig(io.BytesIO(), dpi=30)
 
 
 def test_of_many_joints_only_some_are_named_and_no_values_are_written() -> None:
     many = tuple(f"joint {i}" for i in range(80))
     layout = SkeletonLayout("many", many, tuple((i, i - 1) for i in range(1, 80)), 0)
-    ax = matrices(draw_steps(layout, strategy="uniform"))[2]
+    ax = matrices(draw_graph_tutorial(layout, strategy="uniform"))[2]
     assert len(labels(ax)) == 40
     assert len(ax.texts) == 1
 
 
 def test_mistakes_are_those_of_the_graph() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'ntu25'"):
-        draw_steps("ntu-25")
+        draw_graph_tutorial("ntu-25")
     with pytest.raises(ModelError, match="max_hop"):
-        draw_steps("ntu25", max_hop=0)
+        draw_graph_tutorial("ntu25", max_hop=0)
 
 
 def test_the_command_draws_one_tall_picture(

@@ -1,4 +1,4 @@
-"""Pictures of learnt parts: every figure from the numbers it was given, odd ones included."""
+"""Pictures of learned parts: every figure from the numbers it was given, odd ones included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from kinegraph.reports.draw_learned import draw_links, draw_masks, draw_shifts
+from kinegraph.reports.draw_learned import draw_feature_masks, draw_links, draw_temporal_shifts
 from kinegraph.reports.style import BLUE, ORANGE
 from kinegraph.skeleton import LAYOUTS
 
@@ -35,7 +35,7 @@ def arrows(figure: Figure) -> list[list[FancyArrowPatch]]:
 
 def test_shifts_have_a_strip_a_layer_with_its_figures() -> None:
     shifts = [("in", np.array([-0.5, 0.5, 2.0, -3.0])), ("out", np.array([0.25, -0.25]))]
-    figure = drawn(draw_shifts(shifts))
+    figure = drawn(draw_temporal_shifts(shifts))
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["in", "out"]
     said = texts(figure)
@@ -46,12 +46,12 @@ def test_shifts_have_a_strip_a_layer_with_its_figures() -> None:
 
 
 def test_the_longest_name_of_a_published_networks_layer_is_not_cut() -> None:
-    (ax,) = draw_shifts([("10 branch out", np.array([0.5]))]).axes
+    (ax,) = draw_temporal_shifts([("10 branch out", np.array([0.5]))]).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["10 branch out"]
 
 
 def test_shifts_into_the_past_are_blue_and_into_the_future_orange() -> None:
-    figure = draw_shifts([("a", np.array([-2.0, 1.5, 1.5]))])
+    figure = draw_temporal_shifts([("a", np.array([-2.0, 1.5, 1.5]))])
     bars = [p for p in figure.axes[0].patches if p.get_height() and p.get_width() < 1]
     sides = {(p.get_x() < 0, p.get_facecolor()[:3]) for p in bars}
     assert sides == {(True, to_rgb(BLUE)), (False, to_rgb(ORANGE))}
@@ -60,20 +60,20 @@ def test_shifts_into_the_past_are_blue_and_into_the_future_orange() -> None:
 
 @pytest.mark.parametrize("values", [[0.0], [1.0], [-1e-8, 1e-8], [90.0]])
 def test_few_or_equal_shifts_are_drawn(values: list[float]) -> None:
-    limits = draw_shifts([("a", np.array(values))]).axes[0].get_xlim()
+    limits = draw_temporal_shifts([("a", np.array(values))]).axes[0].get_xlim()
     assert limits[0] <= min(values) and max(values) <= limits[1]
 
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3)), np.zeros(0), np.array([1.0, np.nan])])
 def test_shifts_of_another_kind_are_refused(values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="layer 'a': expected one finite shift a channel"):
-        draw_shifts([("a", values)])
+        draw_temporal_shifts([("a", values)])
 
 
 def test_masks_show_factors_and_means() -> None:
     mask = np.zeros((25, 4))
     mask[3], mask[7] = 2.0, -1.0
-    figure = drawn(draw_masks([("l1", mask), ("l2", np.zeros((25, 1)))], NTU))
+    figure = drawn(draw_feature_masks([("l1", mask), ("l2", np.zeros((25, 1)))], NTU))
     body, heat, *_ = figure.axes
     assert len(figure.axes) == 4
     assert np.allclose(heat.images[0].get_array(), np.tanh(mask))
@@ -87,13 +87,13 @@ def test_masks_show_factors_and_means() -> None:
     assert int(np.argmax(dots.get_sizes())) == 3
 
 
-def test_a_mask_that_learnt_nothing_is_white() -> None:
-    figure = draw_masks([("l1", np.zeros((21, 8)))], LAYOUTS["hand21"])
+def test_a_mask_that_learned_nothing_is_white() -> None:
+    figure = draw_feature_masks([("l1", np.zeros((21, 8)))], LAYOUTS["hand21"])
     assert (figure.axes[0].collections[1].get_facecolors() == 1).all()
 
 
 def test_next_to_nothing_does_not_look_like_much() -> None:
-    figure = draw_masks([("l1", np.full((25, 2), 1e-3))], NTU)
+    figure = draw_feature_masks([("l1", np.full((25, 2), 1e-3))], NTU)
     assert figure.axes[0].collections[1].get_facecolors()[0][:3].min() > 0.95
 
 
@@ -102,14 +102,14 @@ def test_next_to_nothing_does_not_look_like_much() -> None:
 )
 def test_masks_of_another_kind_are_refused(mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"unit 'l1': expected a finite mask .*\(25, channels\)"):
-        draw_masks([("l1", mask)], NTU)
+        draw_feature_masks([("l1", mask)], NTU)
 
 
-def test_nothing_learnt_is_refused() -> None:
+def test_nothing_learned_is_refused() -> None:
     with pytest.raises(ValueError, match="one layer or more"):
-        draw_shifts([])
+        draw_temporal_shifts([])
     with pytest.raises(ValueError, match="one unit or more"):
-        draw_masks([], NTU)
+        draw_feature_masks([], NTU)
 
 
 def test_the_strongest_links_are_arrows_and_the_matrix_has_all() -> None:
@@ -136,14 +136,14 @@ def test_one_type_needs_no_number_and_self_links_are_passed_over() -> None:
 
 
 def test_an_arrow_runs_from_source_to_target() -> None:
-    from kinegraph.reports.rest_pose import drawing_pose
+    from kinegraph.reports.rest_pose import rest_pose
 
     layout = LAYOUTS["hand21"]
     links = np.zeros((21, 21))
     links[8, 4] = 0.5
     ((arrow,),) = arrows(draw_links(links, layout, "pinch"))
     ends = [vertex for vertex, _ in arrow.get_path().iter_segments()]
-    pose = drawing_pose(layout)
+    pose = rest_pose(layout)
     to_start = np.linalg.norm(np.asarray(ends[0]) - pose[[8, 4]], axis=1)
     assert to_start[0] < to_start[1]
 

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from kinegraph.errors import ClipError
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction, frame_errors
-from kinegraph.reports.rest_pose import drawing_pose
+from kinegraph.reports.rest_pose import rest_pose
 from kinegraph.skeleton import LAYOUTS
 
 
 def walking(layout: str = "ntu25", frames: int = 11, d: int = 3) -> np.ndarray:
     """(frames, V, d): the drawing pose moving right by one a frame."""
-    pose = drawing_pose(LAYOUTS[layout])
+    pose = rest_pose(LAYOUTS[layout])
     joints = np.zeros((frames, len(pose), d))
     joints[..., : min(2, d)] = pose[:, : min(2, d)]
     joints[..., 0] += np.arange(frames)[:, None]

@@ -13,11 +13,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from kinegraph.reports.draw_run import (
-    draw_confusion,
-    draw_curves,
+    draw_class_accuracy,
+    draw_confusion_matrix,
     draw_edge_importance,
-    draw_per_class,
-    draw_reliability,
+    draw_reliability_diagram,
+    draw_training_curves,
 )
 from kinegraph.skeleton import adjacency, get_layout
 
@@ -44,7 +44,7 @@ def test_curves_have_a_panel_for_what_was_recorded() -> None:
         {"epoch": e, "train_loss": 2 - e, "val_loss": 1.0, "val_accuracy": a, "lr": 0.1}
         for e, a in enumerate([0.5, 0.75, 0.7])
     ]
-    figure = drawn(draw_curves(history))
+    figure = drawn(draw_training_curves(history))
     assert len(figure.axes) == 3
     assert "best on val: 75.0 % at epoch 1" in texts(figure)
     loss = {tuple(line.get_ydata()) for line in figure.axes[1].lines}
@@ -53,23 +53,23 @@ def test_curves_have_a_panel_for_what_was_recorded() -> None:
 
 def test_curves_pass_over_what_is_missing() -> None:
     history = [{"train_loss": 1.0}, {"train_loss": None}, {"train_loss": "nan"}, {"train_loss": 3}]
-    figure = drawn(draw_curves(history))
+    figure = drawn(draw_training_curves(history))
     assert len(figure.axes) == 1
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 1], [3, 3]]
 
 
 @pytest.mark.parametrize("history", [[], [{}], [{"epoch": 3}]])
 def test_no_history_is_said_in_words(history: list[dict[str, float]]) -> None:
-    assert texts(drawn(draw_curves(history))) == ["No training history was recorded."]
+    assert texts(drawn(draw_training_curves(history))) == ["No training history was recorded."]
 
 
 def test_one_epoch_shows_as_a_dot() -> None:
-    figure = drawn(draw_curves([{"epoch": 0, "train_loss": 1.0}]))
+    figure = drawn(draw_training_curves([{"epoch": 0, "train_loss": 1.0}]))
     assert figure.axes[0].lines[0].get_marker() == "o"
 
 
 def test_a_small_confusion_has_its_counts_written_in() -> None:
-    figure = drawn(draw_confusion(np.array([[5, 1], [0, 0]]), ["sit", "<b> $x$"]))
+    figure = drawn(draw_confusion_matrix(np.array([[5, 1], [0, 0]]), ["sit", "<b> $x$"]))
     assert texts(figure) == ["5", "1"]
     right, wrong = figure.axes[0].images[0].get_array()[0]
     assert right[2] > right[0]
@@ -77,14 +77,14 @@ def test_a_small_confusion_has_its_counts_written_in() -> None:
 
 
 def test_rows_without_clips_stay_white() -> None:
-    figure = draw_confusion(np.array([[3, 0], [0, 0]]), ["a", "b"])
+    figure = draw_confusion_matrix(np.array([[3, 0], [0, 0]]), ["a", "b"])
     assert (figure.axes[0].images[0].get_array()[1] == 1).all()
 
 
 @pytest.mark.parametrize("k", [2, 21, 120])
 def test_names_of_many_classes_are_thinned_until_they_fit(k: int) -> None:
     names = [f"a long class name {i}" for i in range(k)]
-    figure = drawn(draw_confusion(np.eye(k, dtype=int), names))
+    figure = drawn(draw_confusion_matrix(np.eye(k, dtype=int), names))
     labels = figure.axes[0].get_yticklabels()
     boxes = [label.get_window_extent() for label in labels]
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
@@ -94,35 +94,35 @@ def test_names_of_many_classes_are_thinned_until_they_fit(k: int) -> None:
 
 def test_a_confusion_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a confusion of 3 by 3, got \(2, 2\)"):
-        draw_confusion(np.eye(2), ["a", "b", "c"])
+        draw_confusion_matrix(np.eye(2), ["a", "b", "c"])
 
 
 def test_bars_go_from_best_to_worst_and_end_with_empty_classes() -> None:
-    ax = drawn(draw_per_class(classes(0.5, None, 1.0, 0.0))).axes[0]
+    ax = drawn(draw_class_accuracy(classes(0.5, None, 1.0, 0.0))).axes[0]
     assert [t.get_text() for t in ax.get_yticklabels()] == [f"class {i}" for i in (2, 0, 3, 1)]
     assert [t.get_text() for t in ax.texts] == ["100 % of 8", "50 % of 8", "0 % of 8", "no clips"]
 
 
 def test_bars_of_120_classes_stand_in_three_columns() -> None:
-    figure = draw_per_class(classes(*np.linspace(0, 1, 120)))
+    figure = draw_class_accuracy(classes(*np.linspace(0, 1, 120)))
     assert [len(ax.get_yticklabels()) for ax in figure.axes] == [40, 40, 40]
     assert figure.get_size_inches()[1] < 10
 
 
 def test_no_classes_are_said_in_words() -> None:
-    assert texts(drawn(draw_per_class([]))) == ["No classes were evaluated."]
+    assert texts(drawn(draw_class_accuracy([]))) == ["No classes were evaluated."]
 
 
 def test_reliability_draws_accuracy_and_confidence() -> None:
     row = SimpleNamespace(low=0.8, high=0.9, clips=12, accuracy=0.7, confidence=0.85)
-    upper, lower = drawn(draw_reliability([row])).axes
+    upper, lower = drawn(draw_reliability_diagram([row])).axes
     assert upper.patches[0].get_height() == 0.7
     assert upper.lines[0].get_xydata().tolist() == [[0.8, 0.85], [0.9, 0.85]]
     assert lower.patches[0].get_height() == 12
-    assert texts(drawn(draw_reliability([]))) == ["No clips were evaluated."]
+    assert texts(drawn(draw_reliability_diagram([]))) == ["No clips were evaluated."]
 
 
-def test_importance_colours_gains_orange_and_losses_blue() -> None:
+def test_importance_colors_gains_orange_and_losses_blue() -> None:
     layout = get_layout("kinect20")
     A = adjacency(layout)
     more, less = np.full_like(A, 2.0), np.full_like(A, 0.5)

@@ -12,7 +12,7 @@ from kinegraph.inference.evaluate import evaluate
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
 from kinegraph.inference.fusion import FoundWeights, fuse
 from kinegraph.inference.scores import Scores
-from kinegraph.reports.fusion_report import draw_fusion, report_fusion, told_weights
+from kinegraph.reports.fusion_report import describe_weights, draw_fusion, write_fusion_report
 
 STREAMS = ("joint", "bone")
 NARROW = "\N{NO-BREAK SPACE}%"
@@ -46,7 +46,7 @@ def fusion() -> Fusion:
 
 
 def test_the_page_shows_every_run_and_all_together(fusion, tmp_path):
-    path = report_fusion(fusion, tmp_path / "report.html")
+    path = write_fusion_report(fusion, tmp_path / "report.html")
     page = path.read_text(encoding="utf-8")
     assert "<h1>Fused: joint + bone</h1>" in page
     assert "stores/made.arrow, protocol holdout" in page
@@ -85,10 +85,10 @@ def test_runs_of_one_stream_are_told_apart_by_their_names(fusion):
 
 
 def test_where_the_weights_come_from_is_told(fusion):
-    assert told_weights(fusion) == "the published ones of Shift-GCN"
-    assert told_weights(replace(fusion, weights_from="equal")) == "equal"
+    assert describe_weights(fusion) == "the published ones of Shift-GCN"
+    assert describe_weights(replace(fusion, weights_from="equal")) == "equal"
     found = FoundWeights((0.3, 0.7), tuple("efgh"), 0.75, 0.5)
-    told = told_weights(replace(fusion, weights_from="held-out clips", found=found))
+    told = describe_weights(replace(fusion, weights_from="held-out clips", found=found))
     assert told == (
         f"found on 4 held-out clips: 75.0{NARROW} there, 50.0{NARROW} with equal weights"
     )

@@ -1,4 +1,4 @@
-"""The pictures of what a model learnt: each family has its own."""
+"""The pictures of what a model learned: each family has its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_family_is_drawn(name):
     assert set(model_figures(model)) == EXPECTED[name]
 
 
-def test_a_network_without_learnt_shifts_and_masks_has_no_pictures_of_them():
+def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():
     options = {**SMALL, "temporal": "naive", "mask": False}
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **options)
     assert set(model_figures(model)) == {"Graph"}

@@ -18,9 +18,9 @@ from kinegraph.clips.clip import Clip
 from kinegraph.reports.draw_graph import draw_graph
 from kinegraph.reports.page import (
     RunReport,
-    interval,
     render_report,
-    worst_confusions,
+    top_confusions,
+    wilson_interval,
     write_report,
 )
 from kinegraph.skeleton import get_layout
@@ -152,7 +152,7 @@ def test_confusions_are_sentences(page: str) -> None:
 
 def test_clips_tell_right_from_wrong(page: str) -> None:
     text = Structure(page).text
-    assert text.count("✓ recognised") == 1
+    assert text.count("✓ recognized") == 1
     assert text.count("✗ taken for another") == 1
     assert "unknown class" in text
 
@@ -166,21 +166,21 @@ def test_an_empty_report_is_a_page_all_the_same() -> None:
 
 def test_a_perfect_split_has_no_confusions() -> None:
     found = evaluation([[2, 0], [0, 3]], ["a", "b"])
-    assert worst_confusions(found) == []
+    assert top_confusions(found) == []
     page = render_report(RunReport("perfect", evaluations={"test": found}))
     assert "No clip was taken for another class." in page
 
 
 def test_worst_confusions_come_first() -> None:
     found = evaluation([[10, 2, 0], [5, 5, 1], [2, 0, 0]], ["a", "b", "c"])
-    pairs = [(c.true, c.taken, c.count, c.clips) for c in worst_confusions(found, limit=3)]
+    pairs = [(c.true, c.taken, c.count, c.clips) for c in top_confusions(found, limit=3)]
     assert pairs == [("b", "a", 5, 11), ("c", "a", 2, 2), ("a", "b", 2, 12)]
 
 
 def test_the_interval_is_wilsons() -> None:
-    assert interval(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
-    assert interval(1.0, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
-    assert interval(0.0, 0) == (0.0, 1.0)
+    assert wilson_interval(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
+    assert wilson_interval(0.0, 0) == (0.0, 1.0)
 
 
 def test_writing_replaces_a_whole_file_with_a_whole_file(tmp_path: Path) -> None:

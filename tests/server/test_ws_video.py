@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import LiveError, ReadError
-from kinegraph.video.decode import Camera, VideoFile, camera_index
+from kinegraph.video.decode import Camera, VideoFile, parse_camera_index
 from video.films import need_av, picture, turn_film, write_film
 
 need_av()
@@ -129,4 +129,4 @@ def test_a_camera_that_is_not_there_is_said_to_be_missing():
     [("0", 0), ("/dev/video2", 2), ("camera", None), ("camera:1", 1), ("a.mp4", None)],
 )
 def test_what_means_a_camera(text, index):
-    assert camera_index(text) == index
+    assert parse_camera_index(text) == index

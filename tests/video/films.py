@@ -22,7 +22,7 @@ def need_av():
 
 
 def picture(level: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A grey picture whose upper left quarter is white."""
+    """A gray picture whose upper left quarter is white."""
     image = np.full((height, width, 3), level, np.uint8)
     image[: height // 2, : width // 2] = 255
     return image
@@ -61,9 +61,9 @@ def turn_film(path: Path) -> None:
 
 
 class LevelPoses:
-    """Sees the class of a made-up clip by the picture's grey; nobody in black ones.
+    """Sees the class of a made-up clip by the picture's gray; nobody in black ones.
 
-    Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learnt.
+    Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learned.
     """
 
     def __init__(self) -> None:
@@ -82,6 +82,6 @@ class LevelPoses:
         self.closed = True
 
 
-def grey_of(label: int) -> int:
+def gray_of(label: int) -> int:
     """The level that `LevelPoses` takes for a class; -1 is nobody."""
     return 50 * (label + 1)

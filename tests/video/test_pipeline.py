@@ -12,10 +12,10 @@ import pytest
 from cli.test_cli import run
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.video import sources
-from kinegraph.video.decode import Picture, VideoFile
+from kinegraph.video.decode import VideoFile, VideoFrame
 from kinegraph.video.estimators.base import PoseFrame
-from kinegraph.video.pipeline import Watcher
-from video.films import LevelPoses, grey_of, need_av, picture, write_film
+from kinegraph.video.pipeline import ActionPipeline
+from video.films import LevelPoses, gray_of, need_av, picture, write_film
 from video.test_sources import openpose
 
 
@@ -28,7 +28,7 @@ def poses(monkeypatch):
 def film(path, *parts, fps=10):
     """A film of (label, seconds)."""
     need_av()
-    images = [picture(grey_of(label)) for label, s in parts for _ in range(round(s * fps))]
+    images = [picture(gray_of(label)) for label, s in parts for _ in range(round(s * fps))]
     return write_film(path, images, fps=fps)
 
 
@@ -158,7 +158,7 @@ class FakeCamera(sources.Camera):
 
     def __iter__(self):
         for n in range(300):
-            yield Picture(n / 10, picture(grey_of(n // 200)))
+            yield VideoFrame(n / 10, picture(gray_of(n // 200)))
 
 
 def test_a_camera_is_watched_until_it_ends_and_drawn_afterwards(
@@ -178,7 +178,7 @@ def test_a_camera_is_watched_until_it_ends_and_drawn_afterwards(
 
 def test_skeletons_of_another_layout_are_converted(tiny_run):
     recognizer = Recognizer.load(tiny_run)
-    watcher = Watcher(recognizer, sources.get_layout("mediapipe33"))
+    watcher = ActionPipeline(recognizer, sources.get_layout("mediapipe33"))
     rng = np.random.default_rng(0)
     segments = []
     for n in range(150):
@@ -192,12 +192,12 @@ def test_skeletons_of_another_layout_are_converted(tiny_run):
 def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
     recognizer = Recognizer.load(tiny_run)
     estimator = LevelPoses()
-    watcher = Watcher(recognizer, estimator.layout)
+    watcher = ActionPipeline(recognizer, estimator.layout)
 
     def kept(start, stop):
         for n in range(start, stop):
             # someone else every five seconds
-            frame = estimator(picture(grey_of(0)), n / 30 + 2 * (n // 150))
+            frame = estimator(picture(gray_of(0)), n / 30 + 2 * (n // 150))
             watcher(frame)
         gc.collect()
         return len(gc.get_objects())

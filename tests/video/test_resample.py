@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kinegraph.video.resample import EvenFrames
+from kinegraph.video.resample import FrameResampler
 
 
-def ticks(clock: EvenFrames, *sightings: tuple[float, float]) -> list[float]:
+def ticks(clock: FrameResampler, *sightings: tuple[float, float]) -> list[float]:
     """x of the only joint at each tick; a sighting is (time, x)."""
     found = []
     for time, x in sightings:
@@ -23,22 +23,22 @@ def ticks(clock: EvenFrames, *sightings: tuple[float, float]) -> list[float]:
 @pytest.mark.parametrize("fps", [12, 25, 30, 50, 60])
 def test_a_moving_joint_is_where_it_was_at_every_tick(fps):
     sightings = [(n / fps, 3.0 * n / fps) for n in range(2 * fps + 1)]
-    assert ticks(EvenFrames(30), *sightings) == pytest.approx([3 * n / 30 for n in range(61)])
+    assert ticks(FrameResampler(30), *sightings) == pytest.approx([3 * n / 30 for n in range(61)])
 
 
 def test_dropped_frames_are_bridged_up_to_a_limit():
-    found = ticks(EvenFrames(10, bridge=0.25), (0, 0), (0.2, 2), (0.7, 7))
+    found = ticks(FrameResampler(10, max_gap=0.25), (0, 0), (0.2, 2), (0.7, 7))
     assert found[:3] == pytest.approx([0, 1, 2])
     assert np.isnan(found[3:7]).all() and found[7] == 7
 
 
 def test_a_joint_that_is_seen_once_is_where_it_was_seen():
-    found = ticks(EvenFrames(10), (0, 5), (0.2, np.nan), (0.4, 9))
+    found = ticks(FrameResampler(10), (0, 5), (0.2, np.nan), (0.4, 9))
     assert found[0] == 5
     assert np.isnan(found[2]) and found[4] == 9
 
 
 def test_the_first_tick_is_that_of_the_first_sighting():
-    clock = EvenFrames(10)
+    clock = FrameResampler(10)
     assert ticks(clock, (7.01, 1), (7.1, 1.9)) == pytest.approx([1.9])
     assert clock.time == pytest.approx(7.2)

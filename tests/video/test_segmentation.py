@@ -9,7 +9,13 @@ import pytest
 
 from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
-from kinegraph.video.segmentation import Main, Segment, Segmenter, clock, main_action
+from kinegraph.video.segmentation import (
+    ActionSegmenter,
+    DominantAction,
+    Segment,
+    clock,
+    dominant_action,
+)
 
 NAMES = ("here", "there", "away")
 RECOGNIZER = SimpleNamespace(
@@ -29,7 +35,7 @@ def segments(
 ) -> list[tuple[str, float, float]]:
     """Of letters: h, t, a are sure; H is a "here" of 0.4, u is nothing at all."""
     of = {"h": (0.9, 0.1, 0), "t": (0.1, 0.9, 0), "a": (0, 0.1, 0.9), "H": (0.4, 0.3, 0.3)}
-    segmenter = Segmenter(1, RECOGNIZER, least)
+    segmenter = ActionSegmenter(1, RECOGNIZER, least)
     found = []
     for number, letter in enumerate(answers):
         shares = of.get(letter, (0.2, 0.2, 0.2))
@@ -67,7 +73,7 @@ def test_very_short_presence_is_one_segment():
 
 
 def test_probabilities_are_means_over_the_time():
-    segmenter = Segmenter(4, RECOGNIZER)
+    segmenter = ActionSegmenter(4, RECOGNIZER)
     segmenter(0, 1, answer(0.9, 0.1, 0))
     segmenter(1, 4, answer(0.7, 0.3, 0))
     (only,) = segmenter.finish()
@@ -82,13 +88,15 @@ def test_main_is_what_takes_most_time_of_all_persons():
         Segment(2, 3, 4, None, "unknown", 0.2),
         Segment(3, 0, 3, 1, "there", 0.8),
     ]
-    assert main_action(given) == Main(1, "there", pytest.approx(0.7), 6, 12)
-    assert main_action([*given, Segment(4, 0, 2, None, "unknown", 0.1)]).label == 1
+    assert dominant_action(given) == DominantAction(1, "there", pytest.approx(0.7), 6, 12)
+    assert dominant_action([*given, Segment(4, 0, 2, None, "unknown", 0.1)]).label == 1
     mostly_unknown = [*given, Segment(4, 0, 5, None, "unknown", 0.1)]
-    assert main_action(mostly_unknown) == Main(None, "unknown", pytest.approx(0.7 / 6), 6, 17)
+    assert dominant_action(mostly_unknown) == DominantAction(
+        None, "unknown", pytest.approx(0.7 / 6), 6, 17
+    )
     short = [Segment(1, i, i + 1 + i / 10, i, str(i), 0.9) for i in range(3)]
-    assert main_action(short).label == 2
-    assert main_action([]).to_dict() == {"label": None, "name": "unknown", "probability": 0.0}
+    assert dominant_action(short).label == 2
+    assert dominant_action([]).to_dict() == {"label": None, "name": "unknown", "probability": 0.0}
 
 
 def test_what_json_holds():

@@ -10,8 +10,8 @@ import pytest
 from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import PoseEstimator, load_estimator
-from kinegraph.video.sources import FilmedSource, OpenposeFolder, open_source
-from video.films import LevelPoses, grey_of, need_av, picture, write_film
+from kinegraph.video.sources import OpenPoseSource, VideoSource, open_source
+from video.films import LevelPoses, gray_of, need_av, picture, write_film
 
 
 def openpose(folder, frames, joints=17):
@@ -34,7 +34,7 @@ def openpose(folder, frames, joints=17):
 def test_a_folder_of_openpose_gives_frames_in_time(tmp_path):
     folder = openpose(tmp_path / "v", {10: [(0, 0)], 11: [(1, 0), (200, 0)], 14: [], 15: None})
     source = open_source(str(folder), fps=10)
-    assert isinstance(source, OpenposeFolder)
+    assert isinstance(source, OpenPoseSource)
     assert (source.layout.name, source.pictures, source.duration) == ("coco17", 4, 0.6)
     frames = [frame for _, frame in source.frames()]
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.4, 0.5])
@@ -68,9 +68,9 @@ def test_two_files_of_a_frame_are_refused(tmp_path):
 
 def test_skeletons_are_looked_for_no_more_often_than_the_rate(tmp_path):
     need_av()
-    path = write_film(tmp_path / "a.mp4", [picture(grey_of(0))] * 120, fps=120)
+    path = write_film(tmp_path / "a.mp4", [picture(gray_of(0))] * 120, fps=120)
     estimator = LevelPoses()
-    source = FilmedSource(VideoFile(path), estimator, fps=30)
+    source = VideoSource(VideoFile(path), estimator, fps=30)
     frames = list(source.frames())
     assert len(frames) == 120 and all(picture is not None for picture, _ in frames)
     looked = [frame.time for _, frame in frames if frame is not None]
@@ -81,8 +81,8 @@ def test_skeletons_are_looked_for_no_more_often_than_the_rate(tmp_path):
 
 def test_a_rate_like_that_of_the_model_is_taken_as_it_is(tmp_path):
     need_av()
-    path = write_film(tmp_path / "a.mp4", [picture(grey_of(0))] * 33, fps=33)
-    source = FilmedSource(VideoFile(path), LevelPoses(), fps=30)
+    path = write_film(tmp_path / "a.mp4", [picture(gray_of(0))] * 33, fps=33)
+    source = VideoSource(VideoFile(path), LevelPoses(), fps=30)
     assert sum(frame is not None for _, frame in source.frames()) == 33
 
 

@@ -24,13 +24,13 @@ def graph(
 ) -> None:
     """Draw a skeleton with its hop distances, adjacency and partitions."""
     from kinegraph.reports.draw_graph import draw_graph
-    from kinegraph.reports.draw_graph_tutorial import draw_steps
+    from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial
     from kinegraph.skeleton.layouts import get_layout, read_layout
 
     path = Path(layout)
     chosen = read_layout(path) if path.suffix in (".yaml", ".yml", ".json") else get_layout(layout)
     # an unknown strategy is told there, by name
-    draw = draw_steps if steps else draw_graph
+    draw = draw_graph_tutorial if steps else draw_graph
     figure = draw(chosen, strategy=strategy, max_hop=max_hop)  # type: ignore[arg-type]
     _save(figure, out or Path(f"{'steps' if steps else 'graph'}-{chosen.name}.png"))
 

@@ -86,18 +86,18 @@ def fused_name(names: Sequence[str]) -> str:
 
 
 def _write(fusion: Fusion, folder: Path) -> None:
-    from kinegraph.reports.fusion_report import report_fusion
+    from kinegraph.reports.fusion_report import write_fusion_report
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fusion.scores.save(folder / f"scores-{fusion.split}.npz")
-        report_fusion(fusion, folder / "report.html")
+        write_fusion_report(fusion, folder / "report.html")
     except OSError as error:
         raise CheckpointError(f"cannot write into {folder}: {error}") from error
 
 
 def _print(fusion: Fusion, folder: Path) -> None:
-    from kinegraph.reports.fusion_report import told_weights
+    from kinegraph.reports.fusion_report import describe_weights
 
     results = [run.evaluation for run in fusion.runs] + [fusion.evaluation]
     named = [(run.name, run.stream, f"{run.weight:.3g}") for run in fusion.runs]
@@ -109,6 +109,6 @@ def _print(fusion: Fusion, folder: Path) -> None:
             for cells, result in zip([*named, ("fused", "", "")], results, strict=True)
         ],
     )
-    print(f"weights: {told_weights(fusion)}")
+    print(f"weights: {describe_weights(fusion)}")
     print(f"fused: {told(fusion.evaluation)}")
     print(f"report: {folder / 'report.html'}")

@@ -24,7 +24,7 @@ class Outcome:
 def write_outcome(run: Path) -> Outcome:
     """Evaluate a fresh run on its test split; write scores and report.html into it."""
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
-    from kinegraph.reports.run_report import report_run
+    from kinegraph.reports.run_report import write_run_report
 
     answers, poses_too = measures(run)
     scores = result = poses = None
@@ -35,7 +35,7 @@ def write_outcome(run: Path) -> Outcome:
     if poses_too:
         with progress("measuring poses") as bar:
             poses = evaluate_poses(run, progress=bar)
-    report_run(run, scores, result, poses)
+    write_run_report(run, scores, result, poses)
     return Outcome(result, poses)
 
 

@@ -17,9 +17,9 @@ from kinegraph.errors import LiveError
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.video.pipeline import Watcher
-    from kinegraph.video.recording import Notebook
-    from kinegraph.video.segmentation import Main, Segment
+    from kinegraph.video.pipeline import ActionPipeline
+    from kinegraph.video.recording import WatchCache
+    from kinegraph.video.segmentation import DominantAction, Segment
     from kinegraph.video.sources import Source
 
 
@@ -55,7 +55,7 @@ def watch(
 ) -> None:
     """Say who does what from when to when."""
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.video.pipeline import Watcher
+    from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.sources import open_source
     from kinegraph.video.tracking import Tracker
 
@@ -63,15 +63,15 @@ def watch(
     recognizer = Recognizer.load(model)
     source = open_source(what, poses, fps)
     try:
-        watcher = Watcher(recognizer, source.layout, Tracker(persons))
-        with _notebook(source, bool(out or page)) as notebook:
-            seen = _look(source, watcher, notebook, seconds, tell=not as_json)
+        watcher = ActionPipeline(recognizer, source.layout, Tracker(persons))
+        with _notebook(source, bool(out or page)) as cache:
+            seen = _look(source, watcher, cache, seconds, tell=not as_json)
             main = _tell(source, seen, as_json)
             if as_json:
                 segments = [segment.to_dict() for segment in seen.segments]
                 print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
-            if notebook is not None:
-                _draw(source, (str(model), recognizer), notebook, seen, main, out, page)
+            if cache is not None:
+                _draw(source, (str(model), recognizer), cache, seen, main, out, page)
     finally:
         source.close()
     if seen.interrupted and not source.live:
@@ -104,17 +104,17 @@ def _check_places(what: str, out: Path | None, page: Path | None) -> None:
 
 
 @contextmanager
-def _notebook(source: Source, wanted: bool) -> Iterator[Notebook | None]:
-    from kinegraph.video.recording import Notebook
+def _notebook(source: Source, wanted: bool) -> Iterator[WatchCache | None]:
+    from kinegraph.video.recording import WatchCache
 
     with ExitStack() as stack:
-        yield stack.enter_context(Notebook(source)) if wanted else None
+        yield stack.enter_context(WatchCache(source)) if wanted else None
 
 
 def _look(
     source: Source,
-    watcher: Watcher,
-    notebook: Notebook | None,
+    watcher: ActionPipeline,
+    cache: WatchCache | None,
     seconds: float | None,
     *,
     tell: bool,
@@ -127,12 +127,12 @@ def _look(
                 time = frame.time if frame else picture.time if picture else 0.0
                 if seconds is not None and time > seconds:
                     break
-                if picture is not None and notebook is not None:
-                    notebook.picture(picture)
+                if picture is not None and cache is not None:
+                    cache.picture(picture)
                 if frame is not None:
                     sighted, over = watcher(frame)
-                    if notebook is not None:
-                        notebook.persons(time, sighted)
+                    if cache is not None:
+                        cache.persons(time, sighted)
                     _add(seen, over, tell)
                 seen.pictures, seen.until = seen.pictures + 1, time
                 bar(seen.pictures, source.pictures)
@@ -153,11 +153,11 @@ def _add(seen: _Seen, over: list[Segment], tell: bool) -> None:
         print(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
 
 
-def _tell(source: Source, seen: _Seen, as_json: bool) -> Main:
+def _tell(source: Source, seen: _Seen, as_json: bool) -> DominantAction:
     """What filled the time, and what went wrong."""
-    from kinegraph.video.segmentation import clock, main_action
+    from kinegraph.video.segmentation import clock, dominant_action
 
-    main = main_action(seen.segments)
+    main = dominant_action(seen.segments)
     if source.warning:
         print(f"kinegraph: {source.warning}", file=sys.stderr)
     if seen.interrupted and not source.live:
@@ -174,21 +174,21 @@ def _tell(source: Source, seen: _Seen, as_json: bool) -> Main:
 def _draw(
     source: Source,
     model: tuple[str, Recognizer],
-    notebook: Notebook,
+    cache: WatchCache,
     seen: _Seen,
-    main: Main,
+    main: DominantAction,
     out: Path | None,
     page: Path | None,
 ) -> None:
     from kinegraph.video.annotate import annotate
-    from kinegraph.video.report import write_watch_page
-    from kinegraph.video.writer import whole_film
+    from kinegraph.video.report import write_watch_report
+    from kinegraph.video.writer import atomic_video_writer
 
     with ExitStack() as stack:
-        film = stack.enter_context(whole_film(out)) if out else None
+        film = stack.enter_context(atomic_video_writer(out)) if out else None
         bar = stack.enter_context(progress("drawing"))
         frames = annotate(
-            notebook,
+            cache,
             source.layout,
             seen.segments,
             seen.until,
@@ -198,6 +198,6 @@ def _draw(
             seen.pictures,
         )
     if page is not None:
-        write_watch_page(page, source.name, *model, seen.segments, main, seen.until, frames)
+        write_watch_report(page, source.name, *model, seen.segments, main, seen.until, frames)
     for path in filter(None, (out, page)):
         print(f"written: {path}", file=sys.stderr)

@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kinegraph.reports.style import BLUE, INK, LINE, MUTED, ORANGE, SLATE, plain, quiet
+from kinegraph.reports.style import (
+    BLACK,
+    BLUE,
+    GRAY,
+    LIGHT_GRAY,
+    ORANGE,
+    SLATE,
+    despine,
+    plot_label,
+)
 
 _WIDTH = 7.6  # inches
 _NAMED = 46  # characters of a name
@@ -47,20 +56,20 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
     """
     figure = Figure(figsize=(_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
     ax = figure.add_subplot()
-    quiet(ax, grid="x")
+    despine(ax, grid="x")
     _scale(ax, bars)
     for row, bar in enumerate(bars):
         _draw_bar(ax, row, bar)
-    ax.set_yticks(range(len(bars)), [plain(bar.name, _NAMED) for bar in bars], color=INK)
+    ax.set_yticks(range(len(bars)), [plot_label(bar.name, _NAMED) for bar in bars], color=BLACK)
     ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.axvline(1, color=SLATE, linewidth=0.9, zorder=1)
-    ax.set_xlabel("times as fast as the baseline", fontsize=9, color=MUTED)
+    ax.set_xlabel("times as fast as the baseline", fontsize=9, color=GRAY)
     if any(bar.at_least is not None for bar in bars):
-        ax.plot([], [], "|", color=INK, markersize=10, label="at least")
-        ax.plot([], [], "D", color=INK, markerfacecolor="white", markersize=4.5, label="aim")
+        ax.plot([], [], "|", color=BLACK, markersize=10, label="at least")
+        ax.plot([], [], "D", color=BLACK, markerfacecolor="white", markersize=4.5, label="aim")
         figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8.5)
     if machine:
-        figure.supxlabel(plain(machine, 120), fontsize=7.5, color=MUTED, x=0.01, ha="left")
+        figure.supxlabel(plot_label(machine, 120), fontsize=7.5, color=GRAY, x=0.01, ha="left")
     return figure
 
 
@@ -78,16 +87,16 @@ def _draw_bar(ax: Axes, row: int, bar: Bar) -> None:
     told = "not measured"
     if bar.value:
         reached = bar.at_least is None or bar.value >= bar.at_least
-        colour = BLUE if reached else ORANGE
-        ax.barh(row, bar.value - 1, left=1, height=0.5, color=colour, zorder=2)
+        color = BLUE if reached else ORANGE
+        ax.barh(row, bar.value - 1, left=1, height=0.5, color=color, zorder=2)
         if bar.low and bar.high and bar.low != bar.high:
-            ax.plot([bar.low, bar.high], [row, row], color=INK, linewidth=1.3, zorder=4)
+            ax.plot([bar.low, bar.high], [row, row], color=BLACK, linewidth=1.3, zorder=4)
         told = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
     if bar.at_least:
-        ax.plot(bar.at_least, row, "|", color=INK, markersize=15, markeredgewidth=1.6, zorder=5)
+        ax.plot(bar.at_least, row, "|", color=BLACK, markersize=15, markeredgewidth=1.6, zorder=5)
     if bar.aim:
-        ax.plot(bar.aim, row, "D", color=INK, markerfacecolor="white", markersize=4.5, zorder=5)
+        ax.plot(bar.aim, row, "D", color=BLACK, markerfacecolor="white", markersize=4.5, zorder=5)
     beside = ax.get_yaxis_transform()
-    ax.text(1.01, row, told, transform=beside, fontsize=9, color=INK if bar.value else MUTED,
+    ax.text(1.01, row, told, transform=beside, fontsize=9, color=BLACK if bar.value else GRAY,
             va="center")  # fmt: skip
-    ax.axhline(row + 0.5, color=LINE, linewidth=0.5, zorder=0)
+    ax.axhline(row + 0.5, color=LIGHT_GRAY, linewidth=0.5, zorder=0)

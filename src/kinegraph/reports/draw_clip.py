@@ -15,20 +15,29 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.reports.panels import (
-    GAP,
-    LEGEND,
+    LEGEND_HEIGHT,
+    PANEL_GAP,
     STRIP_WIDTH,
-    coloured_words,
+    add_color_legend,
+    add_panels,
+    compute_panel_heights,
     draw_joints,
-    evenly,
-    name_view,
-    panel_heights,
-    panels,
-    set_box,
-    views_of,
+    label_projection,
+    project_joints,
+    set_equal_limits,
+    spaced_frames,
 )
-from kinegraph.reports.rest_pose import bone_colours, bone_sides, joint_colours, joint_sides
-from kinegraph.reports.style import HUES, INK, MUTED, PANEL, SIDE_COLOURS, mixed, plain, replacing
+from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, joint_sides
+from kinegraph.reports.style import (
+    BLACK,
+    GRAY,
+    HUES,
+    OFF_WHITE,
+    SIDE_COLORS,
+    blend,
+    plot_label,
+    replacing,
+)
 from kinegraph.skeleton import SkeletonLayout
 
 _TOP, _BOTTOM = 0.34, 0.24  # inches
@@ -41,7 +50,7 @@ def draw_clip(
     """A strip of evenly spaced frames, all drawn to the same scale.
 
     One person has the left side blue and the right side orange; several persons have a hue each,
-    the left side paler. A hand is coloured by finger. Joints that were not seen are not drawn.
+    the left side paler. A hand is colored by finger. Joints that were not seen are not drawn.
 
     Args:
         frames: how many; a shorter clip gives fewer.
@@ -53,25 +62,33 @@ def draw_clip(
     """
     if frames < 1:
         raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
-    chosen = evenly(clip.num_frames, frames)
-    views = views_of(clip.joints, chosen, y_up, f"clip {clip.id!r}")
+    chosen = spaced_frames(clip.num_frames, frames)
+    views = project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
     each = STRIP_WIDTH / max(len(chosen), 4)
-    heights = panel_heights(views, each)
-    top = _TOP if title else GAP
-    tall = top + sum(heights) + GAP * len(heights) + _BOTTOM + LEGEND * bool(bodies.legend)
+    heights = compute_panel_heights(views, each)
+    top = _TOP if title else PANEL_GAP
+    tall = (
+        top
+        + sum(heights)
+        + PANEL_GAP * len(heights)
+        + _BOTTOM
+        + LEGEND_HEIGHT * bool(bodies.legend)
+    )
     figure = Figure(figsize=(max(2, len(chosen)) * each, tall))
-    rows = panels(figure, heights, (each, len(chosen)), top)
+    rows = add_panels(figure, heights, (each, len(chosen)), top)
     for view, row in zip(views, rows, strict=True):
-        name_view(row[0], view.name, len(views))
+        label_projection(row[0], view.name, len(views))
         for ax, frame in zip(row, chosen, strict=True):
-            set_box(ax, view.box)
+            set_equal_limits(ax, view.box)
             bodies.draw(ax, view.points, frame)
     for ax, frame in zip(rows[-1], chosen, strict=True):
-        ax.set_xlabel(_frame_name(clip, frame), fontsize=9, color=MUTED, labelpad=4)
+        ax.set_xlabel(_frame_name(clip, frame), fontsize=9, color=GRAY, labelpad=4)
     if title:
-        figure.text(0.008, 1 - 0.07 / tall, plain(title, 80), fontsize=11, color=INK, va="top")
-    coloured_words(figure, bodies.legend)
+        figure.text(
+            0.008, 1 - 0.07 / tall, plot_label(title, 80), fontsize=11, color=BLACK, va="top"
+        )
+    add_color_legend(figure, bodies.legend)
     return figure
 
 
@@ -102,7 +119,7 @@ def animate_clip(
         raise ClipError(
             f"clip {clip.id!r}: expected fps and max_frames above 0, got {fps} and {max_frames}"
         )
-    chosen = evenly(clip.num_frames, max_frames)
+    chosen = spaced_frames(clip.num_frames, max_frames)
     pictures = _pictures(clip, chosen, y_up, progress)
     # Browsers slow down pictures shown for less than 20 ms.
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
@@ -122,34 +139,34 @@ def animate_clip(
 
 
 class _Bodies:
-    """The persons of a clip with their colours, ready to be drawn frame by frame."""
+    """The persons of a clip with their colors, ready to be drawn frame by frame."""
 
     def __init__(self, clip: Clip) -> None:
         self.layout = clip.layout
         self.persons = [m for m in range(clip.num_persons) if clip.valid[m].any()]
         alone = len(self.persons) < 2
-        self.bone_colours: list[Sequence[str]] = []
-        self.joint_colours: list[Sequence[str]] = []
+        self.bone_colors: list[Sequence[str]] = []
+        self.joint_colors: list[Sequence[str]] = []
         for i in range(len(self.persons)):
-            bones, joints = _colours(clip.layout, None if alone else HUES[i % len(HUES)])
-            self.bone_colours.append(bones)
-            self.joint_colours.append(joints)
+            bones, joints = _colors(clip.layout, None if alone else HUES[i % len(HUES)])
+            self.bone_colors.append(bones)
+            self.joint_colors.append(joints)
         self.legend = _legend_entries(clip.layout, self.persons)
 
     def draw(self, ax: Axes, points: NDArray[np.float32], frame: int) -> list[Any]:
         """The artists of one frame; ``points`` is (M, T, V, 2)."""
         artists: list[Any] = []
         for i, m in enumerate(self.persons):
-            colours = self.bone_colours[i], self.joint_colours[i]
-            artists += draw_joints(ax, self.layout, points[m, frame], colours)
+            colors = self.bone_colors[i], self.joint_colors[i]
+            artists += draw_joints(ax, self.layout, points[m, frame], colors)
         return artists
 
 
-def _colours(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Sequence[str]]:
-    """Colours of bones and joints: by side, or as shades of a person's hue."""
+def _colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Sequence[str]]:
+    """Colors of bones and joints: by side, or as shades of a person's hue."""
     if hue is None:
-        return bone_colours(layout), joint_colours(layout)
-    shade = {side: mixed(hue, *how) for side, how in _SIDE_SHADES.items()}
+        return bone_colors(layout), joint_colors(layout)
+    shade = {side: blend(hue, *how) for side, how in _SIDE_SHADES.items()}
     if not layout.mirror_pairs:
         shade["trunk"] = hue
     return (
@@ -160,15 +177,15 @@ def _colours(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Se
 
 def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[str, str]]:
     if not persons:
-        return [("no joint was seen", MUTED)]
+        return [("no joint was seen", GRAY)]
     if len(persons) > 1:
         entries = [(f"person {m + 1}", hue) for m, hue in zip(persons, HUES, strict=False)]
         if len(persons) > len(HUES):
-            entries.append((f"and {len(persons) - len(HUES)} more", MUTED))
-        return [*entries, ("(left side paler)", MUTED)] if layout.mirror_pairs else entries
+            entries.append((f"and {len(persons) - len(HUES)} more", GRAY))
+        return [*entries, ("(left side paler)", GRAY)] if layout.mirror_pairs else entries
     if not layout.mirror_pairs:
         return []
-    return [(f"{side} side" if side != "trunk" else side, c) for side, c in SIDE_COLOURS.items()]
+    return [(f"{side} side" if side != "trunk" else side, c) for side, c in SIDE_COLORS.items()]
 
 
 def _frame_name(clip: Clip, frame: int) -> str:
@@ -185,19 +202,21 @@ def _pictures(
     """Yield one Pillow image a frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
-    views = views_of(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
+    views = project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
     width = 3.2
-    height = panel_heights(views, width)[0]
-    figure = Figure(figsize=(width * len(views), _TOP + height + GAP + LEGEND), dpi=100)
+    height = compute_panel_heights(views, width)[0]
+    figure = Figure(
+        figsize=(width * len(views), _TOP + height + PANEL_GAP + LEGEND_HEIGHT), dpi=100
+    )
     canvas = FigureCanvasAgg(figure)
-    row = panels(figure, [height], (width, len(views)), _TOP)[0]
+    row = add_panels(figure, [height], (width, len(views)), _TOP)[0]
     bodies = _Bodies(clip)
-    palette = _palette(bodies.bone_colours + bodies.joint_colours)
+    palette = _palette(bodies.bone_colors + bodies.joint_colors)
     for ax, view in zip(row, views, strict=True):
-        set_box(ax, view.box)
-        name_view(ax, view.name, len(views))
-    coloured_words(figure, bodies.legend)
-    number = figure.text(0.02, 0.985, "", fontsize=10, color=INK, va="top")
+        set_equal_limits(ax, view.box)
+        label_projection(ax, view.name, len(views))
+    add_color_legend(figure, bodies.legend)
+    number = figure.text(0.02, 0.985, "", fontsize=10, color=BLACK, va="top")
     for done, frame in enumerate(frames, start=1):
         number.set_text(f"frame {frame} / {clip.num_frames - 1}")
         artists = []
@@ -212,13 +231,13 @@ def _pictures(
             progress(done, len(frames))
 
 
-def _palette(colours: list[Sequence[str]]) -> Any:
-    """One palette for all pictures (what does not move then costs no bytes): colours, softened."""
+def _palette(colors: list[Sequence[str]]) -> Any:
+    """One palette for all pictures (what does not move then costs no bytes): colors, softened."""
     from PIL import Image
 
-    grounds = ("#ffffff", PANEL)
-    solid = sorted({INK, MUTED, *HUES, *SIDE_COLOURS.values()}.union(*colours))
-    shades = [mixed(c, ground, s) for c in solid for ground in grounds for s in (0, 0.4, 0.7)]
+    grounds = ("#ffffff", OFF_WHITE)
+    solid = sorted({BLACK, GRAY, *HUES, *SIDE_COLORS.values()}.union(*colors))
+    shades = [blend(c, ground, s) for c in solid for ground in grounds for s in (0, 0.4, 0.7)]
     entries = list(dict.fromkeys([*grounds, *shades]))[:256]
     palette = Image.new("P", (1, 1))
     palette.putpalette([int(c[i : i + 2], 16) for c in entries for i in (1, 3, 5)])

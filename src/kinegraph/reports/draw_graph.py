@@ -14,8 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-from kinegraph.reports.rest_pose import bone_colours, drawing_pose, joint_colours, joint_sides
-from kinegraph.reports.style import BLUES, INK, LINE, MUTED, ORANGES, heading, mixed, plain, quiet
+from kinegraph.reports.rest_pose import bone_colors, joint_colors, joint_sides, rest_pose
+from kinegraph.reports.style import (
+    BLACK,
+    BLUE_CMAP,
+    GRAY,
+    LIGHT_GRAY,
+    ORANGE_CMAP,
+    add_heading,
+    blend,
+    despine,
+    plot_label,
+)
 from kinegraph.skeleton import (
     SkeletonLayout,
     adjacency,
@@ -40,10 +50,10 @@ def draw_graph(
     max_hop: int = 1,
     center_distance: CenterDistance = "full",
 ) -> Figure:
-    """A layout and its matrices: hop distances, normalised adjacency, each partition.
+    """A layout and its matrices: hop distances, normalized adjacency, each partition.
 
     The arguments are those of `kinegraph.skeleton.adjacency`. Below the matrices stands whether
-    the partitions drawn sum to the normalised adjacency, computed from them.
+    the partitions drawn sum to the normalized adjacency, computed from them.
 
     Raises:
         UnknownNameError, ModelError: as `kinegraph.skeleton.adjacency`.
@@ -57,23 +67,23 @@ def draw_graph(
     size = (_SKELETON + columns * _MAP, max(6.2, rows * (_MAP + 0.5) + 1.1))
     figure = Figure(figsize=size)
     body = figure.add_axes((0.0, 0.02, _SKELETON / size[0], 0.9))
-    draw_named_body(body, layout, (_SKELETON, 0.9 * size[1]))
-    figure.text(0.012, 1 - 0.12 / size[1], _title(layout), fontsize=12, color=INK, va="top")
+    draw_labeled_skeleton(body, layout, (_SKELETON, 0.9 * size[1]))
+    figure.text(0.012, 1 - 0.12 / size[1], _title(layout), fontsize=12, color=BLACK, va="top")
     axes = _map_axes(figure, rows, columns)
     _draw_hops(axes[0], hop_distance(layout))
     strongest = float(max(whole.max(), parts.max()))
-    _draw_weights(axes[1], whole, "normalised adjacency", strongest)
+    _draw_weights(axes[1], whole, "normalized adjacency", strongest)
     for ax, part, name in zip(axes[2:], parts, names, strict=False):
         _draw_weights(ax, part, name, strongest)
     for ax in axes[len(parts) + 2 :]:
         ax.remove()
     sums = bool(np.array_equal(parts.sum(axis=0), whole))
     why = " (agcn normalises each by itself)" if strategy == "agcn" else ""
-    _explain(figure, f"partitions sum to the normalised adjacency: {sums}{why}", strongest)
+    _explain(figure, f"partitions sum to the normalized adjacency: {sums}{why}", strongest)
     return figure
 
 
-def draw_body(
+def draw_skeleton(
     ax: Axes,
     layout: SkeletonLayout,
     *,
@@ -81,7 +91,7 @@ def draw_body(
     numbers: bool = True,
     bone_widths: NDArray[np.float64] | float = 2.0,
     joint_sizes: NDArray[np.float64] | None = None,
-    colours: tuple[list[str], list[str]] | None = None,
+    colors: tuple[list[str], list[str]] | None = None,
 ) -> NDArray[np.float64]:
     """A layout in its drawing pose; the (V, 2) pose comes back.
 
@@ -89,10 +99,10 @@ def draw_body(
         size: area of a joint in square points; ``joint_sizes``, (V,), has one for each.
         numbers: whether joints carry their index.
         bone_widths: points, one for all or one a bone.
-        colours: of bones and of joints; by default those of the sides.
+        colors: of bones and of joints; by default those of the sides.
     """
-    pose = drawing_pose(layout)
-    bones, joints = colours or (list(bone_colours(layout)), list(joint_colours(layout)))
+    pose = rest_pose(layout)
+    bones, joints = colors or (list(bone_colors(layout)), list(joint_colors(layout)))
     segments = [pose[list(bone)] for bone in layout.bones]
     lines = LineCollection(segments, colors=bones, linewidths=bone_widths, capstyle="round")
     ax.add_collection(lines)
@@ -100,48 +110,48 @@ def draw_body(
     areas = size if joint_sizes is None else joint_sizes
     ax.scatter(x, y, s=areas, c=joints, edgecolors="white", linewidths=0.8, zorder=3)
     if numbers:
-        number_joints(ax, pose, range(len(pose)))
+        write_joint_numbers(ax, pose, range(len(pose)))
     ax.set_aspect("equal")
     ax.axis("off")
     return pose
 
 
-def number_joints(
-    ax: Axes, pose: NDArray[np.float64], numbers: Sequence[int], colours: Sequence[str] = ("white",)
+def write_joint_numbers(
+    ax: Axes, pose: NDArray[np.float64], numbers: Sequence[int], colors: Sequence[str] = ("white",)
 ) -> None:
-    """Write a number into each of V joints; ``colours`` are repeated until they suffice."""
+    """Write a number into each of V joints; ``colors`` are repeated until they suffice."""
     centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
     for joint, ((x, y), number) in enumerate(zip(pose, numbers, strict=True)):
-        colour = colours[joint % len(colours)]
-        ax.text(x, y, str(number), fontsize=6.5, color=colour, **centred)
+        color = colors[joint % len(colors)]
+        ax.text(x, y, str(number), fontsize=6.5, color=color, **centred)
 
 
 def draw_arrows(
-    ax: Axes, layout: SkeletonLayout, weights: NDArray[np.floating], colours: Sequence[str]
+    ax: Axes, layout: SkeletonLayout, weights: NDArray[np.floating], colors: Sequence[str]
 ) -> None:
-    """Links between the joints of a body that `draw_body` drew on the same axes.
+    """Links between the joints of a body that `draw_skeleton` drew on the same axes.
 
     Args:
         weights: (K, V, V), group, source and target, none negative. Every non-zero entry is an
             arrow, the wider and darker the stronger; on the diagonal it is a ring around the
             joint. Links that go both ways or skip joints are bent, so that none hides another.
-        colours: one a group.
+        colors: one a group.
     """
-    pose, strongest = drawing_pose(layout), float(weights.max(initial=0.0))
+    pose, strongest = rest_pose(layout), float(weights.max(initial=0.0))
     linked = {frozenset(bone) for bone in layout.bones}
     some = weights.max(axis=0, initial=0.0)
     for group, v, w in sorted(np.argwhere(weights).tolist(), key=lambda at: weights[tuple(at)]):
         if v != w:
             share = float(weights[group, v, w]) / strongest
             bent = some[w, v] > 0 or frozenset((v, w)) not in linked
-            ax.add_patch(_arrow(pose[v], pose[w], share, bent, colours[group]))
-    for part, colour in zip(weights, colours, strict=True):
+            ax.add_patch(_arrow(pose[v], pose[w], share, bent, colors[group]))
+    for part, color in zip(weights, colors, strict=True):
         x, y = pose[np.flatnonzero(np.diag(part))].T
-        ax.scatter(x, y, s=52, facecolors="none", edgecolors=colour, zorder=3)
+        ax.scatter(x, y, s=52, facecolors="none", edgecolors=color, zorder=3)
 
 
 def _arrow(
-    start: NDArray[np.float64], end: NDArray[np.float64], share: float, bent: bool, colour: str
+    start: NDArray[np.float64], end: NDArray[np.float64], share: float, bent: bool, color: str
 ) -> FancyArrowPatch:
     """An arrow of this share of the greatest strength."""
     return FancyArrowPatch(
@@ -151,7 +161,7 @@ def _arrow(
         arrowstyle="-|>",
         mutation_scale=5 + 3 * share,
         linewidth=0.6 + share,
-        color=mixed(colour, "#ffffff", 0.45 * (1 - share)),
+        color=blend(color, "#ffffff", 0.45 * (1 - share)),
         shrinkA=2.5,
         shrinkB=2.5,
         clip_on=False,
@@ -159,9 +169,9 @@ def _arrow(
     )
 
 
-def draw_named_body(ax: Axes, layout: SkeletonLayout, inches: tuple[float, float]) -> None:
+def draw_labeled_skeleton(ax: Axes, layout: SkeletonLayout, inches: tuple[float, float]) -> None:
     """A body with its joints' names in two columns beside it, on axes of this many inches."""
-    pose = draw_body(ax, layout)
+    pose = draw_skeleton(ax, layout)
     low, high = pose.min(axis=0), pose.max(axis=0)
     middle, extent = (low + high) / 2, np.maximum(high - low, 1e-6)
     width, height = inches
@@ -185,16 +195,16 @@ def _call_out(
     label: tuple[float, float],
 ) -> None:
     """A joint's name at the end of a thin line; the centre's is bold."""
-    ax.plot([at[0], label[0]], [at[1], label[1]], color=LINE, linewidth=0.7, zorder=0)
+    ax.plot([at[0], label[0]], [at[1], label[1]], color=LIGHT_GRAY, linewidth=0.7, zorder=0)
     rightwards = label[0] > at[0]
-    name = plain(layout.joints[joint], 20)
+    name = plot_label(layout.joints[joint], 20)
     ax.annotate(
         f"{joint}  {name}" if rightwards else f"{name}  {joint}",
         label,
         (3 if rightwards else -3, 0),
         textcoords="offset points",
         fontsize=8,
-        color=INK,
+        color=BLACK,
         fontweight="bold" if joint == layout.centre else "normal",
         ha="left" if rightwards else "right",
         va="center",
@@ -250,53 +260,53 @@ def _map_axes(figure: Figure, rows: int, columns: int) -> list[Axes]:
 
 
 def _draw_hops(ax: Axes, hops: NDArray[np.int64]) -> None:
-    draw_matrix(ax, hops.astype(float), ORANGES, (0.0, float(max(1, hops.max()))))
-    heading(ax, "hop distance", f"0 to {hops.max()} bones")
+    draw_matrix(ax, hops.astype(float), ORANGE_CMAP, (0.0, float(max(1, hops.max()))))
+    add_heading(ax, "hop distance", f"0 to {hops.max()} bones")
 
 
 def _draw_weights(ax: Axes, weights: NDArray[np.float32], name: str, strongest: float) -> None:
-    draw_matrix(ax, weights, BLUES, (0.0, strongest))
-    heading(ax, name, f"{np.count_nonzero(weights)} non-zero")
+    draw_matrix(ax, weights, BLUE_CMAP, (0.0, strongest))
+    add_heading(ax, name, f"{np.count_nonzero(weights)} non-zero")
 
 
 def draw_matrix(
-    ax: Axes, matrix: NDArray[np.floating], colours: Colormap, limits: tuple[float, float]
+    ax: Axes, matrix: NDArray[np.floating], colors: Colormap, limits: tuple[float, float]
 ) -> None:
     """A (V, V) matrix as small squares, sources down and targets across."""
     low, high = limits
-    ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="none")
+    ax.imshow(matrix, cmap=colors, vmin=low, vmax=high, interpolation="none")
     ticks = list(range(0, len(matrix), 5))
     ax.set_xticks(ticks)
     ax.set_yticks(ticks)
-    quiet(ax, grid=None)
+    despine(ax, grid=None)
     ax.tick_params(labelsize=7)
     for spine in ax.spines.values():
-        spine.set(visible=True, color=LINE, linewidth=0.7)
+        spine.set(visible=True, color=LIGHT_GRAY, linewidth=0.7)
 
 
-def name_rows_and_columns(ax: Axes, layout: SkeletonLayout) -> None:
-    """Joint names and indices along both axes of a matrix, as many as fit, in their colours."""
-    cell, colours = _cell(ax, layout.num_joints), joint_colours(layout)
+def label_matrix(ax: Axes, layout: SkeletonLayout) -> None:
+    """Joint names and indices along both axes of a matrix, as many as fit, in their colors."""
+    cell, colors = _cell(ax, layout.num_joints), joint_colors(layout)
     font = min(7.0, max(4.5, 0.62 * cell))
     ticks = list(range(0, layout.num_joints, math.ceil(1.2 * font / cell)))
-    names = [f"{plain(layout.joints[joint], _LONGEST)}  {joint}" for joint in ticks]
+    names = [f"{plot_label(layout.joints[joint], _LONGEST)}  {joint}" for joint in ticks]
     ax.set_yticks(ticks, names, fontsize=font)
     ax.set_xticks(ticks, names, fontsize=font, rotation=90)
     for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
         for label, joint in zip(labels, ticks, strict=True):
-            label.set_color(colours[joint])
-    style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7, "color": MUTED}
+            label.set_color(colors[joint])
+    style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7, "color": GRAY}
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     ax.annotate("row: source\ncolumn: target", (0, 0), (-5, -8), **place, **style)
 
 
-def label_room(layout: SkeletonLayout) -> float:
-    """Inches that the names of `name_rows_and_columns` need beside and below a matrix."""
+def matrix_label_size(layout: SkeletonLayout) -> float:
+    """Inches that the names of `label_matrix` need beside and below a matrix."""
     longest = min(_LONGEST, max(len(joint) for joint in layout.joints))
     return max(0.75, 0.16 + 0.056 * (4 + longest))
 
 
-def write_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
+def write_cell_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
     """The non-zero entries of a drawn matrix in their cells, unless too small to be read."""
     cell = _cell(ax, len(matrix))
     if cell < _READABLE:
@@ -308,13 +318,13 @@ def write_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
     for row, column in np.argwhere(matrix):
         value = matrix[row, column]
         text = f"{value:.0f}" if value == round(value) else f"{value:.2f}".lstrip("0")
-        ax.text(column, row, text, color=legible(grounds[row, column]), **style)
+        ax.text(column, row, text, color=contrast_color(grounds[row, column]), **style)
 
 
-def legible(ground: NDArray[np.floating] | Sequence[float]) -> str:
-    """The colour of writing on a ground of these red, green and blue (0 to 1)."""
+def contrast_color(ground: NDArray[np.floating] | Sequence[float]) -> str:
+    """The color of writing on a ground of these red, green and blue (0 to 1)."""
     brightness = float(np.dot((0.299, 0.587, 0.114), np.asarray(ground)[:3]))
-    return "white" if brightness < 0.62 else INK
+    return "white" if brightness < 0.62 else BLACK
 
 
 def _cell(ax: Axes, cells: int) -> float:
@@ -324,12 +334,13 @@ def _cell(ax: Axes, cells: int) -> float:
 
 def _title(layout: SkeletonLayout) -> str:
     counts = f"{layout.num_joints} joints, {len(layout.bones)} bones"
-    return f"{plain(layout.name)} · {counts} · centre: {plain(layout.joints[layout.centre])}"
+    centre = plot_label(layout.joints[layout.centre])
+    return f"{plot_label(layout.name)} · {counts} · centre: {centre}"
 
 
 def _explain(figure: Figure, sentence: str, strongest: float) -> None:
     width, height = figure.get_size_inches()
     x = (_SKELETON + 0.25) / width
-    figure.text(x, 0.38 / height, sentence, fontsize=9.5, color=INK)
+    figure.text(x, 0.38 / height, sentence, fontsize=9.5, color=BLACK)
     scale = f"row: source joint, column: target joint; white is 0, the darkest blue {strongest:.2g}"
-    figure.text(x, 0.17 / height, scale, fontsize=8, color=MUTED)
+    figure.text(x, 0.17 / height, scale, fontsize=8, color=GRAY)

@@ -15,28 +15,28 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kinegraph.reports.draw_graph import (
+    contrast_color,
     draw_arrows,
-    draw_body,
+    draw_labeled_skeleton,
     draw_matrix,
-    draw_named_body,
-    label_room,
-    legible,
-    name_rows_and_columns,
-    number_joints,
-    write_values,
+    draw_skeleton,
+    label_matrix,
+    matrix_label_size,
+    write_cell_values,
+    write_joint_numbers,
 )
-from kinegraph.reports.rest_pose import joint_colours
+from kinegraph.reports.rest_pose import joint_colors
 from kinegraph.reports.style import (
-    BLUES,
+    BLACK,
+    BLUE_CMAP,
+    GRAY,
     GREEN,
-    INK,
-    LINE,
-    MUTED,
-    ORANGES,
+    LIGHT_GRAY,
+    ORANGE_CMAP,
     SLATE,
     VIOLET,
-    mixed,
-    plain,
+    blend,
+    plot_label,
 )
 from kinegraph.skeleton import (
     SkeletonLayout,
@@ -96,7 +96,7 @@ class _Step:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def draw_steps(
+def draw_graph_tutorial(
     layout: SkeletonLayout | str,
     *,
     strategy: Strategy = "spatial",
@@ -124,14 +124,16 @@ def draw_steps(
         *(_partition(layout, parts, index, names, strongest) for index in range(len(parts))),
         _sum(layout, parts, names, whole),
     ]
-    title = f"From skeleton to graph: {plain(layout.name)}, {strategy}, up to {_bones(max_hop)}"
+    title = (
+        f"From skeleton to graph: {plot_label(layout.name)}, {strategy}, up to {_bones(max_hop)}"
+    )
     if strategy == "spatial" and center_distance == "truncated":
         title += f"; joints beyond {_bones(max_hop)} count as equally far from the centre"
     return _picture(layout, title, steps)
 
 
 def _joints(layout: SkeletonLayout) -> _Step:
-    centre = plain(layout.joints[layout.centre])
+    centre = plot_label(layout.joints[layout.centre])
     words = (
         f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
         f"counted from the centre, {centre}, the name in bold."
@@ -139,7 +141,7 @@ def _joints(layout: SkeletonLayout) -> _Step:
 
     def body(ax: Axes) -> None:
         box = ax.get_window_extent()
-        draw_named_body(ax, layout, (box.width / ax.figure.dpi, box.height / ax.figure.dpi))
+        draw_labeled_skeleton(ax, layout, (box.width / ax.figure.dpi, box.height / ax.figure.dpi))
 
     return _Step("The skeleton", words, body)
 
@@ -156,8 +158,8 @@ def _links(layout: SkeletonLayout) -> _Step:
     return _Step(
         "Adjacency with self-links",
         words,
-        partial(_arrows, layout=layout, links=linked[None], colours=[SLATE]),
-        partial(_matrix, layout=layout, values=linked, shades=BLUES, strongest=1.6),
+        partial(_arrows, layout=layout, links=linked[None], colors=[SLATE]),
+        partial(_matrix, layout=layout, values=linked, shades=BLUE_CMAP, strongest=1.6),
     )
 
 
@@ -172,8 +174,8 @@ def _hops(layout: SkeletonLayout, max_hop: int) -> _Step:
     return _Step(
         "Hop distance",
         words,
-        partial(_shaded, layout=layout, numbers=hops[layout.centre], shades=ORANGES),
-        partial(_matrix, layout=layout, values=hops, shades=ORANGES, strongest=farthest),
+        partial(_shaded, layout=layout, numbers=hops[layout.centre], shades=ORANGE_CMAP),
+        partial(_matrix, layout=layout, values=hops, shades=ORANGE_CMAP, strongest=farthest),
     )
 
 
@@ -188,8 +190,8 @@ def _degrees(layout: SkeletonLayout, whole: NDArray[np.float32], strongest: floa
     return _Step(
         "Divided by the degree",
         words,
-        partial(_shaded, layout=layout, numbers=degrees, shades=BLUES),
-        partial(_matrix, layout=layout, values=whole, shades=BLUES, strongest=strongest),
+        partial(_shaded, layout=layout, numbers=degrees, shades=BLUE_CMAP),
+        partial(_matrix, layout=layout, values=whole, shades=BLUE_CMAP, strongest=strongest),
     )
 
 
@@ -200,14 +202,14 @@ def _partition(
     names: tuple[str, ...],
     strongest: float,
 ) -> _Step:
-    part, name, colour = parts[index], names[index], _colours(names)[index]
+    part, name, color = parts[index], names[index], _colors(names)[index]
     entries, of = np.count_nonzero(part), np.count_nonzero(parts)
     words = f"{_meaning(name)} {entries} of the {of} entries."
     return _Step(
         f"Partition {index + 1} of {len(parts)}: {name}",
         words,
-        partial(_arrows, layout=layout, links=part[None], colours=[colour]),
-        partial(_matrix, layout=layout, values=part, shades=_towards(colour), strongest=strongest),
+        partial(_arrows, layout=layout, links=part[None], colors=[color]),
+        partial(_matrix, layout=layout, values=part, shades=_towards(color), strongest=strongest),
     )
 
 
@@ -218,20 +220,20 @@ def _sum(
     whole: NDArray[np.float32],
 ) -> _Step:
     total = parts.sum(axis=0)
-    colours = _colours(names)
+    colors = _colors(names)
     return _Step(
         "The sum of the partitions",
         _identity(total, whole, len(parts)),
-        partial(_arrows, layout=layout, links=parts, colours=colours),
-        partial(_mosaic, layout=layout, parts=parts, colours=colours),
-        tuple(zip(names, colours, strict=True)),
+        partial(_arrows, layout=layout, links=parts, colors=colors),
+        partial(_mosaic, layout=layout, parts=parts, colors=colors),
+        tuple(zip(names, colors, strict=True)),
     )
 
 
 def _identity(total: NDArray[np.float32], whole: NDArray[np.float32], parts: int) -> str:
-    """Whether the partitions sum to the normalised adjacency, and how far they are from it."""
+    """Whether the partitions sum to the normalized adjacency, and how far they are from it."""
     difference = float(np.abs(total - whole).max())
-    found = f"the normalised adjacency of step 4: largest difference {difference:.2g}."
+    found = f"the normalized adjacency of step 4: largest difference {difference:.2g}."
     if difference > 1e-6:
         most = float(total.sum(axis=0).max())
         return (
@@ -240,7 +242,7 @@ def _identity(total: NDArray[np.float32], whole: NDArray[np.float32], parts: int
         )
     one = "The partition is" if parts == 1 else f"The {parts} partitions sum to"
     return (
-        f"{one} {found} Each entry went into one partition, in whose colour it stands here: "
+        f"{one} {found} Each entry went into one partition, in whose color it stands here: "
         "nothing is lost, and the network learns weights of its own for every part."
     )
 
@@ -252,20 +254,20 @@ def _meaning(name: str) -> str:
     return _MEANINGS[kind].format(away=_bones(int(hop or 0)))
 
 
-def _colours(names: tuple[str, ...]) -> list[str]:
-    """A colour a partition: the kind by hue, the hops by paleness."""
-    colours = []
+def _colors(names: tuple[str, ...]) -> list[str]:
+    """A color a partition: the kind by hue, the hops by paleness."""
+    colors = []
     for name in names:
         kind, _, hop = name.partition(" ")
         hue = SLATE if hop == "0" else _HUES.get(kind, SLATE)
         paleness = 0.65 * (1 - 1 / max(1, int(hop or 1)))
-        colours.append(mixed(hue, "#ffffff", paleness))
-    return colours
+        colors.append(blend(hue, "#ffffff", paleness))
+    return colors
 
 
-def _towards(colour: str) -> Colormap:
-    dark = mixed(colour, "#000000", 0.35)
-    return LinearSegmentedColormap.from_list("kinegraph_part", ["#ffffff", colour, dark])
+def _towards(color: str) -> Colormap:
+    dark = blend(color, "#000000", 0.35)
+    return LinearSegmentedColormap.from_list("kinegraph_part", ["#ffffff", color, dark])
 
 
 def _bones(number: int) -> str:
@@ -273,13 +275,13 @@ def _bones(number: int) -> str:
 
 
 def _arrows(
-    ax: Axes, layout: SkeletonLayout, links: NDArray[np.floating], colours: list[str]
+    ax: Axes, layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]
 ) -> None:
-    """The body in grey with each group of links in its colour."""
-    bones = [LINE] * len(layout.bones)
-    dots = list(joint_colours(layout))
-    draw_body(ax, layout, size=16, numbers=False, bone_widths=3.0, colours=(bones, dots))
-    draw_arrows(ax, layout, links, colours)
+    """The body in gray with each group of links in its color."""
+    bones = [LIGHT_GRAY] * len(layout.bones)
+    dots = list(joint_colors(layout))
+    draw_skeleton(ax, layout, size=16, numbers=False, bone_widths=3.0, colors=(bones, dots))
+    draw_arrows(ax, layout, links, colors)
     ax.margins(0.06)
 
 
@@ -288,9 +290,9 @@ def _shaded(
 ) -> None:
     """The body with a number in each joint, the darker the greater."""
     grounds = shades(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
-    bones: list[Any] = [LINE] * len(layout.bones)
-    pose = draw_body(ax, layout, size=125, numbers=False, colours=(bones, list(grounds)))
-    number_joints(ax, pose, list(numbers), [legible(ground) for ground in grounds])
+    bones: list[Any] = [LIGHT_GRAY] * len(layout.bones)
+    pose = draw_skeleton(ax, layout, size=125, numbers=False, colors=(bones, list(grounds)))
+    write_joint_numbers(ax, pose, list(numbers), [contrast_color(ground) for ground in grounds])
     ax.margins(0.06)
 
 
@@ -302,32 +304,32 @@ def _matrix(
 
 
 def _mosaic(
-    ax: Axes, layout: SkeletonLayout, parts: NDArray[np.float32], colours: list[str]
+    ax: Axes, layout: SkeletonLayout, parts: NDArray[np.float32], colors: list[str]
 ) -> None:
-    """The sum, each entry in the colour of the partition it came from."""
+    """The sum, each entry in the color of the partition it came from."""
     total = parts.sum(axis=0)
-    draw_matrix(ax, total, BLUES, (0.0, 1.0))
+    draw_matrix(ax, total, BLUE_CMAP, (0.0, 1.0))
     tiles = np.ones((*total.shape, 3))
-    for part, colour in zip(parts, colours, strict=True):
-        tiles[part != 0] = to_rgb(colour)
+    for part, color in zip(parts, colors, strict=True):
+        tiles[part != 0] = to_rgb(color)
     ax.images[0].set_data(tiles)
     _label(ax, layout, total)
 
 
 def _label(ax: Axes, layout: SkeletonLayout, values: NDArray[Any]) -> None:
-    write_values(ax, values.astype(float))
-    name_rows_and_columns(ax, layout)
+    write_cell_values(ax, values.astype(float))
+    label_matrix(ax, layout)
 
 
 def _picture(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
     """All bands below one another, placed by hand in inches."""
-    labels = label_room(layout)
+    labels = matrix_label_size(layout)
     side = float(np.clip(0.165 * layout.num_joints, 2.9, 5.6))
     band = max(_BAND, side + labels)
     width = _TEXT + _BODY + labels + side + 2 * _EDGE
     tall = _TOP + len(steps) * (band + _GAP)
     figure = Figure(figsize=(width, tall))
-    figure.text(_EDGE / width, 1 - 0.2 / tall, title, fontsize=13, color=INK, va="top")
+    figure.text(_EDGE / width, 1 - 0.2 / tall, title, fontsize=13, color=BLACK, va="top")
     for number, step in enumerate(steps, start=1):
         top = tall - _TOP - (number - 1) * (band + _GAP)
         _write(figure, number, step, top)
@@ -351,19 +353,19 @@ def _write(figure: Figure, number: int, step: _Step, top: float) -> None:
     figure.add_artist(_rule(x, y))
     place: dict[str, Any] = {"va": "top"}
     title = textwrap.wrap(f"{number}  {step.title}", 34)
-    figure.text(x, top / height, "\n".join(title), fontsize=11.5, color=INK, **place)
+    figure.text(x, top / height, "\n".join(title), fontsize=11.5, color=BLACK, **place)
     top -= 0.2 * len(title) + 0.1
     lines = textwrap.wrap(step.words, _WRAP)
     words = "\n".join(lines)
-    figure.text(x, top / height, words, fontsize=9, color=MUTED, linespacing=1.4, **place)
+    figure.text(x, top / height, words, fontsize=9, color=GRAY, linespacing=1.4, **place)
     top -= 0.178 * len(lines) + 0.12
-    for name, colour in step.legend:
-        figure.text(x, top / height, "■", fontsize=9, color=colour, **place)
-        figure.text(x + 0.17 / width, top / height, name, fontsize=9, color=MUTED, **place)
+    for name, color in step.legend:
+        figure.text(x, top / height, "■", fontsize=9, color=color, **place)
+        figure.text(x + 0.17 / width, top / height, name, fontsize=9, color=GRAY, **place)
         top -= 0.18
 
 
 def _rule(x: float, y: float) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([x, 1 - x], [y, y], color=LINE, linewidth=0.8)
+    return Line2D([x, 1 - x], [y, y], color=LIGHT_GRAY, linewidth=0.8)

@@ -1,4 +1,4 @@
-"""What the parts beyond a fixed graph learnt: temporal shifts, feature masks, links of a clip."""
+"""What the parts beyond a fixed graph learned: temporal shifts, feature masks, links of a clip."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 
 from kinegraph.reports.draw_graph import (
     draw_arrows,
-    draw_body,
     draw_matrix,
-    label_room,
-    name_rows_and_columns,
+    draw_skeleton,
+    label_matrix,
+    matrix_label_size,
 )
-from kinegraph.reports.rest_pose import joint_colours
+from kinegraph.reports.rest_pose import joint_colors
 from kinegraph.reports.style import (
+    BLACK,
     BLUE,
+    GRAY,
     GREEN,
     HUES,
-    INK,
-    LINE,
-    MUTED,
+    LIGHT_GRAY,
+    OFF_WHITE,
     ORANGE,
-    PANEL,
     VIOLET,
-    heading,
-    mixed,
-    plain,
-    quiet,
+    add_heading,
+    blend,
+    despine,
+    plot_label,
 )
 from kinegraph.skeleton import SkeletonLayout
 
@@ -51,14 +51,14 @@ _FACTORS = LinearSegmentedColormap.from_list(
 _LINK_HUES = (GREEN, VIOLET, *HUES[4:])
 
 
-def draw_shifts(shifts: Named) -> Figure:
+def draw_temporal_shifts(shifts: Named) -> Figure:
     """How far each layer of Shift-GCN looks into the past and the future: a histogram a layer.
 
     Beside each stand the mean of \\|s\\| and the share of channels that shift by more than a
     frame (Cheng et al., CVPR 2020, section 4.2).
 
     Args:
-        shifts: name and (C,) learnt shifts in frames of each layer, in the network's order;
+        shifts: name and (C,) learned shifts in frames of each layer, in the network's order;
             positive ones read the future. Of a name, 16 letters are shown.
 
     Raises:
@@ -72,30 +72,30 @@ def draw_shifts(shifts: Named) -> Figure:
     tall = 1.25 + _STRIP * len(rows)
     figure = Figure(figsize=(_WIDTH, tall))
     ax = figure.add_axes((0.17, 0.6 / tall, 0.55, 1 - 1.2 / tall))
-    quiet(ax, grid="x")
-    heading(ax, "learnt temporal shifts", f"{len(every)} channels: {_spread(every)}")
-    ax.axvspan(-1, 1, color=PANEL, zorder=0)
-    ax.axvline(0, color=MUTED, linewidth=0.8)
+    despine(ax, grid="x")
+    add_heading(ax, "learned temporal shifts", f"{len(every)} channels: {_spread(every)}")
+    ax.axvspan(-1, 1, color=OFF_WHITE, zorder=0)
+    ax.axvline(0, color=GRAY, linewidth=0.8)
     for row, (_, values) in enumerate(rows):
         _draw_strip(ax, values, row, limit)
-    ax.set_yticks(range(len(rows)), [plain(name, 16) for name, _ in rows])
+    ax.set_yticks(range(len(rows)), [plot_label(name, 16) for name, _ in rows])
     ax.set(xlim=(-limit, limit), ylim=(len(rows) - 0.4, -0.95))
     ax.tick_params(labelsize=8)
-    note = "frames (blue: reads the past, orange: the future; grey: within one frame)"
+    note = "frames (blue: reads the past, orange: the future; gray: within one frame)"
     scale = "each layer scaled to its own highest bar"
     which = "in, out: before and after the 1 × 1 convolution of a unit"
-    ax.set_xlabel(f"{note}\n{scale}; {which}", fontsize=8, color=MUTED)
+    ax.set_xlabel(f"{note}\n{scale}; {which}", fontsize=8, color=GRAY)
     return figure
 
 
-def draw_masks(masks: Named, layout: SkeletonLayout) -> Figure:
+def draw_feature_masks(masks: Named, layout: SkeletonLayout) -> Figure:
     """What the feature masks of Shift-GCN let through: on the body and as a heat map a unit.
 
     The factor of a feature is tanh(m) + 1. A joint is orange if its channels are strengthened on
     average and blue if they are weakened, and the larger the more they are changed either way.
 
     Args:
-        masks: name and (V, C) learnt m of each unit, in the network's order.
+        masks: name and (V, C) learned m of each unit, in the network's order.
 
     Raises:
         ValueError: no units; masks that are not (V, C) finite numbers.
@@ -116,7 +116,7 @@ def draw_masks(masks: Named, layout: SkeletonLayout) -> Figure:
         "factor tanh(m) + 1: orange above 1, white 1, blue below; "
         "each unit on its own scale, which ends at 5 % either way or later"
     )
-    figure.text(0.1 / size[0], 0.12 / size[1], note, fontsize=8, color=MUTED)
+    figure.text(0.1 / size[0], 0.12 / size[1], note, fontsize=8, color=GRAY)
     return figure
 
 
@@ -135,13 +135,18 @@ def draw_links(
         ValueError: another shape; weights that are negative or not finite.
     """
     types = _checked_links(links, layout)
-    labels = label_room(layout)
+    labels = matrix_label_size(layout)
     side = float(np.clip(0.13 * layout.num_joints, 2.4, 4.8))
     band = side + labels + 0.65
     size = (4.0 + labels + side + 0.2, 0.5 + band * len(types))
     figure = Figure(figsize=size)
     figure.text(
-        0.15 / size[0], 1 - 0.15 / size[1], plain(title, 80), fontsize=12, color=INK, va="top"
+        0.15 / size[0],
+        1 - 0.15 / size[1],
+        plot_label(title, 80),
+        fontsize=12,
+        color=BLACK,
+        va="top",
     )
     for i, weights in enumerate(types):
         name = "links" if len(types) == 1 else f"link type {i + 1} of {len(types)}"
@@ -151,7 +156,7 @@ def draw_links(
         _draw_linked(body, layout, _strongest(weights, strongest), hue)
         matrix = _axes(figure, (size[0] - side - 0.2, top - side, side, side))
         _draw_link_matrix(matrix, layout, weights, hue)
-        heading(matrix, name, _summary(weights, strongest))
+        add_heading(matrix, name, _summary(weights, strongest))
     return figure
 
 
@@ -212,26 +217,26 @@ def _draw_strip(ax: Axes, values: NDArray[np.float64], row: int, limit: int) -> 
     edges = np.linspace(-limit, limit, 2 * _BINS + 1)
     counts, _ = np.histogram(values, edges)
     heights = 0.85 * counts / counts.max()
-    colours = [BLUE] * _BINS + [ORANGE] * _BINS
-    ax.bar(edges[:-1], -heights, np.diff(edges), bottom=row + 0.3, align="edge", color=colours)
-    ax.axhline(row + 0.3, color=LINE, linewidth=0.7)
+    colors = [BLUE] * _BINS + [ORANGE] * _BINS
+    ax.bar(edges[:-1], -heights, np.diff(edges), bottom=row + 0.3, align="edge", color=colors)
+    ax.axhline(row + 0.3, color=LIGHT_GRAY, linewidth=0.7)
     size, beyond = np.abs(values).mean(), 100 * np.mean(np.abs(values) > 1)
     text = f"mean |s| {size:.2f}   {beyond:.0f} % > 1 frame"
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     offset: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
-    ax.annotate(text, (1, row), fontsize=7.5, color=INK, **place, **offset)
+    ax.annotate(text, (1, row), fontsize=7.5, color=BLACK, **place, **offset)
 
 
 def _draw_masked(ax: Axes, layout: SkeletonLayout, change: NDArray[np.float64]) -> None:
-    """The body: the mean change over channels as colours, its mean size as areas."""
+    """The body: the mean change over channels as colors, its mean size as areas."""
     gains, amounts = change.mean(axis=1), np.abs(change).mean(axis=1)
-    colours: list[Any] = list(_FACTORS(0.5 + gains / (2 * _limit(gains))))
-    pale: list[Any] = [LINE] * len(layout.bones)
+    colors: list[Any] = list(_FACTORS(0.5 + gains / (2 * _limit(gains))))
+    pale: list[Any] = [LIGHT_GRAY] * len(layout.bones)
     areas = 12 + 60 * amounts / _limit(amounts)
     style: dict[str, Any] = {"numbers": False, "bone_widths": 1.2, "joint_sizes": areas}
-    draw_body(ax, layout, colours=(pale, colours), **style)
+    draw_skeleton(ax, layout, colors=(pale, colors), **style)
     for dots in ax.collections[1:]:
-        dots.set_edgecolor(MUTED)
+        dots.set_edgecolor(GRAY)
         dots.set_linewidth(0.4)
     ax.margins(0.08)
 
@@ -240,20 +245,20 @@ def _draw_factors(ax: Axes, name: str, change: NDArray[np.float64]) -> None:
     limit = _limit(change)
     image: dict[str, Any] = {"interpolation": "none", "aspect": "auto", "cmap": _FACTORS}
     ax.imshow(change, vmin=-limit, vmax=limit, **image)
-    quiet(ax, grid=None)
+    despine(ax, grid=None)
     joints, channels = change.shape
     ax.set_yticks(range(0, joints, 5))
     ax.set_xticks([0, channels - 1] if channels > 1 else [0])
     ax.tick_params(labelsize=7)
     for spine in ax.spines.values():
-        spine.set(visible=True, color=LINE, linewidth=0.7)
+        spine.set(visible=True, color=LIGHT_GRAY, linewidth=0.7)
     means = change.mean(axis=1)
     note = f"factors {_range(change)}, by joint {_range(means)}"
-    heading(ax, f"{plain(name)}: {joints} joints, {channels} channels", note)
+    add_heading(ax, f"{plot_label(name)}: {joints} joints, {channels} channels", note)
 
 
 def _limit(change: NDArray[np.float64]) -> float:
-    """Where colours and sizes end: at the greatest change, unless that is next to nothing."""
+    """Where colors and sizes end: at the greatest change, unless that is next to nothing."""
     return max(float(np.abs(change).max()), _SLIGHT)
 
 
@@ -279,9 +284,9 @@ def _summary(weights: NDArray[np.float64], number: int) -> str:
 
 
 def _draw_linked(ax: Axes, layout: SkeletonLayout, weights: NDArray[np.float64], hue: str) -> None:
-    bones = [LINE] * len(layout.bones)
-    dots = list(joint_colours(layout))
-    draw_body(ax, layout, size=22, numbers=False, bone_widths=3.0, colours=(bones, dots))
+    bones = [LIGHT_GRAY] * len(layout.bones)
+    dots = list(joint_colors(layout))
+    draw_skeleton(ax, layout, size=22, numbers=False, bone_widths=3.0, colors=(bones, dots))
     draw_arrows(ax, layout, weights[None], [hue])
     ax.margins(0.08)
 
@@ -289,7 +294,7 @@ def _draw_linked(ax: Axes, layout: SkeletonLayout, weights: NDArray[np.float64],
 def _draw_link_matrix(
     ax: Axes, layout: SkeletonLayout, weights: NDArray[np.float64], hue: str
 ) -> None:
-    dark = mixed(hue, "#000000", 0.35)
+    dark = blend(hue, "#000000", 0.35)
     shades = LinearSegmentedColormap.from_list("kinegraph_links", ["#ffffff", hue, dark])
     draw_matrix(ax, weights, shades, (0.0, float(weights.max()) or 1.0))
-    name_rows_and_columns(ax, layout)
+    label_matrix(ax, layout)

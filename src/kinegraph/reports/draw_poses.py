@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
 from kinegraph.reports.panels import (
-    GAP,
-    LEGEND,
+    LEGEND_HEIGHT,
+    PANEL_GAP,
     STRIP_WIDTH,
-    View,
-    coloured_words,
+    Projection,
+    add_color_legend,
+    add_panels,
+    compute_panel_heights,
     draw_joints,
-    evenly,
-    name_view,
-    panel_heights,
-    panels,
-    set_box,
-    views_of,
+    label_projection,
+    project_joints,
+    set_equal_limits,
+    spaced_frames,
 )
-from kinegraph.reports.rest_pose import bone_colours, joint_colours
-from kinegraph.reports.style import BLUE, INK, MUTED, SIDE_COLOURS, heading, plain, quiet
+from kinegraph.reports.rest_pose import bone_colors, joint_colors
+from kinegraph.reports.style import BLACK, BLUE, GRAY, SIDE_COLORS, add_heading, despine, plot_label
 from kinegraph.skeleton import SkeletonLayout
 
 _TITLE, _HEADING, _CURVE, _BELOW = 0.36, 0.6, 1.25, 0.5  # inches
@@ -86,7 +86,7 @@ def draw_forecast(
         baseline: (k,) of zero velocity over the same clips; both are given or none.
         frames: how many future frames are drawn.
         title: written above.
-        y_up: as in `kinegraph.reports.panels.views_of`.
+        y_up: as in `kinegraph.reports.panels.project_joints`.
 
     Raises:
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;
@@ -116,7 +116,7 @@ def draw_forecast(
         )
     figure, ax = _draw_strip(compared, "predicted", title, y_up)
     _draw_curves(ax, compared, np.arange(1, len(true) + 1), curves, own)
-    heading(ax, "error by future frame", "of this clip" if own else "mean of many clips")
+    add_heading(ax, "error by future frame", "of this clip" if own else "mean of many clips")
     return figure
 
 
@@ -151,7 +151,7 @@ def draw_reconstruction(
     compared = _Comparison(layout, true, rebuilt, chosen, names, *errors, "mean pose")
     figure, ax = _draw_strip(compared, "rebuilt", title, y_up)
     _draw_curves(ax, compared, np.arange(len(true)), errors, True)
-    heading(ax, "error by frame", "of this clip")
+    add_heading(ax, "error by frame", "of this clip")
     return figure
 
 
@@ -193,7 +193,7 @@ def _checked_errors(what: str, given: Errors | None, frames: int) -> Errors:
 def _chosen(total: int, frames: int) -> list[int]:
     if frames < 1:
         raise ClipError(f"expected to draw 1 frame or more, got {frames}")
-    return evenly(total, frames)
+    return spaced_frames(total, frames)
 
 
 def _mean_pose(true: Poses) -> Poses:
@@ -208,51 +208,54 @@ def _draw_strip(
 ) -> tuple[Figure, Axes]:
     """A new figure with its panels, and axes for curves below them."""
     both = np.stack([compared.true, compared.made])
-    views = views_of(both, compared.chosen, y_up, name)
+    views = project_joints(both, compared.chosen, y_up, name)
     each = STRIP_WIDTH / max(len(compared.chosen), 4)
-    heights = panel_heights(views, each)
+    heights = compute_panel_heights(views, each)
     top = _HEADING + _TITLE * bool(title)
-    below = 0.5 + _CURVE + _BELOW + LEGEND
-    size = max(4, len(compared.chosen)) * each, top + sum(heights) + GAP * len(heights) + below
+    below = 0.5 + _CURVE + _BELOW + LEGEND_HEIGHT
+    size = (
+        max(4, len(compared.chosen)) * each,
+        top + sum(heights) + PANEL_GAP * len(heights) + below,
+    )
     figure = Figure(figsize=size)
-    rows = panels(figure, heights, (each, len(compared.chosen)), top)
+    rows = add_panels(figure, heights, (each, len(compared.chosen)), top)
     for view, row in zip(views, rows, strict=True):
-        name_view(row[0], view.name, len(views))
+        label_projection(row[0], view.name, len(views))
         for ax, frame in zip(row, compared.chosen, strict=True):
-            set_box(ax, view.box)
+            set_equal_limits(ax, view.box)
             _draw_pair(ax, view, compared.layout, frame)
     for ax, frame_name, frame in zip(rows[0], compared.names, compared.chosen, strict=True):
         _write_errors(ax, compared, frame_name, frame)
     if title:
-        place: dict[str, Any] = {"fontsize": 11, "color": INK, "va": "top"}
-        figure.text(0.008, 1 - 0.07 / size[1], plain(title, 80), **place)
+        place: dict[str, Any] = {"fontsize": 11, "color": BLACK, "va": "top"}
+        figure.text(0.008, 1 - 0.07 / size[1], plot_label(title, 80), **place)
     comparable = bool(np.isfinite(compared.errors).any())
-    words = _words(compared.layout, name) if comparable else [("no joint to compare", MUTED)]
-    coloured_words(figure, words)
-    box = (0.55 / size[0], (_BELOW + LEGEND) / size[1], 1 - 0.75 / size[0], _CURVE / size[1])
+    words = _words(compared.layout, name) if comparable else [("no joint to compare", GRAY)]
+    add_color_legend(figure, words)
+    box = (0.55 / size[0], (_BELOW + LEGEND_HEIGHT) / size[1], 1 - 0.75 / size[0], _CURVE / size[1])
     return figure, figure.add_axes(box)
 
 
-def _draw_pair(ax: Axes, view: View, layout: SkeletonLayout, frame: int) -> None:
+def _draw_pair(ax: Axes, view: Projection, layout: SkeletonLayout, frame: int) -> None:
     true, made = view.points[:, frame]
-    grey = [_TRUE] * len(layout.bones), [_TRUE] * layout.num_joints
-    draw_joints(ax, layout, true, grey, width=3.6, dot=12)
-    colours = bone_colours(layout), joint_colours(layout)
-    for artist in draw_joints(ax, layout, made, colours, width=1.5):
+    gray = [_TRUE] * len(layout.bones), [_TRUE] * layout.num_joints
+    draw_joints(ax, layout, true, gray, width=3.6, dot=12)
+    colors = bone_colors(layout), joint_colors(layout)
+    for artist in draw_joints(ax, layout, made, colors, width=1.5):
         artist.set_zorder(4)
 
 
 def _write_errors(ax: Axes, compared: _Comparison, name: str, frame: int) -> None:
     """Three lines above a panel: the frame, its error, and that of the simple guess."""
-    lines = [(name, INK, 9.0)]
-    for error, colour, what in (
+    lines = [(name, BLACK, 9.0)]
+    for error, color, what in (
         (compared.errors[frame], BLUE, ""),
-        (compared.simple[frame], MUTED, f"{compared.simple_name} "),
+        (compared.simple[frame], GRAY, f"{compared.simple_name} "),
     ):
-        lines.append((f"{what}{error:.3g}" if np.isfinite(error) else "", colour, 8.0))
+        lines.append((f"{what}{error:.3g}" if np.isfinite(error) else "", color, 8.0))
     place: dict[str, Any] = {"textcoords": "offset points", "xycoords": "axes fraction"}
-    for height, (text, colour, size) in zip((28, 16, 5), lines, strict=True):
-        ax.annotate(text, (0, 1), (1, height), fontsize=size, color=colour, **place)
+    for height, (text, color, size) in zip((28, 16, 5), lines, strict=True):
+        ax.annotate(text, (0, 1), (1, height), fontsize=size, color=color, **place)
 
 
 def _draw_curves(
@@ -263,11 +266,11 @@ def _draw_curves(
     marked: bool,
 ) -> None:
     """Errors over frames; the frames drawn above are dots if the curves are of this clip."""
-    quiet(ax)
+    despine(ax)
     errors, simple = curves
     dot = "o" if len(x) == 1 else ""
     style: dict[str, Any] = {"linewidth": 1.6, "marker": dot, "markersize": 4}
-    ax.plot(x, simple, color=MUTED, linestyle=(0, (3, 2)), **style)
+    ax.plot(x, simple, color=GRAY, linestyle=(0, (3, 2)), **style)
     ax.plot(x, errors, color=BLUE, **style)
     if marked:
         at = [frame for frame in compared.chosen if np.isfinite(compared.errors[frame])]
@@ -275,16 +278,16 @@ def _draw_curves(
         ax.plot(x[[f - shift for f in at]], compared.errors[at], "o", color=BLUE, markersize=4)
     place: dict[str, Any] = {"textcoords": "offset points", "xycoords": "axes fraction"}
     style = {"fontsize": 9, "ha": "right", **place}
-    ax.annotate(compared.simple_name, (1, 1), (0, 6), color=MUTED, **style)
+    ax.annotate(compared.simple_name, (1, 1), (0, 6), color=GRAY, **style)
     ax.annotate("model", (1, 1), (0, 18), color=BLUE, **style)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     note = "frame (error: mean distance of joints, in units of the input)"
-    ax.set_xlabel(note, color=MUTED, fontsize=8)
+    ax.set_xlabel(note, color=GRAY, fontsize=8)
 
 
 def _words(layout: SkeletonLayout, name: str) -> list[tuple[str, str]]:
-    words = [("true", _TRUE), (f"{name} in colour:", MUTED)]
+    words = [("true", _TRUE), (f"{name} in color:", GRAY)]
     if not layout.mirror_pairs:
-        return [words[0], (f"{name} in colour", MUTED)]
-    return words + [(f"{s} side" if s != "trunk" else s, c) for s, c in SIDE_COLOURS.items()]
+        return [words[0], (f"{name} in color", GRAY)]
+    return words + [(f"{s} side" if s != "trunk" else s, c) for s, c in SIDE_COLORS.items()]

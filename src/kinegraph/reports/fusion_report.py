@@ -11,15 +11,25 @@ from matplotlib.figure import Figure
 
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
-from kinegraph.reports.page import Comparison, RunReport, interval, percent, write_report
-from kinegraph.reports.style import BLUE, INK, MUTED, PANEL, SLATE, heading, mixed, plain, quiet
+from kinegraph.reports.page import Comparison, RunReport, percent, wilson_interval, write_report
+from kinegraph.reports.style import (
+    BLACK,
+    BLUE,
+    GRAY,
+    OFF_WHITE,
+    SLATE,
+    add_heading,
+    blend,
+    despine,
+    plot_label,
+)
 from kinegraph.training.checkpoint import current_versions
 
 _WIDTH, _ROW = 5.8, 0.36  # inches
 _HEADER = ("run", "stream", "weight", "top-1", "95 % interval", "top-5", "mean class")
 
 
-def report_fusion(fusion: Fusion, path: Path) -> Path:
+def write_fusion_report(fusion: Fusion, path: Path) -> Path:
     """Write the report of a fusion as one self-contained HTML file.
 
     Raises:
@@ -33,7 +43,7 @@ def report_fusion(fusion: Fusion, path: Path) -> Path:
         title="Fused: " + " + ".join(_labels(fusion.runs)),
         facts={
             "data": f"{fusion.store}, protocol {fusion.protocol}",
-            "weights": told_weights(fusion),
+            "weights": describe_weights(fusion),
             "joined": f"{len(fusion.runs)} runs, {fusion.evaluation.clips} clips, by clip id",
         },
         comparison=Comparison(
@@ -48,7 +58,7 @@ def report_fusion(fusion: Fusion, path: Path) -> Path:
     return write_report(report, path)
 
 
-def told_weights(fusion: Fusion) -> str:
+def describe_weights(fusion: Fusion) -> str:
     """Where the weights come from, in words."""
     if fusion.found is None:
         known = {"published": "the published ones of Shift-GCN", "equal": "equal", "given": "given"}
@@ -68,29 +78,29 @@ def draw_fusion(fusion: Fusion) -> Figure:
     count = len(fusion.runs)
     figure = Figure(figsize=(_WIDTH, 0.75 + _ROW * (count + 1)), layout="constrained")
     ax = figure.add_subplot()
-    quiet(ax, grid=None)
+    despine(ax, grid=None)
     weights = [f"weight {run.weight:.2g}" for run in fusion.runs]
     results = [*(run.evaluation for run in fusion.runs), fusion.evaluation]
     for row, (result, note) in enumerate(zip(results, [*weights, ""], strict=True)):
-        colour = mixed(SLATE, "#ffffff", 0.45) if row < count else mixed(BLUE, "#ffffff", 0.25)
-        _draw_bar(ax, row + 0.25 * (row == count), result, colour, note)
+        color = blend(SLATE, "#ffffff", 0.45) if row < count else blend(BLUE, "#ffffff", 0.25)
+        _draw_bar(ax, row + 0.25 * (row == count), result, color, note)
     places = [*range(count), count + 0.25]
-    names = [plain(label, 26) for label in _labels(fusion.runs)]
+    names = [plot_label(label, 26) for label in _labels(fusion.runs)]
     ax.set_yticks(places, [*names, "fused"], fontsize=9)
-    ax.tick_params(colors=INK)
+    ax.tick_params(colors=BLACK)
     ax.set_xticks([])
     ax.set(xlim=(0, 1.42), ylim=(count + 0.75, -0.5))
-    heading(ax, f"top-1 on {fusion.split}", "thin lines: 95 % intervals")
+    add_heading(ax, f"top-1 on {fusion.split}", "thin lines: 95 % intervals")
     return figure
 
 
-def _draw_bar(ax: Axes, place: float, result: Evaluation, colour: str, note: str) -> None:
+def _draw_bar(ax: Axes, place: float, result: Evaluation, color: str, note: str) -> None:
     style: dict[str, Any] = {"va": "center_baseline", "fontsize": 8}
-    ax.barh(place, 1.0, 0.62, color=PANEL)
-    ax.barh(place, result.top1, 0.62, color=colour)
-    ax.plot(interval(result.top1, result.clips), [place] * 2, color=INK, linewidth=1.1)
-    ax.text(1.02, place, percent(result.top1), color=INK, **style)
-    ax.text(1.18, place, note, color=MUTED, **style)
+    ax.barh(place, 1.0, 0.62, color=OFF_WHITE)
+    ax.barh(place, result.top1, 0.62, color=color)
+    ax.plot(wilson_interval(result.top1, result.clips), [place] * 2, color=BLACK, linewidth=1.1)
+    ax.text(1.02, place, percent(result.top1), color=BLACK, **style)
+    ax.text(1.18, place, note, color=GRAY, **style)
 
 
 def _labels(runs: Sequence[FusedRun]) -> list[str]:
@@ -100,7 +110,7 @@ def _labels(runs: Sequence[FusedRun]) -> list[str]:
 
 
 def _figures(result: Evaluation) -> tuple[str, ...]:
-    low, high = interval(result.top1, result.clips)
+    low, high = wilson_interval(result.top1, result.clips)
     return (
         percent(result.top1),
         f"{percent(low)} to {percent(high)}",

@@ -1,4 +1,4 @@
-"""What a model learnt, as pictures: its graph, its weights, the links and poses that it infers."""
+"""What a model learned, as pictures: its graph, its weights, the links and poses that it infers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kinegraph.models.layers import GraphConv
 from kinegraph.models.shift_layers import TemporalShift
 from kinegraph.models.shiftgcn import ShiftGraphConv
 from kinegraph.reports.draw_graph import draw_graph
-from kinegraph.reports.draw_learned import draw_links, draw_masks, draw_shifts
+from kinegraph.reports.draw_learned import draw_feature_masks, draw_links, draw_temporal_shifts
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
 from kinegraph.reports.draw_run import draw_edge_importance
 
@@ -37,30 +37,30 @@ _PARTS = {
 
 
 def model_figures(model: Any) -> Figures:
-    """The model's graph, and whatever it learnt of edges, shifts and masks, by title."""
+    """The model's graph, and whatever it learned of edges, shifts and masks, by title."""
     figures = {"Graph": draw_graph(model.layout)}
     convs = _modules(model, GraphConv)
-    learnt = [
+    learned = [
         (_block_name(path), conv.edge_importance.detach().numpy())
         for path, conv in convs
         if conv.edge_importance is not None
     ]
-    if len({weights.shape for _, weights in learnt}) == 1:
+    if len({weights.shape for _, weights in learned}) == 1:
         A = convs[0][1].A.numpy()
-        figures["Edge importance"] = draw_edge_importance(A, learnt, model.layout)
+        figures["Edge importance"] = draw_edge_importance(A, learned, model.layout)
     shifts = [
         (_shift_name(path), layer.shift.detach().numpy())
         for path, layer in _modules(model, TemporalShift)
         if layer.grad_mode is not None
     ]
-    figures |= {"Temporal shifts": draw_shifts(shifts)} if shifts else {}
+    figures |= {"Temporal shifts": draw_temporal_shifts(shifts)} if shifts else {}
     V = model.layout.num_joints
     masks = [
         (_mask_name(path), unit.mask.detach().numpy().reshape(V, -1))
         for path, unit in _modules(model, ShiftGraphConv)
         if unit.mask is not None
     ]
-    figures |= {"Feature masks": draw_masks(masks, model.layout)} if masks else {}
+    figures |= {"Feature masks": draw_feature_masks(masks, model.layout)} if masks else {}
     return figures
 
 

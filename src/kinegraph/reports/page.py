@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from kinegraph.clips.clip import Clip
 from kinegraph.reports.draw_clip import draw_clip
 from kinegraph.reports.draw_run import (
-    draw_confusion,
-    draw_curves,
-    draw_per_class,
-    draw_reliability,
+    draw_class_accuracy,
+    draw_confusion_matrix,
+    draw_reliability_diagram,
+    draw_training_curves,
     number,
 )
 from kinegraph.reports.style import replacing
@@ -53,14 +53,14 @@ class RunReport:
         title: the name of the run.
         facts: what stands at the top: data set, protocol, model, parameters, training time ...
         comparison: what the run is made of, or to be seen beside.
-        history: a row an epoch, see `kinegraph.reports.draw_run.draw_curves`.
+        history: a row an epoch, see `kinegraph.reports.draw_run.draw_training_curves`.
         evaluations: by name of the split; the first one gives the page its big numbers.
         poses: errors of predicted poses, by name of the split.
         clips: a clip, the answers as (class name, probability) with the most probable first, and
             the name of its true class ("" if unknown).
         recipe_text: the recipe as YAML.
         environment: versions, device, seed ...
-        model: further figures by title, such as the graph and its learnt edge importance.
+        model: further figures by title, such as the graph and its learned edge importance.
     """
 
     title: str
@@ -76,7 +76,7 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusedPair:
     """Clips of one class that were taken for another: ``count`` of its ``clips``."""
 
     true: str
@@ -103,7 +103,7 @@ def write_report(report: RunReport, path: str | Path) -> Path:
 
 def render_report(report: RunReport) -> str:
     """The HTML of `write_report`."""
-    environment = page_environment()
+    environment = jinja_environment()
     tiles = _tiles(report)
     told = {label for label, _, _ in tiles}
     compared = report.comparison
@@ -111,18 +111,18 @@ def render_report(report: RunReport) -> str:
         report=report,
         tiles=tiles,
         facts={key: value for key, value in report.facts.items() if key.lower() not in told},
-        compared=picture_of(compared.figure, compared.title) if compared else None,
-        curves=picture_of(draw_curves(report.history), "Curves by epoch")
+        compared=embed_figure(compared.figure, compared.title) if compared else None,
+        curves=embed_figure(draw_training_curves(report.history), "Curves by epoch")
         if report.history
         else None,
         epochs=_epochs(report.history),
         evaluations=[_evaluation(*named) for named in report.evaluations.items()],
         clips=[_answered(*row) for row in report.clips],
-        figures={title: picture_of(figure, title) for title, figure in report.model.items()},
+        figures={title: embed_figure(figure, title) for title, figure in report.model.items()},
     )
 
 
-def page_environment() -> Environment:
+def jinja_environment() -> Environment:
     """For templates of pages; those of other rooms may include the style and the macros here."""
     environment = Environment(
         loader=PackageLoader("kinegraph", "."),
@@ -135,19 +135,19 @@ def page_environment() -> Environment:
     return environment
 
 
-def worst_confusions(evaluation: Evaluation, limit: int = _WORST) -> list[Confusion]:
+def top_confusions(evaluation: Evaluation, limit: int = _WORST) -> list[ConfusedPair]:
     """The pairs of classes confused most often, by number of clips, then by share."""
     counts = np.asarray(evaluation.confusion)
     clips = counts.sum(axis=1)
     names = [row.name for row in evaluation.per_class]
     pairs = [(int(i), int(j)) for i, j in np.argwhere(counts) if i != j]
     pairs.sort(key=lambda pair: (-counts[pair], clips[pair[0]], pair))
-    return [Confusion(names[i], names[j], int(counts[i, j]), int(clips[i])) for i, j in pairs][
+    return [ConfusedPair(names[i], names[j], int(counts[i, j]), int(clips[i])) for i, j in pairs][
         :limit
     ]
 
 
-def interval(share: float, clips: int) -> tuple[float, float]:
+def wilson_interval(share: float, clips: int) -> tuple[float, float]:
     """The 95 % confidence interval of a share of so many clips (Wilson 1927)."""
     z2 = 1.959964**2
     if clips < 1:
@@ -161,7 +161,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     """Label, big number and small print of the first split's figures."""
     tiles = []
     for split, found in list(report.evaluations.items())[:1]:
-        low, high = (f"{100 * bound:.1f}" for bound in interval(found.top1, found.clips))
+        low, high = (f"{100 * bound:.1f}" for bound in wilson_interval(found.top1, found.clips))
         tiles += [
             ("top-1", percent(found.top1), f"95 % interval {low} to {high}, {split}"),
             ("top-5", percent(found.top5), f"true class among the first five, {split}"),
@@ -207,27 +207,29 @@ def _evaluation(name: str, found: Evaluation) -> dict[str, Any]:
     return {
         "name": name,
         "found": found,
-        "interval": interval(found.top1, found.clips),
-        "worst": worst_confusions(found),
-        "confusion": picture_of(
-            draw_confusion(found.confusion, names), f"Confusion matrix of {name}"
+        "interval": wilson_interval(found.top1, found.clips),
+        "worst": top_confusions(found),
+        "confusion": embed_figure(
+            draw_confusion_matrix(found.confusion, names), f"Confusion matrix of {name}"
         ),
-        "per_class": picture_of(draw_per_class(found.per_class), f"Accuracy by class on {name}"),
-        "reliability": picture_of(draw_reliability(found.bins), f"Reliability on {name}"),
+        "per_class": embed_figure(
+            draw_class_accuracy(found.per_class), f"Accuracy by class on {name}"
+        ),
+        "reliability": embed_figure(draw_reliability_diagram(found.bins), f"Reliability on {name}"),
     }
 
 
 def _answered(clip: Clip, answers: Sequence[tuple[str, float]], true: str) -> dict[str, Any]:
     return {
         "id": clip.id,
-        "picture": picture_of(draw_clip(clip), f"Skeleton of clip {clip.id}"),
+        "picture": embed_figure(draw_clip(clip), f"Skeleton of clip {clip.id}"),
         "answers": list(answers)[:5],
         "true": true,
         "right": bool(answers) and answers[0][0] == true,
     }
 
 
-def picture_of(figure: Figure, title: str) -> dict[str, Any]:
+def embed_figure(figure: Figure, title: str) -> dict[str, Any]:
     """A figure as an SVG data URI, with its size in CSS pixels."""
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     data = base64.b64encode(_svg(figure)).decode("ascii")

@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
-from kinegraph.reports.style import MUTED, PANEL
+from kinegraph.reports.style import GRAY, OFF_WHITE
 from kinegraph.skeleton import SkeletonLayout
 
-#: Inches: the width of a strip of panels, between panels, and for coloured words below.
-STRIP_WIDTH, GAP, LEGEND = 7.6, 0.07, 0.26
+#: Inches: the width of a strip of panels, between panels, and for colored words below.
+STRIP_WIDTH, PANEL_GAP, LEGEND_HEIGHT = 7.6, 0.07, 0.26
 
 
 @dataclass(frozen=True)
-class View:
+class Projection:
     """One projection: points (M, T, V, 2) with y up, and the box that all its frames share."""
 
     name: str
@@ -29,9 +29,9 @@ class View:
     box: tuple[float, float, float, float]  # left, right, bottom, top
 
 
-def views_of(
+def project_joints(
     joints: NDArray[np.float32], frames: Sequence[int], y_up: bool | None, what: str
-) -> list[View]:
+) -> list[Projection]:
     """The projections of joints (M, T, V, D), each with the box of what these frames show.
 
     Two coordinates are taken for image coordinates, y pointing down, and are flipped; three are
@@ -50,24 +50,24 @@ def views_of(
     flat = [("front", np.stack([x, y], axis=-1))]
     if solid:
         flat.append(("side", np.stack([joints[..., 2], y], axis=-1)))
-    return [View(name, points, _box(points[:, frames])) for name, points in flat]
+    return [Projection(name, points, _box(points[:, frames])) for name, points in flat]
 
 
-def evenly(total: int, wanted: int) -> list[int]:
+def spaced_frames(total: int, wanted: int) -> list[int]:
     """At most ``wanted`` frame numbers from the first to the last."""
     if wanted == 1:
         return [(total - 1) // 2]
     return np.unique(np.linspace(0, total - 1, wanted).round().astype(int)).tolist()
 
 
-def panel_heights(views: list[View], width: float) -> list[float]:
+def compute_panel_heights(views: list[Projection], width: float) -> list[float]:
     """Inches: the first view as tall as its bodies ask for within reason, a second one smaller."""
     left, right, bottom, top = views[0].box
     tall = width * float(np.clip((top - bottom) / (right - left), 0.75, 1.9))
     return [tall, 0.62 * tall][: len(views)]
 
 
-def panels(
+def add_panels(
     figure: Figure, heights: list[float], columns: tuple[float, int], top: float
 ) -> list[list[Axes]]:
     """Rows of equal boxes, placed by hand so that no room is lost; columns is (inches, number)."""
@@ -75,13 +75,13 @@ def panels(
     rows, y = [], figure.get_size_inches()[1] - top
     for tall in heights:
         y -= tall
-        boxes = [(GAP / 2 + i * each, y, each - GAP, tall) for i in range(number)]
+        boxes = [(PANEL_GAP / 2 + i * each, y, each - PANEL_GAP, tall) for i in range(number)]
         rows.append([_panel(figure, box) for box in boxes])
-        y -= GAP
+        y -= PANEL_GAP
     return rows
 
 
-def set_box(ax: Axes, box: tuple[float, float, float, float]) -> None:
+def set_equal_limits(ax: Axes, box: tuple[float, float, float, float]) -> None:
     """Show the box, widened about its middle until a unit is equally long both ways."""
     left, right, bottom, top = box
     width, height = ax.get_window_extent().size
@@ -91,17 +91,17 @@ def set_box(ax: Axes, box: tuple[float, float, float, float]) -> None:
     ax.set_ylim(y - unit * height / 2, y + unit * height / 2)
 
 
-def name_view(ax: Axes, name: str, views: int) -> None:
+def label_projection(ax: Axes, name: str, views: int) -> None:
     """The view's name in its corner, if there are several."""
     if views > 1:
-        ax.text(0.05, 0.97, name, transform=ax.transAxes, va="top", fontsize=8, color=MUTED)
+        ax.text(0.05, 0.97, name, transform=ax.transAxes, va="top", fontsize=8, color=GRAY)
 
 
 def draw_joints(
     ax: Axes,
     layout: SkeletonLayout,
     body: NDArray[np.floating],
-    colours: tuple[Sequence[str], Sequence[str]],
+    colors: tuple[Sequence[str], Sequence[str]],
     *,
     width: float = 1.9,
     dot: float = 5.0,
@@ -109,7 +109,7 @@ def draw_joints(
     """The seen joints and bones of one body (V, 2); the artists come back.
 
     Args:
-        colours: of bones and of joints.
+        colors: of bones and of joints.
         width: of bones in points.
         dot: area of joints in square points.
     """
@@ -118,22 +118,22 @@ def draw_joints(
     whole = seen[bones].all(axis=1)
     lines = LineCollection(
         list(body[bones[whole]]),
-        colors=[colour for colour, drawn in zip(colours[0], whole, strict=True) if drawn],
+        colors=[color for color, drawn in zip(colors[0], whole, strict=True) if drawn],
         linewidths=width,
         capstyle="round",
     )
     ax.add_collection(lines, autolim=False)
-    dots = [colour for colour, drawn in zip(colours[1], seen, strict=True) if drawn]
+    dots = [color for color, drawn in zip(colors[1], seen, strict=True) if drawn]
     x, y = body[seen].T
     return [lines, ax.scatter(x, y, s=dot, c=dots, linewidths=0, zorder=3)]
 
 
-def coloured_words(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
-    """Words in their colours along the lower edge."""
+def add_color_legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+    """Words in their colors along the lower edge."""
     width, height = figure.get_size_inches()
-    x = GAP / 2 + 0.02
-    for name, colour in entries:
-        figure.text(x / width, 0.06 / height, name, fontsize=9, color=colour, va="bottom")
+    x = PANEL_GAP / 2 + 0.02
+    for name, color in entries:
+        figure.text(x / width, 0.06 / height, name, fontsize=9, color=color, va="bottom")
         x += 0.072 * len(name) + 0.16
 
 
@@ -151,7 +151,7 @@ def _box(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
 def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
     width, height = figure.get_size_inches()
     x, y, w, h = box
-    ax = figure.add_axes((x / width, y / height, w / width, h / height), facecolor=PANEL)
+    ax = figure.add_axes((x / width, y / height, w / width, h / height), facecolor=OFF_WHITE)
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.reports.style import HUES, SIDE_COLOURS, SLATE
+from kinegraph.reports.style import HUES, SIDE_COLORS, SLATE
 from kinegraph.skeleton import SkeletonLayout
 
 # Distance from the body's middle and height of a standing figure (10 high) by what a joint's name
@@ -50,12 +50,12 @@ _MIDDLE = (
 _FAN = (np.radians(170.0), np.radians(10.0))
 
 
-def drawing_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
+def rest_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
     """A pose to draw a layout in: x to the right, y up, left joints on the left.
 
-    A body is recognised by its mirror pairs and by the names of its joints (head above, arms to
+    A body is recognized by its mirror pairs and by the names of its joints (head above, arms to
     the sides, legs below); joints with other names follow their neighbours. Where fewer than two
-    thirds of the joints are recognised, as in a hand, the tree is fanned out from the centre.
+    thirds of the joints are recognized, as in a hand, the tree is fanned out from the centre.
 
     Returns:
         (V, 2), about ten units high.
@@ -63,9 +63,9 @@ def drawing_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
     places = [_place(layout, joint) for joint in range(layout.num_joints)]
     known = [place for place in places if place is not None]
     if not layout.mirror_pairs or len(known) < 2 * layout.num_joints / 3:
-        return _fan(layout)
+        return _fan_out(layout)
     pose = np.array([(np.nan, np.nan) if place is None else place for place in places])
-    return _apart(_completed(layout, pose))
+    return _separate(_place_unrecognized(layout, pose))
 
 
 def joint_sides(layout: SkeletonLayout) -> tuple[str, ...]:
@@ -83,23 +83,23 @@ def bone_sides(layout: SkeletonLayout) -> tuple[str, ...]:
     return tuple(found.pop() if len(found) == 1 else "trunk" for found in ends)
 
 
-def joint_colours(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per joint a colour: by side or, where no joint has a mirror joint, by branch of the tree."""
+def joint_colors(layout: SkeletonLayout) -> tuple[str, ...]:
+    """Per joint a color: by side or, where no joint has a mirror joint, by branch of the tree."""
     if layout.mirror_pairs:
-        return tuple(SIDE_COLOURS[side] for side in joint_sides(layout))
+        return tuple(SIDE_COLORS[side] for side in joint_sides(layout))
     branches = _branches(layout)
     order = sorted(set(branches) - {layout.centre})
     hues = {branch: HUES[i % len(HUES)] for i, branch in enumerate(order)}
     return tuple(hues.get(branch, SLATE) for branch in branches)
 
 
-def bone_colours(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per bone a colour that agrees with `joint_colours`."""
+def bone_colors(layout: SkeletonLayout) -> tuple[str, ...]:
+    """Per bone a color that agrees with `joint_colors`."""
     if layout.mirror_pairs:
-        return tuple(SIDE_COLOURS[side] for side in bone_sides(layout))
-    colours = joint_colours(layout)
+        return tuple(SIDE_COLORS[side] for side in bone_sides(layout))
+    colors = joint_colors(layout)
     return tuple(
-        colours[parent if child == layout.centre else child] for child, parent in layout.bones
+        colors[parent if child == layout.centre else child] for child, parent in layout.bones
     )
 
 
@@ -122,11 +122,11 @@ def _place(layout: SkeletonLayout, joint: int) -> tuple[float, float] | None:
     return None
 
 
-def _completed(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unrecognised joints one step beyond their parent, or between their placed neighbours."""
+def _place_unrecognized(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unrecognized joints one step beyond their parent, or between their placed neighbours."""
     if np.isnan(pose[layout.centre]).any():
         pose[layout.centre] = (0.0, 6.1)
-    for joint in _outwards(layout):
+    for joint in _breadth_first(layout):
         if np.isnan(pose[joint]).any():
             parent = layout.parents[joint]
             step = pose[parent] - pose[layout.parents[parent]]
@@ -135,7 +135,7 @@ def _completed(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.
     return pose
 
 
-def _apart(pose: NDArray[np.float64]) -> NDArray[np.float64]:
+def _separate(pose: NDArray[np.float64]) -> NDArray[np.float64]:
     """Joints that fell on the same spot, moved down a little, one after another."""
     for joint in range(1, len(pose)):
         while (np.linalg.norm(pose[:joint] - pose[joint], axis=1) < 0.3).any():
@@ -143,7 +143,7 @@ def _apart(pose: NDArray[np.float64]) -> NDArray[np.float64]:
     return pose
 
 
-def _outwards(layout: SkeletonLayout) -> list[int]:
+def _breadth_first(layout: SkeletonLayout) -> list[int]:
     """All joints, each after its parent; children in drawing order, left before right."""
     rank = {"left": 0, "trunk": 1, "right": 2}
     sides = joint_sides(layout)
@@ -158,10 +158,10 @@ def _outwards(layout: SkeletonLayout) -> list[int]:
     return order
 
 
-def _fan(layout: SkeletonLayout) -> NDArray[np.float64]:
+def _fan_out(layout: SkeletonLayout) -> NDArray[np.float64]:
     """The tree around its centre: depth outwards, the leaves at even angles over the top."""
     depth, angle = np.zeros(layout.num_joints), np.full(layout.num_joints, np.nan)
-    order = _outwards(layout)
+    order = _breadth_first(layout)
     for joint in order[1:]:
         depth[joint] = depth[layout.parents[joint]] + 1
     leaves = _leaves(layout, order)

@@ -13,7 +13,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.pose_errors import PoseErrors
 from kinegraph.inference.scores import Scores
-from kinegraph.reports.draw_run import draw_curves
+from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
 from kinegraph.training.checkpoint import Header, load_model
@@ -22,7 +22,7 @@ from kinegraph.training.history import read_history
 RIGHT_SHOWN, WRONG_SHOWN = 3, 5
 
 
-def report_run(
+def write_run_report(
     run: Path,
     scores: Scores | None,
     evaluation: Evaluation | None,
@@ -58,11 +58,11 @@ def report_run(
 
 
 def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
-    """Curves of a run, its graph, what it learnt, and what it infers in a clip, by name."""
+    """Curves of a run, its graph, what it learned, and what it infers in a clip, by name."""
     model, _ = load_model(run)
     figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
-    return {"curves": draw_curves(read_history(run)), **named}
+    return {"curves": draw_training_curves(read_history(run)), **named}
 
 
 def _facts(header: Header, parameters: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The colours and the quiet axes that all pictures share."""
+"""The colors and the quiet axes that all pictures share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 
-INK = "#1f2933"
-MUTED = "#697586"
-LINE = "#d5dbe3"
-PANEL = "#f3f5f8"
+BLACK = "#1f2933"
+GRAY = "#697586"
+LIGHT_GRAY = "#d5dbe3"
+OFF_WHITE = "#f3f5f8"
 BLUE = "#2b7bba"
 ORANGE = "#dd6b20"
 SLATE = "#46556a"
@@ -23,41 +23,43 @@ VIOLET = "#8056b8"
 HUES = (BLUE, ORANGE, GREEN, VIOLET, "#c2417c", "#8a7420")
 
 #: Left limbs, right limbs and trunk, in every picture of a body.
-SIDE_COLOURS = {"left": BLUE, "right": ORANGE, "trunk": SLATE}
+SIDE_COLORS = {"left": BLUE, "right": ORANGE, "trunk": SLATE}
 
-BLUES = LinearSegmentedColormap.from_list("kinegraph_blues", ["#ffffff", "#9cc7e8", "#0b3c66"])
-ORANGES = LinearSegmentedColormap.from_list("kinegraph_oranges", ["#ffffff", "#f5b183", "#8f3606"])
+BLUE_CMAP = LinearSegmentedColormap.from_list("kinegraph_blues", ["#ffffff", "#9cc7e8", "#0b3c66"])
+ORANGE_CMAP = LinearSegmentedColormap.from_list(
+    "kinegraph_oranges", ["#ffffff", "#f5b183", "#8f3606"]
+)
 
 
-def mixed(colour: str, other: str, share: float) -> str:
-    """``colour`` with this share of another colour in it."""
-    pairs = zip(to_rgb(colour), to_rgb(other), strict=True)
+def blend(color: str, other: str, share: float) -> str:
+    """``color`` with this share of another color in it."""
+    pairs = zip(to_rgb(color), to_rgb(other), strict=True)
     return to_hex([a * (1 - share) + b * share for a, b in pairs])
 
 
-def plain(text: str, width: int = 28) -> str:
+def plot_label(text: str, width: int = 28) -> str:
     """A name as matplotlib shall draw it: on one line, not too long, dollar signs left alone."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     text = text if len(text) <= width else text[: width - 1].rstrip() + "…"
     return text.replace("$", r"\$")
 
 
-def quiet(ax: Axes, *, grid: Literal["x", "y", "both"] | None = "y") -> None:
+def despine(ax: Axes, *, grid: Literal["x", "y", "both"] | None = "y") -> None:
     """Only what helps reading: no box, thin grid lines along one axis, muted ticks."""
     for side in ("top", "right", "left", "bottom"):
         ax.spines[side].set_visible(False)
-    ax.tick_params(length=0, colors=MUTED, labelsize=9)
+    ax.tick_params(length=0, colors=GRAY, labelsize=9)
     if grid is not None:
-        ax.grid(axis=grid, color=LINE, linewidth=0.7)
+        ax.grid(axis=grid, color=LIGHT_GRAY, linewidth=0.7)
     ax.set_axisbelow(True)
 
 
-def heading(ax: Axes, text: str, note: str = "") -> None:
+def add_heading(ax: Axes, text: str, note: str = "") -> None:
     """The title of one panel at its left edge, and a muted second line."""
     place: dict[str, Any] = {"textcoords": "offset points", "xycoords": "axes fraction"}
     rise = 18 if note else 6
-    ax.annotate(text, (0, 1), (0, rise), fontsize=10, color=INK, **place)
-    ax.annotate(note, (0, 1), (0, 6), fontsize=8, color=MUTED, **place)
+    ax.annotate(text, (0, 1), (0, rise), fontsize=10, color=BLACK, **place)
+    ax.annotate(note, (0, 1), (0, 6), fontsize=8, color=GRAY, **place)
 
 
 @contextmanager

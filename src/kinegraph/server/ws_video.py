@@ -18,9 +18,9 @@ from kinegraph.errors import KinegraphError
 from kinegraph.server.errors import BAD, BUSY, TOO_LONG, RefusedError
 from kinegraph.server.protocol import to_text, told
 from kinegraph.server.service import Service
-from kinegraph.video.estimators.base import PoseEstimator, load_estimator, needs
-from kinegraph.video.pipeline import Watcher
-from kinegraph.video.segmentation import Segment, main_action
+from kinegraph.video.estimators.base import PoseEstimator, load_estimator, missing_package
+from kinegraph.video.pipeline import ActionPipeline
+from kinegraph.video.segmentation import Segment, dominant_action
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -36,7 +36,7 @@ LONGEST = 6 * 3600.0
 
 def missing() -> str | None:
     """What has to be installed before pictures can be looked at; None for nothing."""
-    return None if find_spec("mediapipe") else str(needs("mediapipe"))
+    return None if find_spec("mediapipe") else str(missing_package("mediapipe"))
 
 
 class VideoConnection:
@@ -142,7 +142,7 @@ class _Viewer:
     def __init__(self, service: Service) -> None:
         self._recognizer = service.recognizer
         self._estimator: PoseEstimator | None = None
-        self._watcher: Watcher | None = None
+        self._watcher: ActionPipeline | None = None
         self._latest = -math.inf
         self._start = 0.0
         self._segments: list[Segment] = []
@@ -151,7 +151,7 @@ class _Viewer:
         """Make ready; what the client should know."""
         self._estimator = load_estimator()
         layout = self._estimator.layout
-        self._watcher = Watcher(self._recognizer, layout)
+        self._watcher = ActionPipeline(self._recognizer, layout)
         bones = [[a, b] for a, b in layout.bones]
         sides = [_side(name) for name in layout.joints]
         return {"joints": list(layout.joints), "bones": bones, "sides": sides}
@@ -188,7 +188,7 @@ class _Viewer:
         segments = self._watcher.finish() if self._watcher else []
         self._segments += segments
         over = [segment.to_dict() for segment in segments]
-        return {"end": True, "segments": over, "main": main_action(self._segments).to_dict()}
+        return {"end": True, "segments": over, "main": dominant_action(self._segments).to_dict()}
 
     def close(self) -> None:
         """Give back what the estimator holds."""

@@ -10,14 +10,14 @@ import numpy as np
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.video.estimators.base import Image
 from kinegraph.video.overlay import draw_person
-from kinegraph.video.recording import Notebook, Persons
+from kinegraph.video.recording import Persons, WatchCache
 from kinegraph.video.segmentation import Segment
-from kinegraph.video.writer import FilmWriter
+from kinegraph.video.writer import VideoWriter
 
-KEY_FRAMES = 48  # on a page; of more segments, the longest have one
+MAX_KEY_FRAMES = 48  # on a page; of more segments, the longest have one
 _WIDEST = 480  # pixels of a key frame
 
-Report = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 
 
 class Labels:
@@ -41,13 +41,13 @@ class Labels:
 
 
 def annotate(
-    notebook: Notebook,
+    cache: WatchCache,
     layout: SkeletonLayout,
     segments: Sequence[Segment],
     until: float,
-    film: FilmWriter | None,
+    film: VideoWriter | None,
     key_frames: bool,
-    progress: Report,
+    progress: ProgressCallback,
     total: int | None,
 ) -> dict[Segment, bytes]:
     """Draw all pictures up to a time.
@@ -66,10 +66,10 @@ def annotate(
         Segment -> JPEG of its middle, for the longest `KEY_FRAMES`.
     """
     labels = Labels(segments)
-    longest = sorted(segments, key=lambda s: -s.seconds)[:KEY_FRAMES] if key_frames else []
+    longest = sorted(segments, key=lambda s: -s.seconds)[:MAX_KEY_FRAMES] if key_frames else []
     wanted = sorted(longest, key=_middle)
     found: dict[Segment, bytes] = {}
-    for done, (picture, persons) in enumerate(notebook.again(until), start=1):
+    for done, (picture, persons) in enumerate(cache.again(until), start=1):
         due = []
         while wanted and _middle(wanted[0]) <= picture.time + 1e-6:
             due.append(wanted.pop(0))

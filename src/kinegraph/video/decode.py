@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinegraph.errors import LiveError, ReadError
-from kinegraph.video.estimators.base import Image, needs
+from kinegraph.video.estimators.base import Image, missing_package
 
 if TYPE_CHECKING:
+    from av import VideoFrame as AVFrame
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
 
 _BAD_PACKETS = 100  # in a row, after which the rest of a file is given up
 _MISSING = 1.0  # seconds at the end that may be missing without a word
@@ -26,7 +26,7 @@ _CAMERA = re.compile(r"(?:camera:?|/dev/video)?(\d{1,3})")
 
 
 @dataclass(frozen=True)
-class Picture:
+class VideoFrame:
     """One picture: (H, W, 3) in RGB, ``time`` seconds after the first one."""
 
     time: float
@@ -65,14 +65,14 @@ class VideoFile:
             raise ReadError(f"{self.path}: expected a video, but none of its pictures can be read")
         self.height, self.width = first.image.shape[:2]
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         self.warning, last, size = "", -1.0, None
         with self._open() as container:
             for when, image in self._decoded(container):
                 if when <= last:
                     continue  # a picture in place of the last one
                 last, size = when, size or image.shape[:2]
-                yield Picture(when, _fitted(image, *size))
+                yield VideoFrame(when, _fitted(image, *size))
         if self.duration and 0 <= last < self.duration - _MISSING:
             self.warning = (
                 f"{self.path} breaks off after {last:.1f} of {self.duration:.1f} s; "
@@ -118,7 +118,7 @@ class VideoFile:
             yield last, _upright(frame)
 
 
-def _frames(container: InputContainer, stream: Any) -> Iterator[VideoFrame]:
+def _frames(container: InputContainer, stream: Any) -> Iterator[AVFrame]:
     """All that can be decoded; packets that cannot are left out."""
     av = open_av()
     packets = container.demux(stream)
@@ -142,7 +142,7 @@ def _duration(container: InputContainer, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-def _upright(frame: VideoFrame) -> Image:
+def _upright(frame: AVFrame) -> Image:
     """The picture as it should be seen: phones note that they were turned, and turn nothing."""
     image: Image = frame.to_ndarray(format="rgb24")  # type: ignore[assignment]
     turns = round(frame.rotation / 90) % 4
@@ -165,7 +165,7 @@ def open_av() -> Any:
         import av
         import av.error
     except ImportError as error:
-        raise needs("av (PyAV)") from error
+        raise missing_package("av (PyAV)") from error
     return av
 
 
@@ -197,7 +197,7 @@ class Camera:
             )
         self.height, self.width = first.shape[:2]
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         start = time.monotonic()
         try:
             while True:
@@ -205,7 +205,7 @@ class Camera:
                 if not there:
                     return
                 upright = np.ascontiguousarray(image[..., ::-1])  # it gives blue first
-                yield Picture(time.monotonic() - start, upright)
+                yield VideoFrame(time.monotonic() - start, upright)
         finally:
             self._capture.release()
 
@@ -214,12 +214,12 @@ def _cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise needs("OpenCV") from error
+        raise missing_package("OpenCV") from error
     cv2.utils.logging.setLogLevel(0)  # it complains loudly of cameras that are not there
     return cv2
 
 
-def camera_index(source: str) -> int | None:
+def parse_camera_index(source: str) -> int | None:
     """The number of the camera that a text means (``0``, ``camera:0``, ``/dev/video0``)."""
     found = _CAMERA.fullmatch(source.strip())
     return int(found[1]) if found else None

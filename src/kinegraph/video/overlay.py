@@ -27,40 +27,40 @@ def draw_person(
     picture = Pillow.fromarray(image)
     ink = Draw.Draw(picture)
     unit = max(1.0, min(image.shape[:2]) / 256)
-    colour = person_colour(person)
-    _draw_bones(ink, joints, layout, colour, unit)
+    color = person_color(person)
+    _draw_bones(ink, joints, layout, color, unit)
     seen = joints[~np.isnan(joints[:, 0])]
     if label and len(seen):
-        _draw_label(ink, label, seen, colour, unit, picture.size)
+        _draw_label(ink, label, seen, color, unit, picture.size)
     return np.asarray(picture)
 
 
-def person_colour(person: int) -> str:
-    """Persons keep their colours."""
+def person_color(person: int) -> str:
+    """Persons keep their colors."""
     from kinegraph.reports.style import HUES
 
     return HUES[(person - 1) % len(HUES)]
 
 
 def _draw_bones(
-    ink: ImageDraw, joints: Array, layout: SkeletonLayout, colour: str, unit: float
+    ink: ImageDraw, joints: Array, layout: SkeletonLayout, color: str, unit: float
 ) -> None:
     there = ~np.isnan(joints[:, 0])
-    for width, tint in ((3.4 * unit, _PAPER), (2.0 * unit, colour)):
+    for width, tint in ((3.4 * unit, _PAPER), (2.0 * unit, color)):
         for child, parent in layout.bones:
             if there[child] and there[parent]:
                 ends = [tuple(map(float, joints[joint])) for joint in (child, parent)]
                 ink.line(ends, fill=tint, width=max(1, round(width)))
     for x, y in joints[there]:
         r = 1.8 * unit
-        ink.ellipse((x - r, y - r, x + r, y + r), fill="white", outline=colour)
+        ink.ellipse((x - r, y - r, x + r, y + r), fill="white", outline=color)
 
 
 def _draw_label(
     ink: ImageDraw,
     label: str,
     seen: Array,
-    colour: str,
+    color: str,
     unit: float,
     size: Sequence[int],
 ) -> None:
@@ -72,7 +72,7 @@ def _draw_label(
     x = float(np.clip(seen[:, 0].mean() - width / 2, 0, max(0, size[0] - width)))
     y = float(np.clip(seen[:, 1].min() - height - 10 * unit, 0, max(0, size[1] - height)))
     ink.rectangle((x, y, x + width, y + height), fill=_PAPER)
-    ink.rectangle((x, y, x + 2 * unit, y + height), fill=colour)
+    ink.rectangle((x, y, x + 2 * unit, y + height), fill=color)
     ink.text((x + pad - left + unit, y + pad - top), label, font=font, fill="white")
 
 

@@ -11,22 +11,22 @@ from kinegraph.inference.session import open_session
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.video.estimators.base import Array, PoseFrame
-from kinegraph.video.resample import EvenFrames
-from kinegraph.video.segmentation import Segment, Segmenter
+from kinegraph.video.resample import FrameResampler
+from kinegraph.video.segmentation import ActionSegmenter, Segment
 from kinegraph.video.sources import FPS
-from kinegraph.video.tracking import Sighting, Tracker
+from kinegraph.video.tracking import TrackedPose, Tracker
 
 if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
 WINDOW = 3.0  # seconds that an answer is about
-EVERY = 0.25  # seconds between answers
-LONGEST_STEP = 0.2  # seconds for which a frame counts at most
-BRIEF = 0.25  # seconds: who is seen for less is a mistake of whoever looked
+ANSWER_INTERVAL_S = 0.25  # seconds between answers
+MAX_FRAME_SECONDS = 0.2  # seconds for which a frame counts at most
+MIN_VISIBLE_SECONDS = 0.25  # seconds: who is seen for less is a mistake of whoever looked
 
 
-class Watcher:
+class ActionPipeline:
     """Frames of skeletons in, segments out as soon as they are over.
 
     Each person has a stream of its own. An answer is about the ``window`` of seconds around a
@@ -49,7 +49,7 @@ class Watcher:
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
         window: float = WINDOW,
-        every: float = EVERY,
+        every: float = ANSWER_INTERVAL_S,
     ) -> None:
         nobody = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(nobody, layout, recognizer.layout)  # refuses what cannot be, at once
@@ -58,19 +58,19 @@ class Watcher:
         self.window = window
         self.every = every
         self._tracker = tracker or Tracker()
-        self._persons: dict[int, _Person] = {}
+        self._persons: dict[int, PersonState] = {}
         self._time, self._step = -1.0, 1 / FPS
 
-    def __call__(self, frame: PoseFrame) -> tuple[list[Sighting], list[Segment]]:
+    def __call__(self, frame: PoseFrame) -> tuple[list[TrackedPose], list[Segment]]:
         """Who is seen in the next frame, and the segments that are over by now."""
         if self._time >= 0:
-            self._step = min(frame.time - self._time, LONGEST_STEP)
+            self._step = min(frame.time - self._time, MAX_FRAME_SECONDS)
         self._time = frame.time
         seen = self._tracker(frame)
         told: list[Segment] = []
         for one in seen:
             if one.person not in self._persons:
-                self._persons[one.person] = _Person(one.person, self, frame)
+                self._persons[one.person] = PersonState(one.person, self, frame)
             told += self._persons[one.person].see(frame.time, one)
         left = [p for p in self._persons.values() if frame.time - p.seen > self._tracker.gap]
         return seen, told + [segment for person in left for segment in self._end(person)]
@@ -88,36 +88,36 @@ class Watcher:
         """Person -> the newest answer, for all who are there and have one."""
         return {n: p.answer for n, p in self._persons.items() if p.answer is not None}
 
-    def _end(self, person: _Person) -> list[Segment]:
+    def _end(self, person: PersonState) -> list[Segment]:
         del self._persons[person.number]
         return list(person.finish(person.seen + self._step))
 
 
-class _Person:
+class PersonState:
     """One person's way from sightings to segments."""
 
-    def __init__(self, number: int, watcher: Watcher, frame: PoseFrame) -> None:
+    def __init__(self, number: int, watcher: ActionPipeline, frame: PoseFrame) -> None:
         self.number = number
         self.since = self.seen = frame.time
         self.answer: Prediction | None = None
         self._layouts = (watcher.layout, watcher.recognizer.layout)
-        self._clock = EvenFrames(FPS)
+        self._clock = FrameResampler(FPS)
         self._window = max(1, round(watcher.window * FPS))
         self._half = watcher.window / 2
         meta = {"width": frame.width, "height": frame.height}
         every = max(1, round(watcher.every * FPS))
         self._stream = open_session(watcher.recognizer, "auto", self._window, every, meta)
         self._every = every
-        self._segmenter = Segmenter(number, watcher.recognizer)
+        self._segmenter = ActionSegmenter(number, watcher.recognizer)
         self._told = self.since
 
-    def see(self, time: float, sighting: Sighting) -> Iterator[Segment]:
+    def see(self, time: float, sighting: TrackedPose) -> Iterator[Segment]:
         self.seen = time
         for joints, confidence in self._clock(time, sighting.joints, sighting.confidence):
             yield from self._push(joints, confidence)
 
     def finish(self, end: float) -> Iterator[Segment]:
-        if end - self.since < BRIEF or (answer := self._stream.flush()) is None:
+        if end - self.since < MIN_VISIBLE_SECONDS or (answer := self._stream.flush()) is None:
             return
         yield from self._until(end, answer)
         yield from self._segmenter.finish()

@@ -10,18 +10,18 @@ from typing import IO, Self
 
 import numpy as np
 
-from kinegraph.video.decode import Picture, VideoFile
+from kinegraph.video.decode import VideoFile, VideoFrame
 from kinegraph.video.estimators.base import Array
 from kinegraph.video.sources import Source
-from kinegraph.video.tracking import Sighting
-from kinegraph.video.writer import FilmWriter
+from kinegraph.video.tracking import TrackedPose
+from kinegraph.video.writer import VideoWriter
 
-SHOWN = 0.2  # seconds for which a skeleton is drawn until the next one is looked for
+SKELETON_LIFETIME_S = 0.2  # seconds for which a skeleton is drawn until the next one is looked for
 
 Persons = list[tuple[int, Array]]
 
 
-class Notebook:
+class WatchCache:
     """Notes of each frame's persons, and of a camera's pictures; in memory is one frame.
 
     Args:
@@ -32,10 +32,10 @@ class Notebook:
         self._source = source
         self._joints = source.layout.num_joints
         self._folder = tempfile.TemporaryDirectory(prefix="kinegraph-")
-        self._film: FilmWriter | None = None
+        self._film: VideoWriter | None = None
         self._poses: IO[bytes] = (Path(self._folder.name) / "poses").open("w+b")
         if source.live:
-            self._film = FilmWriter(self._film_path)
+            self._film = VideoWriter(self._film_path)
 
     def __enter__(self) -> Self:
         return self
@@ -55,19 +55,19 @@ class Notebook:
     def _film_path(self) -> Path:
         return Path(self._folder.name) / "film.mp4"
 
-    def picture(self, picture: Picture) -> None:
+    def picture(self, picture: VideoFrame) -> None:
         """Keep a picture, if its source cannot show it again."""
         if self._film is not None:
             self._film.write(picture.image, picture.time)
 
-    def persons(self, time: float, seen: Sequence[Sighting]) -> None:
+    def persons(self, time: float, seen: Sequence[TrackedPose]) -> None:
         """Keep who is seen in a frame."""
         self._poses.write(np.array([time, len(seen)], np.float64).tobytes())
         for one in seen:
             self._poses.write(np.float64(one.person).tobytes())
             self._poses.write(np.ascontiguousarray(one.joints, np.float32).tobytes())
 
-    def again(self, until: float) -> Iterator[tuple[Picture, Persons]]:
+    def again(self, until: float) -> Iterator[tuple[VideoFrame, Persons]]:
         """Each picture up to a time, with the persons seen in it: (number, joints (V, 2))."""
         notes = self._notes()
         ahead = next(notes, None)
@@ -77,10 +77,10 @@ class Notebook:
                 return
             while ahead is not None and ahead[0] <= picture.time + 1e-6:
                 now, ahead = ahead, next(notes, None)
-            fresh = picture.time - now[0] <= SHOWN
+            fresh = picture.time - now[0] <= SKELETON_LIFETIME_S
             yield picture, now[1] if fresh else []
 
-    def _pictures(self) -> Iterable[Picture]:
+    def _pictures(self) -> Iterable[VideoFrame]:
         if self._film is None:
             return self._source.again()
         self._film.close()

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinegraph.reports.page import page_environment, picture_of
+from kinegraph.reports.page import embed_figure, jinja_environment
 from kinegraph.reports.style import replacing
-from kinegraph.video.segmentation import Main, Segment, clock
-from kinegraph.video.timeline_figure import action_colours, draw_timeline
+from kinegraph.video.segmentation import DominantAction, Segment, clock
+from kinegraph.video.timeline_figure import action_colors, draw_timeline
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
 
 
-def write_watch_page(
+def write_watch_report(
     path: Path,
     name: str,
     model: str,
     recognizer: Recognizer,
     segments: Sequence[Segment],
-    main: Main,
+    main: DominantAction,
     until: float,
     frames: Mapping[Segment, bytes],
 ) -> None:
@@ -41,7 +41,7 @@ def write_watch_page(
     Raises:
         OSError: the file cannot be written.
     """
-    environment = page_environment()
+    environment = jinja_environment()
     environment.filters["clock"] = clock
     text = environment.get_template("video/report.html.jinja").render(
         name=name,
@@ -50,8 +50,8 @@ def write_watch_page(
         segments=segments,
         persons=len({segment.person for segment in segments}),
         actions=len({segment.label for segment in segments} - {None}),
-        timeline=picture_of(draw_timeline(segments, until), f"Timeline of {name}"),
-        colours=action_colours(segments),
+        timeline=embed_figure(draw_timeline(segments, until), f"Timeline of {name}"),
+        colors=action_colors(segments),
         frames=[(segment, _data(frames[segment])) for segment in segments if segment in frames],
         model=model,
         classes=recognizer.header.num_classes - (recognizer.calibration.background is not None),

@@ -1,4 +1,4 @@
-"""Sightings at odd times as frames of an even rate, which is what models have learnt from."""
+"""Sightings at odd times as frames of an even rate, which is what models have learned from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinegraph.video.estimators.base import Array
 Frame = tuple[Array, Array]
 
 
-class EvenFrames:
+class FrameResampler:
     """One person's joints at every tick of a clock, between the sightings before and after.
 
     Args:
@@ -21,9 +21,9 @@ class EvenFrames:
             in longer gaps nobody is there.
     """
 
-    def __init__(self, fps: float, bridge: float = 0.25) -> None:
+    def __init__(self, fps: float, max_gap: float = 0.25) -> None:
         self.fps = fps
-        self.bridge = bridge
+        self.max_gap = max_gap
         self._last: tuple[float, Frame] | None = None
         self._tick = 0
 
@@ -50,7 +50,7 @@ class EvenFrames:
 
     def _between(self, before: Frame, after: Frame, share: float, gap: float) -> Frame:
         near = after if share >= 0.5 else before
-        if gap > self.bridge:
+        if gap > self.max_gap:
             if share > 1e-6 and share < 1 - 1e-6:
                 return np.full_like(near[0], np.nan), np.zeros_like(near[1])
             return near

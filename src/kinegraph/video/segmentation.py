@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
-LEAST = 1.0  # seconds that an action lasts at least
-KEEP = 0.6  # share of the threshold down to which an action that was sure goes on
-ENOUGH = 0.4  # share of the time that an action takes at least if it is what fills a video
+MIN_DURATION = 1.0  # seconds that an action lasts at least
+HYSTERESIS = 0.6  # share of the threshold down to which an action that was sure goes on
+MAIN_SHARE = 0.4  # share of the time that an action takes at least if it is what fills a video
 UNKNOWN = "unknown"
 
 
@@ -66,7 +66,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Main:
+class DominantAction:
     """What fills most of a video: ``seconds`` of the ``of`` that all persons together are seen."""
 
     label: int | None
@@ -80,7 +80,7 @@ class Main:
         return {"label": self.label, "name": self.name, "probability": round(self.probability, 4)}
 
 
-def main_action(segments: Iterable[Segment]) -> Main:
+def dominant_action(segments: Iterable[Segment]) -> DominantAction:
     """The action that takes most of the persons' time, if that is enough of it; else unknown.
 
     What lies between the repetitions of an action is often nothing that has a name, so `ENOUGH` is
@@ -91,20 +91,20 @@ def main_action(segments: Iterable[Segment]) -> Main:
         found.setdefault(segment.label, []).append(segment)
     totals = {label: sum(s.seconds for s in own) for label, own in found.items()}
     if not totals:
-        return Main(None, UNKNOWN, 0.0, 0.0, 0.0)
+        return DominantAction(None, UNKNOWN, 0.0, 0.0, 0.0)
     enough = {
-        k: t for k, t in totals.items() if k is not None and t >= ENOUGH * sum(totals.values())
+        k: t for k, t in totals.items() if k is not None and t >= MAIN_SHARE * sum(totals.values())
     }
     label = max(enough, key=enough.__getitem__) if enough else None
     if label not in found:  # several actions, none of them for long, and nothing unknown
         label = max(totals, key=totals.__getitem__)
     mass = sum(s.probability * s.seconds for s in found[label])
     mean = mass / totals[label] if totals[label] else found[label][0].probability
-    return Main(label, found[label][0].name, mean, totals[label], sum(totals.values()))
+    return DominantAction(label, found[label][0].name, mean, totals[label], sum(totals.values()))
 
 
 @dataclass
-class _Run:
+class _Segment:
     """Answers in a row that say the same."""
 
     label: int | None
@@ -116,12 +116,12 @@ class _Run:
     def seconds(self) -> float:
         return self.end - self.start
 
-    def join(self, later: _Run) -> None:
+    def join(self, later: _Segment) -> None:
         """Go on with another run as if it said the same."""
         self.end, self.mass = later.end, self.mass + later.mass
 
 
-class Segmenter:
+class ActionSegmenter:
     """One person's answers as segments, which are told as soon as they are over.
 
     An action begins once it was the answer for ``least`` seconds. It goes on while its probability
@@ -136,21 +136,25 @@ class Segmenter:
     """
 
     def __init__(
-        self, person: int, recognizer: Recognizer, least: float = LEAST, keep: float = KEEP
+        self,
+        person: int,
+        recognizer: Recognizer,
+        least: float = MIN_DURATION,
+        keep: float = HYSTERESIS,
     ) -> None:
         self.person = person
         self.least = least
         self._recognizer = recognizer
         self._enough = keep * recognizer.calibration.threshold
-        self._now: _Run | None = None
-        self._next: _Run | None = None
+        self._now: _Segment | None = None
+        self._next: _Segment | None = None
 
     def __call__(self, start: float, end: float, answer: Prediction) -> list[Segment]:
         """The answer for the time from start to end, which follows the one before."""
         shares = np.zeros(self._recognizer.header.num_classes)
         for candidate in answer.candidates:
             shares[candidate.label] = candidate.probability
-        run = _Run(self._label(answer, shares), start, end, shares * max(end - start, 1e-9))
+        run = _Segment(self._label(answer, shares), start, end, shares * max(end - start, 1e-9))
         if self._now is None:
             self._now = run
             return []
@@ -197,7 +201,7 @@ class Segmenter:
         after.start = before.start  # the first moments were not enough for anything
         return []
 
-    def _segment(self, run: _Run) -> Segment:
+    def _segment(self, run: _Segment) -> Segment:
         shares = run.mass / max(run.seconds, 1e-9)
         best = int(shares.argmax()) if run.label is None else run.label
         name = UNKNOWN if run.label is None else self._recognizer.header.class_name(run.label)

@@ -14,7 +14,7 @@ from kinegraph.errors import LiveError, ReadError
 from kinegraph.readers.openpose import LAYOUT_OF_COUNT, frame_files, people_of
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.decode import Camera, Picture, VideoFile, camera_index
+from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
 from kinegraph.video.estimators.base import PoseEstimator, PoseFrame, load_estimator
 
 FPS = 30.0  # of a folder of poses that says nothing of time
@@ -43,11 +43,11 @@ class Source(Protocol):
         """What was wrong with what was gone through so far, as a sentence; "" for nothing."""
         ...
 
-    def frames(self) -> Iterator[tuple[Picture | None, PoseFrame | None]]:
+    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
         """Each picture, if there are any, with its skeletons, if they were looked for."""
         ...
 
-    def again(self) -> Iterator[Picture]:
+    def again(self) -> Iterator[VideoFrame]:
         """The pictures once more, to draw on them; blank ones where there are none."""
         ...
 
@@ -60,7 +60,7 @@ class Source(Protocol):
         ...
 
 
-class FilmedSource:
+class VideoSource:
     """A video or a camera with an estimator that looks for skeletons.
 
     Args:
@@ -86,7 +86,7 @@ class FilmedSource:
         """That the file breaks off, if it does."""
         return self._video.warning
 
-    def frames(self) -> Iterator[tuple[Picture | None, PoseFrame | None]]:
+    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
         """Every picture; skeletons are looked for in as many as the rate allows."""
         last = -math.inf
         for picture in self._video:
@@ -96,7 +96,7 @@ class FilmedSource:
             last = picture.time
             yield picture, self._estimator(picture.image, picture.time)
 
-    def again(self) -> Iterator[Picture]:
+    def again(self) -> Iterator[VideoFrame]:
         """The pictures of the file once more."""
         if self.live:
             raise LiveError(f"{self.name} cannot be seen again")
@@ -111,7 +111,7 @@ class FilmedSource:
         self._estimator.close()
 
 
-class OpenposeFolder:
+class OpenPoseSource:
     """A folder of JSON files that OpenPose wrote, one a frame; a missing number is a gap in time.
 
     Args:
@@ -144,18 +144,18 @@ class OpenposeFolder:
         left_out = f"{count} of {self.pictures} files were left out; the first: "
         return left_out + self._failed[0] if count else ""
 
-    def frames(self) -> Iterator[tuple[Picture | None, PoseFrame | None]]:
+    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
         """The skeletons of each file; of one that cannot be read, nobody's."""
         self._failed = []
         for number, path in self._files:
             yield None, self._frame((number - self._first) / self.fps, path)
 
-    def again(self) -> Iterator[Picture]:
+    def again(self) -> Iterator[VideoFrame]:
         """Dark pictures, as large as the skeletons reach."""
         width, height = (max(2, math.ceil(s * self.scale())) for s in self._reach)
         blank = np.full((height, width, 3), 24, np.uint8)
         for number, _ in self._files:
-            yield Picture((number - self._first) / self.fps, blank)
+            yield VideoFrame((number - self._first) / self.fps, blank)
 
     def scale(self) -> float:
         """What brings the longer side to a size that can be looked at."""
@@ -225,7 +225,7 @@ def open_source(what: str, poses: str = "mediapipe", fps: float | None = None) -
     """
     path = Path(what)
     if path.is_dir():
-        return OpenposeFolder(path, fps or FPS)
-    camera = None if path.is_file() else camera_index(what)
+        return OpenPoseSource(path, fps or FPS)
+    camera = None if path.is_file() else parse_camera_index(what)
     video = VideoFile(path) if camera is None else Camera(camera)
-    return FilmedSource(video, load_estimator(poses), fps or FPS)
+    return VideoSource(video, load_estimator(poses), fps or FPS)

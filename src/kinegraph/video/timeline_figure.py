@@ -8,33 +8,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from kinegraph.reports.style import HUES, INK, LINE, MUTED, mixed, plain, quiet
+from kinegraph.reports.style import BLACK, GRAY, HUES, LIGHT_GRAY, blend, despine, plot_label
 from kinegraph.video.segmentation import Segment, clock
 
-ROWS = 30  # persons; of more, those with most time
+MAX_PERSONS = 30  # persons; of more, those with most time
 _WIDTH = 9.4  # inches
 _NAMED = 0.11  # inches of a bar that a letter takes
 
 
 def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
-    """Bars of each person's actions up to a time in seconds; grey where nothing is known."""
+    """Bars of each person's actions up to a time in seconds; gray where nothing is known."""
     rows = _rows(segments)
-    colours = action_colours(segments)
+    colors = action_colors(segments)
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * max(1, len(rows))))
     figure.set_layout_engine("constrained")
     ax = figure.subplots()
-    quiet(ax, grid="x")
+    despine(ax, grid="x")
     for row, person in enumerate(rows):
         for segment in (s for s in segments if s.person == person):
-            colour = colours[segment.label]
-            solid = mixed("#ffffff", colour, 0.35 + 0.65 * segment.probability)
-            face = colour if segment.label is None else solid
+            color = colors[segment.label]
+            solid = blend("#ffffff", color, 0.35 + 0.65 * segment.probability)
+            face = color if segment.label is None else solid
             ax.barh(row, segment.seconds, left=segment.start, height=0.62, color=face, ec="white")
             room = segment.seconds / max(until, 1e-9) * (_WIDTH - 1.4)
             if len(segment.name) * _NAMED < room:
-                ink = MUTED if segment.label is None else INK
+                ink = GRAY if segment.label is None else BLACK
                 middle = segment.start + segment.seconds / 2
-                name = plain(segment.name)
+                name = plot_label(segment.name)
                 ax.text(middle, row, name, ha="center", va="center", fontsize=9, color=ink)
     ax.set_yticks(range(len(rows)), [f"person {person}" for person in rows])
     ax.set_ylim(max(1, len(rows)) - 0.5, -0.5)
@@ -42,19 +42,19 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
     named = {s.label: s.name for s in segments}
     if len(named) > 1:
-        keys = [Patch(color=colours[label], label=plain(name)) for label, name in named.items()]
+        keys = [Patch(color=colors[label], label=plot_label(name)) for label, name in named.items()]
         figure.legend(handles=keys, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
-def action_colours(segments: Sequence[Segment]) -> dict[int | None, str]:
-    """Action -> colour, in the order of appearance; unknown is grey."""
+def action_colors(segments: Sequence[Segment]) -> dict[int | None, str]:
+    """Action -> color, in the order of appearance; unknown is gray."""
     labels = dict.fromkeys(s.label for s in segments if s.label is not None)
-    return {label: HUES[i % len(HUES)] for i, label in enumerate(labels)} | {None: LINE}
+    return {label: HUES[i % len(HUES)] for i, label in enumerate(labels)} | {None: LIGHT_GRAY}
 
 
 def _rows(segments: Sequence[Segment]) -> list[int]:
     seconds: dict[int, float] = {}
     for segment in segments:
         seconds[segment.person] = seconds.get(segment.person, 0.0) + segment.seconds
-    return sorted(sorted(seconds, key=lambda person: -seconds[person])[:ROWS])
+    return sorted(sorted(seconds, key=lambda person: -seconds[person])[:MAX_PERSONS])

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from kinegraph.video.estimators.base import Array, PoseFrame
 
-FAR = 0.5  # mean distance of the joints, in body sizes, beyond which it is someone else
-FASTER = 1.0  # body sizes a second by which that grows while a person is not seen
+MATCH_DISTANCE = 0.5  # mean distance of the joints, in body sizes, beyond which it is someone else
+DISTANCE_GROWTH = 1.0  # body sizes a second by which that grows while a person is not seen
 _NEVER = 1e6  # dearer than any distance
 
 
 @dataclass(frozen=True)
-class Sighting:
+class TrackedPose:
     """One person in one picture: number, joints (V, 2) in pixels, confidence (V,)."""
 
     person: int
@@ -24,7 +24,7 @@ class Sighting:
 
 
 @dataclass
-class _Known:
+class _Track:
     """Someone seen lately; joints are the last sighting of each."""
 
     number: int
@@ -48,10 +48,10 @@ class Tracker:
     def __init__(self, persons: int = 10, gap: float = 1.0) -> None:
         self.persons = persons
         self.gap = gap
-        self._known: list[_Known] = []
+        self._known: list[_Track] = []
         self._count = 0
 
-    def __call__(self, frame: PoseFrame) -> list[Sighting]:
+    def __call__(self, frame: PoseFrame) -> list[TrackedPose]:
         """The persons of the next picture; numbers count from 1 and are never given again."""
         self._known = [k for k in self._known if frame.time - k.time <= self.gap]
         sizes = _sizes(frame)
@@ -61,27 +61,29 @@ class Tracker:
         new = [int(m) for m in order if m not in taken][: self.persons - len(taken)]
         for m in sorted(new):
             self._count += 1
-            taken[m] = _Known(self._count, frame.joints[m], 0.0, frame.time)
+            taken[m] = _Track(self._count, frame.joints[m], 0.0, frame.time)
             self._known.append(taken[m])
         for m, known in taken.items():
             _update(known, frame.joints[m], float(sizes[m]), frame.time)
-        return [Sighting(taken[m].number, frame.joints[m], frame.confidence[m]) for m in taken]
+        return [TrackedPose(taken[m].number, frame.joints[m], frame.confidence[m]) for m in taken]
 
-    def _matched(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Known]:
+    def _matched(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Track]:
         """Row of the frame -> who it is."""
         if not self._known or not len(order):
             return {}
         from scipy.optimize import linear_sum_assignment
 
         cost = np.stack([_distances(known, frame.joints[order]) for known in self._known])
-        limit = np.array([FAR + FASTER * (frame.time - k.time) for k in self._known])
+        limit = np.array(
+            [MATCH_DISTANCE + DISTANCE_GROWTH * (frame.time - k.time) for k in self._known]
+        )
         cost = np.where(cost <= limit[:, None], cost, _NEVER)
         pairs = zip(*linear_sum_assignment(cost), strict=True)
         found = {int(order[m]): self._known[k] for k, m in pairs if cost[k, m] < _NEVER}
         return dict(sorted(found.items(), key=lambda pair: pair[1].number)[: self.persons])
 
 
-def _update(known: _Known, joints: Array, size: float, time: float) -> None:
+def _update(known: _Track, joints: Array, size: float, time: float) -> None:
     seen = ~np.isnan(joints[:, :1])
     known.joints = np.where(seen, joints, known.joints)
     # bodies do not shrink at once, but what is seen of them does
@@ -100,7 +102,7 @@ def _sizes(frame: PoseFrame) -> Array:
     return sizes
 
 
-def _distances(known: _Known, joints: Array) -> NDArray[np.float64]:
+def _distances(known: _Track, joints: Array) -> NDArray[np.float64]:
     """(M,) mean distances of the joints (M, V, 2) from those of a person, in its sizes."""
     offset = np.linalg.norm(joints.astype(np.float64) - known.joints, axis=-1)
     shared = ~np.isnan(offset)

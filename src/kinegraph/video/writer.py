@@ -19,7 +19,7 @@ TICKS = 90_000  # a second: times are kept as they were, even or not
 _CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "4"}}
 
 
-class FilmWriter:
+class VideoWriter:
     """An mp4 file whose pictures have the times that they are given.
 
     Args:
@@ -97,7 +97,7 @@ class FilmWriter:
 
 
 @contextmanager
-def whole_film(path: Path) -> Iterator[FilmWriter]:
+def atomic_video_writer(path: Path) -> Iterator[VideoWriter]:
     """A film that is at its place when it is complete, and else not there at all.
 
     Raises:
@@ -106,7 +106,7 @@ def whole_film(path: Path) -> Iterator[FilmWriter]:
     from kinegraph.reports.style import replacing
 
     try:
-        with replacing(path) as partial, FilmWriter(partial) as film:
+        with replacing(path) as partial, VideoWriter(partial) as film:
             yield film
     except OSError as error:
         raise LiveError(f"{path}: no video can be written there: {error.strerror}") from error

@@ -69,7 +69,7 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
     return opened()
 
 
-def needs(package: str, install: str = '"kinegraph[video]"') -> LiveError:
+def missing_package(package: str, install: str = '"kinegraph[video]"') -> LiveError:
     """The error for a package that is not there."""
     return LiveError(
         f"{package} is not installed, and poses from video need it: pip install {install}"

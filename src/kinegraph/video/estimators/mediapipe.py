@@ -13,9 +13,9 @@ import numpy as np
 
 from kinegraph.errors import LiveError
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.estimators.base import Image, PoseFrame, needs
+from kinegraph.video.estimators.base import Image, PoseFrame, missing_package
 
-SEEN = 0.5  # visibility below which a landmark is a guess about what nobody sees
+MIN_SCORE = 0.5  # visibility below which a landmark is a guess about what nobody sees
 _BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
@@ -43,7 +43,7 @@ class MediapipePoses:
         held = np.array(marks, np.float32).reshape(-1, self.layout.num_joints, 3)
         joints, visibility = held[..., :2], held[..., 2]
         inside = ((joints >= 0) & (joints <= 1)).all(axis=-1)
-        seen = inside & (visibility >= SEEN)
+        seen = inside & (visibility >= MIN_SCORE)
         pixels = np.where(seen[..., None], joints * np.array([width, height], np.float32), np.nan)
         kept = seen.any(axis=1)
         confidence = np.where(seen, visibility.clip(0, 1), 0).astype(np.float32)
@@ -69,7 +69,7 @@ def _pose_module() -> Any:
         with _hush():
             from mediapipe.python.solutions import pose
     except ModuleNotFoundError as error:
-        raise needs("mediapipe") from error
+        raise missing_package("mediapipe") from error
     except ImportError as error:
         raise LiveError(
             f"mediapipe is installed but does not load ({error}); where libGL or libglib is "

@@ -9,9 +9,9 @@ import numpy as np
 
 from kinegraph.errors import LiveError
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.estimators.base import Array, Image, PoseFrame, needs
+from kinegraph.video.estimators.base import Array, Image, PoseFrame, missing_package
 
-SEEN = 0.3  # the score below which rtmlib itself draws no joint
+MIN_SCORE = 0.3  # the score below which rtmlib itself draws no joint
 
 #: (H, W, 3) in BGR -> joints (M, 17, 2) in pixels and scores (M, 17).
 Body = Callable[[Image], tuple[Any, Any]]
@@ -44,7 +44,7 @@ class RtmlibPoses:
 def _seen(joints: Array, sure: Array, width: int, height: int) -> tuple[Array, Array]:
     """Joints and confidence of persons who show at least one joint."""
     inside = ((joints >= 0) & (joints <= np.array([width, height], np.float32))).all(axis=-1)
-    seen = inside & (sure >= SEEN)
+    seen = inside & (sure >= MIN_SCORE)
     some = seen.any(axis=1)
     joints = np.where(seen[..., None], joints, np.float32(np.nan))
     return joints[some], np.where(seen, sure.clip(0, 1), np.float32(0))[some]
@@ -59,7 +59,7 @@ def open_estimator() -> RtmlibPoses:
     try:
         from rtmlib import Body as RtmlibBody
     except ImportError as error:
-        raise needs("rtmlib", "rtmlib onnxruntime") from error
+        raise missing_package("rtmlib", "rtmlib onnxruntime") from error
     try:
         body = RtmlibBody(mode="lightweight", backend="onnxruntime", device="cpu")
     except OSError as error:
