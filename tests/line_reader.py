@@ -14,26 +14,26 @@ import numpy as np
 
 from kinegraph.clips import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton import SkeletonLayout
 
 HINGE = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), centre=0)
 CLASSES = ("open", "close")
 
 
-def scan(source: Path, scale: float = 1.0) -> Plan:
+def scan(source: Path, scale: float = 1.0) -> ReadPlan:
     """Every .txt file; .bin files are refused."""
     files = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
     if not files:
         raise ReadError(f"{source}: expected .txt files, found none")
     refused = tuple((path, "not text") for path in sorted(source.rglob("*.bin")))
-    return Plan([Unit(path) for path in files], HINGE, CLASSES, refused)
+    return ReadPlan([ReadTask(path) for path in files], HINGE, CLASSES, refused)
 
 
-def read(unit: Unit, scale: float = 1.0) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask, scale: float = 1.0) -> Iterator[Clip | ReadError]:
     """A line ``LABEL T`` is a clip of T frames; words make things go wrong."""
-    for number, line in enumerate(unit.path.read_text().splitlines(), start=1):
-        yield _clip(unit.path, number, line.split(), scale)
+    for number, line in enumerate(task.path.read_text().splitlines(), start=1):
+        yield _clip(task.path, number, line.split(), scale)
 
 
 def _clip(path: Path, number: int, words: list[str], scale: float) -> Clip | ReadError:

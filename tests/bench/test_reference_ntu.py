@@ -9,12 +9,12 @@ import numpy as np
 from conftest import real_data
 from kinegraph.bench.reference.ntu import read_ntu_line_by_line
 from kinegraph.clips.clip import Clip
-from kinegraph.readers.ntu.reader import READER, Recording, write_skeleton
-from kinegraph.readers.reader import Unit
+from kinegraph.readers.ntu.reader import READER, SkeletonRecording, write_skeleton
+from kinegraph.readers.reader import ReadTask
 
 
 def assert_same(path: Path) -> None:
-    (clip,) = READER.read(Unit(path))
+    (clip,) = READER.read(ReadTask(path))
     assert isinstance(clip, Clip)
     np.testing.assert_array_equal(read_ntu_line_by_line(path), clip.joints)
 
@@ -31,5 +31,5 @@ def test_persons_who_come_go_and_are_partly_seen(tmp_path: Path) -> None:
     joints[0, :5] = np.nan
     joints[1, 12:] = np.nan
     joints[2, 7, 3] = 0
-    write_skeleton(tmp_path / "a.skeleton", Recording.from_joints(joints))
+    write_skeleton(tmp_path / "a.skeleton", SkeletonRecording.from_joints(joints))
     assert_same(tmp_path / "a.skeleton")

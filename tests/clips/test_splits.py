@@ -18,7 +18,7 @@ from kinegraph.clips.splits import (
     validation_split,
 )
 from kinegraph.errors import ProtocolError, UnknownNameError
-from kinegraph.readers.ntu.reader import meta_from_name
+from kinegraph.readers.ntu.reader import parse_recording_name
 
 
 def clip_set(metas, labels=None, digests=None, ids=None):
@@ -41,7 +41,7 @@ def names(file: str) -> list[str]:
 
 
 def ntu(found: list[str]):
-    return clip_set([meta_from_name(name) for name in found], ids=found)
+    return clip_set([parse_recording_name(name) for name in found], ids=found)
 
 
 def test_ntu60_has_its_published_sizes():
@@ -66,7 +66,9 @@ def test_ntu120_has_its_published_sizes():
 
 
 def test_the_new_classes_of_ntu120_alone():
-    new = [name for name in names("ntu120_available.txt") if meta_from_name(name)["label"] >= 60]
+    new = [
+        name for name in names("ntu120_available.txt") if parse_recording_name(name)["label"] >= 60
+    ]
     assert len(new) == 57367
     assert sizes(ntu(new), "xsub") == (22935, 34432)
 

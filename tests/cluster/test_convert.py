@@ -12,7 +12,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.cluster.convert import CLIPS, merged, open_job, read_shards
 from kinegraph.cluster.sharding import Job
 from kinegraph.errors import ClusterError, ReadError
-from kinegraph.readers.convert import Conversion, convert, store, take_stock
+from kinegraph.readers.convert import ConversionResult, convert, scan_source, store_results
 from kinegraph.readers.reader import Reader
 from line_reader import HINGE, READER
 from workers_here import WorkersHere
@@ -41,15 +41,15 @@ def raw(tmp_path):
 
 def shards_of(raw: Path, target: Path, size: int, reader: Reader = READER) -> tuple[Job, object]:
     """The job and the intake of a conversion."""
-    intake = take_stock(reader, raw, target, {})
+    intake = scan_source(reader, raw, target, {})
     return replace(open_job(intake, target), size=size), intake
 
 
-def by_shards(raw: Path, target: Path, size: int, reader: Reader = READER) -> Conversion:
+def by_shards(raw: Path, target: Path, size: int, reader: Reader = READER) -> ConversionResult:
     """Convert as a cluster does."""
     job, intake = shards_of(raw, target, size, reader)
     read_shards(intake, job, WorkersHere(), None)
-    done = store(intake, merged(intake, job), target)
+    done = store_results(intake, merged(intake, job), target)
     job.close()
     return done
 
@@ -64,9 +64,9 @@ def test_shards_give_the_bytes_and_the_refusals_of_one_machine(raw, tmp_path, si
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "raw"]
 
 
-def flat(unit, scale: float = 1.0):
+def flat(task, scale: float = 1.0):
     """Clips whose names say how many coordinates they have."""
-    for line in unit.path.read_text().split():
+    for line in task.path.read_text().split():
         name, D = line.split(":")
         yield Clip(np.ones((1, 2, 2, int(D))), HINGE, id=name)
 
@@ -102,7 +102,7 @@ def test_a_shards_store_that_was_cut_short_is_made_again(raw, tmp_path):
     clips = job.file(job.shards[0], CLIPS)
     clips.write_bytes(clips.read_bytes()[:-9])
     with pytest.raises(ClusterError, match=r"was damaged .* and is removed"):
-        store(intake, merged(intake, job), tmp_path / "a")
+        store_results(intake, merged(intake, job), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert by_shards(raw, tmp_path / "a", 100).stored == 6
 

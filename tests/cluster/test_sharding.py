@@ -9,7 +9,7 @@ import pytest
 from kinegraph.cluster import sharding as job_module
 from kinegraph.cluster.sharding import Job, Shard, Task, stamp
 from kinegraph.errors import ClusterError, ReadError
-from kinegraph.readers.convert import stats_of
+from kinegraph.readers.convert import stat_files
 from workers_here import WorkersHere
 
 
@@ -153,8 +153,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_files_are_told_apart_by_what_changes_them(tmp_path):
     path = tmp_path / "a"
     path.write_text("1")
-    stamps = [stamp(stats_of([path, tmp_path / "none"])), stamp(stats_of([path]))]
+    stamps = [stamp(stat_files([path, tmp_path / "none"])), stamp(stat_files([path]))]
     os.utime(path, (1, 1))
-    stamps.append(stamp(stats_of([path])))
+    stamps.append(stamp(stat_files([path])))
     assert len(set(stamps)) == 3
-    assert stamp(stats_of([path])) == stamps[-1]
+    assert stamp(stat_files([path])) == stamps[-1]

@@ -35,7 +35,7 @@ def arrays(folder, labels: str = ""):
 
 @pytest.mark.parametrize("name", READERS)
 def test_options_of_a_set_are_options(name):
-    assert get_reader(name).of_a_set <= set(get_reader(name).options)
+    assert get_reader(name).dataset_only <= set(get_reader(name).options)
 
 
 def test_a_label_file_of_the_training_set_is_not_looked_for_beside_a_new_recording(tmp_path):

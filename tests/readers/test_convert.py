@@ -15,7 +15,7 @@ from kinegraph.errors import ReadError, StoreError, UnknownNameError
 from kinegraph.readers import convert as convert_module
 from kinegraph.readers import nw_ucla
 from kinegraph.readers.convert import convert
-from kinegraph.readers.reader import Plan
+from kinegraph.readers.reader import ReadPlan
 from line_reader import HINGE, READER
 
 
@@ -164,7 +164,7 @@ def test_nothing_usable_says_why_and_leaves_nothing(source, tmp_path):
 
 
 def test_an_empty_plan_says_so(tmp_path):
-    empty = replace(READER, scan=lambda source: Plan([], HINGE))
+    empty = replace(READER, scan=lambda source: ReadPlan([], HINGE))
     with pytest.raises(ReadError, match="nothing was stored: it holds no clip"):
         convert(empty, tmp_path, tmp_path / "a.store")
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import finite_joints, seen_joints
+from kinegraph.readers.coordinates import mask_zero_joints, validate_joints
 
 FILE = Path("clip.txt")
 
 
 def test_only_joints_that_are_all_zero_are_absent() -> None:
     raw = np.array([[[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [-0.0, 0.0, 0.0]]])
-    joints = seen_joints(raw, FILE)
+    joints = mask_zero_joints(raw, FILE)
     assert joints.dtype == np.float32
     assert np.isnan(joints).all(axis=-1).tolist() == [[True, False, True]]
     assert joints[0, 1].tolist() == [0.0, 0.5, 0.0]
@@ -23,7 +23,7 @@ def test_only_joints_that_are_all_zero_are_absent() -> None:
 
 
 def test_zeros_may_be_kept() -> None:
-    assert finite_joints(np.zeros((1, 2, 3)), FILE).tolist() == np.zeros((1, 2, 3)).tolist()
+    assert validate_joints(np.zeros((1, 2, 3)), FILE).tolist() == np.zeros((1, 2, 3)).tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
@@ -31,9 +31,9 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     raw = np.ones((2, 4, 5, 3))
     raw[1, 2, 3, 0] = value
     with pytest.raises(ReadError, match=r"clip\.txt: frame 2, joint 3: expected finite"):
-        seen_joints(raw, FILE)
+        mask_zero_joints(raw, FILE)
 
 
 def test_no_frames() -> None:
     with pytest.raises(ReadError, match="at least one frame"):
-        seen_joints(np.zeros((0, 5, 3)), FILE)
+        mask_zero_joints(np.zeros((0, 5, 3)), FILE)

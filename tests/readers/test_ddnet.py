@@ -21,7 +21,7 @@ def write(folder, name, poses, labels):
 
 def read_all(source):
     plan = READER.scan(source)
-    return plan, [clip for unit in plan.units for clip in READER.read(unit)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task)]
 
 
 def test_real_files():

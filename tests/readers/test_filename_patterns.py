@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.filename_patterns import facts_of, find_files, path_pattern, plan_by_name
+from kinegraph.readers.filename_patterns import (
+    compile_path_pattern,
+    find_files,
+    parse_path,
+    plan_named_files,
+)
 
-PATTERN = path_pattern(r"a(?P<action>\d\d)_(?P<pair>s\ds\d)\.txt")
+PATTERN = compile_path_pattern(r"a(?P<action>\d\d)_(?P<pair>s\ds\d)\.txt")
 EXAMPLE = "a01_s1s2.txt"
 
 
 def test_facts_are_the_named_groups() -> None:
-    assert facts_of(Path("x/a07_s1s2.txt"), PATTERN) == {"action": 7, "pair": "s1s2"}
-    assert facts_of(Path("x/ba07_s1s2.txt"), PATTERN) == {}
-    assert facts_of(Path("a07_s1s2.txt.gz"), PATTERN) == {}
+    assert parse_path(Path("x/a07_s1s2.txt"), PATTERN) == {"action": 7, "pair": "s1s2"}
+    assert parse_path(Path("x/ba07_s1s2.txt"), PATTERN) == {}
+    assert parse_path(Path("a07_s1s2.txt.gz"), PATTERN) == {}
 
 
 def test_files_come_sorted_from_any_depth(tmp_path: Path) -> None:
@@ -39,8 +44,8 @@ def test_nothing_found(tmp_path: Path) -> None:
 def test_units_know_label_and_meta(tmp_path: Path) -> None:
     for name in ("a01_s1s2.txt", "a09_s1s2.txt", "a10_s1s2.txt", "a00_s1s2.txt"):
         (tmp_path / name).touch()
-    found = plan_by_name(tmp_path, PATTERN, EXAMPLE, "florence15", "florence3d")
-    assert [u.info for u in found.units] == [
+    found = plan_named_files(tmp_path, PATTERN, EXAMPLE, "florence15", "florence3d")
+    assert [u.info for u in found.tasks] == [
         {"label": 0, "meta": {"pair": "s1s2"}},
         {"label": 8, "meta": {"pair": "s1s2"}},
     ]
@@ -51,5 +56,5 @@ def test_units_know_label_and_meta(tmp_path: Path) -> None:
 def test_a_file_of_another_name_has_no_label(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.touch()
-    found = plan_by_name(path, PATTERN, EXAMPLE, "florence15", "florence3d")
-    assert [(u.path, dict(u.info)) for u in found.units] == [(path, {})]
+    found = plan_named_files(path, PATTERN, EXAMPLE, "florence15", "florence3d")
+    assert [(u.path, dict(u.info)) for u in found.tasks] == [(path, {})]

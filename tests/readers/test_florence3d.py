@@ -17,8 +17,8 @@ NAME = "a09_s10_id215.txt"
 
 
 def read(path: Path) -> Clip:
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
 
@@ -90,8 +90,8 @@ def test_real_clip_by_hand() -> None:
 
 def test_real_set() -> None:
     plan = READER.scan(real_data("florence3d"))
-    assert len(plan.units) == 215 and not plan.refused
-    clips = [clip for unit in plan.units for clip in READER.read(unit) if isinstance(clip, Clip)]
+    assert len(plan.tasks) == 215 and not plan.refused
+    clips = [clip for task in plan.tasks for clip in READER.read(task) if isinstance(clip, Clip)]
     assert Counter(int(clip.meta["subject"] or 0) % 2 for clip in clips) == {1: 109, 0: 106}
     assert {clip.label for clip in clips} == set(range(9)) and len(plan.classes or ()) == 9
     assert (min(c.num_frames for c in clips), max(c.num_frames for c in clips)) == (7, 34)

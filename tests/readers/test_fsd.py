@@ -21,7 +21,7 @@ def skaters(frames, rng):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for unit in plan.units for clip in READER.read(unit, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
 
 
 def test_real_example():

@@ -15,7 +15,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import KinegraphError, ReadError, UnknownNameError
 from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.kinetics import READER
-from kinegraph.readers.reader import Unit
+from kinegraph.readers.reader import ReadTask
 
 REAL = {  # id: (last frame_index + 1, label, its name)
     "__NrybzYzUg": (300, 0, "abseiling"),
@@ -57,7 +57,7 @@ def write(path: Path, *frames: Any, **fields: Any) -> Path:
 
 
 def read(path: Path, **options: Any) -> Clip:
-    (clip,) = READER.read(Unit(path), **options)
+    (clip,) = READER.read(ReadTask(path), **options)
     assert isinstance(clip, Clip)
     return clip
 
@@ -79,13 +79,13 @@ def test_real_clips_are_as_published(name: str) -> None:
 
 def test_scan_of_the_real_folder() -> None:
     plan = READER.scan(real_data("kinetics_skeleton"))
-    assert [unit.path.stem for unit in plan.units] == sorted(REAL)
+    assert [task.path.stem for task in plan.tasks] == sorted(REAL)
     assert plan.classes is not None and len(plan.classes) == 400
-    for unit in plan.units:
-        assert unit.info == {"label": REAL[unit.path.stem][1], "split": "test"}
-        assert plan.classes[unit.info["label"]] == REAL[unit.path.stem][2]
-        assert READER.matches(unit.path)
-    (clip,) = READER.read(plan.units[0])
+    for task in plan.tasks:
+        assert task.info == {"label": REAL[task.path.stem][1], "split": "test"}
+        assert plan.classes[task.info["label"]] == REAL[task.path.stem][2]
+        assert READER.matches(task.path)
+    (clip,) = READER.read(plan.tasks[0])
     assert isinstance(clip, Clip) and dict(clip.meta) == {"split": "test"}
 
 
@@ -97,9 +97,9 @@ def test_label_file_inside_beside_or_given(tmp_path: Path) -> None:
     assert READER.scan(folder).classes is None
     given = tmp_path / "other.json"
     given.write_text(labels)
-    assert READER.scan(folder, labels=given).units[0].info == {"label": 2}
+    assert READER.scan(folder, labels=given).tasks[0].info == {"label": 2}
     (tmp_path / "clips_label.json").write_text(labels)
-    assert READER.scan(folder).units[0].info == {"label": 2}
+    assert READER.scan(folder).tasks[0].info == {"label": 2}
     (tmp_path / "clips_label.json").rename(folder / "my_label.json")
     assert READER.scan(folder).classes == ("class 0", "class 1", "jump")
 
@@ -110,7 +110,7 @@ def test_clips_without_skeleton_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.json", frame(0, person(0.5)))
     write(tmp_path / "b.json")
     plan = READER.scan(tmp_path)
-    assert [unit.path.stem for unit in plan.units] == ["a"]
+    assert [task.path.stem for task in plan.tasks] == ["a"]
     assert plan.refused[0][0].stem == "b"
     assert "has no skeleton" in plan.refused[0][1]
     with pytest.raises(ReadError, match=r"b\.json: expected a person in at least one frame"):
@@ -200,7 +200,7 @@ def test_labels_must_agree(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", frame(0, person(0.5)), label="jump", label_index=3)
     assert read(path).label == 3
     with pytest.raises(ReadError, match="label_index is 3, but the label file says 4"):
-        list(READER.read(Unit(path, {"label": 4})))
+        list(READER.read(ReadTask(path, {"label": 4})))
     unknown = write(tmp_path / "b.json", frame(0, person(0.5)), label="unknown", label_index=-1)
     assert read(unknown).label is None
     with pytest.raises(ReadError, match="expected label_index to be 0 or more, got 'x'"):

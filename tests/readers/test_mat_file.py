@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 
 from conftest import real_data
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.mat_file import is_mat, read_mat
+from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
 
@@ -135,13 +135,13 @@ def test_a_compression_bomb_is_not_unpacked(tmp_path: Path) -> None:
 def test_other_formats(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "v.mat"
     path.write_bytes(content)
-    assert not is_mat(path)
+    assert not is_mat_file(path)
     with pytest.raises(ReadError, match="expected a MATLAB 5 file"):
         read_mat(path)
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert not is_mat(tmp_path / "none.mat")
+    assert not is_mat_file(tmp_path / "none.mat")
     with pytest.raises(ReadError, match="cannot be opened"):
         read_mat(tmp_path / "none.mat")
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from conftest import real_data
 from kinegraph.errors import UnknownNameError
-from kinegraph.readers.ntu.body_selection import PERSON_RULES, energy, select_persons
-from kinegraph.readers.ntu.skeleton_file import Recording, Sightings, read_skeleton
+from kinegraph.readers.ntu.body_selection import PERSON_RULES, motion_energy, select_bodies
+from kinegraph.readers.ntu.skeleton_file import BodyDetections, SkeletonRecording, read_skeleton
 
 T = 30
 
@@ -25,8 +25,8 @@ def person(seed: int, amount: float, frames: int = T) -> NDArray[np.float64]:
     return (body + sway[:, None, None] * [0.3, 0.1, 0.3]).round(4)
 
 
-def recording(*persons: NDArray[np.float64]) -> Sightings:
-    return Recording.from_joints(np.stack(persons)).sightings
+def recording(*persons: NDArray[np.float64]) -> BodyDetections:
+    return SkeletonRecording.from_joints(np.stack(persons)).detections
 
 
 def only(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:
@@ -36,51 +36,53 @@ def only(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:
 
 
 def test_the_real_pair_swaps_by_energy() -> None:
-    real = read_skeleton(real_data("ntu_samples") / "S001C003P008R002A058.skeleton").sightings
-    as_filed = select_persons(real, "stgcn")
-    assert [round(energy(p), 3) for p in as_filed] == [0.704, 0.809]
+    real = read_skeleton(real_data("ntu_samples") / "S001C003P008R002A058.skeleton").detections
+    as_filed = select_bodies(real, "stgcn")
+    assert [round(motion_energy(p), 3) for p in as_filed] == [0.704, 0.809]
     for rule in ("agcn", "tracks", "ctrgcn"):
-        np.testing.assert_array_equal(select_persons(real, rule), as_filed[::-1])
+        np.testing.assert_array_equal(select_bodies(real, rule), as_filed[::-1])
 
 
 def test_energy_counts_seen_frames_only() -> None:
     joints = person(1, 1.0)
     wanted = sum(joints[..., c].std() for c in range(3))
-    assert energy(joints) == pytest.approx(wanted)
-    assert energy(np.concatenate([joints, np.full((5, 25, 3), np.nan)])) == pytest.approx(wanted)
-    assert energy(np.full((5, 25, 3), np.nan)) == 0
+    assert motion_energy(joints) == pytest.approx(wanted)
+    assert motion_energy(np.concatenate([joints, np.full((5, 25, 3), np.nan)])) == pytest.approx(
+        wanted
+    )
+    assert motion_energy(np.full((5, 25, 3), np.nan)) == 0
 
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
 def test_one_person_stays_one(rule: str) -> None:
     joints = person(1, 1.0)
-    np.testing.assert_array_equal(select_persons(recording(joints), rule), joints[None])
+    np.testing.assert_array_equal(select_bodies(recording(joints), rule), joints[None])
 
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
 def test_nobody_gives_no_person(rule: str) -> None:
-    assert select_persons(Recording([[], []]).sightings, rule).size == 0
-    assert select_persons(Recording([]).sightings, rule).size == 0
+    assert select_bodies(SkeletonRecording([[], []]).detections, rule).size == 0
+    assert select_bodies(SkeletonRecording([]).detections, rule).size == 0
 
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
 def test_no_more_persons_than_asked_for(rule: str) -> None:
     crowd = recording(*(person(seed, 0.5 + seed) for seed in range(5)))
-    assert len(select_persons(crowd, rule)) == 2
-    assert len(select_persons(crowd, rule, max_persons=1)) == 1
+    assert len(select_bodies(crowd, rule)) == 2
+    assert len(select_bodies(crowd, rule, max_persons=1)) == 1
 
 
 def test_joint_at_the_sensor_or_infinite_is_absent() -> None:
     joints = person(1, 1.0)
     joints[3, 7] = 0
     joints[4, 8, 1] = np.inf
-    absent = np.isnan(select_persons(recording(joints), "tracks")[0]).all(axis=-1)
+    absent = np.isnan(select_bodies(recording(joints), "tracks")[0]).all(axis=-1)
     assert np.argwhere(absent).tolist() == [[3, 7], [4, 8]]
 
 
 def test_stgcn_takes_the_order_of_the_file_per_frame() -> None:
     early, late = only(person(1, 1.0), slice(0, 10)), only(person(2, 1.0), slice(5, T))
-    chosen = select_persons(recording(early, late), "stgcn")
+    chosen = select_bodies(recording(early, late), "stgcn")
     np.testing.assert_array_equal(chosen[0, :10], early[:10])
     np.testing.assert_array_equal(chosen[0, 10:], late[10:])  # who comes first takes the place
     np.testing.assert_array_equal(chosen[1, 5:10], late[5:10])
@@ -89,24 +91,24 @@ def test_stgcn_takes_the_order_of_the_file_per_frame() -> None:
 
 def test_tracks_keep_identities_apart() -> None:
     early, late = only(person(1, 1.0), slice(0, 10)), only(person(2, 3.0), slice(5, T))
-    chosen = select_persons(recording(early, late), "tracks")
+    chosen = select_bodies(recording(early, late), "tracks")
     np.testing.assert_array_equal(chosen, np.stack([late, early]))
 
 
 def test_tracks_keep_frames_without_bodies() -> None:
     joints = person(1, 1.0)
     joints[10:12] = np.nan
-    chosen = select_persons(recording(joints), "tracks")
+    chosen = select_bodies(recording(joints), "tracks")
     np.testing.assert_array_equal(chosen, joints[None])
 
 
 def test_agcn_looks_at_four_bodies_by_order() -> None:
     persons = [person(seed, amount) for seed, amount in enumerate((0.1, 2, 0.2, 3, 9))]
-    chosen = select_persons(recording(*persons), "agcn")
-    energies = [energy(p) for p in persons[:4]]
+    chosen = select_bodies(recording(*persons), "agcn")
+    energies = [motion_energy(p) for p in persons[:4]]
     best = np.argsort(energies)[::-1][:2]
     np.testing.assert_array_equal(chosen, np.stack([persons[i] for i in best]))
-    assert energy(persons[4]) > max(energies)  # the fifth was not looked at
+    assert motion_energy(persons[4]) > max(energies)  # the fifth was not looked at
 
 
 def variance(joints: NDArray[np.float64]) -> float:
@@ -116,15 +118,15 @@ def variance(joints: NDArray[np.float64]) -> float:
 def test_ctrgcn_drops_short_bodies() -> None:
     main = person(1, 1.0)
     short, long_enough = only(person(2, 9.0), slice(0, 11)), only(person(2, 9.0), slice(0, 12))
-    assert len(select_persons(recording(main, short), "ctrgcn")) == 1
-    chosen = select_persons(recording(main, long_enough), "ctrgcn")
+    assert len(select_bodies(recording(main, short), "ctrgcn")) == 1
+    chosen = select_bodies(recording(main, long_enough), "ctrgcn")
     np.testing.assert_array_equal(chosen, np.stack([long_enough, main]))
 
 
 def test_ctrgcn_keeps_the_longest_where_all_are_short() -> None:
     one, two = only(person(1, 1.0), slice(0, 5)), only(person(2, 1.0), slice(0, 9))
     np.testing.assert_array_equal(
-        select_persons(recording(one, two), "ctrgcn"), person(2, 1.0)[None, :9]
+        select_bodies(recording(one, two), "ctrgcn"), person(2, 1.0)[None, :9]
     )
 
 
@@ -137,13 +139,13 @@ def wide(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:
 
 def test_ctrgcn_drops_bodies_that_are_mostly_wide() -> None:
     main, noise = person(1, 1.0), wide(person(2, 9.0), slice(0, 21))  # 21 of 30 = 0.70
-    np.testing.assert_array_equal(select_persons(recording(main, noise), "ctrgcn"), main[None])
-    np.testing.assert_array_equal(select_persons(recording(noise), "ctrgcn"), noise[None])
+    np.testing.assert_array_equal(select_bodies(recording(main, noise), "ctrgcn"), main[None])
+    np.testing.assert_array_equal(select_bodies(recording(noise), "ctrgcn"), noise[None])
 
 
 def test_ctrgcn_never_drops_the_last_body() -> None:
     one, two = wide(person(1, 1.0), slice(0, T)), wide(person(2, 1.0), slice(0, T))
-    np.testing.assert_array_equal(select_persons(recording(one, two), "ctrgcn"), two[None])
+    np.testing.assert_array_equal(select_bodies(recording(one, two), "ctrgcn"), two[None])
 
 
 def test_ctrgcn_motion_ignores_wide_frames() -> None:
@@ -152,14 +154,14 @@ def test_ctrgcn_motion_ignores_wide_frames() -> None:
     calm = calm.round(4)
     lively = person(2, 3.0)
     assert variance(calm) > variance(lively) > variance(calm[20:])
-    chosen = select_persons(recording(calm, lively), "ctrgcn")
+    chosen = select_bodies(recording(calm, lively), "ctrgcn")
     np.testing.assert_array_equal(chosen, np.stack([lively, calm]))
 
 
 def test_ctrgcn_merges_bodies_that_follow_each_other() -> None:
     first, second = only(person(1, 3.0), slice(0, 14)), only(person(2, 1.0), slice(14, T))
     other = person(3, 2.0)
-    chosen = select_persons(recording(first, second, other), "ctrgcn")
+    chosen = select_bodies(recording(first, second, other), "ctrgcn")
     assert len(chosen) == 2
     np.testing.assert_array_equal(chosen[0, :14], first[:14])
     np.testing.assert_array_equal(chosen[0, 14:], second[14:])
@@ -169,7 +171,7 @@ def test_ctrgcn_merges_bodies_that_follow_each_other() -> None:
 def test_ctrgcn_leaves_out_empty_frames() -> None:
     joints = person(1, 1.0)
     joints[10:14] = np.nan
-    chosen = select_persons(recording(joints), "ctrgcn")
+    chosen = select_bodies(recording(joints), "ctrgcn")
     np.testing.assert_array_equal(chosen[0], np.delete(joints, slice(10, 14), axis=0))
 
 
@@ -177,8 +179,8 @@ def test_ctrgcn_faithful_closes_the_gaps_of_a_track() -> None:
     there = person(1, 1.0)
     away = person(2, 9.0)
     away[6:16] = np.nan
-    loose = select_persons(recording(there, away), "ctrgcn")
-    closed = select_persons(recording(there, away), "ctrgcn", faithful=True)
+    loose = select_bodies(recording(there, away), "ctrgcn")
+    closed = select_bodies(recording(there, away), "ctrgcn", faithful=True)
     np.testing.assert_array_equal(loose, np.stack([away, there]))
     np.testing.assert_array_equal(closed[0, :20], np.delete(away, slice(6, 16), axis=0))
     assert np.isnan(closed[0, 20:]).all()
@@ -188,8 +190,8 @@ def test_ctrgcn_faithful_second_actor_is_present_from_the_start() -> None:
     main = person(1, 9.0, 60)
     late = only(person(2, 4.0, 60), slice(40, 60))
     early = only(person(3, 1.0, 60), slice(0, 20))
-    fixed = select_persons(recording(main, late, early), "ctrgcn")
-    slip = select_persons(recording(main, late, early), "ctrgcn", faithful=True)
+    fixed = select_bodies(recording(main, late, early), "ctrgcn")
+    slip = select_bodies(recording(main, late, early), "ctrgcn", faithful=True)
     np.testing.assert_array_equal(fixed[1, :20], early[:20])
     np.testing.assert_array_equal(fixed[1, 40:], late[40:])
     assert np.isnan(slip[1, :40]).all()
@@ -197,4 +199,4 @@ def test_ctrgcn_faithful_second_actor_is_present_from_the_start() -> None:
 
 def test_unknown_rule() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown person selection 'track' .*'tracks'"):
-        select_persons(Recording([]).sightings, "track")
+        select_bodies(SkeletonRecording([]).detections, "track")

@@ -14,8 +14,8 @@ from kinegraph.readers.ntu import fast_parser as ntu_joints
 from kinegraph.readers.ntu.fast_parser import read_joints
 from kinegraph.readers.ntu.skeleton_file import (
     Body,
-    Recording,
-    Sightings,
+    BodyDetections,
+    SkeletonRecording,
     read_skeleton,
     write_skeleton,
 )
@@ -29,7 +29,7 @@ FORMS = (
 ALPHABET = b"0123456789.-E e+\r\n\tNa_x"
 
 
-def crowd(frames: int = 12, newline: str = "\r\n", seed: int = 0) -> Recording:
+def crowd(frames: int = 12, newline: str = "\r\n", seed: int = 0) -> SkeletonRecording:
     """Up to three bodies a frame, with values of every size."""
     rng = np.random.default_rng(seed)
 
@@ -39,10 +39,12 @@ def crowd(frames: int = 12, newline: str = "\r\n", seed: int = 0) -> Recording:
         state = tuple(rng.integers(0, 2, 9).astype(float).tolist())
         return Body(str(2**56 + m), state, values.astype("U32").astype(np.float64))
 
-    return Recording([[body(m) for m in range(rng.integers(0, 4))] for _ in range(frames)], newline)
+    return SkeletonRecording(
+        [[body(m) for m in range(rng.integers(0, 4))] for _ in range(frames)], newline
+    )
 
 
-def assert_equal(got: Sightings, wanted: Sightings) -> None:
+def assert_equal(got: BodyDetections, wanted: BodyDetections) -> None:
     assert got.num_frames == wanted.num_frames
     assert list(got.ids) == list(wanted.ids)
     np.testing.assert_array_equal(got.frames, wanted.frames)
@@ -54,7 +56,7 @@ def assert_equal(got: Sightings, wanted: Sightings) -> None:
 def only_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The careful parser is out of reach."""
 
-    def careful(path: Path, content: bytes) -> Recording:
+    def careful(path: Path, content: bytes) -> SkeletonRecording:
         raise ReadError(f"{path} took the careful way")
 
     monkeypatch.setattr(ntu_joints, "parse_skeleton", careful)
@@ -64,7 +66,7 @@ def test_real_files_take_the_quick_way(only_quick: None) -> None:
     paths = sorted(real_data("ntu_samples").glob("*.skeleton"))
     assert len(paths) == 4
     for path in paths:
-        assert_equal(read_joints(path), read_skeleton(path).sightings)
+        assert_equal(read_joints(path), read_skeleton(path).detections)
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])
@@ -75,20 +77,20 @@ def test_made_up_files_take_the_quick_way(
     monkeypatch.setattr(ntu_joints, "BLOCK", block)
     path = tmp_path / "a.skeleton"
     write_skeleton(path, crowd(40, newline))
-    assert_equal(read_joints(path), read_skeleton(path).sightings)
+    assert_equal(read_joints(path), read_skeleton(path).detections)
 
 
 @pytest.mark.parametrize("column", [0, 2, 7])
 def test_every_form_of_a_number(column: int, tmp_path: Path, only_quick: None) -> None:
     path = tmp_path / "a.skeleton"
-    write_skeleton(path, Recording.from_joints(np.ones((1, 1, 25, 3))))
+    write_skeleton(path, SkeletonRecording.from_joints(np.ones((1, 1, 25, 3))))
     lines = path.read_text().splitlines()
     for row, form in enumerate(FORMS):
         fields = lines[4 + row].split()
         lines[4 + row] = " ".join([*fields[:column], form, *fields[column + 1 :]])
     path.write_text("\n".join([*lines, ""]))
     joints = read_joints(path).joints
-    assert joints.tobytes() == read_skeleton(path).sightings.joints.tobytes()
+    assert joints.tobytes() == read_skeleton(path).detections.joints.tobytes()
     if column < 3:
         assert joints[0, : len(FORMS), column].tolist() == [float(form) for form in FORMS]
 
@@ -97,8 +99,8 @@ def test_every_form_of_a_number(column: int, tmp_path: Path, only_quick: None) -
 @pytest.mark.parametrize("frames", [[], [[]], [[], []]])
 def test_nobody(frames: list[list[Body]], newline: str, tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
-    write_skeleton(path, Recording(frames, newline))
-    assert_equal(read_joints(path), Recording(frames).sightings)
+    write_skeleton(path, SkeletonRecording(frames, newline))
+    assert_equal(read_joints(path), SkeletonRecording(frames).detections)
     assert read_joints(path).joints.shape == (0, 25, 3)
 
 
@@ -107,7 +109,7 @@ def test_unusual_endings_are_read_too(ending: str, tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
     write_skeleton(path, crowd())
     path.write_bytes(path.read_bytes().rstrip() + ending.encode())
-    assert_equal(read_joints(path), crowd().sightings)
+    assert_equal(read_joints(path), crowd().detections)
 
 
 UNUSUAL = {
@@ -142,7 +144,7 @@ def test_what_is_unusual_is_left_to_the_careful_parser(
     lines[10] = " ".join([*fields[:column], word, *fields[column + 1 :]])
     path.write_text("\r\n".join([*lines, ""]), newline="")
     if message is None:
-        assert_equal(read_joints(path), read_skeleton(path).sightings)
+        assert_equal(read_joints(path), read_skeleton(path).detections)
         return
     with pytest.raises(ReadError) as caught:
         read_joints(path)
@@ -162,7 +164,7 @@ def test_damaged_files_fare_as_with_the_careful_parser(
         content[place : place + rng.randrange(3)] = bytes(rng.choices(ALPHABET, k=rng.randrange(3)))
         path.write_bytes(content)
         try:
-            wanted = read_skeleton(path).sightings
+            wanted = read_skeleton(path).detections
         except ReadError as error:
             refused += 1
             with pytest.raises(ReadError) as caught:

@@ -11,35 +11,40 @@ import pytest
 from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
-from kinegraph.readers.ntu.reader import READER, Recording, meta_from_name, write_skeleton
-from kinegraph.readers.reader import Unit
+from kinegraph.readers.ntu.reader import (
+    READER,
+    SkeletonRecording,
+    parse_recording_name,
+    write_skeleton,
+)
+from kinegraph.readers.reader import ReadTask
 
 
 def read(path: Path, **options: object) -> Clip:
     plan = READER.scan(path, **options)
-    (clip,) = READER.read(plan.units[0], **options)
+    (clip,) = READER.read(plan.tasks[0], **options)
     assert isinstance(clip, Clip)
     return clip
 
 
 def write(folder: Path, name: str, frames: int = 3) -> Path:
     path = folder / f"{name}.skeleton"
-    write_skeleton(path, Recording.from_joints(np.ones((1, frames, 25, 3))))
+    write_skeleton(path, SkeletonRecording.from_joints(np.ones((1, frames, 25, 3))))
     return path
 
 
 def test_meta_from_name() -> None:
     expected = {"setup": 1, "camera": 3, "subject": 8, "replication": 2, "label": 57}
-    assert meta_from_name("S001C003P008R002A058") == expected
-    assert meta_from_name("/a/b/S001C003P008R002A058.skeleton") == expected
-    assert meta_from_name("S032C003P106R002A120")["label"] == 119
+    assert parse_recording_name("S001C003P008R002A058") == expected
+    assert parse_recording_name("/a/b/S001C003P008R002A058.skeleton") == expected
+    assert parse_recording_name("S032C003P106R002A120")["label"] == 119
 
 
 @pytest.mark.parametrize(
     "name", ["", "jump", "S001C003P008R002A000", "S001C003P008R002A058_copy", "S1C3P8R2A58"]
 )
 def test_other_names_say_nothing(name: str) -> None:
-    assert meta_from_name(name) == {}
+    assert parse_recording_name(name) == {}
 
 
 @pytest.mark.parametrize(
@@ -55,23 +60,23 @@ def test_real_clips(name: str, frames: int, persons: int, label: int) -> None:
     clip = read(real_data("ntu_samples") / f"{name}.skeleton")
     assert clip.joints.shape == (persons, frames, 25, 3)
     assert (clip.id, clip.label, clip.fps, clip.layout.name) == (name, label, 30.0, "ntu25")
-    assert dict(clip.meta) == {k: v for k, v in meta_from_name(name).items() if k != "label"}
+    assert dict(clip.meta) == {k: v for k, v in parse_recording_name(name).items() if k != "label"}
     assert clip.valid.all()
 
 
 def test_scan_of_the_real_folder() -> None:
     plan = READER.scan(real_data("ntu_samples"))
-    assert [unit.path.stem for unit in plan.units] == sorted(unit.path.stem for unit in plan.units)
-    assert len(plan.units) == 4
+    assert [task.path.stem for task in plan.tasks] == sorted(task.path.stem for task in plan.tasks)
+    assert len(plan.tasks) == 4
     assert plan.classes is not None
-    assert [plan.classes[unit.info["label"]] for unit in plan.units] == [
+    assert [plan.classes[task.info["label"]] for task in plan.tasks] == [
         "drink water",
         "reading",
         "handshaking",
         "brushing teeth",
     ]
-    assert pickle.loads(pickle.dumps(plan.units)) == plan.units
-    assert all(READER.matches(unit.path) for unit in plan.units)
+    assert pickle.loads(pickle.dumps(plan.tasks)) == plan.tasks
+    assert all(READER.matches(task.path) for task in plan.tasks)
 
 
 def test_published_list_of_missing_names_is_left_out(tmp_path: Path) -> None:
@@ -79,7 +84,7 @@ def test_published_list_of_missing_names_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, "S001C002P005R002A008")
     write(tmp_path, "S001C002P005R002A009")
     plan = READER.scan(tmp_path, missing=missing)
-    assert [unit.path.stem for unit in plan.units] == ["S001C002P005R002A009"]
+    assert [task.path.stem for task in plan.tasks] == ["S001C002P005R002A009"]
     ((path, reason),) = plan.refused
     assert path.stem == "S001C002P005R002A008"
     assert reason.startswith("S001C002P005R002A008 is in the list")
@@ -101,7 +106,7 @@ def test_any_name_can_be_read(tmp_path: Path) -> None:
 
 
 def test_reading_without_a_scan_gives_the_same_facts(tmp_path: Path) -> None:
-    (clip,) = READER.read(Unit(write(tmp_path, "S001C003P008R002A058")))
+    (clip,) = READER.read(ReadTask(write(tmp_path, "S001C003P008R002A058")))
     assert isinstance(clip, Clip)
     assert (clip.label, clip.meta["camera"]) == (57, 3)
 
@@ -111,13 +116,13 @@ def test_a_name_in_two_folders_is_read_once(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, "S001C001P001R001A001")
     plan = READER.scan(tmp_path)
-    assert [unit.path.parent.name for unit in plan.units] == ["a"]
+    assert [task.path.parent.name for task in plan.tasks] == ["a"]
     assert plan.refused[0][1].startswith("another file has this name")
 
 
 def test_nobody_in_any_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
-    write_skeleton(path, Recording([[], []]))
+    write_skeleton(path, SkeletonRecording([[], []]))
     with pytest.raises(ReadError, match="expected a body in at least one frame"):
         read(path)
 

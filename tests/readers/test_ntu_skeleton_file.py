@@ -13,7 +13,7 @@ from kinegraph.errors import ReadError
 from kinegraph.readers.ntu.skeleton_file import (
     MAX_FRAMES,
     Body,
-    Recording,
+    SkeletonRecording,
     read_skeleton,
     write_skeleton,
 )
@@ -40,11 +40,13 @@ def line_by_line(path: Path) -> list[list[tuple[str, list[float], list[list[floa
     return frames
 
 
-def made_up(persons: int = 2, frames: int = 4) -> Recording:
+def made_up(persons: int = 2, frames: int = 4) -> SkeletonRecording:
     joints = np.random.default_rng(0).normal(size=(persons, frames, 25, 3)).astype(np.float32)
     joints[:, 1] = np.nan
     joints[0, 2, 3] = np.nan
-    return Recording.from_joints(joints, ["72057594037944738", "72057594037944739"][:persons])
+    return SkeletonRecording.from_joints(
+        joints, ["72057594037944738", "72057594037944739"][:persons]
+    )
 
 
 def lines_of(path: Path) -> list[str]:
@@ -97,7 +99,7 @@ def test_joints_survive_as_float32(good: Path) -> None:
 
 
 def test_plain_newlines_are_kept(tmp_path: Path) -> None:
-    recording = Recording(made_up().frames, newline="\n")
+    recording = SkeletonRecording(made_up().frames, newline="\n")
     write_skeleton(tmp_path / "a.skeleton", recording)
     assert b"\r" not in (tmp_path / "a.skeleton").read_bytes()
     assert read_skeleton(tmp_path / "a.skeleton").newline == "\n"
@@ -126,7 +128,7 @@ def test_numbers_keep_their_published_form(tmp_path: Path) -> None:
     values = np.zeros((25, 12))
     values[0, :4] = [3.785547, -7.257856e-05, 1036.233, -0.0]
     body = Body("1", (0, 1, 1, 1, 1, 0, 0.02764709, 0.05745083, 2), values)
-    write_skeleton(tmp_path / "a.skeleton", Recording([[body]]))
+    write_skeleton(tmp_path / "a.skeleton", SkeletonRecording([[body]]))
     lines = lines_of(tmp_path / "a.skeleton")
     assert lines[2] == "1 0 1 1 1 1 0 0.02764709 0.05745083 2"
     assert lines[4] == "3.785547 -7.257856E-05 1036.233 -0 0 0 0 0 0 0 0 0"
@@ -201,6 +203,6 @@ def test_memory_stays_near_the_size_of_the_file(good: Path) -> None:
 
 def test_from_joints_refuses_other_shapes() -> None:
     with pytest.raises(ReadError, match=r"\(persons, frames, 25, 3\), got \(1, 2, 20, 3\)"):
-        Recording.from_joints(np.zeros((1, 2, 20, 3)))
+        SkeletonRecording.from_joints(np.zeros((1, 2, 20, 3)))
     with pytest.raises(ReadError, match="expected 1 body ids"):
-        Recording.from_joints(np.zeros((1, 2, 25, 3)), ["1", "2"])
+        SkeletonRecording.from_joints(np.zeros((1, 2, 25, 3)), ["1", "2"])

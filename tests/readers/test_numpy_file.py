@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.numpy_file import as_float32, npy_shape, open_npy, read_npz
+from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 
 
 def header(shape, descr="<f8", version=(1, 0)):
@@ -29,7 +29,7 @@ def test_arrays_are_mapped(tmp_path, order, dtype):
     opened = open_npy(tmp_path / "a.npy")
     assert isinstance(opened, np.memmap)
     np.testing.assert_array_equal(opened, array)
-    assert npy_shape(tmp_path / "a.npy") == (3, 4)
+    assert read_npy_shape(tmp_path / "a.npy") == (3, 4)
 
 
 def test_newer_header_version(tmp_path):
@@ -64,7 +64,7 @@ def test_damaged_npy(tmp_path, data, reason):
     path.write_bytes(data)
     with pytest.raises(ReadError, match=f"(?s)a\\.npy.*{reason}"):
         open_npy(path)
-    assert npy_shape(path) is None
+    assert read_npy_shape(path) is None
 
 
 def test_object_npy_is_not_unpickled(tmp_path):
@@ -130,4 +130,4 @@ def test_damaged_npz(tmp_path):
 
 
 def test_numbers_beyond_float32_become_infinite_quietly():
-    assert np.isinf(as_float32(np.array([1e300]))).all()
+    assert np.isinf(to_float32(np.array([1e300]))).all()

@@ -15,14 +15,14 @@ from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.nw_ucla import READER
-from kinegraph.readers.reader import Unit
+from kinegraph.readers.reader import ReadTask
 
 NAME = "a08_s02_e03_v01.json"
 
 
 def read(path: Path) -> Clip:
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
 
@@ -102,7 +102,7 @@ def test_actions_that_are_not_in_the_set_are_refused(tmp_path: Path) -> None:
     write(tmp_path, json.dumps(content()))
     write(tmp_path, json.dumps(content()), "a07_s01_e01_v01.json")
     plan = READER.scan(tmp_path)
-    assert [u.path.name for u in plan.units] == [NAME]
+    assert [u.path.name for u in plan.tasks] == [NAME]
     assert [path.name for path, _ in plan.refused] == ["a07_s01_e01_v01.json"]
 
 
@@ -127,18 +127,18 @@ def test_real_clips_by_hand() -> None:
 
 def test_real_set() -> None:
     plan = READER.scan(real_data("nw_ucla"))
-    assert len(plan.units) == 1484 and not plan.refused
+    assert len(plan.tasks) == 1484 and not plan.refused
     assert plan.classes is not None and len(plan.classes) == 10
-    cameras = Counter(unit.info["meta"]["camera"] for unit in plan.units)
+    cameras = Counter(task.info["meta"]["camera"] for task in plan.tasks)
     assert cameras == {1: 516, 2: 504, 3: 464}
-    labels = Counter(unit.info["label"] for unit in plan.units)
+    labels = Counter(task.info["label"] for task in plan.tasks)
     assert sorted(labels) == list(range(10)) and min(labels.values()) > 100
 
 
 @pytest.mark.slow
 def test_every_real_clip() -> None:
-    units = READER.scan(real_data("nw_ucla")).units
-    clips = [clip for unit in units for clip in READER.read(Unit(unit.path, unit.info))]
+    tasks = READER.scan(real_data("nw_ucla")).tasks
+    clips = [clip for task in tasks for clip in READER.read(ReadTask(task.path, task.info))]
     frames = sorted(clip.num_frames for clip in clips)
     assert (frames[:3], frames[-1]) == ([1, 1, 6], 201)
     assert sum(int((~clip.valid).sum()) for clip in clips) == 12

@@ -13,7 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.openpose import READER
-from kinegraph.readers.reader import Unit
+from kinegraph.readers.reader import ReadTask
 
 
 def person(x: float, joints: int = 25, confidence: float = 0.5) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def write_frame(folder: Path, number: int, *people: dict[str, Any], name: str = 
 
 
 def read(source: Path, **options: Any) -> Clip:
-    (unit,) = READER.scan(source, **options).units
-    (clip,) = READER.read(unit, **options)
+    (task,) = READER.scan(source, **options).tasks
+    (clip,) = READER.read(task, **options)
     assert isinstance(clip, Clip)
     return clip
 
@@ -82,20 +82,20 @@ def test_a_folder_of_clips_with_labels(tmp_path: Path) -> None:
         write_frame(tmp_path / name, 0, person(1))
     (tmp_path / "empty").mkdir()
     plan = READER.scan(tmp_path)
-    assert [(unit.path.name, unit.info["label"]) for unit in plan.units] == [
+    assert [(task.path.name, task.info["label"]) for task in plan.tasks] == [
         ("a", None),
         ("b", None),
         ("c", None),
     ]
     (tmp_path / "labels.csv").write_text("clip,label\r\na,3\r\nb,0\r\n\r\n")
     plan = READER.scan(tmp_path)
-    assert [unit.info["label"] for unit in plan.units] == [3, 0, None]
+    assert [task.info["label"] for task in plan.tasks] == [3, 0, None]
     assert plan.classes is None
     (tmp_path / "labels.csv").write_text("a,walk\nb,jump\nc,walk\n")
     plan = READER.scan(tmp_path)
-    assert [unit.info["label"] for unit in plan.units] == [1, 0, 1]
+    assert [task.info["label"] for task in plan.tasks] == [1, 0, 1]
     assert plan.classes == ("jump", "walk")
-    (clip,) = READER.read(plan.units[0])
+    (clip,) = READER.read(plan.tasks[0])
     assert isinstance(clip, Clip) and clip.label == 1
 
 
@@ -122,10 +122,10 @@ def test_one_file_is_a_clip_of_one_frame(tmp_path: Path) -> None:
     assert (clip.num_frames, clip.id) == (1, "v_000000000012")
 
 
-def damaged_clip(tmp_path: Path, content: str) -> Unit:
+def damaged_clip(tmp_path: Path, content: str) -> ReadTask:
     path = write_frame(tmp_path, 0)
     path.write_text(content)
-    return Unit(tmp_path)
+    return ReadTask(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def damaged_clip(tmp_path: Path, content: str) -> Unit:
     ],
 )
 def test_damage_is_named(content: str, message: str, tmp_path: Path) -> None:
-    unit = damaged_clip(tmp_path, content)
+    task = damaged_clip(tmp_path, content)
     with pytest.raises(ReadError, match=message):
-        list(READER.read(unit))
+        list(READER.read(task))
 
 
 def test_absurd_frame_numbers(tmp_path: Path) -> None:

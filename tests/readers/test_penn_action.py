@@ -17,8 +17,8 @@ from kinegraph.readers.penn_action import READER
 
 
 def read(path: Path, **options: str) -> Clip:
-    (unit,) = READER.scan(path, **options).units
-    (clip,) = READER.read(unit, **options)
+    (task,) = READER.scan(path, **options).tasks
+    (clip,) = READER.read(task, **options)
     assert isinstance(clip, Clip)
     return clip
 
@@ -84,7 +84,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"'kep' .did you mean 'keep'"):
         READER.scan(path, invisible="kep")
     with pytest.raises(UnknownNameError):
-        next(READER.read(READER.scan(path).units[0], invisible="x"))
+        next(READER.read(READER.scan(path).tasks[0], invisible="x"))
     assert set(READER.options) == {"invisible"}
 
 
@@ -145,14 +145,14 @@ def test_real_clip_by_hand() -> None:
 
 def test_real_set_size() -> None:
     plan = READER.scan(real_data("penn_action"))
-    assert len(plan.units) == 2326 and not plan.refused
+    assert len(plan.tasks) == 2326 and not plan.refused
     assert plan.classes is not None and len(plan.classes) == 15
 
 
 @pytest.mark.slow
 def test_every_real_clip() -> None:
-    units = READER.scan(real_data("penn_action")).units
-    dropped = [clip for unit in units for clip in READER.read(unit) if isinstance(clip, Clip)]
+    tasks = READER.scan(real_data("penn_action")).tasks
+    dropped = [clip for task in tasks for clip in READER.read(task) if isinstance(clip, Clip)]
     assert Counter(clip.meta["split"] for clip in dropped) == {"train": 1258, "test": 1068}
     assert Counter(clip.meta["view"] for clip in dropped) == {
         "front": 612, "back": 604, "right": 597, "left": 513,
@@ -165,7 +165,7 @@ def test_every_real_clip() -> None:
 
 @pytest.mark.slow
 def test_every_real_placeholder() -> None:
-    units = READER.scan(real_data("penn_action")).units
-    clips = (clip for unit in units for clip in READER.read(unit, invisible="keep"))
+    tasks = READER.scan(real_data("penn_action")).tasks
+    clips = (clip for task in tasks for clip in READER.read(task, invisible="keep"))
     absent = sum(int((~clip.valid).sum()) for clip in clips if isinstance(clip, Clip))
     assert absent == 187_352

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.readers.person_selection import choose_persons, match_persons, sort_by_score
+from kinegraph.readers.person_selection import match_persons, select_poses, sort_by_score
 
 V = 18
 
@@ -83,6 +83,6 @@ def test_sort_by_score_is_per_frame() -> None:
 def test_choose_persons_shapes() -> None:
     frames = {0: list(poses([0.1, 0.2, 0.3], [0.5] * 3)), 4: []}
     options = {"max_persons": 2, "candidates": 5, "tracking": "none"}
-    assert choose_persons(frames, 5, V, **options).shape == (2, 5, V, 3)
-    assert choose_persons({}, 5, V, **options).shape == (0, 5, V, 3)
-    assert choose_persons({0: []}, 1, V, **options).shape == (0, 1, V, 3)
+    assert select_poses(frames, 5, V, **options).shape == (2, 5, V, 3)
+    assert select_poses({}, 5, V, **options).shape == (0, 5, V, 3)
+    assert select_poses({0: []}, 1, V, **options).shape == (0, 1, V, 3)

@@ -40,7 +40,7 @@ def write(tmp_path):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for unit in plan.units for clip in READER.read(unit, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
 
 
 def test_real_annotation():
@@ -61,7 +61,7 @@ def test_real_annotation():
 def test_list_of_annotations(write):
     plan, clips = read_all(write([annotation("a", 3), annotation("bb", None)]))
     assert [(clip.id, clip.label) for clip in clips] == [("a", 3), ("bb", None)]
-    assert len(plan.units) == 1
+    assert len(plan.tasks) == 1
     assert "split" not in clips[0].meta
 
 
@@ -171,7 +171,7 @@ def test_folder(write, tmp_path):
     write([annotation("bb")], "two.pickle")
     write({"other": 1}, "other.pkl")
     plan, clips = read_all(tmp_path)
-    assert [unit.path.name for unit in plan.units] == ["one.pkl", "two.pickle"]
+    assert [task.path.name for task in plan.tasks] == ["one.pkl", "two.pickle"]
     assert [clip.id for clip in clips] == ["a", "bb"]
     with pytest.raises(ReadError, match="found none"):
         READER.scan(tmp_path / "none")

@@ -160,9 +160,9 @@ def test_documented_reader_works(tmp_path):
     assert isinstance(reader, Reader)
     (tmp_path / "a.stick").write_text("1 2 0 0 5 6\n7 8 9 1 2 3\n")
     plan = reader.scan(tmp_path)
-    (clip,) = reader.read(plan.units[0])
+    (clip,) = reader.read(plan.tasks[0])
     assert clip.joints.shape == (1, 2, 3, 2)
     assert np.argwhere(~clip.valid).tolist() == [[0, 0, 1]]
     (tmp_path / "a.stick").write_text("1 2 3\n")
     with pytest.raises(ReadError, match="6 numbers a line"):
-        next(reader.read(plan.units[0]))
+        next(reader.read(plan.tasks[0]))

@@ -24,8 +24,8 @@ FOLDS = {
 
 
 def read(path: Path) -> Clip:
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
 
@@ -111,8 +111,8 @@ def test_real_clip_by_hand() -> None:
 
 def test_real_set() -> None:
     plan = READER.scan(real_data("sbu"))
-    assert len(plan.units) == 282 and not plan.refused
-    clips = [clip for unit in plan.units for clip in READER.read(unit) if isinstance(clip, Clip)]
+    assert len(plan.tasks) == 282 and not plan.refused
+    clips = [clip for task in plan.tasks for clip in READER.read(task) if isinstance(clip, Clip)]
     assert len({clip.id for clip in clips}) == 282
     assert {clip.label for clip in clips} == set(range(8)) and len(plan.classes or ()) == 8
     assert all(clip.num_persons == 2 and clip.valid.all() for clip in clips)
@@ -120,7 +120,7 @@ def test_real_set() -> None:
 
 
 def test_real_folds() -> None:
-    pairs = Counter(unit.info["meta"]["pair"] for unit in READER.scan(real_data("sbu")).units)
+    pairs = Counter(task.info["meta"]["pair"] for task in READER.scan(real_data("sbu")).tasks)
     assert set(pairs) == {pair for fold in FOLDS.values() for pair in fold.split()}
     sizes = [sum(pairs[pair] for pair in fold.split()) for fold in FOLDS.values()]
     assert sizes == [55, 52, 56, 54, 65]

@@ -23,7 +23,7 @@ def stack(rows=4, channels=3, frames=10, joints=25, persons=2):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for unit in plan.units for clip in READER.read(unit, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
 
 
 def test_real_clip():
@@ -86,7 +86,7 @@ def test_units_are_row_ranges(tmp_path, monkeypatch):
     np.save(tmp_path / "clips.npy", stack(5))
     np.save(tmp_path / "clips_label.npy", np.arange(5))
     plan, clips = read_all(tmp_path)
-    assert [unit.info["rows"] for unit in plan.units] == [(0, 2), (2, 4), (4, 5)]
+    assert [task.info["rows"] for task in plan.tasks] == [(0, 2), (2, 4), (4, 5)]
     assert [(clip.id, clip.label) for clip in clips] == [(f"clips-{i:06d}", i) for i in range(5)]
 
 
@@ -146,7 +146,7 @@ def test_derived_streams_are_refused(tmp_path):
     for name in ("train_data_joint", "train_data_bone", "train_data_joint_motion"):
         np.save(tmp_path / f"{name}.npy", stack(1))
     plan = READER.scan(tmp_path)
-    assert [unit.path.name for unit in plan.units] == ["train_data_joint.npy"]
+    assert [task.path.name for task in plan.tasks] == ["train_data_joint.npy"]
     assert [path.name for path, _ in plan.refused] == [
         "train_data_bone.npy",
         "train_data_joint_motion.npy",
@@ -184,5 +184,5 @@ def test_truncated_array(tmp_path):
         READER.scan(tmp_path)
     np.save(tmp_path / "whole.npy", stack(2))
     plan = READER.scan(tmp_path)
-    assert [unit.path.name for unit in plan.units] == ["whole.npy"]
+    assert [task.path.name for task in plan.tasks] == ["whole.npy"]
     assert "the file holds" in dict(plan.refused)[tmp_path / "clips.npy"]

@@ -14,7 +14,7 @@ from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import read_skeleton
 from kinegraph.readers.synthetic import reader as synthetic
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, Pose, Proportions, mirrored
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, Pose, Proportions, mirror
 from kinegraph.readers.synthetic.performer import FEWEST_FRAMES, MOST_FRAMES, Performer
 from kinegraph.readers.synthetic.reader import DESCRIPTION, READER, write_dataset
 from kinegraph.readers.synthetic.sensor import CAMERAS, record
@@ -94,9 +94,9 @@ def test_a_mirrored_body_acts_with_the_other_hand():
     pose = Pose(Proportions(), 3)
     pose.hands[RIGHT] = pose.mouth
     joints = pose.joints()
-    other = mirrored(joints)
+    other = mirror(joints)
     assert np.allclose(other[:, J["left_hand"]], joints[:, J["right_hand"]] * [-1, 1, 1])
-    assert np.allclose(mirrored(other), joints)
+    assert np.allclose(mirror(other), joints)
     assert not np.allclose(pose.hands[LEFT], pose.hands[RIGHT])
 
 
@@ -221,10 +221,10 @@ def test_every_clip_reads(folder):
     assert plan.classes == tuple(ACTIONS)
     assert plan.refused == ()
     missing = 0
-    for unit in plan.units:
-        (clip,) = READER.read(unit)
+    for task in plan.tasks:
+        (clip,) = READER.read(task)
         assert FEWEST_FRAMES <= clip.num_frames <= MOST_FRAMES
-        assert clip.num_frames == int(unit.path.read_bytes().split(maxsplit=1)[0])
+        assert clip.num_frames == int(task.path.read_bytes().split(maxsplit=1)[0])
         assert clip.num_persons == (2 if plan.classes[clip.label] == "push" else 1)
         assert (clip.fps, clip.layout.name) == (30.0, "ntu25")
         assert clip.meta["camera"] in CAMERAS
@@ -234,9 +234,9 @@ def test_every_clip_reads(folder):
 
 
 def test_subjects_are_performers(folder):
-    units = READER.scan(folder).units
-    assert {unit.info["subject"] for unit in units} == {1, 2, 3}
-    labels = [unit.info["label"] for unit in units if unit.info["subject"] == 3]
+    tasks = READER.scan(folder).tasks
+    assert {task.info["subject"] for task in tasks} == {1, 2, 3}
+    labels = [task.info["label"] for task in tasks if task.info["subject"] == 3]
     assert sorted(labels) == sorted([*range(12)] * 3)
 
 
@@ -265,24 +265,24 @@ def test_a_scan_fills_a_new_or_empty_folder_once(tmp_path):
         if name == "empty":
             source.mkdir()
         plan = READER.scan(source, performers=1, seed=3)
-        assert len(plan.units) == 36
+        assert len(plan.tasks) == 36
         made = json.loads((source / DESCRIPTION).read_text())
         assert (made["performers"], made["seed"]) == (1, 3)
         before = digest(source)
-        assert READER.scan(source).units == plan.units
+        assert READER.scan(source).tasks == plan.tasks
         assert digest(source) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "new"]
 
 
 def test_a_single_file_reads(folder):
     path = folder / "S001C002P002R001A012.skeleton"
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     assert (clip.id, clip.label, clip.num_persons) == (path.stem, 11, 2)
 
 
 def test_another_data_set_is_not_read_as_if_it_were_this(tmp_path, folder):
-    assert len(READER.scan(folder, performers=3, seed=0).units) == 108
+    assert len(READER.scan(folder, performers=3, seed=0).tasks) == 108
     with pytest.raises(ReadError, match="made with seed=0, not 7; name another folder"):
         READER.scan(folder, seed=7)
     raw = tmp_path / "ntu"
@@ -291,7 +291,7 @@ def test_another_data_set_is_not_read_as_if_it_were_this(tmp_path, folder):
     (raw / "S001C001P001R001A001.skeleton").write_bytes(content)
     (raw / "S001C001P001R001A050.skeleton").write_bytes(content)
     plan = READER.scan(raw)
-    assert [unit.path.stem for unit in plan.units] == ["S001C001P001R001A001"]
+    assert [task.path.stem for task in plan.tasks] == ["S001C001P001R001A001"]
     assert "none of the 12 synthetic ones" in plan.refused[0][1]
     with pytest.raises(ReadError, match="cannot tell what the recordings there were made with"):
         READER.scan(raw, seed=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.text_file import begins_like_table, read_table
+from kinegraph.readers.formats.text_file import is_number_table, read_table
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_missing(tmp_path: Path) -> None:
 def test_begins_like_table(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text("1 2 3\nrubbish")
-    assert begins_like_table(path, 3)
-    assert not begins_like_table(path, 2)
-    assert not begins_like_table(path, 3, ",")
-    assert not begins_like_table(tmp_path, 3)
-    assert not begins_like_table(tmp_path / "none", 3)
+    assert is_number_table(path, 3)
+    assert not is_number_table(path, 2)
+    assert not is_number_table(path, 3, ",")
+    assert not is_number_table(tmp_path, 3)
+    assert not is_number_table(tmp_path / "none", 3)

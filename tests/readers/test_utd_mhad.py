@@ -19,8 +19,8 @@ NAME = "a27_s8_t4_skeleton.mat"
 
 
 def read(path: Path) -> Clip:
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
 
@@ -101,17 +101,17 @@ def test_real_clip_by_hand() -> None:
 
 def test_real_set() -> None:
     plan = READER.scan(real_data("utd_mhad"))
-    assert len(plan.units) == 861 and not plan.refused
+    assert len(plan.tasks) == 861 and not plan.refused
     assert plan.classes is not None and len(plan.classes) == 27
-    assert {unit.info["label"] for unit in plan.units} == set(range(27))
-    odd = Counter(unit.info["meta"]["subject"] % 2 for unit in plan.units)
+    assert {task.info["label"] for task in plan.tasks} == set(range(27))
+    odd = Counter(task.info["meta"]["subject"] % 2 for task in plan.tasks)
     assert odd == {1: 431, 0: 430}
 
 
 @pytest.mark.slow
 def test_every_real_clip() -> None:
-    units = READER.scan(real_data("utd_mhad")).units
-    clips = [clip for unit in units for clip in READER.read(unit)]
+    tasks = READER.scan(real_data("utd_mhad")).tasks
+    clips = [clip for task in tasks for clip in READER.read(task)]
     assert all(isinstance(clip, Clip) and clip.valid.all() for clip in clips)
     frames = [clip.num_frames for clip in clips if isinstance(clip, Clip)]
     assert (min(frames), max(frames)) == (41, 125)

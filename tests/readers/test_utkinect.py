@@ -20,7 +20,7 @@ NUMBERS = (10, 12, 12, 16, 18)
 
 def read(source: Path, **options: str) -> list[Clip | ReadError]:
     plan = READER.scan(source, **options)
-    return [clip for unit in plan.units for clip in READER.read(unit, **options)]
+    return [clip for task in plan.tasks for clip in READER.read(task, **options)]
 
 
 def read_one(path: Path, **options: str) -> Clip:
@@ -99,7 +99,7 @@ def test_a_recording_without_ranges_is_refused(tmp_path: Path) -> None:
     stray = write(tmp_path, name="joints_s09_e09.txt")
     write_labels(tmp_path, "s01_e02\nwalk: 10 18\n")
     plan = READER.scan(tmp_path)
-    assert [u.path.name for u in plan.units] == ["joints_s01_e02.txt"]
+    assert [u.path.name for u in plan.tasks] == ["joints_s01_e02.txt"]
     assert [path for path, _ in plan.refused] == [stray]
     assert "expected frame ranges of s09_e09, found none" in plan.refused[0][1]
 
@@ -110,7 +110,7 @@ def test_one_file(tmp_path: Path) -> None:
     mine = write(tmp_path, name="mine.txt")
     assert (read_one(mine).id, dict(read_one(mine).meta)) == ("mine", {})
     write_labels(tmp_path)
-    assert len(READER.scan(path).units) == 1
+    assert len(READER.scan(path).tasks) == 1
     assert [c.label for c in read(path) if isinstance(c, Clip)] == [0, 1]
 
 
@@ -124,7 +124,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"'segment' .did you mean 'segments'"):
         READER.scan(path, what="segment")
     with pytest.raises(UnknownNameError):
-        next(READER.read(READER.scan(path).units[0], what="all"))
+        next(READER.read(READER.scan(path).tasks[0], what="all"))
     assert set(READER.options) == {"what"}
 
 
@@ -170,7 +170,7 @@ def test_matches(tmp_path: Path) -> None:
 def test_real_segments() -> None:
     source = real_data("utkinect")
     plan = READER.scan(source)
-    assert len(plan.units) == 20 and len(plan.classes or ()) == 10
+    assert len(plan.tasks) == 20 and len(plan.classes or ()) == 10
     assert [path.name for path, _ in plan.refused] == ["actionLabel_modified.txt"]
     assert "s10_e02: carry has no frame range (NaN)" in plan.refused[0][1]
     clips = [clip for clip in read(source) if isinstance(clip, Clip)]

@@ -9,7 +9,12 @@ import pytest
 from conftest import real_data
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.utkinect_annotations import MAX_BYTES, Range, label_file, read_ranges
+from kinegraph.readers.utkinect_annotations import (
+    MAX_BYTES,
+    FrameRange,
+    find_label_file,
+    read_ranges,
+)
 
 CLASSES = ("walk", "carry")
 
@@ -19,7 +24,7 @@ def test_ranges(tmp_path: Path) -> None:
     path.write_text("s01_e01\nwalk: 252 390\ncarry:  1 2 \n\ns10_e02\r\ncarry:  NaN NaN\nwalk: 9 8")
     ranges, unusable = read_ranges(path, CLASSES)
     assert ranges == {
-        "s01_e01": (Range("walk", 0, 252, 390), Range("carry", 1, 1, 2)),
+        "s01_e01": (FrameRange("walk", 0, 252, 390), FrameRange("carry", 1, 1, 2)),
         "s10_e02": (),
     }
     assert unusable == [
@@ -55,11 +60,11 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_the_corrected_file_comes_first(tmp_path: Path) -> None:
-    assert label_file(tmp_path) is None
+    assert find_label_file(tmp_path) is None
     (tmp_path / "actionLabel.txt").touch()
-    assert label_file(tmp_path) == tmp_path / "actionLabel.txt"
+    assert find_label_file(tmp_path) == tmp_path / "actionLabel.txt"
     (tmp_path / "actionLabel_modified.txt").touch()
-    assert label_file(tmp_path) == tmp_path / "actionLabel_modified.txt"
+    assert find_label_file(tmp_path) == tmp_path / "actionLabel_modified.txt"
 
 
 def test_real_files_differ_in_seven_ranges() -> None:

@@ -46,8 +46,8 @@ def test_persons_by_energy_puts_the_mover_first_and_the_unseen_last() -> None:
 def test_energy_of_a_real_recording() -> None:
     # stated for the sample with two bodies: 0.704 and 0.809, so that the second becomes the first
     path = real_data("ntu_samples/S001C003P008R002A058.skeleton")
-    (unit,) = READER.scan(path).units
-    (clip,) = READER.read(unit)
+    (task,) = READER.scan(path).tasks
+    (clip,) = READER.read(task)
     ordered = persons(clip, None).joints
     energies = [person.reshape(-1, 3).std(axis=0).sum() for person in ordered]
     np.testing.assert_allclose(energies, [0.809, 0.704], atol=1e-3)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import StoreWriter
 from kinegraph.errors import BenchError
-from kinegraph.readers.ntu.skeleton_file import Body, Recording, write_skeleton
+from kinegraph.readers.ntu.skeleton_file import Body, SkeletonRecording, write_skeleton
 from kinegraph.skeleton.layouts import get_layout
 
 CLIPS = 1000
@@ -43,7 +43,7 @@ def made_up_texts(folder: Path, files: int = FILES, seed: int = 0) -> list[Path]
         state = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0)
         frames = [[Body(str(_BODY_ID + i), state, frame)] for frame in values]
         paths.append(folder / f"S001C001P{i % 40 + 1:03d}R001A{i % 60 + 1:03d}.skeleton")
-        write_skeleton(paths[-1], Recording(frames))
+        write_skeleton(paths[-1], SkeletonRecording(frames))
     return paths
 
 

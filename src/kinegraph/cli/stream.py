@@ -96,13 +96,15 @@ def _moment(number: int, fps: float | None) -> str:
 
 
 def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
-    from kinegraph.inference.inputs import clips_of
+    from kinegraph.inference.inputs import read_input_clips
     from kinegraph.inference.online_preprocessing import input_frame_shape
 
     if file == "-":
         yield "standard input", None, {}, _from_stdin(input_frame_shape(recognizer))
         return
-    for clip in map(recognizer.pipeline.converted, clips_of(Path(file), reader, recognizer)):
+    for clip in map(
+        recognizer.pipeline.converted, read_input_clips(Path(file), reader, recognizer)
+    ):
         stated = clip.confidence
         frames = (
             (clip.joints[:, t], None if stated is None else stated[:, t])

@@ -13,9 +13,17 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.cluster.ray_workers import connected
 from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
 from kinegraph.errors import ClusterError, StoreError
-from kinegraph.readers.convert import Conversion, Intake, Refusal, Result, read, store, take_stock
-from kinegraph.readers.convert import write as write_clips
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.convert import (
+    ConversionJob,
+    ConversionResult,
+    Refusal,
+    TaskResult,
+    read_tasks,
+    scan_source,
+    store_results,
+    write_task_result,
+)
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
 UNITS = 256  # of a shard at most
 CLIPS = ".arrow"
@@ -31,7 +39,7 @@ def convert(
     options: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     progress: Progress | None = None,
-) -> Conversion:
+) -> ConversionResult:
     """As `kinegraph.readers.convert.convert`, with the same bytes, but read by a cluster's nodes.
 
     Source and store lie on storage that all nodes share. Finished shards wait beside the store,
@@ -45,24 +53,24 @@ def convert(
         options: the reader's options.
         dtype: of the stored coordinates; shards always hold float32, so that nothing is rounded
             twice.
-        progress: called with (units done, units in all), as they are read, then as they are
+        progress: called with (tasks done, tasks in all), as they are read, then as they are
             stored.
 
     Raises:
         ClusterError: the cluster cannot be reached, or a node cannot do its part.
         ReadError, StoreError, UnknownNameError: as on one machine.
     """
-    intake = take_stock(reader, Path(source), Path(store_path), options or {})
+    intake = scan_source(reader, Path(source), Path(store_path), options or {})
     job = open_job(intake, Path(store_path))
     if job.unfinished():
         with connected(cluster) as workers:
             read_shards(intake, job, workers, progress)
-    done = store(intake, merged(intake, job), Path(store_path), progress, dtype)
+    done = store_results(intake, merged(intake, job), Path(store_path), progress, dtype)
     job.close()
     return done
 
 
-def open_job(intake: Intake, store_path: Path) -> Job:
+def open_job(intake: ConversionJob, store_path: Path) -> Job:
     """The job that an intake is: the same one as long as no raw file changes."""
     plan = intake.plan
     facts = {
@@ -71,10 +79,12 @@ def open_job(intake: Intake, store_path: Path) -> Job:
         "classes": plan.classes,
         "files": stamp(intake.stats),
     }
-    return Job.open(store_path, OUTCOME, facts, len(plan.units), largest=UNITS)
+    return Job.open(store_path, OUTCOME, facts, len(plan.tasks), largest=UNITS)
 
 
-def read_shards(intake: Intake, job: Job, workers: Workers, progress: Progress | None) -> None:
+def read_shards(
+    intake: ConversionJob, job: Job, workers: Workers, progress: Progress | None
+) -> None:
     """Have the shards read that are not finished.
 
     Raises:
@@ -89,10 +99,10 @@ def read_shards(intake: Intake, job: Job, workers: Workers, progress: Progress |
     job.finish(workers, task, progress)
 
 
-def _part(intake: Intake, shard: Shard) -> Intake:
-    units = intake.plan.units[shard.start : shard.stop]
-    plan = Plan(units, intake.plan.layout, intake.plan.classes)
-    stats = {unit.path: intake.stats[unit.path] for unit in units}
+def _part(intake: ConversionJob, shard: Shard) -> ConversionJob:
+    tasks = intake.plan.tasks[shard.start : shard.stop]
+    plan = ReadPlan(tasks, intake.plan.layout, intake.plan.classes)
+    stats = {task.path: intake.stats[task.path] for task in tasks}
     return replace(intake, plan=plan, stats=stats)
 
 
@@ -100,15 +110,15 @@ class _NothingToStoreError(Exception):
     """Leaves the block that writes a store without one."""
 
 
-def read_shard(part: Intake, job: Job, shard: Shard) -> None:
-    """Read the units of a shard into a store of their own, and note what became of each clip."""
+def read_shard(part: ConversionJob, job: Job, shard: Shard) -> None:
+    """Read the tasks of a shard into a store of their own, and note what became of each clip."""
     if job.file(shard).exists():
         return
     outcome = []
     try:
         with job.draft(shard, CLIPS) as draft, part.writer(draft) as writer:
-            for unit, result in read(part, part.plan.units):
-                outcome.append(write_clips(result, part.name(unit.path), writer))
+            for task, result in read_tasks(part, part.plan.tasks):
+                outcome.append(write_task_result(result, part.name(task.path), writer))
             if not len(writer):
                 raise _NothingToStoreError
     except _NothingToStoreError:
@@ -123,8 +133,8 @@ def _noted(result: Clip | Refusal) -> tuple[str, str] | None:
     return (result.reason, result.name) if isinstance(result, Refusal) else None
 
 
-def merged(intake: Intake, job: Job) -> Generator[tuple[Unit, Result]]:
-    """Every unit with what it holds, as `kinegraph.readers.convert.read` gives it.
+def merged(intake: ConversionJob, job: Job) -> Generator[tuple[ReadTask, TaskResult]]:
+    """Every task with what it holds, as `kinegraph.readers.convert.read_tasks` gives it.
 
     Clips that fit a shard's store may still repeat an id of another shard, or have other
     coordinates than its clips; the store that they are merged into refuses them then, as on one
@@ -138,15 +148,15 @@ def merged(intake: Intake, job: Job) -> Generator[tuple[Unit, Result]]:
             noted, clips = _load(job, shard)
         coordinates = coordinates or (clips and clips.num_channels)
         if clips and clips.num_channels != coordinates:
-            yield from read(part, part.plan.units)
+            yield from read_tasks(part, part.plan.tasks)
             continue
         stored = iter(clips or ())
-        for unit, entries in zip(part.plan.units, noted, strict=True):
-            yield unit, [Refusal(*entry) if entry else next(stored) for entry in entries]
+        for task, entries in zip(part.plan.tasks, noted, strict=True):
+            yield task, [Refusal(*entry) if entry else next(stored) for entry in entries]
 
 
 def _load(job: Job, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
-    """For each unit what became of its clips, null for those in the shard's store; the store."""
+    """For each task what became of its clips, null for those in the shard's store; the store."""
     noted = json.loads(job.file(shard).read_text())
     stored = sum(entry is None for entries in noted for entry in entries)
     clips = ClipStore(job.file(shard, CLIPS)) if stored else None

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
 from kinegraph.cluster.worker_model import Model
 from kinegraph.errors import ClusterError, KinegraphError
-from kinegraph.inference.inputs import Recordings, open_recordings
+from kinegraph.inference.inputs import InputSource, open_input
 from kinegraph.inference.predict import Predictor
-from kinegraph.readers.convert import stats_of
+from kinegraph.readers.convert import stat_files
 
 PIECES = 256  # of a shard at most
 
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     """What a shard holds of one file: the file's number, and the pieces."""
 
     number: int
-    recordings: Recordings
+    recordings: InputSource
 
 
 class Opened:
@@ -51,7 +51,7 @@ class Opened:
 
     def __init__(self, paths: Sequence[Path], reader: str | None, predictor: Predictor) -> None:
         self.files = [_open(path, reader, predictor) for path in paths]
-        lengths = (len(f.pieces) if isinstance(f, Recordings) else 0 for f in self.files)
+        lengths = (len(f.parts) if isinstance(f, InputSource) else 0 for f in self.files)
         self.begins = [0, *accumulate(lengths)]
 
     def parts(self, shard: Shard) -> list[Part]:
@@ -60,16 +60,16 @@ class Opened:
         number = bisect_right(self.begins, shard.start) - 1
         while number < len(self.files) and self.begins[number] < shard.stop:
             file, begin = self.files[number], self.begins[number]
-            if isinstance(file, Recordings) and file.pieces:
-                part = file.part(max(0, shard.start - begin), shard.stop - begin)
+            if isinstance(file, InputSource) and file.parts:
+                part = file.slice(max(0, shard.start - begin), shard.stop - begin)
                 parts.append(Part(number, part))
             number += 1
         return parts
 
 
-def _open(path: Path, reader: str | None, predictor: Predictor) -> Recordings | KinegraphError:
+def _open(path: Path, reader: str | None, predictor: Predictor) -> InputSource | KinegraphError:
     try:
-        return open_recordings(path, reader, predictor.run)
+        return open_input(path, reader, predictor.run)
     except KinegraphError as error:
         return error
 
@@ -113,16 +113,16 @@ def open_job(prediction: Prediction, opened: Opened) -> Job:
     facts = {
         "model": prediction.model.facts(),
         "top": prediction.top,
-        "files": [_facts(file) for file in opened.files if isinstance(file, Recordings)],
+        "files": [_facts(file) for file in opened.files if isinstance(file, InputSource)],
     }
     beside = prediction.model.beside("predict")
     return Job.open(beside, ".json", facts, opened.begins[-1], largest=PIECES)
 
 
-def _facts(recordings: Recordings) -> list[Any]:
+def _facts(recordings: InputSource) -> list[Any]:
     options = {name: str(value) for name, value in recordings.options.items()}
     reader = recordings.reader and recordings.reader.name
-    return [reader, options, len(recordings.pieces), stamp(stats_of(recordings.files()))]
+    return [reader, options, len(recordings.parts), stamp(stat_files(recordings.list_files()))]
 
 
 def predict_shards(
@@ -140,7 +140,7 @@ def predict_shards(
 
     def task(shard: Shard) -> Task:
         parts = opened.parts(shard)
-        files = {path for part in parts for path in part.recordings.files() if path.exists()}
+        files = {path for part in parts for path in part.recordings.list_files() if path.exists()}
         needs = (job.folder, prediction.model.run, *files)
         return Task(predict_shard, (prediction, parts, job, shard), needs)
 
@@ -157,10 +157,10 @@ def predict_shard(prediction: Prediction, parts: Sequence[Part], job: Job, shard
         draft.write_text(json.dumps(found))
 
 
-def _answers(predictor: Predictor, recordings: Recordings) -> tuple[list[Told], str | None]:
+def _answers(predictor: Predictor, recordings: InputSource) -> tuple[list[Told], str | None]:
     answers = []
     try:
-        for clip in recordings.clips():
+        for clip in recordings.read_clips():
             answers.append(predictor(clip))
     except KinegraphError as error:
         return answers, str(error)
@@ -182,7 +182,7 @@ def merged(opened: Opened, job: Job) -> Iterator[Told | KinegraphError]:
             yield file
             continue
         try:
-            yield from file.some(entries.of(number))
+            yield from file.require_any(entries.of(number))
         except ClusterError:
             raise
         except KinegraphError as error:

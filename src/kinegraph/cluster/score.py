@@ -19,7 +19,7 @@ from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback
-from kinegraph.readers.convert import stats_of
+from kinegraph.readers.convert import stat_files
 
 BATCHES = 64  # of a shard at most
 
@@ -115,7 +115,7 @@ def open_job(scoring: Scoring, indices: Indices) -> Job:
     facts = {
         "kind": kind,
         "model": scoring.model.facts(),
-        "store": stamp(stats_of([scoring.store])),
+        "store": stamp(stat_files([scoring.store])),
         "batch_size": scoring.batch_size,
         "clips": hashlib.sha256(np.ascontiguousarray(indices).tobytes()).hexdigest(),
     }
@@ -148,7 +148,7 @@ def score_shard(scoring: Scoring, indices: Indices, job: Job, shard: Shard) -> N
     """Score the clips of a shard."""
     if job.file(shard).exists():
         return
-    scorer, store = _opened(scoring, stamp(stats_of([scoring.store])))
+    scorer, store = _opened(scoring, stamp(stat_files([scoring.store])))
     found = scorer.score_store(store, indices, batch_size=scoring.batch_size)
     with job.draft(shard) as draft:
         np.save(draft, _as_rows(found))

@@ -1,4 +1,4 @@
-"""Recordings to answer: the clips of a raw file or store, read as a run's training clips were."""
+"""Input sources: the clips of a raw file or store, read as a run's training clips were."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore, is_store
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.readers import (
-    Plan,
     Reader,
-    Unit,
-    clips_of_units,
+    ReadPlan,
+    ReadTask,
+    empty_source_error,
     get_reader,
     guess_reader,
-    nothing_usable,
+    iterate_clips,
 )
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Recordings:
-    """What lies at one path, in pieces that can be read one by one.
+class InputSource:
+    """What lies at one path, in parts that can be read one by one.
 
     Attributes:
         path: a raw file, a folder of them, or a store.
-        pieces: the units of the reader's plan, or the positions of a store's clips.
+        parts: the tasks of the reader's plan, or the positions of a store's clips.
         plan: the reader's plan; None for a store.
         reader: who reads it; None for a store.
         options: the reader's options.
     """
 
     path: Path
-    pieces: Sequence[Unit] | Sequence[int]
-    plan: Plan | None = None
+    parts: Sequence[ReadTask] | Sequence[int]
+    plan: ReadPlan | None = None
     reader: Reader | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def files(self) -> list[Path]:
-        """The files that hold the pieces."""
+    def list_files(self) -> list[Path]:
+        """The files that hold the parts."""
         if self.reader is None:
             return [self.path]
-        return sorted({unit.path for unit in self.pieces if isinstance(unit, Unit)})
+        return sorted({task.path for task in self.parts if isinstance(task, ReadTask)})
 
-    def part(self, start: int, stop: int) -> Recordings:
-        """Some of the pieces."""
-        return replace(self, pieces=self.pieces[start:stop], plan=None)
+    def slice(self, start: int, stop: int) -> InputSource:
+        """Some of the parts."""
+        return replace(self, parts=self.parts[start:stop], plan=None)
 
-    def clips(self) -> Iterator[Clip]:
-        """The clips of the pieces.
+    def read_clips(self) -> Iterator[Clip]:
+        """The clips of the parts.
 
         Raises:
             ReadError, StoreError: a clip cannot be read.
         """
         if self.reader is None:
             store = ClipStore(self.path)
-            return (store[i] for i in self.pieces)  # type: ignore[index]
-        return clips_of_units(self.reader, self.pieces, self.options)  # type: ignore[arg-type]
+            return (store[i] for i in self.parts)  # type: ignore[index]
+        return iterate_clips(self.reader, self.parts, self.options)  # type: ignore[arg-type]
 
-    def some(self, found: Iterable[T]) -> Iterator[T]:
-        """What was found in all pieces.
+    def require_any(self, found: Iterable[T]) -> Iterator[T]:
+        """What was found in all parts.
 
         Raises:
             ReadError: that is nothing.
@@ -73,10 +73,10 @@ class Recordings:
             any_found = True
             yield one
         if not any_found and self.reader is not None and self.plan is not None:
-            raise nothing_usable(self.reader, self.path, self.plan)
+            raise empty_source_error(self.reader, self.path, self.plan)
 
 
-def open_recordings(path: Path, reader: str | None, run: TrainedModel) -> Recordings:
+def open_input(path: Path, reader: str | None, run: TrainedModel) -> InputSource:
     """What lies at a path.
 
     Args:
@@ -89,22 +89,22 @@ def open_recordings(path: Path, reader: str | None, run: TrainedModel) -> Record
         ReadError, StoreError, UnknownNameError: it cannot be read.
     """
     if reader is None and is_store(path):
-        return Recordings(path, range(len(ClipStore(path))))
+        return InputSource(path, range(len(ClipStore(path))))
     trained_with = run.header.reader
     chosen = get_reader(reader) if reader else guess_reader(path, trained_with["name"])
     stated = trained_with["options"] if trained_with["name"] == chosen.name else {}
-    options = {key: value for key, value in stated.items() if key not in chosen.of_a_set}
+    options = {key: value for key, value in stated.items() if key not in chosen.dataset_only}
     if "layout" in chosen.options:
         options["layout"] = run.layout
     plan = chosen.plan(path, options)
-    return Recordings(path, plan.units, plan, chosen, options)
+    return InputSource(path, plan.tasks, plan, chosen, options)
 
 
-def clips_of(path: Path, reader: str | None, run: TrainedModel) -> Iterator[Clip]:
-    """The clips at a path; the arguments are those of `open_recordings`.
+def read_input_clips(path: Path, reader: str | None, run: TrainedModel) -> Iterator[Clip]:
+    """The clips at a path; the arguments are those of `open_input`.
 
     Raises:
         ReadError, StoreError, UnknownNameError: it, or one of them, cannot be read.
     """
-    recordings = open_recordings(path, reader, run)
-    return recordings.some(recordings.clips())
+    source = open_input(path, reader, run)
+    return source.require_any(source.read_clips())

@@ -12,7 +12,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.evaluate import measures
-from kinegraph.inference.inputs import clips_of
+from kinegraph.inference.inputs import read_input_clips
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.trained_model import TrainedModel
@@ -90,6 +90,6 @@ def predict_files(
     """
     for path in files:
         try:
-            yield from (predictor(clip) for clip in clips_of(path, reader, predictor.run))
+            yield from (predictor(clip) for clip in read_input_clips(path, reader, predictor.run))
         except KinegraphError as error:
             yield error

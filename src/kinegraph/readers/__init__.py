@@ -25,19 +25,19 @@ from kinegraph.readers import (
     utkinect,
 )
 from kinegraph.readers.ntu import reader as ntu
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.readers.synthetic import reader as synthetic
 
 __all__ = [
     "READERS",
-    "Plan",
+    "ReadPlan",
+    "ReadTask",
     "Reader",
-    "Unit",
-    "clips_of_units",
+    "empty_source_error",
     "get_reader",
     "guess_reader",
+    "iterate_clips",
     "list_readers",
-    "nothing_usable",
     "read_clip",
     "read_clips",
 ]
@@ -129,29 +129,29 @@ def _clips(path: str | Path, name: str | None, options: Mapping[str, Any]) -> It
     reader = guess_reader(path) if name is None else get_reader(name)
     plan = reader.plan(Path(path), options)
     found = False
-    for clip in clips_of_units(reader, plan.units, options):
+    for clip in iterate_clips(reader, plan.tasks, options):
         found = True
         yield clip
     if not found:
-        raise nothing_usable(reader, Path(path), plan)
+        raise empty_source_error(reader, Path(path), plan)
 
 
-def clips_of_units(
-    reader: Reader, units: Iterable[Unit], options: Mapping[str, Any]
+def iterate_clips(
+    reader: Reader, tasks: Iterable[ReadTask], options: Mapping[str, Any]
 ) -> Iterator[Clip]:
-    """The clips of some of a plan's units.
+    """The clips of some of a plan's tasks.
 
     Raises:
         ReadError: a clip cannot be read.
     """
-    for unit in units:
-        for clip in reader.read(unit, **options):
+    for task in tasks:
+        for clip in reader.read(task, **options):
             if isinstance(clip, ReadError):
                 raise clip
             yield clip
 
 
-def nothing_usable(reader: Reader, path: Path, plan: Plan) -> ReadError:
+def empty_source_error(reader: Reader, path: Path, plan: ReadPlan) -> ReadError:
     """The error for a source in which no clip was found."""
     reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
     return ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")

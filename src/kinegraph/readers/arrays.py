@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.csv_file import read_frame_table
-from kinegraph.readers.formats.numpy_file import as_float32, npy_shape, open_npy, read_npz
+from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 from kinegraph.readers.label_csv import NAME, ListedClip, read_clip_list
-from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.stacked import as_confidence
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
 
@@ -45,7 +45,7 @@ def scan(
     fps: float | None = None,
     zeros_absent: bool = True,
     confidence: bool = False,
-) -> Plan:
+) -> ReadPlan:
     """A folder with array files and ``clips.csv``, a folder with array files, or one file.
 
     Without ``clips.csv`` every array file below the folder is a clip without label; see
@@ -73,12 +73,12 @@ def scan(
         clips, classes, refused = listed.clips, listed.classes, listed.refused
     else:
         clips, refused = _unlisted(source)
-    units = [_unit(folder, clip, chosen) for clip in clips]
-    return Plan(units, chosen, classes, tuple(refused))
+    tasks = [_make_task(folder, clip, chosen) for clip in clips]
+    return ReadPlan(tasks, chosen, classes, tuple(refused))
 
 
 def read(
-    unit: Unit,
+    task: ReadTask,
     layout: str | SkeletonLayout = "",
     fps: float | None = None,
     zeros_absent: bool = True,
@@ -89,8 +89,8 @@ def read(
     Raises:
         ReadError: a damaged file, or an array that does not fit the layout.
     """
-    chosen = unit.info.get("layout") or _chosen_layout(unit.path.parent, layout)
-    content = _content(unit.path, chosen.num_joints)
+    chosen = task.info.get("layout") or _chosen_layout(task.path.parent, layout)
+    content = _content(task.path, chosen.num_joints)
     try:
         joints, score = _checked(content, chosen, confidence)
         joints = _seen(joints, zeros_absent)
@@ -98,13 +98,13 @@ def read(
             joints,
             chosen,
             score,
-            label=unit.info.get("label"),
-            id=unit.info.get("id", unit.path.stem),
-            fps=content.fps or _listed_fps(unit) or fps,
-            meta=unit.info.get("meta", {}),
+            label=task.info.get("label"),
+            id=task.info.get("id", task.path.stem),
+            fps=content.fps or _listed_fps(task) or fps,
+            meta=task.info.get("meta", {}),
         )
     except (ReadError, ClipError) as error:
-        raise ReadError(f"{unit.path}: {error}") from error
+        raise ReadError(f"{task.path}: {error}") from error
 
 
 def _unlisted(source: Path) -> tuple[list[ListedClip], list[tuple[Path, str]]]:
@@ -124,10 +124,10 @@ def _unlisted(source: Path) -> tuple[list[ListedClip], list[tuple[Path, str]]]:
     return [ListedClip(file, None, {}) for file in first.values()], refused
 
 
-def _unit(folder: Path, clip: ListedClip, layout: SkeletonLayout) -> Unit:
+def _make_task(folder: Path, clip: ListedClip, layout: SkeletonLayout) -> ReadTask:
     name = clip.path.relative_to(folder).with_suffix("").as_posix()
     facts = {"id": name, "label": clip.label, "meta": clip.meta, "layout": layout}
-    return Unit(clip.path, facts)
+    return ReadTask(clip.path, facts)
 
 
 def _chosen_layout(folder: Path, layout: str | SkeletonLayout) -> SkeletonLayout:
@@ -150,8 +150,8 @@ def _check_fps(fps: float | None) -> None:
         raise ReadError(f"expected fps to be frames per second above 0, got {fps!r}")
 
 
-def _listed_fps(unit: Unit) -> float | None:
-    fps = unit.info.get("meta", {}).get("fps")
+def _listed_fps(task: ReadTask) -> float | None:
+    fps = task.info.get("meta", {}).get("fps")
     _check_fps(fps)
     return fps if fps is None else float(fps)
 
@@ -193,15 +193,15 @@ def _checked(
             f"layout {layout.name!r} has {layout.num_joints} joints, the array of shape "
             f"{points.shape} has {points.shape[-2]} on its last axis but one"
         )
-    values = as_float32(points)
+    values = to_float32(points)
     values = values[None] if values.ndim == 3 else values
     if confidence:
-        return values[..., :-1], as_confidence(values[..., -1])
+        return values[..., :-1], validate_confidence(values[..., -1])
     return values, None if score is None else _own_confidence(score, values)
 
 
 def _own_confidence(score: NDArray[Any], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    score = as_confidence(as_float32(score))
+    score = validate_confidence(to_float32(score))
     return score[None] if score.shape == values.shape[1:3] and len(values) == 1 else score
 
 
@@ -219,7 +219,7 @@ def _matches(path: Path) -> bool:
         return path.is_file() and zipfile.is_zipfile(path)
     if path.suffix == ".csv":
         return path.is_file() and (path.name == NAME or _is_frame_table(path))
-    shape = npy_shape(path) or ()
+    shape = read_npy_shape(path) or ()
     return len(shape) in (3, 4) and shape[-1] in (2, 3, 4)
 
 

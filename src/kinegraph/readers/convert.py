@@ -18,18 +18,18 @@ from typing import Any
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
-Progress = Callable[[int, int], None]
+ConversionProgress = Callable[[int, int], None]
 
 POOL_FROM_BYTES = 16 * 2**20  # below this, starting processes takes longer than reading
-LARGEST_CHUNK = 16  # units that a process reads at a time
+LARGEST_CHUNK = 16  # tasks that a process reads at a time
 CHUNKS_PER_WORKER = 3  # read ahead of the writer; bounds the memory
 REASONS_SHOWN = 3
 
 
 @dataclass
-class Conversion:
+class ConversionResult:
     """What a conversion did.
 
     Attributes:
@@ -56,7 +56,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a piece of a unit is not a clip, or not in the store; travels between processes.
+    """Why a piece of a task is not a clip, or not in the store; travels between processes.
 
     Attributes:
         reason: a sentence.
@@ -67,11 +67,11 @@ class Refusal:
     name: str = ""
 
 
-Result = list[Clip | Refusal]
+TaskResult = list[Clip | Refusal]
 
 
 @dataclass(frozen=True)
-class Intake:
+class ConversionJob:
     """What a conversion will read, settled before the first clip is read.
 
     Attributes:
@@ -85,7 +85,7 @@ class Intake:
     reader: Reader
     source: Path
     options: Mapping[str, Any]
-    plan: Plan
+    plan: ReadPlan
     stats: Mapping[Path, os.stat_result | None]
 
     @property
@@ -125,8 +125,8 @@ def convert(
     options: Mapping[str, Any] | None = None,
     workers: int | None = None,
     dtype: str = "float32",
-    progress: Progress | None = None,
-) -> Conversion:
+    progress: ConversionProgress | None = None,
+) -> ConversionResult:
     """Read every raw file of a source and write its clips into one store.
 
     A bad file is refused and the others are stored. Clips are stored in the order of the
@@ -141,25 +141,25 @@ def convert(
         workers: processes that read; 1 reads in this one. None: all cores where it pays. With
             more than one, a script needs the usual ``if __name__ == "__main__":``.
         dtype: of the stored coordinates: float32, or float16 for half the bytes.
-        progress: called with (units done, units in all).
+        progress: called with (tasks done, tasks in all).
 
     Raises:
         ReadError: the source is missing or not of this kind, or none of its clips is usable.
         StoreError: the store cannot be written.
         UnknownNameError: the reader has no such option.
     """
-    intake = take_stock(reader, Path(source), Path(store_path), options or {})
-    processes = _processes(workers, len(intake.plan.units), intake.size)
-    results = read(intake, intake.plan.units, processes)
-    return store(intake, results, Path(store_path), progress, dtype)
+    job = scan_source(reader, Path(source), Path(store_path), options or {})
+    processes = _processes(workers, len(job.plan.tasks), job.size)
+    results = read_tasks(job, job.plan.tasks, processes)
+    return store_results(job, results, Path(store_path), progress, dtype)
 
 
 # --------------------------------------------------------------------- before reading
 
 
-def take_stock(
+def scan_source(
     reader: Reader, source: Path, store_path: Path, options: Mapping[str, Any]
-) -> Intake:
+) -> ConversionJob:
     """Find out what there is to read, without reading it.
 
     Raises:
@@ -169,18 +169,18 @@ def take_stock(
     """
     plan = reader.plan(source, options)
     _spare_raw_files(source, plan, store_path)
-    paths = {unit.path for unit in plan.units} | {path for path, _ in plan.refused}
-    return Intake(reader, source, dict(options), plan, stats_of(paths))
+    paths = {task.path for task in plan.tasks} | {path for path, _ in plan.refused}
+    return ConversionJob(reader, source, dict(options), plan, stat_files(paths))
 
 
-def _spare_raw_files(source: Path, plan: Plan, store_path: Path) -> None:
+def _spare_raw_files(source: Path, plan: ReadPlan, store_path: Path) -> None:
     """Refuse to write the store over what it is made from."""
     target = store_path.resolve()
-    if target == source.resolve() or any(target == unit.path.resolve() for unit in plan.units):
+    if target == source.resolve() or any(target == task.path.resolve() for task in plan.tasks):
         raise StoreError(f"{store_path} is a raw file of the source; name another store to write")
 
 
-def stats_of(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
+def stat_files(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
     """What the system knows of files; None where it cannot be asked."""
     return {path: path.stat() if path.exists() else None for path in paths}
 
@@ -188,10 +188,10 @@ def stats_of(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
 # --------------------------------------------------------------------- reading
 
 
-def _processes(workers: int | None, units: int, size: int) -> int:
+def _processes(workers: int | None, tasks: int, size: int) -> int:
     if workers is None:
         workers = _cores() if size >= POOL_FROM_BYTES else 1
-    return max(1, min(workers, units))
+    return max(1, min(workers, tasks))
 
 
 def _cores() -> int:
@@ -201,23 +201,23 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def read(
-    intake: Intake, units: Sequence[Unit], processes: int = 1
-) -> Generator[tuple[Unit, Result]]:
-    """Every unit with what it holds, in the order of the units."""
+def read_tasks(
+    job: ConversionJob, tasks: Sequence[ReadTask], processes: int = 1
+) -> Generator[tuple[ReadTask, TaskResult]]:
+    """Every task with what it holds, in the order of the tasks."""
     if processes > 1:
-        yield from _read_in_pool(intake.reader, units, intake.options, processes)
+        yield from _read_in_pool(job.reader, tasks, job.options, processes)
         return
-    for unit in units:
-        yield unit, _read_unit(intake.reader.read, unit, intake.options)
+    for task in tasks:
+        yield task, _read_task(job.reader.read, task, job.options)
 
 
 def _read_in_pool(
-    reader: Reader, units: Sequence[Unit], options: Mapping[str, Any], processes: int
-) -> Generator[tuple[Unit, Result]]:
-    size = max(1, min(LARGEST_CHUNK, len(units) // (4 * processes)))
-    chunks = deque(units[i : i + size] for i in range(0, len(units), size))
-    pending: deque[tuple[Sequence[Unit], Future[list[Result]]]] = deque()
+    reader: Reader, tasks: Sequence[ReadTask], options: Mapping[str, Any], processes: int
+) -> Generator[tuple[ReadTask, TaskResult]]:
+    size = max(1, min(LARGEST_CHUNK, len(tasks) // (4 * processes)))
+    chunks = deque(tasks[i : i + size] for i in range(0, len(tasks), size))
+    pending: deque[tuple[Sequence[ReadTask], Future[list[TaskResult]]]] = deque()
     # not fork: a parent with threads (progress bars, a server) could deadlock its children
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -226,7 +226,7 @@ def _read_in_pool(
         while chunks or pending:
             while chunks and len(pending) < CHUNKS_PER_WORKER * processes:
                 chunk = chunks.popleft()
-                pending.append((chunk, pool.submit(_read_units, reader.read, chunk, options)))
+                pending.append((chunk, pool.submit(_read_chunk, reader.read, chunk, options)))
             chunk, future = pending.popleft()
             yield from zip(chunk, future.result(), strict=True)
     except BrokenProcessPool as error:
@@ -243,21 +243,21 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _read_units(
+def _read_chunk(
     read: Callable[..., Iterator[Clip | ReadError]],
-    units: Sequence[Unit],
+    tasks: Sequence[ReadTask],
     options: Mapping[str, Any],
-) -> list[Result]:
-    return [_read_unit(read, unit, options) for unit in units]
+) -> list[TaskResult]:
+    return [_read_task(read, task, options) for task in tasks]
 
 
-def _read_unit(
-    read: Callable[..., Iterator[Clip | ReadError]], unit: Unit, options: Mapping[str, Any]
-) -> Result:
-    """What a unit holds; whatever goes wrong in it is a refusal, never an exception."""
-    result: Result = []
+def _read_task(
+    read: Callable[..., Iterator[Clip | ReadError]], task: ReadTask, options: Mapping[str, Any]
+) -> TaskResult:
+    """What a task holds; whatever goes wrong in it is a refusal, never an exception."""
+    result: TaskResult = []
     try:
-        for clip in read(unit, **options):
+        for clip in read(task, **options):
             result.append(Refusal(str(clip)) if isinstance(clip, ReadError) else clip)
     except (ReadError, ClipError) as error:
         result.append(Refusal(str(error)))
@@ -269,41 +269,41 @@ def _read_unit(
 # --------------------------------------------------------------------- storing
 
 
-def store(
-    intake: Intake,
-    results: Generator[tuple[Unit, Result]],
+def store_results(
+    job: ConversionJob,
+    results: Generator[tuple[ReadTask, TaskResult]],
     store_path: Path,
-    progress: Progress | None = None,
+    progress: ConversionProgress | None = None,
     dtype: str = "float32",
-) -> Conversion:
-    """Write what the units of an intake hold, in their order, into one store.
+) -> ConversionResult:
+    """Write what the tasks of a job hold, in their order, into one store.
 
     Raises:
         ReadError: none of the clips is usable.
         StoreError: the store cannot be written.
     """
-    plan = intake.plan
-    done = Conversion(store_path, per_class=dict.fromkeys(plan.classes or (), 0))
-    done.refused += [(intake.name(path), reason) for path, reason in plan.refused]
+    plan = job.plan
+    done = ConversionResult(store_path, per_class=dict.fromkeys(plan.classes or (), 0))
+    done.refused += [(job.name(path), reason) for path, reason in plan.refused]
     # closing() ends the reading processes at once when writing fails or is interrupted
-    with closing(results), intake.writer(store_path, dtype) as writer:
-        for count, (unit, result) in enumerate(results, start=1):
-            name = intake.name(unit.path)
-            for written in write(result, name, writer):
+    with closing(results), job.writer(store_path, dtype) as writer:
+        for count, (task, result) in enumerate(results, start=1):
+            name = job.name(task.path)
+            for written in write_task_result(result, name, writer):
                 if isinstance(written, Refusal):
                     done.refused.append((written.name or name, written.reason))
                 else:
                     _count(written, writer.classes, done)
             if progress is not None:
-                progress(count, len(plan.units))
+                progress(count, len(plan.tasks))
         if done.stored == 0:
-            raise _nothing_stored(intake.reader, intake.source, done.refused)
+            raise _nothing_stored(job.reader, job.source, done.refused)
         done.rounding = writer.rounding
     return done
 
 
-def write(result: Result, source: str, writer: StoreWriter) -> Result:
-    """Write the clips of one unit; what comes back has a refusal for each that is not stored."""
+def write_task_result(result: TaskResult, source: str, writer: StoreWriter) -> TaskResult:
+    """Write the clips of one task; what comes back has a refusal for each that is not stored."""
     if not result:
         return [Refusal("no clip in it")]
     return [r if isinstance(r, Refusal) else _written(r, source, writer) for r in result]
@@ -318,7 +318,7 @@ def _written(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
     return clip
 
 
-def _count(clip: Clip, classes: Sequence[str] | None, done: Conversion) -> None:
+def _count(clip: Clip, classes: Sequence[str] | None, done: ConversionResult) -> None:
     done.stored += 1
     done.persons += clip.num_persons
     done.frames += clip.num_frames

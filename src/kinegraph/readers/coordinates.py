@@ -13,7 +13,7 @@ from kinegraph.errors import ReadError
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def seen_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
+def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
     """The joints as float32; those at exactly (0, ..., 0), a sensor's "not seen", are NaN.
 
     Args:
@@ -23,13 +23,13 @@ def seen_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
     Raises:
         ReadError: no frame, or a number that is not finite in float32.
     """
-    joints = finite_joints(coordinates, path)
+    joints = validate_joints(coordinates, path)
     joints[(joints == 0).all(axis=-1)] = np.nan
     return joints
 
 
-def finite_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """As `seen_joints`, with zeros left as they are."""
+def validate_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """As `mask_zero_joints`, with zeros left as they are."""
     if coordinates.size == 0:
         raise ReadError(f"{path}: expected at least one frame, got none")
     bad = ~(np.abs(coordinates) <= _FLOAT32_MAX).all(axis=-1)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.formats.numpy_file import as_float32
+from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "jhmdb15"
@@ -26,7 +26,7 @@ LAYOUT = "jhmdb15"
 _NAME = re.compile(r"GT_(train|test)_([123])\.pkl")
 
 
-def scan(source: Path) -> Plan:
+def scan(source: Path) -> ReadPlan:
     """The files ``GT_{train,test}_{1,2,3}.pkl`` of a folder, or one of them.
 
     Every file holds its fold's clips, so the same clip comes once per fold. Classes are the
@@ -40,15 +40,15 @@ def scan(source: Path) -> Plan:
     if not files:
         raise ReadError(f"{source}: expected GT_train_1.pkl to GT_test_3.pkl, found none of them")
     classes = sorted({label for file in files for label in _load(file)[1]})
-    units = [Unit(file, {"classes": tuple(classes)}) for file in files]
-    return Plan(units, get_layout(LAYOUT), tuple(classes))
+    tasks = [ReadTask(file, {"classes": tuple(classes)}) for file in files]
+    return ReadPlan(tasks, get_layout(LAYOUT), tuple(classes))
 
 
-def read(unit: Unit) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """The clips of one file, with meta fold (1 to 3) and split (train, test)."""
-    poses, labels = _load(unit.path)
-    classes = unit.info.get("classes") or tuple(sorted(set(labels)))
-    split, fold = _fold(unit.path)
+    poses, labels = _load(task.path)
+    classes = task.info.get("classes") or tuple(sorted(set(labels)))
+    split, fold = _fold(task.path)
     for row, (pose, label) in enumerate(zip(poses, labels, strict=True)):
         name = f"{fold}-{split}-{row:04d}"
         try:
@@ -60,7 +60,7 @@ def read(unit: Unit) -> Iterator[Clip | ReadError]:
                 meta={"fold": fold, "split": split},
             )
         except (ClipError, ReadError) as error:
-            yield ReadError(f"{unit.path}: row {row}: {error}")
+            yield ReadError(f"{task.path}: row {row}: {error}")
 
 
 def _fold(path: Path) -> tuple[str, int]:
@@ -86,7 +86,7 @@ def _joints(pose: Any) -> NDArray[np.float32]:
     """(T, 15, 2) as one person."""
     if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
         raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
-    return as_float32(pose)[None]
+    return to_float32(pose)[None]
 
 
 def _matches(path: Path) -> bool:

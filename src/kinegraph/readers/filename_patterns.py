@@ -8,16 +8,16 @@ from pathlib import Path
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.reader import Plan, Unit
+from kinegraph.readers.reader import ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 
-def path_pattern(tail: str) -> re.Pattern[str]:
+def compile_path_pattern(tail: str) -> re.Pattern[str]:
     """A pattern for whole paths that end in ``tail``, whose named groups are facts."""
     return re.compile(rf"(?s:.*/)?{tail}")
 
 
-def facts_of(path: Path, pattern: re.Pattern[str]) -> dict[str, int | str]:
+def parse_path(path: Path, pattern: re.Pattern[str]) -> dict[str, int | str]:
     """The named groups of a path, numbers as int; empty if it does not fit the pattern."""
     found = pattern.fullmatch(path.absolute().as_posix())
     groups = found.groupdict() if found else {}
@@ -32,21 +32,21 @@ def find_files(source: Path, pattern: re.Pattern[str], example: str) -> list[Pat
     """
     if source.is_file():
         return [source]
-    files = sorted(p for p in source.rglob("*") if facts_of(p, pattern) and p.is_file())
+    files = sorted(p for p in source.rglob("*") if parse_path(p, pattern) and p.is_file())
     if not files:
         raise ReadError(f"{source}: expected a folder with files like {example}, found none")
     return files
 
 
-def plan_by_name(
+def plan_named_files(
     source: Path,
     pattern: re.Pattern[str],
     example: str,
     layout: str,
     class_set: str,
     label_of_action: Mapping[int, int] | None = None,
-) -> Plan:
-    """A plan of one unit a file, with `info` label and meta as the file's name tells them.
+) -> ReadPlan:
+    """A plan of one task a file, with `info` label and meta as the file's name tells them.
 
     Args:
         source: a folder, or one file; one whose name tells nothing has no label and no meta.
@@ -61,17 +61,17 @@ def plan_by_name(
     """
     classes = class_names(class_set)
     labels = label_of_action or {label + 1: label for label in range(len(classes))}
-    units, refused = [], []
+    tasks, refused = [], []
     for path in find_files(source, pattern, example):
-        facts = facts_of(path, pattern)
+        facts = parse_path(path, pattern)
         if not facts:
-            units.append(Unit(path))
+            tasks.append(ReadTask(path))
         elif (action := int(facts.pop("action"))) in labels:
-            units.append(Unit(path, {"label": labels[action], "meta": facts}))
+            tasks.append(ReadTask(path, {"label": labels[action], "meta": facts}))
         else:
             known = ", ".join(map(str, labels))
             refused.append((path, f"{path}: expected one of the actions {known}, got {action}"))
-    return Plan(units, get_layout(layout), classes, tuple(refused))
+    return ReadPlan(tasks, get_layout(layout), classes, tuple(refused))
 
 
 def read_head(path: Path, size: int = 4096) -> bytes:

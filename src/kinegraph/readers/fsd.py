@@ -7,15 +7,15 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.numpy_file import npy_shape
-from kinegraph.readers.reader import Plan, Reader, Unit
-from kinegraph.readers.stacked import Shape, read_rows, row_units, stacked_files
+from kinegraph.readers.formats.numpy_file import read_npy_shape
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.stacked import Shape, find_stacked_arrays, make_row_tasks, read_rows
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "body25"
 
 
-def scan(source: Path, labels: str = "") -> Plan:
+def scan(source: Path, labels: str = "") -> ReadPlan:
     """Arrays (N, 3, T, 25, 1) in a folder, or one such file; (3, T, 25, 1) is a single clip.
 
     Channels are x and y in [-1, 1], then the confidence. A clip ends with its last frame that
@@ -29,14 +29,14 @@ def scan(source: Path, labels: str = "") -> Plan:
     Raises:
         ReadError: no such array, labels that do not fit.
     """
-    files, refused = stacked_files(source, _is_fsd)
+    files, refused = find_stacked_arrays(source, _is_fsd)
     layout = get_layout(LAYOUT)
-    return Plan(row_units(files, layout, labels), layout, refused=refused)
+    return ReadPlan(make_row_tasks(files, layout, labels), layout, refused=refused)
 
 
-def read(unit: Unit, labels: str = "") -> Iterator[Clip | ReadError]:
+def read(task: ReadTask, labels: str = "") -> Iterator[Clip | ReadError]:
     """The clips of a range of rows; options as for `scan`."""
-    return read_rows(unit, get_layout(LAYOUT), confidence=True)
+    return read_rows(task, get_layout(LAYOUT), confidence=True)
 
 
 def _is_fsd(shape: Shape) -> bool:
@@ -44,7 +44,7 @@ def _is_fsd(shape: Shape) -> bool:
 
 
 def _matches(path: Path) -> bool:
-    return _is_fsd(npy_shape(path) or ())
+    return _is_fsd(read_npy_shape(path) or ())
 
 
 READER = Reader(
@@ -54,6 +54,6 @@ READER = Reader(
     read=read,
     matches=_matches,
     options={"labels": "the label file, relative to the array's folder"},
-    of_a_set=frozenset({"labels"}),
+    dataset_only=frozenset({"labels"}),
     protocols=("official", "every-seventh", "holdout"),
 )

@@ -11,9 +11,15 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import read_head
-from kinegraph.readers.formats.json_file import MAX_FRAMES, numbers, pose_array, read_json, shown
-from kinegraph.readers.person_selection import Poses, check_choice, choose_persons
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.formats.json_file import (
+    MAX_FRAMES,
+    mask_unscored_joints,
+    numbers,
+    read_json,
+    shown,
+)
+from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 FPS = 30.0
@@ -36,25 +42,25 @@ def _scan(
     max_persons: int = 2,
     tracking: str = "none",
     candidates: int = 5,
-) -> Plan:
-    check_choice(max_persons, candidates, tracking)
+) -> ReadPlan:
+    validate_selection(max_persons, candidates, tracking)
     paths = _clip_files(Path(source))
     entries = {
         folder: _label_entries(_label_file(folder, labels))
         for folder in sorted({path.parent for path in paths})
     }
-    units: dict[str, Unit] = {}
+    tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
     for path in paths:
         entry = entries[path.parent].get(path.stem, {})
         if entry.get("has_skeleton") is False:
             refused.append((path, "the label file says that this clip has no skeleton"))
-        elif path.stem in units:
-            refused.append((path, f"another file has this name: {units[path.stem].path}"))
+        elif path.stem in tasks:
+            refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
-            units[path.stem] = Unit(path, _facts(path, entry))
+            tasks[path.stem] = ReadTask(path, _facts(path, entry))
     names = [entry for by_id in entries.values() for entry in by_id.values()]
-    return Plan(tuple(units.values()), get_layout(_LAYOUT), _classes(names), tuple(refused))
+    return ReadPlan(tuple(tasks.values()), get_layout(_LAYOUT), _classes(names), tuple(refused))
 
 
 def _clip_files(source: Path) -> list[Path]:
@@ -117,20 +123,20 @@ def _classes(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
 
 
 def _read(
-    unit: Unit,
+    task: ReadTask,
     *,
     labels: Path | str | None = None,
     max_persons: int = 2,
     tracking: str = "none",
     candidates: int = 5,
 ) -> Iterator[Clip | ReadError]:
-    check_choice(max_persons, candidates, tracking)
-    path, layout = unit.path, get_layout(_LAYOUT)
+    validate_selection(max_persons, candidates, tracking)
+    path, layout = task.path, get_layout(_LAYOUT)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise ReadError(f'{path}: expected {{"data": [frames]}}, got {shown(content)}')
     frames = _frames(path, content["data"])
-    persons = choose_persons(
+    persons = select_poses(
         frames,
         max(frames, default=0) + 1,
         layout.num_joints,
@@ -140,12 +146,12 @@ def _read(
     )
     if not len(persons):
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
-    facts = {key: value for key, value in unit.info.items() if key != "label"}
+    facts = {key: value for key, value in task.info.items() if key != "label"}
     yield Clip(
         persons[..., :2],
         layout,
         confidence=persons[..., 2],
-        label=_label(path, content.get("label_index"), unit.info.get("label")),
+        label=_label(path, content.get("label_index"), task.info.get("label")),
         id=path.stem,
         fps=FPS,
         meta=facts,
@@ -182,7 +188,7 @@ def _pose(person: object, where: str) -> Poses:
             f"{where}: expected {2 * joints} coordinates and {joints} scores, "
             f"got {len(xy)} and {len(score)}"
         )
-    return pose_array(np.reshape(xy, (joints, 2)), score)
+    return mask_unscored_joints(np.reshape(xy, (joints, 2)), score)
 
 
 def _label(path: Path, own: object, listed: int | None) -> int | None:
@@ -215,6 +221,6 @@ READER = Reader(
         "(default none, as published)",
         "candidates": "persons of a frame that are looked at, in file order (default 5)",
     },
-    of_a_set=frozenset({"labels"}),
+    dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),
 )

@@ -81,7 +81,7 @@ def _table(
     path: Path, suffixes: Sequence[str], result: ClipList
 ) -> tuple[tuple[str, ...], list[_Row]]:
     """The names of the meta columns, and the usable rows."""
-    lines = csv_lines(path)
+    lines = read_csv_rows(path)
     _, header = next(lines, (0, []))
     header = [name.strip() for name in header]
     if "file" not in header or len(set(header)) < len(header):
@@ -104,7 +104,7 @@ def _table(
     return tuple(h for h, _ in _others(header, header)), rows
 
 
-def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def read_csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines of a .csv file that are not blank, with their numbers.
 
     Raises:

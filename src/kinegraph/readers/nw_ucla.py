@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import seen_joints
-from kinegraph.readers.filename_patterns import path_pattern, plan_by_name, read_head
+from kinegraph.readers.coordinates import mask_zero_joints
+from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files, read_head
 from kinegraph.readers.formats.json_file import read_json, shown
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "kinect20"
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """The action numbers in file names, in the order of the labels."""
 
-_NAME = path_pattern(
+_NAME = compile_path_pattern(
     r"a(?P<action>\d\d)_s(?P<subject>\d\d)_e(?P<replication>\d\d)_v(?P<camera>\d\d)\.json"
 )
 
 
-def scan(source: Path) -> Plan:
+def scan(source: Path) -> ReadPlan:
     """The files ``a01_s01_e00_v01.json`` at any depth of a folder, or a single file.
 
     Raises:
         ReadError: there is no such file.
     """
     labels = {action: label for label, action in enumerate(ACTIONS)}
-    return plan_by_name(source, _NAME, "a01_s01_e00_v01.json", LAYOUT, "nw_ucla", labels)
+    return plan_named_files(source, _NAME, "a01_s01_e00_v01.json", LAYOUT, "nw_ucla", labels)
 
 
-def read(unit: Unit) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """The clip of one file, with meta subject, camera and replication.
 
     The label stands in the name and, from 1 to 10, in the file; a file whose name tells nothing
@@ -50,31 +50,31 @@ def read(unit: Unit) -> Iterator[Clip | ReadError]:
     Raises:
         ReadError: no JSON of that form, or two labels that disagree.
     """
-    content = read_json(unit.path)
+    content = read_json(task.path)
     if not isinstance(content, dict) or "skeletons" not in content:
         raise ReadError(
-            f"{unit.path}: expected a JSON object with 'skeletons', got {shown(content)}"
+            f"{task.path}: expected a JSON object with 'skeletons', got {shown(content)}"
         )
     yield Clip(
-        _joints(content["skeletons"], unit.path)[None],
+        _joints(content["skeletons"], task.path)[None],
         get_layout(LAYOUT),
-        label=_label(content.get("label"), unit),
-        id=unit.path.stem,
-        meta=unit.info.get("meta", {}),
+        label=_label(content.get("label"), task),
+        id=task.path.stem,
+        meta=task.info.get("meta", {}),
     )
 
 
-def _label(written: Any, unit: Unit) -> int | None:
-    named: int | None = unit.info.get("label")
+def _label(written: Any, task: ReadTask) -> int | None:
+    named: int | None = task.info.get("label")
     if written is None:
         return named
     if type(written) is not int or not 1 <= written <= len(ACTIONS):
         raise ReadError(
-            f"{unit.path}: expected a label from 1 to {len(ACTIONS)}, got {shown(written)}"
+            f"{task.path}: expected a label from 1 to {len(ACTIONS)}, got {shown(written)}"
         )
     if named is not None and named != written - 1:
         raise ReadError(
-            f"{unit.path}: the file's name says label {named + 1}, its content {written}"
+            f"{task.path}: the file's name says label {named + 1}, its content {written}"
         )
     return written - 1
 
@@ -97,7 +97,7 @@ def _joints(frames: Any, path: Path) -> NDArray[np.float32]:
         raise ReadError(
             f"{path}: expected x, y, z of every joint, got numbers of shape {array.shape}"
         )
-    return seen_joints(array, path)
+    return mask_zero_joints(array, path)
 
 
 def _matches(path: Path) -> bool:

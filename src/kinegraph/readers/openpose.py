@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import read_head
-from kinegraph.readers.formats.json_file import MAX_FRAMES, numbers, pose_array, read_json, shown
-from kinegraph.readers.person_selection import Poses, check_choice, choose_persons
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.formats.json_file import (
+    MAX_FRAMES,
+    mask_unscored_joints,
+    numbers,
+    read_json,
+    shown,
+)
+from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 #: Number of joints of a pose -> layout.
-LAYOUT_OF_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}
+LAYOUT_BY_JOINT_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}
 
 _FRAME_NAME = re.compile(r"(?:.*\D)?(\d{1,12})_keypoints\.json")
 _LABELS = "labels.csv"
@@ -40,22 +46,22 @@ def _scan(
     max_persons: int = 2,
     tracking: str = "match",
     candidates: int = 10,
-) -> Plan:
-    check_choice(max_persons, candidates, tracking)
+) -> ReadPlan:
+    validate_selection(max_persons, candidates, tracking)
     _size(width, height)
     source = Path(source)
     clips = _clip_sources(source)
     labels, classes = _labels(source / _LABELS)
-    units = tuple(Unit(path, {"label": labels.get(_clip_name(path))}) for path in clips)
-    return Plan(units, _layout(source, clips), classes)
+    tasks = tuple(ReadTask(path, {"label": labels.get(_clip_name(path))}) for path in clips)
+    return ReadPlan(tasks, _layout(source, clips), classes)
 
 
 def _clip_sources(source: Path) -> list[Path]:
     """The source itself if it is a frame or holds frames, else its folders that do."""
-    if source.is_file() or (source.is_dir() and frame_files(source)):
+    if source.is_file() or (source.is_dir() and list_frame_files(source)):
         return [source]
     folders = sorted(source.iterdir()) if source.is_dir() else []
-    clips = [folder for folder in folders if folder.is_dir() and frame_files(folder)]
+    clips = [folder for folder in folders if folder.is_dir() and list_frame_files(folder)]
     if not clips:
         raise ReadError(
             f"{source}: expected a folder of files like video_000000000012_keypoints.json, "
@@ -64,7 +70,7 @@ def _clip_sources(source: Path) -> list[Path]:
     return clips
 
 
-def frame_files(clip: Path) -> list[tuple[int, Path]]:
+def list_frame_files(clip: Path) -> list[tuple[int, Path]]:
     """(frame number, file), in order of the numbers."""
     paths = [clip] if clip.is_file() else list(clip.iterdir())
     found = [(_FRAME_NAME.fullmatch(path.name), path) for path in paths]
@@ -78,13 +84,13 @@ def _clip_name(clip: Path) -> str:
 def _layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
     """The layout of the first person anywhere."""
     for clip in clips:
-        for _, path in frame_files(clip):
+        for _, path in list_frame_files(clip):
             try:
-                poses = people_of(path)
+                poses = read_people(path)
             except ReadError:
                 continue  # reading that clip will say so
             if poses:
-                return get_layout(LAYOUT_OF_COUNT[len(poses[0])])
+                return get_layout(LAYOUT_BY_JOINT_COUNT[len(poses[0])])
     raise ReadError(f"{source}: expected a person in at least one frame, found none")
 
 
@@ -137,7 +143,7 @@ def _size(width: float | None, height: float | None) -> NDArray[np.float32]:
 
 
 def _read(
-    unit: Unit,
+    task: ReadTask,
     *,
     width: float | None = None,
     height: float | None = None,
@@ -145,10 +151,10 @@ def _read(
     tracking: str = "match",
     candidates: int = 10,
 ) -> Iterator[Clip | ReadError]:
-    check_choice(max_persons, candidates, tracking)
-    frames = _frames(unit.path)
-    layout = _layout_of(unit.path, frames)
-    persons = choose_persons(
+    validate_selection(max_persons, candidates, tracking)
+    frames = _frames(task.path)
+    layout = _layout_of(task.path, frames)
+    persons = select_poses(
         frames,
         max(frames) + 1,
         layout.num_joints,
@@ -157,19 +163,19 @@ def _read(
         tracking=tracking,
     )
     if not len(persons):
-        raise ReadError(f"{unit.path}: expected a person in at least one frame, found none")
+        raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
     yield Clip(
         persons[..., :2] / _size(width, height),
         layout,
         confidence=persons[..., 2],
-        label=unit.info.get("label"),
-        id=_clip_name(unit.path),
+        label=task.info.get("label"),
+        id=_clip_name(task.path),
     )
 
 
 def _frames(clip: Path) -> dict[int, list[Poses]]:
     """Poses by frame, counted from the first file's number; a number without file is a gap."""
-    files = frame_files(clip)
+    files = list_frame_files(clip)
     if not files:
         raise ReadError(f"{clip}: expected files named like video_000000000012_keypoints.json")
     first, last = files[0][0], files[-1][0]
@@ -184,7 +190,7 @@ def _frames(clip: Path) -> dict[int, list[Poses]]:
                 f"{clip}: expected one file a frame, but {path.name} and {other.name} are both "
                 f"of frame {number}; give each video its own folder"
             )
-    return {number - first: people_of(path) for number, path in files}
+    return {number - first: read_people(path) for number, path in files}
 
 
 def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
@@ -194,10 +200,10 @@ def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
             f"{clip}: expected people of one number of joints, "
             f"found {' and '.join(map(str, counts)) or 'nobody'}"
         )
-    return get_layout(LAYOUT_OF_COUNT[counts[0]])
+    return get_layout(LAYOUT_BY_JOINT_COUNT[counts[0]])
 
 
-def people_of(path: Path) -> list[Poses]:
+def read_people(path: Path) -> list[Poses]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("people"), list):
         raise ReadError(f'{path}: expected {{"people": [...]}}, got {shown(content)}')
@@ -208,12 +214,12 @@ def _pose(person: Any, where: str) -> Poses:
     if not isinstance(person, dict):
         raise ReadError(f"{where}: expected pose_keypoints_2d, got {shown(person)}")
     values = numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
-    if len(values) not in {3 * count for count in LAYOUT_OF_COUNT}:
+    if len(values) not in {3 * count for count in LAYOUT_BY_JOINT_COUNT}:
         raise ReadError(
             f"{where}: expected x, y, confidence of 17, 18 or 25 joints, got {len(values)} numbers"
         )
     joints = values.reshape(-1, 3)
-    return pose_array(joints[:, :2], joints[:, 2])
+    return mask_unscored_joints(joints[:, :2], joints[:, 2])
 
 
 def _matches(path: Path) -> bool:

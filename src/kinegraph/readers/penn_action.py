@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.coordinates import seen_joints
-from kinegraph.readers.filename_patterns import find_files, path_pattern
-from kinegraph.readers.formats.mat_file import MatFile, is_mat, read_mat
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.coordinates import mask_zero_joints
+from kinegraph.readers.filename_patterns import compile_path_pattern, find_files
+from kinegraph.readers.formats.mat_file import MatFile, is_mat_file, read_mat
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "penn13"
 INVISIBLE = ("drop", "keep")
 
 _CLASSES = "penn_action"
-_NAME = path_pattern(r"(?P<number>\d{4})\.mat")
+_NAME = compile_path_pattern(r"(?P<number>\d{4})\.mat")
 _PLACEHOLDER_BELOW = 2.0  # pixels; the largest resizing factor is 1.52
 _SPLITS = {1.0: "train", -1.0: "test"}
 
 
-def scan(source: Path, *, invisible: str = "drop") -> Plan:
+def scan(source: Path, *, invisible: str = "drop") -> ReadPlan:
     """The files ``0001.mat`` at any depth of a folder, or a single file.
 
     Raises:
@@ -40,18 +40,18 @@ def scan(source: Path, *, invisible: str = "drop") -> Plan:
         UnknownNameError: ``invisible`` is neither drop nor keep.
     """
     _check(invisible)
-    units = [Unit(path) for path in find_files(source, _NAME, "0001.mat")]
-    return Plan(units, get_layout(LAYOUT), class_names(_CLASSES))
+    tasks = [ReadTask(path) for path in find_files(source, _NAME, "0001.mat")]
+    return ReadPlan(tasks, get_layout(LAYOUT), class_names(_CLASSES))
 
 
-def read(unit: Unit, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
+def read(task: ReadTask, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
     """The clip of one file, its confidence 1 where a joint is visible and 0 elsewhere.
 
     Meta: split (train or test, as the file says), view (front, back, left, right), width and
     height in pixels.
 
     Args:
-        unit: the file.
+        task: the file.
         invisible: "drop" makes invisible joints NaN, "keep" keeps the place where the annotator
             supposed them to be. Placeholders are always NaN.
 
@@ -60,7 +60,7 @@ def read(unit: Unit, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
         UnknownNameError: ``invisible`` is neither drop nor keep.
     """
     _check(invisible)
-    mat = read_mat(unit.path)
+    mat = read_mat(task.path)
     joints = _joints(mat)
     visible = (_of_joints(mat, "visibility") == 1) & ~np.isnan(joints).any(axis=-1)
     hidden = ~visible if invisible == "drop" else _placeholders(joints, visible)
@@ -70,7 +70,7 @@ def read(unit: Unit, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
         get_layout(LAYOUT),
         confidence=visible[None].astype(np.float32),
         label=_label(mat),
-        id=unit.path.stem,
+        id=task.path.stem,
         meta=_meta(mat),
     )
 
@@ -90,7 +90,7 @@ def _joints(mat: MatFile) -> NDArray[np.float32]:
         )
     if not np.isin(visibility, (0, 1)).all():
         raise ReadError(f"{mat.path}: expected visibility to be 0 or 1, got other numbers")
-    return seen_joints(np.stack([x, y], axis=-1), mat.path)
+    return mask_zero_joints(np.stack([x, y], axis=-1), mat.path)
 
 
 def _of_joints(mat: MatFile, name: str) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def _meta(mat: MatFile) -> dict[str, MetaValue]:
 
 
 def _matches(path: Path) -> bool:
-    return _NAME.fullmatch(path.name) is not None and is_mat(path)
+    return _NAME.fullmatch(path.name) is not None and is_mat_file(path)
 
 
 READER = Reader(

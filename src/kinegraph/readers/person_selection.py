@@ -19,7 +19,7 @@ Poses = NDArray[np.float32]
 _NOTHING_SHARED = 1e30  # dearer than any distance, cheaper than a person that is already taken
 
 
-def choose_persons(
+def select_poses(
     frames: Mapping[int, Sequence[Poses]],
     num_frames: int,
     num_joints: int,
@@ -60,8 +60,8 @@ def choose_persons(
     return chosen
 
 
-def check_choice(max_persons: object, candidates: object, tracking: str) -> None:
-    """Complain about options that `choose_persons` could not follow.
+def validate_selection(max_persons: object, candidates: object, tracking: str) -> None:
+    """Complain about options that `select_poses` could not follow.
 
     Raises:
         ReadError: a number below 1, or none.

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.formats.numpy_file import as_float32
+from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT_BY_JOINTS = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
+LAYOUT_BY_JOINT_COUNT = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
 """The layout that an annotation of V joints is taken to have, unless one is named."""
 
 _HEAD_BYTES = 4096
@@ -28,7 +28,7 @@ _PART = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*
 Annotation = Mapping[str, Any]
 
 
-def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> Plan:
+def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> ReadPlan:
     """Annotation pickles in a folder, or one of them.
 
     A pickle is one annotation, a list of them, or ``{"split": {...}, "annotations": [...]}``.
@@ -37,7 +37,7 @@ def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "")
 
     Args:
         source: a .pkl or .pickle file, or a folder of them.
-        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINTS`.
+        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINT_COUNT`.
         split: which pair of named splits becomes meta ``split``: ``xsub`` for xsub_train and
             xsub_val, ``1`` for train1 and test1; not needed where there is only one pair.
 
@@ -49,11 +49,11 @@ def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "")
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
     first, _ = _load(files[0], str(split))
     chosen = get_layout(layout or _guess(files[0], first[0]))
-    return Plan([Unit(file) for file in files], chosen)
+    return ReadPlan([ReadTask(file) for file in files], chosen)
 
 
 def read(
-    unit: Unit, layout: str | SkeletonLayout = "", split: str | int = ""
+    task: ReadTask, layout: str | SkeletonLayout = "", split: str | int = ""
 ) -> Iterator[Clip | ReadError]:
     """The clips of one pickle; options as for `scan`.
 
@@ -61,15 +61,15 @@ def read(
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that the
     clip is in; ``split`` (train, val, test) by the chosen pair.
     """
-    annotations, splits = _load(unit.path, str(split))
-    chosen = get_layout(layout or _guess(unit.path, annotations[0]))
+    annotations, splits = _load(task.path, str(split))
+    chosen = get_layout(layout or _guess(task.path, annotations[0]))
     members = _members(splits)
     parts = _parts(splits, str(split))
     for row, annotation in enumerate(annotations):
         try:
             yield _clip(annotation, chosen, members, parts)
         except (ReadError, ClipError) as error:
-            yield ReadError(f"{unit.path}: annotation {row}: {error}")
+            yield ReadError(f"{task.path}: annotation {row}: {error}")
 
 
 def _load(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[str]]]:
@@ -125,12 +125,12 @@ def _guess(path: Path, annotation: Annotation) -> str:
         joints = _keypoint(annotation).shape[2]
     except ReadError as error:
         raise ReadError(f"{path}: annotation 0: {error}") from None
-    if joints not in LAYOUT_BY_JOINTS:
+    if joints not in LAYOUT_BY_JOINT_COUNT:
         raise ReadError(
             f"{path}: {joints} joints; name the layout, "
-            f"as only {sorted(LAYOUT_BY_JOINTS)} joints are guessed"
+            f"as only {sorted(LAYOUT_BY_JOINT_COUNT)} joints are guessed"
         )
-    return LAYOUT_BY_JOINTS[joints]
+    return LAYOUT_BY_JOINT_COUNT[joints]
 
 
 def _keypoint(annotation: Annotation) -> NDArray[Any]:
@@ -148,7 +148,7 @@ def _clip(
     members: Mapping[str, list[str]],
     parts: Mapping[str, str],
 ) -> Clip:
-    joints, score = _seen(as_float32(_keypoint(annotation)), annotation.get("keypoint_score"))
+    joints, score = _seen(to_float32(_keypoint(annotation)), annotation.get("keypoint_score"))
     name = annotation.get("frame_dir", annotation.get("filename"))
     if not isinstance(name, str) or not name:
         raise ReadError(f"expected the clip's name in frame_dir, got {name!r:.80}")
@@ -168,7 +168,7 @@ def _seen(
         if np.shape(score) != seen.shape or np.asarray(score).dtype.kind not in "fiu":
             raise ReadError(f"expected scores of shape {seen.shape}, got {np.shape(score)}")
         # networks that regress heat maps overshoot 1 by a little
-        score = np.clip(np.nan_to_num(as_float32(score), nan=0.0), 0, 1)
+        score = np.clip(np.nan_to_num(to_float32(score), nan=0.0), 0, 1)
         seen = seen & (score > 0)
     if not seen.any():
         raise ReadError("no joint of any person was seen")
@@ -213,6 +213,6 @@ READER = Reader(
         "layout": "a registered layout (default: by the number of joints)",
         "split": "the pair of splits to use, as xsub for xsub_train and xsub_val",
     },
-    of_a_set=frozenset({"split"}),
+    dataset_only=frozenset({"split"}),
     protocols=("official", "holdout"),
 )

@@ -13,7 +13,7 @@ from kinegraph.skeleton.layouts import SkeletonLayout
 
 
 @dataclass(frozen=True)
-class Unit:
+class ReadTask:
     """One piece of reading work, small enough for one process: a file, or a range of a big one.
 
     Attributes:
@@ -26,17 +26,17 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadPlan:
     """What a scan of a source found.
 
     Attributes:
-        units: the reading work, in a fixed order (sorted, never as the file system lists it).
+        tasks: the reading work, in a fixed order (sorted, never as the file system lists it).
         layout: the layout of every clip.
         classes: class names by label, or None where the set has no public names.
         refused: files that the scan already knows to be unusable, each with its reason.
     """
 
-    units: Sequence[Unit]
+    tasks: Sequence[ReadTask]
     layout: SkeletonLayout
     classes: tuple[str, ...] | None = None
     refused: tuple[tuple[Path, str], ...] = ()
@@ -49,30 +49,30 @@ class Reader:
     Attributes:
         name: its key in READERS.
         summary: one line for `kinegraph list readers`.
-        scan: ``scan(source, **options) -> Plan``: cheap, reads no clip. ``source`` is a folder or
-            a single raw file. Raises ReadError if nothing there is of this kind.
-        read: ``read(unit, **options) -> Iterator[Clip | ReadError]``. Raises ReadError if the
-            whole unit is unusable; *yields* a ReadError for one bad clip among good ones.
+        scan: ``scan(source, **options) -> ReadPlan``: cheap, reads no clip. ``source`` is a
+            folder or a single raw file. Raises ReadError if nothing there is of this kind.
+        read: ``read(task, **options) -> Iterator[Clip | ReadError]``. Raises ReadError if the
+            whole task is unusable; *yields* a ReadError for one bad clip among good ones.
         matches: whether a raw file looks like this source's (from its name and first bytes only).
         options: option name -> one line of help; scan and read take exactly these as keywords,
             all with defaults.
-        of_a_set: those of the options that say which clips of a set count and what they are called,
-            often by a file of that set: a new recording is read without them.
+        dataset_only: the options that apply to the whole dataset only, such as its label file; a
+            new recording is read without them.
         protocols: names of the protocols that this set's meta supports, the usual one first.
-        makes_source: whether ``scan`` makes a source that does not exist yet.
+        creates_source: whether ``scan`` makes a source that does not exist yet.
     """
 
     name: str
     summary: str
-    scan: Callable[..., Plan]
+    scan: Callable[..., ReadPlan]
     read: Callable[..., Iterator[Clip | ReadError]]
     matches: Callable[[Path], bool]
     options: Mapping[str, str] = field(default_factory=dict)
-    of_a_set: frozenset[str] = frozenset()
+    dataset_only: frozenset[str] = frozenset()
     protocols: tuple[str, ...] = ()
-    makes_source: bool = False
+    creates_source: bool = False
 
-    def plan(self, source: Path, options: Mapping[str, Any]) -> Plan:
+    def plan(self, source: Path, options: Mapping[str, Any]) -> ReadPlan:
         """What there is to read at a source, once source and options are known to exist.
 
         Raises:
@@ -82,6 +82,6 @@ class Reader:
         for name in options:
             if name not in self.options:
                 raise unknown_name(f"option of reader {self.name!r}:", name, self.options)
-        if not source.exists() and not self.makes_source:
+        if not source.exists() and not self.creates_source:
             raise ReadError(f"there is no file or folder {source}; expected {self.summary}")
         return self.scan(source, **options)

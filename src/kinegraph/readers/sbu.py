@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import finite_joints
-from kinegraph.readers.filename_patterns import path_pattern, plan_by_name
-from kinegraph.readers.formats.text_file import begins_like_table, read_table
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.coordinates import validate_joints
+from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
+from kinegraph.readers.formats.text_file import is_number_table, read_table
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "sbu15"
@@ -34,34 +34,34 @@ PERSONS = 2
 _COLUMNS = 1 + PERSONS * 15 * 3  # the frame number, then x, y, z
 _OFFSET = np.array([1280.0, 960.0, 0.0])
 _SCALE = np.array([-2560.0, -1920.0, 10000.0 / 7.8125])
-_NAME = path_pattern(
+_NAME = compile_path_pattern(
     r"(?P<pair>s\d\ds\d\d)/(?P<action>\d\d)/(?P<replication>\d\d\d)/skeleton_pos\.txt"
 )
 
 
-def scan(source: Path) -> Plan:
+def scan(source: Path) -> ReadPlan:
     """The files ``s01s02/01/001/skeleton_pos.txt`` below a folder, or a single file.
 
     Raises:
         ReadError: there is no such file.
     """
-    return plan_by_name(source, _NAME, "s01s02/01/001/skeleton_pos.txt", LAYOUT, "sbu")
+    return plan_named_files(source, _NAME, "s01s02/01/001/skeleton_pos.txt", LAYOUT, "sbu")
 
 
-def read(unit: Unit) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """The clip of one file, with meta pair ("s01s02") and replication.
 
     Raises:
         ReadError: a line that is not a frame number and 90 coordinates between commas.
     """
-    table = read_table(unit.path, _COLUMNS, ",")
+    table = read_table(task.path, _COLUMNS, ",")
     yield Clip(
-        _joints(table[:, 1:], unit.path),
+        _joints(table[:, 1:], task.path),
         get_layout(LAYOUT),
-        label=unit.info.get("label"),
-        id=_id(unit),
+        label=task.info.get("label"),
+        id=_id(task),
         fps=FPS,
-        meta=unit.info.get("meta", {}),
+        meta=task.info.get("meta", {}),
     )
 
 
@@ -69,21 +69,21 @@ def _joints(coordinates: NDArray[np.float64], path: Path) -> NDArray[np.float32]
     """(2, T, 15, 3) millimetres; where the file says (0, 0, 0) a joint is absent."""
     normalised = coordinates.reshape(len(coordinates), PERSONS, -1, 3).transpose(1, 0, 2, 3)
     with np.errstate(over="ignore"):
-        joints = finite_joints(_OFFSET + _SCALE * normalised, path)
+        joints = validate_joints(_OFFSET + _SCALE * normalised, path)
     joints[(normalised == 0).all(axis=-1)] = np.nan
     return joints
 
 
-def _id(unit: Unit) -> str:
+def _id(task: ReadTask) -> str:
     """Every file has the same name; the folders tell them apart."""
-    if "meta" not in unit.info:
-        return unit.path.stem
-    meta = unit.info["meta"]
-    return f"{meta['pair']}_{unit.info['label'] + 1:02d}_{meta['replication']:03d}"
+    if "meta" not in task.info:
+        return task.path.stem
+    meta = task.info["meta"]
+    return f"{meta['pair']}_{task.info['label'] + 1:02d}_{meta['replication']:03d}"
 
 
 def _matches(path: Path) -> bool:
-    return path.suffix == ".txt" and begins_like_table(path, _COLUMNS, ",")
+    return path.suffix == ".txt" and is_number_table(path, _COLUMNS, ",")
 
 
 READER = Reader(

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.formats.numpy_file import as_float32, npy_shape, open_npy
+from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT_BY_JOINTS = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
+LAYOUT_BY_JOINT_COUNT = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
 """The layout that a stacked array of V joints is taken to have, unless one is named."""
 
 _UNIT_BYTES = 2**26
@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Labels:
+class RowLabels:
     """What a label file says of N rows; names is empty where it only has numbers."""
 
     labels: tuple[int | None, ...]
@@ -46,12 +46,12 @@ def scan(
     layout: str | SkeletonLayout = "",
     labels: str = "",
     confidence_channel: bool = False,
-) -> Plan:
+) -> ReadPlan:
     """Stacked arrays in a folder, or one such file; (C, T, V, M) is a single clip.
 
     Args:
         source: a .npy file, or a folder of them with their label files.
-        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINTS`.
+        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINT_COUNT`.
         labels: the label file, .npy of N numbers or .pkl of (names, numbers) or numbers, relative
             to the array's folder; by default ``train_label.pkl`` or ``.npy`` beside
             ``train_data*.npy``, else ``NAME_label.pkl`` or ``.npy`` beside ``NAME.npy``.
@@ -60,24 +60,24 @@ def scan(
     Raises:
         ReadError: no such array, arrays of different joints, labels that do not fit.
     """
-    files, refused = stacked_files(source, _is_stacked)
+    files, refused = find_stacked_arrays(source, _is_stacked)
     chosen = get_layout(layout or _guess(files[0]))
-    units = row_units(files, chosen, labels)
-    return Plan(units, chosen, refused=refused)
+    tasks = make_row_tasks(files, chosen, labels)
+    return ReadPlan(tasks, chosen, refused=refused)
 
 
 def read(
-    unit: Unit,
+    task: ReadTask,
     layout: str | SkeletonLayout = "",
     labels: str = "",
     confidence_channel: bool = False,
 ) -> Iterator[Clip | ReadError]:
     """The clips of a range of rows; options as for `scan`."""
-    chosen = get_layout(layout or _guess(unit.path))
-    return read_rows(unit, chosen, confidence_channel)
+    chosen = get_layout(layout or _guess(task.path))
+    return read_rows(task, chosen, confidence_channel)
 
 
-def stacked_files(
+def find_stacked_arrays(
     source: Path, fits: Callable[[Shape], bool]
 ) -> tuple[list[Path], tuple[tuple[Path, str], ...]]:
     """The arrays of fitting shape at a source; refused: damaged ones, and derived streams.
@@ -110,13 +110,13 @@ def stacked_files(
     return kept, tuple(refused)
 
 
-def row_units(files: list[Path], layout: SkeletonLayout, labels: str) -> list[Unit]:
-    """Units of at most 64 MiB of rows, with their labels, ids and splits.
+def make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> list[ReadTask]:
+    """Tasks of at most 64 MiB of rows, with their labels, ids and splits.
 
     Raises:
         ReadError: an array of other joints, labels that do not fit, two arrays for one label file.
     """
-    units: list[Unit] = []
+    tasks: list[ReadTask] = []
     claimed: dict[Path, Path] = {}
     for path in files:
         shape = _block_shape(path, layout)
@@ -126,32 +126,32 @@ def row_units(files: list[Path], layout: SkeletonLayout, labels: str) -> list[Un
                 f"{path} and {claimed[label_file]} share the labels {label_file.name}: "
                 "they hold the same clips, so read one of the files instead of the folder"
             )
-        known = _read_labels(label_file, shape[0]) if label_file else Labels((None,) * shape[0])
+        known = _read_labels(label_file, shape[0]) if label_file else RowLabels((None,) * shape[0])
         if label_file:
             claimed[label_file] = path
-        units += _units(path, shape, known)
-    return units
+        tasks += _make_tasks(path, shape, known)
+    return tasks
 
 
-def read_rows(unit: Unit, layout: SkeletonLayout, confidence: bool) -> Iterator[Clip | ReadError]:
-    """The clips of a unit that `row_units` made; a row without any joint gives a ReadError."""
-    shape = _block_shape(unit.path, layout)
-    array = open_npy(unit.path).reshape(shape)
-    start, stop = unit.info.get("rows", (0, shape[0]))
-    names = unit.info.get("names") or _row_names(unit.path, start, stop, shape[0])
-    labels = unit.info.get("labels") or (None,) * (stop - start)
-    meta = unit.info.get("meta", {})
+def read_rows(
+    task: ReadTask, layout: SkeletonLayout, confidence: bool
+) -> Iterator[Clip | ReadError]:
+    """The clips of a task that `make_row_tasks` made; a row without any joint gives a ReadError."""
+    shape = _block_shape(task.path, layout)
+    array = open_npy(task.path).reshape(shape)
+    start, stop = task.info.get("rows", (0, shape[0]))
+    names = task.info.get("names") or _row_names(task.path, start, stop, shape[0])
+    labels = task.info.get("labels") or (None,) * (stop - start)
+    meta = task.info.get("meta", {})
     for row, name, label in zip(range(start, stop), names, labels, strict=True):
         facts = {"label": label, "id": name, "meta": {**meta, "row": row}}
         try:
-            yield clip_of_block(array[row], layout, confidence, **facts)
+            yield unpad_clip(array[row], layout, confidence, **facts)
         except (ReadError, ClipError) as error:
-            yield ReadError(f"{unit.path}: row {row}: {error}")
+            yield ReadError(f"{task.path}: row {row}: {error}")
 
 
-def clip_of_block(
-    block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any
-) -> Clip:
+def unpad_clip(block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any) -> Clip:
     """The clip in a zero-padded array.
 
     Args:
@@ -164,18 +164,18 @@ def clip_of_block(
         ReadError: nothing but zeros, or a confidence channel that is none.
         ClipError: infinite numbers.
     """
-    points = as_float32(block).transpose(3, 1, 2, 0)
+    points = to_float32(block).transpose(3, 1, 2, 0)
     seen = np.asarray((np.abs(points) > 0).any(axis=-1))
     if not seen.any():
         raise ReadError("no joint in any frame, all numbers are zero")
     persons, end = seen.any(axis=(1, 2)), int(np.flatnonzero(seen.any(axis=(0, 2)))[-1]) + 1
     points, seen = points[persons, :end], seen[persons, :end]
     joints = points[..., :-1] if confidence else points
-    score = as_confidence(points[..., -1]) if confidence else None
+    score = validate_confidence(points[..., -1]) if confidence else None
     return Clip(np.where(seen[..., None], joints, np.nan), layout, score, **facts)
 
 
-def as_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
+def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
     """The scores with 0 for NaN.
 
     Raises:
@@ -195,14 +195,14 @@ def _is_stacked(shape: Shape) -> bool:
 
 
 def _guess(path: Path) -> str:
-    shape = npy_shape(path) or ()
+    shape = read_npy_shape(path) or ()
     joints = shape[-2] if len(shape) > 1 else 0
-    if joints not in LAYOUT_BY_JOINTS:
+    if joints not in LAYOUT_BY_JOINT_COUNT:
         raise ReadError(
             f"{path}: the shape {shape} has {joints} joints on its last axis but one; "
-            f"name the layout, as only {sorted(LAYOUT_BY_JOINTS)} joints are guessed"
+            f"name the layout, as only {sorted(LAYOUT_BY_JOINT_COUNT)} joints are guessed"
         )
-    return LAYOUT_BY_JOINTS[joints]
+    return LAYOUT_BY_JOINT_COUNT[joints]
 
 
 def _block_shape(path: Path, layout: SkeletonLayout) -> Shape:
@@ -216,7 +216,7 @@ def _block_shape(path: Path, layout: SkeletonLayout) -> Shape:
     return shape if len(shape) == 5 else (1, *shape)
 
 
-def _units(path: Path, shape: Shape, known: Labels) -> Iterator[Unit]:
+def _make_tasks(path: Path, shape: Shape, known: RowLabels) -> Iterator[ReadTask]:
     step = max(1, _UNIT_BYTES // (8 * int(np.prod(shape[1:]))))
     split = _SPLITS.get(re.split(r"[^a-z]", path.stem.lower())[0])
     meta: dict[str, MetaValue] = {"split": split} if split else {}
@@ -228,7 +228,7 @@ def _units(path: Path, shape: Shape, known: Labels) -> Iterator[Unit]:
             "names": known.names[rows],
             "meta": meta,
         }
-        yield Unit(path, info)
+        yield ReadTask(path, info)
 
 
 def _row_names(path: Path, start: int, stop: int, rows: int) -> list[str]:
@@ -244,13 +244,13 @@ def _label_file(path: Path, labels: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _read_labels(path: Path, rows: int) -> Labels:
+def _read_labels(path: Path, rows: int) -> RowLabels:
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # (names, numbers) is a pair of sequences, where N=2 numbers are a pair of numbers
     if isinstance(content, list | tuple) and len(content) == 2 and _is_row(content[0]):
         names, content = content
-    return Labels(_numbers(path, content, rows), _distinct(path, names, rows))
+    return RowLabels(_numbers(path, content, rows), _distinct(path, names, rows))
 
 
 def _is_row(content: Any) -> bool:
@@ -286,8 +286,8 @@ def _distinct(path: Path, names: Any, rows: int) -> tuple[str, ...]:
 
 
 def _matches(path: Path) -> bool:
-    shape = npy_shape(path)
-    if shape is None or not _is_stacked(shape) or shape[-2] not in LAYOUT_BY_JOINTS:
+    shape = read_npy_shape(path)
+    if shape is None or not _is_stacked(shape) or shape[-2] not in LAYOUT_BY_JOINT_COUNT:
         return False
     # one person of BODY_25 with confidence is how the FSD-10 arrays look
     return shape[-1] <= 10 and not (shape[-4] == 3 and shape[-2:] == (25, 1))
@@ -304,6 +304,6 @@ READER = Reader(
         "labels": "the label file, relative to the array's folder",
         "confidence_channel": "true if the last channel is a confidence, not a coordinate",
     },
-    of_a_set=frozenset({"labels"}),
+    dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),
 )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import seen_joints
-from kinegraph.readers.filename_patterns import path_pattern, plan_by_name
-from kinegraph.readers.formats.mat_file import is_mat, read_mat
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.coordinates import mask_zero_joints
+from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
+from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT = "utd_mhad20"
@@ -24,47 +24,47 @@ FPS = 30.0
 
 _VARIABLE = "d_skel"
 _SUFFIX = "_skeleton"
-_NAME = path_pattern(
+_NAME = compile_path_pattern(
     rf"a(?P<action>\d{{1,2}})_s(?P<subject>\d{{1,2}})_t(?P<replication>\d{{1,2}}){_SUFFIX}\.mat"
 )
 
 
-def scan(source: Path) -> Plan:
+def scan(source: Path) -> ReadPlan:
     """The files ``a1_s1_t1_skeleton.mat`` at any depth of a folder, or a single file.
 
     Raises:
         ReadError: there is no such file.
     """
-    return plan_by_name(source, _NAME, "a1_s1_t1_skeleton.mat", LAYOUT, "utd_mhad")
+    return plan_named_files(source, _NAME, "a1_s1_t1_skeleton.mat", LAYOUT, "utd_mhad")
 
 
-def read(unit: Unit) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """The clip of one file, with meta subject and replication (the trial).
 
     Raises:
         ReadError: no MATLAB file, or one without ``d_skel`` of shape (20, 3, T).
     """
-    skeleton = read_mat(unit.path).array(_VARIABLE)
+    skeleton = read_mat(task.path).array(_VARIABLE)
     layout = get_layout(LAYOUT)
     if skeleton.ndim == 2:  # MATLAB drops the last dimension of a single frame
         skeleton = skeleton[..., None]
     if skeleton.ndim != 3 or skeleton.shape[:2] != (layout.num_joints, 3):
         raise ReadError(
-            f"{unit.path}: expected {_VARIABLE} of shape ({layout.num_joints}, 3, frames), "
+            f"{task.path}: expected {_VARIABLE} of shape ({layout.num_joints}, 3, frames), "
             f"got {skeleton.shape}"
         )
     yield Clip(
-        seen_joints(skeleton.transpose(2, 0, 1), unit.path)[None],
+        mask_zero_joints(skeleton.transpose(2, 0, 1), task.path)[None],
         layout,
-        label=unit.info.get("label"),
-        id=unit.path.stem,
+        label=task.info.get("label"),
+        id=task.path.stem,
         fps=FPS,
-        meta=unit.info.get("meta", {}),
+        meta=task.info.get("meta", {}),
     )
 
 
 def _matches(path: Path) -> bool:
-    return path.name.endswith(f"{_SUFFIX}.mat") and is_mat(path)
+    return path.name.endswith(f"{_SUFFIX}.mat") and is_mat_file(path)
 
 
 READER = Reader(

@@ -20,7 +20,7 @@ _ACTION = re.compile(r"(\w+)\s*:\s*(\S+)\s+(\S+)")
 _FRAME = re.compile(r"\d{1,9}")
 
 
-class Range(NamedTuple):
+class FrameRange(NamedTuple):
     """One action in a recording, by the frame numbers that the recording's lines begin with.
 
     Attributes:
@@ -36,11 +36,11 @@ class Range(NamedTuple):
     last: int
 
 
-Ranges = dict[str, tuple[Range, ...]]
+Ranges = dict[str, tuple[FrameRange, ...]]
 Unusable = list[tuple[str, str]]
 
 
-def label_file(folder: Path) -> Path | None:
+def find_label_file(folder: Path) -> Path | None:
     """The label file of a folder, or None if it has none."""
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
@@ -54,7 +54,7 @@ def read_ranges(path: Path, classes: Sequence[str]) -> tuple[Ranges, Unusable]:
     Raises:
         ReadError: the file cannot be opened or is no label file; the message names the line.
     """
-    ranges: dict[str, list[Range]] = {}
+    ranges: dict[str, list[FrameRange]] = {}
     unusable: Unusable = []
     recording = None
     for where, line in _lines(path):
@@ -65,7 +65,7 @@ def read_ranges(path: Path, classes: Sequence[str]) -> tuple[Ranges, Unusable]:
             raise ReadError(f"{where}: expected a recording as s01_e01 first, got {line[:40]!r}")
         else:
             range_ = _range(line, classes, where)
-            if isinstance(range_, Range):
+            if isinstance(range_, FrameRange):
                 ranges[recording].append(range_)
             else:
                 unusable.append((recording, f"{where}: {recording}: {range_}"))
@@ -88,7 +88,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield f"{path}:{number}", text
 
 
-def _range(line: str, classes: Sequence[str], where: str) -> Range | str:
+def _range(line: str, classes: Sequence[str], where: str) -> FrameRange | str:
     """The range that a line states, or why it states none."""
     found = _ACTION.fullmatch(line)
     if found is None:
@@ -102,4 +102,4 @@ def _range(line: str, classes: Sequence[str], where: str) -> Range | str:
         raise ReadError(f"{where}: expected two frame numbers, got {first[:20]!r}, {last[:20]!r}")
     if int(first) > int(last):
         return f"{action} ends at frame {last}, before it begins at {first}"
-    return Range(action, classes.index(action), int(first), int(last))
+    return FrameRange(action, classes.index(action), int(first), int(last))

@@ -11,7 +11,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.inference.online_preprocessing import parse_joints
-from kinegraph.readers.formats.numpy_file import as_float32, unpack_npz
+from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
 from kinegraph.server.errors import BAD, TOO_LONG, RefusedError
 from kinegraph.server.limits import Limits
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -100,7 +100,7 @@ def _from_npz(body: bytes, limits: Limits) -> dict[str, Any]:
     )
     if "joints" not in arrays:
         raise ReadError("the clip: expected an array named 'joints'")
-    found: dict[str, Any] = {k: as_float32(v) for k, v in arrays.items() if k != "fps"}
+    found: dict[str, Any] = {k: to_float32(v) for k, v in arrays.items() if k != "fps"}
     if "fps" in arrays:
         found["fps"] = _rate(arrays["fps"].ravel()[0] if arrays["fps"].size == 1 else None)
     return found

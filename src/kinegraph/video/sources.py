@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from kinegraph.errors import LiveError, ReadError
-from kinegraph.readers.openpose import LAYOUT_OF_COUNT, frame_files, people_of
+from kinegraph.readers.openpose import LAYOUT_BY_JOINT_COUNT, list_frame_files, read_people
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
@@ -167,7 +167,7 @@ class OpenPoseSource:
     def _frame(self, time: float, path: Path) -> PoseFrame:
         V = self.layout.num_joints
         try:
-            poses = [pose for pose in people_of(path) if len(pose) == V]
+            poses = [pose for pose in read_people(path) if len(pose) == V]
         except ReadError as error:
             self._failed.append(str(error))
             poses = []
@@ -180,9 +180,11 @@ class OpenPoseSource:
 
 
 def _files_of(folder: Path) -> list[tuple[int, Path]]:
-    files = frame_files(folder)
+    files = list_frame_files(folder)
     if not files:
-        inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and frame_files(path)]
+        inner = [
+            path for path in sorted(folder.iterdir()) if path.is_dir() and list_frame_files(path)
+        ]
         if inner:
             raise ReadError(
                 f"{folder} holds folders of several videos: watch one of them, such as {inner[0]}"
@@ -204,11 +206,11 @@ def _layout_of(folder: Path, files: list[tuple[int, Path]]) -> SkeletonLayout:
     """By the number of joints of the first person."""
     for _, path in files:
         try:
-            people = people_of(path)
+            people = read_people(path)
         except ReadError:
             continue  # going through the files tells of it
         if people:
-            return get_layout(LAYOUT_OF_COUNT[len(people[0])])
+            return get_layout(LAYOUT_BY_JOINT_COUNT[len(people[0])])
     raise ReadError(f"{folder}: expected a person in at least one frame, found none")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.label_csv import csv_lines
+from kinegraph.readers.label_csv import read_csv_rows
 
 MAX_GAPS = 20
 """Most cells (frame, person) per row of the table; frames without a row are absent."""
@@ -40,7 +40,7 @@ def read_frame_table(path: Path, num_joints: int) -> NDArray[np.float32]:
         ReadError: no table, a cell that is no number, columns that V does not divide, a frame
             given twice, or frame numbers so far apart that hardly any frame is there.
     """
-    lines = csv_lines(path)
+    lines = read_csv_rows(path)
     number, names = next(lines, (1, []))
     header = [name.strip().lower() for name in names]
     if not header or any(_is_number(name) for name in header):

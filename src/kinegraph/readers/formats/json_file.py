@@ -52,7 +52,9 @@ def numbers(value: Any, where: str) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
-def pose_array(xy: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float32]:
+def mask_unscored_joints(
+    xy: NDArray[np.float32], score: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """(V, 3) of x, y and score; x and y are NaN where the score is 0.
 
     Args:

@@ -82,7 +82,7 @@ class MatFile:
         )
 
 
-def is_mat(path: Path) -> bool:
+def is_mat_file(path: Path) -> bool:
     """Whether a file begins as MATLAB 5 files do."""
     return read_head(path, len(_MAGIC)) == _MAGIC
 

@@ -46,7 +46,7 @@ def open_npy(path: Path) -> NDArray[Any]:
         raise ReadError(f"{path}: cannot be read as a .npy array: {error}") from error
 
 
-def npy_shape(path: Path) -> tuple[int, ...] | None:
+def read_npy_shape(path: Path) -> tuple[int, ...] | None:
     """The shape that a .npy file claims, or None if it is no readable .npy file of numbers."""
     if path.suffix != ".npy" or not path.is_file():
         return None
@@ -90,7 +90,7 @@ def unpack_npz(
         raise ReadError(f"{what}: cannot be read as .npz arrays: {error}") from error
 
 
-def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """A float32 copy; numbers beyond its range become infinite, which a Clip refuses."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.array(array, dtype=np.float32)

@@ -38,7 +38,7 @@ def read_table(path: Path, columns: int, delimiter: str | None = None) -> NDArra
     return np.frombuffer(values, np.float64).reshape(-1, columns)
 
 
-def begins_like_table(path: Path, columns: int, delimiter: str | None = None) -> bool:
+def is_number_table(path: Path, columns: int, delimiter: str | None = None) -> bool:
     """Whether the first line of a file has so many numbers."""
     first = read_head(path).partition(b"\n")[0]
     try:

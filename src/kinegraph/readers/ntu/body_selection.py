@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import unknown_name
-from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, Sightings
+from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, BodyDetections
 
 Joints = NDArray[np.float64]
-Track = dict[int, int]  # frame -> row of the sightings' joints
+Track = dict[int, int]  # frame -> row of the detections' joints
 
 AGCN_BODIES = 4
 """2s-AGCN looks at the first four bodies of a frame."""
@@ -30,8 +30,8 @@ NOISE_SHARE = 0.69754
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def select_persons(
-    bodies: Sightings, persons: str = "tracks", max_persons: int = 2, faithful: bool = False
+def select_bodies(
+    bodies: BodyDetections, persons: str = "tracks", max_persons: int = 2, faithful: bool = False
 ) -> Joints:
     """The persons of a recording by one of the rules in `PERSON_RULES`.
 
@@ -49,11 +49,11 @@ def select_persons(
     Raises:
         UnknownNameError: no such rule.
     """
-    rule = person_rule(persons)
+    rule = get_person_rule(persons)
     return rule(replace(bodies, joints=_clean(bodies.joints)), max_persons, faithful)
 
 
-def person_rule(name: str) -> Rule:
+def get_person_rule(name: str) -> Rule:
     """The rule of this name.
 
     Raises:
@@ -64,7 +64,7 @@ def person_rule(name: str) -> Rule:
     return PERSON_RULES[name]
 
 
-def energy(joints: Joints) -> float:
+def motion_energy(joints: Joints) -> float:
     """How much a person moves: std of x + of y + of z over joints and seen frames.
 
     Source: 2s-AGCN `get_nonzero_std`; a frame whose coordinates sum to zero does not count.
@@ -83,7 +83,7 @@ def _clean(joints: Joints) -> Joints:
     return np.where(finite & sizes.any(axis=-1, keepdims=True), joints, np.nan)
 
 
-def _by_order(bodies: Sightings, max_bodies: int) -> Joints:
+def _by_order(bodies: BodyDetections, max_bodies: int) -> Joints:
     """Body m of a frame is person m, whoever that is."""
     frames = bodies.frames
     order = np.arange(len(frames)) - np.searchsorted(frames, frames)
@@ -94,7 +94,7 @@ def _by_order(bodies: Sightings, max_bodies: int) -> Joints:
     return _seen_persons(joints)
 
 
-def _tracks(bodies: Sightings) -> list[Track]:
+def _tracks(bodies: BodyDetections) -> list[Track]:
     """One track per body id, in the order in which they appear."""
     tracks: dict[str, Track] = {}
     for row, (t, body_id) in enumerate(zip(bodies.frames.tolist(), bodies.ids, strict=True)):
@@ -109,32 +109,32 @@ def _seen_persons(joints: Joints) -> Joints:
 # --------------------------------------------------------------------- the rules
 
 
-def _first_two(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
+def _first_two(bodies: BodyDetections, max_persons: int, faithful: bool) -> Joints:
     """ST-GCN: the first bodies in file order per frame, without tracking."""
     return _by_order(bodies, max_persons)
 
 
-def _most_energetic_slots(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
-    """2s-AGCN, Shift-GCN, AS-GCN: up to 4 bodies by order in the frame, by falling energy."""
+def _most_energetic_slots(bodies: BodyDetections, max_persons: int, faithful: bool) -> Joints:
+    """2s-AGCN, Shift-GCN, AS-GCN: up to 4 bodies of a frame, by falling motion energy."""
     joints = _by_order(bodies, AGCN_BODIES)
-    order = np.argsort([energy(person) for person in joints], kind="stable")[::-1]
+    order = np.argsort([motion_energy(person) for person in joints], kind="stable")[::-1]
     return joints[order[:max_persons]]
 
 
-def _most_energetic_tracks(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
-    """Bodies by id, by falling energy; a new id is a new person."""
+def _most_energetic_tracks(bodies: BodyDetections, max_persons: int, faithful: bool) -> Joints:
+    """Bodies by id, by falling motion energy; a new id is a new person."""
     tracks = _tracks(bodies)
     if len(tracks) > 1:
-        tracks.sort(key=lambda track: -energy(_joints_of(track, bodies)))
+        tracks.sort(key=lambda track: -motion_energy(_joints_of(track, bodies)))
     return _stacked(tracks[:max_persons], bodies)
 
 
-def _joints_of(track: Track, bodies: Sightings) -> Joints:
+def _joints_of(track: Track, bodies: BodyDetections) -> Joints:
     """(frames of the track, 25, 3)."""
     return bodies.joints[list(track.values())]
 
 
-def _stacked(tracks: list[Track], bodies: Sightings) -> Joints:
+def _stacked(tracks: list[Track], bodies: BodyDetections) -> Joints:
     """(M, T, 25, 3), without persons of whom no joint was seen."""
     joints = np.full((len(tracks), bodies.num_frames, NUM_JOINTS, 3), np.nan)
     for m, track in enumerate(tracks):
@@ -142,7 +142,7 @@ def _stacked(tracks: list[Track], bodies: Sightings) -> Joints:
     return _seen_persons(joints)
 
 
-def _ctrgcn_actors(bodies: Sightings, max_persons: int, faithful: bool) -> Joints:
+def _ctrgcn_actors(bodies: BodyDetections, max_persons: int, faithful: bool) -> Joints:
     """CTR-GCN, SGN: tracks without noise, merged into two actors by falling motion."""
     frames, places = np.unique(bodies.frames, return_inverse=True)
     bodies = replace(bodies, num_frames=len(frames), frames=places)
@@ -160,7 +160,7 @@ def _closed(track: Track) -> Track:
     return {first + i: row for i, row in enumerate(track.values())}
 
 
-def _without_noise(tracks: list[Track], bodies: Sightings) -> list[Track]:
+def _without_noise(tracks: list[Track], bodies: BodyDetections) -> list[Track]:
     """The tracks that are persons, by falling motion."""
     if len(tracks) < 2:
         return tracks
@@ -215,7 +215,7 @@ def _apart(actor: Track, track: Track, from_start: bool = False) -> bool:
     return min(max(actor), max(track)) - max(begin, min(track)) <= 0
 
 
-Rule = Callable[[Sightings, int, bool], Joints]
+Rule = Callable[[BodyDetections, int, bool], Joints]
 
 #: Rule name -> rule.
 PERSON_RULES: Mapping[str, Rule] = MappingProxyType(

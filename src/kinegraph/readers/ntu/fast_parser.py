@@ -20,7 +20,7 @@ from kinegraph.readers.ntu.skeleton_file import (
     JOINT_FIELDS,
     MAX_FRAMES,
     NUM_JOINTS,
-    Sightings,
+    BodyDetections,
     parse_skeleton,
     read_bytes,
 )
@@ -55,10 +55,10 @@ class _UnusualError(Exception):
     """The text is not of the usual form; it may be damaged, or merely written by another hand."""
 
 
-def read_joints(path: Path | str) -> Sightings:
+def read_joints(path: Path | str) -> BodyDetections:
     """The joints of a `.skeleton` file, body by body.
 
-    They are those of `read_skeleton(path).sightings`, to the last bit.
+    They are those of `read_skeleton(path).detections`, to the last bit.
 
     Raises:
         ReadError: as `read_skeleton` does.
@@ -68,10 +68,10 @@ def read_joints(path: Path | str) -> Sightings:
     try:
         return _usual_sightings(content)
     except _UnusualError:
-        return parse_skeleton(path, content).sightings
+        return parse_skeleton(path, content).detections
 
 
-def _usual_sightings(content: bytes) -> Sightings:
+def _usual_sightings(content: bytes) -> BodyDetections:
     first = content.find(b"\n")
     if not 0 <= first < len(content) - 1 or not content.endswith(b"\n"):
         raise _UnusualError
@@ -83,7 +83,7 @@ def _usual_sightings(content: bytes) -> Sightings:
         raise _UnusualError
     joints = _values(content, bounds[:-1, is_joint] + 1, bounds[1:, is_joint])
     joints = joints.T.reshape(-1, NUM_JOINTS, 3)
-    return Sightings(num_frames, np.array(frames, np.int64), ids, joints)
+    return BodyDetections(num_frames, np.array(frames, np.int64), ids, joints)
 
 
 def _tokens(content: bytes, before: Places, ends: Places) -> list[bytes]:

@@ -12,20 +12,25 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.ntu.body_selection import PERSON_RULES, person_rule, select_persons
+from kinegraph.readers.ntu.body_selection import PERSON_RULES, get_person_rule, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
-from kinegraph.readers.ntu.skeleton_file import Body, Recording, read_skeleton, write_skeleton
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.ntu.skeleton_file import (
+    Body,
+    SkeletonRecording,
+    read_skeleton,
+    write_skeleton,
+)
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 __all__ = [
     "READER",
     "Body",
-    "Recording",
-    "meta_from_name",
+    "SkeletonRecording",
+    "parse_recording_name",
     "read_joints",
     "read_skeleton",
-    "select_persons",
+    "select_bodies",
     "write_skeleton",
 ]
 
@@ -37,7 +42,7 @@ _SUFFIX = ".skeleton"
 _MISSING_BYTES = 1 << 20  # the published list of 535 names has 12 kB
 
 
-def meta_from_name(name: str) -> dict[str, int]:
+def parse_recording_name(name: str) -> dict[str, int]:
     """What a name like S001C003P008R002A058 says; a folder and `.skeleton` may surround it.
 
     Returns:
@@ -67,25 +72,25 @@ def _scan(
     max_persons: int = 2,
     missing: Path | str | None = None,
     faithful: bool = False,
-) -> Plan:
+) -> ReadPlan:
     _check_options(persons, max_persons)
     source = Path(source)
     bad = _missing_names(Path(missing)) if missing is not None else frozenset()
-    units: dict[str, Unit] = {}
+    tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
     for path in _files(source):
         if path.stem in bad:
             refused.append((path, f"{path.stem} is in the list of missing skeletons {missing}"))
-        elif path.stem in units:
-            refused.append((path, f"another file has this name: {units[path.stem].path}"))
+        elif path.stem in tasks:
+            refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
-            units[path.stem] = Unit(path, meta_from_name(path.name))
-    labels = [unit.info["label"] for unit in units.values() if "label" in unit.info]
-    return Plan(tuple(units.values()), get_layout("ntu25"), _classes(labels), tuple(refused))
+            tasks[path.stem] = ReadTask(path, parse_recording_name(path.name))
+    labels = [task.info["label"] for task in tasks.values() if "label" in task.info]
+    return ReadPlan(tuple(tasks.values()), get_layout("ntu25"), _classes(labels), tuple(refused))
 
 
 def _check_options(persons: str, max_persons: int) -> None:
-    person_rule(persons)
+    get_person_rule(persons)
     if isinstance(max_persons, bool) or not isinstance(max_persons, int) or max_persons < 1:
         raise ReadError(f"expected max_persons to be a whole number above 0, got {max_persons!r}")
 
@@ -125,7 +130,7 @@ def _classes(labels: list[int]) -> tuple[str, ...] | None:
 
 
 def _read(
-    unit: Unit,
+    task: ReadTask,
     *,
     persons: str = "tracks",
     max_persons: int = 2,
@@ -133,11 +138,11 @@ def _read(
     faithful: bool = False,
 ) -> Iterator[Clip | ReadError]:
     _check_options(persons, max_persons)
-    path = unit.path
-    joints = select_persons(read_joints(path), persons, max_persons, faithful)
+    path = task.path
+    joints = select_bodies(read_joints(path), persons, max_persons, faithful)
     if not joints.size:
         raise ReadError(f"{path}: expected a body in at least one frame, found none")
-    facts: dict[str, Any] = dict(unit.info) or dict(meta_from_name(path.name))
+    facts: dict[str, Any] = dict(task.info) or dict(parse_recording_name(path.name))
     label = facts.pop("label", None)
     yield Clip(
         joints.astype(np.float32),
@@ -171,6 +176,6 @@ READER = Reader(
         "missing": "text file of clip names to leave out, such as the published list of 302",
         "faithful": "with persons=ctrgcn: repeat the slips of the released code (default false)",
     },
-    of_a_set=frozenset({"missing"}),
+    dataset_only=frozenset({"missing"}),
     protocols=("xsub", "xview", "xset"),
 )

@@ -53,7 +53,7 @@ class Body:
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class SkeletonRecording:
     """All that a `.skeleton` file says.
 
     Attributes:
@@ -65,7 +65,7 @@ class Recording:
     newline: str = field(default="\r\n")
 
     @classmethod
-    def from_joints(cls, joints: ArrayLike, ids: Sequence[str] | None = None) -> Recording:
+    def from_joints(cls, joints: ArrayLike, ids: Sequence[str] | None = None) -> SkeletonRecording:
         """A recording that holds these joints: what `write_skeleton` needs for made-up data.
 
         Args:
@@ -87,11 +87,11 @@ class Recording:
         return cls([_bodies_of_frame(values[:, t], ids) for t in range(values.shape[1])])
 
     @property
-    def sightings(self) -> Sightings:
+    def detections(self) -> BodyDetections:
         """The joints alone, body by body."""
         found = [(t, body) for t, bodies in enumerate(self.frames) for body in bodies]
         joints = [body.joints for _, body in found]
-        return Sightings(
+        return BodyDetections(
             len(self.frames),
             np.array([t for t, _ in found], dtype=np.int64),
             [body.id for _, body in found],
@@ -100,7 +100,7 @@ class Recording:
 
 
 @dataclass(frozen=True, eq=False)
-class Sightings:
+class BodyDetections:
     """What a clip needs of a recording: who was where, one entry a body in a frame, in file order.
 
     Attributes:
@@ -136,7 +136,7 @@ def _body(joints: NDArray[np.float64], body_id: str) -> Body:
 # --------------------------------------------------------------------- writing
 
 
-def write_skeleton(path: Path | str, recording: Recording) -> None:
+def write_skeleton(path: Path | str, recording: SkeletonRecording) -> None:
     """Write a recording as a `.skeleton` file.
 
     Numbers are written in their shortest form ("0", "3.785547", "-7.257856E-05"), which is that
@@ -146,7 +146,7 @@ def write_skeleton(path: Path | str, recording: Recording) -> None:
     Path(path).write_bytes(text.encode("ascii"))
 
 
-def _lines(recording: Recording) -> Iterator[str]:
+def _lines(recording: SkeletonRecording) -> Iterator[str]:
     yield str(len(recording.frames))
     for bodies in recording.frames:
         yield str(len(bodies))
@@ -166,7 +166,7 @@ def _number_text(value: float) -> str:
 # --------------------------------------------------------------------- reading
 
 
-def read_skeleton(path: Path | str) -> Recording:
+def read_skeleton(path: Path | str) -> SkeletonRecording:
     """Parse a `.skeleton` file.
 
     Line ends of either kind, spaces at the ends of lines and NaN columns are accepted.
@@ -191,7 +191,7 @@ def read_bytes(path: Path) -> bytes:
         raise ReadError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
-def parse_skeleton(path: Path, content: bytes) -> Recording:
+def parse_skeleton(path: Path, content: bytes) -> SkeletonRecording:
     """Parse the content of a `.skeleton` file; the path is for the messages.
 
     Raises:
@@ -210,7 +210,7 @@ class _Parser:
         self.row = 0
         self.joint_rows: list[int] = []  # of each body, the index of its first joint line
 
-    def recording(self) -> Recording:
+    def recording(self) -> SkeletonRecording:
         if not b"".join(self.lines[:1]).strip():
             raise self._error("expected the number of frames", 0)
         count = self._count("the number of frames", len(self.lines) - 1)
@@ -220,7 +220,7 @@ class _Parser:
         self._expect_end()
         values = iter(self._joint_values())
         frames = [[Body(i, state, next(values)) for i, state in bodies] for bodies in headers]
-        return Recording(frames, self.newline)
+        return SkeletonRecording(frames, self.newline)
 
     def _frame(self) -> list[tuple[str, tuple[float, ...]]]:
         most = (len(self.lines) - self.row) // LINES_PER_BODY

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, Array, mirrored
-from kinegraph.readers.synthetic.performer import Key, Performer, Take, progress_of
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, Array, mirror
+from kinegraph.readers.synthetic.performer import Key, Performer, Take, draw_progress
 
 # --------------------------------------------------------------------- actions
 
@@ -267,7 +267,7 @@ def perform(action: Action, who: Performer, partner: Performer, rng: np.random.G
         partner: the other person of a mutual action.
         rng: decides everything else.
     """
-    progress = progress_of(action.seconds, who, rng)
+    progress = draw_progress(action.seconds, who, rng)
     first = _acted(action.act, who, progress, rng)
     if action.answer is None:
         turned = _placed(first, float(rng.normal(0.0, 0.25)), rng.normal(0.0, 0.12, 3))
@@ -288,7 +288,7 @@ def _acted(
     act(take)
     joints = take.pose.joints()
     other_hand = take.maybe(0.12)
-    return mirrored(joints) if who.left_handed != other_hand else joints
+    return mirror(joints) if who.left_handed != other_hand else joints
 
 
 def _placed(joints: Array, turn: float, place: Array) -> Array:

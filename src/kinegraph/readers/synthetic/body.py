@@ -174,8 +174,8 @@ def _arm(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     pole = _turned(trunk.up, pose.elbows[side])
     # the wrist is kept straight: hand and forearm are one bone for the elbow
     elbow, hand = _two_bones(shoulder, target, body.upper_arm, body.forearm + body.palm, pole)
-    along = _unit(hand - elbow)
-    inward = _unit(_across(_turned(trunk.up, [-sign, 0.4, -0.6]), along))
+    along = _normalize(hand - elbow)
+    inward = _normalize(_across(_turned(trunk.up, [-sign, 0.4, -0.6]), along))
     return {
         "shoulder": shoulder,
         "elbow": elbow,
@@ -199,7 +199,7 @@ def _leg(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     return {"hip": hip, "knee": knee, "ankle": ankle, "foot": foot}
 
 
-def mirrored(joints: Array) -> Array:
+def mirror(joints: Array) -> Array:
     """(T, 25, 3): the same with left and right swapped, in the performer's frame."""
     return joints[:, _mirror_order()] * [-1.0, 1.0, 1.0]
 
@@ -222,9 +222,9 @@ def _two_bones(
     way = target - start
     shortest = 1.05 * abs(first - second) + 0.02
     distance = np.clip(np.linalg.norm(way, axis=-1), shortest, _REACH * (first + second))
-    along = _unit(way)
+    along = _normalize(way)
     cosine = (first**2 + distance**2 - second**2) / (2 * first * distance)
-    bend = np.sqrt(1 - cosine**2)[:, None] * _unit(_across(pole, along))
+    bend = np.sqrt(1 - cosine**2)[:, None] * _normalize(_across(pole, along))
     return start + first * (cosine[:, None] * along + bend), start + distance[:, None] * along
 
 
@@ -233,7 +233,7 @@ def _across(vectors: Array, along: Array) -> Array:
     return vectors - (vectors * along).sum(axis=-1, keepdims=True) * along
 
 
-def _unit(vectors: Array) -> Array:
+def _normalize(vectors: Array) -> Array:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 

@@ -133,7 +133,7 @@ def _stand_idle(take: Take) -> None:
         pose.elbows[LEFT] = (-1.0, -0.2, 0.5)
 
 
-def progress_of(seconds: float, who: Performer, rng: np.random.Generator) -> Array:
+def draw_progress(seconds: float, who: Performer, rng: np.random.Generator) -> Array:
     """(T,) from 0 to 1: how far an action of so many seconds is, with pauses at both ends."""
     frames = FPS * seconds / (who.tempo * rng.uniform(0.9, 1.1))
     before, after = rng.integers(0, 7, 2).tolist()

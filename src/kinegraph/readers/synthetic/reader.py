@@ -16,7 +16,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
-from kinegraph.readers.reader import Plan, Reader, Unit
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
 from kinegraph.readers.synthetic.performer import Performer
 from kinegraph.readers.synthetic.sensor import CAMERAS, record
@@ -157,7 +157,7 @@ def _scan(
     performers: int | None = None,
     replications: int | None = None,
     seed: int | None = None,
-) -> Plan:
+) -> ReadPlan:
     """Make the data set where there is none yet; the numbers must fit one that is there."""
     source = Path(source)
     options = {"performers": performers, "replications": replications, "seed": seed}
@@ -168,11 +168,11 @@ def _scan(
     else:
         _check_made_with(source, given)
     plan = ntu.READER.scan(source)
-    strange = {unit.path for unit in plan.units if unit.info.get("label", 0) >= len(ACTIONS)}
-    units = tuple(unit for unit in plan.units if unit.path not in strange)
+    strange = {task.path for task in plan.tasks if task.info.get("label", 0) >= len(ACTIONS)}
+    tasks = tuple(task for task in plan.tasks if task.path not in strange)
     reason = f"its action is none of the {len(ACTIONS)} synthetic ones; is it for reader 'ntu'?"
     refused = (*plan.refused, *((path, reason) for path in sorted(strange)))
-    return Plan(units, plan.layout, tuple(ACTIONS), refused)
+    return ReadPlan(tasks, plan.layout, tuple(ACTIONS), refused)
 
 
 def _check_made_with(source: Path, given: Mapping[str, Any]) -> None:
@@ -200,13 +200,13 @@ def _description(folder: Path) -> dict[str, object]:
 
 
 def _read(
-    unit: Unit,
+    task: ReadTask,
     *,
     performers: int | None = None,
     replications: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Clip | ReadError]:
-    return ntu.READER.read(unit)
+    return ntu.READER.read(task)
 
 
 def _matches(path: Path) -> bool:
@@ -226,5 +226,5 @@ READER = Reader(
         "seed": f"which people, a whole number from 0 (default {SEED})",
     },
     protocols=("xsub", "xview"),
-    makes_source=True,
+    creates_source=True,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.readers.ntu.skeleton_file import JOINT_FIELDS, Body, Recording
+from kinegraph.readers.ntu.skeleton_file import JOINT_FIELDS, Body, SkeletonRecording
 from kinegraph.readers.synthetic.body import Array
 from kinegraph.skeleton.layouts import get_layout
 
@@ -56,7 +56,9 @@ CAMERAS: dict[int, Camera] = {
 }
 
 
-def record(scene: Array, camera: Camera, body_id: int, rng: np.random.Generator) -> Recording:
+def record(
+    scene: Array, camera: Camera, body_id: int, rng: np.random.Generator
+) -> SkeletonRecording:
     """What the sensor says of a scene.
 
     A joint that other parts of the body hide is inferred (tracking state 1), badly. Now and then
@@ -71,7 +73,7 @@ def record(scene: Array, camera: Camera, body_id: int, rng: np.random.Generator)
     """
     seen = camera.sees(scene)
     bodies = [_bodies(person, str(body_id + m), rng) for m, person in enumerate(seen)]
-    return Recording([list(frame) for frame in zip(*bodies, strict=True)])
+    return SkeletonRecording([list(frame) for frame in zip(*bodies, strict=True)])
 
 
 def _bodies(joints: Array, body_id: str, rng: np.random.Generator) -> list[Body]:
