@@ -42,7 +42,9 @@ def running(
     services: list[Any] = []
     listening = open_socket("127.0.0.1", 0, token)
     asked = recognizer(transforms or [])
-    given = Limits(**{"persons": 8, "within": 60.0, **limits})  # tests run on busy machines
+    given = Limits(
+        **{"max_persons": 8, "latency_target": 60.0, **limits}
+    )  # tests run on busy machines
     server = create_server(
         asked,
         listening,

@@ -19,10 +19,10 @@ from inference.test_session import alone
 from inference.test_stream import recognizer
 from kinegraph.errors import LiveError
 from kinegraph.inference.session import RawFrame, open_session
-from kinegraph.server.auth import PROTOCOL, token_protocol
-from kinegraph.server.errors import RefusedError
-from kinegraph.server.limits import Limits, Pace
-from kinegraph.server.protocol import ENTRY, HEAD, MAGIC, from_bytes
+from kinegraph.server.auth import SUBPROTOCOL, token_protocol
+from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.limits import Limits, TokenBucket
+from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, parse_binary
 from kinegraph.server.serve import open_socket
 from server.serving import heard, running, walk
 
@@ -32,7 +32,7 @@ TOKEN = "a token of letters"
 @pytest.fixture(scope="module")
 def server():
     """One that takes what it is given for granted."""
-    with running(rate=2000.0) as one:
+    with running(frame_rate=2000.0) as one:
         yield one
 
 
@@ -152,7 +152,7 @@ def test_errors_of_every_kind_are_json(server):
 
 
 def test_clips_beyond_the_queue_are_refused_at_once():
-    with running(predictions=1) as one:
+    with running(max_queued_predictions=1) as one:
         one.service._waiting = 1
         answer = httpx.post(f"{one.url}/v1/predict", json={"joints": walk().tolist()})
         assert answer.status_code == 429 and answer.headers["retry-after"]
@@ -187,8 +187,11 @@ def test_the_page_asks_nobody_else_for_anything(server):
 
 def packed(people: dict[int, np.ndarray], time_: float = float("nan")) -> bytes:
     """One frame of each of some people."""
-    parts = [ENTRY.pack(k, time_) + joints.astype("<f4").tobytes() for k, joints in people.items()]
-    return HEAD.pack(MAGIC, 0, 1, len(people)) + b"".join(parts)
+    parts = [
+        PERSON_HEADER.pack(k, time_) + joints.astype("<f4").tobytes()
+        for k, joints in people.items()
+    ]
+    return HEADER.pack(MAGIC, 0, 1, len(people)) + b"".join(parts)
 
 
 def assert_answers(told: list[dict], frames: np.ndarray) -> None:
@@ -235,7 +238,7 @@ def test_many_persons_of_many_connections_each_hear_their_own(server):
         await asyncio.gather(*(client(seed) for seed in range(3)))
 
     asyncio.run(everybody())
-    assert server.service.room.taken == 0
+    assert server.service.admission.in_use == 0
 
 
 ONE = walk(1)[0].tolist()
@@ -261,8 +264,8 @@ WRONG = {
     "empty": (b"", "KGF1"),
     "another format": (b"KGF2" + bytes(40), "KGF1"),
     "cut off": (packed({1: walk(1)[0]})[:-1], "bytes"),
-    "too many persons": (HEAD.pack(MAGIC, 0, 255, 65535), "bytes"),
-    "unknown flags": (HEAD.pack(MAGIC, 2, 1, 1) + bytes(132), "flags"),
+    "too many persons": (HEADER.pack(MAGIC, 0, 255, 65535), "bytes"),
+    "unknown flags": (HEADER.pack(MAGIC, 2, 1, 1) + bytes(132), "flags"),
 }
 
 
@@ -318,7 +321,7 @@ def test_who_is_too_fast_or_does_not_stop_is_refused():
                 assert end.rcvd is not None and end.rcvd.code == 1008
             return errors
 
-    with running(rate=10.0, errors=20) as one:
+    with running(frame_rate=10.0, max_errors=20) as one:
         assert 20 <= asyncio.run(client(one)) <= 30
         assert httpx.get(f"{one.url}/health").json()["persons"] == 0
 
@@ -343,7 +346,7 @@ def test_there_is_room_for_so_many_and_no_more():
             await first.send(said)
             assert "error" not in await heard(first)
 
-    with running(persons=2) as one:
+    with running(max_persons=2) as one:
         asyncio.run(clients(one))
 
 
@@ -355,7 +358,7 @@ def test_there_are_so_many_connections_and_no_more():
                 await third.recv()
             assert end.value.rcvd.code == 1013
 
-    with running(connections=2) as one:
+    with running(max_connections=2) as one:
         asyncio.run(clients(one))
 
 
@@ -366,7 +369,7 @@ def test_who_says_nothing_is_left():
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
 
-    with running(idle=0.2) as one:
+    with running(idle_timeout=0.2) as one:
         asyncio.run(client(one))
 
 
@@ -398,7 +401,7 @@ def test_who_does_not_listen_holds_nobody():
         stop = asyncio.Event()
         return (await asyncio.gather(listens(one, stop), deaf(one, stop)))[0]
 
-    with running(rate=5000.0, errors=10**6) as one:
+    with running(frame_rate=5000.0, max_errors=10**6) as one:
         assert max(asyncio.run(both(one))) < 2
 
 
@@ -410,7 +413,7 @@ def test_a_window_answers_every_so_often():
             told = [await heard(ws) for _ in range(30)]
         assert len({m["frames"] for m in told if m["name"]}) >= 6
 
-    with running([{"resize": {"frames": 8}}], every=4, rate=2000.0) as one:
+    with running([{"resize": {"frames": 8}}], every=4, frame_rate=2000.0) as one:
         assert one.service.mode == "window"
         asyncio.run(client(one))
 
@@ -431,7 +434,7 @@ def test_told_to_end_it_answers_what_was_said_and_parts():
                 assert end.rcvd.code == 1001
             assert told[-1]["end"] and told[-1]["frames"] == 20
 
-    with running(rate=2000.0) as one:
+    with running(frame_rate=2000.0) as one:
         asyncio.run(client(one))
 
 
@@ -479,11 +482,11 @@ def test_a_token_is_asked_for_and_may_come_three_ways():
             with pytest.raises(InvalidStatus):
                 await connect(one.stream)
             with pytest.raises(InvalidStatus):
-                await connect(one.stream, subprotocols=[PROTOCOL, token_protocol("wrong")])
+                await connect(one.stream, subprotocols=[SUBPROTOCOL, token_protocol("wrong")])
             async with connect(
-                one.stream, subprotocols=[PROTOCOL, token_protocol(TOKEN)]
+                one.stream, subprotocols=[SUBPROTOCOL, token_protocol(TOKEN)]
             ) as browser:
-                assert browser.subprotocol == PROTOCOL
+                assert browser.subprotocol == SUBPROTOCOL
             headers = {"authorization": f"Bearer {TOKEN}"}
             async with connect(one.stream, additional_headers=headers):
                 pass
@@ -560,26 +563,28 @@ def test_a_huge_message_ends_the_stream(server):
 
 
 def test_a_pace_allows_its_rate_and_short_bursts():
-    pace = Pace(30)
-    allowed = [pace.allows(0.0) for _ in range(30)]
+    pace = TokenBucket(30)
+    allowed = [pace.allow(0.0) for _ in range(30)]
     assert 10 < sum(allowed) < 25
-    assert sum(pace.allows(1 + t / 60) for t in range(600)) == pytest.approx(36 * 10, abs=25)
-    assert all(Pace(30).allows(t / 30) for t in range(100))
+    assert sum(pace.allow(1 + t / 60) for t in range(600)) == pytest.approx(36 * 10, abs=25)
+    assert all(TokenBucket(30).allow(t / 30) for t in range(100))
 
 
 def test_limits_are_above_nothing():
-    with pytest.raises(LiveError, match="limit rate"):
-        Limits(rate=0)
+    with pytest.raises(LiveError, match="limit frame_rate"):
+        Limits(frame_rate=0)
 
 
 def test_binary_frames_are_what_they_say():
     joints, sure = walk(2), np.ones((1, 15), "<f4")
-    body = HEAD.pack(MAGIC, 1, 1, 2)
+    body = HEADER.pack(MAGIC, 1, 1, 2)
     for k in (4, 5):
-        body += ENTRY.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
-    said = from_bytes(body, (15, 2))
+        body += (
+            PERSON_HEADER.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
+        )
+    said = parse_binary(body, (15, 2))
     assert [(one.person, one.time) for one in said] == [(4, 0.4), (5, 0.5)]
     np.testing.assert_array_equal(said[1].frame.joints[0], joints[1])
     np.testing.assert_array_equal(said[1].frame.confidence, sure)
-    with pytest.raises(RefusedError):
-        from_bytes(body[:-4], (15, 2))
+    with pytest.raises(RequestRejectedError):
+        parse_binary(body[:-4], (15, 2))

@@ -19,7 +19,7 @@ HERE = "127.0.0.1:8000"
 
 @pytest.fixture(scope="module")
 def server():
-    with running(rate=2000.0) as one:
+    with running(frame_rate=2000.0) as one:
         yield one
 
 

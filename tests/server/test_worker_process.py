@@ -13,13 +13,13 @@ from inference.test_session import frames_of
 from inference.test_stream import recognizer
 from kinegraph.errors import ClipError, LiveError
 from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
-from kinegraph.server.worker_process import Apart
+from kinegraph.server.worker_process import RemoteSessionPool
 from server.serving import heard, running, walk
 
 
 def test_it_says_what_a_crowd_here_says():
     asked = recognizer([])
-    here, apart = SessionPool(asked), Apart(asked)
+    here, apart = SessionPool(asked), RemoteSessionPool(asked)
     people = {0: frames_of(0), 1: frames_of(1)}
     keys = {p: (here.open({"width": 9}), apart.open({"width": 9})) for p in people}
     before = dict.fromkeys(people, NO_RESULT)
@@ -50,7 +50,7 @@ def test_a_model_that_cannot_be_sent_is_refused():
     asked = recognizer([])
     asked.model.own = lambda: None  # no other process could have it
     with pytest.raises(LiveError, match="in one process only"):
-        Apart(asked)
+        RemoteSessionPool(asked)
 
 
 def test_a_server_whose_process_has_ended_says_so_and_ends():

@@ -43,16 +43,16 @@ def serve(
     """Answer over HTTP and websockets, and show a page for cameras and videos."""
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.server import serve as run
-    from kinegraph.server.limits import MEBI, Limits
+    from kinegraph.server.limits import MIB, Limits
 
     limits = Limits(
-        body=body * MEBI,
-        frames=frames,
-        rate=rate,
-        persons=persons,
-        connections=connections,
-        queue=queue,
-        videos=videos,
+        max_body_bytes=body * MIB,
+        max_frames=frames,
+        frame_rate=rate,
+        max_persons=persons,
+        max_connections=connections,
+        max_queued_frames=queue,
+        max_videos=videos,
     )
     with run.open_socket(host, port, token) as listening:
         recognizer = Recognizer.load(model)
@@ -61,8 +61,8 @@ def serve(
         def ready(service: Service) -> None:
             print(
                 f"{model.name or model} at {address}\n"
-                f"streams: {service.mode}, room for {service.room.persons} persons at {rate:g} "
-                "frames/s; end with Ctrl+C",
+                f"streams: {service.mode}, room for {service.admission.capacity} persons at "
+                f"{rate:g} frames/s; end with Ctrl+C",
                 flush=True,
             )
 

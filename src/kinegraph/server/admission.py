@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,31 +13,33 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool
-from kinegraph.server.errors import BUSY, RefusedError
+from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits
-from kinegraph.server.worker_process import Apart
+from kinegraph.server.worker_process import RemoteSessionPool
 
-SHARE = 0.7
+CPU_BUDGET = 0.7
 """Of a core, for frames; the rest is for what comes and goes, and for what comes at once."""
-BESIDES = 0.0001
+PER_FRAME_OVERHEAD_S = 0.0001
 """Seconds that a frame takes on its way from a message and into another."""
-HEAVY = 0.0005
+MULTIPROCESS_THRESHOLD_S = 0.0005
 """Seconds of a frame from which on a process a core is worth what it costs; smaller networks would
 only lose the company of frames."""
-ROUNDS = 3
+BATCHES_PER_FRAME = 3
 """How often frames are worked on between two frames of a person, under load."""
-LATEST = 0.8
+LATENCY_GUARD = 0.8
 """Of the time in which frames should be answered: if it takes longer, nobody else is let in once
 half of the room is taken."""
-MOST = 512
-FEW, MANY = 8, 32
-WARM, TICKS = 24, 16
-META = {"width": 640, "height": 480}
+MAX_STREAMS_PER_PROCESS = 512
+SMALL_BATCH, LARGE_BATCH = 8, 32
+WARMUP_TICKS, MEASURED_TICKS = 24, 16
+WARMUP_META = {"width": 640, "height": 480}
 
 
-def warm_up(crowd: SessionPool | Apart, persons: int = 1, ticks: int = WARM) -> list[float]:
+def warmup(
+    crowd: SessionPool | RemoteSessionPool, persons: int = 1, ticks: int = WARMUP_TICKS
+) -> list[float]:
     """Seconds that each of so many frames of so many persons took; nothing of them is left."""
-    keys = [crowd.open(META) for _ in range(persons)]
+    keys = [crowd.open(WARMUP_META) for _ in range(persons)]
     rng = np.random.default_rng(0)
     V, D = input_frame_shape(crowd.recognizer)
     seen, seconds = np.ones(V, np.float32), []
@@ -52,62 +55,79 @@ def warm_up(crowd: SessionPool | Apart, persons: int = 1, ticks: int = WARM) -> 
     return seconds
 
 
-class Cost(NamedTuple):
+class LatencyModel(NamedTuple):
     """What a round of frames costs: seconds of every round, and of every person in it."""
 
-    a_round: float
-    a_person: float
+    per_batch_s: float
+    per_person_s: float
 
-    def room(self, rate: float) -> int:
+    def capacity(self, rate: float) -> int:
         """How many persons at so many frames a second leave a core some time to breathe."""
-        left = SHARE / rate - ROUNDS * self.a_round
-        return max(1, min(MOST, int(left / (self.a_person + BESIDES)))) if self.a_person else MOST
+        left = CPU_BUDGET / rate - BATCHES_PER_FRAME * self.per_batch_s
+        return (
+            max(
+                1,
+                min(
+                    MAX_STREAMS_PER_PROCESS, int(left / (self.per_person_s + PER_FRAME_OVERHEAD_S))
+                ),
+            )
+            if self.per_person_s
+            else MAX_STREAMS_PER_PROCESS
+        )
 
 
-def measured_cost(recognizer: Recognizer, **options: Any) -> Cost:
+def measure_latency(recognizer: Recognizer, **options: Any) -> LatencyModel:
     """Measured with few persons and with many; ``options`` are those of `SessionPool`."""
-    few, many = (_seconds_of_a_round(recognizer, number, options) for number in (FEW, MANY))
-    a_person = max((many - few) / (MANY - FEW), many / MANY / 4)
-    return Cost(max(0.0, few - FEW * a_person), a_person)
+    few, many = (
+        _batch_seconds(recognizer, number, options) for number in (SMALL_BATCH, LARGE_BATCH)
+    )
+    per_person_s = max((many - few) / (LARGE_BATCH - SMALL_BATCH), many / LARGE_BATCH / 4)
+    return LatencyModel(max(0.0, few - SMALL_BATCH * per_person_s), per_person_s)
 
 
-def _seconds_of_a_round(recognizer: Recognizer, persons: int, options: Mapping[str, Any]) -> float:
-    seconds = warm_up(SessionPool(recognizer, **options), persons, WARM + TICKS)[WARM:]
+def _batch_seconds(recognizer: Recognizer, persons: int, options: Mapping[str, Any]) -> float:
+    seconds = warmup(SessionPool(recognizer, **options), persons, WARMUP_TICKS + MEASURED_TICKS)[
+        WARMUP_TICKS:
+    ]
     if not seconds:
         return 0.0
     # the machine may be busy for a moment: the quicker half counts
     return float(np.reshape(seconds, (2, -1)).mean(axis=1).min())
 
 
-class Room:
+class AdmissionController:
     """Who may come in.
 
     Args:
         limits: of the server.
         persons: how many there may be.
-        slowness: how long answers take at present, in seconds.
+        p95_latency: how long answers take at present, in seconds.
     """
 
-    def __init__(self, limits: Limits, persons: int, slowness: Callable[[], float]) -> None:
-        self.persons = persons
-        self.taken = 0
-        self._latest = LATEST * limits.within
-        self._slowness = slowness
+    def __init__(self, limits: Limits, persons: int, p95_latency: Callable[[], float]) -> None:
+        self.capacity = persons
+        self.in_use = 0
+        self._latest = LATENCY_GUARD * limits.latency_target
+        self._p95_latency = p95_latency
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """Let somebody in.
 
         Raises:
-            RefusedError: those who are in would have to wait.
+            RequestRejectedError: those who are in would have to wait.
         """
-        if self.taken >= self.persons:
-            raise RefusedError(
-                BUSY, f"there is room for {self.persons} persons, and as many are here; come back"
+        if self.in_use >= self.capacity:
+            raise RequestRejectedError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"there is room for {self.capacity} persons, and as many are here; come back",
             )
-        if 2 * self.taken > self.persons and self._slowness() > self._latest:
-            raise RefusedError(BUSY, "this machine is busy with those who are here; come back")
-        self.taken += 1
+        if 2 * self.in_use > self.capacity and self._p95_latency() > self._latest:
+            raise RequestRejectedError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "this machine is busy with those who are here; come back",
+            )
+        self.in_use += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Somebody has gone."""
-        self.taken -= 1
+        self.in_use -= 1

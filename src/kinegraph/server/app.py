@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
@@ -17,13 +18,13 @@ from starlette.websockets import WebSocketDisconnect
 from kinegraph import __version__
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.predict import Predictor
-from kinegraph.server.auth import PROTOCOL
-from kinegraph.server.errors import BAD, BROKEN, BUSY, TOO_LONG, TOO_MANY, RefusedError
-from kinegraph.server.protocol import to_text
+from kinegraph.server.auth import SUBPROTOCOL
+from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.protocol import to_json
 from kinegraph.server.schemas import ERRORS, PREDICT, TEXT
 from kinegraph.server.service import Connection, Service
-from kinegraph.server.uploads import JSON, NPZ, clip_of
-from kinegraph.server.ws_stream import AGAIN, StreamConnection
+from kinegraph.server.uploads import JSON, NPZ, parse_clip
+from kinegraph.server.ws_stream import CLOSE_TRY_AGAIN, StreamConnection
 from kinegraph.server.ws_video import VideoConnection, missing
 
 PAGE = {
@@ -33,7 +34,7 @@ PAGE = {
     "icon.svg": "image/svg+xml",
 }
 KINDS = {JSON: JSON, NPZ: NPZ, "application/octet-stream": NPZ, "application/zip": NPZ}
-LOST = 1011
+CLOSE_INTERNAL_ERROR = 1011
 
 
 def create_app(service: Service) -> FastAPI:
@@ -70,7 +71,7 @@ def _add_requests(app: FastAPI, service: Service) -> None:
         kind, body = await _body(request, service)
 
         def work() -> dict[str, Any]:
-            clip = clip_of(body, kind, service.recognizer.layout, service.limits)
+            clip = parse_clip(body, kind, service.recognizer.layout, service.limits)
             return Predictor(service.recognizer, None, top)(clip)
 
         answer = await service.predict(work)
@@ -86,7 +87,11 @@ def _add_requests(app: FastAPI, service: Service) -> None:
     async def health() -> JSONResponse:
         """Whether there is somebody at home."""
         state = "draining" if service.draining else "ok"
-        told = {"status": state, "persons": service.room.taken, "room": service.room.persons}
+        told = {
+            "status": state,
+            "persons": service.admission.in_use,
+            "room": service.admission.capacity,
+        }
         return JSONResponse(told, 503 if service.draining else 200)
 
     @app.get("/metrics", response_class=Response, responses=TEXT)
@@ -101,7 +106,7 @@ def _add_streams(app: FastAPI, service: Service) -> None:
         options = _stream_options(socket)
 
         def connection() -> StreamConnection:
-            if isinstance(options, RefusedError):
+            if isinstance(options, RequestRejectedError):
                 raise options
             return StreamConnection(socket, service, *options)
 
@@ -111,10 +116,13 @@ def _add_streams(app: FastAPI, service: Service) -> None:
     async def video(socket: WebSocket) -> None:
         def connection() -> VideoConnection:
             if sentence := missing():
-                raise RefusedError(501, sentence)
+                raise RequestRejectedError(501, sentence)
             open_now = [c for c in service.connections if isinstance(c, VideoConnection)]
-            if len(open_now) >= service.limits.videos:
-                raise RefusedError(BUSY, f"{len(open_now)} videos are being watched; come back")
+            if len(open_now) >= service.limits.max_videos:
+                raise RequestRejectedError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"{len(open_now)} videos are being watched; come back",
+                )
             return VideoConnection(socket, service)
 
         await _serve(socket, service, connection)
@@ -141,16 +149,22 @@ def _add_page(app: FastAPI) -> None:
 
 async def _serve(socket: WebSocket, service: Service, connection: Callable[[], Connection]) -> None:
     """Run a connection from its acceptance to its end, or say why there is none."""
-    await socket.accept(PROTOCOL if PROTOCOL in socket.scope.get("subprotocols", ()) else None)
+    await socket.accept(
+        SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
+    )
     one: Connection | None = None
     try:
         try:
             one = connection()
-            service.admit(one)
-        except RefusedError as error:
+            service.register(one)
+        except RequestRejectedError as error:
             service.metrics.refused.labels(error.status).inc()
-            await socket.send_text(to_text({"error": str(error), "status": error.status}))
-            await socket.close(AGAIN if error.status == BUSY else LOST)
+            await socket.send_text(to_json({"error": str(error), "status": error.status}))
+            await socket.close(
+                CLOSE_TRY_AGAIN
+                if error.status == HTTPStatus.SERVICE_UNAVAILABLE
+                else CLOSE_INTERNAL_ERROR
+            )
             return
         await one.serve()
         await socket.close()
@@ -161,11 +175,13 @@ async def _serve(socket: WebSocket, service: Service, connection: Callable[[], C
             service.connections.discard(one)
 
 
-def _stream_options(socket: WebSocket) -> tuple[int, bool, bool] | RefusedError:
+def _stream_options(socket: WebSocket) -> tuple[int, bool, bool] | RequestRejectedError:
     top = socket.query_params.get("top", "0")
     flags = [socket.query_params.get(name, "false") for name in ("logits", "together")]
     if not (top.isascii() and top.isdecimal() and len(top) < 5) or {*flags} - {"true", "false"}:
-        return RefusedError(BAD, "expected ?top=NUMBER, ?logits=true or ?together=true")
+        return RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, "expected ?top=NUMBER, ?logits=true or ?together=true"
+        )
     return int(top), flags[0] == "true", flags[1] == "true"
 
 
@@ -173,26 +189,32 @@ async def _body(request: Request, service: Service) -> tuple[str, bytes]:
     """(kind, content) of a request, of which no more is read than is allowed.
 
     Raises:
-        RefusedError: it is too long, too slow, or of another kind.
+        RequestRejectedError: it is too long, too slow, or of another kind.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in KINDS:
-        raise RefusedError(415, f"expected a body of type {JSON} or {NPZ}, got {given[:64]!r}")
+        raise RequestRejectedError(
+            415, f"expected a body of type {JSON} or {NPZ}, got {given[:64]!r}"
+        )
     kind, parts, size = KINDS[given], [], 0
-    most = service.limits.json if kind == JSON else service.limits.body
-    refusal = RefusedError(TOO_LONG, f"expected at most {most} bytes of {given}")
+    most = service.limits.max_json_bytes if kind == JSON else service.limits.max_body_bytes
+    refusal = RequestRejectedError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} bytes of {given}"
+    )
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated[:18]) > most:
         raise refusal
     try:
-        async with asyncio.timeout(service.limits.patience):
+        async with asyncio.timeout(service.limits.read_timeout):
             async for part in request.stream():
                 size += len(part)
                 if size > most:
                     raise refusal
                 parts.append(part)
     except TimeoutError as error:
-        raise RefusedError(408, f"the body took over {service.limits.patience:g} s") from error
+        raise RequestRejectedError(
+            408, f"the body took over {service.limits.read_timeout:g} s"
+        ) from error
     return kind, b"".join(parts)
 
 
@@ -214,9 +236,9 @@ def _about(service: Service) -> dict[str, Any]:
         "background": recognizer.calibration.background,
         "stream": {
             "mode": service.mode,
-            "rate": service.limits.rate,
-            "room": service.room.persons,
-            "message": service.limits.message,
+            "rate": service.limits.frame_rate,
+            "room": service.admission.capacity,
+            "message": service.limits.max_message_bytes,
         },
         "video": {"ready": missing() is None, "needs": missing()},
     }
@@ -226,7 +248,11 @@ def _tell_errors(app: FastAPI) -> None:
     """Every mistake is told as ``{"error": sentence}``."""
 
     def told(status: int, sentence: str) -> JSONResponse:
-        again = {"retry-after": "1"} if status in (TOO_MANY, BUSY) else None
+        again = (
+            {"retry-after": "1"}
+            if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+            else None
+        )
         return JSONResponse({"error": sentence}, status, again)
 
     Handler = Callable[[Request, Any], Awaitable[Response]]
@@ -235,7 +261,10 @@ def _tell_errors(app: FastAPI) -> None:
         app.add_exception_handler(error, handler)
 
     async def kinegraphs(request: Request, error: KinegraphError) -> Response:
-        return told(error.status if isinstance(error, RefusedError) else BAD, str(error))
+        return told(
+            error.status if isinstance(error, RequestRejectedError) else HTTPStatus.BAD_REQUEST,
+            str(error),
+        )
 
     async def starlettes(request: Request, error: HTTPException) -> Response:
         return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
@@ -245,7 +274,10 @@ def _tell_errors(app: FastAPI) -> None:
         return told(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
     async def others(request: Request, error: Exception) -> Response:
-        return told(BROKEN, "this could not be answered; the server's log says why")
+        return told(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "this could not be answered; the server's log says why",
+        )
 
     tells(KinegraphError, kinegraphs)
     tells(HTTPException, starlettes)

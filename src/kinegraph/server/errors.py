@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from kinegraph.errors import KinegraphError
 
-BAD = 400
-TOO_LONG = 413
-TOO_MANY = 429
-BROKEN = 500
-BUSY = 503
 
-
-class RefusedError(KinegraphError):
+class RequestRejectedError(KinegraphError):
     """A request or message that is not answered; ``status`` is that of HTTP."""
 
     def __init__(self, status: int, sentence: str) -> None:

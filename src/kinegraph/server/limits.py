@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kinegraph.errors import LiveError
 
-MEBI = 2**20
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -14,41 +14,42 @@ class Limits:
     """Upper bounds; whoever goes beyond is refused at once.
 
     Attributes:
-        body: bytes of a request that is no JSON.
-        json: bytes of a request that is JSON, which takes longer to read.
-        unpacked: bytes that one array of an .npz may unpack to.
-        frames: frames of a clip.
-        rate: frames a second of a person.
-        within: seconds in which frames should be answered; if that fails, nobody else is let in.
-        persons: persons in all streams; None for as many as the machine has been found to have
+        max_body_bytes: bytes of a request that is no JSON.
+        max_json_bytes: bytes of a request that is JSON, which takes longer to read.
+        max_unpacked_bytes: bytes that one array of an .npz may unpack to.
+        max_frames: frames of a clip.
+        frame_rate: frames a second of a person.
+        latency_target: seconds in which frames should be answered; while answers take longer,
+            no further person is admitted.
+        max_persons: persons in all streams; None for as many as the machine has been found to have
             room for.
-        connections: open connections.
-        queue: frames of a person, and answers of a person, that wait.
-        predictions: clips that wait to be answered.
-        videos: streams of pictures, each with a pose estimator of its own.
-        picture: bytes of a picture.
-        message: bytes of any other message of a stream.
-        patience: seconds until a client that began to say something has to have said it.
-        idle: seconds after which a silent stream ends.
-        errors: messages that may be refused, beyond as many that are not, before a stream ends.
+        max_connections: open connections.
+        max_queued_frames: frames of a person, and answers of a person, that wait.
+        max_queued_predictions: clips that wait to be answered.
+        max_videos: streams of pictures, each with a pose estimator of its own.
+        max_image_bytes: bytes of a picture.
+        max_message_bytes: bytes of any other message of a stream.
+        read_timeout: seconds until a client that began to say something has to have said it.
+        idle_timeout: seconds after which a silent stream ends.
+        max_errors: messages that may be refused, beyond as many that are not, before a stream ends.
     """
 
-    body: int = 16 * MEBI
-    json: int = 2 * MEBI
-    unpacked: int = 64 * MEBI
-    frames: int = 3000
-    rate: float = 30.0
-    within: float = 0.033
-    persons: int | None = None
-    connections: int = 512
-    queue: int = 30
-    predictions: int = 8
-    videos: int = 2
-    picture: int = MEBI
-    message: int = MEBI // 4
-    patience: float = 20.0
-    idle: float = 120.0
-    errors: int = 50
+    max_body_bytes: int = 16 * MIB
+    max_json_bytes: int = 2 * MIB
+    max_unpacked_bytes: int = 64 * MIB
+    max_frames: int = 3000
+    frame_rate: float = 30.0
+    latency_target: float = 0.033
+    max_persons: int | None = None
+    max_connections: int = 512
+    max_queued_frames: int = 30
+    max_queued_predictions: int = 8
+    max_videos: int = 2
+    max_image_bytes: int = MIB
+    max_message_bytes: int = MIB // 4
+    read_timeout: float = 20.0
+    idle_timeout: float = 120.0
+    max_errors: int = 50
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -57,21 +58,21 @@ class Limits:
 
 
 #: How much faster than its rate a person may be: clocks of cameras differ.
-SLACK = 1.2
+RATE_TOLERANCE = 1.2
 #: Seconds' worth of frames that may come at once, after as long a pause.
-BURST = 0.5
+BURST_S = 0.5
 
 
-class Pace:
+class TokenBucket:
     """How many frames a person may send now: as many a second as its rate, and short bursts."""
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate * SLACK
-        self._most = max(1.0, self._rate * BURST)
+        self._rate = rate * RATE_TOLERANCE
+        self._most = max(1.0, self._rate * BURST_S)
         self._left = self._most
         self._then: float | None = None
 
-    def allows(self, now: float) -> bool:
+    def allow(self, now: float) -> bool:
         """Whether one more frame may come, at a time in seconds; it counts if so."""
         passed = 0.0 if self._then is None else now - self._then
         self._then = now

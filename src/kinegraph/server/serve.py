@@ -11,11 +11,11 @@ from typing import Any
 
 from kinegraph.errors import LiveError
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.server.auth import Guard, is_loopback
+from kinegraph.server.auth import AccessMiddleware, is_loopback
 from kinegraph.server.limits import Limits
 from kinegraph.server.service import Service
 
-SWITCH = 0.0001
+SWITCH_INTERVAL_S = 0.0001
 """Seconds that a thread may keep others from running: answers are a matter of milliseconds."""
 
 
@@ -103,14 +103,14 @@ def create_server(
     import torch
 
     torch.set_num_threads(1)  # frames of many go through one network; two threads would wait
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     limits = limits or Limits()
     service = Service(recognizer, limits, name, lambda: server.lose(), **options)
-    guarded = Guard(
+    guarded = AccessMiddleware(
         create_app(service), token, lambda status: service.metrics.refused.labels(status).inc()
     )
 
-    class Draining(uvicorn.Server):
+    class GracefulServer(uvicorn.Server):
         """Parts from everybody before it closes their connections."""
 
         lost = False
@@ -136,13 +136,13 @@ def create_server(
         ws=PatientSocket,
         log_level="error",
         access_log=False,
-        ws_max_size=max(limits.picture, limits.message) + 64,
+        ws_max_size=max(limits.max_image_bytes, limits.max_message_bytes) + 64,
         ws_per_message_deflate=False,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections + 256,
+        limit_concurrency=limits.max_connections + 256,
     )
-    server = Draining(config)
+    server = GracefulServer(config)
     return server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.inference.online_preprocessing import parse_joints
 from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
-from kinegraph.server.errors import BAD, TOO_LONG, RefusedError
+from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -20,11 +21,11 @@ from kinegraph.skeleton.layouts import get_layout
 JSON = "application/json"
 NPZ = "application/x-npz"
 KEYS = ("joints", "confidence", "fps", "layout", "id", "meta")
-ENTRY = b"PK\x01\x02"
-MOST_ENTRIES = 64
+CENTRAL_ENTRY = b"PK\x01\x02"
+MAX_ARCHIVE_ENTRIES = 64
 
 
-def clip_of(body: bytes, kind: str, layout: SkeletonLayout, limits: Limits) -> Clip:
+def parse_clip(body: bytes, kind: str, layout: SkeletonLayout, limits: Limits) -> Clip:
     """The clip of a body of that media type.
 
     Args:
@@ -35,23 +36,24 @@ def clip_of(body: bytes, kind: str, layout: SkeletonLayout, limits: Limits) -> C
         limits: of the server.
 
     Raises:
-        RefusedError, KinegraphError: it is no clip.
+        RequestRejectedError, KinegraphError: it is no clip.
     """
     given = _from_json(body, layout) if kind == JSON else _from_npz(body, limits)
     joints = given["joints"]
     joints = joints[None] if joints.ndim == 3 else joints
     if joints.ndim != 4:
-        raise RefusedError(
-            BAD,
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST,
             "expected joints of shape (frames, joints, coordinates) or "
             f"(persons, frames, joints, coordinates), got {joints.shape}",
         )
-    if joints.shape[1] > limits.frames:
-        raise RefusedError(
-            TOO_LONG, f"expected a clip of at most {limits.frames} frames, got {joints.shape[1]}"
+    if joints.shape[1] > limits.max_frames:
+        raise RequestRejectedError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"expected a clip of at most {limits.max_frames} frames, got {joints.shape[1]}",
         )
     if not (~np.isnan(joints)).any():
-        raise RefusedError(BAD, "no joint was seen in any frame")
+        raise RequestRejectedError(HTTPStatus.BAD_REQUEST, "no joint was seen in any frame")
     stated = given.get("confidence")
     if stated is not None:
         stated = stated[None] if stated.ndim == 2 else stated
@@ -72,18 +74,26 @@ def _from_json(body: bytes, layout: SkeletonLayout) -> dict[str, Any]:
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(BAD, f"expected a clip as JSON: {error}") from error
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, f"expected a clip as JSON: {error}"
+        ) from error
     if not isinstance(given, dict) or "joints" not in given:
-        raise RefusedError(BAD, 'expected a JSON object with "joints"')
+        raise RequestRejectedError(HTTPStatus.BAD_REQUEST, 'expected a JSON object with "joints"')
     if unknown := set(given) - set(KEYS):
-        raise RefusedError(BAD, f"unknown key {min(unknown)[:64]!r}; known: {', '.join(KEYS)}")
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, f"unknown key {min(unknown)[:64]!r}; known: {', '.join(KEYS)}"
+        )
     found = {key: value for key, value in given.items() if value is not None}
     for key, kind, about in (("layout", str, "a name"), ("id", str, "a name"), ("meta", dict, "")):
         if not isinstance(found.get(key, kind()), kind):
-            raise RefusedError(BAD, f'expected "{key}" to be {about or "an object"}')
+            raise RequestRejectedError(
+                HTTPStatus.BAD_REQUEST, f'expected "{key}" to be {about or "an object"}'
+            )
     found["meta"] = _plain(found.get("meta", {}))
     if "joints" not in found:
-        raise RefusedError(BAD, 'expected "joints" to be lists of numbers')
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, 'expected "joints" to be lists of numbers'
+        )
     found["joints"] = _array(found["joints"], "joints")
     if "confidence" in found:
         found["confidence"] = _array(found["confidence"], "confidence")
@@ -93,10 +103,16 @@ def _from_json(body: bytes, layout: SkeletonLayout) -> dict[str, Any]:
 
 
 def _from_npz(body: bytes, limits: Limits) -> dict[str, Any]:
-    if body.count(ENTRY) > MOST_ENTRIES:
-        raise RefusedError(BAD, f"expected an .npz of at most {MOST_ENTRIES} arrays")
+    if body.count(CENTRAL_ENTRY) > MAX_ARCHIVE_ENTRIES:
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, f"expected an .npz of at most {MAX_ARCHIVE_ENTRIES} arrays"
+        )
     arrays = unpack_npz(
-        io.BytesIO(body), len(body), ("joints", "confidence", "fps"), "the clip", limits.unpacked
+        io.BytesIO(body),
+        len(body),
+        ("joints", "confidence", "fps"),
+        "the clip",
+        limits.max_unpacked_bytes,
     )
     if "joints" not in arrays:
         raise ReadError("the clip: expected an array named 'joints'")
@@ -128,7 +144,9 @@ def _with_gaps(given: Any, name: str) -> Any:
         filled = [[parse_joints([joints], shape)[0] for joints in frames] for frames in persons]
         return np.asarray(filled, np.float32)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
-        raise RefusedError(BAD, f'expected "{name}" to be lists of numbers of one shape') from error
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, f'expected "{name}" to be lists of numbers of one shape'
+        ) from error
 
 
 def _shape(given: Any, depth: int) -> tuple[int, int]:
@@ -141,11 +159,13 @@ def _shape(given: Any, depth: int) -> tuple[int, int]:
 def _rate(given: Any) -> float:
     number = isinstance(given, int | float | np.floating) and not isinstance(given, bool)
     if not number or not 0 < given < 1e6:
-        raise RefusedError(BAD, "expected fps to be one number above 0")
+        raise RequestRejectedError(HTTPStatus.BAD_REQUEST, "expected fps to be one number above 0")
     return float(given)
 
 
 def _plain(meta: dict[str, Any]) -> dict[str, Any]:
     if len(meta) > 64 or not all(isinstance(v, str | int | float | bool) for v in meta.values()):
-        raise RefusedError(BAD, 'expected "meta" to be an object of a few texts and numbers')
+        raise RequestRejectedError(
+            HTTPStatus.BAD_REQUEST, 'expected "meta" to be an object of a few texts and numbers'
+        )
     return meta

@@ -22,32 +22,32 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
 from kinegraph.runtime.streams import Mode
 
-PATIENCE = 5.0
+JOIN_TIMEOUT_S = 5.0
 """Seconds that the process may take to end."""
 
 
-class Apart:
+class RemoteSessionPool:
     """A `SessionPool` that works elsewhere; one thread at a time may speak to it.
 
     Args:
         recognizer: who answers.
-        nice: how far it lets others go first, from 0 to 19.
+        niceness: how far it lets others go first, from 0 to 19.
         options: of `SessionPool`.
 
     Attributes:
-        worked: seconds that it has worked, up to its latest answer.
+        busy_seconds: seconds that it has busy_seconds, up to its latest answer.
 
     Raises:
         LiveError: a model that cannot be sent to another process.
     """
 
-    def __init__(self, recognizer: Recognizer, nice: int = 0, **options: Any) -> None:
+    def __init__(self, recognizer: Recognizer, niceness: int = 0, **options: Any) -> None:
         self._here = SessionPool(recognizer, **options)  # has no streams
-        self.worked = 0.0
+        self.busy_seconds = 0.0
         context = get_context("spawn")  # threads do not survive a fork
         self._pipe, theirs = context.Pipe()
-        given = (theirs, nice, recognizer, options)
-        self._process = context.Process(target=work, args=given, name="crowd", daemon=True)
+        given = (theirs, niceness, recognizer, options)
+        self._process = context.Process(target=worker_main, args=given, name="crowd", daemon=True)
         try:
             self._process.start()
         except Exception as error:  # each kind of thing that cannot be sent has its own
@@ -93,7 +93,7 @@ class Apart:
     def end(self) -> None:
         """Let the process go."""
         self._pipe.close()
-        self._process.join(PATIENCE)
+        self._process.join(JOIN_TIMEOUT_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -101,7 +101,7 @@ class Apart:
     def _ask(self, method: str, *given: Any) -> Any:
         try:
             self._pipe.send((method, given))
-            answer, self.worked = self._pipe.recv()
+            answer, self.busy_seconds = self._pipe.recv()
         except (OSError, EOFError) as error:
             raise LiveError("a process that works on frames has ended by itself") from error
         if isinstance(answer, Exception):
@@ -109,25 +109,27 @@ class Apart:
         return answer
 
 
-def work(pipe: Connection, nice: int, recognizer: Recognizer, options: Mapping[str, Any]) -> None:
+def worker_main(
+    pipe: Connection, niceness: int, recognizer: Recognizer, options: Mapping[str, Any]
+) -> None:
     """What the other process does, until the pipe is closed."""
     import torch
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever asks says when it is over
-    if nice and hasattr(os, "nice"):
-        os.nice(nice)
+    if niceness and hasattr(os, "nice"):
+        os.nice(niceness)
     torch.set_num_threads(1)
     crowd = SessionPool(recognizer, **options)
-    worked = 0.0
+    busy_seconds = 0.0
     failure: Exception | None = None
     with suppress(EOFError, OSError):
         while True:
             method, given = pipe.recv()
             began = time.perf_counter()
-            pipe.send((failure or _answer(crowd, method, given), worked))
+            pipe.send((failure or _answer(crowd, method, given), busy_seconds))
             failure = _failure(lambda: crowd.step(pipe.poll))  # who asks comes first
-            worked += time.perf_counter() - began
+            busy_seconds += time.perf_counter() - began
 
 
 def _answer(crowd: SessionPool, method: str, given: Any) -> Any:
@@ -137,7 +139,7 @@ def _answer(crowd: SessionPool, method: str, given: Any) -> Any:
             return crowd.poll(frames, crowd.enqueue(frames))
         return getattr(crowd, method)(*given)
     except Exception as error:
-        return _told(error)
+        return _sendable_error(error)
 
 
 def _failure(work: Callable[[], None]) -> Exception | None:
@@ -145,11 +147,11 @@ def _failure(work: Callable[[], None]) -> Exception | None:
     try:
         work()
     except Exception as error:
-        return _told(error)
+        return _sendable_error(error)
     return None
 
 
-def _told(error: Exception) -> Exception:
+def _sendable_error(error: Exception) -> Exception:
     """What can be sent of an error."""
     known = isinstance(error, KinegraphError)
     return error if known else RuntimeError(f"{type(error).__name__}: {error}")

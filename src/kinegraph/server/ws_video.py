@@ -8,6 +8,7 @@ import math
 import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import KinegraphError
-from kinegraph.server.errors import BAD, BUSY, TOO_LONG, RefusedError
-from kinegraph.server.protocol import to_text, told
+from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
 from kinegraph.video.estimators.base import PoseEstimator, load_estimator, missing_package
 from kinegraph.video.pipeline import ActionPipeline
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
 TIME = struct.Struct("<d")
-LARGEST = 1920
+MAX_IMAGE_SIDE = 1920
 """Pixels of a picture's longer side."""
-WAITING = 2
+MAX_PENDING_IMAGES = 2
 """Pictures that wait; of more, the oldest are left out."""
-LONGEST = 6 * 3600.0
+MAX_VIDEO_S = 6 * 3600.0
 """Seconds of a video."""
 
 
@@ -53,13 +54,13 @@ class VideoConnection:
 
     async def serve(self) -> None:
         """Until one side has had enough."""
-        viewer = _Viewer(self._service)
+        session = VideoSession(self._service)
         try:
-            hello = await self._look(viewer.open)
-            await self._socket.send_text(to_text(hello))
+            hello = await self._look(session.open)
+            await self._socket.send_text(to_json(hello))
             self._tasks = [
                 asyncio.create_task(self._read()),
-                asyncio.create_task(self._see(viewer)),
+                asyncio.create_task(self._see(session)),
             ]
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         except KinegraphError as error:
@@ -68,7 +69,7 @@ class VideoConnection:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._looking.submit(viewer.close)
+            self._looking.submit(session.close)
             self._looking.shutdown(wait=False)
 
     async def end(self) -> None:
@@ -85,7 +86,7 @@ class VideoConnection:
         limits = self._service.limits
         while True:
             try:
-                async with asyncio.timeout(limits.idle):
+                async with asyncio.timeout(limits.idle_timeout):
                     message = await self._socket.receive()
             except TimeoutError:
                 return
@@ -95,48 +96,51 @@ class VideoConnection:
             if data is None:
                 self._put(None)
                 await asyncio.sleep(math.inf)  # the rest is what was seen
-            elif len(data) > limits.picture:
+            elif len(data) > limits.max_image_bytes:
                 await self._refuse(
-                    RefusedError(TOO_LONG, f"expected pictures of at most {limits.picture} bytes")
+                    RequestRejectedError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        f"expected pictures of at most {limits.max_image_bytes} bytes",
+                    )
                 )
             else:
                 self._put(data)
 
     def _put(self, data: bytes | None) -> None:
-        if len(self._pictures) >= WAITING and data is not None:
+        if len(self._pictures) >= MAX_PENDING_IMAGES and data is not None:
             self._pictures.popleft()
             self._skipped += 1
         self._pictures.append(data)
         self._filled.set()
 
-    async def _see(self, viewer: _Viewer) -> None:
+    async def _see(self, session: VideoSession) -> None:
         refused = 0
-        while refused <= self._service.limits.errors:
+        while refused <= self._service.limits.max_errors:
             while not self._pictures:
                 self._filled.clear()
                 await self._filled.wait()
             data = self._pictures.popleft()
             if data is None:
-                await self._socket.send_text(to_text(await self._look(viewer.finish)))
+                await self._socket.send_text(to_json(await self._look(session.finish)))
                 await self._socket.close(1001 if self._ending else 1000)
                 return
             try:
-                seen = await self._look(viewer.see, data)
+                seen = await self._look(session.see, data)
                 refused = 0
             except KinegraphError as error:
                 refused += 1
                 await self._refuse(error)
                 continue
             self._service.metrics.pictures.inc()
-            await self._socket.send_text(to_text(seen | {"skipped": self._skipped}))
+            await self._socket.send_text(to_json(seen | {"skipped": self._skipped}))
 
     async def _refuse(self, error: KinegraphError) -> None:
-        status = error.status if isinstance(error, RefusedError) else BAD
+        status = error.status if isinstance(error, RequestRejectedError) else HTTPStatus.BAD_REQUEST
         self._service.metrics.refused.labels(status).inc()
-        await self._socket.send_text(to_text({"error": str(error), "status": status}))
+        await self._socket.send_text(to_json({"error": str(error), "status": status}))
 
 
-class _Viewer:
+class VideoSession:
     """Pictures in, what is seen and done in them out; all of it in one thread."""
 
     def __init__(self, service: Service) -> None:
@@ -160,10 +164,12 @@ class _Viewer:
         """What is seen in a picture: its time in seconds as a float64, then a JPEG.
 
         Raises:
-            RefusedError: it is no picture, or older than the one before.
+            RequestRejectedError: it is no picture, or older than the one before.
         """
         if self._estimator is None or self._watcher is None:
-            raise RefusedError(BUSY, "the pose estimator is not ready")
+            raise RequestRejectedError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "the pose estimator is not ready"
+            )
         time = self._time(data)
         image = _picture(data[TIME.size :])
         self._latest = time
@@ -175,7 +181,7 @@ class _Viewer:
             {
                 "person": one.person,
                 "joints": _points(one.joints),
-                **told(answers.get(one.person)),
+                **prediction_payload(answers.get(one.person)),
             }
             for one in seen
         ]
@@ -197,11 +203,14 @@ class _Viewer:
 
     def _time(self, data: bytes) -> float:
         if len(data) <= TIME.size:
-            raise RefusedError(BAD, "expected 8 bytes of time, and a JPEG")
+            raise RequestRejectedError(
+                HTTPStatus.BAD_REQUEST, "expected 8 bytes of time, and a JPEG"
+            )
         (time,) = TIME.unpack_from(data)
-        if not 0 <= time <= LONGEST or time <= self._latest:
-            raise RefusedError(
-                BAD, f"time {time:g} s is not after {self._latest:g} s, and before {LONGEST:g} s"
+        if not 0 <= time <= MAX_VIDEO_S or time <= self._latest:
+            raise RequestRejectedError(
+                HTTPStatus.BAD_REQUEST,
+                f"time {time:g} s is not after {self._latest:g} s, and before {MAX_VIDEO_S:g} s",
             )
         return float(time)
 
@@ -210,19 +219,20 @@ def _picture(data: bytes) -> NDArray[np.uint8]:
     """(H, W, 3) of a JPEG.
 
     Raises:
-        RefusedError: it is none, or too large.
+        RequestRejectedError: it is none, or too large.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            if max(image.size) > LARGEST:
-                raise RefusedError(
-                    TOO_LONG, f"expected pictures of at most {LARGEST} pixels, got {image.size}"
+            if max(image.size) > MAX_IMAGE_SIDE:
+                raise RequestRejectedError(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"expected pictures of at most {MAX_IMAGE_SIDE} pixels, got {image.size}",
                 )
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RefusedError(BAD, f"expected a JPEG: {error}") from error
+        raise RequestRejectedError(HTTPStatus.BAD_REQUEST, f"expected a JPEG: {error}") from error
 
 
 def _points(joints: NDArray[np.float32]) -> list[list[float] | None]:
