@@ -95,7 +95,7 @@ CASES = (
         ("ucla-xview",), 2, "83.8", "92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),
 )  # fmt: skip
-CLEAN = {"ucla-xview-clean": (" without the 95 leaked test clips", "79.7", "")}
+CLEAN_SUFFIX = {"ucla-xview-clean": (" without the 95 leaked test clips", "79.7", "")}
 
 
 def run(words: Sequence[object]) -> str:
@@ -170,7 +170,7 @@ def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
         ]
         title, floor, published = case.title, case.floor, case.published
         if also:
-            addition, floor, published = CLEAN[also]
+            addition, floor, published = CLEAN_SUFFIX[also]
             title += addition
         lines.append(row(title, figures, time, floor, published))
     return lines

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.splits import split_indices
+from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.inference.calibration import Calibration, fit_temperature
@@ -104,8 +104,8 @@ def other_clips(data: Path, name: str) -> Iterator[Clip]:
 def _seen_from_somewhere(clip: Clip, rng: np.random.Generator) -> Clip:
     if clip.num_channels == 2:
         return convert_layout(clip, LAYOUT)
-    centred = get_transform("center")(clip, None, frame="first")
-    turned = get_transform("random_rotate")(centred, rng, degrees=[8, 75, 8])
+    centered = get_transform("center")(clip, None, frame="first")
+    turned = get_transform("random_rotate")(centered, rng, degrees=[8, 75, 8])
     return convert_layout(turned, LAYOUT, "front")
 
 
@@ -248,7 +248,7 @@ CHANGES: dict[str, Change] = {
 
 def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict[str, Any]:
     """All figures of the model card."""
-    test = split_indices(penn, "official", "test")
+    test = get_split_indices(penn, "official", "test")
     test = test[penn.labels[test] != OTHER]
     rows = {}
     for title, change in CHANGES.items():
@@ -305,7 +305,7 @@ def card(recognizer: Recognizer, figures: dict[str, Any], path: Path) -> str:
 
 def counts(store: ClipStore, held: NDArray[np.int64]) -> dict[str, int]:
     """How many clips taught what, those of Penn Action counted whole."""
-    train = split_indices(store, "official", "train")
+    train = get_split_indices(store, "official", "train")
     penn = {int(i) for i in train if store.ids[i].isdigit()}
     taught = int((store.labels[train] == OTHER).sum())
     return {"train": len(penn), "held": len(penn & set(held.tolist())), "taught": taught}

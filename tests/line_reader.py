@@ -17,7 +17,7 @@ from kinegraph.errors import ReadError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton import SkeletonLayout
 
-HINGE = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), centre=0)
+HINGE = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), center=0)
 CLASSES = ("open", "close")
 
 

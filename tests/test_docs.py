@@ -22,7 +22,7 @@ from kinegraph.cli.list_ import Kind
 from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
-from kinegraph.skeleton.joint_mapping import survivors
+from kinegraph.skeleton.joint_mapping import conversion_table
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
@@ -340,7 +340,7 @@ def test_sets_are_described_as_their_readers_do():
 
 def test_the_matrix_of_conversions_is_that_of_the_code():
     matrix = rows(section(DOCS / "convert-skeletons.md", "What survives"))
-    _, counted = survivors()
+    _, counted = conversion_table()
     assert [(ticked(cells[0])[0], *cells[1:]) for cells in matrix] == counted
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 import kinegraph as kg
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.splits import split_indices
+from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
@@ -54,7 +54,7 @@ from kinegraph.transforms.input_streams import to_stream
 
 HERE = Path(__file__).parent
 WIDTH = 8.0  # inches
-PARTITIONS = (SLATE, GREEN, VIOLET)  # itself, farther from the centre, nearer to it
+PARTITIONS = (SLATE, GREEN, VIOLET)  # itself, farther from the center, nearer to it
 HIDDEN = "#fbe6d4"
 FACTORS = LinearSegmentedColormap.from_list("factors", [BLUE, "#ffffff", ORANGE])
 
@@ -78,7 +78,7 @@ class Demo:
         """The first test clip of an action."""
         store = self.store()
         label = (store.classes or ()).index(action)
-        test = split_indices(store, "xsub", "test")
+        test = get_split_indices(store, "xsub", "test")
         return store[int(next(i for i in test if store.labels[i] == label))]
 
     def run(self, name: str, recipe: str, *overrides: str) -> Path:
@@ -124,7 +124,7 @@ def stgcn(demo: Demo) -> Figure:
     )
     draw_arrows(body_ax, layout, kg.adjacency(layout, strategy="spatial"), PARTITIONS)
     add_heading(body_ax, "its partitions", "source to target; rings: itself")
-    words = [("itself", SLATE), ("from farther out", GREEN), ("from nearer the centre", VIOLET)]
+    words = [("itself", SLATE), ("from farther out", GREEN), ("from nearer the center", VIOLET)]
     add_color_legend(figure, [*words, ("the same joint in other frames", ORANGE)])
     return figure
 

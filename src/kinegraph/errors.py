@@ -93,7 +93,7 @@ class ClusterError(KinegraphError):
     """A cluster that cannot be reached, or a node that cannot work."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def suggest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like ``name``, or None if nothing is like it."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return close[0] if close else None
@@ -106,6 +106,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     "unknown layout 'ntu-25' (did you mean 'ntu25'?); known: coco17, ntu25"
     """
     known = sorted(known)
-    close = nearest(name, known)
+    close = suggest_name(name, known)
     hint = f" (did you mean {close!r}?)" if close else ""
     return UnknownNameError(f"unknown {kind} {name!r}{hint}; known: {', '.join(known)}")

@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from kinegraph.errors import CheckpointError
 
 #: Seconds that loading processes outlive a training that was killed, and hold its lock, at most.
-LINGER = 10.0
+LOCK_TIMEOUT_S = 10.0
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file so that a kill or a power cut leaves the old one or the new one.
 
     Raises:
@@ -51,7 +51,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep other trainings from writing to a folder, where its file system knows locks.
 
     Raises:
@@ -59,7 +59,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=LINGER)
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout as error:
         raise CheckpointError(
             f"another training is writing to {folder} (if none is, delete {lock.lock_file})"
@@ -72,13 +72,13 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def sealed(kind: str, body: bytes) -> bytes:
+def add_checksum(kind: str, body: bytes) -> bytes:
     """``body`` after a line that says what it is and carries its SHA-256."""
     return f"{kind} {hashlib.sha256(body).hexdigest()}\n".encode() + body
 
 
-def unsealed(path: Path, kind: str) -> bytes:
-    """The body of a file written by `sealed`.
+def verify_checksum(path: Path, kind: str) -> bytes:
+    """The body of a file written by `add_checksum`.
 
     Raises:
         CheckpointError: the file is missing, of another kind, cut short or altered.

@@ -41,7 +41,7 @@ def test_crops_of_both_are_the_same(tmp_path: Path, frames: int) -> None:
     dense = write_dense(store, tmp_path / "a.npy")
     indices, starts = [3, 0, 1, 1, 2], [26, 6, 0, 236, 19]
     wanted = dense_crops(dense, indices, starts, frames)
-    crops = store.crops(indices, starts, frames)
+    crops = store.read_crops(indices, starts, frames)
     got = np.zeros((5, 2, frames, 25, 3), np.float32)
     got[crops.rows, crops.persons] = np.nan_to_num(crops.joints)
     np.testing.assert_array_equal(got.transpose(0, 4, 2, 3, 1), wanted)

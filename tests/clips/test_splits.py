@@ -11,10 +11,10 @@ from conftest import real_data
 from kinegraph.clips.splits import (
     PROTOCOLS,
     SBU_FOLDS,
-    divide,
     get_protocol,
+    get_split_indices,
     list_protocols,
-    split_indices,
+    split_by_protocol,
     validation_split,
 )
 from kinegraph.errors import ProtocolError, UnknownNameError
@@ -29,7 +29,7 @@ def clip_set(metas, labels=None, digests=None, ids=None):
 
 
 def sizes(clips, protocol):
-    train, test = divide(clips, protocol)
+    train, test = split_by_protocol(clips, protocol)
     return len(train), len(test)
 
 
@@ -95,7 +95,7 @@ def test_the_new_classes_of_ntu120_alone():
     ],
 )
 def test_which_clip_goes_where(protocol, metas, expected):
-    train, test = divide(clip_set(metas), protocol)
+    train, test = split_by_protocol(clip_set(metas), protocol)
     assert (train.tolist(), test.tolist()) == expected
 
 
@@ -103,16 +103,16 @@ def test_every_sbu_pair_is_tested_once():
     pairs = sorted(path.name for path in real_data("sbu").iterdir())
     assert sorted(pair for fold in SBU_FOLDS for pair in fold) == pairs
     clips = clip_set([{"pair": pair} for pair in pairs])
-    tested = [i for fold in range(1, 6) for i in divide(clips, f"sbu-fold{fold}")[1]]
+    tested = [i for fold in range(1, 6) for i in split_by_protocol(clips, f"sbu-fold{fold}")[1]]
     assert sorted(tested) == list(range(21))
 
 
 def test_a_holdout_is_a_fifth_and_depends_on_the_id_alone():
     ids = [f"clip{i}" for i in range(2000)]
-    train, test = divide(clip_set([{}] * 2000, ids=ids), "holdout")
+    train, test = split_by_protocol(clip_set([{}] * 2000, ids=ids), "holdout")
     assert len(train) + len(test) == 2000
     assert 360 < len(test) < 440
-    backwards, _ = divide(clip_set([{}] * 2000, ids=ids[::-1]), "holdout")
+    backwards, _ = split_by_protocol(clip_set([{}] * 2000, ids=ids[::-1]), "holdout")
     assert {ids[i] for i in train} == {ids[::-1][i] for i in backwards}
     # frozen: another hash would move clips from training to test in everybody's recipes
     assert test[:5].tolist() == [1, 2, 12, 22, 24]
@@ -121,10 +121,10 @@ def test_a_holdout_is_a_fifth_and_depends_on_the_id_alone():
 def test_clean_leaves_out_test_clips_seen_in_training():
     metas = [{"split": s} for s in ("train", "train", "test", "test", "test")]
     clips = clip_set(metas, digests=["a", "b", "b", "c", "c"])
-    assert split_indices(clips, "official", "test").tolist() == [2, 3, 4]
-    assert split_indices(clips, "official-clean", "test").tolist() == [3, 4]
-    assert split_indices(clips, "official-clean", "train").tolist() == [0, 1]
-    assert split_indices(clips, "official-clean", "all").tolist() == [0, 1, 3, 4]
+    assert get_split_indices(clips, "official", "test").tolist() == [2, 3, 4]
+    assert get_split_indices(clips, "official-clean", "test").tolist() == [3, 4]
+    assert get_split_indices(clips, "official-clean", "train").tolist() == [0, 1]
+    assert get_split_indices(clips, "official-clean", "all").tolist() == [0, 1, 3, 4]
 
 
 # --------------------------------------------------------------------- the registry
@@ -155,9 +155,9 @@ def test_a_clip_without_the_meta_key():
         match="protocol 'xview' needs the meta key 'camera', which clip 'clip1' lacks; "
         "it has replication, subject",
     ):
-        split_indices(clips, "xview", "train")
+        get_split_indices(clips, "xview", "train")
     with pytest.raises(ProtocolError, match=r"'official' .* it has no meta at all"):
-        split_indices(clip_set([{}]), "official", "train")
+        get_split_indices(clip_set([{}]), "official", "train")
 
 
 @pytest.mark.parametrize(
@@ -171,18 +171,18 @@ def test_a_clip_without_the_meta_key():
 )
 def test_values_that_make_no_sense(protocol, meta, message):
     with pytest.raises(ProtocolError, match=f"clip 'clip0': expected meta .*{message}"):
-        divide(clip_set([meta]), protocol)
+        split_by_protocol(clip_set([meta]), protocol)
 
 
 def test_an_empty_split():
     clips = clip_set([{"camera": 2}, {"camera": 3}])
     with pytest.raises(ProtocolError, match="leaves the split 'test' empty: of 2 clips 2 are in"):
-        split_indices(clips, "xview", "test")
+        get_split_indices(clips, "xview", "test")
 
 
 def test_an_unknown_split():
     with pytest.raises(ProtocolError, match="expected the split train, test or all, got 'tset'"):
-        split_indices(clip_set([{"camera": 1}]), "xview", "tset")
+        get_split_indices(clip_set([{"camera": 1}]), "xview", "tset")
 
 
 # --------------------------------------------------------------------- validation

@@ -95,7 +95,7 @@ def test_classes_travel_with_the_store(tmp_path):
 
 
 def test_a_layout_of_ones_own_travels_with_the_store(tmp_path):
-    own = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), centre=0, source="me")
+    own = SkeletonLayout("hinge", ("base", "arm"), ((1, 0),), center=0, source="me")
     store = write(tmp_path / "a.store", [Clip(np.ones((1, 3, 2, 3)), own, id="a")], layout=own)
     assert store.layout == own
     assert store.layout.source == "me"
@@ -486,7 +486,7 @@ def test_crops_are_pieces_of_clips(tmp_path, dtype, frames, persons):
     rng = np.random.default_rng(0)
     indices = [*rng.integers(0, 600, 60), 599, 0, 599]
     starts = [int(rng.integers(0, store.frames[i])) for i in indices]
-    crops = store.crops(indices, starts, frames, persons)
+    crops = store.read_crops(indices, starts, frames, persons)
     joints, rows, who = cut(store, indices, starts, frames, persons)
     assert crops.joints.dtype == np.float32
     np.testing.assert_array_equal(crops.joints, joints)
@@ -498,17 +498,17 @@ def test_crops_are_pieces_of_clips(tmp_path, dtype, frames, persons):
 def test_crops_refuse_what_is_not_there(tmp_path):
     store = write(tmp_path / "a", [bare_clip("x"), bare_clip("y")])
     with pytest.raises(IndexError, match="has 2 clips, there is no clip 2"):
-        store.crops([0, 2], [0, 0], 3)
+        store.read_crops([0, 2], [0, 0], 3)
     for start in (4, -1):
         with pytest.raises(StoreError, match=f"'y' has 4 frames, no crop can begin at {start}"):
-            store.crops([0, 1], [0, start], 3)
+            store.read_crops([0, 1], [0, start], 3)
     for frames, persons in ((0, None), (3, 0)):
         with pytest.raises(StoreError, match="expected crops of 1 or more frames and persons"):
-            store.crops([0], [0], frames, persons)
+            store.read_crops([0], [0], frames, persons)
     for indices, starts in (([0, 1], [0]), ([0.5], [0]), ([0], [0.5]), ([True], [0])):
         with pytest.raises(StoreError, match="as many whole-numbered clips as starts"):
-            store.crops(indices, starts, 3)
-    assert store.crops(np.zeros(0, int), np.zeros(0, int), 3).joints.shape == (0, 3, 17, 2)
+            store.read_crops(indices, starts, 3)
+    assert store.read_crops(np.zeros(0, int), np.zeros(0, int), 3).joints.shape == (0, 3, 17, 2)
 
 
 def test_a_store_that_was_compressed_elsewhere_is_read_too(tmp_path):
@@ -519,4 +519,4 @@ def test_a_store_that_was_compressed_elsewhere_is_read_too(tmp_path):
         writer.write_table(table)
     store = ClipStore(tmp_path / "b")
     assert_equal(store[0], make_clip("a"))
-    np.testing.assert_array_equal(store.crops([0], [0], 1).joints[0, 0], store[0].joints[0, 0])
+    np.testing.assert_array_equal(store.read_crops([0], [0], 1).joints[0, 0], store[0].joints[0, 0])

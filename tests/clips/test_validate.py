@@ -10,7 +10,7 @@ import pytest
 
 from conftest import real_data
 from kinegraph.clips import Clip, ClipStore, StoreWriter
-from kinegraph.clips.validate import examine
+from kinegraph.clips.validate import validate_store
 from kinegraph.readers import nw_ucla
 from kinegraph.readers.convert import convert
 from kinegraph.skeleton import get_layout
@@ -37,7 +37,7 @@ def report(tmp_path):
         with StoreWriter(tmp_path / "a.store", LAYOUT, **header) as writer:
             for one in clips:
                 writer.write(one)
-        return examine(ClipStore(tmp_path / "a.store"))
+        return validate_store(ClipStore(tmp_path / "a.store"))
 
     return examined
 
@@ -175,7 +175,7 @@ def test_a_damaged_clip_is_told_by_its_digest(report, tmp_path):
     place = bytes(content).index(value)
     content[place] ^= 1
     path.write_bytes(content)
-    finding = only_finding(examine(ClipStore(path)))
+    finding = only_finding(validate_store(ClipStore(path)))
     assert (finding.severity, finding.clips) == ("error", ("good2",))
     assert "fail their digest" in finding.text
 
@@ -209,6 +209,6 @@ def test_the_leak_in_nw_ucla_is_found(tmp_path):
     raw = real_data("nw_ucla")
     listed = (raw / "test_clips_identical_to_a_train_clip.txt").read_text().split()
     convert(nw_ucla.READER, raw, tmp_path / "a.store")
-    protocol = examine(ClipStore(tmp_path / "a.store")).protocols["ucla-xview"]
+    protocol = validate_store(ClipStore(tmp_path / "a.store")).protocols["ucla-xview"]
     assert (protocol.train, protocol.test, protocol.leaked) == (1020, 464, 95)
     assert sorted(protocol.leaked_ids) == sorted(listed)

@@ -51,12 +51,12 @@ def test_the_mirror_maps_bones_to_bones(layout: SkeletonLayout) -> None:
     )
 
 
-def test_parents_lead_to_the_centre_by_the_shortest_way(layout: SkeletonLayout) -> None:
-    radius = hop_distance(layout)[layout.centre]
+def test_parents_lead_to_the_center_by_the_shortest_way(layout: SkeletonLayout) -> None:
+    radius = hop_distance(layout)[layout.center]
     bones = {frozenset(bone) for bone in layout.bones}
-    assert layout.parents[layout.centre] == layout.centre
+    assert layout.parents[layout.center] == layout.center
     for joint, parent in enumerate(layout.parents):
-        if joint != layout.centre:
+        if joint != layout.center:
             assert frozenset((joint, parent)) in bones
             assert radius[parent] == radius[joint] - 1
 
@@ -64,7 +64,7 @@ def test_parents_lead_to_the_centre_by_the_shortest_way(layout: SkeletonLayout) 
 def test_parents_are_mirror_images(layout: SkeletonLayout) -> None:
     """Bone streams of a mirrored clip must be the mirrored bone streams."""
     if layout.name == "coco17_paddle":
-        assert layout.mirror[layout.centre] != layout.centre
+        assert layout.mirror[layout.center] != layout.center
         return
     for joint, parent in enumerate(layout.parents):
         assert layout.parents[layout.mirror[joint]] == layout.mirror[parent]

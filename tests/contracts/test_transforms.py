@@ -12,7 +12,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps, list_transforms
-from kinegraph.transforms.validation import option_mistakes, option_rules
+from kinegraph.transforms.validation import option_rules, validate_options
 
 NAMES = list_transforms()
 FLAT_ONLY = {"kinetics_normalize"}
@@ -63,7 +63,7 @@ def test_is_a_documented_function_with_defaults(name: str) -> None:
     clip, rng, *options = inspect.signature(function).parameters.values()
     assert (clip.name, rng.name, rng.default) == ("clip", "rng", None)
     assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
-    assert option_mistakes(function, {o.name: o.default for o in options}) == []
+    assert validate_options(function, {o.name: o.default for o in options}) == []
     assert list(option_rules(function)) == [o.name for o in options]
 
 

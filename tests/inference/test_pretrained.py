@@ -65,7 +65,7 @@ def test_it_takes_other_skeletons_and_streams_in_steps(shipped):
     for frame in clip.joints.swapaxes(0, 1):
         live.push(frame)
     unpadded = load_pretrained()
-    unpadded.pipeline = unpadded.pipeline.of_unknown_length()
+    unpadded.pipeline = unpadded.pipeline.without_length_steps()
     whole = unpadded(clip)
     np.testing.assert_allclose(live.flush().logits, whole.logits, atol=1e-4)
 

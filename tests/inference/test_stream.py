@@ -71,7 +71,7 @@ def two_persons(frames: int = 30, coordinates: int = 2) -> Clip:
 
 def prepared(asked: Recognizer, clip: Clip) -> torch.Tensor:
     """(1, C, T, V, M): each frame as it is in the clip that ends with it."""
-    pipeline, frames = asked.pipeline.of_unknown_length(), []
+    pipeline, frames = asked.pipeline.without_length_steps(), []
     for t in range(clip.num_frames):
         assert clip.confidence is not None
         so_far = replace(
@@ -116,7 +116,7 @@ def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
     with torch.no_grad():
         assert_same(live.flush(), asked.model(prepared(asked, clip)))
     if transforms in CAUSAL:
-        asked.pipeline = asked.pipeline.of_unknown_length()
+        asked.pipeline = asked.pipeline.without_length_steps()
         assert_same(live.flush(), asked(clip).logits)
 
 

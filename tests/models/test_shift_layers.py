@@ -14,13 +14,14 @@ from kinegraph.models.shift_layers import (
     nonlocal_sources,
     read_moments,
 )
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 TOY = SkeletonLayout(
     name="toy",
     joints=tuple("abcdefg"),
     bones=((0, 1), (2, 1), (3, 1), (4, 3), (5, 4), (6, 3)),
-    centre=1,
+    center=1,
 )
 
 

@@ -10,7 +10,8 @@ from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_stgcn
 from kinegraph.skeleton.graph import adjacency
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -103,7 +104,7 @@ def test_permuting_the_joints_changes_nothing():
         name="permuted",
         joints=tuple(layout.joints[i] for i in order),
         bones=tuple((place[a], place[b]) for a, b in layout.bones),
-        centre=place[layout.centre],
+        center=place[layout.center],
     )
     one = randomise(create_model("stgcn", layout=layout, num_classes=5))
     two = create_model("stgcn", layout=permuted, num_classes=5).eval()

@@ -16,7 +16,7 @@ STICK = {
     "name": "stick3",
     "joints": ["head", "belly", "foot"],
     "bones": [["head", "belly"], ["foot", "belly"]],
-    "centre": "belly",
+    "center": "belly",
 }
 
 

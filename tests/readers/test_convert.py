@@ -10,7 +10,7 @@ import pytest
 
 from conftest import real_data
 from kinegraph.clips import ClipStore
-from kinegraph.clips.splits import split_indices
+from kinegraph.clips.splits import get_split_indices
 from kinegraph.errors import ReadError, StoreError, UnknownNameError
 from kinegraph.readers import convert as convert_module
 from kinegraph.readers import nw_ucla
@@ -213,7 +213,7 @@ def test_real_files_come_through_unchanged(tmp_path):
     assert (done.stored, done.refused) == (1484, [])
     assert sum(done.per_class.values()) == 1484
     assert done.frames == store.frames.sum()
-    assert [len(split_indices(store, "ucla-xview", split)) for split in ("train", "test")] == [
+    assert [len(get_split_indices(store, "ucla-xview", split)) for split in ("train", "test")] == [
         1020,
         464,
     ]

@@ -34,7 +34,7 @@ def test_headings_give_the_published_counts_of_ntu25() -> None:
         "further 1", "24 non-zero",
     ]  # fmt: skip
     assert "partitions sum to the normalized adjacency: True" in sentences(figure)
-    assert "ntu25 · 25 joints, 24 bones · centre: spine_shoulder" in sentences(figure)
+    assert "ntu25 · 25 joints, 24 bones · center: spine_shoulder" in sentences(figure)
 
 
 def test_the_truncated_distance_gives_the_counts_of_the_released_code() -> None:

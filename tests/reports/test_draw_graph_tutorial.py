@@ -103,11 +103,11 @@ def test_every_entry_off_the_diagonal_is_an_arrow_from_its_source() -> None:
     assert [arrows(ax) for ax in (linked, root, close, further, total)] == [38, 0, 19, 19, 38]
 
 
-def test_the_body_shows_hops_to_the_centre_and_degrees() -> None:
+def test_the_body_shows_hops_to_the_center_and_degrees() -> None:
     layout = LAYOUTS["body25"]
     _, _, hops, degrees, *_ = bodies(draw_graph_tutorial(layout))
     numbers = [int(t.get_text()) for t in hops.texts]
-    assert numbers == hop_distance(layout)[layout.centre].tolist()
+    assert numbers == hop_distance(layout)[layout.center].tolist()
     counted = [int(t.get_text()) for t in degrees.texts]
     assert counted == (hop_distance(layout) <= 1).sum(axis=0).tolist()
 

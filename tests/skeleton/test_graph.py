@@ -133,7 +133,7 @@ def test_directed_left_and_right_are_alike(name: str) -> None:
     assert np.array_equal(A[:, mirror][:, :, mirror], A) == (name != "coco17_paddle")
 
 
-def test_paddle_coco_is_lopsided_because_its_centre_is_the_left_hip() -> None:
+def test_paddle_coco_is_lopsided_because_its_center_is_the_left_hip() -> None:
     mirror = list(get_layout("coco17_paddle").mirror)
     A = adjacency("coco17_paddle", center_distance="truncated")
     assert (A[:, mirror][:, :, mirror] != A).any()
@@ -164,7 +164,7 @@ def test_spatial_has_two_partitions_a_hop_and_one() -> None:
     assert sizes == [3, 5, 7, 9]
 
 
-def test_close_holds_sources_farther_from_the_centre_than_the_target() -> None:
+def test_close_holds_sources_farther_from_the_center_than_the_target() -> None:
     """The naming of the released code, opposite to the paper's words."""
     layout = get_layout("ntu25")
     A = adjacency(layout)
@@ -213,7 +213,7 @@ def test_agcn_values_entry_by_entry() -> None:
     for child, parent in layout.bones:
         assert A[1, parent, child] == 1
         assert A[2, child, parent] == np.float32(1 / children[parent])
-    assert not A[1, :, layout.centre].any()
+    assert not A[1, :, layout.center].any()
     assert [int(count) for count in (A != 0).sum(axis=(1, 2))] == [25, 24, 24]
 
 

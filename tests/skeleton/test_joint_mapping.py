@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import LayoutError, UnknownNameError
-from kinegraph.skeleton import LAYOUTS, SkeletonLayout, convert_joints, correspondence, get_layout
-from kinegraph.skeleton.joint_mapping import COMPARED, DEPTH, MIDWAY, PARTS, survivors
+from kinegraph.skeleton import LAYOUTS, SkeletonLayout, convert_joints, get_layout, map_joints
+from kinegraph.skeleton.joint_mapping import (
+    BODY_PARTS,
+    COMPARED_LAYOUTS,
+    DEPTH_LAYOUTS,
+    MIDPOINTS,
+    conversion_table,
+)
 
 BODIES = [name for name in LAYOUTS if name not in ("hand21", "shrec22", "ntu_edge24")]
 
 
 def named(source: str, target: str) -> dict[str, tuple[str, ...]]:
     """Joint of the target -> names of the joints of the source that it is made of."""
-    joints, origins = get_layout(source).joints, correspondence(source, target)
+    joints, origins = get_layout(source).joints, map_joints(source, target)
     found = zip(get_layout(target).joints, origins, strict=True)
     return {name: tuple(joints[i] for i in own) for name, own in found}
 
@@ -26,17 +32,17 @@ def numbered(name: str, dims: int = 2) -> np.ndarray:
 
 
 def test_the_tables_name_joints_that_there_are():
-    for layout, parts in PARTS.items():
+    for layout, parts in BODY_PARTS.items():
         assert set(parts) <= set(get_layout(layout).joints)
-    assert set(LAYOUTS) >= DEPTH
+    assert set(LAYOUTS) >= DEPTH_LAYOUTS
     known = {joint for name in BODIES for joint in get_layout(name).joints}
-    known |= {part for parts in PARTS.values() for own in parts.values() for part in own}
-    for part, ends in MIDWAY.items():
+    known |= {part for parts in BODY_PARTS.values() for own in parts.values() for part in own}
+    for part, ends in MIDPOINTS.items():
         assert {part, *ends} <= known
 
 
-@pytest.mark.parametrize("target", COMPARED)
-@pytest.mark.parametrize("source", COMPARED)
+@pytest.mark.parametrize("target", COMPARED_LAYOUTS)
+@pytest.mark.parametrize("source", COMPARED_LAYOUTS)
 def test_sides_are_never_exchanged_and_limbs_always_survive(source, target):
     found = named(source, target)
     for joint, origins in found.items():
@@ -106,8 +112,8 @@ def test_leading_axes_are_free_and_layouts_convert_by_themselves():
 
 def test_a_layout_of_ones_own_is_known_by_its_names():
     legs = SkeletonLayout("legs", ("left_hip", "right_hip", "tail"), ((0, 1), (2, 1)), 1)
-    assert correspondence(legs, "body25")[8] == (0, 1)
-    assert correspondence("coco17", legs) == ((11,), (12,), ())
+    assert map_joints(legs, "body25")[8] == (0, 1)
+    assert map_joints("coco17", legs) == ((11,), (12,), ())
 
 
 def test_what_cannot_be_is_refused_in_a_sentence():
@@ -120,12 +126,12 @@ def test_what_cannot_be_is_refused_in_a_sentence():
     with pytest.raises(LayoutError, match="what is flat already needs none"):
         convert_joints(numbered("coco17"), "coco17", "penn13", camera="front")
     with pytest.raises(UnknownNameError, match=r"unknown layout 'pen13' \(did you mean 'penn13'"):
-        correspondence("coco17", "pen13")
+        map_joints("coco17", "pen13")
 
 
 def test_survivors_are_counted_from_the_correspondences():
-    columns, rows = survivors()
-    assert columns == COMPARED == tuple(row[0] for row in rows)
+    columns, rows = conversion_table()
+    assert columns == COMPARED_LAYOUTS == tuple(row[0] for row in rows)
     table = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
     assert table["coco17"]["penn13"] == "13/13"
     assert table["coco17"]["ntu25"] == "–"

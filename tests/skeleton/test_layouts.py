@@ -11,7 +11,7 @@ import yaml
 
 from kinegraph.errors import LayoutError, UnknownNameError
 from kinegraph.skeleton import (
-    ALIASES,
+    LAYOUT_ALIASES,
     LAYOUTS,
     SkeletonLayout,
     get_layout,
@@ -24,7 +24,7 @@ STICK = {
     "name": "stick5",
     "joints": ["head", "belly", "left_hand", "right_hand", "foot"],
     "bones": [["head", "belly"], ["left_hand", "belly"], [3, 1], ["foot", 1]],
-    "centre": "belly",
+    "center": "belly",
     "mirror_pairs": [["left_hand", "right_hand"]],
     "source": "made up",
 }
@@ -58,7 +58,7 @@ def test_parents_of_a_tree_are_the_listed_ones(name: str) -> None:
 
 def test_ntu25_bones_as_the_literature_numbers_them() -> None:
     layout = get_layout("ntu25")
-    assert layout.joints[layout.centre] == "spine_shoulder"
+    assert layout.joints[layout.center] == "spine_shoulder"
     assert layout.bones[:3] == ((0, 1), (1, 20), (2, 20))
     assert layout.bones[-4:] == ((21, 22), (22, 7), (23, 24), (24, 11))
     assert get_layout("ntu25_pyskl").bones[-4:] == ((21, 7), (22, 7), (23, 11), (24, 11))
@@ -115,8 +115,8 @@ def test_index_names_the_nearest_joint() -> None:
 
 
 def test_every_alias_leads_to_a_layout_and_hides_none() -> None:
-    assert {name for name in ALIASES.values() if name not in LAYOUTS} == set()
-    assert set(ALIASES) & set(LAYOUTS) == set()
+    assert {name for name in LAYOUT_ALIASES.values() if name not in LAYOUTS} == set()
+    assert set(LAYOUT_ALIASES) & set(LAYOUTS) == set()
     assert get_layout("ntu-rgb+d") is get_layout("ntu25")
     assert get_layout(get_layout("fsd10")) is LAYOUTS["body25"]
 
@@ -130,7 +130,7 @@ def test_unknown_names_list_the_known() -> None:
 def test_names_become_indices() -> None:
     layout = SkeletonLayout.from_dict(STICK)
     assert layout.bones == ((0, 1), (2, 1), (3, 1), (4, 1))
-    assert layout.centre == 1
+    assert layout.center == 1
     assert layout.mirror == (0, 1, 3, 2, 4)
     assert layout.parents == (1, 1, 1, 1, 1)
     assert hash(layout) == hash(SkeletonLayout.from_dict(layout.to_dict()))
@@ -155,9 +155,9 @@ def test_names_become_indices() -> None:
         ("bones", [[0, True]], r"bones\[0\]: expected a joint's name or index, got True"),
         ("bones", [[2, 2]], r"bones\[0\]: pairs left_hand with itself"),
         ("bones", [[0, 1], [1, 0]], r"bones\[1\]: belly to head is listed twice"),
-        ("bones", [[0, 1], [2, 3]], "no bones connect left_hand, right_hand, foot with the centre"),
-        ("centre", 5, "centre: joint 5 is out of range, joints are 0 to 4"),
-        ("centre", "hip", "centre: no joint is named 'hip'"),
+        ("bones", [[0, 1], [2, 3]], "no bones connect left_hand, right_hand, foot with the center"),
+        ("center", 5, "center: joint 5 is out of range, joints are 0 to 4"),
+        ("center", "hip", "center: no joint is named 'hip'"),
         ("mirror_pairs", [[2, 3], [3, 4]], r"mirror_pairs\[1\]: right_hand already has a mirror"),
         ("parents", [1], "unknown layout field 'parents'; a layout has name, joints"),
     ],
@@ -167,7 +167,7 @@ def test_what_is_no_layout_is_refused(field: str, value: object, match: str) -> 
         SkeletonLayout.from_dict({**STICK, field: value})
 
 
-@pytest.mark.parametrize("field", ["name", "joints", "bones", "centre"])
+@pytest.mark.parametrize("field", ["name", "joints", "bones", "center"])
 def test_missing_fields_are_named(field: str) -> None:
     with pytest.raises(LayoutError, match=f"field '{field}' is missing"):
         SkeletonLayout.from_dict({key: value for key, value in STICK.items() if key != field})
@@ -186,8 +186,8 @@ def test_files_may_name_joints(tmp_path: Path, suffix: str, write) -> None:
     [
         ("a.yaml", b"", "a.yaml: expected the fields of a layout, got NoneType"),
         ("a.yaml", b"name: x\njoints: [", "a.yaml: not a layout in YAML or JSON: .*line 2"),
-        ("a.yaml", b"name: x\njoints: [a]\nbones: []", "a.yaml: layout 'x': field 'centre'"),
-        ("a.yaml", b"name: x\njoints: [a]\nbones: []\ncentre: 2", "a.yaml: layout 'x': centre: "),
+        ("a.yaml", b"name: x\njoints: [a]\nbones: []", "a.yaml: layout 'x': field 'center'"),
+        ("a.yaml", b"name: x\njoints: [a]\nbones: []\ncenter: 2", "a.yaml: layout 'x': center: "),
         ("a.yaml", b"!!python/object/apply:os.getcwd []", "a.yaml: not a layout"),
         ("a.yaml", b"\xff\x00\xfe", "a.yaml: not a layout"),
         ("a.json", b"{", "a.json: not a layout in YAML or JSON: .*line 1"),

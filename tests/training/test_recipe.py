@@ -71,7 +71,7 @@ def test_missing_keys_and_unknown_names(tiny_recipe):
     del tiny_recipe["store"]
     tiny_recipe["protocol"] = "xsubb"
     tiny_recipe["model"]["name"] = "stgnc"
-    tiny_recipe["transforms"] = ["centre", {"resize": {"frames": 0}}]
+    tiny_recipe["transforms"] = ["center", {"resize": {"frames": 0}}]
     with pytest.raises(RecipeError) as caught:
         check_recipe(tiny_recipe, "my.yaml")
     for part in ("'store' is missing", "did you mean 'xsub'", "did you mean 'stgcn'", "step 2"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kinegraph import files as durable
 from kinegraph.errors import CheckpointError
-from kinegraph.files import only_writer, sealed, write_whole
+from kinegraph.files import add_checksum, atomic_write, exclusive_lock
 from kinegraph.training.checkpoint import BEST, LAST, load_header, load_model
 from kinegraph.training.recipe import check_recipe
 from kinegraph.training.resume import KIND, PREVIOUS, RESUME, is_finished, read_point
@@ -100,7 +100,7 @@ def test_a_resume_file_runs_no_code(tmp_path):
 
     body = io.BytesIO()
     torch.save({"epoch": Trap()}, body)
-    write_whole(tmp_path / RESUME, sealed(KIND, body.getvalue()))
+    atomic_write(tmp_path / RESUME, add_checksum(KIND, body.getvalue()))
     with pytest.raises(CheckpointError, match="holds no state of a training"):
         read_point(tmp_path / RESUME)
 
@@ -150,13 +150,13 @@ def test_another_recipe_is_told_by_its_keys_and_more_workers_are_no_difference(c
 
 
 def test_two_trainings_never_write_to_one_folder(copy, tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, "LINGER", 0.1)
+    monkeypatch.setattr(durable, "LOCK_TIMEOUT_S", 0.1)
     recipe, run = copy
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     shutil.copy(run / "recipe.yaml", unfinished)
     with (
-        only_writer(unfinished),
+        exclusive_lock(unfinished),
         pytest.raises(CheckpointError, match=r"another training is writing to .*unfinished"),
     ):
         train(recipe, unfinished, resume=True)
@@ -173,5 +173,5 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"cannot write .*file: No space left on device"):
-        write_whole(tmp_path / "file", b"content")
+        atomic_write(tmp_path / "file", b"content")
     assert not list(tmp_path.iterdir())

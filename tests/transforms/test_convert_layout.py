@@ -46,7 +46,7 @@ def test_a_step_makes_clips_flat_and_leaves_flat_ones():
     np.testing.assert_array_equal(again.joints, made.joints)
     assert Pipeline(steps).whole_clip_steps() == []
     several = Pipeline([*steps, ("flip_y", {})])
-    np.testing.assert_array_equal(several.converted(body()).joints, made.joints)
+    np.testing.assert_array_equal(several.convert_layout(body()).joints, made.joints)
 
 
 def test_mistakes_are_told_before_anything_runs():

@@ -8,7 +8,7 @@ import pytest
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import UnknownNameError
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.transforms.input_streams import STREAMS, stream_parts, to_stream
+from kinegraph.transforms.input_streams import STREAMS, parse_stream, to_stream
 
 CHAIN = SkeletonLayout("chain", ("a", "b", "c"), ((1, 0), (2, 1)), 0)
 X = [[1, 3, 7], [2, 4, 9], [4, 4, 4]]  # T=3 frames, V=3 joints, D=1
@@ -22,7 +22,7 @@ def values(stream: Clip) -> list[list[float]]:
     return stream.joints[0, ..., 0].tolist()
 
 
-def test_bone_is_the_joint_minus_its_parent_and_zero_at_the_centre() -> None:
+def test_bone_is_the_joint_minus_its_parent_and_zero_at_the_center() -> None:
     assert values(to_stream(clip(), "bone")) == [[0, 2, 4], [0, 2, 5], [0, 0, 0]]
 
 
@@ -65,6 +65,6 @@ def test_the_confidence_stays() -> None:
 
 
 def test_names_are_canonical_and_unknown_ones_get_a_hint() -> None:
-    assert stream_parts("bone + joint-motion") == ["bone", "joint_motion"]
+    assert parse_stream("bone + joint-motion") == ["bone", "joint_motion"]
     with pytest.raises(UnknownNameError, match=r"unknown stream 'bones' \(did you mean 'bone'"):
         to_stream(clip(), "joint+bones")

@@ -13,10 +13,10 @@ from kinegraph.transforms.normalize import (
     body_normalize,
     center,
     center_box,
+    find_body_center,
     flip_y,
     image_normalize,
     kinetics_normalize,
-    middle_joint,
     minmax,
     scale,
     skeleton_norm,
@@ -75,7 +75,7 @@ def test_center_refuses_an_unknown_joint() -> None:
     ("layout", "joint"), [("ntu25", "spine_mid"), ("kinect20", "spine"), ("coco17", "nose")]
 )
 def test_the_middle_of_a_layout(layout: str, joint: str) -> None:
-    assert get_layout(layout).joints[middle_joint(get_layout(layout))] == joint
+    assert get_layout(layout).joints[find_body_center(get_layout(layout))] == joint
 
 
 def test_skeleton_norm_keeps_missing_joints_missing() -> None:

@@ -15,7 +15,7 @@ from kinegraph.errors import TransformError
 from kinegraph.readers.ntu.reader import READER
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import Pipeline, to_array
-from kinegraph.transforms.orient import prenormalize, rotation, rotation_between
+from kinegraph.transforms.orient import prenormalize, rotation_between, rotation_matrix
 from kinegraph.transforms.temporal_sampling import repeat_pad
 
 NTU = get_layout("ntu25")
@@ -141,7 +141,7 @@ def test_an_opposite_shoulder_line_as_the_slow_reference() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_first_frame_is_centred_and_frontal_and_distances_stay(seed: int) -> None:
+def test_first_frame_is_centered_and_frontal_and_distances_stay(seed: int) -> None:
     clip = walker(frames=5, seed=seed)
     made = prenormalize(clip, None).joints
     np.testing.assert_array_equal(made[0, :, 1], 0)
@@ -182,10 +182,12 @@ def test_an_opposite_vector_is_turned_too() -> None:
 
 def test_rotation_by_hand() -> None:
     quarter = math.pi / 2
-    np.testing.assert_allclose(rotation((quarter, 0, 0)) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
-    np.testing.assert_allclose(rotation((0, quarter, 0)) @ [0, 0, 1], [1, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(rotation((0, 0, quarter)) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
-    np.testing.assert_allclose(rotation((quarter, 0, quarter)) @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix((quarter, 0, 0)) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix((0, quarter, 0)) @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix((0, 0, quarter)) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        rotation_matrix((quarter, 0, quarter)) @ [0, 0, 1], [1, 0, 0], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["kinect20", "utd_mhad20", "sbu15", "florence15", "mediapipe33"])

@@ -16,7 +16,7 @@ from kinegraph.transforms.visibility import (
     forget_confidence,
     hold_missing,
     mask_confidence,
-    nearest_seen,
+    nearest_valid_frames,
     persons,
 )
 
@@ -92,7 +92,7 @@ def test_fill_missing_bridges_short_gaps_only() -> None:
 
 def test_nearest_seen_prefers_the_earlier_of_two() -> None:
     seen = np.array([[0, 1, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]], dtype=bool)
-    assert nearest_seen(seen).tolist() == [[1, 1, 1, 1, 5, 5, 5], [0] * 7]
+    assert nearest_valid_frames(seen).tolist() == [[1, 1, 1, 1, 5, 5, 5], [0] * 7]
 
 
 def held_clip(confidence: bool = True) -> Clip:

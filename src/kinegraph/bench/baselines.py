@@ -13,7 +13,7 @@ from kinegraph.bench.reference.shiftgcn import plain_shiftgcn
 from kinegraph.bench.reference.stgcn import plain_stgcn, plain_twostream
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models import MODELS, create_model
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 #: A faithful model -> the same function, computed as released code computes it.
 BASELINES: dict[str, Callable[[Any], nn.Module]] = {

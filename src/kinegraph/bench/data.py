@@ -74,7 +74,7 @@ def bench_crops(store: ClipStore, *, rounds: int = 11, progress: Progress | None
             return dense_crops(array, chosen[number], starts[number], CROP)
 
         def packed(number: int) -> Crops:
-            return store.crops(chosen[number], starts[number], CROP, persons=PERSONS)
+            return store.read_crops(chosen[number], starts[number], CROP, persons=PERSONS)
 
         _check_same(dense(0), packed(0))
         comparison = interleave(dense, packed, rounds, progress)

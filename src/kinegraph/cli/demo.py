@@ -22,7 +22,7 @@ def demo(
     """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
     import numpy as np
 
-    from kinegraph.clips.splits import split_indices
+    from kinegraph.clips.splits import get_split_indices
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.readers import get_reader, read_clip
@@ -42,7 +42,7 @@ def demo(
     outcome = write_outcome(run)
     print("5/5  naming the actions in three raw files, drawn at random")
     opened, recognizer = ClipStore(store), Recognizer.load(run)
-    unseen = split_indices(opened, recipe.protocol, "test")
+    unseen = get_split_indices(opened, recipe.protocol, "test")
     for index in np.random.default_rng(0).choice(unseen, SHOWN, replace=False):
         clip = opened[int(index)]
         answer = recognizer(read_clip(raw / f"{clip.id}.skeleton"))
@@ -53,8 +53,8 @@ def demo(
 
 
 def _inspected(store: ClipStore) -> str:
-    from kinegraph.clips.validate import examine
+    from kinegraph.clips.validate import validate_store
 
-    report = examine(store)
+    report = validate_store(store)
     worst = [finding.text for finding in report.findings if finding.severity == "error"]
     return f"{report.clips} clips of {len(report.classes)} actions; {worst or 'nothing is wrong'}"

@@ -11,7 +11,7 @@ import typer
 from kinegraph.cli.console import print_table
 
 if TYPE_CHECKING:
-    from kinegraph.clips.validate import Report
+    from kinegraph.clips.validate import StoreReport
 
 WORST_JOINTS = 5
 
@@ -22,16 +22,16 @@ def inspect(
 ) -> None:
     """Examine a store: classes, lengths, missing joints, duplicates across splits, outliers."""
     from kinegraph.clips.store import ClipStore
-    from kinegraph.clips.validate import examine
+    from kinegraph.clips.validate import validate_store
 
-    report = examine(ClipStore(store))
+    report = validate_store(ClipStore(store))
     if as_json:
         print(json.dumps(report.to_dict(), indent=1))
     else:
         _print_text(report)
 
 
-def _print_text(report: Report) -> None:
+def _print_text(report: StoreReport) -> None:
     persons = ", ".join(f"{count} with {m}" for m, count in report.persons.items())
     frames = ", ".join(f"{name} {value:g}" for name, value in report.frames.items())
     worst = sorted(report.missing["joints"].items(), key=lambda item: -item[1])[:WORST_JOINTS]

@@ -60,10 +60,10 @@ def _layouts() -> None:
     from kinegraph.skeleton.layouts import LAYOUTS
 
     rows = [
-        (name, layout.num_joints, layout.joints[layout.centre], layout.source)
+        (name, layout.num_joints, layout.joints[layout.center], layout.source)
         for name, layout in LAYOUTS.items()
     ]
-    print_table("Layouts", ("layout", "joints", "centre", "source"), rows)
+    print_table("Layouts", ("layout", "joints", "center", "source"), rows)
 
 
 def _models() -> None:
@@ -118,9 +118,9 @@ def _transforms() -> None:
 
 
 def _conversions() -> None:
-    from kinegraph.skeleton.joint_mapping import survivors
+    from kinegraph.skeleton.joint_mapping import conversion_table
 
-    columns, rows = survivors()
+    columns, rows = conversion_table()
     print_table("Joints that survive (from the row to the column)", ("from", *columns), rows)
 
 

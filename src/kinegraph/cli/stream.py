@@ -103,7 +103,7 @@ def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterat
         yield "standard input", None, {}, _from_stdin(input_frame_shape(recognizer))
         return
     for clip in map(
-        recognizer.pipeline.converted, read_input_clips(Path(file), reader, recognizer)
+        recognizer.pipeline.convert_layout, read_input_clips(Path(file), reader, recognizer)
     ):
         stated = clip.confidence
         frames = (

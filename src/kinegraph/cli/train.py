@@ -77,7 +77,7 @@ def _tell_other_preparation(recipe: Recipe, start: str) -> None:
 
     header = load_header(find_checkpoint(Path(start)))
     theirs = Pipeline.from_list(header.transforms, header.stream)
-    before, now = (p.in_evaluation().to_list() for p in (theirs, recipe.pipeline()))
+    before, now = (p.for_evaluation().to_list() for p in (theirs, recipe.pipeline()))
     if (before, theirs.stream) != (now, recipe.stream):
         print(
             f"kinegraph: {start} learnt from clips prepared otherwise: {before}, stream "
@@ -94,9 +94,9 @@ def _tell(text: str) -> None:
 
 
 def _stream_names(text: str) -> list[str]:
-    from kinegraph.transforms.input_streams import plain_stream
+    from kinegraph.transforms.input_streams import normalize_stream_name
 
-    names = [plain_stream(name) for name in text.split(",")]
+    names = [normalize_stream_name(name) for name in text.split(",")]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if not all(names) or twice:
         raise RecipeError(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 MetaValue = str | int | float | bool | None
 
@@ -105,7 +105,9 @@ class Clip:
             confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
         return replace(self, joints=joints, confidence=confidence)
 
-    def arranged(self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None) -> Clip:
+    def with_checked_joints(
+        self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None
+    ) -> Clip:
         """A copy with persons and frames of checked clips, which are not checked again."""
         copy = object.__new__(Clip)
         copy.__dict__.update(self.__dict__, joints=joints.view(), confidence=confidence)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 FORMAT_VERSION = 1
 HEADER_KEY = b"kinegraph"
@@ -43,7 +43,7 @@ SCHEMAS: Mapping[str, Any] = MappingProxyType(
 """
 
 
-class Header(NamedTuple):
+class StoreHeader(NamedTuple):
     """What a store says about all of its clips."""
 
     layout: SkeletonLayout
@@ -63,7 +63,7 @@ class Header(NamedTuple):
         return json.dumps(data, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Header:
+    def from_json(cls, text: str | bytes) -> StoreHeader:
         """The inverse of `to_json`.
 
         Raises:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ProtocolError, unknown_name
 
-Facts = Mapping[str, MetaValue]
+ClipMeta = Mapping[str, MetaValue]
 Split = Literal["train", "test", "val"]
 Indices = NDArray[np.int64]
 
-CLEAN = "-clean"
-HOLDOUT_SHARE = 0.2
+CLEAN_SUFFIX = "-clean"
+HOLDOUT_FRACTION = 0.2
 
 # NTU RGB+D 60 trains on the first twenty of these; NTU RGB+D 120 adds the others (Shahroudy et
 # al. 2016, section 4.3; Liu et al. 2019, section 3.3).
@@ -52,7 +52,7 @@ class ClipSet(typing.Protocol):
     @property
     def ids(self) -> Sequence[str]: ...
     @property
-    def metas(self) -> Sequence[Facts]: ...
+    def metas(self) -> Sequence[ClipMeta]: ...
     @property
     def labels(self) -> NDArray[np.int64]: ...
     @property
@@ -66,15 +66,15 @@ class Protocol:
     Attributes:
         name: what recipes call it.
         summary: one line for `kinegraph list protocols`.
-        keys: the meta keys that `split_of` asks for; every clip must have them.
-        split_of: facts of one clip (meta plus ``id``) -> its split, or None if in neither.
+        keys: the meta keys that `assign_split` asks for; every clip must have them.
+        assign_split: facts of one clip (meta plus ``id``) -> its split, or None if in neither.
         clean: whether test clips that repeat a training clip are left out.
     """
 
     name: str
     summary: str
     keys: tuple[str, ...]
-    split_of: Callable[[Facts], Split | None]
+    assign_split: Callable[[ClipMeta], Split | None]
     clean: bool = False
 
 
@@ -84,7 +84,7 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UnknownNameError: there is none; the nearest known name is given.
     """
-    base = name.removesuffix(CLEAN)
+    base = name.removesuffix(CLEAN_SUFFIX)
     if base not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
     protocol = PROTOCOLS[base]
@@ -103,7 +103,7 @@ def list_protocols() -> list[str]:
     return sorted(PROTOCOLS)
 
 
-def divide(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
+def split_by_protocol(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
     """The clip indices of the training and the test split, each ascending, either may be empty.
 
     ``"val"`` counts as test in a set without test clips (Kinetics publishes no test labels), and
@@ -120,17 +120,17 @@ def divide(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
         splits[splits == "val"] = "test"
     train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
     if chosen.clean:
-        test = np.setdiff1d(test, leaked(clips, train, test))
+        test = np.setdiff1d(test, find_leaked(clips, train, test))
     return train, test
 
 
-def leaked(clips: ClipSet, train: Indices, test: Indices) -> Indices:
+def find_leaked(clips: ClipSet, train: Indices, test: Indices) -> Indices:
     """The test clips whose joints equal those of a training clip, byte for byte."""
     known = {clips.digests[i] for i in train}
     return np.array([i for i in test if clips.digests[i] in known], dtype=np.int64)
 
 
-def split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
+def get_split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
     """The clip indices of a split, ascending.
 
     Args:
@@ -144,7 +144,7 @@ def split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
     """
     if split not in ("train", "test", "all"):
         raise ProtocolError(f"expected the split train, test or all, got {split!r}")
-    train, test = divide(clips, protocol)
+    train, test = split_by_protocol(clips, protocol)
     chosen = {"train": train, "test": test, "all": np.union1d(train, test)}[split]
     if len(chosen) == 0:
         raise ProtocolError(
@@ -201,10 +201,10 @@ def validation_split(
 def _split_of(protocol: Protocol, clips: ClipSet, index: int) -> Split | None:
     facts = {**clips.metas[index], "id": clips.ids[index]}
     _require(facts, protocol.keys, f"protocol {protocol.name!r}")
-    return protocol.split_of(facts)
+    return protocol.assign_split(facts)
 
 
-def _require(facts: Facts, keys: Sequence[str], wanted_by: str) -> None:
+def _require(facts: ClipMeta, keys: Sequence[str], wanted_by: str) -> None:
     missing = [key for key in keys if facts.get(key) is None]
     if missing:
         present = [key for key, value in facts.items() if value is not None and key != "id"]
@@ -214,7 +214,7 @@ def _require(facts: Facts, keys: Sequence[str], wanted_by: str) -> None:
         )
 
 
-def _number(facts: Facts, key: str) -> int:
+def _number(facts: ClipMeta, key: str) -> int:
     value: Any = facts[key]
     try:
         number = int(value)
@@ -227,29 +227,29 @@ def _number(facts: Facts, key: str) -> int:
     return number
 
 
-def _xsub(facts: Facts) -> Split:
+def _xsub(facts: ClipMeta) -> Split:
     return "train" if _number(facts, "subject") in NTU_TRAIN_SUBJECTS else "test"
 
 
-def _xview(facts: Facts) -> Split | None:
+def _xview(facts: ClipMeta) -> Split | None:
     splits: dict[int, Split] = {1: "test", 2: "train", 3: "train"}
     return splits.get(_number(facts, "camera"))
 
 
-def _xset(facts: Facts) -> Split:
+def _xset(facts: ClipMeta) -> Split:
     return "train" if _number(facts, "setup") % 2 == 0 else "test"
 
 
-def _ucla_xview(facts: Facts) -> Split | None:
+def _ucla_xview(facts: ClipMeta) -> Split | None:
     splits: dict[int, Split] = {1: "train", 2: "train", 3: "test"}
     return splits.get(_number(facts, "camera"))
 
 
-def _odd_even_subjects(facts: Facts) -> Split:
+def _odd_even_subjects(facts: ClipMeta) -> Split:
     return "train" if _number(facts, "subject") % 2 == 1 else "test"
 
 
-def _official(facts: Facts) -> Split | None:
+def _official(facts: ClipMeta) -> Split | None:
     known: dict[MetaValue, Split | None] = {
         "train": "train",
         "test": "test",
@@ -264,29 +264,29 @@ def _official(facts: Facts) -> Split | None:
     )
 
 
-def _holdout(facts: Facts) -> Split:
+def _holdout(facts: ClipMeta) -> Split:
     digest = hashlib.blake2b(str(facts["id"]).encode(), digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "big") < HOLDOUT_SHARE * 2**64 else "train"
+    return "test" if int.from_bytes(digest, "big") < HOLDOUT_FRACTION * 2**64 else "train"
 
 
-def _every_seventh(facts: Facts) -> Split:
+def _every_seventh(facts: ClipMeta) -> Split:
     return "test" if _number(facts, "row") % 7 == 1 else "train"
 
 
-def _sbu_fold(fold: int) -> Callable[[Facts], Split | None]:
-    def split_of(facts: Facts) -> Split | None:
+def _sbu_fold(fold: int) -> Callable[[ClipMeta], Split | None]:
+    def assign_split(facts: ClipMeta) -> Split | None:
         if facts["pair"] in SBU_FOLDS[fold - 1]:
             return "test"
         return "train" if any(facts["pair"] in pairs for pairs in SBU_FOLDS) else None
 
-    return split_of
+    return assign_split
 
 
-def _ddnet_split(fold: int) -> Callable[[Facts], Split | None]:
-    def split_of(facts: Facts) -> Split | None:
+def _ddnet_split(fold: int) -> Callable[[ClipMeta], Split | None]:
+    def assign_split(facts: ClipMeta) -> Split | None:
         return _official(facts) if _number(facts, "fold") == fold else None
 
-    return split_of
+    return assign_split
 
 
 def _named(*protocols: Protocol) -> dict[str, Protocol]:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.ragged import Places, Ragged
-from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Header
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
 from kinegraph.clips.writer import StoreWriter
-from kinegraph.errors import LayoutError, StoreError, UnknownNameError, nearest
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.errors import LayoutError, StoreError, UnknownNameError, suggest_name
+from kinegraph.skeleton.layout import SkeletonLayout
 
 __all__ = ["ClipStore", "Crops", "StoreWriter", "is_store"]
 
@@ -158,7 +158,7 @@ class ClipStore(Sequence[Clip]):
         shape = self.persons[i], self.frames[i], self.layout.num_joints
         return self._confidence[i].reshape(shape)
 
-    def crops(
+    def read_crops(
         self,
         indices: Sequence[int] | Places,
         starts: Sequence[int] | Places,
@@ -272,12 +272,12 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _checked_header(path: Path, schema: Any) -> Header:
+def _checked_header(path: Path, schema: Any) -> StoreHeader:
     text = (schema.metadata or {}).get(HEADER_KEY)
     if text is None:
         raise StoreError(f"{path} is an Arrow file but no clip store: it has no kinegraph header")
     try:
-        return Header.from_json(text)
+        return StoreHeader.from_json(text)
     except (ValueError, KeyError, TypeError, RecursionError, LayoutError) as error:
         raise StoreError(
             f"{path}: the store's header is damaged or of another version of kinegraph ({error})"
@@ -333,7 +333,7 @@ def _check_shapes(store: ClipStore) -> None:
 
 def _unknown_clip(name: str, ids: Sequence[str]) -> UnknownNameError:
     """Like `unknown_name`, but a store has too many ids to list them all."""
-    close = nearest(name, ids)
+    close = suggest_name(name, ids)
     hint = f" (did you mean {close!r}?)" if close else ""
     return UnknownNameError(
         f"unknown clip {name!r}{hint}; the store has {len(ids)}, e.g. {ids[0]!r}"

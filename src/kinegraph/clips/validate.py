@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.splits import CLEAN, PROTOCOLS, divide, leaked
+from kinegraph.clips.splits import CLEAN_SUFFIX, PROTOCOLS, find_leaked, split_by_protocol
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError
 
@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class ProtocolReport:
+class SplitReport:
     """How a protocol divides the store: clips in train and test, test clips seen in training."""
 
     train: int
@@ -51,7 +51,7 @@ class ProtocolReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class StoreReport:
     """What a store holds and what is wrong with it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Report:
     missing: dict[str, Any]
     empty_frames: float
     duplicates: tuple[tuple[str, ...], ...]
-    protocols: dict[str, ProtocolReport]
+    protocols: dict[str, SplitReport]
     findings: tuple[Finding, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,13 +85,13 @@ class Report:
         return asdict(self)
 
 
-def examine(store: ClipStore) -> Report:
+def validate_store(store: ClipStore) -> StoreReport:
     """Look at every clip of a store once, one at a time.
 
     Raises:
         ClipError: a clip's joints are damaged beyond reading.
     """
-    signs = _Signs(store)
+    signs = ClipStatistics(store)
     for i, clip in enumerate(store):
         signs.look(i, clip)
     duplicates = _duplicates(store)
@@ -104,7 +104,7 @@ def examine(store: ClipStore) -> Report:
         *_protocol_findings(store, protocols),
     ]
     rank = {"error": 0, "warning": 1, "note": 2}
-    return Report(
+    return StoreReport(
         path=str(store.path),
         layout=store.layout.name,
         clips=len(store),
@@ -123,7 +123,7 @@ def examine(store: ClipStore) -> Report:
 # --------------------------------------------------------------------- joints
 
 
-class _Signs:
+class ClipStatistics:
     """What one pass over the joints collects: a few numbers a clip."""
 
     def __init__(self, store: ClipStore) -> None:
@@ -309,7 +309,7 @@ def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Findi
     return found
 
 
-def _protocols(store: ClipStore) -> dict[str, ProtocolReport]:
+def _protocols(store: ClipStore) -> dict[str, SplitReport]:
     """The protocols that the store's reader names and its meta supports, else all it supports."""
     named = [name for name in store.provenance.get("protocols") or () if name in PROTOCOLS]
     divided = {name: _protocol(store, name) for name in named}
@@ -318,25 +318,25 @@ def _protocols(store: ClipStore) -> dict[str, ProtocolReport]:
     return {name: report for name, report in divided.items() if report is not None}
 
 
-def _protocol(store: ClipStore, name: str) -> ProtocolReport | None:
+def _protocol(store: ClipStore, name: str) -> SplitReport | None:
     if not PROTOCOLS[name].keys:
         return None  # a split that any store supports says nothing about this one
     try:
-        train, test = divide(store, name)
+        train, test = split_by_protocol(store, name)
     except ProtocolError:
         return None
     if len(train) == 0 or len(test) == 0:
         return None
-    again = leaked(store, train, test)
-    return ProtocolReport(len(train), len(test), len(again), _ids(store, again))
+    again = find_leaked(store, train, test)
+    return SplitReport(len(train), len(test), len(again), _ids(store, again))
 
 
-def _protocol_findings(store: ClipStore, protocols: dict[str, ProtocolReport]) -> list[Finding]:
+def _protocol_findings(store: ClipStore, protocols: dict[str, SplitReport]) -> list[Finding]:
     return [
         Finding(
             "warning",
             f"protocol {name!r}: {report.leaked} of {report.test} test clips equal a training "
-            f"clip; {name + CLEAN!r} leaves them out",
+            f"clip; {name + CLEAN_SUFFIX!r} leaves them out",
             report.leaked_ids,
         )
         for name, report in protocols.items()

@@ -17,9 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Header
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
 from kinegraph.errors import StoreError, unknown_name
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 CLIPS_PER_BATCH = 256
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
@@ -174,7 +174,7 @@ class StoreWriter:
 
     @cached_property
     def _schema(self) -> Any:
-        header = Header(self.layout, self._coordinates, self.classes, self.provenance)
+        header = StoreHeader(self.layout, self._coordinates, self.classes, self.provenance)
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 

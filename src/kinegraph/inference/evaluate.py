@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.splits import split_indices
+from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported
@@ -181,7 +181,7 @@ def chosen_clips(
     if split == "val":
         indices = training_splits(recipe.model_copy(update={"protocol": protocol}), store).val
     else:
-        indices = split_indices(store, protocol, split)
+        indices = get_split_indices(store, protocol, split)
     if not len(indices):
         raise CheckpointError(f"{store.path}: no clip in split {split!r} of {protocol!r}")
     return store, indices

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.scores import Scores
-from kinegraph.transforms.input_streams import stream_parts
+from kinegraph.transforms.input_streams import parse_stream
 
 #: Shift-GCN (Cheng et al., CVPR 2020), released code: the same for all sets.
 PUBLISHED = {"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}
@@ -50,7 +50,7 @@ def published_weights(streams: Sequence[str]) -> list[float] | None:
     >>> published_weights(["joint", "bone-motion"])
     [0.6, 0.4]
     """
-    parts = [stream_parts(stream) for stream in streams]
+    parts = [parse_stream(stream) for stream in streams]
     if any(len(part) > 1 or part[0] not in PUBLISHED for part in parts):
         return None
     return [PUBLISHED[part[0]] for part in parts]

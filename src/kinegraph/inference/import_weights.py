@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
-from kinegraph.files import write_whole
+from kinegraph.files import atomic_write
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.models.published_weights_asgcn import load_asgcn
@@ -124,7 +124,7 @@ def _write(
     )
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(out / LAST, model.state_dict(), header)
-    write_whole(out / RECIPE, recipe.to_yaml())
+    atomic_write(out / RECIPE, recipe.to_yaml())
 
 
 def _read_state(path: Path) -> State:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
 from kinegraph.transforms import Pipeline, to_array
-from kinegraph.transforms.input_streams import stream_parts
+from kinegraph.transforms.input_streams import parse_stream
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
@@ -27,7 +27,7 @@ def input_frame_shape(recognizer: Recognizer) -> tuple[int, int]:
     """(V, D): how many joints a person of a raw frame has, and coordinates a joint."""
     header = recognizer.header
     channels = header.in_channels - header.confidence
-    return recognizer.layout.num_joints, channels // len(stream_parts(header.stream))
+    return recognizer.layout.num_joints, channels // len(parse_stream(header.stream))
 
 
 def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
@@ -131,7 +131,7 @@ class OnlinePreprocessor:
 
     def looking_back(self) -> list[int]:
         """Which of the sightings are not empty."""
-        return [i for i, t in enumerate(self._transforms) if t.pipeline.looks_back]
+        return [i for i, t in enumerate(self._transforms) if t.pipeline.uses_history]
 
     def __call__(
         self, frames: Sequence[ValidatedFrame], seen: Sequence[JointHistory]
@@ -175,10 +175,10 @@ class CausalTransform:
 
     def __init__(self, pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
         M, V, D = shape
-        own = _for_each_person(pipeline, M) if pipeline.looks_back else None
+        own = _for_each_person(pipeline, M) if pipeline.uses_history else None
         self.pipeline = own or pipeline
         self._each_person = own is not None
-        self._shape = (M if pipeline.looks_back else 0, 2, V, D)
+        self._shape = (M if pipeline.uses_history else 0, 2, V, D)
 
     def blank(self) -> Array:
         return np.full(self._shape, np.nan, np.float32)
@@ -190,7 +190,7 @@ class CausalTransform:
             clip: (S * M, 1, V, D), a frame of each.
             seen: of each.
         """
-        if not self.pipeline.looks_back:  # no frame matters to another
+        if not self.pipeline.uses_history:  # no frame matters to another
             return self.pipeline(clip), seen
         if self._each_person:
             ready, now = self._after(clip, np.concatenate(seen))
@@ -206,13 +206,13 @@ class CausalTransform:
         if frame.confidence is not None:
             before = np.zeros((len(now), 2, now.shape[2]), np.float32)
             stated = np.concatenate([before, frame.confidence], axis=1)
-        known = frame.arranged(np.concatenate([seen, now], axis=1), stated)
+        known = frame.with_checked_joints(np.concatenate([seen, now], axis=1), stated)
         ready = self.pipeline(known)
         sure = None if ready.confidence is None else ready.confidence[:, -1:]
         noted = np.concatenate(
             [np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)], axis=1
         )
-        return ready.arranged(ready.joints[:, -1:], sure), noted
+        return ready.with_checked_joints(ready.joints[:, -1:], sure), noted
 
 
 def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
@@ -226,10 +226,12 @@ def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
 def _causal(recognizer: Recognizer) -> Iterator[CausalTransform]:
     _, D = input_frame_shape(recognizer)
     layout = recognizer.layout
-    for pipeline in recognizer.pipeline.of_unknown_length().in_evaluation().parts():
+    for pipeline in (
+        recognizer.pipeline.without_length_steps().for_evaluation().isolate_history_steps()
+    ):
         yield CausalTransform(pipeline, (recognizer.header.persons, layout.num_joints, D))
-        layout = pipeline.layout_after(layout)
-        D *= len(stream_parts(pipeline.stream))
+        layout = pipeline.output_layout(layout)
+        D *= len(parse_stream(pipeline.stream))
 
 
 def _each(clip: Clip, streams: int) -> Iterator[Clip]:
@@ -237,14 +239,14 @@ def _each(clip: Clip, streams: int) -> Iterator[Clip]:
     M = clip.num_persons // streams
     for i in range(0, clip.num_persons, M):
         sure = None if clip.confidence is None else clip.confidence[i : i + M]
-        yield clip.arranged(clip.joints[i : i + M], sure)
+        yield clip.with_checked_joints(clip.joints[i : i + M], sure)
 
 
 def _joined(clips: Sequence[Clip]) -> Clip:
     """The inverse of `_each`."""
     stated = [clip.confidence for clip in clips if clip.confidence is not None]
     joints = np.concatenate([clip.joints for clip in clips])
-    return clips[0].arranged(joints, np.concatenate(stated) if stated else None)
+    return clips[0].with_checked_joints(joints, np.concatenate(stated) if stated else None)
 
 
 def _as_frames(clip: Clip, streams: int) -> Clip:
@@ -253,7 +255,7 @@ def _as_frames(clip: Clip, streams: int) -> Clip:
     def split(array: Array) -> Array:
         return np.moveaxis(array.reshape(streams, -1, *array.shape[2:]), 0, 1)
 
-    return clip.arranged(
+    return clip.with_checked_joints(
         split(clip.joints), None if clip.confidence is None else split(clip.confidence)
     )
 

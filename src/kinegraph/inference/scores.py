@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
-from kinegraph.files import write_whole
+from kinegraph.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scores:
         """
         content = io.BytesIO()
         np.savez_compressed(content, ids=np.array(self.ids), labels=self.labels, logits=self.logits)
-        write_whole(path, content.getvalue())
+        atomic_write(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Scores:

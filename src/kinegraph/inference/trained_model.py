@@ -14,7 +14,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.training.checkpoint import Header, load_model
 from kinegraph.training.data import ClipDataset, collate, loader, prepare
 from kinegraph.training.devices import default_device
@@ -87,7 +87,7 @@ class TrainedModel:
             progress: called with (clips done, clips in all).
         """
         self._check_layout(store.layout, str(store.path))
-        if not self.pipeline.converts:
+        if not self.pipeline.converts_layout:
             self._check_channels(store.num_channels, str(store.path))
         dataset = ClipDataset(
             store,
@@ -108,7 +108,7 @@ class TrainedModel:
         return Batch(*(tensor.to(self.device) for tensor in batch))
 
     def _check_layout(self, layout: SkeletonLayout, what: str) -> None:
-        if self.pipeline.converts:  # it takes any layout, or says why not
+        if self.pipeline.converts_layout:  # it takes any layout, or says why not
             return
         if layout.joints != self.layout.joints or layout.bones != self.layout.bones:
             raise CheckpointError(

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError, nearest, unknown_name
+from kinegraph.errors import ModelError, suggest_name, unknown_name
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 MODELS: dict[str, type[nn.Module]] = {
     "asgcn": ASGCN,
@@ -49,7 +49,7 @@ def check_options(name: str, options: dict[str, Any]) -> list[str]:
     mistakes = []
     for key in options:
         if key not in known:
-            close = nearest(key, known)
+            close = suggest_name(key, known)
             hint = f" (did you mean {close!r}?)" if close else ""
             mistakes.append(
                 f"model {name!r} has no option {key!r}{hint}; known: {', '.join(known)}"

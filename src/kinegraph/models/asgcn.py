@@ -36,7 +36,8 @@ from kinegraph.models.link_inference import (
     released_offset,
 )
 from kinegraph.skeleton.graph import adjacency
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 CHANNELS = (64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 2, 1, 1, 2, 1, 1)
@@ -72,7 +73,7 @@ class ASGCN(nn.Module):
             or ``joints``: the maximum over frames for each joint by itself, side by side.
         head_dropout: before the classifier.
         faithful: reproduce the released code, as published weights need it: distances to the
-            centre truncated at ``max_hop``; absent persons counted everywhere; `forward` leaves
+            center truncated at ``max_hop``; absent persons counted everywhere; `forward` leaves
             the last ``future`` frames of a clip unseen; the last pose scrambled before offsets
             are added; dropout on the offsets; the second block evaluated twice in training, so
             that its batch-norm statistics move twice; messages along links divided by C, not V;

@@ -25,7 +25,7 @@ from kinegraph.models.layers import (
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
 from kinegraph.skeleton.graph import Strategy
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 Bottleneck = Literal["map", "vector"]
 

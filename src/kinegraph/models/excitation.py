@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot, pad
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.skeleton.graph import normalized_adjacency
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 Variant = Literal["action", "tea"]
 Kernel = Literal["graph", "v3", "point", "tv3"]

@@ -20,7 +20,7 @@ from kinegraph.models.excitation import (
     check_name,
 )
 from kinegraph.models.layers import Residual
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 Wiring = Literal["series", "parallel"]
 TemporalUnit = Callable[[int, int, int], nn.Module]

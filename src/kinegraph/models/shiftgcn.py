@@ -36,7 +36,8 @@ from kinegraph.models.shift_layers import (
     naive_shifts,
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 
 class ShiftGraphConv(nn.Module):

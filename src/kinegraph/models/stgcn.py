@@ -30,7 +30,8 @@ from kinegraph.models.layers import (
     unfold_persons,
 )
 from kinegraph.skeleton.graph import Strategy, adjacency
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
@@ -97,7 +98,7 @@ class STGCN(nn.Module):
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
             `Excitation` (kinegraph.models.excitation_config).
-        faithful: reproduce the released code: its initialisation, distances to the centre
+        faithful: reproduce the released code: its initialisation, distances to the center
             truncated at ``max_hop`` (almost all edges fall into one partition), and absent
             persons, all zero, counted in batch-norm statistics and in the mean over persons.
             Needed for published weights.

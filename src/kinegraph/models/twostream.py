@@ -23,7 +23,7 @@ from kinegraph.models.layers import (
 )
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
 from kinegraph.skeleton.graph import Strategy
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 
 def relative_motion(x: Tensor, *, ghosts: bool = False) -> Tensor:

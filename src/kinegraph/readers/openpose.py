@@ -24,7 +24,8 @@ from kinegraph.readers.formats.json_file import (
 )
 from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 #: Number of joints of a pose -> layout.
 LAYOUT_BY_JOINT_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 
 
 @dataclass(frozen=True)

@@ -120,10 +120,10 @@ def write_joint_numbers(
     ax: Axes, pose: NDArray[np.float64], numbers: Sequence[int], colors: Sequence[str] = ("white",)
 ) -> None:
     """Write a number into each of V joints; ``colors`` are repeated until they suffice."""
-    centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
+    centered: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
     for joint, ((x, y), number) in enumerate(zip(pose, numbers, strict=True)):
         color = colors[joint % len(colors)]
-        ax.text(x, y, str(number), fontsize=6.5, color=color, **centred)
+        ax.text(x, y, str(number), fontsize=6.5, color=color, **centered)
 
 
 def draw_arrows(
@@ -194,7 +194,7 @@ def _call_out(
     at: NDArray[np.float64],
     label: tuple[float, float],
 ) -> None:
-    """A joint's name at the end of a thin line; the centre's is bold."""
+    """A joint's name at the end of a thin line; the center's is bold."""
     ax.plot([at[0], label[0]], [at[1], label[1]], color=LIGHT_GRAY, linewidth=0.7, zorder=0)
     rightwards = label[0] > at[0]
     name = plot_label(layout.joints[joint], 20)
@@ -205,7 +205,7 @@ def _call_out(
         textcoords="offset points",
         fontsize=8,
         color=BLACK,
-        fontweight="bold" if joint == layout.centre else "normal",
+        fontweight="bold" if joint == layout.center else "normal",
         ha="left" if rightwards else "right",
         va="center",
     )
@@ -334,8 +334,8 @@ def _cell(ax: Axes, cells: int) -> float:
 
 def _title(layout: SkeletonLayout) -> str:
     counts = f"{layout.num_joints} joints, {len(layout.bones)} bones"
-    centre = plot_label(layout.joints[layout.centre])
-    return f"{plot_label(layout.name)} · {counts} · centre: {centre}"
+    center = plot_label(layout.joints[layout.center])
+    return f"{plot_label(layout.name)} · {counts} · center: {center}"
 
 
 def _explain(figure: Figure, sentence: str, strongest: float) -> None:

@@ -65,11 +65,11 @@ _MEANINGS = {
     "all": "All neighbours are alike: they speak through the same weights.",
     "root": "The joint itself: a ring around each.",
     "close": (
-        "Sources {away} away that are as far from the centre as their target, or farther: arrows "
+        "Sources {away} away that are as far from the center as their target, or farther: arrows "
         "run inwards or across. The name speaks of the target, which is the closer one."
     ),
     "further": (
-        "Sources {away} away that are nearer to the centre than their target: arrows run "
+        "Sources {away} away that are nearer to the center than their target: arrows run "
         "outwards. The name speaks of the target, which is the further one."
     ),
     "hop": "Sources {away} away, whatever their direction.",
@@ -128,15 +128,15 @@ def draw_graph_tutorial(
         f"From skeleton to graph: {plot_label(layout.name)}, {strategy}, up to {_bones(max_hop)}"
     )
     if strategy == "spatial" and center_distance == "truncated":
-        title += f"; joints beyond {_bones(max_hop)} count as equally far from the centre"
+        title += f"; joints beyond {_bones(max_hop)} count as equally far from the center"
     return _picture(layout, title, steps)
 
 
 def _joints(layout: SkeletonLayout) -> _Step:
-    centre = plot_label(layout.joints[layout.centre])
+    center = plot_label(layout.joints[layout.center])
     words = (
         f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
-        f"counted from the centre, {centre}, the name in bold."
+        f"counted from the center, {center}, the name in bold."
     )
 
     def body(ax: Axes) -> None:
@@ -168,13 +168,13 @@ def _hops(layout: SkeletonLayout, max_hop: int) -> _Step:
     farthest = float(max(1, hops.max()))
     words = (
         "The number of bones on the shortest way between two joints: 0 on the diagonal, 1 where "
-        f"step 2 has its other ones, {hops.max()} at most. On the body: the row of the centre. "
+        f"step 2 has its other ones, {hops.max()} at most. On the body: the row of the center. "
         f"Pairs up to {_bones(max_hop)} apart count as neighbours from here on."
     )
     return _Step(
         "Hop distance",
         words,
-        partial(_shaded, layout=layout, numbers=hops[layout.centre], shades=ORANGE_CMAP),
+        partial(_shaded, layout=layout, numbers=hops[layout.center], shades=ORANGE_CMAP),
         partial(_matrix, layout=layout, values=hops, shades=ORANGE_CMAP, strongest=farthest),
     )
 

@@ -55,7 +55,7 @@ def rest_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
 
     A body is recognized by its mirror pairs and by the names of its joints (head above, arms to
     the sides, legs below); joints with other names follow their neighbours. Where fewer than two
-    thirds of the joints are recognized, as in a hand, the tree is fanned out from the centre.
+    thirds of the joints are recognized, as in a hand, the tree is fanned out from the center.
 
     Returns:
         (V, 2), about ten units high.
@@ -88,7 +88,7 @@ def joint_colors(layout: SkeletonLayout) -> tuple[str, ...]:
     if layout.mirror_pairs:
         return tuple(SIDE_COLORS[side] for side in joint_sides(layout))
     branches = _branches(layout)
-    order = sorted(set(branches) - {layout.centre})
+    order = sorted(set(branches) - {layout.center})
     hues = {branch: HUES[i % len(HUES)] for i, branch in enumerate(order)}
     return tuple(hues.get(branch, SLATE) for branch in branches)
 
@@ -99,15 +99,15 @@ def bone_colors(layout: SkeletonLayout) -> tuple[str, ...]:
         return tuple(SIDE_COLORS[side] for side in bone_sides(layout))
     colors = joint_colors(layout)
     return tuple(
-        colors[parent if child == layout.centre else child] for child, parent in layout.bones
+        colors[parent if child == layout.center else child] for child, parent in layout.bones
     )
 
 
 def _branches(layout: SkeletonLayout) -> list[int]:
-    """Per joint, the neighbour of the centre that it hangs from; the centre for itself."""
+    """Per joint, the neighbour of the center that it hangs from; the center for itself."""
     branches = []
     for joint in range(layout.num_joints):
-        while layout.parents[joint] != layout.centre:
+        while layout.parents[joint] != layout.center:
             joint = layout.parents[joint]
         branches.append(joint)
     return branches
@@ -124,8 +124,8 @@ def _place(layout: SkeletonLayout, joint: int) -> tuple[float, float] | None:
 
 def _place_unrecognized(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.float64]:
     """Unrecognized joints one step beyond their parent, or between their placed neighbours."""
-    if np.isnan(pose[layout.centre]).any():
-        pose[layout.centre] = (0.0, 6.1)
+    if np.isnan(pose[layout.center]).any():
+        pose[layout.center] = (0.0, 6.1)
     for joint in _breadth_first(layout):
         if np.isnan(pose[joint]).any():
             parent = layout.parents[joint]
@@ -147,19 +147,19 @@ def _breadth_first(layout: SkeletonLayout) -> list[int]:
     """All joints, each after its parent; children in drawing order, left before right."""
     rank = {"left": 0, "trunk": 1, "right": 2}
     sides = joint_sides(layout)
-    order = [layout.centre]
+    order = [layout.center]
     for joint in order:
         children = [
             child
             for child, parent in enumerate(layout.parents)
-            if parent == joint and child != layout.centre
+            if parent == joint and child != layout.center
         ]
         order += sorted(children, key=lambda child: (rank[sides[child]], child))
     return order
 
 
 def _fan_out(layout: SkeletonLayout) -> NDArray[np.float64]:
-    """The tree around its centre: depth outwards, the leaves at even angles over the top."""
+    """The tree around its center: depth outwards, the leaves at even angles over the top."""
     depth, angle = np.zeros(layout.num_joints), np.full(layout.num_joints, np.nan)
     order = _breadth_first(layout)
     for joint in order[1:]:
@@ -179,7 +179,7 @@ def _leaves(layout: SkeletonLayout, order: list[int]) -> list[int]:
     position = {joint: i for i, joint in enumerate(order)}
 
     def path(joint: int) -> tuple[int, ...]:
-        step = () if joint == layout.centre else path(layout.parents[joint])
+        step = () if joint == layout.center else path(layout.parents[joint])
         return (*step, position[joint])
 
     return sorted((joint for joint in order if joint not in inner), key=path)

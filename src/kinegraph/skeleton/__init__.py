@@ -1,6 +1,5 @@
 """What a body is: skeleton layouts and the graphs that follow from them."""
 
-from kinegraph.skeleton.camera import CAMERAS, Camera, get_camera
 from kinegraph.skeleton.graph import (
     adjacency,
     directed_adjacency,
@@ -8,31 +7,32 @@ from kinegraph.skeleton.graph import (
     normalized_adjacency,
     partition_names,
 )
-from kinegraph.skeleton.joint_mapping import convert_joints, correspondence
+from kinegraph.skeleton.joint_mapping import convert_joints, map_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import (
-    ALIASES,
+    LAYOUT_ALIASES,
     LAYOUTS,
     get_layout,
     list_layouts,
     read_layout,
     register_layout,
 )
+from kinegraph.skeleton.projection import PROJECTIONS, Projection, get_projection
 
 __all__ = [
-    "ALIASES",
-    "CAMERAS",
     "LAYOUTS",
-    "Camera",
+    "LAYOUT_ALIASES",
+    "PROJECTIONS",
+    "Projection",
     "SkeletonLayout",
     "adjacency",
     "convert_joints",
-    "correspondence",
     "directed_adjacency",
-    "get_camera",
     "get_layout",
+    "get_projection",
     "hop_distance",
     "list_layouts",
+    "map_joints",
     "normalized_adjacency",
     "partition_names",
     "read_layout",

@@ -76,7 +76,7 @@ def adjacency(
     - "uniform", K=1: all neighbours alike.
     - "distance", one partition a hop: the joint itself, its neighbours, ...
     - "spatial", K=1+2*max_hop: the joint itself ("root"); then for each hop the neighbours as
-      far from the centre as the target or farther ("close"), and those nearer to it
+      far from the center as the target or farther ("close"), and those nearer to it
       ("further"). These are the names of the released code; they say of the target what the
       paper's words say of the source: the sources in "close" are not the close ones. Names
       and order are kept because published weights depend on the order.
@@ -91,7 +91,7 @@ def adjacency(
         max_hop: bones between a joint and its farthest neighbours.
         dilation: only hops that are multiples of this count.
         normalization: "column" or "symmetric", see `normalized_adjacency`.
-        center_distance: for "spatial", whether the distance to the centre is "full", or
+        center_distance: for "spatial", whether the distance to the center is "full", or
             "truncated" at max_hop as in the released code, where all joints beyond max_hop
             count as equally far and most bones end up in "close". Weights of ST-GCN, AS-GCN and
             PaddleVideo were trained with "truncated". The other strategies do not measure it.
@@ -118,7 +118,7 @@ def adjacency(
         return weights[None]
     masks = [hop == distance for distance in hops]
     if strategy == "spatial":
-        radius = _radius(hop[layout.centre], max_hop, center_distance)
+        radius = _radius(hop[layout.center], max_hop, center_distance)
         masks = _split_by_radius(masks, radius)
     return np.stack([np.where(mask, weights, np.float32(0)) for mask in masks])
 
@@ -128,7 +128,7 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
 
     With In[parent, child] = 1 and Out its transpose they are [I, In D^-1, Out D^-1], each
     normalised by its own column sums; a column without entries stays zero. The parent of a bone
-    is the end nearer to the centre, or the one listed second if both are equally near (a bone
+    is the end nearer to the center, or the one listed second if both are equally near (a bone
     across the middle, as from hip to hip, then breaks the mirror symmetry).
 
     Returns:
@@ -138,7 +138,7 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
         UnknownNameError: an unknown layout.
     """
     layout = get_layout(layout)
-    radius = hop_distance(layout)[layout.centre]
+    radius = hop_distance(layout)[layout.center]
     inward = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
     for child, parent in layout.bones:
         if radius[child] < radius[parent]:
@@ -214,17 +214,17 @@ def _normalized(neighbours: NDArray[np.bool_], normalization: str) -> NDArray[np
 
 
 def _radius(
-    from_centre: NDArray[np.int64], max_hop: int, center_distance: CenterDistance
+    from_center: NDArray[np.int64], max_hop: int, center_distance: CenterDistance
 ) -> NDArray[np.int64]:
     if center_distance == "full":
-        return from_centre
-    return np.where(from_centre > max_hop, _FAR, from_centre)
+        return from_center
+    return np.where(from_center > max_hop, _FAR, from_center)
 
 
 def _split_by_radius(
     masks: list[NDArray[np.bool_]], radius: NDArray[np.int64]
 ) -> list[NDArray[np.bool_]]:
-    """Cut the masks of all hops but 0 in two: sources not nearer to the centre, and nearer."""
+    """Cut the masks of all hops but 0 in two: sources not nearer to the center, and nearer."""
     nearer = radius[:, None] < radius[None, :]
     root, *others = masks
     return [root, *(part for mask in others for part in (mask & ~nearer, mask & nearer))]

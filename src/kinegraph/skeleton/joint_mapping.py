@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import LayoutError
-from kinegraph.skeleton.camera import Camera, get_camera
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.projection import Projection, get_projection
 
 Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
@@ -31,9 +31,9 @@ def _both_sides(parts: Parts) -> Parts:
 
 _KINECT_FOOT: Parts = {"left_foot": ("left_foot", "left_toe")}  # it is near the toes
 _KINECT1: Parts = {
-    "hip_centre": ("mid_hip",),
+    "hip_center": ("mid_hip",),
     "spine": ("spine_mid",),
-    "shoulder_centre": ("neck",),
+    "shoulder_center": ("neck",),
 }
 _KINECT1 |= _both_sides(_KINECT_FOOT)
 _KINECT2: Parts = {"spine_base": ("mid_hip",), "spine_shoulder": ("neck",), "neck": ("throat",)}
@@ -42,7 +42,7 @@ _KINECT2 |= _both_sides(_KINECT_FOOT | {"left_thumb": ("left_thumb_tip",)})
 #: Layout -> joint -> the part of the body that it marks, and after it the parts that it may stand
 #: for where they are not marked. A joint that is not listed marks the part of its own name; "neck"
 #: is where the neck meets the shoulders.
-PARTS: dict[str, Parts] = {
+BODY_PARTS: dict[str, Parts] = {
     "ntu25": _KINECT2,
     "ntu25_pyskl": _KINECT2,
     "kinect20": _KINECT1,
@@ -69,7 +69,7 @@ PARTS: dict[str, Parts] = {
 }
 
 #: Parts that lie midway between others, for layouts that do not mark them.
-MIDWAY: Parts = {
+MIDPOINTS: Parts = {
     "mid_hip": ("left_hip", "right_hip"),
     "neck": ("left_shoulder", "right_shoulder"),
     "head": ("left_ear", "right_ear"),
@@ -77,17 +77,17 @@ MIDWAY: Parts = {
 }
 
 #: Layouts of depth sensors: their joints have a depth, which no image gives.
-DEPTH = frozenset({"ntu25", "ntu25_pyskl", "ntu_edge24", "kinect20", "utd_mhad20", "msr20"})
-DEPTH |= {"sbu15", "florence15"}
+DEPTH_LAYOUTS = frozenset({"ntu25", "ntu25_pyskl", "ntu_edge24", "kinect20", "utd_mhad20", "msr20"})
+DEPTH_LAYOUTS |= {"sbu15", "florence15"}
 
 
 @cache
-def correspondence(
+def map_joints(
     source: str | SkeletonLayout, target: str | SkeletonLayout
 ) -> tuple[tuple[int, ...], ...]:
     """For each joint of the target the joints of the source whose middle it is; () for none.
 
-    >>> correspondence("coco17", "openpose18")[:3]  # nose, neck, right shoulder
+    >>> map_joints("coco17", "openpose18")[:3]  # nose, neck, right shoulder
     ((0,), (5, 6), (6,))
 
     Raises:
@@ -112,7 +112,7 @@ def convert_joints(
     source: str | SkeletonLayout,
     target: str | SkeletonLayout,
     confidence: Array | None = None,
-    camera: str | Camera | None = None,
+    camera: str | Projection | None = None,
 ) -> tuple[Array, Array | None]:
     """Joints of one layout as those of another.
 
@@ -121,8 +121,8 @@ def convert_joints(
         source: their layout.
         target: the layout that is wanted.
         confidence: (..., V).
-        camera: how joints in space become flat (`Camera`): ``front``, ``pinhole`` or one of one's
-            own; None keeps their coordinates.
+        camera: how joints in space become flat (a `Projection` or its
+            name, ``front`` or ``pinhole``); None keeps their coordinates.
 
     Returns:
         (..., V', D') joints, NaN where a joint cannot be had: the source does not mark it, or one
@@ -137,13 +137,13 @@ def convert_joints(
     source, target = get_layout(source), get_layout(target)
     _check(joints, source, target)
     if camera is not None:
-        joints = get_camera(camera)(joints)
+        joints = get_projection(camera)(joints)
     if source.joints == target.joints:
         seen = ~np.isnan(joints[..., 0])
         return joints, None if confidence is None else np.where(seen, confidence, np.float32(0))
     made = np.full((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.nan, np.float32)
     sure = None if confidence is None else np.zeros(made.shape[:-1], np.float32)
-    for places, origins in _alike(correspondence(source, target)):
+    for places, origins in _alike(map_joints(source, target)):
         made[..., places, :] = joints[..., origins, :].mean(axis=-2)
         if sure is not None and confidence is not None:
             seen = ~np.isnan(made[..., places, 0])
@@ -161,22 +161,29 @@ def _alike(origins: tuple[tuple[int, ...], ...]) -> list[tuple[list[int], NDArra
     return [(own, np.array([origins[joint] for joint in own])) for own in places.values()]
 
 
-#: The layouts that `survivors` compares; others differ from them in bones or order only.
-COMPARED: tuple[str, ...] = ("coco17", "openpose18", "body25", "mediapipe33", "penn13", "jhmdb15")
-COMPARED += ("ntu25", "kinect20", "florence15", "sbu15")
+#: The layouts that `conversion_table` compares; others differ from them in bones or order only.
+COMPARED_LAYOUTS: tuple[str, ...] = (
+    "coco17",
+    "openpose18",
+    "body25",
+    "mediapipe33",
+    "penn13",
+    "jhmdb15",
+)
+COMPARED_LAYOUTS += ("ntu25", "kinect20", "florence15", "sbu15")
 
 
-def survivors() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def conversion_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(columns, rows): how many joints of each column's layout can be had from each row's."""
     rows = []
-    for source in COMPARED:
+    for source in COMPARED_LAYOUTS:
         row = [source]
-        for target in COMPARED:
-            flat_to_depth = target in DEPTH and source not in DEPTH
-            found = sum(map(bool, correspondence(source, target)))
+        for target in COMPARED_LAYOUTS:
+            flat_to_depth = target in DEPTH_LAYOUTS and source not in DEPTH_LAYOUTS
+            found = sum(map(bool, map_joints(source, target)))
             row.append("–" if flat_to_depth else f"{found}/{get_layout(target).num_joints}")
         rows.append(tuple(row))
-    return COMPARED, rows
+    return COMPARED_LAYOUTS, rows
 
 
 def _check(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> None:
@@ -185,7 +192,7 @@ def _check(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> Non
             f"expected joints (..., {source.num_joints}, D) of layout {source.name!r}, "
             f"got an array {joints.shape}"
         )
-    if joints.shape[-1] == 2 and target.name in DEPTH and source.name not in DEPTH:
+    if joints.shape[-1] == 2 and target.name in DEPTH_LAYOUTS and source.name not in DEPTH_LAYOUTS:
         raise LayoutError(
             f"joints of an image ({source.name!r}) cannot become {target.name!r}, whose joints "
             "have a depth: choose a layout of images, such as penn13 or coco17"
@@ -193,7 +200,7 @@ def _check(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> Non
 
 
 def _parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
-    return PARTS.get(layout.name, {}).get(joint, (joint,))
+    return BODY_PARTS.get(layout.name, {}).get(joint, (joint,))
 
 
 def _marked(layout: SkeletonLayout) -> dict[str, int]:
@@ -207,7 +214,7 @@ def _found(parts: tuple[str, ...], marked: dict[str, int]) -> tuple[int, ...]:
     for part in parts:
         if part in marked:
             return (marked[part],)
-        ends = MIDWAY.get(part, ())
+        ends = MIDPOINTS.get(part, ())
         if ends and all(end in marked for end in ends):
             return tuple(marked[end] for end in ends)
     return ()

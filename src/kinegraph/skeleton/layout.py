@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kinegraph.skeleton.camera import Camera
+    from kinegraph.skeleton.projection import Projection
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -34,23 +34,23 @@ class SkeletonLayout:
         joints: V joint names, in the order of the arrays.
         bones: (child, parent) joint indices, in the order and the direction of the source;
             self-links are never listed. Usually a tree, but a convention that closes cycles may
-            list more than V-1 bones. Some sources point bones away from the centre, so ask
+            list more than V-1 bones. Some sources point bones away from the center, so ask
             `parents`, not this list, which end is nearer to it.
-        centre: index of the joint that distances are counted from.
+        center: index of the joint that distances are counted from.
         mirror_pairs: (left, right) joint indices.
         source: where the convention comes from.
 
-    Bones, centre and pairs may name joints instead of indices; they are stored as indices.
+    Bones, center and pairs may name joints instead of indices; they are stored as indices.
 
     Raises:
         LayoutError: an index out of range, a repeated joint name or bone, joints that no bone
-            connects with the centre.
+            connects with the center.
     """
 
     name: str
     joints: tuple[str, ...]
     bones: Pairs
-    centre: int
+    center: int
     mirror_pairs: Pairs = ()
     source: str = field(default="", compare=False)
 
@@ -64,7 +64,7 @@ class SkeletonLayout:
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
-        """Per joint, the next joint on the way to the centre; the centre is its own parent.
+        """Per joint, the next joint on the way to the center; the center is its own parent.
 
         Where two ways are equally short, the one whose bone is listed first is taken.
         """
@@ -94,7 +94,7 @@ class SkeletonLayout:
         joints: NDArray[np.float32],
         to: str | SkeletonLayout,
         confidence: NDArray[np.float32] | None = None,
-        camera: str | Camera | None = None,
+        camera: str | Projection | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Joints (..., V, D) of this layout as those of another, see `convert_joints`."""
         from kinegraph.skeleton.joint_mapping import convert_joints
@@ -107,14 +107,14 @@ class SkeletonLayout:
             "name": self.name,
             "joints": list(self.joints),
             "bones": [list(bone) for bone in self.bones],
-            "centre": self.centre,
+            "center": self.center,
             "mirror_pairs": [list(pair) for pair in self.mirror_pairs],
             "source": self.source,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SkeletonLayout:
-        """The inverse of `to_dict`; bones, centre and pairs may name joints instead of indices.
+        """The inverse of `to_dict`; bones, center and pairs may name joints instead of indices.
 
         Raises:
             LayoutError: a field is missing, unknown or of the wrong kind.
@@ -126,7 +126,7 @@ class SkeletonLayout:
             raise LayoutError(
                 f"unknown layout field {unknown[0]!r}; a layout has {', '.join(known)}"
             )
-        missing = [key for key in ("name", "joints", "bones", "centre") if key not in data]
+        missing = [key for key in ("name", "joints", "bones", "center") if key not in data]
         if missing:
             raise LayoutError(f"layout {data.get('name', '')!r}: field {missing[0]!r} is missing")
         return cls(**data)
@@ -143,13 +143,13 @@ def _check(layout: SkeletonLayout) -> None:
     object.__setattr__(layout, "joints", _checked_joints(layout))
     object.__setattr__(layout, "bones", _checked_pairs(layout, "bones"))
     object.__setattr__(layout, "mirror_pairs", _checked_pairs(layout, "mirror_pairs"))
-    object.__setattr__(layout, "centre", _checked_joint(layout, "centre", layout.centre))
+    object.__setattr__(layout, "center", _checked_joint(layout, "center", layout.center))
     _refuse_repeats(layout)
     reached = _parents(layout)
     if lost := [name for i, name in enumerate(layout.joints) if i not in reached]:
         raise LayoutError(
-            f"layout {layout.name!r}: no bones connect {', '.join(lost)} with the centre "
-            f"{layout.joints[layout.centre]}"
+            f"layout {layout.name!r}: no bones connect {', '.join(lost)} with the center "
+            f"{layout.joints[layout.center]}"
         )
 
 
@@ -218,13 +218,13 @@ def _refuse_repeats(layout: SkeletonLayout) -> None:
 
 
 def _parents(layout: SkeletonLayout) -> dict[int, int]:
-    """Breadth-first from the centre: the parent of every joint that can be reached."""
+    """Breadth-first from the center: the parent of every joint that can be reached."""
     linked: dict[int, list[int]] = {joint: [] for joint in range(layout.num_joints)}
     for child, parent in layout.bones:
         linked[child].append(parent)
         linked[parent].append(child)
-    reached = {layout.centre: layout.centre}
-    queue = deque([layout.centre])
+    reached = {layout.center: layout.center}
+    queue = deque([layout.center])
     while queue:
         joint = queue.popleft()
         for other in linked[joint]:

@@ -14,7 +14,7 @@ from kinegraph.skeleton.layout import Pairs, SkeletonLayout
 
 
 def _built_in(
-    name: str, joints: str, centre: str, bones: Iterable[tuple[int, int]], source: str
+    name: str, joints: str, center: str, bones: Iterable[tuple[int, int]], source: str
 ) -> SkeletonLayout:
     """A layout whose mirror pairs follow from the names: left_x belongs to right_x."""
     names = tuple(joints.split())
@@ -23,7 +23,7 @@ def _built_in(
         for i, joint in enumerate(names)
         if joint.startswith("left_")
     )
-    return SkeletonLayout(name, names, tuple(bones), names.index(centre), pairs, source)
+    return SkeletonLayout(name, names, tuple(bones), names.index(center), pairs, source)
 
 
 def _from_one(*bones: tuple[int, int]) -> Pairs:
@@ -111,7 +111,7 @@ _BUILT_IN = (
             (20, 19), (21, 22), (22, 8), (23, 24), (24, 12),
         ),
         "ST-GCN's ntu_edge: the bones of ntu25 are the nodes, each named after its child joint; "
-        "neck_bone, the centre, is listed as a child of spine_mid_bone",
+        "neck_bone, the center, is listed as a child of spine_mid_bone",
     ),
     _built_in(
         "coco17",
@@ -132,7 +132,7 @@ _BUILT_IN = (
             (5, 11), (6, 12), (11, 13), (12, 14), (13, 15), (14, 16), (11, 12),
         ),
         "COCO keypoints, with PaddleVideo's coco_keypoint bones: one cycle, the parent listed "
-        "first, and the left hip as centre, so that its spatial partitions are not mirror images",
+        "first, and the left hip as center, so that its spatial partitions are not mirror images",
     ),
     _built_in(
         "coco17_mmskeleton",
@@ -146,8 +146,8 @@ _BUILT_IN = (
     ),
     _built_in(
         "kinect20",
-        f"hip_centre spine shoulder_centre head {_KINECT_LIMBS}",
-        "shoulder_centre",
+        f"hip_center spine shoulder_center head {_KINECT_LIMBS}",
+        "shoulder_center",
         _from_one(
             (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10),
             (12, 11), (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18),
@@ -157,8 +157,8 @@ _BUILT_IN = (
     ),
     _built_in(
         "utd_mhad20",
-        f"head shoulder_centre spine hip_centre {_KINECT_LIMBS}",
-        "shoulder_centre",
+        f"head shoulder_center spine hip_center {_KINECT_LIMBS}",
+        "shoulder_center",
         _from_one(
             (4, 3), (3, 2), (1, 2), (5, 2), (6, 5), (7, 6), (8, 7), (9, 2), (10, 9), (11, 10),
             (12, 11), (13, 4), (14, 13), (15, 14), (16, 15), (17, 4), (18, 17), (19, 18),
@@ -168,10 +168,10 @@ _BUILT_IN = (
     ),
     _built_in(
         "msr20",
-        """left_shoulder right_shoulder shoulder_centre spine left_hip right_hip hip_centre
+        """left_shoulder right_shoulder shoulder_center spine left_hip right_hip hip_center
         left_elbow right_elbow left_wrist right_wrist left_hand right_hand
         left_knee right_knee left_ankle right_ankle left_foot right_foot head""",
-        "shoulder_centre",
+        "shoulder_center",
         _from_one(
             (20, 3), (1, 3), (2, 3), (8, 1), (10, 8), (12, 10), (9, 2), (11, 9), (13, 11),
             (4, 3), (7, 4), (5, 7), (6, 7), (14, 5), (15, 6), (16, 14), (17, 15), (18, 16),
@@ -260,7 +260,7 @@ _BUILT_IN = (
 LAYOUTS: dict[str, SkeletonLayout] = {layout.name: layout for layout in _BUILT_IN}
 
 #: What other code and papers call them.
-ALIASES: dict[str, str] = {
+LAYOUT_ALIASES: dict[str, str] = {
     "openpose": "openpose18",
     "kinetics": "openpose18",
     "openpose_body25": "body25",
@@ -303,7 +303,7 @@ def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
     """
     if isinstance(name, SkeletonLayout):
         return name
-    layout = LAYOUTS.get(ALIASES.get(name, name))
+    layout = LAYOUTS.get(LAYOUT_ALIASES.get(name, name))
     if layout is None:
         raise unknown_name("layout", str(name), LAYOUTS)
     return layout
@@ -320,7 +320,7 @@ def register_layout(layout: SkeletonLayout) -> SkeletonLayout:
     Raises:
         LayoutError: another layout has this name or alias.
     """
-    taken = ALIASES.get(layout.name) or layout.name
+    taken = LAYOUT_ALIASES.get(layout.name) or layout.name
     if LAYOUTS.get(taken, layout) != layout:
         raise LayoutError(
             f"cannot register layout {layout.name!r}: the name belongs to another layout "
@@ -332,7 +332,7 @@ def register_layout(layout: SkeletonLayout) -> SkeletonLayout:
 def read_layout(path: str | Path) -> SkeletonLayout:
     """Read a layout from a YAML or JSON file whose fields are those of `to_dict`.
 
-    Bones, centre and mirror_pairs may name joints instead of indices. The layout is not
+    Bones, center and mirror_pairs may name joints instead of indices. The layout is not
     registered: `register_layout(read_layout(path))` does both.
 
     Raises:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import CheckpointError, KinegraphError
-from kinegraph.files import write_whole
+from kinegraph.files import atomic_write
 from kinegraph.models import create_model
-from kinegraph.skeleton.layouts import SkeletonLayout
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.training.model_zoo import list_pretrained, shipped_weights
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
@@ -104,7 +104,7 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], header: Header) -> Non
     content = json.dumps({"format": FORMAT, **header.__dict__})
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     metadata = {"kinegraph": content, "sha256": _checksum(content, tensors)}
-    write_whole(path, save(tensors, metadata=metadata))
+    atomic_write(path, save(tensors, metadata=metadata))
 
 
 def _checksum(content: str, tensors: dict[str, Tensor]) -> str:

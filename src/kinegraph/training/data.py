@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.splits import split_indices, validation_split
+from kinegraph.clips.splits import get_split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TransformError
 from kinegraph.training.devices import copies_from_pinned_memory
@@ -40,7 +40,7 @@ def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
     Raises:
         RecipeError: clips without a label, where the objective needs one.
     """
-    indices = split_indices(store, recipe.protocol, "train")
+    indices = get_split_indices(store, recipe.protocol, "train")
     answers = create_objective(recipe.objective.name, recipe.objective.options).answers
     if answers and (store.labels[indices] < 0).any():
         nameless = int((store.labels[indices] < 0).sum())

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from kinegraph.files import write_whole
+from kinegraph.files import atomic_write
 
 HISTORY = "history.csv"
 FIRST = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -37,4 +37,4 @@ def add_to_history(run: Path, row: Mapping[str, float]) -> None:
     writer = csv.DictWriter(text, order)
     writer.writeheader()
     writer.writerows([*kept, row])
-    write_whole(run / HISTORY, text.getvalue())
+    atomic_write(run / HISTORY, text.getvalue())

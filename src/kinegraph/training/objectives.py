@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kinegraph.errors import ModelError, RecipeError, nearest, unknown_name
+from kinegraph.errors import ModelError, RecipeError, suggest_name, unknown_name
 from kinegraph.models import predict_logits
 
 
@@ -294,7 +294,7 @@ def create_objective(name: str, options: dict[str, Any]) -> Objective:
     known = objective_options(name)
     for key in options:
         if key not in known:
-            close = nearest(key, known)
+            close = suggest_name(key, known)
             hint = f" (did you mean {close!r}?)" if close else ""
             listed = ", ".join(known) or "none"
             raise RecipeError(f"objective {name!r} has no option {key!r}{hint}; known: {listed}")

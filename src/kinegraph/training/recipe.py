@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.splits import get_protocol
-from kinegraph.errors import KinegraphError, RecipeError, nearest
+from kinegraph.errors import KinegraphError, RecipeError, suggest_name
 from kinegraph.models import MODELS, check_options, list_models
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
-from kinegraph.transforms.input_streams import plain_stream
+from kinegraph.transforms.input_streams import normalize_stream_name
 
 #: Folder of TensorBoard's files within a run's.
 LOGS = "tensorboard"
@@ -143,7 +143,7 @@ class Recipe(_Part):
     seed: int = Field(0, ge=0)
     persons: int = Field(1, ge=1)
     confidence: bool = False
-    stream: Annotated[str, AfterValidator(plain_stream)] = "joint"
+    stream: Annotated[str, AfterValidator(normalize_stream_name)] = "joint"
     transforms: list[Any] = []
     model: ModelPart = ModelPart()
     objective: ObjectivePart = ObjectivePart()
@@ -236,7 +236,7 @@ def _parse(source: str | Path) -> dict[str, Any]:
 def _shipped(name: str) -> str:
     known = list_recipes()
     if name not in known:
-        close = nearest(name, known)
+        close = suggest_name(name, known)
         hint = f" (did you mean {close!r}?)" if close else ""
         raise RecipeError(
             f"no recipe {name!r}{hint}: give a .yaml file or one of `kinegraph list recipes`"
@@ -268,7 +268,7 @@ def _sentence(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
-        close = nearest(str(error["loc"][-1]), known)
+        close = suggest_name(str(error["loc"][-1]), known)
         hint = f" (did you mean {close!r}?)" if close else f"; known: {', '.join(known)}"
         return f"unknown key {where!r}{hint}"
     if error["type"] == "missing":

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from kinegraph.errors import CheckpointError
-from kinegraph.files import sealed, sync_folder, unsealed, write_whole
+from kinegraph.files import add_checksum, atomic_write, sync_folder, verify_checksum
 
 RESUME, PREVIOUS = "resume.ckpt", "resume.previous.ckpt"
 KIND = "kinegraph-resume-1"
@@ -29,7 +29,7 @@ def resume_point(run: Path) -> Path | None:
     if not found:
         return None
     try:
-        unsealed(found[0], KIND)
+        verify_checksum(found[0], KIND)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {_way_out(run, found[1:])}") from error
     return found[0]
@@ -54,7 +54,7 @@ def read_point(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds other things than these.
     """
-    body = unsealed(path, KIND)
+    body = verify_checksum(path, KIND)
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
@@ -82,7 +82,7 @@ class ResumeFiles(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         new = path.with_name(f".{path.name}.next")
-        write_whole(new, sealed(KIND, buffer.getvalue()))
+        atomic_write(new, add_checksum(KIND, buffer.getvalue()))
         if path.is_file():
             path.replace(path.with_name(PREVIOUS))
         new.replace(path)

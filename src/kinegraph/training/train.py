@@ -24,7 +24,7 @@ from torch import nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
-from kinegraph.files import only_writer, write_whole
+from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.models import create_model
 from kinegraph.training.callbacks import Checkpoints, History, Patience, Progress, ProgressBar
 from kinegraph.training.checkpoint import Header, current_versions, start_from
@@ -181,10 +181,10 @@ def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None
 def _folders(leg: Leg, crew: Crew) -> Iterator[None]:
     """Made only once the recipe is known to fit the store: a mistake leaves nothing behind."""
     leg.folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(leg.out):
+    with exclusive_lock(leg.out):
         for folder, recipe in {leg.out: leg.whole, leg.folder: leg.recipe}.items():
-            write_whole(folder / RECIPE, recipe.to_yaml())
-            write_whole(folder / "environment.json", json.dumps(environment(crew), indent=1))
+            atomic_write(folder / RECIPE, recipe.to_yaml())
+            atomic_write(folder / "environment.json", json.dumps(environment(crew), indent=1))
         yield
 
 
@@ -215,7 +215,7 @@ def _dataset(
 
 def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Splits) -> Header:
     provenance = store.provenance
-    layout = recipe.pipeline().layout_after(store.layout)
+    layout = recipe.pipeline().output_layout(store.layout)
     options = recipe.model.options
     create_model(  # before anything is trained: do the options make a model for this layout?
         recipe.model.name,

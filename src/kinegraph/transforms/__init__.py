@@ -31,7 +31,7 @@ from kinegraph.transforms.augment import (
 )
 from kinegraph.transforms.convert_layout import DEFAULT as DEFAULT_LAYOUT
 from kinegraph.transforms.convert_layout import convert_layout, layout
-from kinegraph.transforms.input_streams import STREAMS, stream_parts, to_stream
+from kinegraph.transforms.input_streams import STREAMS, parse_stream, to_stream
 from kinegraph.transforms.normalize import (
     body_normalize,
     center,
@@ -62,7 +62,7 @@ from kinegraph.transforms.temporal_sampling import (
     zero_pad,
 )
 from kinegraph.transforms.to_model_input import to_array
-from kinegraph.transforms.validation import Transform, option_mistakes, unchecked
+from kinegraph.transforms.validation import Transform, unchecked, validate_options
 from kinegraph.transforms.visibility import (
     fill_missing,
     forget_confidence,
@@ -228,7 +228,7 @@ class Pipeline:
         _raise_all(check_steps(self.steps, self.stream))
         steps = tuple((name, _plain(options)) for name, options in self.steps)
         object.__setattr__(self, "steps", steps)
-        object.__setattr__(self, "stream", "+".join(stream_parts(self.stream)))
+        object.__setattr__(self, "stream", "+".join(parse_stream(self.stream)))
 
     @classmethod
     def from_list(cls, steps: Any, stream: str = "joint") -> Pipeline:
@@ -242,18 +242,18 @@ class Pipeline:
     def whole_clip_steps(self) -> list[str]:
         """The steps that a stream cannot take frame by frame, as they look at the whole clip."""
         names = [name for name, _ in self.steps if name not in FRAMEWISE | LENGTHS | {STREAM_STEP}]
-        moving = any("motion" in part for part in stream_parts(self.stream))
+        moving = any("motion" in part for part in parse_stream(self.stream))
         return [*names, f"{STREAM_STEP} {self.stream}"] if moving else names
 
-    def of_unknown_length(self) -> Pipeline:
+    def without_length_steps(self) -> Pipeline:
         """The pipeline without the steps that bring a clip to a length; a stream has none."""
         return Pipeline([step for step in self.steps if step[0] not in LENGTHS], self.stream)
 
-    def in_evaluation(self) -> Pipeline:
+    def for_evaluation(self) -> Pipeline:
         """The pipeline without the steps that are for training alone."""
         return Pipeline([step for step in self.steps if step[0] not in AUGMENTS], self.stream)
 
-    def parts(self) -> list[Pipeline]:
+    def isolate_history_steps(self) -> list[Pipeline]:
         """Pipelines that are this one, one after the other: each step that looks back is alone."""
         parts: list[list[Step]] = []
         for step in self.steps:
@@ -264,14 +264,14 @@ class Pipeline:
             Pipeline(part, self.stream if STREAM_STEP in dict(part) else "joint") for part in parts
         ]
 
-    def layout_after(self, layout: SkeletonLayout) -> SkeletonLayout:
+    def output_layout(self, layout: SkeletonLayout) -> SkeletonLayout:
         """The layout that clips of this layout have after all steps."""
         for name, options in self.steps:
             if name == "layout":
                 layout = get_layout(options.get("to", DEFAULT_LAYOUT))
         return layout
 
-    def converted(self, clip: Clip) -> Clip:
+    def convert_layout(self, clip: Clip) -> Clip:
         """The clip in the layout that the steps convert to, and otherwise as it is.
 
         Raises:
@@ -282,12 +282,12 @@ class Pipeline:
         return clip
 
     @property
-    def converts(self) -> bool:
+    def converts_layout(self) -> bool:
         """Whether a step makes the clips' layout what it should be, whatever it was."""
         return any(name == "layout" for name, _ in self.steps)
 
     @property
-    def looks_back(self) -> bool:
+    def uses_history(self) -> bool:
         """Whether a step takes something from earlier frames, see `LOOK_BACK`."""
         return any(name in LOOK_BACK for name, _ in self.steps)
 
@@ -320,12 +320,12 @@ def _step_mistakes(name: str, options: Mapping[str, Any]) -> list[str]:
         return ["the stream has no options here; it is named beside the steps"] if options else []
     if name not in TRANSFORMS:
         return [str(unknown_name("transform", name, [*TRANSFORMS, STREAM_STEP]))]
-    return option_mistakes(TRANSFORMS[name], options)
+    return validate_options(TRANSFORMS[name], options)
 
 
 def _stream_mistakes(names: Sequence[str], stream: str) -> list[str]:
     try:
-        parts = stream_parts(stream)
+        parts = parse_stream(stream)
     except UnknownNameError as error:
         return [str(error)]
     places = names.count(STREAM_STEP)

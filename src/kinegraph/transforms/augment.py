@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.transforms.orient import Matrix, rotation, turned
+from kinegraph.transforms.orient import Matrix, apply_matrix, rotation_matrix
 from kinegraph.transforms.validation import Bounds, Probability, require_coordinates, transform
 from kinegraph.transforms.visibility import hide
 
@@ -74,9 +74,11 @@ def random_rotate(
         return clip
     limits = np.deg2rad(np.broadcast_to(np.asarray(degrees, dtype=np.float64), (3,)))
     if clip.num_channels == 3:
-        return clip.with_joints(turned(clip.joints, rotation(rng.uniform(-limits, limits))))
-    in_plane = rotation((0.0, 0.0, float(rng.uniform(-limits[2], limits[2]))))
-    return clip.with_joints(turned(clip.joints, in_plane[:2, :2]))
+        return clip.with_joints(
+            apply_matrix(clip.joints, rotation_matrix(rng.uniform(-limits, limits)))
+        )
+    in_plane = rotation_matrix((0.0, 0.0, float(rng.uniform(-limits[2], limits[2]))))
+    return clip.with_joints(apply_matrix(clip.joints, in_plane[:2, :2]))
 
 
 @transform
@@ -97,7 +99,9 @@ def random_view(
         return clip
     about_x, about_y = np.deg2rad(rng.uniform(-degrees, degrees, 2))
     factor = rng.uniform(scale[0], scale[1])
-    return clip.with_joints(turned(clip.joints, rotation((about_x, about_y, 0.0)) * factor))
+    return clip.with_joints(
+        apply_matrix(clip.joints, rotation_matrix((about_x, about_y, 0.0)) * factor)
+    )
 
 
 @transform
@@ -128,7 +132,7 @@ def random_shear(
         return clip
     matrix: Matrix = rng.uniform(-amount, amount, (clip.num_channels, clip.num_channels))
     np.fill_diagonal(matrix, 1.0)
-    return clip.with_joints(turned(clip.joints, matrix))
+    return clip.with_joints(apply_matrix(clip.joints, matrix))
 
 
 @transform

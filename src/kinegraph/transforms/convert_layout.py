@@ -9,17 +9,17 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import LayoutError, TransformError, UnknownNameError
-from kinegraph.skeleton.camera import Camera
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.projection import Projection
 from kinegraph.transforms.validation import Bounds, LayoutName, transform
 
 DEFAULT = "coco17"
 
 
 def convert_layout(
-    clip: Clip, to: str | SkeletonLayout, camera: str | Camera | None = None
+    clip: Clip, to: str | SkeletonLayout, camera: str | Projection | None = None
 ) -> Clip:
     """The clip with the joints of another layout; what cannot be had is absent.
 
@@ -27,7 +27,7 @@ def convert_layout(
         clip: of any layout.
         to: the layout that is wanted, or its name.
         camera: how a clip in space becomes flat: ``front`` (from infinitely far), ``pinhole``, or
-            a `Camera`; None keeps the coordinates. A camera turns y downwards, as in images.
+            a `Projection`; None keeps the coordinates. A camera turns y downwards, as in images.
 
     Raises:
         UnknownNameError: no such layout or camera.
@@ -57,7 +57,7 @@ def layout(
     Raises:
         TransformError: no such layout, no joint in common, a depth that an image does not give.
     """
-    views = {"front": Camera(), "pinhole": Camera(focal, distance)}
+    views = {"front": Projection(), "pinhole": Projection(focal, distance)}
     view = views.get(camera) if clip.num_channels == 3 else None
     try:
         return convert_layout(clip, to, view)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import unknown_name
 
-Stream = Callable[[Clip], Clip]
+StreamFunction = Callable[[Clip], Clip]
 
 
 def joint(clip: Clip) -> Clip:
@@ -22,7 +22,7 @@ def joint(clip: Clip) -> Clip:
 
 
 def bone(clip: Clip) -> Clip:
-    """Each joint minus its parent; 0 for the centre, absent if either end is."""
+    """Each joint minus its parent; 0 for the center, absent if either end is."""
     parents = np.asarray(clip.layout.parents)
     return clip.with_joints(clip.joints - clip.joints[:, :, parents])
 
@@ -41,7 +41,7 @@ def bone_motion(clip: Clip) -> Clip:
     return joint_motion(bone(clip))
 
 
-STREAMS: dict[str, Stream] = {
+STREAMS: dict[str, StreamFunction] = {
     "joint": joint,
     "bone": bone,
     "joint_motion": joint_motion,
@@ -49,23 +49,23 @@ STREAMS: dict[str, Stream] = {
 }
 
 
-def stream_parts(name: str) -> list[str]:
+def parse_stream(name: str) -> list[str]:
     """The registered streams that a stream's name is made of.
 
-    >>> stream_parts("joint+joint-motion")
+    >>> parse_stream("joint+joint-motion")
     ['joint', 'joint_motion']
 
     Raises:
         UnknownNameError: a part that is not a stream.
     """
-    parts = plain_stream(name).split("+")
+    parts = normalize_stream_name(name).split("+")
     for part in parts:
         if part not in STREAMS:
             raise unknown_name("stream", part, STREAMS)
     return parts
 
 
-def plain_stream(name: str) -> str:
+def normalize_stream_name(name: str) -> str:
     """One spelling of a stream's name: without spaces, and with underscores."""
     return "+".join(part.strip().replace("-", "_") for part in name.split("+"))
 
@@ -79,7 +79,7 @@ def to_stream(clip: Clip, name: str) -> Clip:
     Raises:
         UnknownNameError: a name or part that is not a stream.
     """
-    parts = [STREAMS[part](clip) for part in stream_parts(name)]
+    parts = [STREAMS[part](clip) for part in parse_stream(name)]
     return parts[0] if len(parts) == 1 else clip.with_joints(_stack(parts))
 
 

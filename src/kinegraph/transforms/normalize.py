@@ -13,7 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.validation import Bounds, require_coordinates, transform
-from kinegraph.transforms.visibility import hide, nearest_seen, sightings
+from kinegraph.transforms.visibility import adjacent_valid_frames, hide, nearest_valid_frames
 
 Array = NDArray[np.float32]
 #: From where to where, on either side, and how long that usually is in trunks (shoulder to hip).
@@ -40,7 +40,7 @@ def center(
     """Subtracts a joint from all joints: of the first person or of each person itself.
 
     ``frame="each"`` keeps the joint at the origin throughout, ``"first"`` only where it is first
-    seen. The default joint is the middle of the spine where the layout has one, else its centre.
+    seen. The default joint is the middle of the spine where the layout has one, else its center.
     In a frame where the joint is absent its place in the nearest frame counts, or, with
     ``hidden="unmoved"``, that frame stays where it is (2s-AGCN). A person or clip that never shows
     the joint is not moved.
@@ -48,14 +48,14 @@ def center(
     Raises:
         UnknownNameError: the layout has no such joint.
     """
-    index = middle_joint(clip.layout) if joint is None else clip.layout.index(joint)
+    index = find_body_center(clip.layout) if joint is None else clip.layout.index(joint)
     track = clip.joints[:, :, index]
     seen = ~np.isnan(track[..., 0])
     if person == "first":
         shown = int(np.argmax(seen.any(axis=1)))
         track, seen = track[shown : shown + 1], seen[shown : shown + 1]
     if frame == "each":
-        origin = np.take_along_axis(track, nearest_seen(seen)[..., None], axis=1)
+        origin = np.take_along_axis(track, nearest_valid_frames(seen)[..., None], axis=1)
     else:
         origin = np.take_along_axis(track, seen.argmax(axis=1)[:, None, None], axis=1)
     still = ~np.any(seen, axis=1, keepdims=True)[..., None]
@@ -100,7 +100,7 @@ def scale(
 
 @transform
 def center_box(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
-    """Centres the clip's bounding box and divides by its longest side: within [-0.5, 0.5].
+    """Centers the clip's bounding box and divides by its longest side: within [-0.5, 0.5].
 
     One box over all persons and frames, so that aspect and movement are kept.
     """
@@ -187,10 +187,10 @@ def kinetics_normalize(
     With ``flip`` y points upwards, as in 2s-AGCN.
     """
     require_coordinates(clip, "kinetics_normalize", 2)
-    centred = clip.with_joints(clip.joints - np.float32(0.5))
+    centered = clip.with_joints(clip.joints - np.float32(0.5))
     if clip.confidence is not None:
-        centred = hide(centred, clip.confidence == 0)
-    return flip_y(centred) if flip else centred
+        centered = hide(centered, clip.confidence == 0)
+    return flip_y(centered) if flip else centered
 
 
 @transform
@@ -202,12 +202,12 @@ def flip_y(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     return replace(clip, joints=joints)
 
 
-def middle_joint(layout: SkeletonLayout) -> int:
-    """The joint that bodies are centred on: the middle of the spine, else the layout's centre."""
+def find_body_center(layout: SkeletonLayout) -> int:
+    """The joint that bodies are centered on: the middle of the spine, else the layout's center."""
     for name in MIDDLES:
         if name in layout.joints:
             return layout.index(name)
-    return layout.centre
+    return layout.center
 
 
 def _seen_mean(joints: Array) -> Array:
@@ -231,7 +231,7 @@ def _trunk(joints: Array, layout: SkeletonLayout) -> Array:
 
 def _trunk_step(joints: Array, layout: SkeletonLayout) -> Array:
     """(M, T, V, D) -> (M, T, D): the way of the trunk since its joints were last seen, else 0."""
-    before = sightings(~np.isnan(joints[..., 0]))[0][:, :-1]  # up to the frame before
+    before = adjacent_valid_frames(~np.isnan(joints[..., 0]))[0][:, :-1]  # up to the frame before
     earlier = np.take_along_axis(joints, np.maximum(before, 0)[..., None], axis=1)
     step = np.full_like(joints, np.nan)
     step[:, 1:] = joints[:, 1:] - np.where(before[..., None] < 0, np.float32(np.nan), earlier)

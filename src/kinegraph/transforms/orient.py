@@ -22,7 +22,7 @@ Ends = tuple[tuple[str, ...], tuple[str, ...]]
 # from where to where, each the middle of the joints named; the first that a layout has counts
 UPWARDS: tuple[Ends, ...] = (
     (("spine_base",), ("spine_mid",)),
-    (("hip_centre",), ("spine",)),
+    (("hip_center",), ("spine",)),
     (("mid_hip",), ("neck",)),
     (("torso",), ("neck",)),
     (("spine",), ("neck",)),
@@ -43,7 +43,7 @@ def prenormalize(
     xaxis: Axis = "auto",
     faithful: bool = False,
 ) -> Clip:
-    """Centres the first person and turns it upright and frontal (2s-AGCN, 3D only).
+    """Centers the first person and turns it upright and frontal (2s-AGCN, 3D only).
 
     First subtracts the first person's ``joint`` (default: the middle of the spine), in every
     frame or that of the first one, from all persons. Then turns the whole clip so that in the
@@ -53,7 +53,7 @@ def prenormalize(
     the input of 2s-AGCN and Shift-GCN.
 
     With ``faithful`` it is theirs in clips with gaps too: where the first person's ``joint`` is
-    absent, a frame is not centred; the first frame that shows the first person is the one to turn
+    absent, a frame is not centered; the first frame that shows the first person is the one to turn
     by, an absent joint in it counts as the origin, and an exactly opposite vector is not turned.
     Without, gaps are bridged: the nearest frame that shows the joint counts, and the first one that
     shows both ends of a vector. (The released AS-GCN turns by frame 0, whoever is in it.)
@@ -65,20 +65,20 @@ def prenormalize(
     z = _axis_ends(clip.layout, zaxis, UPWARDS, "zaxis")
     x = _axis_ends(clip.layout, xaxis, SIDEWAYS, "xaxis")
     hidden: Literal["nearest", "unmoved"] = "unmoved" if faithful else "nearest"
-    centred = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
+    centered = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
     first_vector = _vector_of_first_frame if faithful else _first_vector
     matrix = np.eye(3)
     for ends, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
-        found = None if ends is None else first_vector(centred, ends)
+        found = None if ends is None else first_vector(centered, ends)
         if found is None:
             continue
         vector = matrix @ found
         if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= _SMALLEST_AXIS:
             matrix = rotation_between(vector, target) @ matrix
-    return centred.with_joints(turned(centred.joints, matrix))
+    return centered.with_joints(apply_matrix(centered.joints, matrix))
 
 
-def turned(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
+def apply_matrix(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
     """Joints (..., D) times a (D, D) matrix: each row p becomes matrix @ p."""
     with np.errstate(invalid="ignore"):  # some BLAS report the NaN of absent joints
         flat = joints.reshape(-1, joints.shape[-1]) @ matrix.T.astype(np.float32)
@@ -111,7 +111,7 @@ def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
     return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
 
 
-def rotation(angles: Sequence[float] | NDArray[np.float64]) -> Matrix:
+def rotation_matrix(angles: Sequence[float] | NDArray[np.float64]) -> Matrix:
     """The (3, 3) rotation by three angles in radians, about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])

@@ -17,8 +17,8 @@ from kinegraph.errors import TransformError
 from kinegraph.transforms.validation import Bounds, Count, transform
 
 Indices = NDArray[np.intp]
-Speed = Annotated[float, Bounds(0.1, 10)]
-Share = Annotated[float, Bounds(0.01, 1)]
+SpeedFactor = Annotated[float, Bounds(0.1, 10)]
+Fraction = Annotated[float, Bounds(0.01, 1)]
 
 
 @transform
@@ -52,8 +52,8 @@ def crop_resize(
     rng: np.random.Generator | None = None,
     *,
     frames: Count = 64,
-    train: tuple[Share, Share] = (0.5, 1.0),
-    test: Share = 0.95,
+    train: tuple[Fraction, Fraction] = (0.5, 1.0),
+    test: Fraction = 0.95,
     min_frames: Count = 64,
 ) -> Clip:
     """A window of the clip, resized to ``frames`` (CTR-GCN, Chen et al., ICCV 2021).
@@ -97,8 +97,8 @@ def random_speed(
     clip: Clip,
     rng: np.random.Generator | None = None,
     *,
-    low: Speed = 0.5,
-    high: Speed = 2.0,
+    low: SpeedFactor = 0.5,
+    high: SpeedFactor = 2.0,
 ) -> Clip:
     """Plays the clip faster or slower by linear interpolation: another camera, another performer.
 
@@ -315,7 +315,7 @@ def _placed(clip: Clip, begin: int, frames: int) -> Clip:
 
 
 def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:
-    """Frames begin..end at ``frames`` even places (pixel centres: torch's align_corners=False).
+    """Frames begin..end at ``frames`` even places (pixel centers: torch's align_corners=False).
 
     Between a seen and an absent joint the nearer one decides, the earlier if both are as near.
     """

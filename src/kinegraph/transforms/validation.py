@@ -21,8 +21,8 @@ from typing import (
 )
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError, nearest
-from kinegraph.skeleton.layouts import ALIASES, LAYOUTS
+from kinegraph.errors import TransformError, suggest_name
+from kinegraph.skeleton.layouts import LAYOUT_ALIASES, LAYOUTS
 
 Transform = Callable[..., Clip]
 F = TypeVar("F", bound=Transform)
@@ -53,13 +53,13 @@ class LayoutName:
 
     def hold(self, value: Any) -> bool:
         """Whether there is such a layout."""
-        return ALIASES.get(value, value) in LAYOUTS
+        return LAYOUT_ALIASES.get(value, value) in LAYOUTS
 
     def __str__(self) -> str:
         return "that names a layout"
 
 
-LARGEST = 1e30  # far beyond any coordinate, and a float32 still
+MAX_COORDINATE = 1e30  # far beyond any coordinate, and a float32 still
 Count = Annotated[int, Bounds(1, 100_000)]
 Probability = Annotated[float, Bounds(0, 1)]
 
@@ -73,7 +73,7 @@ def transform(function: F) -> F:
 
     @wraps(function)
     def checked(clip: Clip, rng: Any = None, /, **options: Any) -> Clip:
-        mistakes = option_mistakes(function, options)
+        mistakes = validate_options(function, options)
         if mistakes:
             raise TransformError(f"transform {function.__name__!r}: {mistakes[0]}")
         return function(clip, rng, **options)
@@ -86,11 +86,11 @@ def unchecked(function: Transform) -> Transform:
     return inspect.unwrap(function)
 
 
-def option_mistakes(function: Transform, options: Mapping[str, Any]) -> list[str]:
+def validate_options(function: Transform, options: Mapping[str, Any]) -> list[str]:
     """What is wrong with these options, a sentence each; empty if nothing is.
 
     >>> from kinegraph.transforms.temporal_sampling import uniform_sample
-    >>> option_mistakes(uniform_sample, {"frames": 0})
+    >>> validate_options(uniform_sample, {"frames": 0})
     ['frames must be a whole number from 1 to 100000, got 0']
     """
     rules = option_rules(function)
@@ -125,7 +125,7 @@ def require_coordinates(clip: Clip, name: str, *allowed: int) -> None:
 def _unknown_option(name: str, known: Sequence[str]) -> str:
     if not known:
         return f"unknown option {name!r}; it has no options"
-    close = nearest(name, known)
+    close = suggest_name(name, known)
     hint = f" (did you mean {close!r}?)" if close else ""
     return f"unknown option {name!r}{hint}; known: {', '.join(sorted(known))}"
 
@@ -145,7 +145,7 @@ def _allows(rule: Any, value: Any) -> bool:
     if origin is tuple:
         return _allows_list(members, value)
     if rule is float:
-        return _is_number(value) and -LARGEST <= value <= LARGEST
+        return _is_number(value) and -MAX_COORDINATE <= value <= MAX_COORDINATE
     if rule is int:
         return _is_number(value) and isinstance(value, int)
     return isinstance(value, rule)

@@ -90,7 +90,7 @@ def fill_missing(
     Their confidence stays what it was.
     """
     seen = clip.valid
-    before, after = sightings(seen)
+    before, after = adjacent_valid_frames(seen)
     inside = ~seen & (before >= 0) & (after < clip.num_frames) & (after - before - 1 <= max_gap)
     if not inside.any():
         return clip
@@ -111,7 +111,7 @@ def hold_missing(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
     A person of whom nothing is seen in a frame is absent there. It looks at earlier frames only, so
     a stream does the same. Where confidence is stated, that of held joints is 0.
     """
-    before, _ = sightings(clip.valid)
+    before, _ = adjacent_valid_frames(clip.valid)
     held = np.take_along_axis(clip.joints, np.maximum(before, 0)[..., None], axis=1)
     somebody = np.asarray(clip.valid.any(axis=2))[..., None, None]
     held = np.where(somebody, held, clip.joints)
@@ -128,19 +128,19 @@ def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
     return replace(clip, joints=joints, confidence=np.where(hidden, 0, clip.confidence))
 
 
-def nearest_seen(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
+def nearest_valid_frames(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Per frame the nearest frame that is True, the earlier of two; ``seen`` is (M, T, ...).
 
     A track without any True gives frame 0.
     """
-    before, after = sightings(seen)
+    before, after = adjacent_valid_frames(seen)
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
     later = (before < 0) | ((after < frames) & (after - t < t - before))
     return np.where(later, np.where(after < frames, after, 0), before)
 
 
-def sightings(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def adjacent_valid_frames(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))

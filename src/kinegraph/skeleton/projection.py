@@ -13,7 +13,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Camera:
+class Projection:
     """A camera where the depth sensor stood, looking the way that it looked.
 
     Joints are expected as depth sensors give them: x grows to the sensor's left, y upwards, z
@@ -25,7 +25,7 @@ class Camera:
             depth counts for nothing. Else a pinhole: x and y are divided by the depth and
             multiplied by this.
         distance: how much farther away the pinhole stands, in the unit of the joints; for joints
-            that were centred on the body. A joint that is not in front of it is absent.
+            that were centered on the body. A joint that is not in front of it is absent.
     """
 
     focal: float | None = None
@@ -52,17 +52,17 @@ class Camera:
 
 
 #: Cameras by name: from infinitely far, and a pinhole of focal length 1.
-CAMERAS = {"front": Camera(), "pinhole": Camera(focal=1.0)}
+PROJECTIONS = {"front": Projection(), "pinhole": Projection(focal=1.0)}
 
 
-def get_camera(name: str | Camera) -> Camera:
+def get_projection(name: str | Projection) -> Projection:
     """The camera of that name; a camera is handed back as it is.
 
     Raises:
         UnknownNameError: there is none of that name.
     """
-    if isinstance(name, Camera):
+    if isinstance(name, Projection):
         return name
-    if name not in CAMERAS:
-        raise unknown_name("camera", str(name), CAMERAS)
-    return CAMERAS[name]
+    if name not in PROJECTIONS:
+        raise unknown_name("camera", str(name), PROJECTIONS)
+    return PROJECTIONS[name]
