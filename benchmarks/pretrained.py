@@ -39,8 +39,8 @@ from kinegraph.readers import read_clips
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import load_model, save_checkpoint
-from kinegraph.training.data import training_splits
-from kinegraph.training.model_zoo import FOLDER, model_card
+from kinegraph.training.data import split_training_clips
+from kinegraph.training.model_zoo import PRETRAINED_FOLDER, model_card
 from kinegraph.training.recipe import load_recipe
 from kinegraph.transforms import convert_layout, get_transform
 from kinegraph.transforms.temporal_sampling import take_frames
@@ -255,7 +255,7 @@ def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict
         scores = score(recognizer, penn, test, change)
         found = evaluate(scores, recognizer.header.class_name, recognizer.calibration)
         shares = recognizer.calibration.probabilities(scores.logits)
-        named = recognizer.calibration.knows(shares)
+        named = recognizer.calibration.is_confident(shares)
         right = shares.argmax(axis=1) == scores.labels
         wrong = float((named & ~right).mean())
         rows[title] = {
@@ -265,7 +265,7 @@ def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict
     strangers: dict[str, Any] = {}
     scores = score(recognizer, unknown, np.arange(len(unknown)))
     shares = recognizer.calibration.probabilities(scores.logits)
-    refused = ~recognizer.calibration.knows(shares)
+    refused = ~recognizer.calibration.is_confident(shares)
     sets = np.array([name.split("-")[0] for name in scores.ids])
     for name in np.unique(sets):
         own = refused[sets == name]
@@ -327,12 +327,12 @@ def main() -> None:
         return
     run = train(words.out)
     model, header = load_model(run)
-    held = training_splits(load_recipe(RECIPE, [f"store={paths[0]}"]), penn).val
+    held = split_training_clips(load_recipe(RECIPE, [f"store={paths[0]}"]), penn).val
     made = calibrated(Recognizer(model, header), penn, held)
     facts = {**header.training, "counts": counts(penn, held)}
     header = replace(header, calibration=made.to_dict(), training=facts)
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{NAME}.safetensors"
+    PRETRAINED_FOLDER.mkdir(exist_ok=True)
+    path = PRETRAINED_FOLDER / f"{NAME}.safetensors"
     save_checkpoint(path, model.state_dict(), header)
     recognizer = Recognizer.load(path)
     figures = measure(recognizer, penn, unknown)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kinegraph.training.checkpoint import BEST, load_model, save_checkpoint
+from kinegraph.training.checkpoint import BEST_FILE, load_model, save_checkpoint
 
 
 def altered_run(
@@ -32,5 +32,5 @@ def altered_run(
             moved = "running" not in key and value.is_floating_point()
             state[key] = value + noise * torch.randn(value.shape, generator=generator) * moved
     folder.mkdir(parents=True)
-    save_checkpoint(folder / BEST, state, header)
+    save_checkpoint(folder / BEST_FILE, state, header)
     return folder

@@ -70,7 +70,7 @@ def tiny_recipe(tiny_store: Path) -> dict:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Path:
     """A run that has learnt the tiny store."""
-    from kinegraph.training.recipe import check_recipe
+    from kinegraph.training.recipe import parse_recipe
     from kinegraph.training.train import train
 
     recipe = {
@@ -82,4 +82,4 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Path
         "train": {"epochs": 20, "batch_size": 4, "lr": 0.05},
         "validation": {"fraction": 0.25},
     }
-    return train(check_recipe(recipe, "tiny"), tmp_path_factory.mktemp("runs") / "tiny")
+    return train(parse_recipe(recipe, "tiny"), tmp_path_factory.mktemp("runs") / "tiny")

@@ -39,15 +39,21 @@ def _found() -> list[Any]:
     from lightning.pytorch.strategies import DDPStrategy
 
     from kinegraph.training.devices import default_device, device_count, device_name
-    from kinegraph.training.distributed import DDP, Crew, Placed
-    from kinegraph.training.npu import npu_options
+    from kinegraph.training.distributed import (
+        DDP_OPTIONS,
+        ExternalClusterEnvironment,
+        ProcessLayout,
+    )
+    from kinegraph.training.npu import adapt_trainer_options
 
     found: list[Any] = [[default_device().type, device_count(), device_name()]]
-    for crew, precision in ((Crew(1, 1), "bf16-mixed"), (Crew(2, 1), "32-true")):
-        strategy = DDPStrategy(**DDP) if crew.size > 1 else "auto"
+    for crew, precision in ((ProcessLayout(1, 1), "bf16-mixed"), (ProcessLayout(2, 1), "32-true")):
+        strategy = DDPStrategy(**DDP_OPTIONS) if crew.size > 1 else "auto"
         options = {"accelerator": "auto", "devices": crew.local, "strategy": strategy}
-        options |= {"precision": precision, "plugins": [Placed(crew)]}
-        trainer = Trainer(**npu_options(options), logger=False, enable_checkpointing=False)
+        options |= {"precision": precision, "plugins": [ExternalClusterEnvironment(crew)]}
+        trainer = Trainer(
+            **adapt_trainer_options(options), logger=False, enable_checkpointing=False
+        )
         device = trainer.strategy.root_device
         kind = type(trainer.strategy).__name__
         precision = trainer.precision_plugin.precision

@@ -27,12 +27,12 @@ def run(recipe: dict[str, Any], out: Path, *, resume: bool = False, kill_at: int
 
 
 def _train(recipe: dict[str, Any], out: str, resume: bool, kill_at: int) -> None:
-    from kinegraph.training.recipe import check_recipe
+    from kinegraph.training.recipe import parse_recipe
     from kinegraph.training.train import train
 
     if kill_at:
         _count_down(kill_at)
-    train(check_recipe(recipe, "killed"), out, resume=resume)
+    train(parse_recipe(recipe, "killed"), out, resume=resume)
 
 
 def _count_down(calls: int) -> None:

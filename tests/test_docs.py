@@ -25,7 +25,7 @@ from kinegraph.readers import READERS
 from kinegraph.skeleton.joint_mapping import conversion_table
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
-from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
+from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
 from test_architecture import MAY_IMPORT, SOURCE
 
@@ -162,7 +162,7 @@ def test_every_recipe_shown_in_the_pages_is_one():
     recipes = [yaml.safe_load(block) for block in shown if "transforms:" in block]
     assert len(recipes) >= 5
     for recipe in recipes:
-        check_recipe({"name": "shown", "store": "a", "protocol": "holdout", **recipe}, str(recipe))
+        parse_recipe({"name": "shown", "store": "a", "protocol": "holdout", **recipe}, str(recipe))
 
 
 def test_every_make_target_in_the_pages_exists():
@@ -303,7 +303,7 @@ def test_recipes_page_lists_every_objective_with_its_options_and_models():
     expected = {}
     for name in OBJECTIVES:
         options = [f"{k}: {written(v)}" for k, v in objective_options(name).items()]
-        needs = create_objective(name, {}).needs
+        needs = create_objective(name, {}).required_method
         models = [] if needs == "forward" else [m for m in MODELS if hasattr(MODELS[m], needs)]
         expected[name] = (options, models)
     expected["recognition"] = (expected["recognition"][0], ["future_weight"])

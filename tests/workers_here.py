@@ -19,11 +19,11 @@ class WorkersHere:
         self.seen: list[Shard] = []
         self.stop_after = stop_after
 
-    def do(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
+    def run_tasks(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
         for shard, task in reversed(list(tasks)):
             if len(self.seen) == self.stop_after:
                 raise KeyboardInterrupt
-            assert all(path.exists() for path in task.needs)
-            task.work(*task.arguments)
+            assert all(path.exists() for path in task.required_paths)
+            task.function(*task.arguments)
             self.seen.append(shard)
             yield shard

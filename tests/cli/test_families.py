@@ -10,7 +10,7 @@ import yaml
 
 from cli.test_cli import run
 from conftest import real_data
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
 
@@ -28,7 +28,7 @@ def foretold(tmp_path_factory, tiny_store):
         "objective": {"name": "predict_future"},
         "train": {"epochs": 2, "batch_size": 4, "lr": 0.01},
     }  # fmt: skip
-    return train(check_recipe(recipe, "tiny"), tmp_path_factory.mktemp("runs") / "poses")
+    return train(parse_recipe(recipe, "tiny"), tmp_path_factory.mktemp("runs") / "poses")
 
 
 def test_predict_gives_each_clip_its_error_as_a_score(capsys, foretold, tiny_store):

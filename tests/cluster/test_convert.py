@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kinegraph.clips.clip import Clip
-from kinegraph.cluster.convert import CLIPS, merged, open_job, read_shards
-from kinegraph.cluster.sharding import Job
+from kinegraph.cluster.convert import CLIPS, merge_shards, open_job, read_shards
+from kinegraph.cluster.sharding import ShardedJob
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import ConversionResult, convert, scan_source, store_results
 from kinegraph.readers.reader import Reader
@@ -39,7 +39,9 @@ def raw(tmp_path):
     return folder
 
 
-def shards_of(raw: Path, target: Path, size: int, reader: Reader = READER) -> tuple[Job, object]:
+def shards_of(
+    raw: Path, target: Path, size: int, reader: Reader = READER
+) -> tuple[ShardedJob, object]:
     """The job and the intake of a conversion."""
     intake = scan_source(reader, raw, target, {})
     return replace(open_job(intake, target), size=size), intake
@@ -49,8 +51,8 @@ def by_shards(raw: Path, target: Path, size: int, reader: Reader = READER) -> Co
     """Convert as a cluster does."""
     job, intake = shards_of(raw, target, size, reader)
     read_shards(intake, job, WorkersHere(), None)
-    done = store_results(intake, merged(intake, job), target)
-    job.close()
+    done = store_results(intake, merge_shards(intake, job), target)
+    job.delete()
     return done
 
 
@@ -91,18 +93,18 @@ def test_finished_shards_are_kept_until_a_raw_file_changes(raw, tmp_path):
         read_shards(intake, job, WorkersHere(stop_after=2), None)
     again, intake = shards_of(raw, tmp_path / "a", 2)
     assert again == job
-    assert len(again.unfinished()) == 3
+    assert len(again.unfinished_shards()) == 3
     (raw / "a.txt").write_text("1 3\nbad\n0 4")  # as long as before
-    assert len(shards_of(raw, tmp_path / "a", 2)[0].unfinished()) == 5
+    assert len(shards_of(raw, tmp_path / "a", 2)[0].unfinished_shards()) == 5
 
 
 def test_a_shards_store_that_was_cut_short_is_made_again(raw, tmp_path):
     job, intake = shards_of(raw, tmp_path / "a", 100)
     read_shards(intake, job, WorkersHere(), None)
-    clips = job.file(job.shards[0], CLIPS)
+    clips = job.shard_path(job.shards[0], CLIPS)
     clips.write_bytes(clips.read_bytes()[:-9])
     with pytest.raises(ClusterError, match=r"was damaged .* and is removed"):
-        store_results(intake, merged(intake, job), tmp_path / "a")
+        store_results(intake, merge_shards(intake, job), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert by_shards(raw, tmp_path / "a", 100).stored == 6
 
@@ -127,4 +129,4 @@ def test_a_full_disk_keeps_what_is_finished(raw, tmp_path, monkeypatch):
 
     with pytest.raises(ClusterError, match=r"cannot write the store .*No space .*; 2 of 5 shards"):
         read_shards(intake, job, WorkersHere(), progress)
-    assert len(job.unfinished()) == 3
+    assert len(job.unfinished_shards()) == 3

@@ -18,7 +18,7 @@ import pytest
 from kinegraph.cli import main
 from kinegraph.cluster import ray_workers
 from kinegraph.cluster.convert import convert as convert_on
-from kinegraph.cluster.ray_workers import _at_work, _versions, connected
+from kinegraph.cluster.ray_workers import _node_versions, _run_task, connect
 from kinegraph.cluster.sharding import Shard, Task
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import convert
@@ -79,24 +79,24 @@ def fail(message: str) -> None:
 
 
 def test_what_a_task_raises_comes_back_as_it_was(cluster):
-    with connected(cluster.address) as workers:
+    with connect(cluster.address) as workers:
         with pytest.raises(ReadError, match=r"^a\.txt:3: bad line$"):
-            list(workers.do([(Shard(0, 1), Task(fail, ("a.txt:3: bad line",), ()))]))
+            list(workers.run_tasks([(Shard(0, 1), Task(fail, ("a.txt:3: bad line",), ()))]))
         task = Task(fail, ("not reached",), (Path("nowhere"),))
         with pytest.raises(ClusterError, match=r"node .* does not see nowhere: .* all nodes share"):
-            list(workers.do([(Shard(0, 1), task)]))
+            list(workers.run_tasks([(Shard(0, 1), task)]))
         with pytest.raises(ClusterError, match=r"has the 64 CPUs .* has 1\).* OMP_NUM_THREADS=1"):
-            list(replace(workers, threads=64).do([(Shard(0, 1), task)]))
+            list(replace(workers, threads=64).run_tasks([(Shard(0, 1), task)]))
 
 
 def test_a_node_works_in_the_folder_of_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home" / "raw").mkdir(parents=True)
     task = Task(Path("here").write_text, ("",), (Path("raw"),))
-    _at_work(task, tmp_path / "home", _versions())
+    _run_task(task, tmp_path / "home", _node_versions())
     assert (tmp_path / "home" / "here").exists()
     with pytest.raises(ClusterError, match=r"node .* has kinegraph .* it is none: install"):
-        _at_work(task, tmp_path, {**_versions(), "kinegraph": "none"})
+        _run_task(task, tmp_path, {**_node_versions(), "kinegraph": "none"})
 
 
 @pytest.mark.parametrize(
@@ -119,18 +119,18 @@ def test_an_address_without_a_cluster_is_told_in_a_sentence_soon(capsys, raw, ad
 
 
 def test_another_service_is_not_taken_for_ray(monkeypatch):
-    monkeypatch.setattr(ray_workers, "REACH", 0.5)
+    monkeypatch.setattr(ray_workers, "CONNECT_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         for form in (address, f"ray://{address}"):
-            with pytest.raises(ClusterError, match="is not Ray"), connected(form):
+            with pytest.raises(ClusterError, match="is not Ray"), connect(form):
                 pass
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     extra = r"pip install 'kinegraph\[cluster\]'"
-    with pytest.raises(ClusterError, match=extra), connected("local"):
+    with pytest.raises(ClusterError, match=extra), connect("local"):
         pass
 
 

@@ -17,9 +17,9 @@ import torch
 from conftest import made_up_clips
 from kinegraph.clips.store import ClipStore, StoreWriter
 from kinegraph.cluster import predict as predict_module
-from kinegraph.cluster.predict import Opened, Prediction, merged, predict_shards
+from kinegraph.cluster.predict import InputFiles, PredictionJob, merge_shards, predict_shards
 from kinegraph.cluster.score import ClusterScorer
-from kinegraph.cluster.worker_model import Model
+from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.errors import CheckpointError, ClusterError, KinegraphError
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.predict import Predictor, predict_files
@@ -32,11 +32,11 @@ def here(monkeypatch) -> list[WorkersHere]:
     crews: list[WorkersHere] = []
 
     @contextmanager
-    def workers(model: Model, cluster: str) -> Iterator[WorkersHere]:
+    def workers(model: WorkerModel, cluster: str) -> Iterator[WorkersHere]:
         crews.append(WorkersHere(stop_after=2 if cluster == "impatient" else None))
         yield crews[-1]
 
-    monkeypatch.setattr(Model, "workers", workers)
+    monkeypatch.setattr(WorkerModel, "workers", workers)
     return crews
 
 
@@ -94,18 +94,18 @@ def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_p
 
 
 def test_a_node_that_sees_another_run_says_so(run):
-    model = Model.here(run)
-    model.settle()
+    model = WorkerModel.from_run(run)
+    model.configure()
     with pytest.raises(ClusterError, match=r"sees another .*run"):
-        replace(model, digest="0" * 64).settle()
+        replace(model, digest="0" * 64).configure()
     with pytest.raises(ClusterError, match=r"computes on cpu, this machine on cuda"):
-        replace(model, device="cuda").settle()
+        replace(model, device="cuda").configure()
 
 
 def test_a_node_computes_with_as_many_threads_as_the_machine_of_the_command(run):
     before = torch.get_num_threads()
     try:
-        replace(Model.here(run), threads=before + 2).settle()
+        replace(WorkerModel.from_run(run), threads=before + 2).configure()
         assert torch.get_num_threads() == before + 2
     finally:
         torch.set_num_threads(before)
@@ -166,25 +166,25 @@ def test_an_empty_folder_is_the_same_error(run, tmp_path, here):
 
 
 def test_pieces_are_counted_over_all_files(run, files):
-    opened = Opened(files, None, Predictor.load(run))
+    opened = InputFiles(files, None, Predictor.load(run))
     assert opened.begins == [0, 24, 24, 29, 29, 30, 54]
     parts = opened.parts(predict_module.Shard(22, 31))
-    assert [(part.number, len(part.recordings.pieces)) for part in parts] == [
+    assert [(part.number, len(part.recordings.parts)) for part in parts] == [
         (0, 2),
         (2, 5),
         (4, 1),
         (5, 1),
     ]
-    assert list(parts[-1].recordings.pieces) == [0]
+    assert list(parts[-1].recordings.parts) == [0]
 
 
 def test_an_interrupted_prediction_goes_on(run, files):
-    prediction = Prediction(Model.here(run), 5)
-    opened = Opened(files, None, Predictor.load(run))
+    prediction = PredictionJob(WorkerModel.from_run(run), 5)
+    opened = InputFiles(files, None, Predictor.load(run))
     job = replace(predict_module.open_job(prediction, opened), size=10)
     with pytest.raises(KeyboardInterrupt, match="2 of 6 shards"):
         predict_shards(prediction, opened, job, WorkersHere(stop_after=2), None)
     workers = WorkersHere()
     predict_shards(prediction, opened, job, workers, None)
     assert len(workers.seen) == 4
-    assert len(list(merged(opened, job))) == 55
+    assert len(list(merge_shards(opened, job))) == 55

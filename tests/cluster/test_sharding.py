@@ -7,26 +7,26 @@ import os
 import pytest
 
 from kinegraph.cluster import sharding as job_module
-from kinegraph.cluster.sharding import Job, Shard, Task, stamp
+from kinegraph.cluster.sharding import Shard, ShardedJob, Task, fingerprint_files
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import stat_files
 from workers_here import WorkersHere
 
 
-def a_job(tmp_path, total: int = 10, **facts) -> Job:
+def a_job(tmp_path, total: int = 10, **facts) -> ShardedJob:
     """A job of pieces that are numbers."""
-    return Job.open(tmp_path / "sum", ".txt", facts, total, largest=4)
+    return ShardedJob.open(tmp_path / "sum", ".txt", facts, total, largest=4)
 
 
-def write_sum(job: Job, shard: Shard) -> None:
+def write_sum(job: ShardedJob, shard: Shard) -> None:
     """The work of these tests."""
-    with job.draft(shard) as draft:
+    with job.atomic_shard(shard) as draft:
         draft.write_text(str(sum(range(*shard))))
 
 
-def finish(job: Job, workers: WorkersHere, progress=None) -> None:
+def finish(job: ShardedJob, workers: WorkersHere, progress=None) -> None:
     """Have the job done."""
-    job.finish(workers, lambda shard: Task(write_sum, (job, shard), (job.folder,)), progress)
+    job.run(workers, lambda shard: Task(write_sum, (job, shard), (job.folder,)), progress)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def finish(job: Job, workers: WorkersHere, progress=None) -> None:
 def test_shards_hold_all_pieces_and_begin_at_whole_batches(
     tmp_path, total, step, largest, size, last
 ):
-    job = Job.open(tmp_path / "a", ".txt", {}, total, largest=largest, step=step)
+    job = ShardedJob.open(tmp_path / "a", ".txt", {}, total, largest=largest, step=step)
     shards = job.shards
     assert job.size == size
     assert [i for shard in shards for i in (shard.start, shard.stop)][1:-1:2] == [
@@ -67,10 +67,12 @@ def test_all_shards_are_done_and_told_of(tmp_path):
     told = []
     job = a_job(tmp_path)
     finish(job, WorkersHere(), lambda *counts: told.append(counts))
-    assert job.unfinished() == []
-    assert [job.file(shard).read_text() for shard in job.shards] == [str(i) for i in range(10)]
+    assert job.unfinished_shards() == []
+    assert [job.shard_path(shard).read_text() for shard in job.shards] == [
+        str(i) for i in range(10)
+    ]
     assert told == [(i, 10) for i in range(1, 11)]
-    job.close()
+    job.delete()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,38 +96,41 @@ def test_a_job_without_a_finished_shard_leaves_nothing(tmp_path):
 def test_a_draft_that_fails_is_no_shard(tmp_path):
     job = a_job(tmp_path)
     job.folder.mkdir()
-    with pytest.raises(ZeroDivisionError), job.draft(job.shards[0]) as draft:
+    with pytest.raises(ZeroDivisionError), job.atomic_shard(job.shards[0]) as draft:
         draft.write_text("half")
         raise ZeroDivisionError
-    with pytest.raises(ClusterError, match=r"cannot write .*No space"), job.draft(job.shards[0]):
+    with (
+        pytest.raises(ClusterError, match=r"cannot write .*No space"),
+        job.atomic_shard(job.shards[0]),
+    ):
         raise OSError(28, os.strerror(28))
     assert list(job.folder.iterdir()) == []
-    assert len(job.unfinished()) == 10
+    assert len(job.unfinished_shards()) == 10
 
 
 def test_two_nodes_at_one_shard_do_not_write_into_each_other(tmp_path):
     job = a_job(tmp_path)
     job.folder.mkdir()
-    with job.draft(job.shards[0]) as one, job.draft(job.shards[0]) as two:
+    with job.atomic_shard(job.shards[0]) as one, job.atomic_shard(job.shards[0]) as two:
         one.write_text("whole")
         two.write_text("whole")
     assert [path.read_text() for path in job.folder.iterdir()] == ["whole"]
 
 
 def test_a_shard_that_is_seen_on_its_node_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(job_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(job_module, "VISIBILITY_TIMEOUT_S", 0.0)
     job = a_job(tmp_path)
     with pytest.raises(ClusterError, match=r"is not seen here: .* storage that all nodes share"):
-        job.finish(WorkersHere(), lambda shard: Task(lambda: None, (), ()), None)
+        job.run(WorkersHere(), lambda shard: Task(lambda: None, (), ()), None)
 
 
 def test_a_damaged_shard_is_done_again(tmp_path):
     job = a_job(tmp_path)
     finish(job, WorkersHere())
     damaged = r"was damaged \(no number\) and is removed; 9 of 10"
-    with pytest.raises(ClusterError, match=damaged), job.reading(job.shards[4]):
+    with pytest.raises(ClusterError, match=damaged), job.guard_read(job.shards[4]):
         raise ValueError("no number")
-    assert job.unfinished() == [job.shards[4]]
+    assert job.unfinished_shards() == [job.shards[4]]
 
 
 @pytest.mark.parametrize(("error", "kept"), [(ClusterError, 2), (ReadError, 0)])
@@ -138,14 +143,14 @@ def test_shards_are_kept_for_troubles_that_pass(tmp_path, error, kept):
         write_sum(job, shard)
 
     with pytest.raises(error, match=r"^trouble"):
-        job.finish(WorkersHere(), lambda shard: Task(work, (shard,), ()), None)
-    assert 10 - len(job.unfinished()) == kept
+        job.run(WorkersHere(), lambda shard: Task(work, (shard,), ()), None)
+    assert 10 - len(job.unfinished_shards()) == kept
     assert job.folder.exists() == bool(kept)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    job = Job.open(tmp_path / "file" / "sum", ".txt", {}, 3, largest=4)
+    job = ShardedJob.open(tmp_path / "file" / "sum", ".txt", {}, 3, largest=4)
     with pytest.raises(ClusterError, match=r"cannot make .*sum-.*: Not a directory"):
         finish(job, WorkersHere())
 
@@ -153,8 +158,11 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_files_are_told_apart_by_what_changes_them(tmp_path):
     path = tmp_path / "a"
     path.write_text("1")
-    stamps = [stamp(stat_files([path, tmp_path / "none"])), stamp(stat_files([path]))]
+    stamps = [
+        fingerprint_files(stat_files([path, tmp_path / "none"])),
+        fingerprint_files(stat_files([path])),
+    ]
     os.utime(path, (1, 1))
-    stamps.append(stamp(stat_files([path])))
+    stamps.append(fingerprint_files(stat_files([path])))
     assert len(set(stamps)) == 3
-    assert stamp(stat_files([path])) == stamps[-1]
+    assert fingerprint_files(stat_files([path])) == stamps[-1]

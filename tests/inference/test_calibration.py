@@ -22,9 +22,9 @@ LOGITS = np.array([[2.0, 0.0, 1.0], [0.0, 0.1, 3.0]], np.float32)
 
 
 def test_none_at_all_is_plain_softmax_and_always_known():
-    nothing = Calibration.of(None)
+    nothing = Calibration.from_dict(None)
     np.testing.assert_allclose(nothing.probabilities(LOGITS), softmax(LOGITS))
-    assert nothing.knows(nothing.probabilities(LOGITS)).all()
+    assert nothing.is_confident(nothing.probabilities(LOGITS)).all()
 
 
 def test_temperature_divides_and_the_background_takes_its_share_away():
@@ -32,7 +32,7 @@ def test_temperature_divides_and_the_background_takes_its_share_away():
     whole = softmax(LOGITS / 2)
     np.testing.assert_allclose(made[:, :2], whole[:, :2], rtol=1e-6)
     assert (made[:, 2] == 0).all()
-    assert Calibration(2.0, 0.4, 2).knows(made).tolist() == [True, False]
+    assert Calibration(2.0, 0.4, 2).is_confident(made).tolist() == [True, False]
 
 
 def test_a_fitted_temperature_finds_the_one_that_labels_were_drawn_with():
@@ -44,10 +44,10 @@ def test_a_fitted_temperature_finds_the_one_that_labels_were_drawn_with():
 
 
 def test_what_states_no_calibration_is_refused():
-    assert Calibration.of(Calibration(1.5, 0.2, 4).to_dict()) == Calibration(1.5, 0.2, 4)
+    assert Calibration.from_dict(Calibration(1.5, 0.2, 4).to_dict()) == Calibration(1.5, 0.2, 4)
     for wrong in ({"heat": 1}, {"temperature": 0}, {"threshold": 2}, {"temperature": "hot"}):
         with pytest.raises(CheckpointError, match="the header states no calibration"):
-            Calibration.of(wrong)
+            Calibration.from_dict(wrong)
 
 
 def test_a_calibrated_checkpoint_says_when_it_does_not_know(tiny_run, tmp_path):

@@ -28,7 +28,7 @@ from kinegraph.inference.export.writers import writer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
 from kinegraph.runtime.fuse import fast, relative_error
-from kinegraph.training.checkpoint import BEST, load_model, save_checkpoint
+from kinegraph.training.checkpoint import BEST_FILE, load_model, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 JOINTS = {"layout": "jhmdb15", "num_classes": 5, "in_channels": 2}
@@ -206,8 +206,8 @@ def test_int8_is_calibrated_on_the_training_split(tiny_run, tmp_path, monkeypatc
         splits.append(split)
         return real(*given, split=split)
 
-    real = export.chosen_clips
-    monkeypatch.setattr(export, "chosen_clips", chosen)
+    real = export.select_clips
+    monkeypatch.setattr(export, "select_clips", chosen)
     manifest = export_run(tiny_run, tmp_path / "it.onnx", precision="int8")
     assert splits == ["train", "test"]
     assert Parity(**manifest.parity).agreement >= 0.95
@@ -331,7 +331,7 @@ def test_what_cannot_be_had_is_told_at_once(out, options, error, told, tiny_run,
 def test_links_in_int8_are_not_for_openvino(tiny_run, tmp_path):
     options = SMALL | MODELS["asgcn"]
     header = replace(load_model(tiny_run)[1], model={"name": "asgcn", "options": options})
-    save_checkpoint(tmp_path / BEST, header.build_model().state_dict(), header)
+    save_checkpoint(tmp_path / BEST_FILE, header.build_model().state_dict(), header)
     with pytest.raises(ExportError, match="OpenVINO does not compute ASGCN in int8"):
         export_run(tmp_path, tmp_path / "it.xml", precision="int8")
 

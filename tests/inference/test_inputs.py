@@ -9,7 +9,7 @@ from conftest import made_up_clips
 from kinegraph.inference.predict import Predictor, predict_files
 from kinegraph.readers import READERS, get_reader
 from kinegraph.readers.convert import convert
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 from kinegraph.transforms import to_array
 
@@ -42,7 +42,7 @@ def test_a_label_file_of_the_training_set_is_not_looked_for_beside_a_new_recordi
     store = tmp_path / "s.arrow"
     options = {"labels": "classes.npy", "layout": "jhmdb15"}
     convert(get_reader("stacked"), arrays(tmp_path / "old", "classes.npy"), store, options=options)
-    run = train(check_recipe({**RECIPE, "store": str(store)}, "tiny"), tmp_path / "run")
+    run = train(parse_recipe({**RECIPE, "store": str(store)}, "tiny"), tmp_path / "run")
     new = arrays(tmp_path / "new") / "train_data.npy"
     told = list(predict_files(Predictor.load(run), [new], "stacked"))
     assert len(told) == 24

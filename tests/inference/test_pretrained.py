@@ -20,7 +20,7 @@ from kinegraph.inference.session import open_session
 from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import find_checkpoint
-from kinegraph.training.model_zoo import FOLDER, list_pretrained, model_card
+from kinegraph.training.model_zoo import PRETRAINED_FOLDER, list_pretrained, model_card
 from kinegraph.transforms.augment import joint_dropout
 from kinegraph.transforms.temporal_sampling import reduce_frame
 
@@ -41,7 +41,7 @@ def sways(frames: int = 40, layout: str = "penn13") -> kg.Clip:
 
 def test_what_ships_is_small_and_has_a_card():
     assert list_pretrained() == ["penn-action"]
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 2 * 2**20
+    assert sum(path.stat().st_size for path in PRETRAINED_FOLDER.iterdir()) <= 2 * 2**20
     card = model_card("penn-action").read_text(encoding="utf-8")
     for word in ("Penn Action", "research", "make pretrained", "cannot"):
         assert word in card
@@ -93,7 +93,7 @@ def test_its_figures_on_penn_actions_test_split(shipped):
 
 
 def test_its_name_stands_for_its_path_unless_there_is_such_a_path(tmp_path, monkeypatch):
-    assert find_checkpoint(Path("penn-action")) == FOLDER / "penn-action.safetensors"
+    assert find_checkpoint(Path("penn-action")) == PRETRAINED_FOLDER / "penn-action.safetensors"
     assert Recognizer.load("penn-action").header.num_classes == 16
     monkeypatch.chdir(tmp_path)
     Path("penn-action").mkdir()

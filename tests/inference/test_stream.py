@@ -16,7 +16,7 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import open_session
 from kinegraph.inference.stream import StreamingSession
 from kinegraph.models import create_model
-from kinegraph.training.checkpoint import Header
+from kinegraph.training.checkpoint import CheckpointHeader
 from kinegraph.transforms import to_array
 
 
@@ -35,7 +35,7 @@ def recognizer(
     clip = made_up_clips()[0]
     channels = coordinates + confidence
     made = create_model(model, layout=clip.layout, num_classes=3, in_channels=channels, **options)
-    header = Header(
+    header = CheckpointHeader(
         model={"name": model, "options": options},
         layout=clip.layout.to_dict(),
         num_classes=3,

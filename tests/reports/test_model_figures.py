@@ -8,7 +8,7 @@ import torch
 from kinegraph.models import MODELS, create_model
 from kinegraph.models.excitation_config import WIRINGS
 from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
 SMALL = {"channels": [8, 16], "strides": [1, 2]}
@@ -86,7 +86,7 @@ def test_the_links_and_poses_of_a_clip_are_drawn(tmp_path, tiny_store):
         "objective": {"name": "recognition", "future_weight": 0.01},
         "train": {"epochs": 1, "batch_size": 4, "lr": 0.01},
     }
-    run = train(check_recipe(recipe, "tiny"), tmp_path / "run")
+    run = train(parse_recipe(recipe, "tiny"), tmp_path / "run")
     poses = {"Poses, a usual clip", "Poses, the worst clip"}
     assert set(clip_figures(run)) == {"Actional links", *poses}
     figures = clip_figures(run, "clip004")

@@ -8,21 +8,21 @@ import torch
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import TransformError
-from kinegraph.training.data import ClipDataset, collate, loader, training_splits
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.data import ClipDataset, collate, create_loader, split_training_clips
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.transforms import Pipeline
 
 
 def batches(store: ClipStore, recipe, workers: int, epoch: int) -> torch.Tensor:
     """All of an epoch, in order."""
     dataset = ClipDataset(store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3)
-    made = loader(dataset, 4, workers=workers)
+    made = create_loader(dataset, 4, workers=workers)
     made.sampler.set_epoch(epoch)
     return torch.cat([batch.x for batch in made])
 
 
 def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
-    store, recipe = ClipStore(tiny_store), check_recipe(tiny_recipe, "tiny")
+    store, recipe = ClipStore(tiny_store), parse_recipe(tiny_recipe, "tiny")
     alone = batches(store, recipe, 0, epoch=1)
     assert alone.shape == (12, 3, 8, 15, 2)
     assert torch.equal(alone, batches(store, recipe, 2, epoch=1))
@@ -30,23 +30,23 @@ def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
 
 
 def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
-    store, recipe = ClipStore(tiny_store), check_recipe(tiny_recipe, "tiny")
-    splits = training_splits(recipe, store)
+    store, recipe = ClipStore(tiny_store), parse_recipe(tiny_recipe, "tiny")
+    splits = split_training_clips(recipe, store)
     assert len(splits.train) == 9
     assert len(splits.val) == 3
     assert not set(splits.train) & set(splits.val)
     subjects = [store.meta(int(i))["subject"] for i in (*splits.train, *splits.val)]
     assert all(subject % 2 == 1 for subject in subjects)
     recipe.validation.fraction = 0
-    assert len(training_splits(recipe, store).train) == 12
+    assert len(split_training_clips(recipe, store).train) == 12
 
 
 def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(tiny_store, tiny_recipe):
-    store, recipe = ClipStore(tiny_store), check_recipe({**tiny_recipe, "share": 0.3}, "tiny")
-    splits = training_splits(recipe, store)
+    store, recipe = ClipStore(tiny_store), parse_recipe({**tiny_recipe, "share": 0.3}, "tiny")
+    splits = split_training_clips(recipe, store)
     assert sorted(store.labels[splits.train]) == [0, 1, 2]
     assert len(splits.val) == 3
-    other = training_splits(recipe.model_copy(update={"seed": 5}), store)
+    other = split_training_clips(recipe.model_copy(update={"seed": 5}), store)
     assert set(other.train) != set(splits.train)
 
 

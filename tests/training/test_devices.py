@@ -10,10 +10,10 @@ import torch
 import fake_npu
 import killed_training
 from kinegraph.errors import TrainingError
-from kinegraph.training.devices import copies_from_pinned_memory, default_device, is_out_of_memory
+from kinegraph.training.devices import default_device, is_out_of_memory, should_pin_memory
 from kinegraph.training.history import read_history
-from kinegraph.training.objectives import Recognition
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.objectives import RecognitionObjective
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
 FULL = [
@@ -29,10 +29,10 @@ def test_the_accelerator_is_taken_if_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     assert default_device() == torch.device("cuda")
-    assert copies_from_pinned_memory()
+    assert should_pin_memory()
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert default_device() == torch.device("cpu")
-    assert not copies_from_pinned_memory()
+    assert not should_pin_memory()
 
 
 @pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
@@ -55,17 +55,17 @@ def test_short_memory_is_known_by_its_many_names(error):
 def test_a_training_that_runs_out_of_memory_says_what_to_try(
     tiny_recipe, tmp_path, monkeypatch, size, says
 ):
-    whole = Recognition.outcome
+    whole = RecognitionObjective.compute_loss
 
     def short(self, model, batch, label_smoothing=0.0):
         if model.training:
             raise FULL[0]
         return whole(self, model, batch, label_smoothing)
 
-    monkeypatch.setattr(Recognition, "outcome", short)
+    monkeypatch.setattr(RecognitionObjective, "compute_loss", short)
     tiny_recipe["train"]["batch_size"] = size
     with pytest.raises(TrainingError, match=says):
-        train(check_recipe(tiny_recipe, "tiny"), tmp_path / "run")
+        train(parse_recipe(tiny_recipe, "tiny"), tmp_path / "run")
 
 
 MODELS = [
@@ -90,7 +90,7 @@ def test_every_model_trains_in_half_precision(tiny_recipe, tmp_path, model):
     if model["name"] == "asgcn":
         links = {"name": "links", "objective": {"name": "links"}, "train": {"epochs": 1}}
         tiny_recipe["stages"] = [links]
-    history = read_history(train(check_recipe(tiny_recipe, "tiny"), tmp_path / "run"))
+    history = read_history(train(parse_recipe(tiny_recipe, "tiny"), tmp_path / "run"))
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
@@ -102,6 +102,6 @@ def test_npus_are_registered_where_torch_npu_can_be_imported(tmp_path):
     assert json.loads(told.read_text()) == [
         ["npu", 2, "Ascend910"],
         ["npu", "npu:0", 1, "SingleDeviceStrategy", "bf16-mixed"],
-        ["npu", "npu:0", 2, "NPUsTogether", "32-true"],
+        ["npu", "npu:0", 2, "NPUDDPStrategy", "32-true"],
         True,
     ]

@@ -11,11 +11,16 @@ from safetensors.torch import load_file
 import killed_training
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
-from kinegraph.training.checkpoint import LAST
+from kinegraph.training.checkpoint import LAST_FILE
 from kinegraph.training.data import EpochSampler, Share
-from kinegraph.training.distributed import Crew, Means, crew_of, is_lead
+from kinegraph.training.distributed import (
+    MeanMetrics,
+    ProcessLayout,
+    is_rank_zero,
+    resolve_processes,
+)
 from kinegraph.training.history import read_history
-from kinegraph.training.recipe import TrainPart, check_recipe
+from kinegraph.training.recipe import TrainConfig, parse_recipe
 from kinegraph.training.train import train
 
 
@@ -48,7 +53,7 @@ def test_training_shares_are_even_and_held_out_clips_are_seen_once():
 
 
 def test_means_are_over_clips_and_start_afresh():
-    means = Means()
+    means = MeanMetrics()
     means.add("loss", torch.tensor(4.0), 2)
     means.add("loss", torch.tensor(2.0), 1)
     assert means.take() == {"loss": 2.0}
@@ -63,34 +68,34 @@ def started(monkeypatch, **places: int) -> None:
 
 def test_the_crew_is_what_the_recipe_and_torchrun_agree_on(monkeypatch):
     monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: None)
-    assert is_lead()
-    assert crew_of(TrainPart(devices=3)) == Crew(3, 1)
-    assert crew_of(TrainPart(devices="auto")) == Crew(1, 1)
+    assert is_rank_zero()
+    assert resolve_processes(TrainConfig(devices=3)) == ProcessLayout(3, 1)
+    assert resolve_processes(TrainConfig(devices="auto")) == ProcessLayout(1, 1)
     with pytest.raises(RecipeError, match=r"a start on every node, such as: torchrun --nnodes 2"):
-        crew_of(TrainPart(devices=8, nodes=2))
+        resolve_processes(TrainConfig(devices=8, nodes=2))
     started(monkeypatch, RANK=5, WORLD_SIZE=6, LOCAL_WORLD_SIZE=3)
-    assert not is_lead()
-    assert crew_of(TrainPart(devices="auto", nodes=2)) == Crew(3, 2)
+    assert not is_rank_zero()
+    assert resolve_processes(TrainConfig(devices="auto", nodes=2)) == ProcessLayout(3, 2)
     with pytest.raises(RecipeError, match=r"give train\.devices=3 train\.nodes=2"):
-        crew_of(TrainPart())
+        resolve_processes(TrainConfig())
 
 
 def test_no_more_devices_than_there_are(monkeypatch):
     monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: 2)
     monkeypatch.setattr("kinegraph.training.distributed.device_name", lambda: "A100")
-    assert crew_of(TrainPart(devices="auto")).size == 2
+    assert resolve_processes(TrainConfig(devices="auto")).size == 2
     with pytest.raises(RecipeError, match=r"train\.devices=4, but this machine has 2 \(A100\)"):
-        crew_of(TrainPart(devices=4))
+        resolve_processes(TrainConfig(devices=4))
 
 
 def test_devices_are_a_number_or_auto_and_those_of_the_whole_run(tiny_recipe):
     tiny_recipe["train"]["devices"] = 0
     with pytest.raises(RecipeError, match="expected a number above 0, or auto, got 0"):
-        check_recipe(tiny_recipe, "tiny")
+        parse_recipe(tiny_recipe, "tiny")
     tiny_recipe["train"]["devices"] = 2
     stage = {"name": "first", "objective": {"name": "recognition"}, "train": {"nodes": 2}}
     with pytest.raises(RecipeError, match=r"stage 'first': 'train\.nodes' is the whole run's"):
-        check_recipe(tiny_recipe | {"stages": [stage]}, "tiny")
+        parse_recipe(tiny_recipe | {"stages": [stage]}, "tiny")
 
 
 def recipe(store, model: dict, **settings) -> dict:
@@ -131,7 +136,7 @@ def test_two_processes_learn_what_one_does_in_two_batches_a_step(
         losses = [[row["train_loss"] for row in read_history(run)] for run in (two, one)]
         assert losses[0] == pytest.approx(losses[1], rel=close)
         assert losses[0][-1] < losses[0][0] or len(losses[0]) == 1
-        state, expected = load_file(two / LAST), load_file(one / LAST)
+        state, expected = load_file(two / LAST_FILE), load_file(one / LAST_FILE)
         for key in (key for key in state if "running" not in key and "num_batches" not in key):
             torch.testing.assert_close(state[key], expected[key], rtol=close, atol=close)
 
@@ -142,7 +147,7 @@ def test_a_training_of_three_processes_resumes_to_the_same_bits(tiny_store, tmp_
     assert killed_training.run(settings, tmp_path / "whole") == 0
     assert killed_training.run(settings, tmp_path / "run", kill_at=30) < 0
     assert killed_training.run(settings, tmp_path / "run", resume=True) == 0
-    whole, run = (load_file(tmp_path / name / LAST) for name in ("whole", "run"))
+    whole, run = (load_file(tmp_path / name / LAST_FILE) for name in ("whole", "run"))
     assert all(torch.equal(whole[key], value) for key, value in run.items())
 
 
@@ -156,18 +161,18 @@ def test_what_fails_in_another_process_is_told_by_the_first(tiny_store, tmp_path
     opened = ClipStore(path)
     path.unlink()
     monkeypatch.setattr(training, "ClipStore", lambda _: opened)
-    settings = check_recipe(recipe(path, {"name": "stgcn"}, devices=2), "shared")
+    settings = parse_recipe(recipe(path, {"name": "stgcn"}, devices=2), "shared")
     with pytest.raises(TrainingError, match="there is no clip store"):
         train(settings, tmp_path / "run")
 
 
 def test_processes_without_clips_are_refused(tiny_store, tmp_path, monkeypatch):
-    from kinegraph.training.data import training_splits
+    from kinegraph.training.data import split_training_clips
     from kinegraph.training.train import _check_shares
 
-    settings = check_recipe(recipe(tiny_store, {"name": "stgcn"}), "shared")
+    settings = parse_recipe(recipe(tiny_store, {"name": "stgcn"}), "shared")
     settings.validation.fraction = 0.25
-    splits = training_splits(settings, ClipStore(tiny_store))
-    _check_shares(splits, Crew(3, 1))
+    splits = split_training_clips(settings, ClipStore(tiny_store))
+    _check_shares(splits, ProcessLayout(3, 1))
     with pytest.raises(RecipeError, match="4 processes cannot share 9 training and 3 held-out"):
-        _check_shares(splits, Crew(4, 1))
+        _check_shares(splits, ProcessLayout(4, 1))

@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 import killed_training
-from kinegraph.training.checkpoint import BEST, LAST, load_header
-from kinegraph.training.history import HISTORY
+from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, load_header
+from kinegraph.training.history import HISTORY_FILE
 
 #: Calls of fsync and rename before the second of the four epochs, and up to its end.
 BEFORE, CALLS = 20, 32
@@ -46,11 +46,11 @@ def whole(tmp_path_factory, recipe):
 
 def facts(run) -> tuple:
     """Weights, history without its clock, and which epoch was the best."""
-    with (run / HISTORY).open(newline="") as file:
+    with (run / HISTORY_FILE).open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-    states = [load_file(run / name) for name in (BEST, LAST)]
+    states = [load_file(run / name) for name in (BEST_FILE, LAST_FILE)]
     bits = [{key: value.numpy().tobytes() for key, value in s.items()} for s in states]
-    return bits, rows, [load_header(run / n).training["epoch"] for n in (BEST, LAST)]
+    return bits, rows, [load_header(run / n).training["epoch"] for n in (BEST_FILE, LAST_FILE)]
 
 
 def killed_and_resumed(recipe, run, kill_at: int):

@@ -10,11 +10,11 @@ from kinegraph.errors import ModelError, RecipeError, UnknownNameError
 from kinegraph.training.objectives import (
     OBJECTIVES,
     Batch,
-    Denoise,
-    PredictFuture,
-    Recognition,
-    Reconstruct,
-    Reverse,
+    DenoisingObjective,
+    FuturePredictionObjective,
+    RecognitionObjective,
+    ReconstructionObjective,
+    ReversalObjective,
     create_objective,
     reverse_frames,
     split_future,
@@ -103,15 +103,15 @@ class Holds(nn.Module):
 
 def test_zero_velocity_is_the_baseline_of_the_future():
     model, batch = Holds(), counted([12, 7])
-    poses = PredictFuture().poses(model, batch)
+    poses = FuturePredictionObjective().predict_poses(model, batch)
     held = poses.mpjpe(poses.baseline)
     assert held.tolist() == pytest.approx([2 * 3**0.5] * 2)  # 1, 2, 3 frames on, three channels
     assert torch.equal(poses.mpjpe(poses.predicted), held)
     model.step.data.fill_(1.0)
-    outcome = PredictFuture().outcome(model, batch)
+    outcome = FuturePredictionObjective().compute_loss(model, batch)
     assert outcome.loss == 0
-    assert float(outcome.figures["mpjpe"]) == 0
-    assert float(outcome.figures["baseline_mpjpe"]) == pytest.approx(2 * 3**0.5)
+    assert float(outcome.metrics["mpjpe"]) == 0
+    assert float(outcome.metrics["baseline_mpjpe"]) == pytest.approx(2 * 3**0.5)
 
 
 def test_joints_that_are_absent_or_have_no_last_pose_do_not_count():
@@ -119,18 +119,20 @@ def test_joints_that_are_absent_or_have_no_last_pose_do_not_count():
     batch.x[:, :, :, 1, :] = 0  # never seen
     batch.x[:, :, 8, 2, :] = 0  # not seen in the last frame of the context
     batch.x[:, :, :, :, 1] = 0  # no second person
-    seen = PredictFuture().poses(Holds(), batch).seen
+    seen = FuturePredictionObjective().predict_poses(Holds(), batch).seen
     assert seen.shape == (1, 3, 5, 2)
     assert seen[0, 0, :, 0].tolist() == [True, False, False, True, True]
     assert not seen[..., 1].any()
 
 
-@pytest.mark.parametrize("objective", [PredictFuture(), Reconstruct(), Reverse()])
+@pytest.mark.parametrize(
+    "objective", [FuturePredictionObjective(), ReconstructionObjective(), ReversalObjective()]
+)
 def test_padding_changes_neither_loss_nor_gradient(objective):
     def run(fill: float) -> tuple[float, float]:
         model, batch = Holds(), counted([7])
         batch.x[:, :, 10:] = fill  # frame 7 stays empty: the padding is no repetition
-        loss = objective.outcome(model, batch).loss
+        loss = objective.compute_loss(model, batch).loss
         loss.backward()
         return loss.item(), model.step.grad.item()
 
@@ -139,33 +141,33 @@ def test_padding_changes_neither_loss_nor_gradient(objective):
 
 def test_recognition_adds_the_weighted_error_of_the_future():
     model, batch = Holds(), counted([12])
-    plain = Recognition().outcome(model, batch)
-    both = Recognition(future_weight=0.01).outcome(model, batch)
+    plain = RecognitionObjective().compute_loss(model, batch)
+    both = RecognitionObjective(future_weight=0.01).compute_loss(model, batch)
     squares = (1 + 4 + 9) / 3
     assert (both.loss - plain.loss).item() == pytest.approx(0.01 * squares)
-    assert both.figures.keys() == {"mpjpe", "baseline_mpjpe"}
-    assert Recognition().poses(model, batch) is None
+    assert both.metrics.keys() == {"mpjpe", "baseline_mpjpe"}
+    assert RecognitionObjective().predict_poses(model, batch) is None
 
 
 def test_the_faithful_future_is_the_end_of_the_padded_clip_of_the_first_person():
     batch = counted([7], repeat=True)
     model = Holds()
     model.faithful = True
-    poses = Recognition(future_weight=0.01).poses(model, batch)
+    poses = RecognitionObjective(future_weight=0.01).predict_poses(model, batch)
     assert numbers(poses.true[0]) == [3, 4, 5]  # frames 9 to 11 of 1..7, 1..5
     assert poses.seen[..., 0].all()
     assert not poses.seen[..., 1].any()
 
 
 def test_denoising_hides_from_the_model_and_asks_for_everything():
-    objective, batch = Denoise(joints=0.5, frames=0.25), counted([12] * 40)
+    objective, batch = DenoisingObjective(joints=0.5, frames=0.25), counted([12] * 40)
     model = Holds().eval()
-    poses = objective.poses(model, batch)
+    poses = objective.predict_poses(model, batch)
     assert numbers(poses.predicted[0]) == [1, 2, 3, 4, 0, 0, 0, 8, 9, 10, 11, 12]
     assert torch.equal(poses.true, batch.x)
     assert poses.seen.all()
     torch.manual_seed(0)
-    hidden = objective.poses(model.train(), batch).predicted == 0
+    hidden = objective.predict_poses(model.train(), batch).predicted == 0
     assert float(hidden.float().mean()) == pytest.approx(1 - 0.5 * 0.75, abs=0.05)
 
 
@@ -173,7 +175,7 @@ def test_a_model_without_a_future_says_what_to_set():
     model = Holds()
     model.future = 0
     with pytest.raises(ModelError, match=r"model\.future=10"):
-        PredictFuture().outcome(model, counted([12]))
+        FuturePredictionObjective().compute_loss(model, counted([12]))
 
 
 def test_names_and_options_are_checked():
@@ -193,6 +195,6 @@ def test_names_and_options_are_checked():
 
 def test_a_batch_without_a_joint_that_counts_has_a_loss_but_no_figures():
     batch = counted([1])  # nothing follows its only frame
-    outcome = PredictFuture().outcome(Holds(), batch)
+    outcome = FuturePredictionObjective().compute_loss(Holds(), batch)
     assert outcome.loss == 0
-    assert outcome.figures == {}
+    assert outcome.metrics == {}

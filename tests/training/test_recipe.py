@@ -11,7 +11,7 @@ import yaml
 from kinegraph.errors import RecipeError
 from kinegraph.models import create_model
 from kinegraph.training.objectives import create_objective
-from kinegraph.training.recipe import Recipe, check_recipe, list_recipes, load_recipe
+from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -21,7 +21,9 @@ def test_shipped_recipes_are_sound_and_say_where_they_come_from(name):
     assert recipe.about.endswith(".")
     model = create_model(recipe.model.name, layout="ntu25", num_classes=2, **recipe.model.options)
     for stage in (recipe, *map(recipe.stage, range(len(recipe.stages)))):
-        assert hasattr(model, create_objective(stage.objective.name, stage.objective.options).needs)
+        assert hasattr(
+            model, create_objective(stage.objective.name, stage.objective.options).required_method
+        )
 
 
 def test_a_stage_is_the_recipe_but_for_what_it_names():
@@ -39,14 +41,14 @@ def test_a_stage_is_the_recipe_but_for_what_it_names():
 def test_mistakes_in_stages_and_objectives_are_told(tiny_recipe):
     stage = {"name": "first", "objective": {"name": "links"}}
     with pytest.raises(RecipeError, match=r"'links' needs a model with `link_loss`, 'stgcn' has"):
-        check_recipe({**tiny_recipe, "stages": [stage]}, "my.yaml")
+        parse_recipe({**tiny_recipe, "stages": [stage]}, "my.yaml")
     tiny_recipe["model"] = {"name": "asgcn"}
     wrong = {**stage, "train": {"epochs": 0, "epoch": 1}}
     with pytest.raises(RecipeError, match=r"2 mistakes: stage 'first': .*; stage 'first': unknown"):
-        check_recipe({**tiny_recipe, "stages": [wrong]}, "my.yaml")
+        parse_recipe({**tiny_recipe, "stages": [wrong]}, "my.yaml")
     tiny_recipe["objective"] = {"name": "recognition", "future_wieght": 0.1}
     with pytest.raises(RecipeError, match=r"no option 'future_wieght' .did you mean"):
-        check_recipe(tiny_recipe, "my.yaml")
+        parse_recipe(tiny_recipe, "my.yaml")
 
 
 def test_five_mistakes_are_told_at_once(tiny_recipe):
@@ -54,7 +56,7 @@ def test_five_mistakes_are_told_at_once(tiny_recipe):
     tiny_recipe["model"]["dropuot"] = 0.5
     tiny_recipe["train"]["epochs"] = "many"
     with pytest.raises(RecipeError) as caught:
-        check_recipe(tiny_recipe, "my.yaml")
+        parse_recipe(tiny_recipe, "my.yaml")
     message = str(caught.value)
     assert message.startswith("my.yaml: 5 mistakes: ")
     for part in (
@@ -73,7 +75,7 @@ def test_missing_keys_and_unknown_names(tiny_recipe):
     tiny_recipe["model"]["name"] = "stgnc"
     tiny_recipe["transforms"] = ["center", {"resize": {"frames": 0}}]
     with pytest.raises(RecipeError) as caught:
-        check_recipe(tiny_recipe, "my.yaml")
+        parse_recipe(tiny_recipe, "my.yaml")
     for part in ("'store' is missing", "did you mean 'xsub'", "did you mean 'stgcn'", "step 2"):
         assert part in str(caught.value)
 
@@ -82,7 +84,7 @@ def test_early_stopping_needs_something_to_watch(tiny_recipe):
     tiny_recipe["train"]["early_stop"] = 2
     tiny_recipe["validation"]["fraction"] = 0
     with pytest.raises(RecipeError, match="needs a held-out part"):
-        check_recipe(tiny_recipe, "my.yaml")
+        parse_recipe(tiny_recipe, "my.yaml")
 
 
 def test_overrides_reach_into_parts(tiny_recipe, tmp_path):
@@ -95,7 +97,7 @@ def test_overrides_reach_into_parts(tiny_recipe, tmp_path):
 
 
 def test_a_written_recipe_reads_back_equal(tiny_recipe):
-    recipe = check_recipe(tiny_recipe, "tiny")
+    recipe = parse_recipe(tiny_recipe, "tiny")
     assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
@@ -127,4 +129,4 @@ def test_names_and_overrides_that_do_not_exist(tmp_path):
 def test_the_recipe_for_ones_own_data_is_sound():
     page = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
     (text,) = re.findall(r"```yaml\n(name: my_recipe.*?)```", page.read_text("utf-8"), re.DOTALL)
-    assert check_recipe(yaml.safe_load(text), "my_recipe.yaml").store == "my.arrow"
+    assert parse_recipe(yaml.safe_load(text), "my_recipe.yaml").store == "my.arrow"

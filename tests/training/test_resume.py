@@ -12,9 +12,15 @@ from safetensors.torch import load_file
 from kinegraph import files as durable
 from kinegraph.errors import CheckpointError
 from kinegraph.files import add_checksum, atomic_write, exclusive_lock
-from kinegraph.training.checkpoint import BEST, LAST, load_header, load_model
-from kinegraph.training.recipe import check_recipe
-from kinegraph.training.resume import KIND, PREVIOUS, RESUME, is_finished, read_point
+from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, load_header, load_model
+from kinegraph.training.recipe import parse_recipe
+from kinegraph.training.resume import (
+    PREVIOUS_FILE,
+    RESUME_FILE,
+    RESUME_KIND,
+    is_finished,
+    load_resume_checkpoint,
+)
 from kinegraph.training.train import train
 
 
@@ -30,7 +36,7 @@ def finished(tmp_path_factory, tiny_store):
         "train": {"epochs": 3, "batch_size": 4},
         "validation": {"fraction": 0.25},
     }
-    settings = check_recipe(recipe, "tiny")
+    settings = parse_recipe(recipe, "tiny")
     return settings, train(settings, tmp_path_factory.mktemp("runs") / "tiny")
 
 
@@ -70,25 +76,26 @@ def test_the_command_says_that_a_run_is_finished(copy, capsys):
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_a_damaged_resume_file_is_refused_and_the_one_before_it_offered(copy, damage):
     recipe, run = copy
-    whole = load_file(run / LAST)
+    whole = load_file(run / LAST_FILE)
     if damage == "flip":
-        flip(run / RESUME)
+        flip(run / RESUME_FILE)
     else:
-        content = (run / RESUME).read_bytes()
-        (run / RESUME).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    says = rf"{RESUME} is damaged: .* delete it, and --resume goes on from {PREVIOUS}, .* epoch 2,"
+        content = (run / RESUME_FILE).read_bytes()
+        (run / RESUME_FILE).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    hint = rf"delete it, and --resume goes on from {PREVIOUS_FILE}, .* epoch 2,"
+    says = rf"{RESUME_FILE} is damaged: .* {hint}"
     with pytest.raises(CheckpointError, match=says):
         train(recipe, run, resume=True)
-    (run / RESUME).unlink()
+    (run / RESUME_FILE).unlink()
     train(recipe, run, resume=True)
-    assert all(torch.equal(value, whole[key]) for key, value in load_file(run / LAST).items())
+    assert all(torch.equal(value, whole[key]) for key, value in load_file(run / LAST_FILE).items())
     assert is_finished(run)
 
 
 def test_with_both_resume_files_damaged_the_weights_are_offered(copy):
     recipe, run = copy
-    flip(run / RESUME)
-    flip(run / PREVIOUS)
+    flip(run / RESUME_FILE)
+    flip(run / PREVIOUS_FILE)
     with pytest.raises(CheckpointError, match="afresh in another folder, with init_from="):
         train(recipe, run, resume=True)
 
@@ -100,19 +107,19 @@ def test_a_resume_file_runs_no_code(tmp_path):
 
     body = io.BytesIO()
     torch.save({"epoch": Trap()}, body)
-    atomic_write(tmp_path / RESUME, add_checksum(KIND, body.getvalue()))
+    atomic_write(tmp_path / RESUME_FILE, add_checksum(RESUME_KIND, body.getvalue()))
     with pytest.raises(CheckpointError, match="holds no state of a training"):
-        read_point(tmp_path / RESUME)
+        load_resume_checkpoint(tmp_path / RESUME_FILE)
 
 
 @pytest.mark.parametrize("place", [0.02, 0.1, 0.5, 0.9])
 def test_a_flipped_bit_in_a_checkpoint_is_found(copy, place):
     _, run = copy
-    flip(run / BEST, place)
-    with pytest.raises(CheckpointError, match=rf"{BEST} .*; .*{LAST} is whole"):
+    flip(run / BEST_FILE, place)
+    with pytest.raises(CheckpointError, match=rf"{BEST_FILE} .*; .*{LAST_FILE} is whole"):
         load_model(run)
-    with pytest.raises(CheckpointError, match=BEST):
-        load_header(run / BEST)
+    with pytest.raises(CheckpointError, match=BEST_FILE):
+        load_header(run / BEST_FILE)
 
 
 def test_a_checkpoint_without_a_checksum_still_loads(copy, tmp_path):
@@ -120,10 +127,10 @@ def test_a_checkpoint_without_a_checksum_still_loads(copy, tmp_path):
     from safetensors.torch import save_file
 
     _, run = copy
-    with safe_open(run / LAST, framework="pt") as file:
+    with safe_open(run / LAST_FILE, framework="pt") as file:
         metadata = {"kinegraph": file.metadata()["kinegraph"]}
-    save_file(load_file(run / LAST), tmp_path / "old.safetensors", metadata=metadata)
-    assert load_header(tmp_path / "old.safetensors") == load_header(run / LAST)
+    save_file(load_file(run / LAST_FILE), tmp_path / "old.safetensors", metadata=metadata)
+    assert load_header(tmp_path / "old.safetensors") == load_header(run / LAST_FILE)
 
 
 def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(copy, tmp_path):

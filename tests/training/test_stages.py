@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.pose_errors import PoseScorer
-from kinegraph.training.checkpoint import LAST, find_checkpoint, load_header
+from kinegraph.training.checkpoint import LAST_FILE, find_checkpoint, load_header
 from kinegraph.training.history import read_history
-from kinegraph.training.recipe import Recipe, check_recipe
+from kinegraph.training.recipe import Recipe, parse_recipe
 from kinegraph.training.train import train
 
 
@@ -28,7 +28,7 @@ def recipe(store, model: dict, **changes) -> Recipe:
         "validation": {"fraction": 0.25},
         **changes,
     }
-    return check_recipe(data, "tiny")
+    return parse_recipe(data, "tiny")
 
 
 def asgcn(store, **changes) -> Recipe:
@@ -66,7 +66,7 @@ def foretold(tmp_path_factory, tiny_store):
 
 def links_of(folder) -> dict:
     """The link inference of a run."""
-    state = load_file(folder / LAST)
+    state = load_file(folder / LAST_FILE)
     return {key: value for key, value in state.items() if key.startswith("links.")}
 
 
@@ -76,7 +76,7 @@ def test_one_command_trains_links_and_then_recognition(staged):
     assert {"train_nll", "train_kl", "val_nll"} <= first[0].keys()
     assert {"train_accuracy", "train_mpjpe", "val_baseline_mpjpe"} <= second[0].keys()
     assert (len(first), len(second)) == (1, 2)
-    assert load_header(run / "links" / LAST).objective["name"] == "links"
+    assert load_header(run / "links" / LAST_FILE).objective["name"] == "links"
 
 
 def test_the_second_stage_starts_from_the_links_of_the_first_and_keeps_them(staged):
@@ -105,7 +105,7 @@ def test_a_staged_run_resumes_where_it_broke_off(staged, tmp_path, stop_in):
     with pytest.raises(_StopError):
         train(settings, tmp_path / "broken", progress=Breaks())
     train(settings, tmp_path / "broken", resume=True)
-    whole, resumed = load_file(run / LAST), load_file(tmp_path / "broken" / LAST)
+    whole, resumed = load_file(run / LAST_FILE), load_file(tmp_path / "broken" / LAST_FILE)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
@@ -138,11 +138,13 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(tiny_store, tmp_pat
     settings.train.epochs, settings.train.early_stop, settings.train.lr = 9, 1, 1e-12
     settings.train.weight_decay = 0
     run = train(settings, tmp_path / "run")
-    history, weights = read_history(run), load_file(run / LAST)
+    history, weights = read_history(run), load_file(run / LAST_FILE)
     assert len(history) < 9
     train(settings, run, resume=True)
     assert read_history(run) == history
-    assert all(torch.equal(weights[key], value) for key, value in load_file(run / LAST).items())
+    assert all(
+        torch.equal(weights[key], value) for key, value in load_file(run / LAST_FILE).items()
+    )
 
 
 def test_a_run_resumes_without_the_run_that_it_began_from(foretold, tiny_store, tmp_path):
@@ -158,7 +160,7 @@ def test_a_recogniser_starts_from_the_encoder_that_learnt_poses(foretold, tiny_s
     settings.train.lr = 1e-12
     settings.train.weight_decay = 0
     run = train(settings, tmp_path / "tuned")
-    source, weights = load_file(find_checkpoint(foretold)), load_file(run / LAST)
+    source, weights = load_file(find_checkpoint(foretold)), load_file(run / LAST_FILE)
     key = "blocks.1.tcn.weight"
     torch.testing.assert_close(weights[key], source[f"encoder.{key}"])
 
@@ -166,7 +168,7 @@ def test_a_recogniser_starts_from_the_encoder_that_learnt_poses(foretold, tiny_s
 def test_a_frozen_backbone_stays_as_it_is_and_the_head_learns(foretold, tiny_store, tmp_path):
     settings = recipe(tiny_store, {"name": "stgcn"}, init_from=str(foretold))
     settings.train.freeze_backbone = True
-    weights = load_file(train(settings, tmp_path / "probe") / LAST)
+    weights = load_file(train(settings, tmp_path / "probe") / LAST_FILE)
     source = load_file(find_checkpoint(foretold))
     for key, value in weights.items():
         same = torch.equal(value, source[f"encoder.{key}"])

@@ -8,15 +8,21 @@ from safetensors.torch import load_file
 from conftest import made_up_clips
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError, TrainingError
-from kinegraph.training.checkpoint import BEST, LAST, find_checkpoint, load_header, load_model
+from kinegraph.training.checkpoint import (
+    BEST_FILE,
+    LAST_FILE,
+    find_checkpoint,
+    load_header,
+    load_model,
+)
 from kinegraph.training.history import read_history
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
 
 def weights(run) -> dict:
     """All tensors of the last checkpoint."""
-    return load_file(run / LAST)
+    return load_file(run / LAST_FILE)
 
 
 def equal(one: dict, two: dict) -> bool:
@@ -27,7 +33,7 @@ def equal(one: dict, two: dict) -> bool:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_store):
     """A run of the tiny recipe with averaged weights."""
-    recipe = check_recipe(_recipe(tiny_store), "tiny")
+    recipe = parse_recipe(_recipe(tiny_store), "tiny")
     return recipe, train(recipe, tmp_path_factory.mktemp("runs") / "tiny")
 
 
@@ -46,16 +52,23 @@ def _recipe(store) -> dict:
 def test_a_run_holds_what_it_promises(trained):
     _, run = trained
     names = {path.name for path in run.iterdir()}
-    assert {"recipe.yaml", "environment.json", "history.csv", BEST, LAST, "resume.ckpt"} <= names
+    assert {
+        "recipe.yaml",
+        "environment.json",
+        "history.csv",
+        BEST_FILE,
+        LAST_FILE,
+        "resume.ckpt",
+    } <= names
     assert not [name for name in names if name.endswith(".partial")]
     history = read_history(run)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    header = load_header(run / LAST)
+    header = load_header(run / LAST_FILE)
     assert header.classes == ["here", "there", "away"]
     assert header.training["epoch"] == 4
     best = max(history, key=lambda row: row["val_accuracy"])
-    assert load_header(run / BEST).training["metrics"]["val_accuracy"] == pytest.approx(
+    assert load_header(run / BEST_FILE).training["metrics"]["val_accuracy"] == pytest.approx(
         best["val_accuracy"]
     )
 
@@ -109,7 +122,7 @@ def test_checkpoints_that_are_none(trained, tmp_path):
         find_checkpoint(tmp_path / "absent")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_checkpoint(tmp_path)
-    whole = (run / LAST).read_bytes()
+    whole = (run / LAST_FILE).read_bytes()
     for name, content in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
@@ -123,7 +136,7 @@ def test_a_checkpoint_of_another_model_is_refused(trained, tmp_path):
     from kinegraph.training.checkpoint import save_checkpoint
 
     _, run = trained
-    header = load_header(run / LAST)
+    header = load_header(run / LAST_FILE)
     other = dataclasses.replace(header, model={"name": "stgcn", "options": {"channels": [4, 4]}})
     save_checkpoint(tmp_path / "other.safetensors", weights(run), other)
     with pytest.raises(CheckpointError, match="do not fit their header"):
@@ -137,9 +150,9 @@ def test_without_a_held_out_part_the_last_epoch_counts(trained, tmp_path):
     run = train(
         recipe.model_copy(update={"validation": validation, "train": settings}), tmp_path / "all"
     )
-    assert not (run / BEST).exists()
-    assert find_checkpoint(run).name == LAST
-    assert load_header(run / LAST).training["clips"] == 12
+    assert not (run / BEST_FILE).exists()
+    assert find_checkpoint(run).name == LAST_FILE
+    assert load_header(run / LAST_FILE).training["clips"] == 12
 
 
 def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
@@ -152,7 +165,7 @@ def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
     with StoreWriter(path, clips[0].layout, None, {}) as writer:
         for clip in clips:
             writer.write(Clip(clip.joints, clip.layout, id=clip.id, meta=clip.meta))
-    recipe = check_recipe(_recipe(path), "tiny")
+    recipe = parse_recipe(_recipe(path), "tiny")
     with pytest.raises(RecipeError, match="12 of 12 training clips have no label"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -184,7 +197,7 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_saves_no_broken_weights
     settings = _recipe(tiny_store)
     settings["train"] = {"epochs": 9, "batch_size": 4, "lr": 1e12, "optimizer": "sgd"}
     with pytest.raises(TrainingError, match=r"has diverged: lower train\.lr \(now 1e\+12\)"):
-        train(check_recipe(settings, "tiny"), tmp_path / "run")
+        train(parse_recipe(settings, "tiny"), tmp_path / "run")
     for path in (tmp_path / "run").glob("*.safetensors"):
         assert all(value.isfinite().all() for value in load_file(path).values())
 
@@ -195,5 +208,5 @@ def test_clips_of_one_class_are_nothing_to_learn_from(tmp_path):
         for clip in clips:
             writer.write(clip)
     with pytest.raises(RecipeError, match="clips of one class alone"):
-        train(check_recipe(_recipe(tmp_path / "s.arrow"), "tiny"), tmp_path / "run")
+        train(parse_recipe(_recipe(tmp_path / "s.arrow"), "tiny"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import LayoutError, TransformError
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.training.recipe import check_recipe
+from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 from kinegraph.transforms import Pipeline, check_steps
 from kinegraph.transforms.convert_layout import convert_layout, layout
@@ -72,7 +72,7 @@ def test_the_model_of_a_recipe_is_of_the_layout_it_converts_to(tmp_path):
         "train": {"epochs": 1, "batch_size": 2},
         "validation": {"fraction": 0},
     }
-    recognizer = Recognizer.load(train(check_recipe(recipe, "flat"), tmp_path / "run"))
+    recognizer = Recognizer.load(train(parse_recipe(recipe, "flat"), tmp_path / "run"))
     assert recognizer.layout == get_layout("penn13")
     of_kinect = recognizer(body())
     of_penn = recognizer(convert_layout(body(), "penn13", "front"))

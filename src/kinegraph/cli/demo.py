@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, progress
-from kinegraph.cli.run_summary import print_summary, write_outcome
+from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 
 SHOWN = 3
 
@@ -39,7 +39,7 @@ def demo(
     print(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
     train(recipe, run)
     print("4/5  evaluating on performers that were never seen in training")
-    outcome = write_outcome(run)
+    outcome = evaluate_and_report(run)
     print("5/5  naming the actions in three raw files, drawn at random")
     opened, recognizer = ClipStore(store), Recognizer.load(run)
     unseen = get_split_indices(opened, recipe.protocol, "test")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kinegraph.cli.console import Cluster, Precision, progress
-from kinegraph.cli.run_summary import print_classes, told, told_poses
+from kinegraph.cli.run_summary import format_evaluation, format_pose_errors, print_class_accuracy
 from kinegraph.errors import CheckpointError, ClusterError
 
 
@@ -26,7 +26,7 @@ def evaluate(
     """Evaluate a run: accuracy, calibration and confusion, or the errors of predicted poses."""
     from kinegraph.clips.store import ClipStore
     from kinegraph.cluster.score import ClusterScorer
-    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
+    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
     from kinegraph.inference.recognizer import Recognizer
 
     if cluster is not None and precision != "fp32":
@@ -35,7 +35,7 @@ def evaluate(
     wanted: dict[str, Any] = {"store": opened, "protocol": protocol, "split": split}
     precise: Any = precision
     remote = ClusterScorer(cluster, run) if cluster is not None else None
-    answers, poses_too = measures(run)
+    answers, poses_too = supported_tasks(run)
     told_json: dict[str, object] = {}
     if answers:
         with progress(f"evaluating {split}") as bar:
@@ -48,8 +48,8 @@ def evaluate(
             print(f"answered in {told_precision}", file=sys.stderr)
         told_json |= result.to_dict()
         if not as_json:
-            print(told(result))
-            print_classes(result)
+            print(format_evaluation(result))
+            print_class_accuracy(result)
     if not (answers or poses_too):
         raise CheckpointError(f"{run} names no actions and predicts no poses: see its history.csv")
     if poses_too:
@@ -58,7 +58,7 @@ def evaluate(
             poses = evaluate_poses(run, **wanted, progress=bar, score=measure)
         told_json["poses"] = poses.to_dict()
         if not as_json:
-            print(f"poses: {told_poses(poses)}")
+            print(f"poses: {format_pose_errors(poses)}")
     if as_json:
         print(json.dumps(told_json))
     if answers and run.is_dir():  # last, as a folder that cannot be written to costs no answer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, print_table, progress
-from kinegraph.cli.run_summary import told
+from kinegraph.cli.run_summary import format_evaluation
 from kinegraph.errors import CheckpointError, RecipeError
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def fuse(
     given = None if weights is None else _numbers(weights)
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.fuse_runs import fuse_runs
-    from kinegraph.training.checkpoint import require_new_folder
+    from kinegraph.training.checkpoint import require_empty_folder
 
     if out:
-        require_new_folder(out)  # asked before anything is scored
+        require_empty_folder(out)  # asked before anything is scored
     fusion = fuse_runs(
         runs,
         weights=given,
@@ -110,5 +110,5 @@ def _print(fusion: Fusion, folder: Path) -> None:
         ],
     )
     print(f"weights: {describe_weights(fusion)}")
-    print(f"fused: {told(fusion.evaluation)}")
+    print(f"fused: {format_evaluation(fusion.evaluation)}")
     print(f"report: {folder / 'report.html'}")

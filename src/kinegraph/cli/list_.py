@@ -125,13 +125,13 @@ def _conversions() -> None:
 
 
 def _pretrained() -> None:
-    from kinegraph.training.model_zoo import FOLDER, list_pretrained, model_card
+    from kinegraph.training.model_zoo import PRETRAINED_FOLDER, list_pretrained, model_card
 
     rows = []
     for name in list_pretrained():
         _, _, about = model_card(name).read_text(encoding="utf-8").split("\n", 2)
         rows.append((name, about.split("\n\n")[0].replace("\n", " ")))
-    print_table(f"Pretrained (model cards in {FOLDER})", ("name", "about"), rows)
+    print_table(f"Pretrained (model cards in {PRETRAINED_FOLDER})", ("name", "about"), rows)
 
 
 def _classes(name: str) -> None:

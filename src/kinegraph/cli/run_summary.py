@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResults:
     """Figures of a run on its test split; None where its objective has none of the kind."""
 
     evaluation: Evaluation | None
     poses: PoseErrors | None
 
 
-def write_outcome(run: Path) -> Outcome:
+def evaluate_and_report(run: Path) -> RunResults:
     """Evaluate a fresh run on its test split; write scores and report.html into it."""
-    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, measures
+    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
     from kinegraph.reports.run_report import write_run_report
 
-    answers, poses_too = measures(run)
+    answers, poses_too = supported_tasks(run)
     scores = result = poses = None
     if answers:
         with progress("evaluating test") as bar:
@@ -36,19 +36,19 @@ def write_outcome(run: Path) -> Outcome:
         with progress("measuring poses") as bar:
             poses = evaluate_poses(run, progress=bar)
     write_run_report(run, scores, result, poses)
-    return Outcome(result, poses)
+    return RunResults(result, poses)
 
 
-def print_summary(run: Path, outcome: Outcome) -> None:
+def print_summary(run: Path, outcome: RunResults) -> None:
     """The one-screen end of a training run."""
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 
     header = load_header(find_checkpoint(run))
     seconds = header.training["seconds"]
     if outcome.evaluation:
-        print(f"test: {told(outcome.evaluation)}")
+        print(f"test: {format_evaluation(outcome.evaluation)}")
     if outcome.poses:
-        print(f"test poses: {told_poses(outcome.poses)}")
+        print(f"test poses: {format_pose_errors(outcome.poses)}")
     print(
         f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes\n"
         f"report: {run / 'report.html'}"
@@ -57,7 +57,7 @@ def print_summary(run: Path, outcome: Outcome) -> None:
         print(f"next:   kinegraph predict {run} FILE")
 
 
-def told(result: Evaluation) -> str:
+def format_evaluation(result: Evaluation) -> str:
     """An evaluation's figures in a line."""
     figures = (
         f"{result.clips} clips, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
@@ -66,7 +66,7 @@ def told(result: Evaluation) -> str:
     return figures if result.unknown is None else f"{figures}, unknown {result.unknown:.1%}"
 
 
-def told_poses(poses: PoseErrors) -> str:
+def format_pose_errors(poses: PoseErrors) -> str:
     """Pose errors in a line."""
     figures = poses.to_dict()
     if not figures["clips"]:
@@ -78,7 +78,7 @@ def told_poses(poses: PoseErrors) -> str:
     )
 
 
-def print_classes(result: Evaluation) -> None:
+def print_class_accuracy(result: Evaluation) -> None:
     """The per-class table."""
     rows = [
         (row.name, row.clips, "-" if row.accuracy is None else f"{row.accuracy:.1%}")

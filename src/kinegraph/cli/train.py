@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import first_free, numbered
-from kinegraph.cli.run_summary import print_summary, write_outcome
+from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 from kinegraph.errors import RecipeError
 
 REPORT = "report.html"
@@ -56,18 +56,18 @@ def train(
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     """Train in all processes; the first one evaluates, and speaks."""
-    from kinegraph.training.distributed import is_lead
+    from kinegraph.training.distributed import is_rank_zero
     from kinegraph.training.train import train as run
 
-    if recipe.init_from and is_lead():
+    if recipe.init_from and is_rank_zero():
         _tell_other_preparation(recipe, recipe.init_from)
     run(recipe, folder, resume=resume)
-    if not is_lead():
+    if not is_rank_zero():
         return
     if resume and (folder / REPORT).is_file():
         print(f"{folder} is finished: see {folder / REPORT}")
     else:
-        print_summary(folder, write_outcome(folder))
+        print_summary(folder, evaluate_and_report(folder))
 
 
 def _tell_other_preparation(recipe: Recipe, start: str) -> None:
@@ -87,9 +87,9 @@ def _tell_other_preparation(recipe: Recipe, start: str) -> None:
 
 
 def _tell(text: str) -> None:
-    from kinegraph.training.distributed import is_lead
+    from kinegraph.training.distributed import is_rank_zero
 
-    if is_lead():
+    if is_rank_zero():
         print(text)
 
 

@@ -10,8 +10,15 @@ from typing import Any
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
-from kinegraph.cluster.ray_workers import connected
-from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
+from kinegraph.cluster.ray_workers import connect
+from kinegraph.cluster.sharding import (
+    Progress,
+    Shard,
+    ShardedJob,
+    Task,
+    WorkerPool,
+    fingerprint_files,
+)
 from kinegraph.errors import ClusterError, StoreError
 from kinegraph.readers.convert import (
     ConversionJob,
@@ -49,7 +56,7 @@ def convert(
         reader: the reader of this kind of source.
         source: a folder of raw files, or one raw file.
         store_path: the store to write.
-        cluster: see `kinegraph.cluster.ray_workers.connected`.
+        cluster: see `kinegraph.cluster.ray_workers.connect`.
         options: the reader's options.
         dtype: of the stored coordinates; shards always hold float32, so that nothing is rounded
             twice.
@@ -62,28 +69,28 @@ def convert(
     """
     intake = scan_source(reader, Path(source), Path(store_path), options or {})
     job = open_job(intake, Path(store_path))
-    if job.unfinished():
-        with connected(cluster) as workers:
+    if job.unfinished_shards():
+        with connect(cluster) as workers:
             read_shards(intake, job, workers, progress)
-    done = store_results(intake, merged(intake, job), Path(store_path), progress, dtype)
-    job.close()
+    done = store_results(intake, merge_shards(intake, job), Path(store_path), progress, dtype)
+    job.delete()
     return done
 
 
-def open_job(intake: ConversionJob, store_path: Path) -> Job:
+def open_job(intake: ConversionJob, store_path: Path) -> ShardedJob:
     """The job that an intake is: the same one as long as no raw file changes."""
     plan = intake.plan
     facts = {
         "provenance": intake.writer(store_path).provenance,
         "layout": plan.layout.to_dict(),
         "classes": plan.classes,
-        "files": stamp(intake.stats),
+        "files": fingerprint_files(intake.stats),
     }
-    return Job.open(store_path, OUTCOME, facts, len(plan.tasks), largest=UNITS)
+    return ShardedJob.open(store_path, OUTCOME, facts, len(plan.tasks), largest=UNITS)
 
 
 def read_shards(
-    intake: ConversionJob, job: Job, workers: Workers, progress: Progress | None
+    intake: ConversionJob, job: ShardedJob, workers: WorkerPool, progress: Progress | None
 ) -> None:
     """Have the shards read that are not finished.
 
@@ -96,7 +103,7 @@ def read_shards(
         there = {path for path, stat in part.stats.items() if stat is not None}
         return Task(read_shard, (part, job, shard), (job.folder, intake.source, *there))
 
-    job.finish(workers, task, progress)
+    job.run(workers, task, progress)
 
 
 def _part(intake: ConversionJob, shard: Shard) -> ConversionJob:
@@ -110,13 +117,13 @@ class _NothingToStoreError(Exception):
     """Leaves the block that writes a store without one."""
 
 
-def read_shard(part: ConversionJob, job: Job, shard: Shard) -> None:
+def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> None:
     """Read the tasks of a shard into a store of their own, and note what became of each clip."""
-    if job.file(shard).exists():
+    if job.shard_path(shard).exists():
         return
     outcome = []
     try:
-        with job.draft(shard, CLIPS) as draft, part.writer(draft) as writer:
+        with job.atomic_shard(shard, CLIPS) as draft, part.writer(draft) as writer:
             for task, result in read_tasks(part, part.plan.tasks):
                 outcome.append(write_task_result(result, part.name(task.path), writer))
             if not len(writer):
@@ -125,7 +132,7 @@ def read_shard(part: ConversionJob, job: Job, shard: Shard) -> None:
         pass
     except StoreError as error:  # of the file: what is wrong with a clip was noted
         raise ClusterError(str(error)) from error
-    with job.draft(shard) as draft:
+    with job.atomic_shard(shard) as draft:
         draft.write_text(json.dumps([[_noted(r) for r in result] for result in outcome]))
 
 
@@ -133,7 +140,7 @@ def _noted(result: Clip | Refusal) -> tuple[str, str] | None:
     return (result.reason, result.name) if isinstance(result, Refusal) else None
 
 
-def merged(intake: ConversionJob, job: Job) -> Generator[tuple[ReadTask, TaskResult]]:
+def merge_shards(intake: ConversionJob, job: ShardedJob) -> Generator[tuple[ReadTask, TaskResult]]:
     """Every task with what it holds, as `kinegraph.readers.convert.read_tasks` gives it.
 
     Clips that fit a shard's store may still repeat an id of another shard, or have other
@@ -144,7 +151,7 @@ def merged(intake: ConversionJob, job: Job) -> Generator[tuple[ReadTask, TaskRes
     coordinates = None
     for shard in job.shards:
         part = _part(intake, shard)
-        with job.reading(shard):
+        with job.guard_read(shard):
             noted, clips = _load(job, shard)
         coordinates = coordinates or (clips and clips.num_channels)
         if clips and clips.num_channels != coordinates:
@@ -155,11 +162,11 @@ def merged(intake: ConversionJob, job: Job) -> Generator[tuple[ReadTask, TaskRes
             yield task, [Refusal(*entry) if entry else next(stored) for entry in entries]
 
 
-def _load(job: Job, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
+def _load(job: ShardedJob, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
     """For each task what became of its clips, null for those in the shard's store; the store."""
-    noted = json.loads(job.file(shard).read_text())
+    noted = json.loads(job.shard_path(shard).read_text())
     stored = sum(entry is None for entries in noted for entry in entries)
-    clips = ClipStore(job.file(shard, CLIPS)) if stored else None
+    clips = ClipStore(job.shard_path(shard, CLIPS)) if stored else None
     if len(noted) != shard.stop - shard.start or stored != len(clips or ()):
         raise ValueError("it holds other clips than it says")
     return noted, clips

@@ -10,8 +10,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kinegraph.cluster.sharding import Job, Progress, Shard, Task, Workers, stamp
-from kinegraph.cluster.worker_model import Model
+from kinegraph.cluster.sharding import (
+    Progress,
+    Shard,
+    ShardedJob,
+    Task,
+    WorkerPool,
+    fingerprint_files,
+)
+from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.errors import ClusterError, KinegraphError
 from kinegraph.inference.inputs import InputSource, open_input
 from kinegraph.inference.predict import Predictor
@@ -22,7 +29,7 @@ PIECES = 256  # of a shard at most
 Told = dict[str, Any]
 
 
-class Prediction(NamedTuple):
+class PredictionJob(NamedTuple):
     """What a node needs to know of a job.
 
     Attributes:
@@ -30,18 +37,18 @@ class Prediction(NamedTuple):
         top: how many guesses are told.
     """
 
-    model: Model
+    model: WorkerModel
     top: int
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """What a shard holds of one file: the file's number, and the pieces."""
 
     number: int
     recordings: InputSource
 
 
-class Opened:
+class InputFiles:
     """The files, and how their pieces are counted: on and on, one file after the other.
 
     Attributes:
@@ -54,7 +61,7 @@ class Opened:
         lengths = (len(f.parts) if isinstance(f, InputSource) else 0 for f in self.files)
         self.begins = [0, *accumulate(lengths)]
 
-    def parts(self, shard: Shard) -> list[Part]:
+    def parts(self, shard: Shard) -> list[FilePart]:
         """What a shard holds."""
         parts = []
         number = bisect_right(self.begins, shard.start) - 1
@@ -62,7 +69,7 @@ class Opened:
             file, begin = self.files[number], self.begins[number]
             if isinstance(file, InputSource) and file.parts:
                 part = file.slice(max(0, shard.start - begin), shard.stop - begin)
-                parts.append(Part(number, part))
+                parts.append(FilePart(number, part))
             number += 1
         return parts
 
@@ -93,43 +100,48 @@ def predict_files(
         run: a run's folder, a checkpoint file, or an exported one.
         files: raw files, folders of them, and stores.
         reader: a reader's name; None takes stores as such and guesses the reader of other files.
-        cluster: see `kinegraph.cluster.ray_workers.connected`.
+        cluster: see `kinegraph.cluster.ray_workers.connect`.
         progress: called with (raw files or stored clips done, all of them).
 
     Raises:
         ClusterError: the cluster cannot be reached, or a node cannot do its part.
     """
-    prediction = Prediction(Model.here(run), predictor.top)
-    opened = Opened(files, reader, predictor)
+    prediction = PredictionJob(WorkerModel.from_run(run), predictor.top)
+    opened = InputFiles(files, reader, predictor)
     job = open_job(prediction, opened)
-    if job.unfinished():
+    if job.unfinished_shards():
         with prediction.model.workers(cluster) as workers:
             predict_shards(prediction, opened, job, workers, progress)
-    return merged(opened, job)
+    return merge_shards(opened, job)
 
 
-def open_job(prediction: Prediction, opened: Opened) -> Job:
+def open_job(prediction: PredictionJob, opened: InputFiles) -> ShardedJob:
     """The job of answering these files: the same one as long as run and files are."""
     facts = {
-        "model": prediction.model.facts(),
+        "model": prediction.model.fingerprint(),
         "top": prediction.top,
         "files": [_facts(file) for file in opened.files if isinstance(file, InputSource)],
     }
-    beside = prediction.model.beside("predict")
-    return Job.open(beside, ".json", facts, opened.begins[-1], largest=PIECES)
+    beside = prediction.model.job_path("predict")
+    return ShardedJob.open(beside, ".json", facts, opened.begins[-1], largest=PIECES)
 
 
 def _facts(recordings: InputSource) -> list[Any]:
     options = {name: str(value) for name, value in recordings.options.items()}
     reader = recordings.reader and recordings.reader.name
-    return [reader, options, len(recordings.parts), stamp(stat_files(recordings.list_files()))]
+    return [
+        reader,
+        options,
+        len(recordings.parts),
+        fingerprint_files(stat_files(recordings.list_files())),
+    ]
 
 
 def predict_shards(
-    prediction: Prediction,
-    opened: Opened,
-    job: Job,
-    workers: Workers,
+    prediction: PredictionJob,
+    opened: InputFiles,
+    job: ShardedJob,
+    workers: WorkerPool,
     progress: Progress | None,
 ) -> None:
     """Have the shards answered that are not finished.
@@ -141,19 +153,21 @@ def predict_shards(
     def task(shard: Shard) -> Task:
         parts = opened.parts(shard)
         files = {path for part in parts for path in part.recordings.list_files() if path.exists()}
-        needs = (job.folder, prediction.model.run, *files)
-        return Task(predict_shard, (prediction, parts, job, shard), needs)
+        required_paths = (job.folder, prediction.model.run, *files)
+        return Task(predict_shard, (prediction, parts, job, shard), required_paths)
 
-    job.finish(workers, task, progress)
+    job.run(workers, task, progress)
 
 
-def predict_shard(prediction: Prediction, parts: Sequence[Part], job: Job, shard: Shard) -> None:
+def predict_shard(
+    prediction: PredictionJob, parts: Sequence[FilePart], job: ShardedJob, shard: Shard
+) -> None:
     """Answer a shard: for each of its files the number, the answers, and an error or null."""
-    if job.file(shard).exists():
+    if job.shard_path(shard).exists():
         return
     predictor = _predictor(prediction)
     found = [(number, *_answers(predictor, recordings)) for number, recordings in parts]
-    with job.draft(shard) as draft:
+    with job.atomic_shard(shard) as draft:
         draft.write_text(json.dumps(found))
 
 
@@ -168,13 +182,13 @@ def _answers(predictor: Predictor, recordings: InputSource) -> tuple[list[Told],
 
 
 @lru_cache(maxsize=1)
-def _predictor(prediction: Prediction) -> Predictor:
+def _predictor(prediction: PredictionJob) -> Predictor:
     """Loaded once a process, which has many shards to answer."""
-    prediction.model.settle()
+    prediction.model.configure()
     return Predictor.load(prediction.model.run, prediction.top)
 
 
-def merged(opened: Opened, job: Job) -> Iterator[Told | KinegraphError]:
+def merge_shards(opened: InputFiles, job: ShardedJob) -> Iterator[Told | KinegraphError]:
     """The answers in the order of the files; nothing more of a file after its first error."""
     entries = _Entries(job)
     for number, file in enumerate(opened.files):
@@ -187,13 +201,13 @@ def merged(opened: Opened, job: Job) -> Iterator[Told | KinegraphError]:
             raise
         except KinegraphError as error:
             yield error
-    job.close()
+    job.delete()
 
 
 class _Entries:
     """What the shards hold, read once and in their order."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ShardedJob) -> None:
         self._coming = (entry for shard in job.shards for entry in _load(job, shard))
         self._next = next(self._coming, None)
 
@@ -214,7 +228,7 @@ class _Entries:
             raise KinegraphError(failed)
 
 
-def _load(job: Job, shard: Shard) -> list[tuple[int, list[Told], str | None]]:
-    with job.reading(shard):
-        entries = json.loads(job.file(shard).read_text())
+def _load(job: ShardedJob, shard: Shard) -> list[tuple[int, list[Told], str | None]]:
+    with job.guard_read(shard):
+        entries = json.loads(job.shard_path(shard).read_text())
         return [(int(number), list(answers), error) for number, answers, error in entries]

@@ -17,13 +17,13 @@ from typing import Any
 from kinegraph.cluster.sharding import Shard, Task
 from kinegraph.errors import ClusterError, KinegraphError
 
-LOCAL = "local"
-ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
-REACH = 5.0  # seconds until an address counts as unreachable
-RETRIES = 3  # of a shard whose worker died
-AHEAD = 2  # tasks a place that are handed out: one is waiting while one is worked on
-LOOK = 10.0  # seconds without news after which nodes are counted again
-OBJECT_STORE = 128 * 2**20  # bytes; shards travel by files
+LOCAL_ADDRESS = "local"
+ADDRESS_PATTERN = re.compile(r"(?:ray://)?(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
+CONNECT_TIMEOUT_S = 5.0  # seconds until an address counts as unreachable
+MAX_RETRIES = 3  # of a shard whose worker died
+TASKS_PER_SLOT = 2  # tasks a place that are handed out: one is waiting while one is worked on
+POLL_INTERVAL_S = 10.0  # seconds without news after which nodes are counted again
+OBJECT_STORE_BYTES = 128 * 2**20  # bytes; shards travel by files
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RayWorkers:
     threads: int = 1
     gpu: bool = False
 
-    def do(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
+    def run_tasks(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
         """Yields each shard when its task is done. Few tasks wait, so few are held in memory.
 
         Raises:
@@ -49,16 +49,18 @@ class RayWorkers:
         """
         ray = _ray()
         gpus = int(self.gpu and ray.cluster_resources().get("GPU", 0) >= 1)
-        remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=RETRIES)(_at_work)
-        facts = (Path.cwd(), _versions())
+        remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=MAX_RETRIES)(
+            _run_task
+        )
+        facts = (Path.cwd(), _node_versions())
         tasks = iter(tasks)
         pending: dict[Any, Shard] = {}
         while True:
-            room = max(0, AHEAD * self._places(gpus) - len(pending))
+            room = max(0, TASKS_PER_SLOT * self._places(gpus) - len(pending))
             pending |= {remote.remote(task, *facts): shard for shard, task in islice(tasks, room)}
             if not pending:
                 return
-            for done in ray.wait(list(pending), timeout=LOOK)[0]:
+            for done in ray.wait(list(pending), timeout=POLL_INTERVAL_S)[0]:
                 shard = pending.pop(done)
                 self._check(done, shard)
                 yield shard
@@ -99,13 +101,13 @@ class RayWorkers:
             raise
         except ray.exceptions.RayError as error:
             raise ClusterError(
-                f"pieces {shard.start} to {shard.stop - 1} ended {RETRIES + 1} workers, the last "
-                f"one so: {_reason(error)}"
+                f"pieces {shard.start} to {shard.stop - 1} ended {MAX_RETRIES + 1} workers, the "
+                f"last one so: {_reason(error)}"
             ) from error
 
 
 @contextmanager
-def connected(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[RayWorkers]:
+def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[RayWorkers]:
     """The nodes of a cluster, while the block lasts.
 
     Args:
@@ -119,9 +121,9 @@ def connected(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _ray()
-    if address not in (LOCAL, "auto"):
+    if address not in (LOCAL_ADDRESS, "auto"):
         _require_reachable(address)
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         # Ray tells on standard output of every worker that is lost
         try:
@@ -129,7 +131,7 @@ def connected(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[
                 address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                **(own if address == LOCAL else {}),
+                **(own if address == LOCAL_ADDRESS else {}),
             )
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise ClusterError(f"cannot join cluster {address!r}: {_reason(error)}") from error
@@ -159,7 +161,7 @@ def _reason(error: Exception) -> str:
 
 def _require_reachable(address: str) -> None:
     """Ray itself would try for two minutes."""
-    found = ADDRESS.fullmatch(address)
+    found = ADDRESS_PATTERN.fullmatch(address)
     if found is None:
         raise ClusterError(
             f"{address!r} is no address of a cluster: expected HOST:PORT, ray://HOST:PORT, auto "
@@ -167,7 +169,7 @@ def _require_reachable(address: str) -> None:
         )
     host, port = found["host"].strip("[]"), int(found["port"])
     try:
-        socket.create_connection((host, port), timeout=REACH).close()
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
             f"no cluster answers at {address} ({error}): start one with `ray start --head`, which "
@@ -183,13 +185,15 @@ def _require_grpc(address: str, target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         try:
             if address.startswith("ray://"):
-                grpc.channel_ready_future(channel).result(timeout=REACH)
+                grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT_S)
                 return
-            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=REACH)
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CONNECT_TIMEOUT_S)
         except (grpc.FutureTimeoutError, grpc.RpcError) as error:
             raise ClusterError(f"what answers at {address} is not Ray") from error
         try:
-            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=REACH)
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(
+                b"", timeout=CONNECT_TIMEOUT_S
+            )
         except grpc.RpcError as error:
             asked = error.code() == grpc.StatusCode.UNAUTHENTICATED
             if asked and os.environ.get("RAY_AUTH_MODE") != "token":
@@ -202,9 +206,9 @@ def _require_grpc(address: str, target: str) -> None:
 # --------------------------------------------------------------------- on a node
 
 
-def _at_work(task: Task, home: Path, versions: dict[str, str]) -> None:
+def _run_task(task: Task, home: Path, versions: dict[str, str]) -> None:
     """Do a task on this node as it would be done where the command was given."""
-    for name, found in _versions().items():
+    for name, found in _node_versions().items():
         if found != versions[name]:
             raise ClusterError(
                 f"node {socket.gethostname()} has {name} {found}, but where the command was given "
@@ -212,9 +216,9 @@ def _at_work(task: Task, home: Path, versions: dict[str, str]) -> None:
             )
     _require_seen(home)
     os.chdir(home)
-    for path in task.needs:
+    for path in task.required_paths:
         _require_seen(path)
-    task.work(*task.arguments)
+    task.function(*task.arguments)
 
 
 def _require_seen(path: Path) -> None:
@@ -225,7 +229,7 @@ def _require_seen(path: Path) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def _node_versions() -> dict[str, str]:
     """Of what decides the bits of a result."""
     found = {}
     for name in ("kinegraph", "numpy", "pyarrow", "torch"):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.store import ClipStore
-from kinegraph.cluster.sharding import Job, Shard, Task, Workers, stamp
-from kinegraph.cluster.worker_model import Model
+from kinegraph.cluster.sharding import Shard, ShardedJob, Task, WorkerPool, fingerprint_files
+from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
@@ -27,7 +27,7 @@ Kind = type[Recognizer] | type[PoseScorer]
 Indices = NDArray[np.int64]
 
 
-class Scoring(NamedTuple):
+class ScoringJob(NamedTuple):
     """What a node needs to know of a job.
 
     Attributes:
@@ -38,7 +38,7 @@ class Scoring(NamedTuple):
     """
 
     kind: Kind
-    model: Model
+    model: WorkerModel
     store: Path
     batch_size: int
 
@@ -51,7 +51,7 @@ class ClusterScorer:
     does here, because sums depend on both in their last bits.
 
     Attributes:
-        cluster: see `kinegraph.cluster.ray_workers.connected`.
+        cluster: see `kinegraph.cluster.ray_workers.connect`.
         run: a run's folder, a checkpoint file, or an exported one; on storage that all nodes
             share, like the store.
     """
@@ -99,35 +99,35 @@ class ClusterScorer:
         batch_size: int,
         progress: ProgressCallback | None,
     ) -> NDArray[np.float32]:
-        scoring = Scoring(kind, Model.here(self.run), store.path, batch_size)
+        scoring = ScoringJob(kind, WorkerModel.from_run(self.run), store.path, batch_size)
         job = open_job(scoring, indices)
-        if job.unfinished():
+        if job.unfinished_shards():
             with scoring.model.workers(self.cluster) as workers:
                 score_shards(scoring, indices, job, workers, progress)
         rows = np.concatenate(list(_finished(job)))
-        job.close()
+        job.delete()
         return rows
 
 
-def open_job(scoring: Scoring, indices: Indices) -> Job:
+def open_job(scoring: ScoringJob, indices: Indices) -> ShardedJob:
     """The job of scoring these clips: the same one as long as run and store are."""
     kind = scoring.kind.__name__.lower()
     facts = {
         "kind": kind,
-        "model": scoring.model.facts(),
-        "store": stamp(stat_files([scoring.store])),
+        "model": scoring.model.fingerprint(),
+        "store": fingerprint_files(stat_files([scoring.store])),
         "batch_size": scoring.batch_size,
         "clips": hashlib.sha256(np.ascontiguousarray(indices).tobytes()).hexdigest(),
     }
     sizes = {"largest": BATCHES * scoring.batch_size, "step": scoring.batch_size}
-    return Job.open(scoring.model.beside(kind), ".npy", facts, len(indices), **sizes)
+    return ShardedJob.open(scoring.model.job_path(kind), ".npy", facts, len(indices), **sizes)
 
 
 def score_shards(
-    scoring: Scoring,
+    scoring: ScoringJob,
     indices: Indices,
-    job: Job,
-    workers: Workers,
+    job: ShardedJob,
+    workers: WorkerPool,
     progress: ProgressCallback | None,
 ) -> None:
     """Have the shards scored that are not finished.
@@ -138,19 +138,19 @@ def score_shards(
 
     def task(shard: Shard) -> Task:
         clips = indices[shard.start : shard.stop]
-        needs = (job.folder, scoring.model.run, scoring.store)
-        return Task(score_shard, (scoring, clips, job, shard), needs)
+        required_paths = (job.folder, scoring.model.run, scoring.store)
+        return Task(score_shard, (scoring, clips, job, shard), required_paths)
 
-    job.finish(workers, task, progress)
+    job.run(workers, task, progress)
 
 
-def score_shard(scoring: Scoring, indices: Indices, job: Job, shard: Shard) -> None:
+def score_shard(scoring: ScoringJob, indices: Indices, job: ShardedJob, shard: Shard) -> None:
     """Score the clips of a shard."""
-    if job.file(shard).exists():
+    if job.shard_path(shard).exists():
         return
-    scorer, store = _opened(scoring, stamp(stat_files([scoring.store])))
+    scorer, store = _opened(scoring, fingerprint_files(stat_files([scoring.store])))
     found = scorer.score_store(store, indices, batch_size=scoring.batch_size)
-    with job.draft(shard) as draft:
+    with job.atomic_shard(shard) as draft:
         np.save(draft, _as_rows(found))
 
 
@@ -162,16 +162,16 @@ def _as_rows(found: Scores | PoseErrors) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1)
-def _opened(scoring: Scoring, stamp: str) -> tuple[Recognizer | PoseScorer, ClipStore]:
+def _opened(scoring: ScoringJob, stamp: str) -> tuple[Recognizer | PoseScorer, ClipStore]:
     """Opened once a process, which has many shards to score."""
-    scoring.model.settle()
+    scoring.model.configure()
     return scoring.kind.load(scoring.model.run), ClipStore(scoring.store)
 
 
-def _finished(job: Job) -> Iterator[NDArray[np.float32]]:
+def _finished(job: ShardedJob) -> Iterator[NDArray[np.float32]]:
     for shard in job.shards:
-        with job.reading(shard):
-            rows = np.load(job.file(shard), allow_pickle=False)
+        with job.guard_read(shard):
+            rows = np.load(job.shard_path(shard), allow_pickle=False)
             if len(rows) != shard.stop - shard.start:
                 raise ValueError(f"it has {len(rows)} rows")
         yield rows

@@ -19,8 +19,9 @@ from kinegraph.files import sync_folder
 
 Progress = Callable[[int, int], None]
 
-SHARDS = 64  # that a small job is cut into at least, if it has as many pieces
-PATIENCE = 60.0  # seconds until a file that another node wrote is seen here; NFS may take 30
+MIN_SHARDS = 64  # that a small job is cut into at least, if it has as many pieces
+#: Seconds to wait until a file that another node wrote is visible here; NFS may take 30.
+VISIBILITY_TIMEOUT_S = 60.0
 
 
 class Shard(NamedTuple):
@@ -34,25 +35,25 @@ class Task(NamedTuple):
     """What a node is to do.
 
     Attributes:
-        work: a function that is called with the arguments.
+        function: a function that is called with the arguments.
         arguments: can be pickled.
         needs: files and folders that the node must see.
     """
 
-    work: Callable[..., None]
+    function: Callable[..., None]
     arguments: tuple[Any, ...]
-    needs: tuple[Path, ...]
+    required_paths: tuple[Path, ...]
 
 
-class Workers(Protocol):
+class WorkerPool(Protocol):
     """Whoever does tasks, in any order: see `kinegraph.cluster.ray_workers`."""
 
-    def do(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
+    def run_tasks(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
         """Yields each shard when its task is done."""
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardedJob:
     """Pieces 0 to ``total``, in shards of ``size``.
 
     Attributes:
@@ -88,7 +89,7 @@ class Job:
             largest: pieces of a shard at most.
             step: shards begin at multiples of it. Their borders depend on no cluster's size.
         """
-        size = max(step, min(largest, total // SHARDS) // step * step)
+        size = max(step, min(largest, total // MIN_SHARDS) // step * step)
         told = json.dumps({**facts, "total": total, "size": size}, sort_keys=True, default=str)
         mark = hashlib.sha256(told.encode()).hexdigest()[:16]
         folder = beside.absolute().with_name(f"{beside.name}-{mark}.shards")
@@ -100,17 +101,17 @@ class Job:
         starts = range(0, self.total, self.size)
         return [Shard(start, min(start + self.size, self.total)) for start in starts]
 
-    def file(self, shard: Shard, suffix: str = "") -> Path:
+    def shard_path(self, shard: Shard, suffix: str = "") -> Path:
         """A file of a shard; the one that says it is finished unless a suffix is given."""
         return self.folder / f"{shard.start:09d}-{shard.stop:09d}{suffix or self.suffix}"
 
-    def unfinished(self) -> list[Shard]:
+    def unfinished_shards(self) -> list[Shard]:
         """The shards that are still to be done."""
         names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        return [shard for shard in self.shards if self.file(shard).name not in names]
+        return [shard for shard in self.shards if self.shard_path(shard).name not in names]
 
     @contextmanager
-    def draft(self, shard: Shard, suffix: str = "") -> Iterator[Path]:
+    def atomic_shard(self, shard: Shard, suffix: str = "") -> Iterator[Path]:
         """A name to write a shard's file under; it gets its own when it is whole and on disk.
 
         Two nodes may be at the same shard, one of them given up for dead: neither writes into the
@@ -119,7 +120,7 @@ class Job:
         Raises:
             ClusterError: the file cannot be written.
         """
-        path = self.file(shard, suffix)
+        path = self.shard_path(shard, suffix)
         draft = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
             yield draft
@@ -132,8 +133,8 @@ class Job:
         finally:
             draft.unlink(missing_ok=True)
 
-    def finish(
-        self, workers: Workers, task: Callable[[Shard], Task], progress: Progress | None
+    def run(
+        self, workers: WorkerPool, task: Callable[[Shard], Task], progress: Progress | None
     ) -> None:
         """Have all shards done that are not finished.
 
@@ -143,21 +144,21 @@ class Job:
             KeyboardInterrupt: with a message that says how to go on.
         """
         self._make_folder()
-        todo = self.unfinished()
+        todo = self.unfinished_shards()
         left = sum(shard.stop - shard.start for shard in todo)
         try:
-            for shard in workers.do((shard, task(shard)) for shard in todo):
+            for shard in workers.run_tasks((shard, task(shard)) for shard in todo):
                 self._await(shard)
                 left -= shard.stop - shard.start
                 if progress is not None:
                     progress(self.total - left, self.total)
         except ClusterError as error:
-            raise ClusterError(f"{error}{self._kept()}") from error
+            raise ClusterError(f"{error}{self._resume_hint()}") from error
         except KinegraphError:
-            self.close()  # what is wrong with the clips will be so again
+            self.delete()  # what is wrong with the clips will be so again
             raise
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted{self._kept()}") from None
+            raise KeyboardInterrupt(f"interrupted{self._resume_hint()}") from None
 
     def _make_folder(self) -> None:
         try:
@@ -167,9 +168,9 @@ class Job:
 
     def _await(self, shard: Shard) -> None:
         """Wait until the folder shows what another node has written."""
-        deadline = time.monotonic() + PATIENCE
-        path = self.file(shard)
-        while not path.exists() and shard in self.unfinished():  # NFS caches absence
+        deadline = time.monotonic() + VISIBILITY_TIMEOUT_S
+        path = self.shard_path(shard)
+        while not path.exists() and shard in self.unfinished_shards():  # NFS caches absence
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"a node wrote {path}, but it is not seen here: the folder must "
@@ -177,10 +178,10 @@ class Job:
                 )
             time.sleep(0.1)
 
-    def _kept(self) -> str:
-        done = len(self.shards) - len(self.unfinished())
+    def _resume_hint(self) -> str:
+        done = len(self.shards) - len(self.unfinished_shards())
         if not done:
-            self.close()
+            self.delete()
             return ""
         return (
             f"; {done} of {len(self.shards)} shards are finished: the same command goes on with "
@@ -188,7 +189,7 @@ class Job:
         )
 
     @contextmanager
-    def reading(self, shard: Shard) -> Iterator[None]:
+    def guard_read(self, shard: Shard) -> Iterator[None]:
         """Whatever goes wrong with a shard's files inside is an error that names them.
 
         Raises:
@@ -197,17 +198,16 @@ class Job:
         try:
             yield
         except (OSError, EOFError, ValueError, KeyError, TypeError, StoreError) as error:
-            self.file(shard).unlink(missing_ok=True)
-            raise ClusterError(
-                f"{self.file(shard)} was damaged ({error}) and is removed{self._kept()}"
-            ) from error
+            self.shard_path(shard).unlink(missing_ok=True)
+            path, hint = self.shard_path(shard), self._resume_hint()
+            raise ClusterError(f"{path} was damaged ({error}) and is removed{hint}") from error
 
-    def close(self) -> None:
+    def delete(self) -> None:
         """Remove the shards: they are merged."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def stamp(stats: Mapping[Path, os.stat_result | None]) -> str:
+def fingerprint_files(stats: Mapping[Path, os.stat_result | None]) -> str:
     """A hash of files by where they are, how large, and when they changed: for a job's facts."""
     listing = hashlib.sha256()
     for path in sorted(stats):

@@ -12,14 +12,14 @@ from typing import Any, Self
 
 import torch
 
-from kinegraph.cluster.ray_workers import RayWorkers, connected
+from kinegraph.cluster.ray_workers import RayWorkers, connect
 from kinegraph.errors import ClusterError
-from kinegraph.training.checkpoint import current_versions, find_checkpoint
+from kinegraph.training.checkpoint import collect_versions, find_checkpoint
 from kinegraph.training.devices import default_device
 
 
 @dataclass(frozen=True)
-class Model:
+class WorkerModel:
     """What settles, with the clips, the answers to their last bits.
 
     Attributes:
@@ -35,7 +35,7 @@ class Model:
     device: str
 
     @classmethod
-    def here(cls, run: Path) -> Self:
+    def from_run(cls, run: Path) -> Self:
         """The model of a run, as it would compute on this machine.
 
         Raises:
@@ -43,11 +43,11 @@ class Model:
         """
         return cls(run, _digest(run), torch.get_num_threads(), default_device().type)
 
-    def facts(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """For a job: versions, too, decide how a model computes."""
-        return {**vars(self), "run": self.run.name, "versions": current_versions()}
+        return {**vars(self), "run": self.run.name, "versions": collect_versions()}
 
-    def beside(self, name: str) -> Path:
+    def job_path(self, name: str) -> Path:
         """Where a job with this model has its shards: in the run, or beside the file."""
         inside = self.run.is_dir()
         return self.run / name if inside else self.run.with_name(f"{self.run.name}-{name}")
@@ -59,10 +59,10 @@ class Model:
         Raises:
             ClusterError: the cluster cannot be reached.
         """
-        with connected(cluster, threads=self.threads, gpu=self.device == "cuda") as workers:
+        with connect(cluster, threads=self.threads, gpu=self.device == "cuda") as workers:
             yield workers
 
-    def settle(self) -> None:
+    def configure(self) -> None:
         """Compute in this process as the model did where the command was given.
 
         Raises:

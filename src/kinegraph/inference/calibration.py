@@ -35,7 +35,7 @@ class Calibration:
     background: int | None = None
 
     @classmethod
-    def of(cls, stated: Mapping[str, Any] | None) -> Self:
+    def from_dict(cls, stated: Mapping[str, Any] | None) -> Self:
         """As the header of a checkpoint states it; None is none at all.
 
         Raises:
@@ -60,7 +60,7 @@ class Calibration:
             shares[:, self.background] = 0
         return shares
 
-    def knows(self, probabilities: Array) -> NDArray[np.bool_]:
+    def is_confident(self, probabilities: Array) -> NDArray[np.bool_]:
         """(N, classes) -> (N,): whether the best answer may be given."""
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 

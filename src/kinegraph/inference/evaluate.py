@@ -20,16 +20,16 @@ from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback
-from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
-from kinegraph.training.data import training_splits
+from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
+from kinegraph.training.data import split_training_clips
 from kinegraph.training.recipe import Recipe
 
-BINS = 15
+NUM_BINS = 15
 
 Answers = TypeVar("Answers", Scores, PoseErrors, covariant=True)
 
 
-class ScoreStore(Protocol[Answers]):
+class StoreScorer(Protocol[Answers]):
     """Something that scores clips as `Recognizer.score_store` does, perhaps on other machines."""
 
     def __call__(
@@ -54,7 +54,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Clips whose top probability lies in (low, high]: how often right, how sure."""
 
     low: float
@@ -86,7 +86,7 @@ class Evaluation:
     ece: float
     per_class: tuple[ClassResult, ...]
     confusion: NDArray[np.int64]
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     unknown: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def evaluate_run(
     split: str = "test",
     batch_size: int = 64,
     progress: ProgressCallback | None = None,
-    score: ScoreStore[Scores] | None = None,
+    score: StoreScorer[Scores] | None = None,
     precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
     """Score a split with a run's checkpoint.
@@ -121,7 +121,7 @@ def evaluate_run(
         CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
     """
     recognizer = Recognizer.load(run, precision)
-    store, indices = chosen_clips(recognizer.header, store, protocol, split)
+    store, indices = select_clips(recognizer.header, store, protocol, split)
     indices = indices[store.labels[indices] >= 0]
     if not len(indices):
         raise CheckpointError(f"{store.path}: no labelled clip in split {split!r}")
@@ -139,7 +139,7 @@ def evaluate_poses(
     split: str = "test",
     batch_size: int = 64,
     progress: ProgressCallback | None = None,
-    score: ScoreStore[PoseErrors] | None = None,
+    score: StoreScorer[PoseErrors] | None = None,
 ) -> PoseErrors:
     """Pose errors of a run on a split; the arguments are those of `evaluate_run`.
 
@@ -147,12 +147,12 @@ def evaluate_poses(
         CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
     """
     scorer = PoseScorer.load(run)
-    store, indices = chosen_clips(scorer.header, store, protocol, split)
+    store, indices = select_clips(scorer.header, store, protocol, split)
     score = score or scorer.score_store
     return score(store, indices, batch_size=batch_size, progress=progress)
 
 
-def measures(run: Path) -> tuple[bool, bool]:
+def supported_tasks(run: Path) -> tuple[bool, bool]:
     """Whether a run names actions, and whether it predicts poses; exported files name actions.
 
     Raises:
@@ -161,11 +161,11 @@ def measures(run: Path) -> tuple[bool, bool]:
     if is_exported(run):
         return True, False
     objective = load_header(find_checkpoint(run)).create_objective()
-    return objective.answers, objective.predicts_poses
+    return objective.is_classifier, objective.predicts_poses
 
 
-def chosen_clips(
-    header: Header,
+def select_clips(
+    header: CheckpointHeader,
     store: ClipStore | None = None,
     protocol: str | None = None,
     split: str = "test",
@@ -179,7 +179,7 @@ def chosen_clips(
     store = store or ClipStore(Path(recipe.store))
     protocol = protocol or recipe.protocol
     if split == "val":
-        indices = training_splits(recipe.model_copy(update={"protocol": protocol}), store).val
+        indices = split_training_clips(recipe.model_copy(update={"protocol": protocol}), store).val
     else:
         indices = get_split_indices(store, protocol, split)
     if not len(indices):
@@ -198,7 +198,7 @@ def evaluate(
     import torch
     from torchmetrics.functional import classification as metrics
 
-    scores.require_numbers()
+    scores.require_finite()
     classes = scores.logits.shape[1]
     if scores.labels.max() >= classes:
         raise CheckpointError(
@@ -221,7 +221,7 @@ def evaluate(
         ClassResult(i, class_name(i), int(n), float(confusion[i, i] / n) if n else None)
         for i, n in enumerate(counts)
     )
-    ece = metrics.multiclass_calibration_error(probabilities, labels, classes, n_bins=BINS)
+    ece = metrics.multiclass_calibration_error(probabilities, labels, classes, n_bins=NUM_BINS)
     return Evaluation(
         clips=len(scores.ids),
         top1=top(1),
@@ -231,18 +231,18 @@ def evaluate(
         per_class=per_class,
         confusion=confusion,
         bins=_bins(shares, scores.labels),
-        unknown=float(1 - calibration.knows(shares).mean()) if calibration else None,
+        unknown=float(1 - calibration.is_confident(shares).mean()) if calibration else None,
     )
 
 
-def _bins(shares: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[Bin, ...]:
+def _bins(shares: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[ReliabilityBin, ...]:
     confidence = shares.max(axis=1)
     right = shares.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, NUM_BINS + 1)
     bins = []
     for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             share, sure = float(right[inside].mean()), float(confidence[inside].mean())
-            bins.append(Bin(float(low), float(high), int(inside.sum()), share, sure))
+            bins.append(ReliabilityBin(float(low), float(high), int(inside.sum()), share, sure))
     return tuple(bins)

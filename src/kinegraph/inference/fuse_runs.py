@@ -20,7 +20,7 @@ from kinegraph.inference.fusion import (
 )
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback
-from kinegraph.training.checkpoint import Header, find_checkpoint, load_header
+from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
 
 WeightSource = Literal["published", "equal", "given", "held-out clips"]
 ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
@@ -147,7 +147,7 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 
 def _search(
     runs: Sequence[Path],
-    headers: Sequence[Header],
+    headers: Sequence[CheckpointHeader],
     store: ClipStore | None,
     progress: ProgressFactory | None,
 ) -> FoundWeights:
@@ -169,7 +169,7 @@ def _scored(
 
 
 def _chosen_weights(
-    headers: Sequence[Header], given: Sequence[float] | None, found: FoundWeights | None
+    headers: Sequence[CheckpointHeader], given: Sequence[float] | None, found: FoundWeights | None
 ) -> tuple[list[float], WeightSource]:
     if given is not None:
         return list(given), "given"
@@ -185,7 +185,11 @@ def _chosen_weights(
 
 
 def check_runs(
-    runs: Sequence[Path], headers: Sequence[Header], *, any_store: bool, any_protocol: bool
+    runs: Sequence[Path],
+    headers: Sequence[CheckpointHeader],
+    *,
+    any_store: bool,
+    any_protocol: bool,
 ) -> None:
     """Raises CheckpointError, naming two runs, unless their answers can be added up."""
     if len(runs) < 2:
@@ -194,7 +198,7 @@ def check_runs(
     for i, (run, header) in enumerate(zip(runs, headers, strict=True)):
         if files[i] in files[:i]:
             raise CheckpointError(f"{run} is given twice: each run counts once, by its weight")
-        if not header.create_objective().answers:
+        if not header.create_objective().is_classifier:
             told = f"it was trained for {header.objective['name']!r}"
             raise CheckpointError(f"{run} names no actions ({told}): fuse recognisers")
         _check_classes(runs[0], headers[0], run, header)
@@ -212,7 +216,9 @@ def _told(value: str, key: str) -> str:
     return str(Path(value).resolve()) if key == "store" else value
 
 
-def _check_classes(first_run: Path, first: Header, run: Path, header: Header) -> None:
+def _check_classes(
+    first_run: Path, first: CheckpointHeader, run: Path, header: CheckpointHeader
+) -> None:
     both = f"{first_run} and {run} differ in their classes"
     if first.num_classes != header.num_classes:
         raise CheckpointError(f"{both}: {first.num_classes} and {header.num_classes} of them")
@@ -222,7 +228,7 @@ def _check_classes(first_run: Path, first: Header, run: Path, header: Header) ->
             raise CheckpointError(f"{both}: label {label} is {one!r} and {other!r}")
 
 
-def _check_held_out(runs: Sequence[Path], headers: Sequence[Header]) -> None:
+def _check_held_out(runs: Sequence[Path], headers: Sequence[CheckpointHeader]) -> None:
     parts = [header.recipe["validation"] for header in headers]
     for run, part in zip(runs, parts, strict=True):
         if part["fraction"] == 0:
@@ -239,7 +245,7 @@ def _check_held_out(runs: Sequence[Path], headers: Sequence[Header]) -> None:
                 )
 
 
-def _check_still_there(run: Path, header: Header, held_out: Scores) -> None:
+def _check_still_there(run: Path, header: CheckpointHeader, held_out: Scores) -> None:
     """Another store's "held-out" clips may well be clips that the run was trained on."""
     then, now = header.training["held_out"], len(held_out.ids)
     if then != now:

@@ -142,7 +142,7 @@ def _check_clips(first_name: str, first: Scores, name: str, other: Scores) -> No
     both = f"{first_name} and {name}"
     if len(set(other.ids)) < len(other.ids):
         raise CheckpointError(f"{name}: the same clip id stands there more than once")
-    other.require_numbers(name)
+    other.require_finite(name)
     if other.logits.shape[1] != first.logits.shape[1]:
         counts = f"{first.logits.shape[1]} and {other.logits.shape[1]}"
         raise CheckpointError(f"{both} differ in their classes: {counts} of them")

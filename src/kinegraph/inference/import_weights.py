@@ -18,14 +18,14 @@ from kinegraph.models.published_weights_asgcn import load_asgcn
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import (
-    LAST,
-    Header,
-    current_versions,
-    require_new_folder,
+    LAST_FILE,
+    CheckpointHeader,
+    collect_versions,
+    require_empty_folder,
     save_checkpoint,
 )
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
-from kinegraph.training.stages import RECIPE
+from kinegraph.training.stages import RECIPE_FILE
 
 State = Mapping[str, Tensor]
 
@@ -91,7 +91,7 @@ def import_weights(
     if known.parts != (links is not None):
         wanted = "needs its link inference: --links FILE" if known.parts else "has no second file"
         raise CheckpointError(f"{family} {wanted}")
-    require_new_folder(out)
+    require_empty_folder(out)
     state = _read_state(weights)
     classes = _number_of_classes(state, known, weights)
     recipe = _recipe(family, classes, protocol, stream)
@@ -107,7 +107,7 @@ def import_weights(
 def _write(
     out: Path, model: nn.Module, recipe: Recipe, names: tuple[str, ...], family: Family
 ) -> None:
-    header = Header(
+    header = CheckpointHeader(
         model={"name": recipe.model.name, "options": recipe.model.options},
         layout=get_layout("ntu25").to_dict(),
         num_classes=len(names),
@@ -120,11 +120,11 @@ def _write(
         reader={"name": "ntu", "options": {"persons": family.persons}},
         recipe=recipe.model_dump(),
         training={"coordinates": 3, "imported": True},
-        versions=current_versions(),
+        versions=collect_versions(),
     )
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out / LAST, model.state_dict(), header)
-    atomic_write(out / RECIPE, recipe.to_yaml())
+    save_checkpoint(out / LAST_FILE, model.state_dict(), header)
+    atomic_write(out / RECIPE_FILE, recipe.to_yaml())
 
 
 def _read_state(path: Path) -> State:

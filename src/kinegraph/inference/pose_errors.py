@@ -14,7 +14,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
-from kinegraph.training.objectives import Batch, Poses
+from kinegraph.training.objectives import Batch, PosePrediction
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class PoseScorer(TrainedModel):
     >>> scorer.score([clip]).error  # the higher, the less like the training clips  # doctest: +SKIP
     """
 
-    def poses(self, batch: Batch) -> Poses:
+    def predict_poses(self, batch: Batch) -> PosePrediction:
         """Predicted and true poses.
 
         Raises:
             CheckpointError: the model was not trained on poses.
         """
         with torch.inference_mode():
-            poses = self.objective.poses(self.model, batch)
+            poses = self.objective.predict_poses(self.model, batch)
         if poses is None:
             name = self.header.objective["name"]
             raise CheckpointError(f"a run with the objective {name!r} predicts no poses")
@@ -66,7 +66,9 @@ class PoseScorer(TrainedModel):
 
     def score(self, clips: Sequence[Clip]) -> PoseErrors:
         """Errors of clips of any length, one at a time."""
-        return _collect([clip.id for clip in clips], (self.poses(self.batch(c)) for c in clips))
+        return _collect(
+            [clip.id for clip in clips], (self.predict_poses(self.batch(c)) for c in clips)
+        )
 
     def score_store(
         self,
@@ -78,10 +80,12 @@ class PoseScorer(TrainedModel):
     ) -> PoseErrors:
         """Errors of clips of a store, in batches."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
-        return _collect([store.ids[i] for i in indices], (self.poses(batch) for batch in batches))
+        return _collect(
+            [store.ids[i] for i in indices], (self.predict_poses(batch) for batch in batches)
+        )
 
 
-def _collect(ids: Sequence[str], poses: Iterable[Poses]) -> PoseErrors:
+def _collect(ids: Sequence[str], poses: Iterable[PosePrediction]) -> PoseErrors:
     """Errors of one batch after the other, so that only one is held in memory."""
     pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
     error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()

@@ -11,7 +11,7 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, KinegraphError
-from kinegraph.inference.evaluate import measures
+from kinegraph.inference.evaluate import supported_tasks
 from kinegraph.inference.inputs import read_input_clips
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
@@ -38,7 +38,7 @@ class Predictor(NamedTuple):
         Raises:
             CheckpointError, ExportError: there is none, or it is damaged.
         """
-        answers, poses_too = measures(run)
+        answers, poses_too = supported_tasks(run)
         scorer = PoseScorer.load(run) if poses_too else None
         names = answers or not scorer
         return cls(Recognizer.load(run, precision) if names else None, scorer, top)

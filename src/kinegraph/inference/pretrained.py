@@ -9,7 +9,7 @@ from types import ModuleType
 from kinegraph.errors import CheckpointError, unknown_name
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.training.checkpoint import find_checkpoint, load_header
-from kinegraph.training.model_zoo import list_pretrained, model_card, shipped_weights
+from kinegraph.training.model_zoo import bundled_weights, list_pretrained, model_card
 
 HUB = "hf://"
 WEIGHTS, CARD = "model.safetensors", "README.md"
@@ -34,7 +34,7 @@ def load_pretrained(name: str = "penn-action", precision: Precision = "fp32") ->
     """
     if name.startswith(HUB):
         return Recognizer.load(_pulled(name.removeprefix(HUB)), precision)
-    path = shipped_weights(name)
+    path = bundled_weights(name)
     if path is None:
         raise unknown_name("pretrained model", name, list_pretrained())
     return Recognizer.load(path, precision)
@@ -89,7 +89,7 @@ def _checked(repository: str) -> str:
 
 def _card(run: str | Path, path: Path) -> bytes:
     """The model card: that of a pretrained model, or what the header says."""
-    if shipped_weights(str(run)) == path:
+    if bundled_weights(str(run)) == path:
         return model_card(str(run)).read_bytes()
     header = load_header(path)
     classes = ", ".join(header.class_name(i) for i in range(header.num_classes))

@@ -21,7 +21,7 @@ from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.models import MODELS, predict_logits
 from kinegraph.runtime.fuse import fast, fastest_dtype
-from kinegraph.training.checkpoint import Header
+from kinegraph.training.checkpoint import CheckpointHeader
 from kinegraph.training.objectives import Batch
 
 Precision = Literal["fp32", "bf16", "auto"]
@@ -38,9 +38,11 @@ class Recognizer(TrainedModel):
         CheckpointError: the model was trained for something else.
     """
 
-    def __init__(self, model: nn.Module, header: Header, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, model: nn.Module, header: CheckpointHeader, precision: Precision = "fp32"
+    ) -> None:
         super().__init__(model, header)
-        if not self.objective.answers:
+        if not self.objective.is_classifier:
             raise CheckpointError(
                 f"a run with the objective {header.objective['name']!r} names no actions: train a "
                 "recogniser from it with init_from=RUN"
@@ -48,7 +50,7 @@ class Recognizer(TrainedModel):
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))
         self.precision = precision
-        self.calibration = Calibration.of(header.calibration)
+        self.calibration = Calibration.from_dict(header.calibration)
 
     @classmethod
     def load(cls, run: str | Path, precision: Precision = "fp32") -> Self:
@@ -127,7 +129,7 @@ class Recognizer(TrainedModel):
         make probabilities of 0, which means: not known.
         """
         shares = np.nan_to_num(self.calibration.probabilities(scores.logits))
-        known = self.calibration.knows(shares)
+        known = self.calibration.is_confident(shares)
         answers = []
         for name, logits, own, sure in zip(scores.ids, scores.logits, shares, known, strict=True):
             candidates = tuple(

@@ -32,7 +32,7 @@ class Scores:
         """(N, classes): softmax of the logits."""
         return softmax(self.logits)
 
-    def require_numbers(self, name: str = "the run") -> None:
+    def require_finite(self, name: str = "the run") -> None:
         """Refuse what a diverged training said.
 
         Raises:

@@ -15,8 +15,8 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.training.checkpoint import Header, load_model
-from kinegraph.training.data import ClipDataset, collate, loader, prepare
+from kinegraph.training.checkpoint import CheckpointHeader, load_model
+from kinegraph.training.data import ClipDataset, collate, create_loader, prepare_clip
 from kinegraph.training.devices import default_device
 from kinegraph.training.objectives import Batch
 
@@ -33,7 +33,7 @@ class TrainedModel:
         objective: what it was trained for.
     """
 
-    def __init__(self, model: nn.Module, header: Header) -> None:
+    def __init__(self, model: nn.Module, header: CheckpointHeader) -> None:
         self.header = header
         self.layout = SkeletonLayout.from_dict(header.layout)
         self.pipeline = header.pipeline()
@@ -59,7 +59,7 @@ class TrainedModel:
             TransformError: the transforms do not fit the clip.
         """
         self._check_layout(clip.layout, f"clip {clip.id!r}")
-        item = prepare(
+        item = prepare_clip(
             clip,
             self.pipeline,
             None,
@@ -98,7 +98,7 @@ class TrainedModel:
             seed=None,
         )
         done = 0
-        for batch in loader(dataset, batch_size, workers=0):
+        for batch in create_loader(dataset, batch_size, workers=0):
             yield self._on_device(batch)
             done += len(batch.labels)
             if progress:

@@ -31,7 +31,7 @@ from kinegraph.reports.style import (
 from kinegraph.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
-    from kinegraph.inference.evaluate import Bin, ClassResult
+    from kinegraph.inference.evaluate import ClassResult, ReliabilityBin
 
 _WIDTH = 5.8  # inches: narrow enough to be read on a phone
 _COUNTED = 20  # classes up to which a confusion matrix has its counts written in
@@ -109,7 +109,7 @@ def draw_class_accuracy(per_class: Sequence[ClassResult]) -> Figure:
     return figure
 
 
-def draw_reliability_diagram(bins: Sequence[Bin]) -> Figure:
+def draw_reliability_diagram(bins: Sequence[ReliabilityBin]) -> Figure:
     """How often the model is right when it is so sure: accuracy against confidence.
 
     Args:

@@ -23,7 +23,7 @@ from kinegraph.reports.style import (
     despine,
     plot_label,
 )
-from kinegraph.training.checkpoint import current_versions
+from kinegraph.training.checkpoint import collect_versions
 
 _WIDTH, _ROW = 5.8, 0.36  # inches
 _HEADER = ("run", "stream", "weight", "top-1", "95 % interval", "top-5", "mean class")
@@ -53,7 +53,7 @@ def write_fusion_report(fusion: Fusion, path: Path) -> Path:
             rows=[*rows, ("fused", "", "", *_figures(fusion.evaluation))],
         ),
         evaluations={fusion.split: fusion.evaluation},
-        environment=current_versions(),
+        environment=collect_versions(),
     )
     return write_report(report, path)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
-from kinegraph.inference.evaluate import chosen_clips
+from kinegraph.inference.evaluate import select_clips
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.asgcn import ASGCN
@@ -78,7 +78,7 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
     loaded = TrainedModel.load(run)
     if not Path(loaded.header.recipe["store"]).is_file():
         return {}
-    store, indices = chosen_clips(loaded.header)
+    store, indices = select_clips(loaded.header)
     if clip_id is not None:
         indices = np.array([store.find(clip_id)])
     figures = _links_of_a_clip(loaded, store[int(indices[0])])
@@ -121,7 +121,7 @@ def _poses_of_clips(scorer: PoseScorer, store: ClipStore, indices: NDArray[np.in
 def _draw_poses(
     scorer: PoseScorer, store: ClipStore, index: int, errors: PoseErrors, place: int
 ) -> Figure:
-    poses = scorer.poses(scorer.batch(store[index]))
+    poses = scorer.predict_poses(scorer.batch(store[index]))
     D = min(store.num_channels, 3)
     seen = poses.seen[0, :, :, 0].cpu().numpy()
 
@@ -131,7 +131,7 @@ def _draw_poses(
 
     title = f"{errors.ids[place]}: mean joint error {errors.error[place]:.3g}"
     true, predicted = shown(poses.true), shown(poses.predicted)
-    if scorer.objective.rebuilds:
+    if scorer.objective.reconstructs:
         return draw_reconstruction(true, predicted, scorer.layout, title=title)
     last = shown(poses.baseline)[0]
     return draw_forecast(last, true, predicted, scorer.layout, title=title)

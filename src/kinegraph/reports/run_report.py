@@ -16,7 +16,7 @@ from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
-from kinegraph.training.checkpoint import Header, load_model
+from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.history import read_history
 
 RIGHT_SHOWN, WRONG_SHOWN = 3, 5
@@ -65,7 +65,7 @@ def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     return {"curves": draw_training_curves(read_history(run)), **named}
 
 
-def _facts(header: Header, parameters: int) -> dict[str, str]:
+def _facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
     recipe, training = header.recipe, header.training
     return {
         "data": f"{recipe['store']}, protocol {recipe['protocol']}",
@@ -77,7 +77,9 @@ def _facts(header: Header, parameters: int) -> dict[str, str]:
     }
 
 
-def _shown_clips(header: Header, scores: Scores) -> list[tuple[Clip, list[tuple[str, float]], str]]:
+def _shown_clips(
+    header: CheckpointHeader, scores: Scores
+) -> list[tuple[Clip, list[tuple[str, float]], str]]:
     """The surest mistakes, then right answers of different classes, spread over the split."""
     store = ClipStore(Path(header.recipe["store"]))
     probabilities = scores.probabilities

@@ -11,14 +11,14 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from kinegraph.training.checkpoint import BEST, LAST, Header, save_checkpoint
-from kinegraph.training.history import add_to_history
-from kinegraph.training.resume import RESUME
+from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, CheckpointHeader, save_checkpoint
+from kinegraph.training.history import append_history
+from kinegraph.training.resume import RESUME_FILE
 
 Progress = Callback
 
 
-class History(Callback):
+class HistoryWriter(Callback):
     """One row of history.csv an epoch."""
 
     def __init__(self, out: Path) -> None:
@@ -40,13 +40,15 @@ class History(Callback):
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.monotonic() - self.started, 3),
         }
-        add_to_history(self.out, row)
+        append_history(self.out, row)
 
 
 class Checkpoints(Callback):
     """Writes last.safetensors and resume.ckpt each epoch, best.safetensors when it improves."""
 
-    def __init__(self, out: Path, header: Header, started: float, best_by: tuple[str, int]) -> None:
+    def __init__(
+        self, out: Path, header: CheckpointHeader, started: float, best_by: tuple[str, int]
+    ) -> None:
         self.out = out
         self.header = header
         self.started = started
@@ -61,17 +63,17 @@ class Checkpoints(Callback):
         facts = {"epoch": trainer.current_epoch, "metrics": metrics, "seconds": self._seconds()}
         training = {**self.header.training, **facts}
         header = dataclasses.replace(self.header, training=training)
-        state = pl_module.answering_model.state_dict()
+        state = pl_module.eval_model.state_dict()
         reached = self.sign * metrics.get(self.figure, math.nan)
-        names = [BEST, LAST] if reached > self.best else [LAST]
-        if BEST in names:
+        names = [BEST_FILE, LAST_FILE] if reached > self.best else [LAST_FILE]
+        if BEST_FILE in names:
             self.best = reached
         if trainer.is_global_zero:
             for name in names:
                 save_checkpoint(self.out / name, state, header)
         last = trainer.current_epoch + 1 == trainer.max_epochs
         self.finished = last or trainer.should_stop
-        trainer.save_checkpoint(self.out / RESUME)  # by ResumeFiles, in the first process
+        trainer.save_checkpoint(self.out / RESUME_FILE)  # by ResumeFiles, in the first process
 
     def _seconds(self) -> float:
         return round(self.seconds_before + time.monotonic() - self.started, 1)
@@ -86,7 +88,7 @@ class Checkpoints(Callback):
         self.seconds_before = state_dict["seconds"]
 
 
-class Patience(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that a resumed run takes up where it was."""
 
     def __init__(self, figure: str, *, mode: str, patience: int) -> None:

@@ -16,16 +16,16 @@ from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.training.model_zoo import list_pretrained, shipped_weights
+from kinegraph.training.model_zoo import bundled_weights, list_pretrained
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Header:
+class CheckpointHeader:
     """What a checkpoint says of itself, as plain data.
 
     Attributes:
@@ -88,12 +88,12 @@ class Header:
         return self.classes[label] if known and self.classes else f"class {label}"
 
 
-def current_versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of the packages that decide what a run computes."""
     return {name: version(name) for name in ("kinegraph", "torch", "lightning", "numpy", "pyarrow")}
 
 
-def save_checkpoint(path: Path, state: dict[str, Tensor], header: Header) -> None:
+def save_checkpoint(path: Path, state: dict[str, Tensor], header: CheckpointHeader) -> None:
     """Write weights and header with their checksum: whole, or not at all.
 
     Raises:
@@ -117,7 +117,7 @@ def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def require_new_folder(out: Path) -> None:
+def require_empty_folder(out: Path) -> None:
     """Nothing is ever written over what is there already.
 
     Raises:
@@ -137,22 +137,22 @@ def find_checkpoint(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    if not run.exists() and (shipped := shipped_weights(str(run))):
+    if not run.exists() and (shipped := bundled_weights(str(run))):
         return shipped
-    for name in (BEST, LAST):
+    for name in (BEST_FILE, LAST_FILE):
         if (run / name).is_file():
             return run / name
     if run.is_dir():
         raise CheckpointError(
-            f"{run} holds no checkpoint: expected a run of `kinegraph train` with a {LAST}"
+            f"{run} holds no checkpoint: expected a run of `kinegraph train` with a {LAST_FILE}"
         )
     raise CheckpointError(
-        f"{run} does not exist: expected a run of `kinegraph train` with a {LAST}, or one of "
+        f"{run} does not exist: expected a run of `kinegraph train` with a {LAST_FILE}, or one of "
         f"`kinegraph list pretrained`: {', '.join(list_pretrained())}"
     )
 
 
-def load_header(path: Path) -> Header:
+def load_header(path: Path) -> CheckpointHeader:
     """The header of a checkpoint file.
 
     Raises:
@@ -161,7 +161,7 @@ def load_header(path: Path) -> Header:
     return _load(path)[1]
 
 
-def load_model(run: Path) -> tuple[nn.Module, Header]:
+def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
     """The model of a run, in evaluation mode, and its header.
 
     Raises:
@@ -178,12 +178,16 @@ def load_model(run: Path) -> tuple[nn.Module, Header]:
     return model.eval(), header
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], Header]:
+def _load(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
     """Weights and header of a file, in one reading; damage ends with the other file's name."""
     try:
         return _read(path)
     except CheckpointError as error:
-        for other in (path.with_name(name) for name in (BEST, LAST) if path.name in (BEST, LAST)):
+        for other in (
+            path.with_name(name)
+            for name in (BEST_FILE, LAST_FILE)
+            if path.name in (BEST_FILE, LAST_FILE)
+        ):
             if other != path and _is_whole(other):
                 raise CheckpointError(f"{error}; {other} is whole") from error
         raise
@@ -197,7 +201,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
+def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -211,14 +215,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
             raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
         if data.pop("format") != FORMAT:
             raise CheckpointError(f"{path} was written by another version of kinegraph")
-        return state, Header(**data)
+        return state, CheckpointHeader(**data)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} carries no kinegraph header: {error!r}") from error
 
 
-def start_from(model: nn.Module, header: Header, run: Path) -> None:
+def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) -> None:
     """Give a fresh model the weights of a run: all of them, but a head for other classes.
 
     An auto-encoder hands on its encoder to a model of the encoder's kind.
@@ -242,9 +246,9 @@ def start_from(model: nn.Module, header: Header, run: Path) -> None:
         source = encoder
     theirs, ours = source.state_dict(), model.state_dict()
     if trained.classes != header.classes or trained.num_classes != header.num_classes:
-        theirs = {key: value for key, value in theirs.items() if not is_head(key)}
+        theirs = {key: value for key, value in theirs.items() if not is_head_parameter(key)}
     for key, value in ours.items():
-        if is_head(key) and (key not in theirs or theirs[key].shape != value.shape):
+        if is_head_parameter(key) and (key not in theirs or theirs[key].shape != value.shape):
             theirs[key] = value
     wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
     wrong += [key for key in theirs if key not in ours]
@@ -264,6 +268,6 @@ def _is_graph(name: str) -> bool:
     return name.rpartition(".")[2] == "A"
 
 
-def is_head(name: str) -> bool:
+def is_head_parameter(name: str) -> bool:
     """Whether a parameter belongs to the classifier, by its name in the state dict."""
     return "head" in name.split(".")

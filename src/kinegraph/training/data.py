@@ -15,33 +15,33 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import get_split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TransformError
-from kinegraph.training.devices import copies_from_pinned_memory
+from kinegraph.training.devices import should_pin_memory
 from kinegraph.training.objectives import Batch, create_objective
 from kinegraph.training.recipe import Recipe
 from kinegraph.transforms import Pipeline, to_array
 
 #: Batches that each loading process holds ready.
-AHEAD = 4
+PREFETCH_FACTOR = 4
 
 Item = tuple[NDArray[np.float32], int, int]
 
 
 @dataclass(frozen=True)
-class Splits:
+class TrainingSplits:
     """Clip indices of the two parts that training may see."""
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
 
 
-def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
+def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """The training split of the recipe's protocol, divided into train and validation.
 
     Raises:
         RecipeError: clips without a label, where the objective needs one.
     """
     indices = get_split_indices(store, recipe.protocol, "train")
-    answers = create_objective(recipe.objective.name, recipe.objective.options).answers
+    answers = create_objective(recipe.objective.name, recipe.objective.options).is_classifier
     if answers and (store.labels[indices] < 0).any():
         nameless = int((store.labels[indices] < 0).sum())
         raise RecipeError(
@@ -55,7 +55,7 @@ def training_splits(recipe: Recipe, store: ClipStore) -> Splits:
         indices, held = validation_split(indices, store, v.fraction, seed=v.seed, by=v.by)
     if recipe.share < 1:
         indices = _share_of_each_class(indices, store.labels[indices], recipe.share, recipe.seed)
-    return Splits(indices, held)
+    return TrainingSplits(indices, held)
 
 
 def _share_of_each_class(
@@ -116,12 +116,12 @@ class ClipDataset(Dataset[Item]):
         epoch, position = key
         index = int(self.indices[position])
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-        return prepare(
+        return prepare_clip(
             self.store[index], self.pipeline, rng, persons=self.persons, confidence=self.confidence
         )
 
 
-def prepare(
+def prepare_clip(
     clip: Clip,
     pipeline: Pipeline,
     rng: np.random.Generator | None,
@@ -197,7 +197,7 @@ def collate(items: Sequence[Item]) -> Batch:
     return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
 
 
-def loader(
+def create_loader(
     dataset: ClipDataset, batch_size: int, *, workers: int, share: Share = WHOLE
 ) -> DataLoader[Item]:
     """Batches of a data set, or a process's share of them; shuffled if it is augmented.
@@ -212,6 +212,6 @@ def loader(
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
-        prefetch_factor=AHEAD if workers else None,
-        pin_memory=copies_from_pinned_memory(),
+        prefetch_factor=PREFETCH_FACTOR if workers else None,
+        pin_memory=should_pin_memory(),
     )

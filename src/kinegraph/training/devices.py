@@ -31,7 +31,7 @@ def device_name() -> str:
     return str(named()) if named else device.type
 
 
-def copies_from_pinned_memory() -> bool:
+def should_pin_memory() -> bool:
     """Whether batches reach the device faster from page-locked memory.
 
     Apple's GPUs share the CPU's memory, and PyTorch pins none for them.

@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from kinegraph.errors import RecipeError
 from kinegraph.training.devices import device_count, device_name
-from kinegraph.training.recipe import TrainPart
+from kinegraph.training.recipe import TrainConfig
 
 Content = TypeVar("Content")
 
 #: How parameters are kept alike. Buffers are averaged once an epoch instead (`average_buffers`).
 #: Parameters that a batch leaves out (AS-GCN's, in turn) must not be waited for; and as gradients
 #: then always travel in the same buckets, a resumed training adds them up in the same order.
-DDP: dict[str, Any] = {"find_unused_parameters": True, "broadcast_buffers": False}
+DDP_OPTIONS: dict[str, Any] = {"find_unused_parameters": True, "broadcast_buffers": False}
 
 #: How long processes wait while the first evaluates a run before it goes on to the next stream.
-PATIENCE = timedelta(days=7)
+BROADCAST_TIMEOUT = timedelta(days=7)
 
 
-class Crew(NamedTuple):
+class ProcessLayout(NamedTuple):
     """How many processes train together.
 
     Attributes:
@@ -48,12 +48,12 @@ class Crew(NamedTuple):
         return self.local * self.nodes
 
 
-def is_lead() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes files and speaks, as it is without any others."""
-    return not by_torchrun() or os.environ["RANK"] == "0"
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
-def by_torchrun() -> bool:
+def launched_by_torchrun() -> bool:
     """Whether `torchrun` started this process (or a first process, as its follower)."""
     return {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
 
@@ -63,7 +63,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def crew_of(settings: TrainPart) -> Crew:
+def resolve_processes(settings: TrainConfig) -> ProcessLayout:
     """The processes that a recipe asks for.
 
     Raises:
@@ -71,7 +71,7 @@ def crew_of(settings: TrainPart) -> Crew:
     """
     here = device_count()
     local, nodes = settings.devices, settings.nodes
-    if by_torchrun():
+    if launched_by_torchrun():
         return _started_crew(local, nodes)
     if nodes > 1:
         each = here or 1 if local == "auto" else local
@@ -81,15 +81,15 @@ def crew_of(settings: TrainPart) -> Crew:
             "-m kinegraph train RECIPE ..."
         )
     if local == "auto":
-        return Crew(here or 1, 1)
+        return ProcessLayout(here or 1, 1)
     if here is not None and local > here:
         raise RecipeError(f"train.devices={local}, but this machine has {here} ({device_name()})")
-    return Crew(local, 1)
+    return ProcessLayout(local, 1)
 
 
-def _started_crew(local: int | str, nodes: int) -> Crew:
+def _started_crew(local: int | str, nodes: int) -> ProcessLayout:
     each, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    started = Crew(each, total // each)
+    started = ProcessLayout(each, total // each)
     if started != (each if local == "auto" else local, nodes):
         raise RecipeError(
             f"torchrun started {started.local} processes on each of {started.nodes} nodes, the "
@@ -99,12 +99,12 @@ def _started_crew(local: int | str, nodes: int) -> Crew:
     return started
 
 
-def join_torchrun(content: Content) -> Content:
+def broadcast_from_rank_zero(content: Content) -> Content:
     """Meet the other processes; every one of them gets what the first one brings."""
     if not dist.is_initialized():
         dist.init_process_group()
         atexit.register(dist.destroy_process_group)
-        _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
+        _waiting.append(dist.new_group(backend="gloo", timeout=BROADCAST_TIMEOUT))
     brought = [content]
     dist.broadcast_object_list(brought, group=_waiting[0])
     return brought[0]
@@ -113,10 +113,10 @@ def join_torchrun(content: Content) -> Content:
 _waiting: list[Any] = []
 
 
-class Placed(ClusterEnvironment):
+class ExternalClusterEnvironment(ClusterEnvironment):
     """Tells Lightning that the processes are there already, and which one this is."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: ProcessLayout) -> None:
         self.crew = crew
 
     @property
@@ -162,7 +162,7 @@ class Placed(ClusterEnvironment):
         return self.global_rank() // self.crew.local
 
 
-class Means:
+class MeanMetrics:
     """Means over the clips of all processes, whichever of them has seen which figures."""
 
     def __init__(self) -> None:

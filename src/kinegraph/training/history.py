@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kinegraph.files import atomic_write
 
-HISTORY = "history.csv"
+HISTORY_FILE = "history.csv"
 FIRST = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAST = ("lr", "seconds")
 
@@ -20,14 +20,14 @@ def read_history(run: Path) -> list[dict[str, float]]:
 
 
 def _rows(run: Path) -> list[dict[str, str]]:
-    path = run / HISTORY
+    path = run / HISTORY_FILE
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def add_to_history(run: Path, row: Mapping[str, float]) -> None:
+def append_history(run: Path, row: Mapping[str, float]) -> None:
     """Append an epoch's figures; rows of the epochs that a resumed run repeats are dropped."""
     kept = [old for old in _rows(run) if float(old["epoch"]) < row["epoch"]]
     fields = {key for old in (*kept, row) for key in old}
@@ -37,4 +37,4 @@ def add_to_history(run: Path, row: Mapping[str, float]) -> None:
     writer = csv.DictWriter(text, order)
     writer.writeheader()
     writer.writerows([*kept, row])
-    atomic_write(run / HISTORY, text.getvalue())
+    atomic_write(run / HISTORY_FILE, text.getvalue())

@@ -20,13 +20,13 @@ import torch.distributed as dist
 from kinegraph.errors import KinegraphError, TrainingError
 
 HOST = "127.0.0.1"
-MISTAKE = 2
+ERROR_EXIT_CODE = 2
 #: Seconds that the other processes may take to end by themselves once one of them has.
-GRACE = 20.0
+EXIT_TIMEOUT_S = 20.0
 
 
 @contextmanager
-def followers(count: int, job: str) -> Iterator[None]:
+def launch_workers(count: int, job: str) -> Iterator[None]:
     """Start further processes, and be the first of a group with them.
 
     Args:
@@ -37,7 +37,7 @@ def followers(count: int, job: str) -> Iterator[None]:
         TrainingError: one of them failed; its sentence is passed on.
     """
     store = dist.TCPStore(HOST, 0, count + 1, is_master=True, wait_for_workers=False)
-    crew = [_Follower(rank, count + 1, store.port, job) for rank in range(1, count + 1)]
+    crew = [WorkerProcess(rank, count + 1, store.port, job) for rank in range(1, count + 1)]
     left = threading.Event()
     threading.Thread(target=_end_if_stuck, args=(crew, left), daemon=True).start()
     try:
@@ -59,7 +59,7 @@ def followers(count: int, job: str) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-class _Follower:
+class WorkerProcess:
     """One further process, and what it says."""
 
     def __init__(self, rank: int, size: int, port: int, job: str) -> None:
@@ -93,7 +93,7 @@ class _Follower:
         if not code:
             return None
         self._listening.join()
-        if code == MISTAKE and self._said:
+        if code == ERROR_EXIT_CODE and self._said:
             return "".join(self._said)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how}, which ends the training: go on with --resume"
@@ -108,30 +108,30 @@ class _Follower:
                 pipe.close()  # type: ignore[union-attr]
 
 
-def _await(crew: Sequence[_Follower]) -> None:
+def _await(crew: Sequence[WorkerProcess]) -> None:
     """Until all have ended or one has failed, but no longer than a while."""
-    patience = time.monotonic() + GRACE
+    patience = time.monotonic() + EXIT_TIMEOUT_S
     while time.monotonic() < patience:
         if all(f.has_ended() for f in crew) or any(f.failure() for f in crew):
             return
         time.sleep(0.05)
 
 
-def _raise_failure(crew: Sequence[_Follower], cause: Exception | None = None) -> None:
+def _raise_failure(crew: Sequence[WorkerProcess], cause: Exception | None = None) -> None:
     for follower in crew:
         if told := follower.failure():
             raise TrainingError(told) from cause
 
 
-def _end_if_stuck(crew: Sequence[_Follower], left: threading.Event) -> None:
+def _end_if_stuck(crew: Sequence[WorkerProcess], left: threading.Event) -> None:
     """A GPU may wait for a lost process for ever: then nothing but the end of this one helps."""
     while not left.wait(0.5):
         for follower in crew:
             told = follower.failure()
-            if told and not left.wait(GRACE):
+            if told and not left.wait(EXIT_TIMEOUT_S):
                 sys.stderr.write(f"kinegraph: {told}\n")
                 sys.stderr.flush()
-                os._exit(MISTAKE)
+                os._exit(ERROR_EXIT_CODE)
 
 
 def main() -> None:
@@ -139,14 +139,14 @@ def main() -> None:
     from kinegraph.training.train import follow
 
     job = sys.stdin.readline()
-    threading.Thread(target=_leave_with_the_first, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         _meet()
         follow(job)
     except KinegraphError as error:
         sys.stdout.write(str(error))
         sys.stdout.flush()
-        os._exit(MISTAKE)
+        os._exit(ERROR_EXIT_CODE)
     except Exception:
         time.sleep(2)  # if the cause lies with another process, this one is ended by now
         raise
@@ -159,7 +159,7 @@ def _meet() -> None:
     dist.init_process_group(store=store, rank=rank, world_size=size)
 
 
-def _leave_with_the_first() -> None:
+def _exit_with_parent() -> None:
     # not by sys.stdin: a loading process forked meanwhile would find its lock taken for ever
     os.read(0, 1)
     os._exit(1)

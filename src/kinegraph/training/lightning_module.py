@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kinegraph.errors import TrainingError
-from kinegraph.training.checkpoint import is_head
-from kinegraph.training.distributed import Means, average_buffers
-from kinegraph.training.objectives import Batch, Objective, Outcome
-from kinegraph.training.recipe import TrainPart
+from kinegraph.training.checkpoint import is_head_parameter
+from kinegraph.training.distributed import MeanMetrics, average_buffers
+from kinegraph.training.objectives import Batch, LossOutput, Objective
+from kinegraph.training.recipe import TrainConfig
 
 
-class Fitting(LightningModule):
+class TrainingModule(LightningModule):
     """Moves a model's weights towards an objective.
 
     Args:
@@ -33,7 +33,7 @@ class Fitting(LightningModule):
         self,
         model: nn.Module,
         objective: Objective,
-        settings: TrainPart,
+        settings: TrainConfig,
         *,
         steps_per_epoch: int,
         seed: int,
@@ -47,10 +47,10 @@ class Fitting(LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.averaged = _averaged(model, settings.ema) if settings.ema else None
-        self.means = Means()
+        self.means = MeanMetrics()
 
     @property
-    def answering_model(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model to validate, save and ship: averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
@@ -70,7 +70,7 @@ class Fitting(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One batch."""
         smoothing = self.settings.label_smoothing
-        outcome = self.objective.outcome(self.model, batch, smoothing)
+        outcome = self.objective.compute_loss(self.model, batch, smoothing)
         self._count(outcome, batch)
         return outcome.loss
 
@@ -88,17 +88,17 @@ class Fitting(LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """One held-out batch, answered by the averaged weights."""
-        self.answering_model.eval()
-        self._count(self.objective.outcome(self.answering_model, batch), batch)
+        self.eval_model.eval()
+        self._count(self.objective.compute_loss(self.eval_model, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Tell what came of all held-out batches."""
         self._log("val")
 
-    def _count(self, outcome: Outcome, batch: Batch) -> None:
+    def _count(self, outcome: LossOutput, batch: Batch) -> None:
         clips = len(batch.labels)
         self.means.add("loss", outcome.loss * clips, clips)
-        for name, value in outcome.figures.items():
+        for name, value in outcome.metrics.items():
             self.means.add(name, value * clips, clips)
         if outcome.logits is not None:
             right = outcome.logits.argmax(dim=1) == batch.labels
@@ -141,7 +141,7 @@ class Fitting(LightningModule):
         }
 
 
-def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
+def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
     """The share of the base learning rate at a (fractional) epoch.
 
     A linear warm-up, then ``gamma`` to the number of milestones passed, or half a cosine
@@ -160,7 +160,7 @@ def learning_rate_factor(settings: TrainPart, epoch: float) -> float:
 
 def _freeze_backbone(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_head(name))
+        parameter.requires_grad_(is_head_parameter(name))
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import kinegraph
 
-FOLDER = Path(kinegraph.__file__).parent / "pretrained"
+PRETRAINED_FOLDER = Path(kinegraph.__file__).parent / "pretrained"
 ENDING = ".safetensors"
 
 
 def list_pretrained() -> list[str]:
     """Names of the models that come with kinegraph."""
-    return sorted(path.name.removesuffix(ENDING) for path in FOLDER.glob(f"*{ENDING}"))
+    return sorted(path.name.removesuffix(ENDING) for path in PRETRAINED_FOLDER.glob(f"*{ENDING}"))
 
 
-def shipped_weights(name: str) -> Path | None:
+def bundled_weights(name: str) -> Path | None:
     """The checkpoint of that name, None if there is none."""
-    return FOLDER / f"{name}{ENDING}" if name in list_pretrained() else None
+    return PRETRAINED_FOLDER / f"{name}{ENDING}" if name in list_pretrained() else None
 
 
 def model_card(name: str) -> Path:
     """What is to be known about it: data, licence, figures, limits."""
-    return FOLDER / f"{name}.md"
+    return PRETRAINED_FOLDER / f"{name}.md"

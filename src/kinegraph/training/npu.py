@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from kinegraph.training.devices import default_device
-from kinegraph.training.distributed import DDP
+from kinegraph.training.distributed import DDP_OPTIONS
 
 NAME = "npu"
 
@@ -62,14 +62,14 @@ class NPUAccelerator(Accelerator):
         accelerator_registry.register(NAME, cls, description="Ascend NPUs", override=True)
 
 
-class NPUsTogether(DDPStrategy):
+class NPUDDPStrategy(DDPStrategy):
     """Data parallel training whose wrapper is given the device by the module alone."""
 
     def determine_ddp_device_ids(self) -> None:
         """None: with ids, Lightning would open a CUDA stream."""
 
 
-def npu_options(options: dict[str, Any]) -> dict[str, Any]:
+def adapt_trainer_options(options: dict[str, Any]) -> dict[str, Any]:
     """A Trainer's options, changed to what Lightning cannot find out about NPUs by itself.
 
     Where there are none, the options stay as they are.
@@ -79,7 +79,7 @@ def npu_options(options: dict[str, Any]) -> dict[str, Any]:
     NPUAccelerator.register_accelerators(AcceleratorRegistry)
     changed = {**options, "accelerator": NPUAccelerator()}
     if isinstance(options["strategy"], DDPStrategy):
-        changed["strategy"] = NPUsTogether(**DDP)
+        changed["strategy"] = NPUDDPStrategy(**DDP_OPTIONS)
     else:
         changed["strategy"] = SingleDeviceStrategy(torch.device(NAME, 0))
     if options["precision"] != "32-true":

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     lengths: Tensor
 
 
-class Poses(NamedTuple):
+class PosePrediction(NamedTuple):
     """Predicted poses beside the true ones, all (N, C, k, V, M).
 
     Attributes:
@@ -61,36 +61,38 @@ class Poses(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LossOutput:
     """What one batch gave: the loss, logits if labels were answered, further means to log."""
 
     loss: Tensor
     logits: Tensor | None = None
-    figures: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective:
     """What a model is trained for.
 
     Attributes:
-        best: the logged figure by which the best epoch is chosen, with -1 where less is better.
-        needs: the method that a model must have.
-        answers: whether it teaches the model to name actions.
+        best_metric: the logged metric that selects the best epoch, and 1 (higher is better) or -1.
+        required_method: the method that a model must have.
+        is_classifier: whether it teaches the model to name actions.
         predicts_poses: whether `poses` has any.
-        rebuilds: whether they are the clip's own frames, not those that follow.
+        reconstructs: whether they are the clip's own frames, not those that follow.
     """
 
-    best: tuple[str, int] = ("val_loss", -1)
-    needs = "forward"
-    answers = False
+    best_metric: tuple[str, int] = ("val_loss", -1)
+    required_method = "forward"
+    is_classifier = False
     predicts_poses = False
-    rebuilds = False
+    reconstructs = False
 
-    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
         """Loss and figures of a batch; the smoothing is that of a cross entropy."""
         raise NotImplementedError
 
-    def poses(self, model: nn.Module, batch: Batch) -> Poses | None:
+    def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
         """Predicted and true poses of a batch, if the objective has any."""
         return None
 
@@ -103,7 +105,7 @@ class Objective:
         return [group for group in kept if group["params"]]
 
 
-class Recognition(Objective):
+class RecognitionObjective(Objective):
     """Cross entropy on the labels, with the poses that follow as a second task if asked for.
 
     Args:
@@ -114,33 +116,35 @@ class Recognition(Objective):
             scored only, every joint, as AS-GCN's released code does.
     """
 
-    best = ("val_accuracy", 1)
-    answers = True
+    best_metric = ("val_accuracy", 1)
+    is_classifier = True
 
     def __init__(self, *, future_weight: float = 0.0) -> None:
         if future_weight < 0:
             raise RecipeError(f"recognition: future_weight must be 0 or more, got {future_weight}")
         self.future_weight = future_weight
-        self.needs = "predict_future" if future_weight else "forward"
+        self.required_method = "predict_future" if future_weight else "forward"
         self.predicts_poses = future_weight > 0
 
-    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
-        """See `Objective.outcome`."""
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
+        """See `Objective.compute_loss`."""
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
-            return Outcome(
+            return LossOutput(
                 cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits
             )
         logits, poses = self._predict(model, batch)
         loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         loss = loss + self.future_weight * poses.squared_error()
-        return Outcome(loss, logits, _pose_figures(poses))
+        return LossOutput(loss, logits, _pose_metrics(poses))
 
-    def poses(self, model: nn.Module, batch: Batch) -> Poses | None:
-        """See `Objective.poses`."""
+    def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
+        """See `Objective.predict_poses`."""
         return self._predict(model, batch)[1] if self.future_weight else None
 
-    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Poses]:
+    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, PosePrediction]:
         future = _future_frames(model)
         if not getattr(model, "faithful", False):
             return _predict_future(model, batch, future)
@@ -150,22 +154,24 @@ class Recognition(Objective):
         held = last.unsqueeze(2).expand_as(true)
         first = torch.ones_like(true[:, 0], dtype=torch.bool)
         first[..., 1:] = False
-        return logits, Poses(true, predicted, held, first)
+        return logits, PosePrediction(true, predicted, held, first)
 
 
-class Links(Objective):
+class LinkInferenceObjective(Objective):
     """AS-GCN's link inference: which joints move together, learnt by predicting the next frame.
 
     Negative log likelihood of the predicted poses plus the divergence of the link types from
     their prior (Li et al. 2019, equations 7 and 8).
     """
 
-    needs = "link_loss"
+    required_method = "link_loss"
 
-    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
-        """See `Objective.outcome`."""
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
+        """See `Objective.compute_loss`."""
         losses = model.link_loss(batch.x, batch.lengths)  # type: ignore[operator]
-        return Outcome(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
+        return LossOutput(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
 
     def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Only the link inference learns."""
@@ -173,46 +179,50 @@ class Links(Objective):
         return [{"params": parameters, "weight_decay": weight_decay}]
 
 
-class PredictFuture(Objective):
+class FuturePredictionObjective(Objective):
     """The last frames of each clip from those before; the model's ``future`` says how many.
 
     The baseline holds the last pose (zero velocity). Poses come from the real frames, before any
     padding.
     """
 
-    best = ("val_mpjpe", -1)
+    best_metric = ("val_mpjpe", -1)
     predicts_poses = True
-    needs = "predict_future"
+    required_method = "predict_future"
 
-    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
-        """See `Objective.outcome`."""
-        return _pose_outcome(self.poses(model, batch))
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
+        """See `Objective.compute_loss`."""
+        return _pose_loss(self.predict_poses(model, batch))
 
-    def poses(self, model: nn.Module, batch: Batch) -> Poses:
-        """See `Objective.poses`."""
+    def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
+        """See `Objective.predict_poses`."""
         return _predict_future(model, batch, _future_frames(model))[1]
 
 
-class Reconstruct(Objective):
+class ReconstructionObjective(Objective):
     """Each clip from its own features; the baseline is the clip's mean pose."""
 
-    best = ("val_mpjpe", -1)
+    best_metric = ("val_mpjpe", -1)
     predicts_poses = True
-    rebuilds = True
-    needs = "reconstruct"
+    reconstructs = True
+    required_method = "reconstruct"
 
-    def outcome(self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Outcome:
-        """See `Objective.outcome`."""
-        return _pose_outcome(self.poses(model, batch))
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
+        """See `Objective.compute_loss`."""
+        return _pose_loss(self.predict_poses(model, batch))
 
-    def poses(self, model: nn.Module, batch: Batch) -> Poses:
-        """See `Objective.poses`."""
+    def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
+        """See `Objective.predict_poses`."""
         given, true = self._given(model, batch), self._true(batch)
         seen = (true != 0).any(dim=1) & _real(batch)[..., None, None]
         predicted = model.reconstruct(given, batch.lengths)  # type: ignore[operator]
         count = seen.sum(dim=1, keepdim=True).clamp(min=1)
         mean = ((true * seen[:, None]).sum(dim=2, keepdim=True) / count[:, None]).expand_as(true)
-        return Poses(true, predicted, mean, seen)
+        return PosePrediction(true, predicted, mean, seen)
 
     def _given(self, model: nn.Module, batch: Batch) -> Tensor:
         return batch.x
@@ -221,7 +231,7 @@ class Reconstruct(Objective):
         return batch.x
 
 
-class Reverse(Reconstruct):
+class ReversalObjective(ReconstructionObjective):
     """Each clip backwards (over its real frames), from its features forwards.
 
     Locality-Aware SGE's pretext task ``rev_rec``.
@@ -231,7 +241,7 @@ class Reverse(Reconstruct):
         return reverse_frames(batch.x, batch.lengths)
 
 
-class Denoise(Reconstruct):
+class DenoisingObjective(ReconstructionObjective):
     """Whole clips from clips with hidden joints and frames.
 
     Args:
@@ -263,12 +273,12 @@ class Denoise(Reconstruct):
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    "recognition": Recognition,
-    "links": Links,
-    "reconstruct": Reconstruct,
-    "reverse": Reverse,
-    "denoise": Denoise,
-    "predict_future": PredictFuture,
+    "recognition": RecognitionObjective,
+    "links": LinkInferenceObjective,
+    "reconstruct": ReconstructionObjective,
+    "reverse": ReversalObjective,
+    "denoise": DenoisingObjective,
+    "predict_future": FuturePredictionObjective,
 }
 
 
@@ -356,13 +366,13 @@ def _future_frames(model: nn.Module) -> int:
     return future
 
 
-def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor, Poses]:
+def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor, PosePrediction]:
     context, last, true, exists, lengths = split_future(batch, future)
     logits, predicted = model.predict_future(context, last, lengths)  # type: ignore[operator]
     held = last.unsqueeze(2).expand_as(true)
     known = (last != 0).any(dim=1)[:, None]  # without a last pose there is nothing to start from
     seen = (true != 0).any(dim=1) & exists[..., None, None] & known
-    return logits, Poses(true, predicted, held, seen)
+    return logits, PosePrediction(true, predicted, held, seen)
 
 
 def _real(batch: Batch) -> Tensor:
@@ -370,12 +380,12 @@ def _real(batch: Batch) -> Tensor:
     return torch.arange(batch.x.shape[2], device=batch.x.device) < batch.lengths[:, None]
 
 
-def _pose_outcome(poses: Poses) -> Outcome:
-    return Outcome(poses.squared_error(), None, _pose_figures(poses))
+def _pose_loss(poses: PosePrediction) -> LossOutput:
+    return LossOutput(poses.squared_error(), None, _pose_metrics(poses))
 
 
 @torch.no_grad()
-def _pose_figures(poses: Poses) -> dict[str, Tensor]:
+def _pose_metrics(poses: PosePrediction) -> dict[str, Tensor]:
     """Means over the clips that show any joint; none if no clip does, as NaN spoils an epoch."""
     if not poses.seen.any():
         return {}

@@ -19,14 +19,14 @@ from kinegraph.transforms import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
 
 #: Folder of TensorBoard's files within a run's.
-LOGS = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class ModelPart(BaseModel):
+class ModelConfig(BaseModel):
     """Which model, and its options (any further keys; `kinegraph.models.model_options`)."""
 
     model_config = ConfigDict(extra="allow")
@@ -39,7 +39,7 @@ class ModelPart(BaseModel):
         return dict(self.model_extra or {})
 
 
-class ObjectivePart(BaseModel):
+class ObjectiveConfig(BaseModel):
     """What is trained for, and its options (any further keys; `kinegraph.training.objectives`)."""
 
     model_config = ConfigDict(extra="allow")
@@ -52,7 +52,7 @@ class ObjectivePart(BaseModel):
         return dict(self.model_extra or {})
 
 
-class ValidationPart(_Part):
+class ValidationConfig(_StrictModel):
     """The part of the *training* split that is held out to choose the best epoch.
 
     ``fraction: 0`` trains on all of it and keeps the last epoch.
@@ -69,7 +69,7 @@ def _devices(value: Any) -> Any:
     raise PydanticCustomError("devices", "expected a number above 0, or auto")
 
 
-class TrainPart(_Part):
+class TrainConfig(_StrictModel):
     """How the weights are fitted; learning rates change per step, milestones count epochs.
 
     ``batch_size`` is of each device: a step is of batch_size x accumulate x devices x nodes clips.
@@ -101,7 +101,7 @@ class TrainPart(_Part):
     freeze_backbone: bool = False
 
 
-class Stage(_Part):
+class StageConfig(_StrictModel):
     """A training that goes before the recipe's own, on the same clips with the same model.
 
     Attributes:
@@ -111,11 +111,11 @@ class Stage(_Part):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-    objective: ObjectivePart
+    objective: ObjectiveConfig
     train: dict[str, Any] = {}
 
 
-class Recipe(_Part):
+class Recipe(_StrictModel):
     """Everything that a training run needs beside the store's content.
 
     Attributes:
@@ -145,13 +145,13 @@ class Recipe(_Part):
     confidence: bool = False
     stream: Annotated[str, AfterValidator(normalize_stream_name)] = "joint"
     transforms: list[Any] = []
-    model: ModelPart = ModelPart()
-    objective: ObjectivePart = ObjectivePart()
-    train: TrainPart = TrainPart()
-    validation: ValidationPart = ValidationPart()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig()
     share: float = Field(1, gt=0, le=1)
     init_from: str | None = None
-    stages: list[Stage] = []
+    stages: list[StageConfig] = []
 
     def pipeline(self) -> Pipeline:
         """The transforms, ready to run."""
@@ -191,10 +191,10 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = _parse(source)
     for item in overrides:
         _override(data, item)
-    return check_recipe(data, str(source))
+    return parse_recipe(data, str(source))
 
 
-def check_recipe(data: dict[str, Any], source: str) -> Recipe:
+def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     """The recipe of this content.
 
     Raises:
@@ -315,11 +315,11 @@ def _cross_check(data: dict[str, Any]) -> list[str]:
 def _objective_mistakes(objective: dict[str, Any], model: str) -> list[str]:
     options = {key: value for key, value in objective.items() if key != "name"}
     made = create_objective(str(objective.get("name", "recognition")), options)
-    if model not in MODELS or hasattr(MODELS[model], made.needs):
+    if model not in MODELS or hasattr(MODELS[model], made.required_method):
         return []
-    able = ", ".join(name for name in list_models() if hasattr(MODELS[name], made.needs))
-    asked = objective.get("name", "recognition")
-    return [f"objective {asked!r} needs a model with `{made.needs}`, {model!r} has none: {able}"]
+    method, asked = made.required_method, objective.get("name", "recognition")
+    able = ", ".join(name for name in list_models() if hasattr(MODELS[name], method))
+    return [f"objective {asked!r} needs a model with `{method}`, {model!r} has none: {able}"]
 
 
 def _training_mistakes(recipe: Recipe) -> list[str]:
@@ -328,7 +328,7 @@ def _training_mistakes(recipe: Recipe) -> list[str]:
     if recipe.train.early_stop and recipe.validation.fraction == 0:
         mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
     objective = recipe.objective
-    if recipe.train.freeze_backbone and not _made(objective).answers:
+    if recipe.train.freeze_backbone and not _made(objective).is_classifier:
         mistakes.append(
             f"'train.freeze_backbone' leaves only the classifier to learn, which objective "
             f"{objective.name!r} does not teach"
@@ -336,7 +336,7 @@ def _training_mistakes(recipe: Recipe) -> list[str]:
     return mistakes
 
 
-def _made(objective: ObjectivePart) -> Objective:
+def _made(objective: ObjectiveConfig) -> Objective:
     return create_objective(objective.name, objective.options)
 
 
@@ -345,7 +345,7 @@ def _stage_mistakes(recipe: Recipe) -> list[str]:
     names = [stage.name for stage in recipe.stages]
     for number, stage in enumerate(recipe.stages):
         told = f"stage {stage.name!r}"
-        if stage.name in (*names[:number], LOGS):
+        if stage.name in (*names[:number], TENSORBOARD_FOLDER):
             mistakes.append(f"{told}: its folder would be that of something else: rename it")
         mistakes += [
             f"{told}: 'train.{key}' is the whole run's: give it there"

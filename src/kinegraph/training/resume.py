@@ -12,11 +12,11 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from kinegraph.errors import CheckpointError
 from kinegraph.files import add_checksum, atomic_write, sync_folder, verify_checksum
 
-RESUME, PREVIOUS = "resume.ckpt", "resume.previous.ckpt"
-KIND = "kinegraph-resume-1"
+RESUME_FILE, PREVIOUS_FILE = "resume.ckpt", "resume.previous.ckpt"
+RESUME_KIND = "kinegraph-resume-1"
 
 
-def resume_point(run: Path) -> Path | None:
+def find_resume_checkpoint(run: Path) -> Path | None:
     """The file that a run goes on from; None if no epoch was finished.
 
     resume.ckpt is missing if the run was killed between two renames, or if its user deleted it
@@ -25,20 +25,20 @@ def resume_point(run: Path) -> Path | None:
     Raises:
         CheckpointError: the file is damaged; the message says how to go on.
     """
-    found = [run / name for name in (RESUME, PREVIOUS) if (run / name).is_file()]
+    found = [run / name for name in (RESUME_FILE, PREVIOUS_FILE) if (run / name).is_file()]
     if not found:
         return None
     try:
-        verify_checksum(found[0], KIND)
+        verify_checksum(found[0], RESUME_KIND)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_way_out(run, found[1:])}") from error
+        raise CheckpointError(f"{error}; {_recovery_hint(run, found[1:])}") from error
     return found[0]
 
 
-def _way_out(run: Path, others: list[Path]) -> str:
+def _recovery_hint(run: Path, others: list[Path]) -> str:
     for other in others:
         try:
-            epoch = read_point(other)["epoch"]
+            epoch = load_resume_checkpoint(other)["epoch"]
         except CheckpointError:
             break
         return (
@@ -48,13 +48,13 @@ def _way_out(run: Path, others: list[Path]) -> str:
     return f"train afresh in another folder, with init_from={run} to begin with its weights"
 
 
-def read_point(path: Path) -> dict[str, Any]:
+def load_resume_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a resume file: tensors and plain values, nothing that could run.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds other things than these.
     """
-    body = verify_checksum(path, KIND)
+    body = verify_checksum(path, RESUME_KIND)
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
@@ -68,11 +68,13 @@ def is_finished(run: Path) -> bool:
     Raises:
         CheckpointError: its resume file is damaged.
     """
-    point = resume_point(run)
-    return point is not None and read_point(point)["callbacks"]["Checkpoints"]["finished"]
+    point = find_resume_checkpoint(run)
+    return (
+        point is not None and load_resume_checkpoint(point)["callbacks"]["Checkpoints"]["finished"]
+    )
 
 
-class ResumeFiles(CheckpointIO):
+class ResumeCheckpointIO(CheckpointIO):
     """How Lightning writes and reads the resume file: whole, checked, and with one in reserve."""
 
     def save_checkpoint(
@@ -82,17 +84,17 @@ class ResumeFiles(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         new = path.with_name(f".{path.name}.next")
-        atomic_write(new, add_checksum(KIND, buffer.getvalue()))
+        atomic_write(new, add_checksum(RESUME_KIND, buffer.getvalue()))
         if path.is_file():
-            path.replace(path.with_name(PREVIOUS))
+            path.replace(path.with_name(PREVIOUS_FILE))
         new.replace(path)
         sync_folder(path.parent)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See `read_point`; Lightning moves the tensors to their device."""
-        return read_point(Path(path))
+        """See `load_resume_checkpoint`; Lightning moves the tensors to their device."""
+        return load_resume_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Part of the interface."""

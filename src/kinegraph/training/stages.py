@@ -9,15 +9,15 @@ from pathlib import Path
 import yaml
 
 from kinegraph.errors import CheckpointError, RecipeError
-from kinegraph.training.checkpoint import require_new_folder
-from kinegraph.training.recipe import Recipe, check_recipe
-from kinegraph.training.resume import RESUME, is_finished, resume_point
+from kinegraph.training.checkpoint import require_empty_folder
+from kinegraph.training.recipe import Recipe, parse_recipe
+from kinegraph.training.resume import RESUME_FILE, find_resume_checkpoint, is_finished
 
-RECIPE = "recipe.yaml"
+RECIPE_FILE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
-class Leg:
+class StageRun:
     """One training: a stage of a run, or what follows the stages.
 
     Attributes:
@@ -50,7 +50,7 @@ def _folders(recipe: Recipe, out: Path) -> list[Path]:
     return [*(out / stage.name for stage in recipe.stages), out]
 
 
-def legs_to_train(recipe: Recipe, out: Path, *, resume: bool) -> list[Leg]:
+def remaining_stages(recipe: Recipe, out: Path, *, resume: bool) -> list[StageRun]:
     """What is left of a run; nothing if it is finished.
 
     Raises:
@@ -59,13 +59,13 @@ def legs_to_train(recipe: Recipe, out: Path, *, resume: bool) -> list[Leg]:
     if resume:
         _check_resumable(recipe, out)
     else:
-        require_new_folder(out)
+        require_empty_folder(out)
     folders = _folders(recipe, out)
-    points = [resume_point(folder) if resume else None for folder in folders]
+    points = [find_resume_checkpoint(folder) if resume else None for folder in folders]
     begun = max((i for i, point in enumerate(points) if point), default=0)
     starts = [Path(recipe.init_from) if recipe.init_from else None, *folders]
     legs = [
-        Leg(recipe, out, i, None if points[i] else starts[i], points[i])
+        StageRun(recipe, out, i, None if points[i] else starts[i], points[i])
         for i in range(begun, len(folders))
     ]
     return legs[1:] if points[begun] and is_finished(folders[begun]) else legs
@@ -73,16 +73,16 @@ def legs_to_train(recipe: Recipe, out: Path, *, resume: bool) -> list[Leg]:
 
 def _check_resumable(recipe: Recipe, out: Path) -> None:
     """A run of this recipe, or what is left of one that was killed before it wrote anything."""
-    path = out / RECIPE
+    path = out / RECIPE_FILE
     if not path.is_file():
         if out.is_dir() and all(entry.name.startswith(".") for entry in out.iterdir()):
             return
         raise CheckpointError(
-            f"{out} holds no {RECIPE} and no {RESUME}: there is nothing to resume (train without "
-            "--resume)"
+            f"{out} holds no {RECIPE_FILE} and no {RESUME_FILE}: there is nothing to resume (train "
+            "without --resume)"
         )
     try:
-        trained = check_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        trained = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (RecipeError, OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} is no recipe: {error}") from error
     differing = _differing(trained, recipe)
@@ -100,7 +100,7 @@ def _differing(one: Recipe, two: Recipe) -> list[str]:
     return [*keys, *(f"train.{key}" for key in inner)]
 
 
-def to_text(legs: list[Leg]) -> str:
+def stages_to_json(legs: list[StageRun]) -> str:
     """Legs as one line for another process."""
     return json.dumps(
         [
@@ -114,10 +114,10 @@ def to_text(legs: list[Leg]) -> str:
     )
 
 
-def from_text(text: str) -> list[Leg]:
-    """What `to_text` wrote."""
+def stages_from_json(text: str) -> list[StageRun]:
+    """What `stages_to_json` wrote."""
     return [
-        Leg(
+        StageRun(
             Recipe.model_validate(leg["whole"]),
             Path(leg["out"]),
             leg["number"],

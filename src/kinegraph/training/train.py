@@ -26,34 +26,46 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.models import create_model
-from kinegraph.training.callbacks import Checkpoints, History, Patience, Progress, ProgressBar
-from kinegraph.training.checkpoint import Header, current_versions, start_from
+from kinegraph.training.callbacks import (
+    Checkpoints,
+    HistoryWriter,
+    Progress,
+    ProgressBar,
+    ResumableEarlyStopping,
+)
+from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, load_initial_weights
 from kinegraph.training.data import (
     ClipDataset,
     Share,
-    Splits,
+    TrainingSplits,
     collate,
-    loader,
-    training_splits,
+    create_loader,
+    split_training_clips,
 )
 from kinegraph.training.devices import default_device, device_name, is_out_of_memory
 from kinegraph.training.distributed import (
-    DDP,
-    Crew,
-    Placed,
-    by_torchrun,
-    crew_of,
-    is_lead,
-    join_torchrun,
+    DDP_OPTIONS,
+    ExternalClusterEnvironment,
+    ProcessLayout,
+    broadcast_from_rank_zero,
+    is_rank_zero,
+    launched_by_torchrun,
     rank,
+    resolve_processes,
 )
-from kinegraph.training.launcher import followers
-from kinegraph.training.lightning_module import Fitting
-from kinegraph.training.npu import npu_options
+from kinegraph.training.launcher import launch_workers
+from kinegraph.training.lightning_module import TrainingModule
+from kinegraph.training.npu import adapt_trainer_options
 from kinegraph.training.objectives import Objective
-from kinegraph.training.recipe import LOGS, Recipe, TrainPart
-from kinegraph.training.resume import ResumeFiles
-from kinegraph.training.stages import RECIPE, Leg, from_text, legs_to_train, to_text
+from kinegraph.training.recipe import TENSORBOARD_FOLDER, Recipe, TrainConfig
+from kinegraph.training.resume import ResumeCheckpointIO
+from kinegraph.training.stages import (
+    RECIPE_FILE,
+    StageRun,
+    remaining_stages,
+    stages_from_json,
+    stages_to_json,
+)
 
 
 def train(
@@ -79,23 +91,27 @@ def train(
         TrainingError: memory was not enough, or another process was lost.
     """
     out = Path(out)
-    crew = crew_of(recipe.train)
-    job = to_text(legs_to_train(recipe, out, resume=resume) if is_lead() else [])
-    if by_torchrun():
-        job = join_torchrun(job)
-    alone = crew.size == 1 or by_torchrun() or not from_text(job)
-    with nullcontext() if alone else followers(crew.local - 1, job):
-        _fit_all(from_text(job), crew, progress or (ProgressBar() if is_lead() else Progress()))
+    crew = resolve_processes(recipe.train)
+    job = stages_to_json(remaining_stages(recipe, out, resume=resume) if is_rank_zero() else [])
+    if launched_by_torchrun():
+        job = broadcast_from_rank_zero(job)
+    alone = crew.size == 1 or launched_by_torchrun() or not stages_from_json(job)
+    with nullcontext() if alone else launch_workers(crew.local - 1, job):
+        _fit_all(
+            stages_from_json(job),
+            crew,
+            progress or (ProgressBar() if is_rank_zero() else Progress()),
+        )
     return out
 
 
 def follow(job: str) -> None:
     """Take part in a training that another process leads; ``job`` says in what."""
-    legs = from_text(job)
-    _fit_all(legs, crew_of(legs[0].whole.train), Progress())
+    legs = stages_from_json(job)
+    _fit_all(legs, resolve_processes(legs[0].whole.train), Progress())
 
 
-def _fit_all(legs: Sequence[Leg], crew: Crew, progress: Progress) -> None:
+def _fit_all(legs: Sequence[StageRun], crew: ProcessLayout, progress: Progress) -> None:
     for leg in legs:
         try:
             _fit(leg, crew, progress)
@@ -105,7 +121,7 @@ def _fit_all(legs: Sequence[Leg], crew: Crew, progress: Progress) -> None:
             raise TrainingError(_less(leg.recipe.train)) from error
 
 
-def _less(settings: TrainPart) -> str:
+def _less(settings: TrainConfig) -> str:
     """What to try when memory is not enough: smaller batches, steps of as many clips."""
     size, times = settings.batch_size, settings.accumulate
     text = f"out of memory with train.batch_size={size} train.accumulate={times}: try "
@@ -117,12 +133,12 @@ def _less(settings: TrainPart) -> str:
     )
 
 
-def _fit(leg: Leg, crew: Crew, progress: Progress) -> None:
+def _fit(leg: StageRun, crew: ProcessLayout, progress: Progress) -> None:
     """One leg, from the weights it starts with or where it broke off."""
     started = time.monotonic()
     recipe, share = leg.recipe, Share(rank(), crew.size)
     store = ClipStore(Path(recipe.store))
-    splits = training_splits(recipe, store)
+    splits = split_training_clips(recipe, store)
     _check_shares(splits, crew)
     _set_threads(recipe.train, crew)
     seed_everything(recipe.seed, workers=True, verbose=False)
@@ -130,10 +146,10 @@ def _fit(leg: Leg, crew: Crew, progress: Progress) -> None:
     header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
     if leg.start is not None:
-        start_from(model, header, leg.start)
+        load_initial_weights(model, header, leg.start)
     size, workers = recipe.train.batch_size, recipe.train.workers
-    batches = loader(train_set, size, workers=workers, share=share)
-    module = Fitting(
+    batches = create_loader(train_set, size, workers=workers, share=share)
+    module = TrainingModule(
         model,
         objective,
         recipe.train,
@@ -141,17 +157,19 @@ def _fit(leg: Leg, crew: Crew, progress: Progress) -> None:
         seed=recipe.seed,
     )
     val_set = _dataset(recipe, store, splits.val, seed=None)
-    val_batches = loader(val_set, size, workers=workers, share=share)
+    val_batches = create_loader(val_set, size, workers=workers, share=share)
     _try_one(model, objective, train_set)
-    with _folders(leg, crew) if is_lead() else nullcontext():
-        checkpoints = Checkpoints(leg.folder, header, started, objective.best)
-        trainer = _trainer(leg, crew, [History(leg.folder), checkpoints, progress], objective.best)
+    with _folders(leg, crew) if is_rank_zero() else nullcontext():
+        checkpoints = Checkpoints(leg.folder, header, started, objective.best_metric)
+        trainer = _trainer(
+            leg, crew, [HistoryWriter(leg.folder), checkpoints, progress], objective.best_metric
+        )
         with _quiet_lightning(), _interruptible(trainer):
             held_out = val_batches if len(splits.val) else None
             trainer.fit(module, batches, held_out, ckpt_path=leg.resume)
 
 
-def _check_shares(splits: Splits, crew: Crew) -> None:
+def _check_shares(splits: TrainingSplits, crew: ProcessLayout) -> None:
     """Every process needs clips of its own to tell the same figures at the same time."""
     fewest = min((len(p) for p in (splits.train, splits.val) if len(p)), default=crew.size)
     if fewest < crew.size:
@@ -161,7 +179,7 @@ def _check_shares(splits: Splits, crew: Crew) -> None:
         )
 
 
-def _set_threads(settings: TrainPart, crew: Crew) -> None:
+def _set_threads(settings: TrainConfig, crew: ProcessLayout) -> None:
     """As the recipe says, or the CPU's cores divided among the processes that compute on them."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -173,22 +191,22 @@ def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None
     """One clip through model and objective, so that what cannot work leaves nothing behind."""
     model.eval()
     with torch.no_grad():
-        objective.outcome(model, collate([clips[0, 0]]))
+        objective.compute_loss(model, collate([clips[0, 0]]))
     model.train()
 
 
 @contextmanager
-def _folders(leg: Leg, crew: Crew) -> Iterator[None]:
+def _folders(leg: StageRun, crew: ProcessLayout) -> Iterator[None]:
     """Made only once the recipe is known to fit the store: a mistake leaves nothing behind."""
     leg.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(leg.out):
         for folder, recipe in {leg.out: leg.whole, leg.folder: leg.recipe}.items():
-            atomic_write(folder / RECIPE, recipe.to_yaml())
+            atomic_write(folder / RECIPE_FILE, recipe.to_yaml())
             atomic_write(folder / "environment.json", json.dumps(environment(crew), indent=1))
         yield
 
 
-def environment(crew: Crew) -> dict[str, Any]:
+def environment(crew: ProcessLayout) -> dict[str, Any]:
     """What the run's figures depend on beside the recipe."""
     return {
         "python": platform.python_version(),
@@ -196,7 +214,7 @@ def environment(crew: Crew) -> dict[str, Any]:
         "device": device_name(),
         "processes": crew.size,
         "threads": torch.get_num_threads(),
-        **current_versions(),
+        **collect_versions(),
     }
 
 
@@ -213,7 +231,9 @@ def _dataset(
     )
 
 
-def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Splits) -> Header:
+def _header(
+    recipe: Recipe, store: ClipStore, *, in_channels: int, splits: TrainingSplits
+) -> CheckpointHeader:
     provenance = store.provenance
     layout = recipe.pipeline().output_layout(store.layout)
     options = recipe.model.options
@@ -224,7 +244,7 @@ def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Split
         in_channels=in_channels,
         **options,
     )
-    return Header(
+    return CheckpointHeader(
         model={"name": recipe.model.name, "options": options},
         layout=layout.to_dict(),
         num_classes=max(1, store.num_classes),
@@ -242,33 +262,35 @@ def _header(recipe: Recipe, store: ClipStore, *, in_channels: int, splits: Split
             "store": recipe.store,
             "coordinates": store.num_channels,
         },
-        versions=current_versions(),
+        versions=collect_versions(),
         objective=recipe.objective.model_dump(),
     )
 
 
-def _trainer(leg: Leg, crew: Crew, callbacks: list[Callback], best_by: tuple[str, int]) -> Trainer:
+def _trainer(
+    leg: StageRun, crew: ProcessLayout, callbacks: list[Callback], best_by: tuple[str, int]
+) -> Trainer:
     s = leg.recipe.train
     if s.early_stop:
         figure, sign = best_by
         mode = "max" if sign > 0 else "min"
-        callbacks.append(Patience(figure, mode=mode, patience=s.early_stop))
+        callbacks.append(ResumableEarlyStopping(figure, mode=mode, patience=s.early_stop))
     options = {
         "accelerator": "auto",
         "devices": crew.local,
         "num_nodes": crew.nodes,
-        "strategy": DDPStrategy(**DDP) if crew.size > 1 else "auto",
+        "strategy": DDPStrategy(**DDP_OPTIONS) if crew.size > 1 else "auto",
         "precision": s.precision,
-        "plugins": [Placed(crew), ResumeFiles()],
+        "plugins": [ExternalClusterEnvironment(crew), ResumeCheckpointIO()],
     }
     with _quiet_lightning():
         return Trainer(
-            **npu_options(options),
+            **adapt_trainer_options(options),
             max_epochs=s.epochs,
             gradient_clip_val=s.clip_grad,
             accumulate_grad_batches=s.accumulate,
             callbacks=callbacks,
-            logger=TensorBoardLogger(leg.folder, name="", version=LOGS),
+            logger=TensorBoardLogger(leg.folder, name="", version=TENSORBOARD_FOLDER),
             default_root_dir=leg.folder,
             deterministic=True,
             num_sanity_val_steps=0,

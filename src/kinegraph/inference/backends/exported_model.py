@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ExportError, ModelError
 from kinegraph.inference.backends.runtimes import FORMATS, Run, format_of
-from kinegraph.training.checkpoint import Header
+from kinegraph.training.checkpoint import CheckpointHeader
 
 VERSION = 1
 
@@ -117,7 +117,7 @@ class Manifest:
         versions: of the packages that wrote it.
     """
 
-    header: Header
+    header: CheckpointHeader
     format: str
     precision: str
     interface: Interface
@@ -140,7 +140,7 @@ class Manifest:
             if data.pop("version") != VERSION:
                 raise ValueError("it was written by another version of kinegraph")
             made = {
-                "header": Header(**data["header"]),
+                "header": CheckpointHeader(**data["header"]),
                 "interface": Interface.from_dict(data["interface"]),
             }
             return cls(**{**data, **made})
@@ -227,7 +227,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
 
 
-def load_exported(path: Path) -> tuple[ExportedModel, Header]:
+def load_exported(path: Path) -> tuple[ExportedModel, CheckpointHeader]:
     """The network in an exported file, run by its own runtime, and the run's header.
 
     Raises:

@@ -23,7 +23,7 @@ from kinegraph.errors import (
 )
 from kinegraph.inference.backends.exported_model import Manifest, is_exported, load_exported
 from kinegraph.inference.backends.runtimes import FORMATS, format_of
-from kinegraph.inference.evaluate import chosen_clips
+from kinegraph.inference.evaluate import select_clips
 from kinegraph.inference.export.parity import BOUNDS, check, check_sizes, compare
 from kinegraph.inference.export.quantize import Feeds, feeds_of
 from kinegraph.inference.export.trace import Traced, trace_clips, trace_steps
@@ -126,7 +126,7 @@ def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: boo
 def _feeds(recognizer: Recognizer, traced: Traced, store: ClipStore | None) -> Feeds:
     """Calls of the network for clips of the training split."""
     try:
-        store, indices = chosen_clips(recognizer.header, store, split="train")
+        store, indices = select_clips(recognizer.header, store, split="train")
     except (StoreError, CheckpointError) as error:
         raise ExportError(
             f"int8 is calibrated on clips of the training split, but {error}; or name the "
@@ -180,7 +180,7 @@ def _write(
 def _clips(recognizer: Recognizer, store: ClipStore | None) -> tuple[Iterator[Batch], str]:
     """Clips to compare on, one a batch, and where they are from."""
     try:
-        found, indices = chosen_clips(recognizer.header, store)
+        found, indices = select_clips(recognizer.header, store)
     except (StoreError, ProtocolError, CheckpointError):
         if store is not None:
             raise
