@@ -23,6 +23,7 @@ NAMES = [
     "list_models",
     "load_pretrained",
     "load_recipe",
+    "open_session",
     "read_clip",
     "read_clips",
     "register_layout",

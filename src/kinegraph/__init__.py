@@ -1,6 +1,6 @@
-"""kinegraph: raw skeletons in, named actions out.
+"""kinegraph: skeleton-based action recognition, from raw skeletons to named actions.
 
-Importing it is quick: torch and matplotlib are loaded by the names that need them.
+The public names are imported on first use, so that `import kinegraph` does not load torch.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
+_MODULE_OF = {
     "Clip": "kinegraph.clips.clip",
     "ClipStore": "kinegraph.clips.store",
     "KinegraphError": "kinegraph.errors",
     "Recognizer": "kinegraph.inference.recognizer",
-    "SkeletonLayout": "kinegraph.skeleton.layouts",
+    "SkeletonLayout": "kinegraph.skeleton.layout",
     "adjacency": "kinegraph.skeleton.graph",
     "convert": "kinegraph.readers.convert",
     "convert_layout": "kinegraph.transforms.convert_layout",
@@ -31,14 +31,14 @@ _HOMES = {
     "train": "kinegraph.training.train",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULE_OF)
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'kinegraph' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

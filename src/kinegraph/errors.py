@@ -1,26 +1,7 @@
-"""Every error that kinegraph raises on purpose.
+"""All exceptions that kinegraph raises on purpose.
 
-::
-
-    KinegraphError
-    ├── UnknownNameError      a layout, reader, model, ... that is not registered
-    ├── LayoutError           a skeleton layout that contradicts itself
-    ├── ClipError             arrays that do not make a clip
-    ├── ReadError             a raw file that cannot be read: which one, where, why
-    ├── StoreError            a clip store that is missing, damaged or of another kind
-    ├── ProtocolError         a split that this store cannot be divided by
-    ├── TransformError        a transform that does not fit the clip it was given
-    ├── ModelError            options that do not make a model, input that does not fit one
-    ├── RecipeError           a recipe with mistakes, all of them listed
-    ├── CheckpointError       a run or checkpoint that is missing, damaged or of another model
-    ├── TrainingError         a training that cannot go on: memory, a process that was lost
-    ├── BenchError            two sides of a benchmark that do not answer alike
-    ├── ExportError           an export that cannot be had, or a file that is none
-    ├── LiveError             a video, camera or pose estimator that cannot be had
-    └── ClusterError          a cluster that cannot be reached, or a node that cannot work
-
-Each message says what was expected, what came, where, and what to do. The command line prints
-it as one sentence and exits with code 2.
+The message of each says what is wrong, what was expected, what came, and what to do. The command
+line prints it as one sentence and exits with code 2.
 """
 
 from __future__ import annotations
@@ -30,43 +11,43 @@ from collections.abc import Iterable
 
 
 class KinegraphError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all exceptions that kinegraph raises on purpose."""
 
 
 class UnknownNameError(KinegraphError):
-    """A name that no registry knows."""
+    """A name that is not registered: of a layout, reader, model, transform, ..."""
 
 
 class LayoutError(KinegraphError):
-    """A skeleton layout that contradicts itself."""
+    """A skeleton layout that is not valid, or that cannot be converted into another."""
 
 
 class ClipError(KinegraphError):
-    """Arrays that do not make a clip."""
+    """Arrays that do not form a valid clip."""
 
 
 class ReadError(KinegraphError):
-    """A raw file that cannot be read."""
+    """A raw file that cannot be read; the message names the file, the place and the reason."""
 
 
 class StoreError(KinegraphError):
-    """A clip store that is missing, damaged or of another kind."""
+    """A clip store that is missing, damaged or of another format."""
 
 
 class ProtocolError(KinegraphError):
-    """A split that this store cannot be divided by."""
+    """A protocol that cannot split this store."""
 
 
 class TransformError(KinegraphError):
-    """A transform that does not fit the clip it was given."""
+    """A transform with invalid options, or one that does not fit the clip."""
 
 
 class ModelError(KinegraphError):
-    """Options that do not make a model, or input that does not fit one."""
+    """Invalid options of a model, or input that does not fit it."""
 
 
 class RecipeError(KinegraphError):
-    """A recipe with mistakes."""
+    """A recipe with mistakes; the message lists all of them."""
 
 
 class CheckpointError(KinegraphError):
@@ -74,38 +55,41 @@ class CheckpointError(KinegraphError):
 
 
 class TrainingError(KinegraphError):
-    """A training that cannot go on."""
+    """A training that cannot continue, such as for lack of memory or a lost process."""
 
 
 class BenchError(KinegraphError):
-    """Two sides of a benchmark that do not answer alike."""
+    """A benchmark whose two sides give different results."""
 
 
 class ExportError(KinegraphError):
-    """An export that cannot be had, or a file that is none."""
+    """An export that is not possible, or an exported file that is not valid."""
 
 
 class LiveError(KinegraphError):
-    """A video, camera or pose estimator that cannot be had."""
+    """A video, camera or pose estimator that cannot be opened."""
 
 
 class ClusterError(KinegraphError):
-    """A cluster that cannot be reached, or a node that cannot work."""
+    """A cluster that cannot be reached, or a node that cannot do its work."""
 
 
-def suggest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, or None if nothing is like it."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the hint " (did you mean ...?)" with the most similar known name, "" if none is.
+
+    >>> did_you_mean("ntu-25", ["ntu25", "coco17"])
+    " (did you mean 'ntu25'?)"
+    """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return close[0] if close else None
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not registered, with the nearest known one.
+    """Return the error for a name that is not registered.
 
     >>> str(unknown_name("layout", "ntu-25", ["ntu25", "coco17"]))
     "unknown layout 'ntu-25' (did you mean 'ntu25'?); known: coco17, ntu25"
     """
     known = sorted(known)
-    close = suggest_name(name, known)
-    hint = f" (did you mean {close!r}?)" if close else ""
+    hint = did_you_mean(name, known)
     return UnknownNameError(f"unknown {kind} {name!r}{hint}; known: {', '.join(known)}")

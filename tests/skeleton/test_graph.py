@@ -249,7 +249,7 @@ def test_a_single_joint_has_a_graph() -> None:
         ({"max_hop": True}, ModelError, "max_hop: expected a whole number .* got True"),
         ({"max_hop": 10**9}, ModelError, "no two of the 25 joints .* at most 24"),
         ({"dilation": 0}, ModelError, "dilation: expected a whole number .* got 0"),
-        ({"strategy": "agcn", "max_hop": 2}, ModelError, "'agcn' knows one hop"),
+        ({"strategy": "agcn", "max_hop": 2}, ModelError, "'agcn' supports one hop"),
         ({"strategy": "agcn", "normalization": "symmetric"}, ModelError, "column-normalised"),
     ],
 )  # fmt: skip

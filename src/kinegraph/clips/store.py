@@ -22,7 +22,7 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.ragged import Places, Ragged
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
 from kinegraph.clips.writer import StoreWriter
-from kinegraph.errors import LayoutError, StoreError, UnknownNameError, suggest_name
+from kinegraph.errors import LayoutError, StoreError, UnknownNameError, did_you_mean
 from kinegraph.skeleton.layout import SkeletonLayout
 
 __all__ = ["ClipStore", "Crops", "StoreWriter", "is_store"]
@@ -333,8 +333,7 @@ def _check_shapes(store: ClipStore) -> None:
 
 def _unknown_clip(name: str, ids: Sequence[str]) -> UnknownNameError:
     """Like `unknown_name`, but a store has too many ids to list them all."""
-    close = suggest_name(name, ids)
-    hint = f" (did you mean {close!r}?)" if close else ""
+    hint = did_you_mean(name, ids)
     return UnknownNameError(
         f"unknown clip {name!r}{hint}; the store has {len(ids)}, e.g. {ids[0]!r}"
     )

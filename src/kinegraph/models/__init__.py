@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError, suggest_name, unknown_name
+from kinegraph.errors import ModelError, did_you_mean, unknown_name
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.shiftgcn import ShiftGCN
@@ -49,8 +49,7 @@ def check_options(name: str, options: dict[str, Any]) -> list[str]:
     mistakes = []
     for key in options:
         if key not in known:
-            close = suggest_name(key, known)
-            hint = f" (did you mean {close!r}?)" if close else ""
+            hint = did_you_mean(key, known)
             mistakes.append(
                 f"model {name!r} has no option {key!r}{hint}; known: {', '.join(known)}"
             )

@@ -1,4 +1,4 @@
-"""What a body is: skeleton layouts and the graphs that follow from them."""
+"""Skeleton layouts, their graphs, and the conversion of joints between them."""
 
 from kinegraph.skeleton.graph import (
     adjacency,

@@ -1,4 +1,4 @@
-"""How joints exchange information: adjacency matrices, cut into the partitions a network weighs.
+"""Graphs of skeleton layouts: hop distances, and adjacency matrices in partitions.
 
 Everywhere ``A[k, v, w]`` is the weight with which source joint v contributes to target joint w
 in partition k: ``y[n,c,t,w] = sum over k, v of (W_k x)[n,c,t,v] A[k,v,w]``.
@@ -20,18 +20,18 @@ Normalization = Literal["column", "symmetric"]
 CenterDistance = Literal["full", "truncated"]
 Layout: TypeAlias = str | SkeletonLayout
 
-#: A hop count that no pair of joints reaches; stands for "farther than max_hop".
-_FAR = np.iinfo(np.int64).max
+#: The hop distance of joints that are not connected, or farther apart than max_hop.
+UNREACHABLE = np.iinfo(np.int64).max
 
 
 def hop_distance(layout: Layout) -> NDArray[np.int64]:
-    """(V, V): the number of bones on the shortest way between two joints, without a bound."""
-    linked = _linked(get_layout(layout))
-    hop = np.full(linked.shape, _FAR)
+    """Return (V, V): the number of bones on the shortest path between two joints."""
+    linked = _undirected_adjacency(get_layout(layout))
+    hop = np.full(linked.shape, UNREACHABLE)
     frontier, distance = np.eye(len(linked), dtype=bool), 0
     while frontier.any():
         hop[frontier] = distance
-        frontier, distance = (frontier @ linked) & (hop == _FAR), distance + 1
+        frontier, distance = (frontier @ linked) & (hop == UNREACHABLE), distance + 1
     return hop
 
 
@@ -42,9 +42,9 @@ def normalized_adjacency(
     dilation: int = 1,
     normalization: Normalization = "column",
 ) -> NDArray[np.float32]:
-    """The whole normalised adjacency, before it is cut into partitions.
+    """Return the normalized adjacency (V, V), before it is divided into partitions.
 
-    Two joints are neighbours if their hop distance is one of 0, dilation, 2 dilation, ...,
+    Two joints are neighbors if their hop distance is one of 0, dilation, 2 dilation, ...,
     max_hop. "column" is ``A D^-1``, so that every target averages its sources (the released
     ST-GCN code); "symmetric" is ``D^-1/2 A D^-1/2`` (the formula of the ST-GCN paper, eq. 9).
 
@@ -53,11 +53,11 @@ def normalized_adjacency(
 
     Raises:
         UnknownNameError: an unknown layout or normalization.
-        ModelError: max_hop or dilation is not a possible number of bones.
+        ModelError: max_hop or dilation is out of range.
     """
     layout = get_layout(layout)
     hop = hop_distance(layout)
-    return _normalized(np.isin(hop, _valid_hops(layout, max_hop, dilation)), normalization)
+    return _normalized(np.isin(hop, _hops(layout, max_hop, dilation)), normalization)
 
 
 def adjacency(
@@ -69,48 +69,48 @@ def adjacency(
     normalization: Normalization = "column",
     center_distance: CenterDistance = "full",
 ) -> NDArray[np.float32]:
-    """The normalised adjacency of a layout in K partitions.
+    """Return the normalized adjacency of a layout in K partitions.
 
     Strategies (ST-GCN, Yan et al. 2018, section 3.3):
 
-    - "uniform", K=1: all neighbours alike.
-    - "distance", one partition a hop: the joint itself, its neighbours, ...
-    - "spatial", K=1+2*max_hop: the joint itself ("root"); then for each hop the neighbours as
+    - "uniform", K=1: all neighbors alike.
+    - "distance", one partition per hop: the joint itself, its neighbors, ...
+    - "spatial", K=1+2*max_hop: the joint itself ("root"); then for each hop the neighbors as
       far from the center as the target or farther ("close"), and those nearer to it
-      ("further"). These are the names of the released code; they say of the target what the
-      paper's words say of the source: the sources in "close" are not the close ones. Names
-      and order are kept because published weights depend on the order.
-    - "agcn", K=3: see `directed_adjacency`; one hop, column-normalised only.
+      ("further"). These are the names of the released code, which names the target; the
+      paper names the source, so the sources in "close" are the farther ones. Names and order
+      are kept because published weights depend on the order.
+    - "agcn", K=3: see `directed_adjacency`; one hop, column-normalized only.
 
     The partitions of the first three sum to `normalized_adjacency` exactly: each of its entries
-    lands in one partition.
+    is in one partition.
 
     Args:
         layout: a name or a layout.
-        strategy: how neighbours are told apart.
-        max_hop: bones between a joint and its farthest neighbours.
+        strategy: how neighbors are divided into partitions.
+        max_hop: bones between a joint and its farthest neighbors.
         dilation: only hops that are multiples of this count.
         normalization: "column" or "symmetric", see `normalized_adjacency`.
         center_distance: for "spatial", whether the distance to the center is "full", or
             "truncated" at max_hop as in the released code, where all joints beyond max_hop
             count as equally far and most bones end up in "close". Weights of ST-GCN, AS-GCN and
-            PaddleVideo were trained with "truncated". The other strategies do not measure it.
+            PaddleVideo were trained with "truncated". Other strategies ignore it.
 
     Returns:
         (K, V, V) float32, indexed partition, source, target.
 
     Raises:
         UnknownNameError: an unknown layout, strategy, normalization or center_distance.
-        ModelError: numbers or options that make no graph.
+        ModelError: max_hop or dilation is out of range, or not supported by the strategy.
     """
     layout = get_layout(layout)
     _check_name("center distance", center_distance, get_args(CenterDistance))
-    hops = _valid_hops(layout, max_hop, dilation)
+    hops = _hops(layout, max_hop, dilation)
     partition_names(strategy, max_hop=max_hop, dilation=dilation)
     if strategy == "agcn":
         _check_name("normalization", normalization, get_args(Normalization))
         if normalization != "column":
-            raise ModelError(f"strategy 'agcn' is column-normalised, got {normalization!r}")
+            raise ModelError(f"strategy 'agcn' is column-normalized, got {normalization!r}")
         return directed_adjacency(layout)
     hop = hop_distance(layout)
     weights = _normalized(np.isin(hop, hops), normalization)
@@ -124,10 +124,10 @@ def adjacency(
 
 
 def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
-    """The partitions of 2s-AGCN, Shift-GCN and CTR-GCN: self, inward, outward.
+    """Return the partitions of 2s-AGCN, Shift-GCN and CTR-GCN: self, inward, outward.
 
     With In[parent, child] = 1 and Out its transpose they are [I, In D^-1, Out D^-1], each
-    normalised by its own column sums; a column without entries stays zero. The parent of a bone
+    normalized by its own column sums; a column without entries stays zero. The parent of a bone
     is the end nearer to the center, or the one listed second if both are equally near (a bone
     across the middle, as from hip to hip, then breaks the mirror symmetry).
 
@@ -151,7 +151,7 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
 def partition_names(
     strategy: Strategy = "spatial", *, max_hop: int = 1, dilation: int = 1
 ) -> tuple[str, ...]:
-    """What the K partitions of `adjacency` are called, in their order.
+    """Return the names of the K partitions of `adjacency`, in order.
 
     Raises:
         UnknownNameError: an unknown strategy.
@@ -168,7 +168,7 @@ def partition_names(
         return ("root", *(f"{side} {hop}" for hop in hops for side in ("close", "further")))
     if (max_hop, dilation) != (1, 1):
         raise ModelError(
-            "strategy 'agcn' knows one hop: expected max_hop=1 and dilation=1, "
+            "strategy 'agcn' supports one hop only: expected max_hop=1 and dilation=1, "
             f"got max_hop={max_hop} and dilation={dilation}"
         )
     return ("self", "inward", "outward")
@@ -185,7 +185,7 @@ def _check_hops(max_hop: int, dilation: int) -> None:
             raise ModelError(f"{key}: expected a whole number of bones, 1 or more, got {hops!r}")
 
 
-def _valid_hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
+def _hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
     _check_hops(max_hop, dilation)
     farthest = max(1, layout.num_joints - 1)
     if max_hop > farthest:
@@ -196,21 +196,21 @@ def _valid_hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int
     return list(range(0, max_hop + 1, dilation))
 
 
-def _linked(layout: SkeletonLayout) -> NDArray[np.bool_]:
+def _undirected_adjacency(layout: SkeletonLayout) -> NDArray[np.bool_]:
     linked = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
     for child, parent in layout.bones:
         linked[child, parent] = linked[parent, child] = True
     return linked
 
 
-def _normalized(neighbours: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
-    """Weights of 0/1 neighbours; columns (and rows) without neighbours stay zero."""
+def _normalized(neighbors: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
+    """Normalize a 0/1 adjacency; columns (and rows) without neighbors stay zero."""
     _check_name("normalization", normalization, get_args(Normalization))
-    degree = np.maximum(neighbours.sum(axis=0), 1).astype(np.float64)
+    degree = np.maximum(neighbors.sum(axis=0), 1).astype(np.float64)
     if normalization == "column":
-        return (neighbours / degree).astype(np.float32)
+        return (neighbors / degree).astype(np.float32)
     root = np.sqrt(degree)
-    return (neighbours / root[:, None] / root).astype(np.float32)
+    return (neighbors / root[:, None] / root).astype(np.float32)
 
 
 def _radius(
@@ -218,13 +218,13 @@ def _radius(
 ) -> NDArray[np.int64]:
     if center_distance == "full":
         return from_center
-    return np.where(from_center > max_hop, _FAR, from_center)
+    return np.where(from_center > max_hop, UNREACHABLE, from_center)
 
 
 def _split_by_radius(
     masks: list[NDArray[np.bool_]], radius: NDArray[np.int64]
 ) -> list[NDArray[np.bool_]]:
-    """Cut the masks of all hops but 0 in two: sources not nearer to the center, and nearer."""
+    """Split the masks of all hops but 0 in two: sources not nearer to the center, and nearer."""
     nearer = radius[:, None] < radius[None, :]
     root, *others = masks
     return [root, *(part for mask in others for part in (mask & ~nearer, mask & nearer))]

@@ -1,7 +1,7 @@
-"""Skeletons into one another: which joints of one layout are, or lie between, those of another.
+"""Conversion of joints from one layout to another.
 
-A joint that cannot be had is absent. What may be made of several joints is declared below, and
-nothing else is.
+A target joint is a joint of the source or the midpoint of two, as declared below; else it is
+absent.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ Parts = dict[str, tuple[str, ...]]
 
 
 def _both_sides(parts: Parts) -> Parts:
-    """The same for the right side."""
+    """Add the same entries for the right side."""
+    return parts | {
+        joint.replace("left_", "right_"): tuple(part.replace("left_", "right_") for part in own)
+        for joint, own in parts.items()
+    }
 
-    def right(name: str) -> str:
-        return name.replace("left_", "right_")
 
-    return parts | {right(k): tuple(map(right, v)) for k, v in parts.items()}
-
-
-_KINECT_FOOT: Parts = {"left_foot": ("left_foot", "left_toe")}  # it is near the toes
+_KINECT_FOOT: Parts = {"left_foot": ("left_foot", "left_toe")}  # close to the toes
 _KINECT1: Parts = {
     "hip_center": ("mid_hip",),
     "spine": ("spine_mid",),
@@ -39,9 +38,9 @@ _KINECT1 |= _both_sides(_KINECT_FOOT)
 _KINECT2: Parts = {"spine_base": ("mid_hip",), "spine_shoulder": ("neck",), "neck": ("throat",)}
 _KINECT2 |= _both_sides(_KINECT_FOOT | {"left_thumb": ("left_thumb_tip",)})
 
-#: Layout -> joint -> the part of the body that it marks, and after it the parts that it may stand
-#: for where they are not marked. A joint that is not listed marks the part of its own name; "neck"
-#: is where the neck meets the shoulders.
+#: Layout -> joint -> the body part that it marks, followed by the parts that it may stand for where
+#: the layout does not mark them. A joint that is not listed marks the part of its own name. "neck"
+#: is the point between the shoulders.
 BODY_PARTS: dict[str, Parts] = {
     "ntu25": _KINECT2,
     "ntu25_pyskl": _KINECT2,
@@ -49,7 +48,7 @@ BODY_PARTS: dict[str, Parts] = {
     "utd_mhad20": _KINECT1,
     "msr20": _KINECT1,
     "florence15": {"spine": ("spine_mid",)},
-    # OpenNI marks the ends of arms and legs, and neither wrists nor ankles
+    # OpenNI marks the ends of arms and legs, but neither wrists nor ankles
     "sbu15": {
         "torso": ("spine_mid",),
         **_both_sides(
@@ -68,7 +67,7 @@ BODY_PARTS: dict[str, Parts] = {
     ),
 }
 
-#: Parts that lie midway between others, for layouts that do not mark them.
+#: Parts that are the midpoint of two others, for layouts that do not mark them.
 MIDPOINTS: Parts = {
     "mid_hip": ("left_hip", "right_hip"),
     "neck": ("left_shoulder", "right_shoulder"),
@@ -76,7 +75,7 @@ MIDPOINTS: Parts = {
     **_both_sides({"left_hand": ("left_index_knuckle", "left_pinky_knuckle")}),
 }
 
-#: Layouts of depth sensors: their joints have a depth, which no image gives.
+#: Layouts of depth sensors: their joints have a depth, which joints of an image lack.
 DEPTH_LAYOUTS = frozenset({"ntu25", "ntu25_pyskl", "ntu_edge24", "kinect20", "utd_mhad20", "msr20"})
 DEPTH_LAYOUTS |= {"sbu15", "florence15"}
 
@@ -85,26 +84,28 @@ DEPTH_LAYOUTS |= {"sbu15", "florence15"}
 def map_joints(
     source: str | SkeletonLayout, target: str | SkeletonLayout
 ) -> tuple[tuple[int, ...], ...]:
-    """For each joint of the target the joints of the source whose middle it is; () for none.
+    """Return, for each target joint, the source joints whose mean it is; () if it has no source.
 
     >>> map_joints("coco17", "openpose18")[:3]  # nose, neck, right shoulder
     ((0,), (5, 6), (6,))
 
     Raises:
-        UnknownNameError: a layout of that name does not exist.
+        UnknownNameError: no layout has that name.
         LayoutError: the layouts have no joint in common.
     """
     source, target = get_layout(source), get_layout(target)
     if source.joints == target.joints:
         return tuple((joint,) for joint in range(source.num_joints))
-    marked = _marked(source)
-    found = tuple(_found(_parts(target, joint), marked) for joint in target.joints)
-    if not any(found):
+    joint_of_part = _joint_of_part(source)
+    mapping = tuple(
+        _find_sources(_body_parts(target, joint), joint_of_part) for joint in target.joints
+    )
+    if not any(mapping):
         raise LayoutError(
-            f"layouts {source.name!r} and {target.name!r} have no joint in common: neither can "
-            "become the other"
+            f"layouts {source.name!r} and {target.name!r} have no joint in common, so neither can "
+            "be converted into the other"
         )
-    return found
+    return mapping
 
 
 def convert_joints(
@@ -114,107 +115,105 @@ def convert_joints(
     confidence: Array | None = None,
     camera: str | Projection | None = None,
 ) -> tuple[Array, Array | None]:
-    """Joints of one layout as those of another.
+    """Convert joints of one layout into joints of another.
 
     Args:
-        joints: (..., V, D), NaN where a joint is not seen.
-        source: their layout.
-        target: the layout that is wanted.
+        joints: (..., V, D), NaN where a joint is absent.
+        source: the layout of the joints.
+        target: the layout to convert to.
         confidence: (..., V).
-        camera: how joints in space become flat (a `Projection` or its
-            name, ``front`` or ``pinhole``); None keeps their coordinates.
+        camera: how 3D joints become flat (a `Projection` or its name, ``front`` or ``pinhole``);
+            None keeps their coordinates.
 
     Returns:
-        (..., V', D') joints, NaN where a joint cannot be had: the source does not mark it, or one
-        of those that it lies between is not seen. And (..., V') confidence, the least of those
-        that a joint is made of, 0 where it is absent; None where none was given.
+        joints (..., V', D'), NaN where the source has no such joint, or where one of the joints
+        whose mean it is is absent; and confidence (..., V'), the smallest of the joints used, 0
+        where the joint is absent (None if none was given).
 
     Raises:
-        UnknownNameError: no such layout or camera.
-        LayoutError: another number of joints; no joint in common; depth that nobody measured; a
-            camera for what is flat already.
+        UnknownNameError: no layout or camera has that name.
+        LayoutError: the number of joints is wrong; the layouts have no joint in common; the target
+            needs a depth that the source lacks; a camera was given for flat joints.
     """
     source, target = get_layout(source), get_layout(target)
-    _check(joints, source, target)
+    _require_convertible(joints, source, target)
     if camera is not None:
         joints = get_projection(camera)(joints)
     if source.joints == target.joints:
-        seen = ~np.isnan(joints[..., 0])
-        return joints, None if confidence is None else np.where(seen, confidence, np.float32(0))
-    made = np.full((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.nan, np.float32)
-    sure = None if confidence is None else np.zeros(made.shape[:-1], np.float32)
-    for places, origins in _alike(map_joints(source, target)):
-        made[..., places, :] = joints[..., origins, :].mean(axis=-2)
-        if sure is not None and confidence is not None:
-            seen = ~np.isnan(made[..., places, 0])
-            sure[..., places] = np.where(seen, confidence[..., origins].min(axis=-1), 0)
-    return made, sure
+        present = ~np.isnan(joints[..., 0])
+        return joints, None if confidence is None else np.where(present, confidence, np.float32(0))
+    shape = (*joints.shape[:-2], target.num_joints, joints.shape[-1])
+    converted = np.full(shape, np.nan, np.float32)
+    new_confidence = None if confidence is None else np.zeros(shape[:-1], np.float32)
+    for targets, sources in _group_by_count(map_joints(source, target)):
+        converted[..., targets, :] = joints[..., sources, :].mean(axis=-2)
+        if new_confidence is not None and confidence is not None:
+            present = ~np.isnan(converted[..., targets, 0])
+            smallest = confidence[..., sources].min(axis=-1)
+            new_confidence[..., targets] = np.where(present, smallest, 0)
+    return converted, new_confidence
 
 
 @cache
-def _alike(origins: tuple[tuple[int, ...], ...]) -> list[tuple[list[int], NDArray[np.intp]]]:
-    """(joints that are made of n others, (joints, n) which these are) for each n."""
-    places: dict[int, list[int]] = {}
-    for joint, own in enumerate(origins):
-        if own:
-            places.setdefault(len(own), []).append(joint)
-    return [(own, np.array([origins[joint] for joint in own])) for own in places.values()]
+def _group_by_count(
+    mapping: tuple[tuple[int, ...], ...],
+) -> list[tuple[list[int], NDArray[np.intp]]]:
+    """Return (target joints that have n sources each, their (targets, n) sources) for each n."""
+    groups: dict[int, list[int]] = {}
+    for joint, sources in enumerate(mapping):
+        if sources:
+            groups.setdefault(len(sources), []).append(joint)
+    return [(group, np.array([mapping[joint] for joint in group])) for group in groups.values()]
 
 
-#: The layouts that `conversion_table` compares; others differ from them in bones or order only.
+#: The layouts that `conversion_table` compares; the others differ from them in bones or order only.
 COMPARED_LAYOUTS: tuple[str, ...] = (
-    "coco17",
-    "openpose18",
-    "body25",
-    "mediapipe33",
-    "penn13",
-    "jhmdb15",
+    *("coco17", "openpose18", "body25", "mediapipe33", "penn13", "jhmdb15"),
+    *("ntu25", "kinect20", "florence15", "sbu15"),
 )
-COMPARED_LAYOUTS += ("ntu25", "kinect20", "florence15", "sbu15")
 
 
 def conversion_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """(columns, rows): how many joints of each column's layout can be had from each row's."""
+    """Return (columns, rows): how many joints of each column's layout each row's layout gives."""
     rows = []
     for source in COMPARED_LAYOUTS:
         row = [source]
         for target in COMPARED_LAYOUTS:
-            flat_to_depth = target in DEPTH_LAYOUTS and source not in DEPTH_LAYOUTS
+            lacks_depth = target in DEPTH_LAYOUTS and source not in DEPTH_LAYOUTS
             found = sum(map(bool, map_joints(source, target)))
-            row.append("–" if flat_to_depth else f"{found}/{get_layout(target).num_joints}")
+            row.append("–" if lacks_depth else f"{found}/{get_layout(target).num_joints}")
         rows.append(tuple(row))
     return COMPARED_LAYOUTS, rows
 
 
-def _check(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> None:
+def _require_convertible(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> None:
     if joints.ndim < 2 or joints.shape[-2] != source.num_joints:
         raise LayoutError(
             f"expected joints (..., {source.num_joints}, D) of layout {source.name!r}, "
             f"got an array {joints.shape}"
         )
-    if joints.shape[-1] == 2 and target.name in DEPTH_LAYOUTS and source.name not in DEPTH_LAYOUTS:
+    lacks_depth = target.name in DEPTH_LAYOUTS and source.name not in DEPTH_LAYOUTS
+    if joints.shape[-1] == 2 and lacks_depth:
         raise LayoutError(
             f"joints of an image ({source.name!r}) cannot become {target.name!r}, whose joints "
-            "have a depth: choose a layout of images, such as penn13 or coco17"
+            "have a depth; choose a layout of images, such as penn13 or coco17"
         )
 
 
-def _parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
+def _body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
     return BODY_PARTS.get(layout.name, {}).get(joint, (joint,))
 
 
-def _marked(layout: SkeletonLayout) -> dict[str, int]:
-    """Part -> the joint that marks it, or else may stand for it."""
-    parts = [_parts(layout, joint) for joint in layout.joints]
-    stand_ins = {part: joint for joint, own in enumerate(parts) for part in own[1:]}
-    return stand_ins | {own[0]: joint for joint, own in enumerate(parts)}
+def _joint_of_part(layout: SkeletonLayout) -> dict[str, int]:
+    """Return body part -> the joint that marks it, else the joint that may stand for it."""
+    parts = [_body_parts(layout, joint) for joint in layout.joints]
+    substitutes = {part: joint for joint, own in enumerate(parts) for part in own[1:]}
+    return substitutes | {own[0]: joint for joint, own in enumerate(parts)}
 
 
-def _found(parts: tuple[str, ...], marked: dict[str, int]) -> tuple[int, ...]:
+def _find_sources(parts: tuple[str, ...], joint_of_part: dict[str, int]) -> tuple[int, ...]:
     for part in parts:
-        if part in marked:
-            return (marked[part],)
-        ends = MIDPOINTS.get(part, ())
-        if ends and all(end in marked for end in ends):
-            return tuple(marked[end] for end in ends)
+        for names in ((part,), MIDPOINTS.get(part, ())):
+            if names and all(name in joint_of_part for name in names):
+                return tuple(joint_of_part[name] for name in names)
     return ()

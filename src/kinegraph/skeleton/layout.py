@@ -1,7 +1,6 @@
-"""What a skeleton layout is: named joints, the bones between them, and the checks both must pass.
+"""Skeleton layouts: named joints and the bones between them, checked once.
 
-A layout states names and bones once; parents, edges, hop distances and the mirror permutation
-are derived from them.
+A layout lists names and bones; parents and the mirror permutation are derived from them.
 """
 
 from __future__ import annotations
@@ -12,39 +11,32 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kinegraph.errors import LayoutError, unknown_name
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from kinegraph.skeleton.projection import Projection
+from kinegraph.errors import LayoutError, did_you_mean, unknown_name
 
 Pairs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class SkeletonLayout:
-    """The joints of a body and how they hang together (V joints).
+    """The V joints of a skeleton and the bones that connect them.
 
     Attributes:
-        name: what recipes and files call it.
+        name: the name in recipes and files.
         joints: V joint names, in the order of the arrays.
-        bones: (child, parent) joint indices, in the order and the direction of the source;
-            self-links are never listed. Usually a tree, but a convention that closes cycles may
-            list more than V-1 bones. Some sources point bones away from the center, so ask
-            `parents`, not this list, which end is nearer to it.
-        center: index of the joint that distances are counted from.
+        bones: (child, parent) joint indices, in the order and the direction of the source, without
+            self-links. Usually a tree; a convention with cycles lists more than V-1 bones. Some
+            sources list the end nearer to the center first: use `parents` to find it.
+        center: index of the joint from which distances are counted.
         mirror_pairs: (left, right) joint indices.
         source: where the convention comes from.
 
     Bones, center and pairs may name joints instead of indices; they are stored as indices.
 
     Raises:
-        LayoutError: an index out of range, a repeated joint name or bone, joints that no bone
-            connects with the center.
+        LayoutError: an index out of range, a repeated joint name or bone, or a joint that no
+            bones connect with the center.
     """
 
     name: str
@@ -55,7 +47,7 @@ class SkeletonLayout:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        _check(self)
+        _validate_and_normalize(self)
 
     @property
     def num_joints(self) -> int:
@@ -64,12 +56,12 @@ class SkeletonLayout:
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
-        """Per joint, the next joint on the way to the center; the center is its own parent.
+        """The next joint on the shortest path to the center, per joint; the center's is itself.
 
-        Where two ways are equally short, the one whose bone is listed first is taken.
+        Of two paths of equal length the one whose bone is listed first is taken.
         """
-        reached = _parents(self)
-        return tuple(reached[joint] for joint in range(self.num_joints))
+        parents = _find_parents(self)
+        return tuple(parents[joint] for joint in range(self.num_joints))
 
     @cached_property
     def mirror(self) -> tuple[int, ...]:
@@ -80,7 +72,7 @@ class SkeletonLayout:
         return tuple(order)
 
     def index(self, joint: str) -> int:
-        """The index of a named joint.
+        """Return the index of a named joint.
 
         Raises:
             UnknownNameError: this layout has no such joint.
@@ -89,20 +81,8 @@ class SkeletonLayout:
             raise unknown_name(f"joint of layout {self.name!r}", joint, self.joints)
         return self.joints.index(joint)
 
-    def convert(
-        self,
-        joints: NDArray[np.float32],
-        to: str | SkeletonLayout,
-        confidence: NDArray[np.float32] | None = None,
-        camera: str | Projection | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Joints (..., V, D) of this layout as those of another, see `convert_joints`."""
-        from kinegraph.skeleton.joint_mapping import convert_joints
-
-        return convert_joints(joints, self, to, confidence, camera)
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for stores, checkpoints and layout files."""
+        """Return the fields as plain containers, for stores, checkpoints and layout files."""
         return {
             "name": self.name,
             "joints": list(self.joints),
@@ -114,17 +94,18 @@ class SkeletonLayout:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SkeletonLayout:
-        """The inverse of `to_dict`; bones, center and pairs may name joints instead of indices.
+        """Return the layout with these fields; the inverse of `to_dict`.
 
         Raises:
-            LayoutError: a field is missing, unknown or of the wrong kind.
+            LayoutError: a field is missing, unknown or of the wrong type.
         """
         if not isinstance(data, Mapping):
             raise LayoutError(f"expected the fields of a layout, got {type(data).__name__}")
         known = [f.name for f in fields(cls)]
         if unknown := sorted(str(key) for key in data if key not in known):
+            hint = did_you_mean(unknown[0], known)
             raise LayoutError(
-                f"unknown layout field {unknown[0]!r}; a layout has {', '.join(known)}"
+                f"unknown layout field {unknown[0]!r}{hint}; known: {', '.join(known)}"
             )
         missing = [key for key in ("name", "joints", "bones", "center") if key not in data]
         if missing:
@@ -132,103 +113,103 @@ class SkeletonLayout:
         return cls(**data)
 
 
-def _check(layout: SkeletonLayout) -> None:
-    """Refuse what is no layout; store lists as tuples and named joints as indices."""
+def _validate_and_normalize(layout: SkeletonLayout) -> None:
+    """Check all fields; store lists as tuples and named joints as indices."""
     for text in ("name", "source"):
-        if not isinstance(getattr(layout, text), str):
-            shown = reprlib.repr(getattr(layout, text))
-            raise LayoutError(f"layout field {text!r}: expected text, got {shown}")
+        if not isinstance(value := getattr(layout, text), str):
+            raise LayoutError(f"layout field {text!r}: expected text, got {reprlib.repr(value)}")
     if not layout.name:
         raise LayoutError("layout field 'name': expected a name, got an empty text")
-    object.__setattr__(layout, "joints", _checked_joints(layout))
-    object.__setattr__(layout, "bones", _checked_pairs(layout, "bones"))
-    object.__setattr__(layout, "mirror_pairs", _checked_pairs(layout, "mirror_pairs"))
-    object.__setattr__(layout, "center", _checked_joint(layout, "center", layout.center))
-    _refuse_repeats(layout)
-    reached = _parents(layout)
-    if lost := [name for i, name in enumerate(layout.joints) if i not in reached]:
+    object.__setattr__(layout, "joints", _validated_names(layout))
+    for key in ("bones", "mirror_pairs"):
+        object.__setattr__(layout, key, _validated_pairs(layout, key))
+    object.__setattr__(layout, "center", _joint_index(layout, "center", layout.center))
+    _reject_repeats(layout)
+    connected = _find_parents(layout)
+    if lost := [name for i, name in enumerate(layout.joints) if i not in connected]:
         raise LayoutError(
             f"layout {layout.name!r}: no bones connect {', '.join(lost)} with the center "
             f"{layout.joints[layout.center]}"
         )
 
 
-def _wrong(layout: SkeletonLayout, where: str, what: str) -> LayoutError:
+def _field_error(layout: SkeletonLayout, where: str, what: str) -> LayoutError:
     return LayoutError(f"layout {layout.name!r}: {where}: {what}")
 
 
-def _checked_joints(layout: SkeletonLayout) -> tuple[str, ...]:
+def _validated_names(layout: SkeletonLayout) -> tuple[str, ...]:
     joints = layout.joints
     if not isinstance(joints, list | tuple) or not joints:
-        raise _wrong(layout, "joints", f"expected a list of names, got {reprlib.repr(joints)}")
-    seen: set[str] = set()
+        expected = f"expected a list of names, got {reprlib.repr(joints)}"
+        raise _field_error(layout, "joints", expected)
     for i, joint in enumerate(joints):
         if not isinstance(joint, str) or not joint:
-            raise _wrong(layout, f"joints[{i}]", f"expected a name, got {reprlib.repr(joint)}")
-        if joint in seen:
-            raise _wrong(layout, f"joints[{i}]", f"{joint!r} is listed twice")
-        seen.add(joint)
+            expected = f"expected a name, got {reprlib.repr(joint)}"
+            raise _field_error(layout, f"joints[{i}]", expected)
+    if len({*joints}) < len(joints):
+        i = next(i for i, joint in enumerate(joints) if joint in joints[:i])
+        raise _field_error(layout, f"joints[{i}]", f"{joints[i]!r} is listed twice")
     return tuple(joints)
 
 
-def _checked_pairs(layout: SkeletonLayout, key: str) -> Pairs:
+def _validated_pairs(layout: SkeletonLayout, key: str) -> Pairs:
     pairs = getattr(layout, key)
     if not isinstance(pairs, list | tuple):
-        raise _wrong(layout, key, f"expected a list of pairs, got {reprlib.repr(pairs)}")
-    return tuple(_checked_pair(layout, f"{key}[{i}]", pair) for i, pair in enumerate(pairs))
+        raise _field_error(layout, key, f"expected a list of pairs, got {reprlib.repr(pairs)}")
+    return tuple(_validated_pair(layout, f"{key}[{i}]", pair) for i, pair in enumerate(pairs))
 
 
-def _checked_pair(layout: SkeletonLayout, where: str, pair: Any) -> tuple[int, int]:
+def _validated_pair(layout: SkeletonLayout, where: str, pair: Any) -> tuple[int, int]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise _wrong(layout, where, f"expected a pair of joints, got {reprlib.repr(pair)}")
-    first, second = (_checked_joint(layout, where, joint) for joint in pair)
+        expected = f"expected a pair of joints, got {reprlib.repr(pair)}"
+        raise _field_error(layout, where, expected)
+    first, second = (_joint_index(layout, where, joint) for joint in pair)
     if first == second:
-        raise _wrong(layout, where, f"pairs {layout.joints[first]} with itself")
+        raise _field_error(layout, where, f"pairs {layout.joints[first]} with itself")
     return first, second
 
 
-def _checked_joint(layout: SkeletonLayout, where: str, joint: Any) -> int:
+def _joint_index(layout: SkeletonLayout, where: str, joint: Any) -> int:
     if isinstance(joint, str):
         if joint not in layout.joints:
-            raise _wrong(layout, where, f"no joint is named {reprlib.repr(joint)}")
+            raise _field_error(layout, where, f"no joint is named {reprlib.repr(joint)}")
         return layout.joints.index(joint)
     if isinstance(joint, bool) or not hasattr(joint, "__index__"):
-        raise _wrong(layout, where, f"expected a joint's name or index, got {reprlib.repr(joint)}")
+        expected = f"expected a joint's name or index, got {reprlib.repr(joint)}"
+        raise _field_error(layout, where, expected)
     index, last = operator.index(joint), layout.num_joints - 1
     if not 0 <= index <= last:
-        raise _wrong(layout, where, f"joint {index} is out of range, joints are 0 to {last}")
+        raise _field_error(layout, where, f"joint {index} is out of range, joints are 0 to {last}")
     return index
 
 
-def _refuse_repeats(layout: SkeletonLayout) -> None:
-    linked: set[frozenset[int]] = set()
-    for i, (child, parent) in enumerate(layout.bones):
-        bone = frozenset((child, parent))
-        if bone in linked:
-            ends = f"{layout.joints[child]} to {layout.joints[parent]}"
-            raise _wrong(layout, f"bones[{i}]", f"{ends} is listed twice")
-        linked.add(bone)
+def _reject_repeats(layout: SkeletonLayout) -> None:
+    bones: set[frozenset[int]] = set()
+    for i, bone in enumerate(layout.bones):
+        if frozenset(bone) in bones:
+            child, parent = (layout.joints[joint] for joint in bone)
+            raise _field_error(layout, f"bones[{i}]", f"{child} to {parent} is listed twice")
+        bones.add(frozenset(bone))
     mirrored: set[int] = set()
     for i, pair in enumerate(layout.mirror_pairs):
-        for joint in pair:
-            if joint in mirrored:
-                what = f"{layout.joints[joint]} already has a mirror joint"
-                raise _wrong(layout, f"mirror_pairs[{i}]", what)
-            mirrored.add(joint)
+        if repeated := mirrored.intersection(pair):
+            what = f"{layout.joints[min(repeated)]} already has a mirror joint"
+            raise _field_error(layout, f"mirror_pairs[{i}]", what)
+        mirrored.update(pair)
 
 
-def _parents(layout: SkeletonLayout) -> dict[int, int]:
-    """Breadth-first from the center: the parent of every joint that can be reached."""
-    linked: dict[int, list[int]] = {joint: [] for joint in range(layout.num_joints)}
+def _find_parents(layout: SkeletonLayout) -> dict[int, int]:
+    """Search breadth-first from the center; return the parent of every connected joint."""
+    neighbors: dict[int, list[int]] = {joint: [] for joint in range(layout.num_joints)}
     for child, parent in layout.bones:
-        linked[child].append(parent)
-        linked[parent].append(child)
-    reached = {layout.center: layout.center}
+        neighbors[child].append(parent)
+        neighbors[parent].append(child)
+    parents = {layout.center: layout.center}
     queue = deque([layout.center])
     while queue:
         joint = queue.popleft()
-        for other in linked[joint]:
-            if other not in reached:
-                reached[other] = joint
+        for other in neighbors[joint]:
+            if other not in parents:
+                parents[other] = joint
                 queue.append(other)
-    return reached
+    return parents

@@ -1,7 +1,4 @@
-"""Which bodies there are: every published skeleton convention by name, and how to add one's own.
-
-This is the only statement of joints in the project.
-"""
+"""Registry of skeleton layouts: published conventions by name, and functions to add more."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from kinegraph.skeleton.layout import Pairs, SkeletonLayout
 def _built_in(
     name: str, joints: str, center: str, bones: Iterable[tuple[int, int]], source: str
 ) -> SkeletonLayout:
-    """A layout whose mirror pairs follow from the names: left_x belongs to right_x."""
+    """Return a layout; its mirror pairs follow from the names (left_x belongs to right_x)."""
     names = tuple(joints.split())
     pairs = tuple(
         (i, names.index(joint.replace("left_", "right_")))
@@ -26,8 +23,8 @@ def _built_in(
     return SkeletonLayout(name, names, tuple(bones), names.index(center), pairs, source)
 
 
-def _from_one(*bones: tuple[int, int]) -> Pairs:
-    """Bones as the Kinect literature numbers them, counting joints from 1."""
+def _from_one_based(*bones: tuple[int, int]) -> Pairs:
+    """Convert bones numbered from 1, as in the Kinect literature, to indices from 0."""
     return tuple((child - 1, parent - 1) for child, parent in bones)
 
 
@@ -41,7 +38,7 @@ _KINECT_LIMBS = " ".join(
 _COCO_JOINTS = """nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder
     left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee
     left_ankle right_ankle"""
-_NTU_BODY_BONES = _from_one(
+_NTU_BODY_BONES = _from_one_based(
     (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9),
     (11, 10), (12, 11), (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18),
     (20, 19),
@@ -91,21 +88,21 @@ _BUILT_IN = (
         "ntu25",
         _NTU_JOINTS,
         "spine_shoulder",
-        _NTU_BODY_BONES + _from_one((22, 23), (23, 8), (24, 25), (25, 12)),
+        _NTU_BODY_BONES + _from_one_based((22, 23), (23, 8), (24, 25), (25, 12)),
         "NTU RGB+D (Kinect v2), with the bones of ST-GCN, AS-GCN, 2s-AGCN and Shift-GCN",
     ),
     _built_in(
         "ntu25_pyskl",
         _NTU_JOINTS,
         "spine_shoulder",
-        _NTU_BODY_BONES + _from_one((22, 8), (23, 8), (24, 12), (25, 12)),
+        _NTU_BODY_BONES + _from_one_based((22, 8), (23, 8), (24, 12), (25, 12)),
         "NTU RGB+D (Kinect v2) as PYSKL draws it: hand tip and thumb both hang from the hand",
     ),
     _built_in(
         "ntu_edge24",
         _NTU_BONE_NODES,
         "neck_bone",
-        _from_one(
+        _from_one_based(
             (1, 2), (3, 2), (4, 3), (5, 2), (6, 5), (7, 6), (8, 7), (9, 2), (10, 9), (11, 10),
             (12, 11), (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18),
             (20, 19), (21, 22), (22, 8), (23, 24), (24, 12),
@@ -138,7 +135,7 @@ _BUILT_IN = (
         "coco17_mmskeleton",
         _COCO_JOINTS,
         "nose",
-        _from_one(
+        _from_one_based(
             (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (8, 6),
             (9, 7), (10, 8), (11, 9), (2, 3), (2, 1), (3, 1), (4, 2), (5, 3), (4, 6), (5, 7),
         ),
@@ -148,7 +145,7 @@ _BUILT_IN = (
         "kinect20",
         f"hip_center spine shoulder_center head {_KINECT_LIMBS}",
         "shoulder_center",
-        _from_one(
+        _from_one_based(
             (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10),
             (12, 11), (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18),
             (20, 19),
@@ -159,7 +156,7 @@ _BUILT_IN = (
         "utd_mhad20",
         f"head shoulder_center spine hip_center {_KINECT_LIMBS}",
         "shoulder_center",
-        _from_one(
+        _from_one_based(
             (4, 3), (3, 2), (1, 2), (5, 2), (6, 5), (7, 6), (8, 7), (9, 2), (10, 9), (11, 10),
             (12, 11), (13, 4), (14, 13), (15, 14), (16, 15), (17, 4), (18, 17), (19, 18),
             (20, 19),
@@ -172,7 +169,7 @@ _BUILT_IN = (
         left_elbow right_elbow left_wrist right_wrist left_hand right_hand
         left_knee right_knee left_ankle right_ankle left_foot right_foot head""",
         "shoulder_center",
-        _from_one(
+        _from_one_based(
             (20, 3), (1, 3), (2, 3), (8, 1), (10, 8), (12, 10), (9, 2), (11, 9), (13, 11),
             (4, 3), (7, 4), (5, 7), (6, 7), (14, 5), (15, 6), (16, 14), (17, 15), (18, 16),
             (19, 17),
@@ -256,10 +253,10 @@ _BUILT_IN = (
     ),
 )  # fmt: skip
 
-#: Every layout that can be asked for by name; `register_layout` adds to it.
+#: Layouts by name; `register_layout` adds to it.
 LAYOUTS: dict[str, SkeletonLayout] = {layout.name: layout for layout in _BUILT_IN}
 
-#: What other code and papers call them.
+#: Names of these layouts in other code and in papers.
 LAYOUT_ALIASES: dict[str, str] = {
     "openpose": "openpose18",
     "kinetics": "openpose18",
@@ -292,14 +289,14 @@ LAYOUT_ALIASES: dict[str, str] = {
     "mediapipe": "mediapipe33",
 }
 
-_LARGEST_FILE = 1 << 17  # bytes; a layout of a thousand joints needs about half of it
+MAX_LAYOUT_BYTES = 1 << 17  # a layout of a thousand joints needs about half of it
 
 
 def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
-    """The layout of that name or alias; a layout is handed back as it is.
+    """Return the layout of this name or alias; a layout is returned as it is.
 
     Raises:
-        UnknownNameError: nothing is registered under that name.
+        UnknownNameError: no layout has this name.
     """
     if isinstance(name, SkeletonLayout):
         return name
@@ -310,12 +307,12 @@ def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
 
 
 def list_layouts() -> list[str]:
-    """The registered names, sorted."""
+    """Return the names of all layouts, sorted."""
     return sorted(LAYOUTS)
 
 
 def register_layout(layout: SkeletonLayout) -> SkeletonLayout:
-    """Make a layout known by its name; registering the same one again changes nothing.
+    """Register a layout under its name; registering the same one again changes nothing.
 
     Raises:
         LayoutError: another layout has this name or alias.
@@ -336,13 +333,13 @@ def read_layout(path: str | Path) -> SkeletonLayout:
     registered: `register_layout(read_layout(path))` does both.
 
     Raises:
-        LayoutError: the file cannot be read, or its fields make no layout.
+        LayoutError: the file cannot be read, or is not a valid layout.
     """
     import yaml
 
     path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        if path.stat().st_size > MAX_LAYOUT_BYTES:
             raise LayoutError("expected a layout file of at most 128 KiB")
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""How a camera sees joints in space: what becomes of x, y, z in its image."""
+"""Projections of 3D joints onto a camera's image."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Projection:
-    """A camera where the depth sensor stood, looking the way that it looked.
+    """The image of a camera that is placed and oriented as the depth sensor was.
 
-    Joints are expected as depth sensors give them: x grows to the sensor's left, y upwards, z
-    away from it. In the image x grows to the right and y downwards, so that the left hand of
-    somebody who faces the camera is on the right.
+    Input axes are those of depth sensors: x grows to the sensor's left, y upwards, z away from it.
+    In the image x grows to the right and y downwards, so that the left hand of a person who faces
+    the camera is on the right.
 
     Attributes:
-        focal: None for a view from infinitely far (orthographic): x and y keep their unit and
-            depth counts for nothing. Else a pinhole: x and y are divided by the depth and
-            multiplied by this.
-        distance: how much farther away the pinhole stands, in the unit of the joints; for joints
-            that were centered on the body. A joint that is not in front of it is absent.
+        focal: None for an orthographic projection: x and y keep their unit and the depth is
+            dropped. Else a pinhole camera: x and y are divided by the depth and multiplied by
+            this focal length.
+        distance: how far the pinhole is moved back, in the unit of the joints; for joints that
+            were centered on the body. A joint that is not in front of the pinhole becomes absent.
     """
 
     focal: float | None = None
     distance: float = 0.0
 
     def __call__(self, joints: Array) -> Array:
-        """(..., 3) to (..., 2); absent joints stay absent.
+        """Project (..., 3) to (..., 2); absent joints stay absent.
 
         Raises:
-            LayoutError: joints that have no depth.
+            LayoutError: the joints have no depth.
         """
         if joints.shape[-1] != 3:
             raise LayoutError(
-                f"a camera sees joints of 3 coordinates, got {joints.shape[-1]}: what is flat "
-                "already needs none"
+                f"a camera needs joints of 3 coordinates, got {joints.shape[-1]}; "
+                "leave the camera out for joints that are already flat"
             )
         flat = -joints[..., :2]
         if self.focal is None:
@@ -51,15 +51,15 @@ class Projection:
         return np.asarray(flat / depth * np.float32(self.focal), dtype=np.float32)
 
 
-#: Cameras by name: from infinitely far, and a pinhole of focal length 1.
+#: Projections by the name of their camera: orthographic, and a pinhole of focal length 1.
 PROJECTIONS = {"front": Projection(), "pinhole": Projection(focal=1.0)}
 
 
 def get_projection(name: str | Projection) -> Projection:
-    """The camera of that name; a camera is handed back as it is.
+    """Return the projection of this name; a projection is returned as it is.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: no camera has this name.
     """
     if isinstance(name, Projection):
         return name

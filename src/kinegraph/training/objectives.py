@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kinegraph.errors import ModelError, RecipeError, suggest_name, unknown_name
+from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
 from kinegraph.models import predict_logits
 
 
@@ -304,8 +304,7 @@ def create_objective(name: str, options: dict[str, Any]) -> Objective:
     known = objective_options(name)
     for key in options:
         if key not in known:
-            close = suggest_name(key, known)
-            hint = f" (did you mean {close!r}?)" if close else ""
+            hint = did_you_mean(key, known)
             listed = ", ".join(known) or "none"
             raise RecipeError(f"objective {name!r} has no option {key!r}{hint}; known: {listed}")
     try:

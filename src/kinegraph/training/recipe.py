@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.splits import get_protocol
-from kinegraph.errors import KinegraphError, RecipeError, suggest_name
+from kinegraph.errors import KinegraphError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, list_models
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
@@ -236,8 +236,7 @@ def _parse(source: str | Path) -> dict[str, Any]:
 def _shipped(name: str) -> str:
     known = list_recipes()
     if name not in known:
-        close = suggest_name(name, known)
-        hint = f" (did you mean {close!r}?)" if close else ""
+        hint = did_you_mean(name, known)
         raise RecipeError(
             f"no recipe {name!r}{hint}: give a .yaml file or one of `kinegraph list recipes`"
         )
@@ -268,8 +267,7 @@ def _sentence(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
-        close = suggest_name(str(error["loc"][-1]), known)
-        hint = f" (did you mean {close!r}?)" if close else f"; known: {', '.join(known)}"
+        hint = did_you_mean(str(error["loc"][-1]), known) or f"; known: {', '.join(known)}"
         return f"unknown key {where!r}{hint}"
     if error["type"] == "missing":
         return f"{where!r} is missing"

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError, suggest_name
+from kinegraph.errors import TransformError, did_you_mean
 from kinegraph.skeleton.layouts import LAYOUT_ALIASES, LAYOUTS
 
 Transform = Callable[..., Clip]
@@ -125,8 +125,7 @@ def require_coordinates(clip: Clip, name: str, *allowed: int) -> None:
 def _unknown_option(name: str, known: Sequence[str]) -> str:
     if not known:
         return f"unknown option {name!r}; it has no options"
-    close = suggest_name(name, known)
-    hint = f" (did you mean {close!r}?)" if close else ""
+    hint = did_you_mean(name, known)
     return f"unknown option {name!r}{hint}; known: {', '.join(sorted(known))}"
 
 
