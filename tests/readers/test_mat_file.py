@@ -95,22 +95,32 @@ def test_other_variables_are_named(tmp_path: Path) -> None:
 
 
 DOUBLES = element(9, struct.pack("<2d", 1, 2))
+SMALL_FLAGS = element(
+    14, struct.pack("<HHI", 6, 4, 6) + matrix((2, 1), DOUBLES)[24:] + element(5, b"")
+)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (matrix((3, 1), DOUBLES), r"claims the shape \(3, 1\), 2 numbers are there"),
+        (matrix((3, 1), DOUBLES), r"cannot reshape array of size 2"),
+        (matrix((17, 1), DOUBLES), r"claims the shape \(17, 1\), 16 bytes are there"),
         (matrix((10**9, 10**9), DOUBLES), "claims the shape"),
         (matrix((-1, -2), DOUBLES), "claims the shape"),
         (matrix((1,) * 40 + (2,), DOUBLES), "claims the shape"),
         (matrix((2, 1), element(9, b"12345678", size=4_000_000_000)), "claims 4000000000 bytes"),
-        (matrix((2, 1), element(99, b"12345678")), "damaged"),
+        (matrix((2, 1), element(99, b"12345678")), "unknown data type 99"),
+        (matrix((2, 1), element(8, b"12345678")), "unknown data type 8"),
+        (matrix((2, 1), element(9, b"12345678"), matlab_class=4), "unknown data type 9"),
+        (matrix((1, 10**8), element(4, b""), matlab_class=4), "0 bytes are there"),
+        (matrix((2, 1), DOUBLES + DOUBLES), "unusual structure"),
+        (matrix((2, 1), b""), "damaged"),
+        (SMALL_FLAGS, "unusual structure"),
         (element(14, b"", size=2**31), "claims 2147483648 bytes"),
         (element(14, b"123"), "damaged"),
         (element(15, b"not zlib at all"), "damaged"),
         (element(15, zlib.compress(matrix((2, 1), DOUBLES))[:-20]), "claims"),
-        (struct.pack("<HHI", 1, 9, 0), "small element claims 9 bytes"),
+        (struct.pack("<HHI", 1, 9, 0), "an element claims 9 bytes"),
         (b"abc", "damaged"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Turns the coordinates that a raw file holds into joints of a clip."""
+"""Coordinates of a raw file as joints of a clip: checked, float32, NaN where absent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """The joints as float32; those at exactly (0, ..., 0), a sensor's "not seen", are NaN.
+    """Return joints as float32, NaN where a joint is exactly (0, ..., 0): not tracked.
 
     Args:
-        coordinates: (..., T, V, D) of real numbers.
+        coordinates: (..., T, V, D) real numbers.
         path: the file, for messages.
 
     Raises:
-        ReadError: no frame, or a number that is not finite in float32.
+        ReadError: there is no frame, or a number is not finite in float32.
     """
     joints = validate_joints(coordinates, path)
     joints[(joints == 0).all(axis=-1)] = np.nan
@@ -29,10 +29,10 @@ def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float3
 
 
 def validate_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """As `mask_zero_joints`, with zeros left as they are."""
+    """Return joints as `mask_zero_joints` does, but keep zeros."""
     if coordinates.size == 0:
         raise ReadError(f"{path}: expected at least one frame, got none")
-    bad = ~(np.abs(coordinates) <= _FLOAT32_MAX).all(axis=-1)
+    bad = ~(np.abs(coordinates) <= FLOAT32_MAX).all(axis=-1)
     if bad.any():
         frame, joint = np.argwhere(bad)[0][-2:]
         raise ReadError(f"{path}: frame {frame}, joint {joint}: expected finite coordinates")

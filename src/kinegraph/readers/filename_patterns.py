@@ -72,12 +72,3 @@ def plan_named_files(
             known = ", ".join(map(str, labels))
             refused.append((path, f"{path}: expected one of the actions {known}, got {action}"))
     return ReadPlan(tasks, get_layout(layout), classes, tuple(refused))
-
-
-def read_head(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file; nothing if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:
-        return b""

@@ -10,14 +10,14 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.filename_patterns import read_head
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
+    describe,
     mask_unscored_joints,
-    numbers,
+    parse_numbers,
     read_json,
-    shown,
 )
+from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
@@ -88,7 +88,7 @@ def _label_entries(path: Path | None) -> dict[str, dict[str, Any]]:
         return {}
     entries = read_json(path)
     if not isinstance(entries, dict):
-        raise ReadError(f"{path}: expected labels by clip id, got {shown(entries)}")
+        raise ReadError(f"{path}: expected labels by clip id, got {describe(entries)}")
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not _is_label(entry.get("label_index")):
             raise ReadError(f"{path}: expected clip {name!r} to have a label_index of 0 or more")
@@ -134,7 +134,7 @@ def _read(
     path, layout = task.path, get_layout(_LAYOUT)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise ReadError(f'{path}: expected {{"data": [frames]}}, got {shown(content)}')
+        raise ReadError(f'{path}: expected {{"data": [frames]}}, got {describe(content)}')
     frames = _frames(path, content["data"])
     persons = select_poses(
         frames,
@@ -163,11 +163,11 @@ def _frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
     for place, frame in enumerate(data):
         where = f"{path}: data[{place}]"
         if not isinstance(frame, dict) or not isinstance(frame.get("skeleton"), list):
-            raise ReadError(f"{where}: expected frame_index and skeleton, got {shown(frame)}")
+            raise ReadError(f"{where}: expected frame_index and skeleton, got {describe(frame)}")
         index = frame.get("frame_index")
         if type(index) is not int or not 0 <= index < MAX_FRAMES:
             raise ReadError(
-                f"{where}: expected frame_index from 0 to {MAX_FRAMES - 1}, got {shown(index)}"
+                f"{where}: expected frame_index from 0 to {MAX_FRAMES - 1}, got {describe(index)}"
             )
         if index in frames:
             raise ReadError(f"{where}: frame_index {index} comes a second time")
@@ -179,9 +179,9 @@ def _frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
 
 def _pose(person: object, where: str) -> Poses:
     if not isinstance(person, dict):
-        raise ReadError(f"{where}: expected pose and score, got {shown(person)}")
-    xy = numbers(person.get("pose"), f"{where}: pose")
-    score = numbers(person.get("score"), f"{where}: score")
+        raise ReadError(f"{where}: expected pose and score, got {describe(person)}")
+    xy = parse_numbers(person.get("pose"), f"{where}: pose")
+    score = parse_numbers(person.get("score"), f"{where}: score")
     joints = get_layout(_LAYOUT).num_joints
     if len(xy) != 2 * joints or len(score) != joints:
         raise ReadError(
@@ -196,7 +196,7 @@ def _label(path: Path, own: object, listed: int | None) -> int | None:
     if own is None or own == -1:
         return listed
     if not _is_label(own):
-        raise ReadError(f"{path}: expected label_index to be 0 or more, got {shown(own)}")
+        raise ReadError(f"{path}: expected label_index to be 0 or more, got {describe(own)}")
     if listed is not None and own != listed:
         raise ReadError(f"{path}: label_index is {own}, but the label file says {listed}")
     return own

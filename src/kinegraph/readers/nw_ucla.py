@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.coordinates import mask_zero_joints
-from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files, read_head
-from kinegraph.readers.formats.json_file import read_json, shown
+from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
+from kinegraph.readers.formats.json_file import describe, read_json
+from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
@@ -53,7 +54,7 @@ def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     content = read_json(task.path)
     if not isinstance(content, dict) or "skeletons" not in content:
         raise ReadError(
-            f"{task.path}: expected a JSON object with 'skeletons', got {shown(content)}"
+            f"{task.path}: expected a JSON object with 'skeletons', got {describe(content)}"
         )
     yield Clip(
         _joints(content["skeletons"], task.path)[None],
@@ -70,7 +71,7 @@ def _label(written: Any, task: ReadTask) -> int | None:
         return named
     if type(written) is not int or not 1 <= written <= len(ACTIONS):
         raise ReadError(
-            f"{task.path}: expected a label from 1 to {len(ACTIONS)}, got {shown(written)}"
+            f"{task.path}: expected a label from 1 to {len(ACTIONS)}, got {describe(written)}"
         )
     if named is not None and named != written - 1:
         raise ReadError(
@@ -83,11 +84,11 @@ def _joints(frames: Any, path: Path) -> NDArray[np.float32]:
     """(T, 20, 3) metres."""
     count = get_layout(LAYOUT).num_joints
     if not isinstance(frames, list):
-        raise ReadError(f"{path}: expected a list of frames, got {shown(frames)}")
+        raise ReadError(f"{path}: expected a list of frames, got {describe(frames)}")
     for number, frame in enumerate(frames):
         if not isinstance(frame, list) or len(frame) != count:
             raise ReadError(
-                f"{path}: frame {number}: expected a list of {count} joints, got {shown(frame)}"
+                f"{path}: frame {number}: expected a list of {count} joints, got {describe(frame)}"
             )
     try:
         array = np.array(frames, dtype=np.float64)

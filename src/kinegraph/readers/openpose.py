@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.filename_patterns import read_head
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
+    describe,
     mask_unscored_joints,
-    numbers,
+    parse_numbers,
     read_json,
-    shown,
 )
+from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -120,7 +120,7 @@ def _label_rows(path: Path) -> dict[str, str]:
                 if not any(cells) or (number == 1 and cells == ["clip", "label"]):
                     continue
                 if len(cells) != 2 or not all(cells):
-                    raise ReadError(f"{path}:{number}: expected clip,label, got {shown(row)}")
+                    raise ReadError(f"{path}:{number}: expected clip,label, got {describe(row)}")
                 rows[cells[0]] = cells[1]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReadError(f"{path}: expected rows of clip,label: {error}") from error
@@ -207,14 +207,14 @@ def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
 def read_people(path: Path) -> list[Poses]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("people"), list):
-        raise ReadError(f'{path}: expected {{"people": [...]}}, got {shown(content)}')
+        raise ReadError(f'{path}: expected {{"people": [...]}}, got {describe(content)}')
     return [_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
 
 
 def _pose(person: Any, where: str) -> Poses:
     if not isinstance(person, dict):
-        raise ReadError(f"{where}: expected pose_keypoints_2d, got {shown(person)}")
-    values = numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
+        raise ReadError(f"{where}: expected pose_keypoints_2d, got {describe(person)}")
+    values = parse_numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
     if len(values) not in {3 * count for count in LAYOUT_BY_JOINT_COUNT}:
         raise ReadError(
             f"{where}: expected x, y, confidence of 17, 18 or 25 joints, got {len(values)} numbers"
