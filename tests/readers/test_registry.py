@@ -103,7 +103,9 @@ def test_matching_never_raises(reader, odd_files):
 def test_unknown_files(tmp_path):
     path = tmp_path / "some.bin"
     path.write_bytes(bytes(100))
-    with pytest.raises(ReadError, match=r"some\.bin .*choose one of --reader ntu, .*, synthetic"):
+    with pytest.raises(
+        ReadError, match=r"some\.bin has no format .*choose one of --reader ntu, .*, synthetic"
+    ):
         guess_reader(path)
     with pytest.raises(ReadError, match="there is no file or folder"):
         guess_reader(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Input sources: the clips of a raw file or store, read as a run's training clips were."""
+"""Input sources of predictions: raw files read as the run's training clips were, and stores."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kinegraph.readers import (
     Reader,
     ReadPlan,
     ReadTask,
-    empty_source_error,
     get_reader,
     guess_reader,
     iterate_clips,
+    require_any,
 )
 
 T = TypeVar("T")
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class InputSource:
-    """What lies at one path, in parts that can be read one by one.
+    """The content of one path, in parts that can be read one by one.
 
     Attributes:
         path: a raw file, a folder of them, or a store.
         parts: the tasks of the reader's plan, or the positions of a store's clips.
         plan: the reader's plan; None for a store.
-        reader: who reads it; None for a store.
+        reader: the reader of the files; None for a store.
         options: the reader's options.
     """
 
@@ -42,17 +42,17 @@ class InputSource:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def list_files(self) -> list[Path]:
-        """The files that hold the parts."""
+        """Return the files that the parts are read from."""
         if self.reader is None:
             return [self.path]
         return sorted({task.path for task in self.parts if isinstance(task, ReadTask)})
 
     def slice(self, start: int, stop: int) -> InputSource:
-        """Some of the parts."""
+        """Return the source with a range of its parts."""
         return replace(self, parts=self.parts[start:stop], plan=None)
 
     def read_clips(self) -> Iterator[Clip]:
-        """The clips of the parts.
+        """Yield the clips of the parts.
 
         Raises:
             ReadError, StoreError: a clip cannot be read.
@@ -63,30 +63,28 @@ class InputSource:
         return iterate_clips(self.reader, self.parts, self.options)  # type: ignore[arg-type]
 
     def require_any(self, found: Iterable[T]) -> Iterator[T]:
-        """What was found in all parts.
+        """Yield what was found in all parts.
 
         Raises:
-            ReadError: that is nothing.
+            ReadError: nothing was found.
         """
-        any_found = False
-        for one in found:
-            any_found = True
-            yield one
-        if not any_found and self.reader is not None and self.plan is not None:
-            raise empty_source_error(self.reader, self.path, self.plan)
+        if self.reader is None or self.plan is None:
+            return iter(found)
+        return require_any(found, self.reader, self.path, self.plan)
 
 
 def open_input(path: Path, reader: str | None, run: TrainedModel) -> InputSource:
-    """What lies at a path.
+    """Open the input at a path.
 
     Args:
         path: a raw file, a folder of them, or a store.
-        reader: a reader's name; None takes stores as such and guesses the reader of other files.
-        run: with the reader that its training clips were read with, and its options; those that
-            are about that set of clips alone are left out.
+        reader: a reader's name; None opens stores as stores and guesses the reader of other
+            files, asking the reader of the run's training clips first.
+        run: states the reader of its training clips and that reader's options; options that
+            apply to the training dataset only are left out.
 
     Raises:
-        ReadError, StoreError, UnknownNameError: it cannot be read.
+        ReadError, StoreError, UnknownNameError: the input cannot be read.
     """
     if reader is None and is_store(path):
         return InputSource(path, range(len(ClipStore(path))))
@@ -101,10 +99,10 @@ def open_input(path: Path, reader: str | None, run: TrainedModel) -> InputSource
 
 
 def read_input_clips(path: Path, reader: str | None, run: TrainedModel) -> Iterator[Clip]:
-    """The clips at a path; the arguments are those of `open_input`.
+    """Yield the clips at a path; see `open_input` for the arguments.
 
     Raises:
-        ReadError, StoreError, UnknownNameError: it, or one of them, cannot be read.
+        ReadError, StoreError, UnknownNameError: the input or a clip cannot be read.
     """
     source = open_input(path, reader, run)
     return source.require_any(source.read_clips())

@@ -1,11 +1,11 @@
-"""The registry of readers: every source of raw files that is known by name."""
+"""The registry of readers, and functions that read clips with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
@@ -33,14 +33,16 @@ __all__ = [
     "ReadPlan",
     "ReadTask",
     "Reader",
-    "empty_source_error",
     "get_reader",
     "guess_reader",
     "iterate_clips",
     "list_readers",
     "read_clip",
     "read_clips",
+    "require_any",
 ]
+
+T = TypeVar("T")
 
 READERS: dict[str, Reader] = {
     "ntu": ntu.READER,
@@ -60,14 +62,14 @@ READERS: dict[str, Reader] = {
     "synthetic": synthetic.READER,
 }
 
-_FILES_TRIED = 50
+_MAX_FILES_TRIED = 50
 
 
 def get_reader(name: str) -> Reader:
-    """The reader of that name.
+    """Return the reader of that name.
 
     Raises:
-        UnknownNameError: there is none; the nearest known name is given.
+        UnknownNameError: there is no such reader; the message suggests the nearest name.
     """
     if name not in READERS:
         raise unknown_name("reader", name, READERS)
@@ -75,37 +77,39 @@ def get_reader(name: str) -> Reader:
 
 
 def list_readers() -> list[str]:
-    """The names of all readers, sorted."""
+    """Return the names of all readers, sorted."""
     return sorted(READERS)
 
 
-def guess_reader(path: str | Path, likely: str | None = None) -> Reader:
-    """The only reader whose kind of file this is; of a folder, its first files are looked at.
+def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
+    """Return the only reader that matches a file, or one of the first files of a folder.
 
-    Where several know it, the one named ``likely`` is taken if it is among them.
+    The reader named ``preferred`` is asked first; if it matches, the others are not asked.
 
     Raises:
-        ReadError: there is no such file, or none or several readers know it.
+        ReadError: the file does not exist, or no reader or several readers match.
     """
     path = Path(path)
     if not path.exists():
         raise ReadError(f"there is no file or folder {path}")
-    files = [path] if path.is_file() else list(islice(_files(path), _FILES_TRIED))
+    files = [path] if path.is_file() else list(islice(_list_files(path), _MAX_FILES_TRIED))
+    if preferred in READERS and any(map(READERS[preferred].matches, files)):
+        return READERS[preferred]
     names = [name for name, reader in READERS.items() if any(map(reader.matches, files))]
-    if len(names) == 1 or likely in names:
-        return READERS[likely if likely in names else names[0]]
-    if names:
+    if not names:
+        raise ReadError(
+            f"{path} has no format that a reader recognizes; "
+            f"choose one of --reader {', '.join(READERS)}"
+        )
+    if len(names) > 1:
         raise ReadError(
             f"{path} could be read by {' or '.join(names)}; choose one, as --reader {names[0]}"
         )
-    raise ReadError(
-        f"{path} is no kind of file that is known by its looks; "
-        f"choose one of --reader {', '.join(READERS)}"
-    )
+    return READERS[names[0]]
 
 
 def read_clips(path: str | Path, reader: str | None = None, **options: Any) -> list[Clip]:
-    """Every clip of a raw file or folder.
+    """Return every clip of a raw file or folder.
 
     Args:
         path: the file or folder.
@@ -113,33 +117,30 @@ def read_clips(path: str | Path, reader: str | None = None, **options: Any) -> l
         options: the reader's options.
 
     Raises:
-        ReadError: a clip cannot be read, or there is none. To keep the good ones among bad ones,
+        ReadError: a clip cannot be read, or there is none. To keep the good clips among bad ones,
             use `kinegraph.readers.convert.convert`.
-        UnknownNameError: no such reader or option.
+        UnknownNameError: there is no such reader or option.
     """
-    return list(_clips(path, reader, options))
+    return list(_iterate_source(path, reader, options))
 
 
 def read_clip(path: str | Path, reader: str | None = None, **options: Any) -> Clip:
-    """The first, usually the only, clip of a raw file; as `read_clips`, but no further ones."""
-    return next(_clips(path, reader, options))
+    """Return the first, usually the only, clip of a raw file; see `read_clips`."""
+    return next(_iterate_source(path, reader, options))
 
 
-def _clips(path: str | Path, name: str | None, options: Mapping[str, Any]) -> Iterator[Clip]:
+def _iterate_source(
+    path: str | Path, name: str | None, options: Mapping[str, Any]
+) -> Iterator[Clip]:
     reader = guess_reader(path) if name is None else get_reader(name)
     plan = reader.plan(Path(path), options)
-    found = False
-    for clip in iterate_clips(reader, plan.tasks, options):
-        found = True
-        yield clip
-    if not found:
-        raise empty_source_error(reader, Path(path), plan)
+    return require_any(iterate_clips(reader, plan.tasks, options), reader, Path(path), plan)
 
 
 def iterate_clips(
     reader: Reader, tasks: Iterable[ReadTask], options: Mapping[str, Any]
 ) -> Iterator[Clip]:
-    """The clips of some of a plan's tasks.
+    """Yield the clips of some tasks of a plan.
 
     Raises:
         ReadError: a clip cannot be read.
@@ -151,11 +152,20 @@ def iterate_clips(
             yield clip
 
 
-def empty_source_error(reader: Reader, path: Path, plan: ReadPlan) -> ReadError:
-    """The error for a source in which no clip was found."""
-    reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
-    return ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")
+def require_any(found: Iterable[T], reader: Reader, path: Path, plan: ReadPlan) -> Iterator[T]:
+    """Yield what was found in a source.
+
+    Raises:
+        ReadError: nothing was found.
+    """
+    empty = True
+    for item in found:
+        empty = False
+        yield item
+    if empty:
+        reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
+        raise ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _list_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -1,4 +1,4 @@
-"""What a reader is: how one source of raw files becomes clips."""
+"""The contract of a reader: how one source of raw files becomes clips."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ from typing import Any
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
-from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 
 @dataclass(frozen=True)
 class ReadTask:
-    """One piece of reading work, small enough for one process: a file, or a range of a big one.
+    """A piece of reading work for one process: a file, or a range of a large one.
 
     Attributes:
         path: the file.
-        info: plain picklable facts that the scan already knows (label, row range, meta ...).
+        info: picklable facts from the scan, such as label, id, meta or a range of rows.
     """
 
     path: Path
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    def make_clip(self, joints: Any, layout: str | SkeletonLayout, **facts: Any) -> Clip:
+        """Return a clip with the label, id and meta of this task, where ``facts`` has no others.
+
+        The default id is the file's name without its suffix.
+        """
+        stated = {key: self.info[key] for key in ("label", "id", "meta") if key in self.info}
+        return Clip(joints, get_layout(layout), **{"id": self.path.stem, **stated, **facts})
+
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What a scan of a source found.
+    """The result of scanning a source.
 
     Attributes:
-        tasks: the reading work, in a fixed order (sorted, never as the file system lists it).
+        tasks: the reading work in a fixed order: sorted, not as the file system lists it.
         layout: the layout of every clip.
-        classes: class names by label, or None where the set has no public names.
-        refused: files that the scan already knows to be unusable, each with its reason.
+        classes: class names by label, or None if the dataset has no public names.
+        refused: files that the scan found to be unusable, each with the reason.
     """
 
     tasks: Sequence[ReadTask]
@@ -44,22 +52,23 @@ class ReadPlan:
 
 @dataclass(frozen=True)
 class Reader:
-    """One source of raw files.
+    """A source of raw files.
 
     Attributes:
         name: its key in READERS.
         summary: one line for `kinegraph list readers`.
-        scan: ``scan(source, **options) -> ReadPlan``: cheap, reads no clip. ``source`` is a
-            folder or a single raw file. Raises ReadError if nothing there is of this kind.
+        scan: ``scan(source, **options) -> ReadPlan``; cheap, reads no clip. ``source`` is a
+            folder or a single raw file. Raises ReadError if it has no file of this kind.
         read: ``read(task, **options) -> Iterator[Clip | ReadError]``. Raises ReadError if the
             whole task is unusable; *yields* a ReadError for one bad clip among good ones.
-        matches: whether a raw file looks like this source's (from its name and first bytes only).
+        matches: returns whether a raw file seems to be of this source, from its name and first
+            bytes only.
         options: option name -> one line of help; scan and read take exactly these as keywords,
             all with defaults.
-        dataset_only: the options that apply to the whole dataset only, such as its label file; a
-            new recording is read without them.
-        protocols: names of the protocols that this set's meta supports, the usual one first.
-        creates_source: whether ``scan`` makes a source that does not exist yet.
+        dataset_only: the options that apply to the whole dataset only, such as its label file;
+            new recordings are read without them.
+        protocols: names of the protocols that the meta of this dataset supports, the usual first.
+        creates_source: whether ``scan`` creates a source that does not exist yet.
     """
 
     name: str
@@ -73,10 +82,10 @@ class Reader:
     creates_source: bool = False
 
     def plan(self, source: Path, options: Mapping[str, Any]) -> ReadPlan:
-        """What there is to read at a source, once source and options are known to exist.
+        """Scan a source after checking that the source and the options exist.
 
         Raises:
-            ReadError: the source is missing or not of this kind.
+            ReadError: the source does not exist or has no file of this kind.
             UnknownNameError: this reader has no such option.
         """
         for name in options:
@@ -85,3 +94,16 @@ class Reader:
         if not source.exists() and not self.creates_source:
             raise ReadError(f"there is no file or folder {source}; expected {self.summary}")
         return self.scan(source, **options)
+
+
+def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """Raise UnknownNameError if an option's value is not one of the choices."""
+    if value not in choices:
+        raise unknown_name(option, str(value), choices)
+
+
+def check_count(option: str, value: object, low: int = 1, high: int = 2**31) -> None:
+    """Raise ReadError if an option's value is not a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        limit = f"from {low} to {high}" if high < 2**31 else f"of {low} or more"
+        raise ReadError(f"expected {option} to be a whole number {limit}, got {value!r}")
