@@ -1,46 +1,73 @@
-"""Files that are whole or not there: written beside, synced, renamed, checked when read back.
-
-A folder is written to by one training at a time.
-"""
+"""Atomic writes, the lock of a folder, and checksums of files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from kinegraph.errors import CheckpointError
 
-#: Seconds that loading processes outlive a training that was killed, and hold its lock, at most.
+#: Seconds to wait for a lock: the loader processes of a killed training hold it a little longer.
 LOCK_TIMEOUT_S = 10.0
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file so that a kill or a power cut leaves the old one or the new one.
+    """Write a file so that a kill or a power cut leaves the old content or the new content.
 
     Raises:
         CheckpointError: the file cannot be written, such as on a full disk.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    data = content.encode() if isinstance(content, str) else content
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
+        with atomic_path(path) as partial:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextmanager
+def atomic_path(path: Path, *, unique: bool = False) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write a file or folder to; rename it when the block ends.
+
+    If the block raises an error, what was written is deleted and ``path`` stays as it was. With
+    ``unique`` several processes may write the same ``path``; without, a partial file that a killed
+    process left behind is overwritten.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    mark = f".{uuid4().hex}" if unique else ""
+    partial = path.with_name(f".{path.name}{mark}.partial")
+    try:
+        yield partial
+        replace_durably(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename a file or folder over another of the same file system, and flush both to disk.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if source.is_file():
+        with source.open("rb+") as file:
+            os.fsync(file.fileno())
+    source.replace(target)
+    sync_folder(target.parent)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make renames last, where the system can (Windows cannot open folders)."""
+    """Flush the renames in a folder to disk, where the system can (Windows cannot open folders)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -52,10 +79,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other trainings from writing to a folder, where its file system knows locks.
+    """Keep other trainings from writing to a folder, where its file system supports locks.
 
     Raises:
-        CheckpointError: another one is writing to it.
+        CheckpointError: another training holds the lock.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -64,7 +91,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         raise CheckpointError(
             f"another training is writing to {folder} (if none is, delete {lock.lock_file})"
         ) from error
-    except OSError:  # no locks here; what else is wrong with the folder, the first file will tell
+    except OSError:  # no locks here; any other fault of the folder shows when a file is written
         pass
     try:
         yield
@@ -73,12 +100,12 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def add_checksum(kind: str, body: bytes) -> bytes:
-    """``body`` after a line that says what it is and carries its SHA-256."""
+    """Return ``body`` after a line with the kind of the file and the SHA-256 of the body."""
     return f"{kind} {hashlib.sha256(body).hexdigest()}\n".encode() + body
 
 
 def verify_checksum(path: Path, kind: str) -> bytes:
-    """The body of a file written by `add_checksum`.
+    """Return the body of a file whose content `add_checksum` made.
 
     Raises:
         CheckpointError: the file is missing, of another kind, cut short or altered.

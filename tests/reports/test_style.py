@@ -1,12 +1,8 @@
-"""Shared look: names as they are drawn, files that are whole or absent."""
+"""Shared look: names as they are drawn."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from kinegraph.reports.style import blend, plot_label, replacing
+from kinegraph.reports.style import blend, plot_label
 
 
 def test_plain_keeps_names_on_one_line_short_and_free_of_maths() -> None:
@@ -19,22 +15,3 @@ def test_plain_keeps_names_on_one_line_short_and_free_of_maths() -> None:
 def test_mixed_goes_from_one_color_to_the_other() -> None:
     assert blend("#000000", "#ffffff", 0) == "#000000"
     assert blend("#000000", "#ffffff", 1) == "#ffffff"
-
-
-def test_replacing_writes_beside_and_renames(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "page.html"
-    with replacing(path) as partial:
-        partial.write_text("whole")
-        assert not path.exists()
-    assert path.read_text() == "whole"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_replacing_leaves_the_old_file_if_writing_fails(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -250,7 +250,7 @@ def test_a_single_joint_has_a_graph() -> None:
         ({"max_hop": 10**9}, ModelError, "no two of the 25 joints .* at most 24"),
         ({"dilation": 0}, ModelError, "dilation: expected a whole number .* got 0"),
         ({"strategy": "agcn", "max_hop": 2}, ModelError, "'agcn' supports one hop"),
-        ({"strategy": "agcn", "normalization": "symmetric"}, ModelError, "column-normalised"),
+        ({"strategy": "agcn", "normalization": "symmetric"}, ModelError, "column-normalized"),
     ],
 )  # fmt: skip
 def test_what_makes_no_graph_is_refused(options: dict, error: type, match: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
 from kinegraph.errors import StoreError, unknown_name
+from kinegraph.files import atomic_path
 from kinegraph.skeleton.layout import SkeletonLayout
 
 CLIPS_PER_BATCH = 256
@@ -61,7 +61,7 @@ class StoreWriter:
         self.dtype = dtype
         self.rounding = 0.0
         """The largest error of a coordinate stored so far, in the units of the clips."""
-        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._open_file: AbstractContextManager[None] = nullcontext()
         self._file: BinaryIO | None = None
         self._arrow: Any = None
         self._coordinates = 0
@@ -78,7 +78,8 @@ class StoreWriter:
             raise StoreError(f"{self.path} is a folder; expected the name of a store file to write")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("wb")
+            self._open_file = self._atomic_file()
+            self._open_file.__enter__()
         except OSError as error:
             raise _unwritable(self.path, error) from error
         return self
@@ -111,16 +112,18 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and self._file is not None:
-                self._finish(self._file)
+            self._open_file.__exit__(kind, error, trace)
         except OSError as failure:
             raise _unwritable(self.path, failure) from failure
-        finally:
-            # closing can fail only where writing failed before, and that is being raised
-            with suppress(OSError):
-                if self._file is not None:
-                    self._file.close()
-            self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _atomic_file(self) -> Iterator[None]:
+        with atomic_path(self.path) as partial, partial.open("wb") as self._file:
+            yield
+            if not self._ids:
+                raise StoreError(f"{self.path}: no clip was written, so there is no store")
+            self._flush()
+            self._arrow.close()
 
     def check(self, clip: Clip) -> None:
         """Raise the StoreError that `write` would refuse this clip with, if any."""
@@ -151,15 +154,6 @@ class StoreWriter:
                 f"clip {clip.id!r}: this id is already in the store; ids must be unique"
             )
         return meta
-
-    def _finish(self, file: BinaryIO) -> None:
-        if not self._ids:
-            raise StoreError(f"{self.path}: no clip was written, so there is no store")
-        self._flush()
-        self._arrow.close()
-        file.flush()
-        os.fsync(file.fileno())
-        self._partial.replace(self.path)
 
     def _flush(self) -> None:
         if not self._rows:

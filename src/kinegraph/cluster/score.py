@@ -150,8 +150,8 @@ def score_shard(scoring: ScoringJob, indices: Indices, job: ShardedJob, shard: S
         return
     scorer, store = _opened(scoring, fingerprint_files(stat_files([scoring.store])))
     found = scorer.score_store(store, indices, batch_size=scoring.batch_size)
-    with job.atomic_shard(shard) as draft:
-        np.save(draft, _as_rows(found))
+    with job.atomic_shard(shard) as draft, draft.open("wb") as file:
+        np.save(file, _as_rows(found))
 
 
 def _as_rows(found: Scores | PoseErrors) -> NDArray[np.float32]:

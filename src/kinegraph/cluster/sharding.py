@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
-from uuid import uuid4
 
 from kinegraph.errors import ClusterError, KinegraphError, StoreError
-from kinegraph.files import sync_folder
+from kinegraph.files import atomic_path
 
 Progress = Callable[[int, int], None]
 
@@ -121,17 +120,11 @@ class ShardedJob:
             ClusterError: the file cannot be written.
         """
         path = self.shard_path(shard, suffix)
-        draft = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
-            yield draft
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(self.folder)
+            with atomic_path(path, unique=True) as draft:
+                yield draft
         except OSError as error:
             raise ClusterError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def run(
         self, workers: WorkerPool, task: Callable[[Shard], Task], progress: Progress | None

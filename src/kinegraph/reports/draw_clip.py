@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
+from kinegraph.files import atomic_path
 from kinegraph.reports.panels import (
     LEGEND_HEIGHT,
     PANEL_GAP,
@@ -36,7 +37,6 @@ from kinegraph.reports.style import (
     SIDE_COLORS,
     blend,
     plot_label,
-    replacing,
 )
 from kinegraph.skeleton import SkeletonLayout
 
@@ -125,7 +125,8 @@ def animate_clip(
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
     path = Path(path)
     first = next(pictures)
-    with replacing(path) as partial, partial.open("wb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial, partial.open("wb") as file:
         first.save(
             file,
             format="GIF",

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from kinegraph.clips.clip import Clip
+from kinegraph.files import atomic_path
 from kinegraph.reports.draw_clip import draw_clip
 from kinegraph.reports.draw_run import (
     draw_class_accuracy,
@@ -25,7 +26,6 @@ from kinegraph.reports.draw_run import (
     draw_training_curves,
     number,
 )
-from kinegraph.reports.style import replacing
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
@@ -96,7 +96,8 @@ def write_report(report: RunReport, path: str | Path) -> Path:
     """
     path = Path(path)
     text = render_report(report)
-    with replacing(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -60,15 +57,3 @@ def add_heading(ax: Axes, text: str, note: str = "") -> None:
     rise = 18 if note else 6
     ax.annotate(text, (0, 1), (0, rise), fontsize=10, color=BLACK, **place)
     ax.annotate(note, (0, 1), (0, 6), fontsize=8, color=GRAY, **place)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A partial file beside ``path`` that takes its place once written, and is gone if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kinegraph.files import atomic_path
 from kinegraph.reports.page import embed_figure, jinja_environment
-from kinegraph.reports.style import replacing
 from kinegraph.video.segmentation import DominantAction, Segment, clock
 from kinegraph.video.timeline_figure import action_colors, draw_timeline
 
@@ -56,7 +56,8 @@ def write_watch_report(
         model=model,
         classes=recognizer.header.num_classes - (recognizer.calibration.background is not None),
     )
-    with replacing(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

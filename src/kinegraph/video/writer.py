@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from kinegraph.errors import LiveError
+from kinegraph.files import atomic_path
 from kinegraph.video.decode import open_av
 from kinegraph.video.estimators.base import Image
 
@@ -103,10 +104,9 @@ def atomic_video_writer(path: Path) -> Iterator[VideoWriter]:
     Raises:
         LiveError: it cannot be written.
     """
-    from kinegraph.reports.style import replacing
-
     try:
-        with replacing(path) as partial, VideoWriter(partial) as film:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as partial, VideoWriter(partial) as film:
             yield film
     except OSError as error:
         raise LiveError(f"{path}: no video can be written there: {error.strerror}") from error

@@ -21,6 +21,7 @@ from kinegraph.errors import (
     StoreError,
     unknown_name,
 )
+from kinegraph.files import replace_durably
 from kinegraph.inference.backends.exported_model import Manifest, is_exported, load_exported
 from kinegraph.inference.backends.runtimes import FORMATS, format_of
 from kinegraph.inference.evaluate import select_clips
@@ -171,7 +172,7 @@ def _write(
             for made, path in zip(
                 _files(final, manifest.format), _files(out, manifest.format), strict=True
             ):
-                made.replace(path)
+                replace_durably(made, path)
     except OSError as error:
         raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
+from kinegraph.files import atomic_path
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
@@ -63,17 +62,14 @@ def write_dataset(
     folder = Path(folder).absolute()
     if folder.exists() and not _is_empty_folder(folder):
         raise ReadError(f"{folder}: expected a new or an empty folder for the synthetic data set")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        _write_all(partial, wanted, progress or _no_progress)
-        if folder.exists():
-            folder.rmdir()  # empty; not every system renames over a folder
-        partial.rename(folder)
+        with atomic_path(folder, unique=True) as partial:
+            partial.mkdir(parents=True)
+            _write_all(partial, wanted, progress or _no_progress)
+            if folder.exists():
+                folder.rmdir()  # empty; not every system renames over a folder
     except OSError as error:
         raise ReadError(f"{folder}: cannot write the synthetic data set: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(folder.glob("*.skeleton"))
 
 
