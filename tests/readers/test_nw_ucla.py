@@ -86,7 +86,7 @@ def test_a_file_of_another_name(tmp_path: Path) -> None:
             "frame 0, joint 0: ",
         ),
         (json.dumps(content(skeletons=[[[10**400, 2, 3]] * 20])), "numbers"),
-        (json.dumps(content(label=8)), "name says label 7, its content 8"),
+        (json.dumps(content(label=8)), "name is 7, in its content 8"),
         (json.dumps(content(label=11)), "label from 1 to 10, got 11"),
         (json.dumps(content(label="7")), "label from 1 to 10, got '7'"),
     ],

@@ -10,7 +10,7 @@ from conftest import real_data
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.utkinect_annotations import (
-    MAX_BYTES,
+    MAX_LABEL_FILE_BYTES,
     FrameRange,
     find_label_file,
     read_ranges,
@@ -44,7 +44,7 @@ def test_ranges(tmp_path: Path) -> None:
         (b"s01_e01\nwalk: 1 " + b"9" * 9999, ":2: expected two frame numbers"),
         (b"s01_e01\nwalks: 1 2\n", ":2: unknown action 'walks' .did you mean 'walk'"),
         (b"s01_e01\n\xff\x00\n", r":2: expected 'action: first last', got '\\\\xff"),
-        (b"\n" * (MAX_BYTES + 1), "at most 1048576 bytes"),
+        (b"\n" * (MAX_LABEL_FILE_BYTES + 1), "at most 1048576 bytes"),
     ],
 )
 def test_malformed(tmp_path: Path, text: bytes, message: str) -> None:

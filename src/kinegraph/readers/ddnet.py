@@ -1,7 +1,7 @@
-"""Reads the JHMDB pickles that DD-Net published: 14 of the 21 classes, three splits.
+"""Reader of the JHMDB pickles that DD-Net published: 14 of the 21 classes, three splits.
 
-Figures measured on them are not JHMDB figures: every class with an underscore in its name is
-missing. No joint of these files is at (0, 0), so nothing in them marks a joint as absent.
+Every class with an underscore in its name is missing, so results on them are not JHMDB results.
+No joint of these files is at (0, 0), so they mark no joint as absent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
@@ -21,53 +20,41 @@ from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT = "jhmdb15"
-
+_LAYOUT = "jhmdb15"
 _NAME = re.compile(r"GT_(train|test)_([123])\.pkl")
 
 
-def scan(source: Path) -> ReadPlan:
-    """The files ``GT_{train,test}_{1,2,3}.pkl`` of a folder, or one of them.
+def _scan(source: Path) -> ReadPlan:
+    """Return one task per file; classes are the label texts of all files, sorted.
 
-    Every file holds its fold's clips, so the same clip comes once per fold. Classes are the
-    label texts of all files read, sorted.
-
-    Raises:
-        ReadError: there is no such file, or it is damaged.
+    Every file holds the clips of its fold, so each clip occurs once per fold.
     """
     files = [source] if source.is_file() else sorted(source.glob("GT_*.pkl"))
     files = [file for file in files if _NAME.fullmatch(file.name)]
     if not files:
         raise ReadError(f"{source}: expected GT_train_1.pkl to GT_test_3.pkl, found none of them")
-    classes = sorted({label for file in files for label in _load(file)[1]})
-    tasks = [ReadTask(file, {"classes": tuple(classes)}) for file in files]
-    return ReadPlan(tasks, get_layout(LAYOUT), tuple(classes))
+    classes = tuple(sorted({label for file in files for label in _load(file)[1]}))
+    tasks = [ReadTask(file, {"classes": classes}) for file in files]
+    return ReadPlan(tasks, get_layout(_LAYOUT), classes)
 
 
-def read(task: ReadTask) -> Iterator[Clip | ReadError]:
-    """The clips of one file, with meta fold (1 to 3) and split (train, test)."""
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    """Yield the clips of a file, with meta fold (1 to 3) and split (train, test)."""
     poses, labels = _load(task.path)
     classes = task.info.get("classes") or tuple(sorted(set(labels)))
-    split, fold = _fold(task.path)
+    name = _NAME.fullmatch(task.path.name)
+    if name is None:
+        raise ReadError(f"{task.path}: expected a name as GT_train_1.pkl, with split and fold")
+    split, fold = name[1], int(name[2])
     for row, (pose, label) in enumerate(zip(poses, labels, strict=True)):
-        name = f"{fold}-{split}-{row:04d}"
+        facts = {"label": classes.index(label), "meta": {"fold": fold, "split": split}}
         try:
-            yield Clip(
-                _joints(pose),
-                get_layout(LAYOUT),
-                label=classes.index(label),
-                id=name,
-                meta={"fold": fold, "split": split},
-            )
+            if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
+                raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
+            joints = to_float32(pose)[None]
+            yield task.make_clip(joints, _LAYOUT, id=f"{fold}-{split}-{row:04d}", **facts)
         except (ClipError, ReadError) as error:
             yield ReadError(f"{task.path}: row {row}: {error}")
-
-
-def _fold(path: Path) -> tuple[str, int]:
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        raise ReadError(f"{path}: expected a name as GT_train_1.pkl, which tells split and fold")
-    return match[1], int(match[2])
 
 
 def _load(path: Path) -> tuple[list[Any], list[str]]:
@@ -82,13 +69,6 @@ def _load(path: Path) -> tuple[list[Any], list[str]]:
     return poses, labels
 
 
-def _joints(pose: Any) -> NDArray[np.float32]:
-    """(T, 15, 2) as one person."""
-    if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
-        raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
-    return to_float32(pose)[None]
-
-
 def _matches(path: Path) -> bool:
     return path.is_file() and _NAME.fullmatch(path.name) is not None
 
@@ -96,8 +76,8 @@ def _matches(path: Path) -> bool:
 READER = Reader(
     name="ddnet",
     summary="DD-Net's JHMDB pickles (14 of 21 classes, 2D)",
-    scan=scan,
-    read=read,
+    scan=_scan,
+    read=_read,
     matches=_matches,
     protocols=("ddnet-split1", "ddnet-split2", "ddnet-split3"),
 )

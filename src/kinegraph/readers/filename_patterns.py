@@ -1,4 +1,4 @@
-"""Finds raw files that hold one clip each and are named after the facts of it."""
+"""Raw files of one clip each, whose paths state the action, the subject and other facts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kinegraph.skeleton.layouts import get_layout
 
 
 def compile_path_pattern(tail: str) -> re.Pattern[str]:
-    """A pattern for whole paths that end in ``tail``, whose named groups are facts."""
+    """Return a pattern for whole paths that end in ``tail``; its named groups are facts."""
     return re.compile(rf"(?s:.*/)?{tail}")
 
 
 def parse_path(path: Path, pattern: re.Pattern[str]) -> dict[str, int | str]:
-    """The named groups of a path, numbers as int; empty if it does not fit the pattern."""
+    """Return the named groups of a path, numbers as int; empty if the pattern does not match."""
     found = pattern.fullmatch(path.absolute().as_posix())
     groups = found.groupdict() if found else {}
     return {key: int(text) if text.isdecimal() else text for key, text in groups.items()}
 
 
 def find_files(source: Path, pattern: re.Pattern[str], example: str) -> list[Path]:
-    """The files below a folder that fit the pattern, sorted; a single file whatever its name.
+    """Return the matching files below a folder, sorted; or the single file, whatever its name.
 
     Raises:
         ReadError: there is no such file.
@@ -44,23 +44,23 @@ def plan_named_files(
     example: str,
     layout: str,
     class_set: str,
-    label_of_action: Mapping[int, int] | None = None,
+    labels: Mapping[int, int] | None = None,
 ) -> ReadPlan:
-    """A plan of one task a file, with `info` label and meta as the file's name tells them.
+    """Return a plan with one task per file, its label and meta from the file's path.
 
     Args:
-        source: a folder, or one file; one whose name tells nothing has no label and no meta.
-        pattern: with the group ``action``; its other groups become meta.
-        example: a name that fits, for messages.
+        source: a folder, or one file; without a matching path it has no label and no meta.
+        pattern: a pattern with the group ``action``; its other groups become meta.
+        example: a matching name, for messages.
         layout: name of the layout.
-        class_set: name of the classes.
-        label_of_action: label by action number; None if action 1 is label 0 and so on.
+        class_set: name of the class set.
+        labels: label by action number; None if action 1 is label 0 and so on.
 
     Raises:
         ReadError: there is no such file.
     """
     classes = class_names(class_set)
-    labels = label_of_action or {label + 1: label for label in range(len(classes))}
+    labels = labels or {label + 1: label for label in range(len(classes))}
     tasks, refused = [], []
     for path in find_files(source, pattern, example):
         facts = parse_path(path, pattern)

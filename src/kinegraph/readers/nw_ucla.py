@@ -1,4 +1,4 @@
-"""Reads NW-UCLA: one JSON file a clip, Kinect v1 joints in metres.
+"""Reader of NW-UCLA: one JSON file per clip, Kinect v1 joints in meters.
 
 Wang, Nie, Xia, Wu, Zhu: Cross-view Action Modeling, Learning and Recognition, CVPR 2014, in the
 JSON files that the code of CTR-GCN and others trains on. Twelve of its 1,170,680 joints are at
@@ -21,80 +21,66 @@ from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named
 from kinegraph.readers.formats.json_file import describe, read_json
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
-from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT = "kinect20"
-ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
+ACTION_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """The action numbers in file names, in the order of the labels."""
 
+_NUM_JOINTS = 20
 _NAME = compile_path_pattern(
     r"a(?P<action>\d\d)_s(?P<subject>\d\d)_e(?P<replication>\d\d)_v(?P<camera>\d\d)\.json"
 )
 
 
-def scan(source: Path) -> ReadPlan:
-    """The files ``a01_s01_e00_v01.json`` at any depth of a folder, or a single file.
-
-    Raises:
-        ReadError: there is no such file.
-    """
-    labels = {action: label for label, action in enumerate(ACTIONS)}
-    return plan_named_files(source, _NAME, "a01_s01_e00_v01.json", LAYOUT, "nw_ucla", labels)
+def _scan(source: Path) -> ReadPlan:
+    labels = {action: label for label, action in enumerate(ACTION_NUMBERS)}
+    return plan_named_files(source, _NAME, "a01_s01_e00_v01.json", "kinect20", "nw_ucla", labels)
 
 
-def read(task: ReadTask) -> Iterator[Clip | ReadError]:
-    """The clip of one file, with meta subject, camera and replication.
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    """Yield the clip of a file, with meta subject, camera and replication.
 
-    The label stands in the name and, from 1 to 10, in the file; a file whose name tells nothing
-    has that of its content, if any.
-
-    Raises:
-        ReadError: no JSON of that form, or two labels that disagree.
+    The label is in the name and, from 1 to 10, in the file. If the name does not state it, the
+    label in the file is taken.
     """
     content = read_json(task.path)
     if not isinstance(content, dict) or "skeletons" not in content:
         raise ReadError(
             f"{task.path}: expected a JSON object with 'skeletons', got {describe(content)}"
         )
-    yield Clip(
-        _joints(content["skeletons"], task.path)[None],
-        get_layout(LAYOUT),
-        label=_label(content.get("label"), task),
-        id=task.path.stem,
-        meta=task.info.get("meta", {}),
-    )
+    joints = _parse_joints(content["skeletons"], task.path)
+    yield task.make_clip(joints[None], "kinect20", label=_check_label(content.get("label"), task))
 
 
-def _label(written: Any, task: ReadTask) -> int | None:
+def _check_label(stated: Any, task: ReadTask) -> int | None:
     named: int | None = task.info.get("label")
-    if written is None:
+    if stated is None:
         return named
-    if type(written) is not int or not 1 <= written <= len(ACTIONS):
+    if type(stated) is not int or not 1 <= stated <= len(ACTION_NUMBERS):
         raise ReadError(
-            f"{task.path}: expected a label from 1 to {len(ACTIONS)}, got {describe(written)}"
+            f"{task.path}: expected a label from 1 to {len(ACTION_NUMBERS)}, got {describe(stated)}"
         )
-    if named is not None and named != written - 1:
+    if named not in (None, stated - 1):
         raise ReadError(
-            f"{task.path}: the file's name says label {named + 1}, its content {written}"
+            f"{task.path}: the label in the file's name is {named + 1}, in its content {stated}"
         )
-    return written - 1
+    return stated - 1
 
 
-def _joints(frames: Any, path: Path) -> NDArray[np.float32]:
-    """(T, 20, 3) metres."""
-    count = get_layout(LAYOUT).num_joints
+def _parse_joints(frames: Any, path: Path) -> NDArray[np.float32]:
+    """Return joints (T, 20, 3) in meters."""
     if not isinstance(frames, list):
         raise ReadError(f"{path}: expected a list of frames, got {describe(frames)}")
     for number, frame in enumerate(frames):
-        if not isinstance(frame, list) or len(frame) != count:
+        if not isinstance(frame, list) or len(frame) != _NUM_JOINTS:
             raise ReadError(
-                f"{path}: frame {number}: expected a list of {count} joints, got {describe(frame)}"
+                f"{path}: frame {number}: expected a list of {_NUM_JOINTS} joints, "
+                f"got {describe(frame)}"
             )
     try:
         array = np.array(frames, dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ReadError(f"{path}: expected x, y, z of every joint as numbers: {error}") from error
-    if array.shape[1:] != (count, 3) and frames:
+    if frames and array.shape[1:] != (_NUM_JOINTS, 3):
         raise ReadError(
             f"{path}: expected x, y, z of every joint, got numbers of shape {array.shape}"
         )
@@ -108,9 +94,9 @@ def _matches(path: Path) -> bool:
 
 READER = Reader(
     name="nw_ucla",
-    summary="a folder of NW-UCLA's JSON files (a01_s01_e00_v01.json), 20 joints in metres",
-    scan=scan,
-    read=read,
+    summary="a folder of NW-UCLA's JSON files (a01_s01_e00_v01.json), 20 joints in meters",
+    scan=_scan,
+    read=_read,
     matches=_matches,
     protocols=("ucla-xview",),
 )

@@ -1,8 +1,8 @@
-"""Reads Penn Action: one MATLAB file a clip, 13 joints that people marked in a video's frames.
+"""Reader of Penn Action: one MATLAB file per clip, 13 joints annotated in the frames of a video.
 
 Zhang, Zhu, Derpanis: From Actemes to Action: A Strongly-supervised Representation for Detailed
 Action Understanding, ICCV 2013. Coordinates are pixels, x to the right and y **down**. 22 % of the
-joints are marked invisible, and two fifths of those stand at a placeholder: (1, 1), or (0, 0),
+joints are marked invisible, and two fifths of those are at a placeholder: (1, 1), or (0, 0),
 times the factor by which the video was resized, so x = y < 2. No visible joint is there.
 """
 
@@ -20,69 +20,32 @@ from kinegraph.readers.class_names import class_names
 from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files
 from kinegraph.readers.formats.mat_file import MatFile, is_mat_file, read_mat
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT = "penn13"
-INVISIBLE = ("drop", "keep")
-
-_CLASSES = "penn_action"
+_INVISIBLE_CHOICES = ("drop", "keep")
+_NUM_JOINTS = 13
 _NAME = compile_path_pattern(r"(?P<number>\d{4})\.mat")
-_PLACEHOLDER_BELOW = 2.0  # pixels; the largest resizing factor is 1.52
-_SPLITS = {1.0: "train", -1.0: "test"}
+_PLACEHOLDER_LIMIT = 2.0  # pixels; the largest resizing factor is 1.52
+_SPLIT_BY_VALUE = {1.0: "train", -1.0: "test"}
 
 
-def scan(source: Path, *, invisible: str = "drop") -> ReadPlan:
-    """The files ``0001.mat`` at any depth of a folder, or a single file.
-
-    Raises:
-        ReadError: there is no such file.
-        UnknownNameError: ``invisible`` is neither drop nor keep.
-    """
-    _check(invisible)
+def _scan(source: Path, *, invisible: str = "drop") -> ReadPlan:
+    check_choice("treatment of invisible joints", invisible, _INVISIBLE_CHOICES)
     tasks = [ReadTask(path) for path in find_files(source, _NAME, "0001.mat")]
-    return ReadPlan(tasks, get_layout(LAYOUT), class_names(_CLASSES))
+    return ReadPlan(tasks, get_layout("penn13"), class_names("penn_action"))
 
 
-def read(task: ReadTask, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
-    """The clip of one file, its confidence 1 where a joint is visible and 0 elsewhere.
+def _read(task: ReadTask, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
+    """Yield the clip of a file; its confidence is 1 where a joint is visible, else 0.
 
-    Meta: split (train or test, as the file says), view (front, back, left, right), width and
-    height in pixels.
-
-    Args:
-        task: the file.
-        invisible: "drop" makes invisible joints NaN, "keep" keeps the place where the annotator
-            supposed them to be. Placeholders are always NaN.
-
-    Raises:
-        ReadError: no MATLAB file, or not with the variables of Penn Action.
-        UnknownNameError: ``invisible`` is neither drop nor keep.
+    Meta: split (train or test, as the file states), view (front, back, left, right), width and
+    height in pixels. ``invisible="keep"`` keeps the positions that the annotators assumed for
+    invisible joints; placeholders are always NaN.
     """
-    _check(invisible)
+    check_choice("treatment of invisible joints", invisible, _INVISIBLE_CHOICES)
     mat = read_mat(task.path)
-    joints = _joints(mat)
-    visible = (_of_joints(mat, "visibility") == 1) & ~np.isnan(joints).any(axis=-1)
-    hidden = ~visible if invisible == "drop" else _placeholders(joints, visible)
-    joints[hidden] = np.nan
-    yield Clip(
-        joints[None],
-        get_layout(LAYOUT),
-        confidence=visible[None].astype(np.float32),
-        label=_label(mat),
-        id=task.path.stem,
-        meta=_meta(mat),
-    )
-
-
-def _check(invisible: str) -> None:
-    if invisible not in INVISIBLE:
-        raise unknown_name("treatment of invisible joints", str(invisible), INVISIBLE)
-
-
-def _joints(mat: MatFile) -> NDArray[np.float32]:
-    """(T, 13, 2) pixels."""
-    x, y, visibility = (_of_joints(mat, name) for name in ("x", "y", "visibility"))
+    x, y, visibility = (_read_joint_values(mat, name) for name in ("x", "y", "visibility"))
     if not x.shape == y.shape == visibility.shape:
         raise ReadError(
             f"{mat.path}: expected x, y and visibility of one shape, got {x.shape}, {y.shape} "
@@ -90,32 +53,38 @@ def _joints(mat: MatFile) -> NDArray[np.float32]:
         )
     if not np.isin(visibility, (0, 1)).all():
         raise ReadError(f"{mat.path}: expected visibility to be 0 or 1, got other numbers")
-    return mask_zero_joints(np.stack([x, y], axis=-1), mat.path)
+    joints = mask_zero_joints(np.stack([x, y], axis=-1), mat.path)
+    visible = (visibility == 1) & ~np.isnan(joints).any(axis=-1)
+    placeholder = ~visible & (joints[..., 0] == joints[..., 1])
+    placeholder &= joints[..., 0] < _PLACEHOLDER_LIMIT
+    joints[~visible if invisible == "drop" else placeholder] = np.nan
+    yield task.make_clip(
+        joints[None],
+        "penn13",
+        confidence=visible[None].astype(np.float32),
+        label=_read_label(mat),
+        meta=_read_meta(mat),
+    )
 
 
-def _of_joints(mat: MatFile, name: str) -> NDArray[np.float64]:
-    value, count = mat.array(name), get_layout(LAYOUT).num_joints
-    if value.ndim != 2 or value.shape[1] != count:
+def _read_joint_values(mat: MatFile, name: str) -> NDArray[np.float64]:
+    value = mat.array(name)
+    if value.ndim != 2 or value.shape[1] != _NUM_JOINTS:
         raise ReadError(
-            f"{mat.path}: expected {name} of shape (frames, {count}), got {value.shape}"
+            f"{mat.path}: expected {name} of shape (frames, {_NUM_JOINTS}), got {value.shape}"
         )
     return value
 
 
-def _placeholders(joints: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    x, y = joints[..., 0], joints[..., 1]
-    return ~visible & (x == y) & (x < _PLACEHOLDER_BELOW)
-
-
-def _label(mat: MatFile) -> int:
-    action, classes = mat.text("action"), class_names(_CLASSES)
+def _read_label(mat: MatFile) -> int:
+    action, classes = mat.text("action"), class_names("penn_action")
     if action not in classes:
         raise ReadError(f"{mat.path}: {unknown_name('action', action[:40], classes)}")
     return classes.index(action)
 
 
-def _meta(mat: MatFile) -> dict[str, MetaValue]:
-    split, size = _SPLITS.get(mat.number("train")), mat.array("dimensions").ravel()
+def _read_meta(mat: MatFile) -> dict[str, MetaValue]:
+    split, size = _SPLIT_BY_VALUE.get(mat.number("train")), mat.array("dimensions").ravel()
     if split is None:
         raise ReadError(f"{mat.path}: expected train to be 1 or -1, got {mat.number('train'):g}")
     if size.size != 3 or not np.isfinite(size).all():
@@ -131,9 +100,9 @@ def _matches(path: Path) -> bool:
 READER = Reader(
     name="penn_action",
     summary="a folder of Penn Action's label files (0001.mat), 13 joints in pixels",
-    scan=scan,
-    read=read,
+    scan=_scan,
+    read=_read,
     matches=_matches,
-    options={"invisible": "joints marked invisible: drop (NaN, the default) or keep where marked"},
+    options={"invisible": "invisible joints: drop (NaN, default) or keep (as annotated)"},
     protocols=("official",),
 )

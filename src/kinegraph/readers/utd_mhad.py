@@ -1,4 +1,4 @@
-"""Reads UTD-MHAD: one MATLAB file a clip, Kinect v1 joints in metres, in an order of its own.
+"""Reader of UTD-MHAD: one MATLAB file per clip, Kinect v1 joints in meters, in their own order.
 
 Chen, Jafari, Kehtarnavaz: UTD-MHAD: A Multimodal Dataset for Human Action Recognition Utilizing a
 Depth Camera and a Wearable Inertial Sensor, ICIP 2015. None of its 1,165,980 joints is at
@@ -16,62 +16,39 @@ from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
-from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT = "utd_mhad20"
-FPS = 30.0
-"""Kinect v1, as the dataset's authors state it."""
-
-_VARIABLE = "d_skel"
-_SUFFIX = "_skeleton"
+_FPS = 30.0  # Kinect v1, stated by the authors
 _NAME = compile_path_pattern(
-    rf"a(?P<action>\d{{1,2}})_s(?P<subject>\d{{1,2}})_t(?P<replication>\d{{1,2}}){_SUFFIX}\.mat"
+    r"a(?P<action>\d{1,2})_s(?P<subject>\d{1,2})_t(?P<replication>\d{1,2})_skeleton\.mat"
 )
 
 
-def scan(source: Path) -> ReadPlan:
-    """The files ``a1_s1_t1_skeleton.mat`` at any depth of a folder, or a single file.
-
-    Raises:
-        ReadError: there is no such file.
-    """
-    return plan_named_files(source, _NAME, "a1_s1_t1_skeleton.mat", LAYOUT, "utd_mhad")
+def _scan(source: Path) -> ReadPlan:
+    return plan_named_files(source, _NAME, "a1_s1_t1_skeleton.mat", "utd_mhad20", "utd_mhad")
 
 
-def read(task: ReadTask) -> Iterator[Clip | ReadError]:
-    """The clip of one file, with meta subject and replication (the trial).
-
-    Raises:
-        ReadError: no MATLAB file, or one without ``d_skel`` of shape (20, 3, T).
-    """
-    skeleton = read_mat(task.path).array(_VARIABLE)
-    layout = get_layout(LAYOUT)
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    """Yield the clip of a file, with meta subject and replication (the trial)."""
+    skeleton = read_mat(task.path).array("d_skel")
     if skeleton.ndim == 2:  # MATLAB drops the last dimension of a single frame
         skeleton = skeleton[..., None]
-    if skeleton.ndim != 3 or skeleton.shape[:2] != (layout.num_joints, 3):
+    if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3):
         raise ReadError(
-            f"{task.path}: expected {_VARIABLE} of shape ({layout.num_joints}, 3, frames), "
-            f"got {skeleton.shape}"
+            f"{task.path}: expected d_skel of shape (20, 3, frames), got {skeleton.shape}"
         )
-    yield Clip(
-        mask_zero_joints(skeleton.transpose(2, 0, 1), task.path)[None],
-        layout,
-        label=task.info.get("label"),
-        id=task.path.stem,
-        fps=FPS,
-        meta=task.info.get("meta", {}),
-    )
+    joints = mask_zero_joints(skeleton.transpose(2, 0, 1), task.path)
+    yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS)
 
 
 def _matches(path: Path) -> bool:
-    return path.name.endswith(f"{_SUFFIX}.mat") and is_mat_file(path)
+    return path.name.endswith("_skeleton.mat") and is_mat_file(path)
 
 
 READER = Reader(
     name="utd_mhad",
-    summary="a folder of UTD-MHAD's MATLAB files (a1_s1_t1_skeleton.mat), 20 joints in metres",
-    scan=scan,
-    read=read,
+    summary="a folder of UTD-MHAD's MATLAB files (a1_s1_t1_skeleton.mat), 20 joints in meters",
+    scan=_scan,
+    read=_read,
     matches=_matches,
     protocols=("odd-even-subjects",),
 )

@@ -1,9 +1,10 @@
-"""Reads UTKinect-Action3D: continuous recordings, Kinect v1 joints in metres, labelled by ranges.
+"""Reader of UTKinect-Action3D: continuous recordings, Kinect v1 joints in meters.
 
 Xia, Chen, Aggarwal: View Invariant Human Action Recognition Using Histograms of 3D Joints, CVPR
-Workshops 2012. A line is the number of a frame and 20 joints; frames without a tracked person are
-left out, so that numbers jump by 2 to 8 or more. Some numbers repeat with other joints (1 to 10 %
-of the lines): the first is kept. None of its 317,200 joints is at (0, 0, 0).
+Workshops 2012. A line has a frame number and 20 joints; frames without a tracked person are left
+out, so frame numbers have gaps of 2 to 8 or more. Some numbers repeat with other joints (1 to 10 %
+of the lines): the first line is kept. None of its 317,200 joints is at (0, 0, 0). The ranges of
+frames that show an action are in a label file, see `kinegraph.readers.utkinect_annotations`.
 """
 
 from __future__ import annotations
@@ -11,127 +12,105 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import ReadError, unknown_name
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice
 from kinegraph.readers.utkinect_annotations import FrameRange, find_label_file, read_ranges
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT = "kinect20"
-WHAT = ("segments", "recordings")
-
-_CLASSES = "utkinect"
-_COLUMNS = 1 + 20 * 3  # the frame number, then x, y, z
+_LAYOUT = "kinect20"
+_CLIP_KINDS = ("segments", "recordings")
+_COLUMNS = 1 + 20 * 3  # the frame number, then x, y, z of each joint
 _NAME = compile_path_pattern(r"joints_s(?P<subject>\d\d)_e(?P<replication>\d\d)\.txt")
-_Refused = tuple[Path, str]
 
 
-# --------------------------------------------------------------------- scan
-
-
-def scan(source: Path, *, what: str = "segments") -> ReadPlan:
-    """The recordings ``joints_s01_e01.txt`` at any depth of a folder, or a single file.
-
-    Their ranges stand in a file beside them: ``actionLabel_modified.txt``, which corrects seven of
-    them, or else ``actionLabel.txt``. A single file without ranges is one clip without a label.
-
-    Raises:
-        ReadError: there is no such file; a folder without label file, where segments are asked
-            for; a label file that cannot be read.
-        UnknownNameError: ``what`` is neither segments nor recordings.
-    """
-    _check(what)
-    tasks, refused = [], []
+def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
+    check_choice("kind of UTKinect clips", what, _CLIP_KINDS)
+    tasks: list[ReadTask] = []
+    refused: list[tuple[Path, str]] = []
     files = find_files(source, _NAME, "joints_s01_e01.txt")
+    needs_ranges = source.is_dir() and what == "segments"
     for folder in dict.fromkeys(file.parent for file in files):
         inside = [file for file in files if file.parent == folder]
-        labelled, left_out = _labelled(folder, inside, need=source.is_dir() and what == WHAT[0])
-        tasks += labelled
-        refused += left_out if what == WHAT[0] else []
-    return ReadPlan(tasks, get_layout(LAYOUT), class_names(_CLASSES), tuple(refused))
+        labeled, left_out = _scan_folder(folder, inside, needs_ranges)
+        tasks += labeled
+        refused += left_out if what == "segments" else []
+    return ReadPlan(tasks, get_layout(_LAYOUT), class_names("utkinect"), tuple(refused))
 
 
-def _labelled(
-    folder: Path, files: Sequence[Path], need: bool
-) -> tuple[list[ReadTask], list[_Refused]]:
-    """The recordings of one folder with their ranges, and what has to be left out."""
-    labels = find_label_file(folder)
-    if labels is None:
-        if need:
+def _scan_folder(
+    folder: Path, files: Sequence[Path], needs_ranges: bool
+) -> tuple[list[ReadTask], list[tuple[Path, str]]]:
+    """Return the recordings of a folder with their ranges, and the refused ones."""
+    label_file = find_label_file(folder)
+    if label_file is None:
+        if needs_ranges:
             raise ReadError(
                 f"{folder}: expected actionLabel.txt beside the recordings, found none; "
                 f"what=recordings reads them without labels"
             )
         return [_make_task(file, None) for file in files], []
-    ranges, unusable = read_ranges(labels, class_names(_CLASSES))
-    names = {file: _recording_name(file) for file in files}
-    tasks = [_make_task(file, ranges.get(name)) for file, name in names.items()]
-    refused = [(labels, reason) for name, reason in unusable if name in names.values()]
-    if need:
-        refused += [
-            (task.path, f"{labels}: expected frame ranges of {names[task.path]}, found none")
-            for task in tasks
-            if task.info["ranges"] is None
-        ]
-        tasks = [task for task in tasks if task.info["ranges"] is not None]
-    return tasks, refused
+    ranges, unusable = read_ranges(label_file, class_names("utkinect"))
+    names = {_recording_name(file): file for file in files}
+    refused = [(label_file, reason) for name, reason in unusable if name in names]
+    if needs_ranges:
+        reason = f"{label_file}: expected frame ranges of {{}}, found none"
+        refused += [(file, reason.format(n)) for n, file in names.items() if n not in ranges]
+        names = {name: file for name, file in names.items() if name in ranges}
+    return [_make_task(file, ranges.get(name)) for name, file in names.items()], refused
 
 
 def _make_task(path: Path, ranges: Sequence[FrameRange] | None) -> ReadTask:
-    return ReadTask(path, {"meta": parse_path(path, _NAME), "ranges": ranges})
+    facts = {"meta": parse_path(path, _NAME), "id": _recording_name(path), "ranges": ranges}
+    return ReadTask(path, facts)
 
 
 def _recording_name(path: Path) -> str:
-    """``s01_e01``, as the label file calls it."""
+    """Return the name in the label file, such as ``s01_e01``."""
     return path.stem.removeprefix("joints_")
 
 
-def _check(what: str) -> None:
-    if what not in WHAT:
-        raise unknown_name("kind of UTKinect clips", str(what), WHAT)
+def _read(task: ReadTask, *, what: str = "segments") -> Iterator[Clip | ReadError]:
+    """Yield the clips of a recording, with meta subject and replication.
 
-
-# --------------------------------------------------------------------- read
-
-
-def read(task: ReadTask, *, what: str = "segments") -> Iterator[Clip | ReadError]:
-    """The clips of one recording, with meta subject and replication.
-
-    Args:
-        task: the recording.
-        what: "segments" gives a clip for every labelled range, both its ends included;
-            "recordings" the whole recording without a label, whose meta ``segments`` is a JSON
-            list of [label, first, last], counting the clip's frames from 0, both ends included.
-
-    Raises:
-        ReadError: a line that is not a frame number and 60 coordinates, or numbers that decrease.
-        UnknownNameError: ``what`` is neither segments nor recordings.
+    "segments" gives one clip for every labeled range; "recordings" the whole recording without a
+    label, with meta ``segments``: a JSON list of [label, first, last], where frames of the clip
+    are counted from 0 and both ends are included. A file without ranges is one clip.
     """
-    _check(what)
-    numbers, joints = _recording(task.path)
+    check_choice("kind of UTKinect clips", what, _CLIP_KINDS)
+    numbers, joints = _read_recording(task.path)
     ranges = task.info.get("ranges")
-    spans = [(range_, _span(numbers, range_)) for range_ in ranges or ()]
     if ranges is None:
-        yield _clip(task, joints)
-    elif what == "recordings":
-        found = [[r.label, start, stop - 1] for r, (start, stop) in spans if start < stop]
-        yield _clip(task, joints, segments=json.dumps(found))
-    else:
-        for range_, (start, stop) in spans:
-            yield _segment(task, joints[start:stop], range_)
+        yield task.make_clip(joints[None], _LAYOUT, id=_recording_name(task.path))
+        return
+    starts = np.searchsorted(numbers, [r.first for r in ranges], side="left").tolist()
+    stops = np.searchsorted(numbers, [r.last for r in ranges], side="right").tolist()
+    spans = list(zip(ranges, starts, stops, strict=True))
+    if what == "recordings":
+        found = [[r.label, start, stop - 1] for r, start, stop in spans if start < stop]
+        meta = {**task.info["meta"], "segments": json.dumps(found)}
+        yield task.make_clip(joints[None], _LAYOUT, meta=meta)
+        return
+    for r, start, stop in spans:
+        if start == stop:
+            yield ReadError(
+                f"{task.path}: expected frames from {r.first} to {r.last} ({r.action}), found none"
+            )
+        else:
+            facts = {"label": r.label, "id": f"{task.info['id']}_{r.action}"}
+            yield task.make_clip(joints[None, start:stop], _LAYOUT, **facts)
 
 
-def _recording(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Frame numbers (T,), increasing, and joints (T, 20, 3) in metres."""
+def _read_recording(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return increasing frame numbers (T,), and joints (T, 20, 3) in meters."""
     table = read_table(path, _COLUMNS)
     steps = np.diff(table[:, 0])
     if (steps < 0).any():
@@ -144,43 +123,16 @@ def _recording(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     return table[:, 0], mask_zero_joints(table[:, 1:].reshape(len(table), -1, 3), path)
 
 
-def _span(numbers: NDArray[np.float64], range_: FrameRange) -> tuple[int, int]:
-    """The rows [start, stop) whose frame numbers are in a range."""
-    start = np.searchsorted(numbers, range_.first, side="left")
-    return int(start), int(np.searchsorted(numbers, range_.last, side="right"))
-
-
-def _segment(task: ReadTask, joints: NDArray[np.float32], range_: FrameRange) -> Clip | ReadError:
-    if len(joints) == 0:
-        return ReadError(
-            f"{task.path}: expected frames from {range_.first} to {range_.last} "
-            f"({range_.action}), found none"
-        )
-    return _clip(task, joints, f"_{range_.action}", range_.label)
-
-
-def _clip(
-    task: ReadTask,
-    joints: NDArray[np.float32],
-    suffix: str = "",
-    label: int | None = None,
-    **facts: MetaValue,
-) -> Clip:
-    meta: dict[str, Any] = {**task.info.get("meta", {}), **facts}
-    name = _recording_name(task.path) + suffix
-    return Clip(joints[None], get_layout(LAYOUT), label=label, id=name, meta=meta)
-
-
 def _matches(path: Path) -> bool:
     return path.suffix == ".txt" and is_number_table(path, _COLUMNS)
 
 
 READER = Reader(
     name="utkinect",
-    summary="UTKinect's recordings (joints_s01_e01.txt) with actionLabel.txt, 20 joints in metres",
-    scan=scan,
-    read=read,
+    summary="UTKinect's recordings (joints_s01_e01.txt) with actionLabel.txt, 20 joints in meters",
+    scan=_scan,
+    read=_read,
     matches=_matches,
-    options={"what": "segments (labelled clips, the default) or recordings (whole, for streams)"},
+    options={"what": "segments (labeled clips, default) or recordings (whole, for streams)"},
     protocols=("odd-even-subjects",),
 )
