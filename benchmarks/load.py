@@ -187,7 +187,7 @@ def streamed(
     """Of so many frames without a server: answers to the first k as soon as they can be had, and
     those to all of the first k that are wanted."""
     from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
-    from kinegraph.inference.stream import step_network
+    from kinegraph.inference.streaming_backends import step_network
     from kinegraph.runtime.streams import open_streams
 
     network = step_network(recognizer)
@@ -195,7 +195,7 @@ def streamed(
         raise SystemExit("only models that answer step by step can be checked")
     raw, ready = FrameValidator(recognizer), OnlinePreprocessor(recognizer)
     streams = open_streams(network, "step", together=1, spread=False)
-    key, seen = streams.open(), ready.blank()
+    key, seen = streams.open(), ready.initial_history()
     answers, ends = {}, {}
     for t in range(frames):
         given = raw(joints[t % len(joints)], None, f"frame {t}", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.test_stream import recognizer, two_persons
+from inference.test_streaming_backends import recognizer, two_persons
 from kinegraph.errors import ClipError, ModelError, UnknownNameError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer

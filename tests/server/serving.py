@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from conftest import made_up_clips
-from inference.test_stream import recognizer
+from inference.test_streaming_backends import recognizer
 from kinegraph.server.limits import Limits
 from kinegraph.server.serve import create_server, open_socket
 

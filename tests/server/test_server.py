@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from inference.test_session import alone
-from inference.test_stream import recognizer
+from inference.test_streaming_backends import recognizer
 from kinegraph.errors import LiveError
 from kinegraph.inference.session import RawFrame, open_session
 from kinegraph.server.auth import SUBPROTOCOL, token_protocol

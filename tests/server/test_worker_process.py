@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from inference.test_session import frames_of
-from inference.test_stream import recognizer
+from inference.test_streaming_backends import recognizer
 from kinegraph.errors import ClipError, LiveError
 from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
 from kinegraph.server.worker_process import RemoteSessionPool

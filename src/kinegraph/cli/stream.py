@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kinegraph.clips.clip import MetaValue
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.inference.stream import StreamingSession
+    from kinegraph.inference.session import StreamingSession
 
     Frame = tuple[NDArray[np.floating], NDArray[np.floating] | None]
     Recording = tuple[str, float | None, Mapping[str, MetaValue], Iterator[Frame]]

@@ -1,44 +1,47 @@
-"""Raw frames made ready: checked, and turned into what the network takes of them, one by one."""
+"""Online preprocessing: validate raw frames and turn them into network input, frame by frame.
+
+Shapes: S streams, M persons, V joints, D coordinates, C channels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.transforms import Pipeline, to_array
 from kinegraph.transforms.input_streams import parse_stream
 
-if TYPE_CHECKING:
-    from kinegraph.inference.recognizer import Recognizer
-
 Array = NDArray[np.float32]
+#: For each transform (M, 2, V, D): where each joint was visible first and last, NaN before that.
 JointHistory = list[Array]
 
-#: Steps that look back at each person alone, so that the persons of many streams can go together.
-EACH_PERSON = frozenset({"body_normalize", "hold_missing", "skeleton_norm"})
+#: Transforms with history that treat each person alone, so that persons of all streams fit in one
+#: call.
+PER_PERSON_TRANSFORMS = frozenset({"body_normalize", "hold_missing", "skeleton_norm"})
 
 
-def input_frame_shape(recognizer: Recognizer) -> tuple[int, int]:
-    """(V, D): how many joints a person of a raw frame has, and coordinates a joint."""
-    header = recognizer.header
+def input_frame_shape(model: TrainedModel) -> tuple[int, int]:
+    """Return (V, D): joints of a person in a raw frame, and coordinates of a joint."""
+    header = model.header
     channels = header.in_channels - header.confidence
-    return recognizer.layout.num_joints, channels // len(parse_stream(header.stream))
+    return model.layout.num_joints, channels // len(parse_stream(header.stream))
 
 
 def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
-    """Joints as JSON has them: a person or joint that is null gets coordinates that are no numbers.
+    """Replace null persons and joints of a JSON frame by NaN coordinates.
 
     Args:
         persons: (M, V, D) as lists, or (V, D) of one person.
         shape: (V, D).
 
     Raises:
-        TypeError: that is no list of persons.
+        TypeError: not a list of persons.
     """
     joints, coordinates = shape
     absent = [float("nan")] * coordinates
@@ -54,13 +57,12 @@ def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
 
 
 def _is_joint(given: Any, coordinates: int) -> bool:
-    """Whether this is a list of as many numbers."""
     numbers = isinstance(given, list) and len(given) == coordinates
     return numbers and all(isinstance(value, int | float) for value in given)
 
 
 class ValidatedFrame(NamedTuple):
-    """A frame whose shapes are right: joints (M, 1, V, D), confidence (M, 1, V) or None."""
+    """A raw frame of valid shapes: joints (M, 1, V, D), confidence (M, 1, V) or None."""
 
     joints: Array
     confidence: Array | None
@@ -69,36 +71,35 @@ class ValidatedFrame(NamedTuple):
 
 
 class FrameValidator:
-    """Frames as their senders have them, brought to one shape; see `StreamingSession.push`."""
+    """A check of raw frames that brings them to one shape; see `StreamingSession.push`."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._layout = recognizer.layout
-        self._shape = input_frame_shape(recognizer)
-        self._persons = recognizer.header.persons
-        # a transform that chooses among persons has to see all of them
-        self._all_persons = any(name == "persons" for name, _ in recognizer.pipeline.steps)
+    def __init__(self, model: TrainedModel) -> None:
+        self._layout = model.layout
+        self._shape = input_frame_shape(model)
+        self._persons = model.header.persons
+        # a transform that chooses among persons needs all of them
+        self._keeps_all_persons = any(name == "persons" for name, _ in model.pipeline.steps)
 
     def __call__(
         self, joints: Any, confidence: Any, name: str, meta: Mapping[str, MetaValue]
     ) -> ValidatedFrame:
-        """The frame with at least as many persons as the model takes.
+        """Return the frame, filled up to as many persons as the model takes.
 
         Raises:
             ClipError: arrays of another shape.
         """
-        given = _persons(joints, self._shape, f"{name}, joints (persons, joints, coordinates)")
-        persons = max(self._persons, len(given)) if self._all_persons else self._persons
-        held = np.full((persons, 1, *self._shape), np.nan, np.float32)
-        held[: len(given), 0] = given[:persons]
-        stated = None
-        if confidence is not None:
-            sure = _confidence(confidence, given, name)
-            stated = np.zeros(held.shape[:3], np.float32)
-            stated[: len(sure), 0] = sure[:persons]
-        return ValidatedFrame(held, stated, name, meta)
+        given = _as_persons(joints, self._shape, f"{name}, joints (persons, joints, coordinates)")
+        M = max(self._persons, len(given)) if self._keeps_all_persons else self._persons
+        padded = np.full((M, 1, *self._shape), np.nan, np.float32)
+        padded[: len(given), 0] = given[:M]
+        if confidence is None:
+            return ValidatedFrame(padded, None, name, meta)
+        stated = np.zeros(padded.shape[:3], np.float32)
+        stated[: len(given), 0] = _as_confidence(confidence, given, name)[:M]
+        return ValidatedFrame(padded, stated, name, meta)
 
-    def clip(self, frame: ValidatedFrame) -> Clip:
-        """The frame as a clip of its own.
+    def to_clip(self, frame: ValidatedFrame) -> Clip:
+        """Return the frame as a clip of one frame.
 
         Raises:
             ClipError: infinite coordinates.
@@ -108,149 +109,143 @@ class FrameValidator:
 
 
 class OnlinePreprocessor:
-    """What the network takes of frames, each made ready by what is known of those before it.
+    """The transforms of a run applied frame by frame, with the history that they need.
 
     Raises:
-        ModelError: a transform that looks at the whole clip.
+        ModelError: a transform that needs the whole clip.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        if whole := recognizer.pipeline.whole_clip_steps():
+    def __init__(self, model: TrainedModel) -> None:
+        if whole := model.pipeline.whole_clip_steps():
             raise ModelError(
                 f"mode 'step' takes frames one by one, but the transforms {', '.join(whole)} of "
                 "this run look at the whole clip; take mode 'window'"
             )
-        self._layout = recognizer.layout
-        self._persons = recognizer.header.persons
-        self._confidence = recognizer.header.confidence
-        self._transforms = list(_causal(recognizer))
+        self._layout = model.layout
+        self._persons = model.header.persons
+        self._confidence = model.header.confidence
+        self._transforms = list(_causal_transforms(model))
 
-    def blank(self) -> JointHistory:
-        """Of a stream that has not begun: what was seen, for each transform."""
-        return [transform.blank() for transform in self._transforms]
+    def initial_history(self) -> JointHistory:
+        """Return the history of a stream without frames."""
+        return [transform.initial_history() for transform in self._transforms]
 
-    def looking_back(self) -> list[int]:
-        """Which of the sightings are not empty."""
+    def stateful_steps(self) -> list[int]:
+        """Return the indices of the transforms that need history."""
         return [i for i, t in enumerate(self._transforms) if t.pipeline.uses_history]
 
     def __call__(
-        self, frames: Sequence[ValidatedFrame], seen: Sequence[JointHistory]
+        self, frames: Sequence[ValidatedFrame], histories: Sequence[JointHistory]
     ) -> tuple[list[Array], list[JointHistory]]:
-        """The next frames of S streams that state the same things -> (C, V, M) of each.
+        """Return the network input (C, V, M) and the new history of each of S streams.
 
         Args:
-            frames: one of each stream; all of them have confidences or none, and the same meta.
-            seen: of each stream, what was seen before.
-
-        Returns:
-            arrays, and what will have been seen with these frames.
+            frames: one of each stream, all with or all without confidence, and with the same meta.
+            histories: of each stream before this frame.
 
         Raises:
-            ClipError, TransformError: one of the frames is not finite, or the transforms do not
-                fit it.
+            ClipError, TransformError: a frame is not finite, or the transforms do not fit it.
         """
-        clip = self._rows(frames)
-        noted = []
-        for transform, *before in zip(self._transforms, *seen, strict=True):
-            clip, now = transform(clip, before)
-            noted.append(now)
-        array = to_array(_as_frames(clip, len(frames)), self._persons, self._confidence)
+        clip = self._merge(frames)
+        updated = []
+        for transform, *history in zip(self._transforms, *histories, strict=True):
+            clip, new = transform(clip, history)
+            updated.append(new)
+        array = to_array(_streams_to_frames(clip, len(frames)), self._persons, self._confidence)
         arrays = [np.ascontiguousarray(array[:, t]) for t in range(len(frames))]
-        return arrays, [[one[i] for one in noted] for i in range(len(frames))]
+        return arrays, [[one[i] for one in updated] for i in range(len(frames))]
 
-    def _rows(self, frames: Sequence[ValidatedFrame]) -> Clip:
-        """Frames of S streams as one clip (S * M, 1, V, D): the persons of all of them."""
+    def _merge(self, frames: Sequence[ValidatedFrame]) -> Clip:
+        """Return the frames of S streams as one clip (S * M, 1, V, D)."""
         stated = [frame.confidence for frame in frames if frame.confidence is not None]
         joints = np.concatenate([frame.joints for frame in frames])
-        sure = np.concatenate(stated) if stated else None
-        return Clip(joints, self._layout, sure, id=frames[0].name, meta=frames[0].meta)
+        confidence = np.concatenate(stated) if stated else None
+        return Clip(joints, self._layout, confidence, id=frames[0].name, meta=frames[0].meta)
 
 
 class CausalTransform:
-    """One transform, frame by frame: it sees where each joint was seen first and last, and now.
+    """One transform applied frame by frame, given each joint's first, last and current position.
 
-    JointHistory are (M, 2, V, D): the first and the last of each joint of each person, NaN before
-    it; M = 0 for a transform that does not look back.
+    The history is (M, 2, V, D), see `JointHistory`; M = 0 for a transform that needs none.
     """
 
     def __init__(self, pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
         M, V, D = shape
-        own = _for_each_person(pipeline, M) if pipeline.uses_history else None
-        self.pipeline = own or pipeline
-        self._each_person = own is not None
+        per_person = _per_person_step(pipeline, M) if pipeline.uses_history else None
+        self.pipeline = per_person or pipeline
+        self._is_per_person = per_person is not None
         self._shape = (M if pipeline.uses_history else 0, 2, V, D)
 
-    def blank(self) -> Array:
+    def initial_history(self) -> Array:
+        """Return the history of a stream without frames."""
         return np.full(self._shape, np.nan, np.float32)
 
-    def __call__(self, clip: Clip, seen: Sequence[Array]) -> tuple[Clip, Sequence[Array]]:
-        """Frames of S streams as they should be, and what will have been seen with them.
+    def __call__(self, clip: Clip, histories: Sequence[Array]) -> tuple[Clip, Sequence[Array]]:
+        """Return the transformed frames and the new histories of S streams.
 
         Args:
             clip: (S * M, 1, V, D), a frame of each.
-            seen: of each.
+            histories: of each.
         """
-        if not self.pipeline.uses_history:  # no frame matters to another
-            return self.pipeline(clip), seen
-        if self._each_person:
-            ready, now = self._after(clip, np.concatenate(seen))
-            M = len(now) // len(seen)
-            return ready, [now[i : i + M] for i in range(0, len(now), M)]
-        pairs = [self._after(*pair) for pair in zip(_each(clip, len(seen)), seen, strict=True)]
-        ready_ones, noted = zip(*pairs, strict=True)
-        return _joined(ready_ones), noted
+        if not self.pipeline.uses_history:
+            return self.pipeline(clip), histories
+        S = len(histories)
+        if self._is_per_person:
+            transformed, updated = self._transform(clip, np.concatenate(histories))
+            return transformed, np.split(updated, S)
+        pairs = zip(_split_streams(clip, S), histories, strict=True)
+        clips, single = zip(*(self._transform(*pair) for pair in pairs), strict=True)
+        return _merge_streams(clips), single
 
-    def _after(self, frame: Clip, seen: Array) -> tuple[Clip, Array]:
-        now, first, last = frame.joints, seen[:, :1], seen[:, 1:]
+    def _transform(self, frame: Clip, history: Array) -> tuple[Clip, Array]:
+        now, first, last = frame.joints, history[:, :1], history[:, 1:]
         stated = None
         if frame.confidence is not None:
             before = np.zeros((len(now), 2, now.shape[2]), np.float32)
             stated = np.concatenate([before, frame.confidence], axis=1)
-        known = frame.with_checked_joints(np.concatenate([seen, now], axis=1), stated)
-        ready = self.pipeline(known)
-        sure = None if ready.confidence is None else ready.confidence[:, -1:]
-        noted = np.concatenate(
+        joints = np.concatenate([history, now], axis=1)
+        result = self.pipeline(frame.with_checked_joints(joints, stated))
+        confidence = None if result.confidence is None else result.confidence[:, -1:]
+        updated = np.concatenate(
             [np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)], axis=1
         )
-        return ready.with_checked_joints(ready.joints[:, -1:], sure), noted
+        return result.with_checked_joints(result.joints[:, -1:], confidence), updated
 
 
-def _for_each_person(pipeline: Pipeline, persons: int) -> Pipeline | None:
-    """The step as one that looks at each person alone, None if it looks at others too."""
+def _per_person_step(pipeline: Pipeline, persons: int) -> Pipeline | None:
+    """Return the step in a form that treats each person alone, None if it needs the others."""
     ((name, options),) = pipeline.steps
     if name == "center" and (persons == 1 or options.get("person") == "own"):
         return Pipeline([(name, {**options, "person": "own"})])
-    return pipeline if name in EACH_PERSON else None
+    return pipeline if name in PER_PERSON_TRANSFORMS else None
 
 
-def _causal(recognizer: Recognizer) -> Iterator[CausalTransform]:
-    _, D = input_frame_shape(recognizer)
-    layout = recognizer.layout
-    for pipeline in (
-        recognizer.pipeline.without_length_steps().for_evaluation().isolate_history_steps()
-    ):
-        yield CausalTransform(pipeline, (recognizer.header.persons, layout.num_joints, D))
+def _causal_transforms(model: TrainedModel) -> Iterator[CausalTransform]:
+    _, D = input_frame_shape(model)
+    layout = model.layout
+    steps = model.pipeline.without_length_steps().for_evaluation().isolate_history_steps()
+    for pipeline in steps:
+        yield CausalTransform(pipeline, (model.header.persons, layout.num_joints, D))
         layout = pipeline.output_layout(layout)
         D *= len(parse_stream(pipeline.stream))
 
 
-def _each(clip: Clip, streams: int) -> Iterator[Clip]:
-    """(S * M, 1, V, D) -> (M, 1, V, D) of each stream."""
-    M = clip.num_persons // streams
-    for i in range(0, clip.num_persons, M):
-        sure = None if clip.confidence is None else clip.confidence[i : i + M]
-        yield clip.with_checked_joints(clip.joints[i : i + M], sure)
+def _split_streams(clip: Clip, streams: int) -> Iterator[Clip]:
+    """Yield (M, 1, V, D) of each stream of (S * M, 1, V, D)."""
+    stated = [None] * streams if clip.confidence is None else np.split(clip.confidence, streams)
+    for joints, confidence in zip(np.split(clip.joints, streams), stated, strict=True):
+        yield clip.with_checked_joints(joints, confidence)
 
 
-def _joined(clips: Sequence[Clip]) -> Clip:
-    """The inverse of `_each`."""
+def _merge_streams(clips: Sequence[Clip]) -> Clip:
+    """Return the inverse of `_split_streams`."""
     stated = [clip.confidence for clip in clips if clip.confidence is not None]
     joints = np.concatenate([clip.joints for clip in clips])
     return clips[0].with_checked_joints(joints, np.concatenate(stated) if stated else None)
 
 
-def _as_frames(clip: Clip, streams: int) -> Clip:
-    """(S * M, 1, V, D) -> (M, S, V, D)."""
+def _streams_to_frames(clip: Clip, streams: int) -> Clip:
+    """Return (S * M, 1, V, D) as (M, S, V, D)."""
 
     def split(array: Array) -> Array:
         return np.moveaxis(array.reshape(streams, -1, *array.shape[2:]), 0, 1)
@@ -260,11 +255,11 @@ def _as_frames(clip: Clip, streams: int) -> Clip:
     )
 
 
-def _persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
-    """(M, *shape) of an array of that shape, or of one person; an empty list is nobody.
+def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
+    """Return (M, *shape) of an array of that shape, or of one person; an empty list has M = 0.
 
     Raises:
-        ClipError: something else.
+        ClipError: another shape, or not numbers.
     """
     try:
         array = np.asarray(given, np.float32)
@@ -278,18 +273,18 @@ def _persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
     return array.reshape(-1, *shape)
 
 
-def _confidence(given: Any, joints: Array, name: str) -> Array:
-    """(M, V), a number for every joint that is seen.
+def _as_confidence(given: Any, joints: Array, name: str) -> Array:
+    """Return (M, V), finite for every visible joint.
 
     Raises:
-        ClipError: of other persons or joints, or not finite.
+        ClipError: another number of persons or joints, or not finite.
     """
-    stated = _persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
+    stated = _as_persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
     if stated.shape != joints.shape[:2]:
         raise ClipError(
             f"{name}: expected confidences {joints.shape[:2]} for as many persons and joints, "
             f"got {stated.shape}"
         )
     if not np.isfinite(stated[~np.isnan(joints[..., 0])]).all():
-        raise ClipError(f"{name}: the confidence of a joint that is seen is not a finite number")
+        raise ClipError(f"{name}: the confidence of a visible joint is not finite")
     return stated

@@ -1,44 +1,46 @@
-"""Many streams of raw frames of one recogniser: whoever has a frame is worked on together."""
+"""Streaming sessions: raw frames in, predictions out, for one stream or a pool of many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ClipError, KinegraphError, ModelError, unknown_name
-from kinegraph.inference.crowd_ways import Logits, Update, select_backend
+from kinegraph.inference.answer import Prediction
 from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFrame
+from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.stream import StreamingSession
+from kinegraph.inference.streaming_backends import Logits, Update, read_state, select_backend
+from kinegraph.runtime.micro_batching import TOGETHER
 from kinegraph.runtime.step_work import Stop, never
 from kinegraph.runtime.streams import Mode
 
-if TYPE_CHECKING:
-    from kinegraph.inference.answer import Prediction
-    from kinegraph.inference.recognizer import Recognizer
-
-EVERY = 10  # frames between the answers of a stream of windows
+UPDATE_INTERVAL_FRAMES = 10  # of a stream in mode `window`
+POOL_CHUNK_FRAMES = 4  # fewer than for one stream: the batch of many streams is large enough
 
 
 class RawFrame(NamedTuple):
-    """A raw frame, see `StreamingSession.push`."""
+    """Joints and confidence of a frame, see `StreamingSession.push`."""
 
     joints: Any
     confidence: Any = None
 
 
 class StreamResult(NamedTuple):
-    """What is known of a stream.
+    """The latest prediction of a stream.
 
     Attributes:
-        prediction: the latest; None while there is nothing to say.
-        frames: after how many of its frames a stream whose work is not spread says the same. An
-            answer lags behind the frames that were pushed while these are worked on.
+        prediction: None as long as there is none.
+        frames: how many frames of the stream it includes, as far as the frames that follow them
+            are known. It lags behind the frames that were pushed.
     """
 
     prediction: Prediction | None
@@ -49,27 +51,31 @@ NO_RESULT = StreamResult(None, 0)
 
 
 class StreamSnapshot(NamedTuple):
-    """A stream as it was at a time; None if it had no frames."""
+    """The state of a stream at a time, in a form that is quick to send to another process."""
 
-    state: Any
+    state: Mapping[str, tuple[str, tuple[int, ...], NDArray[np.uint8]]]
+    meta: Mapping[str, MetaValue]
 
 
 class SessionPool:
-    """Streams of raw frames, worked on together; each answers as a `StreamingSession` of its own.
+    """Streams of raw frames that are run together, with the results that each has by itself.
 
-    In ``step`` mode an answer is about the frames whose neighbours in time are known, as that of
-    ``open_session(recognizer)``. In ``window`` mode it is that of
-    ``open_session(recognizer, "window")``, given every so many frames.
+    `push_many` does all the work of a frame. A server that answers before it works calls
+    `enqueue`, `poll` and `step`, and `decode` in any process.
 
     Args:
-        recognizer: who answers.
-        mode: as for `open_session`.
-        window: as for `open_session`.
-        every: frames between the answers of a stream of windows.
+        recognizer: names the actions.
+        mode: see `open_session`.
+        window: see `open_session`.
+        every: frames between predictions of a stream in mode ``window``, or if they are immediate.
+        immediate: whether predictions in mode ``step`` include the latest frames, at the cost of
+            running as many frames again as the network lags behind.
+        chunk_frames: frames of a stream that are run at a time in mode ``step``; more frames take
+            less time each, and predictions lag behind by these.
 
     Raises:
-        ModelError: a mode that this run cannot have, a window without frames.
-        UnknownNameError: no such mode.
+        ModelError: a mode that this run does not support, a window without frames.
+        UnknownNameError: an unknown mode.
     """
 
     def __init__(
@@ -77,136 +83,230 @@ class SessionPool:
         recognizer: Recognizer,
         mode: Mode = "auto",
         window: int | None = None,
-        every: int = EVERY,
+        every: int = UPDATE_INTERVAL_FRAMES,
+        *,
+        immediate: bool = False,
+        chunk_frames: int = POOL_CHUNK_FRAMES,
     ) -> None:
         if mode not in get_args(Mode):
             raise unknown_name("stream mode", mode, get_args(Mode))
         if every < 1:
             raise ModelError(f"expected an answer every 1 or more frames, got every={every}")
         self.recognizer = recognizer
-        self._raw = FrameValidator(recognizer)
-        self._backend = select_backend(recognizer, mode, window, every)
+        self._validator = FrameValidator(recognizer)
+        self._backend = select_backend(
+            recognizer, mode, window, every, immediate=immediate, chunk_frames=chunk_frames
+        )
         self._numbers = count()
-        self._lines: dict[int, _Line] = {}
-        self._told: dict[int, StreamResult] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._results: dict[int, StreamResult] = {}
 
     @property
     def mode(self) -> Mode:
-        """How frames are worked on: ``step`` or ``window``."""
+        """How frames are run: ``step`` or ``window``."""
         return self._backend.mode
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._streams)
 
     def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
-        """Begin a stream; the key to it. ``meta`` is as for `open_session`."""
+        """Start a stream and return its key. ``meta`` is as for `open_session`."""
         key = next(self._numbers)
-        self._lines[key] = _Line(self._backend.open(key), dict(meta or {}))
+        self._streams[key] = _Stream(self._backend.open(key), dict(meta or {}))
         return key
 
-    def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
-        """The next frame of some streams -> what is known of each of these.
+    def num_frames(self, key: int) -> int:
+        """Return how many frames were pushed to a stream."""
+        return self._stream(key).frames
 
-        A frame that is refused gives its error and leaves its stream as it was; the others go on.
+    def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
+        """Push the next frame of some streams; return the latest result of each of these.
+
+        A frame that does not fit gives its error and leaves its stream unchanged.
 
         Raises:
-            ModelError: no stream has that key.
+            ModelError: an unknown key.
         """
-        refused = self.enqueue(frames)
+        rejected = self.enqueue(frames)
         self.step()
-        return self.decode(self.poll(frames, refused))
+        return self.decode(self.poll(frames, rejected))
 
     def enqueue(self, frames: Mapping[int, RawFrame]) -> dict[int, KinegraphError]:
-        """The first part of `push_many`: take note of the next frames -> which are refused."""
-        refused: dict[int, KinegraphError] = {}
-        raw: dict[int, ValidatedFrame] = {}
-        with np.errstate(over="ignore", invalid="ignore"):
+        """Validate and store the next frame of some streams; return the errors by key."""
+        rejected: dict[int, KinegraphError] = {}
+        validated: dict[int, tuple[Any, ValidatedFrame]] = {}
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is rejected as infinite
             for key, frame in frames.items():
-                line = self._of(key)
+                stream = self._stream(key)
                 try:
-                    raw[key] = self._raw(*frame, f"frame {line.frames}", line.meta)
+                    name = f"frame {stream.frames}"
+                    validated[key] = stream.handle, self._validator(*frame, name, stream.meta)
                 except ClipError as error:
-                    refused[key] = error
-            refused |= self._backend.enqueue(
-                {k: (self._lines[k].own, one) for k, one in raw.items()}
-            )
+                    rejected[key] = error
+            rejected |= self._backend.enqueue(validated)
         for key in frames:
-            self._lines[key].frames += key not in refused
-        return refused
+            self._streams[key].frames += key not in rejected
+        return rejected
 
     def step(self, stop: Stop = never) -> None:
-        """The second part: do the work that falls to what was taken; see `StepStreams.go_on`."""
+        """Run the share of work that is due for the stored frames; see `StepStreams.go_on`."""
         self._backend.step(stop)
 
     def poll(
-        self, keys: Iterable[int], refused: Mapping[int, KinegraphError]
+        self, keys: Iterable[int], rejected: Mapping[int, KinegraphError]
     ) -> dict[int, Update | KinegraphError]:
-        """The third part: what is new of some streams, or why their frames were refused."""
-        return {key: refused.get(key) or self._backend.poll(self._of(key).own) for key in keys}
+        """Return what is new of some streams, or the errors of `enqueue`."""
+        return {
+            key: rejected.get(key) or self._backend.poll(self._stream(key).handle) for key in keys
+        }
 
     def decode(
-        self, found: Mapping[int, Update | KinegraphError]
+        self, updates: Mapping[int, Update | KinegraphError]
     ) -> dict[int, StreamResult | KinegraphError]:
-        """The last part: what is known by now, in names and probabilities."""
-        fresh = [
-            (key, one.frames, one.logits)
-            for key, one in found.items()
-            if isinstance(one, Update) and one.logits is not None
-        ]
-        answers = self._answers([logits for _, _, logits in fresh])
-        for (key, frames, _), answer in zip(fresh, answers, strict=True):
-            self._told[key] = StreamResult(answer, frames)
+        """Return the latest result of each stream, with the logits of updates as predictions."""
+        new = {k: u for k, u in updates.items() if isinstance(u, Update) and u.logits is not None}
+        predictions = self._predictions([u.logits for u in new.values() if u.logits is not None])
+        for (key, update), prediction in zip(new.items(), predictions, strict=True):
+            self._results[key] = StreamResult(prediction, update.frames)
         return {
-            key: one if isinstance(one, KinegraphError) else self._told.get(key, NO_RESULT)
-            for key, one in found.items()
+            key: one if isinstance(one, KinegraphError) else self._results.get(key, NO_RESULT)
+            for key, one in updates.items()
         }
 
     def flush(self, key: int) -> Prediction | None:
-        """The answer to all that was pushed, as if it ended here; the stream may go on."""
-        return self.decode_snapshot(self.snapshot(key))
+        """Return the prediction for all frames so far, as if the stream ended here.
+
+        More frames may follow. The cost is that of as many frames as the network lags behind.
+        """
+        stream = self._stream(key)
+        return self._prediction(self._backend.flush(stream.handle) if stream.frames else None)
 
     def snapshot(self, key: int) -> StreamSnapshot:
-        """What `decode_snapshot` needs to know of a stream, as it is now."""
-        line = self._of(key)
-        return StreamSnapshot(self._backend.snapshot(line.own) if line.frames else None)
+        """Return the present state of a stream for `decode_snapshot`."""
+        stream = self._stream(key)
+        state = self._backend.state_dict(stream.handle) if stream.frames else {}
+        return StreamSnapshot({k: _pack(tensor) for k, tensor in state.items()}, stream.meta)
 
     def decode_snapshot(self, snapshot: StreamSnapshot) -> Prediction | None:
-        """The answer to all that was pushed by then; any thread may ask, whatever comes meanwhile.
+        """Return what `flush` gave when the snapshot was taken. Safe in any thread."""
+        if not snapshot.state:
+            return None
+        state = {name: _unpack(*packed) for name, packed in snapshot.state.items()}
+        return self._prediction(self._backend.flush_state(state, snapshot.meta))
 
-        It takes as long as many frames.
+    def state_dict(self, key: int) -> dict[str, Tensor]:
+        """Return all state of a stream, to continue it later or elsewhere."""
+        stream, latest = self._stream(key), self._results.get(key, NO_RESULT)
+        state = {"frames": torch.tensor(stream.frames), **self._backend.state_dict(stream.handle)}
+        if latest.prediction is not None:
+            state["latest"] = torch.from_numpy(np.array(latest.prediction.logits))
+            state["latest_frames"] = torch.tensor(latest.frames)
+        return state
+
+    def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
+        """Continue from the state of another stream of the same model and mode.
+
+        Raises:
+            ModelError: the state of another model or mode; the stream is unchanged.
         """
-        logits = None if snapshot.state is None else self._backend.flush_snapshot(snapshot.state)
-        return None if logits is None else self._answers([logits])[0]
+        stream, result = self._stream(key), NO_RESULT
+        frames = _read_count(state, "frames")
+        if "latest" in state:
+            logits = read_state(state, "latest", (self.recognizer.header.num_classes,))
+            result = StreamResult(self._prediction(logits), _read_count(state, "latest_frames"))
+        own = {"frames", "latest", "latest_frames"}
+        rest = {name: tensor for name, tensor in state.items() if name not in own}
+        self._backend.load_state_dict(stream.handle, rest, frames, stream.meta)
+        stream.frames, self._results[key] = frames, result
 
     def close(self, key: int) -> None:
-        """End a stream and forget its frames."""
-        self._backend.close(self._of(key).own)
-        del self._lines[key]
+        """End a stream and free its frames."""
+        self._backend.close(self._stream(key).handle)
+        del self._streams[key]
         self.drop(key)
 
     def drop(self, key: int) -> None:
-        """Forget what was told of a stream."""
-        self._told.pop(key, None)
+        """Delete the latest result of a stream."""
+        self._results.pop(key, None)
 
-    def _answers(self, logits: list[Logits]) -> list[Prediction]:
+    def _predictions(self, logits: list[Logits]) -> list[Prediction]:
         if not logits:
             return []
-        names = ("stream",) * len(logits)
-        return self.recognizer.decode(Scores(names, np.full(len(logits), -1), np.stack(logits)))
+        names, unlabeled = ("stream",) * len(logits), np.full(len(logits), -1)
+        return self.recognizer.decode(Scores(names, unlabeled, np.stack(logits)))
 
-    def _of(self, key: int) -> _Line:
-        if key not in self._lines:
+    def _prediction(self, logits: Logits | None) -> Prediction | None:
+        return None if logits is None else self._predictions([logits])[0]
+
+    def _stream(self, key: int) -> _Stream:
+        if key not in self._streams:
             raise ModelError(f"no stream has the key {key!r}: open one first")
-        return self._lines[key]
+        return self._streams[key]
 
 
 @dataclass
-class _Line:
-    """A stream: what its way of working keeps of it, and how many frames it was given."""
+class _Stream:
+    """A stream: its handle in the backend, and how many frames were pushed."""
 
-    own: Any
+    handle: Any
     meta: dict[str, MetaValue]
     frames: int = 0
+
+
+class StreamingSession:
+    """One stream of raw frames, answered frame by frame; see `open_session`."""
+
+    def __init__(self, pool: SessionPool, meta: Mapping[str, MetaValue] | None = None) -> None:
+        self._pool = pool
+        self._key = pool.open(meta)
+
+    @property
+    def mode(self) -> Mode:
+        """How frames are run: ``step`` or ``window``."""
+        return self._pool.mode
+
+    @property
+    def frames(self) -> int:
+        """How many frames were pushed."""
+        return self._pool.num_frames(self._key)
+
+    def push(self, joints: Any, confidence: Any = None) -> Prediction | None:
+        """Push the next frame; return the latest prediction, None as long as there is none.
+
+        Args:
+            joints: (M, V, D), or (V, D) of one person; NaN where a joint is not visible. A person
+                keeps its index from frame to frame; absent persons are all NaN, or left out at the
+                end.
+            confidence: (M, V), or (V,) of one person, in [0, 1].
+
+        Raises:
+            ClipError: an array of another shape than the model's skeleton, or infinite values.
+            TransformError: the run's transforms do not fit the frame.
+                After either the session is unchanged.
+        """
+        result = self._pool.push_many({self._key: RawFrame(joints, confidence)})[self._key]
+        if isinstance(result, KinegraphError):
+            raise result
+        return result.prediction
+
+    def flush(self) -> Prediction | None:
+        """Return the prediction for all frames so far, as if the stream ended here.
+
+        More frames may follow.
+        """
+        return self._pool.flush(self._key)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all state of the session, to continue it later or elsewhere."""
+        return self._pool.state_dict(self._key)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from the state of another session of the same model and mode.
+
+        Raises:
+            ModelError: the state of another model or mode; this session is unchanged.
+        """
+        self._pool.load_state_dict(self._key, state)
 
 
 def open_session(
@@ -216,27 +316,50 @@ def open_session(
     every: int | None = None,
     meta: Mapping[str, MetaValue] | None = None,
 ) -> StreamingSession:
-    """Open a stream of raw frames, answered while they come.
+    """Open a stream of raw frames that are answered as they come.
 
     Args:
         recognizer: names the actions.
-        mode: ``step``: each frame is worked on once; for transforms that treat frames one by
-            one and models that are local in time. What brings clips to a length is left out,
-            so that the answer is about the frames that were seen, without padding.
-            ``window``: the latest frames are answered as a clip, anew with every frame.
-            ``auto``: the first where it can be had.
-        window: how many of the latest frames count, in ``step`` rounded up to whole hops (of
-            4 frames for ST-GCN); None for all (``step``) or 100.
-        every: frames between answers that are about all frames so far. In ``step`` an answer
-            is about the frames whose neighbours in time are known too, which lags behind (by
-            76 frames for ST-GCN as published); to answer at once is the work of so many more
-            frames; in ``window`` the network runs only then. None: an answer with every
-            frame, without that work.
-        meta: facts about the recording that transforms ask for, as in `Clip.meta`: ``width``
-            and ``height`` of its images.
+        mode: ``step``: each frame is run once; for transforms that treat frames one by one and
+            models that are local in time. Transforms that bring clips to a length are left out, so
+            that no padding takes part. ``window``: the latest frames are run as a clip for every
+            prediction. ``auto``: ``step`` where it is possible.
+        window: how many of the latest frames count, in ``step`` rounded up to whole hops (of 4
+            frames for ST-GCN); None for all (``step``) or 100.
+        every: frames between predictions, each of which includes the latest frames. Without it
+            there is a prediction after every frame; in ``step`` that lags behind (by 76 frames for
+            ST-GCN as published), because a feature is known when the frames that follow it are;
+            with it ``step`` runs so many frames again for each prediction.
+        meta: facts about the recording that transforms need, as in `Clip.meta`: ``width`` and
+            ``height`` of its images.
 
     Raises:
-        ModelError: a mode that this run cannot have, a window without frames.
-        UnknownNameError: no such mode.
+        ModelError: a mode that this run does not support, a window without frames.
+        UnknownNameError: an unknown mode.
     """
-    return StreamingSession(recognizer, mode, window, every, meta)
+    pool = SessionPool(
+        recognizer,
+        mode,
+        window,
+        1 if every is None else every,
+        immediate=every is not None,
+        chunk_frames=TOGETHER,
+    )
+    return StreamingSession(pool, meta)
+
+
+def _read_count(state: Mapping[str, Tensor], name: str) -> int:
+    number = read_state(state, name, ())
+    if number.dtype.kind != "i" or number < 0:
+        raise ModelError(f"{name!r} in the state of a session is not a number of frames")
+    return int(number)
+
+
+def _pack(tensor: Tensor) -> tuple[str, tuple[int, ...], NDArray[np.uint8]]:
+    """Return dtype, shape and bytes, which pickle much faster than a tensor."""
+    values = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), values
+
+
+def _unpack(dtype: str, shape: tuple[int, ...], values: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(values.copy()).view(getattr(torch, dtype)).reshape(shape)

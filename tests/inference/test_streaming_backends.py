@@ -13,8 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ModelError, TransformError, UnknownNameError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.session import open_session
-from kinegraph.inference.stream import StreamingSession
+from kinegraph.inference.session import StreamingSession, open_session
 from kinegraph.models import create_model
 from kinegraph.training.checkpoint import CheckpointHeader
 from kinegraph.transforms import to_array
