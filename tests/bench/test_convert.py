@@ -1,4 +1,4 @@
-"""Conversion is compared: the same clips in both stores."""
+"""Benchmark of conversion: the same clips in both stores."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import pytest
 from conftest import real_data
 from kinegraph.bench import convert as module
 from kinegraph.bench.convert import bench_convert
-from kinegraph.bench.fixtures import made_up_texts
+from kinegraph.bench.fixtures import write_synthetic_ntu_files
+from kinegraph.bench.result import BenchOptions
 from kinegraph.errors import BenchError
 
 
-def test_both_stores_say_the_same(tmp_path):
-    made_up_texts(tmp_path / "raw", 3)
-    result = bench_convert(tmp_path / "raw", rounds=1)
+def test_both_stores_have_the_same_clips(tmp_path):
+    write_synthetic_ntu_files(tmp_path / "raw", 3)
+    result = bench_convert(tmp_path / "raw", BenchOptions(rounds=1))
     assert result.what.startswith("3 .skeleton files")
     assert result.sides[1].figures["files/s"] > 0
 
 
 def test_real_recordings():
-    assert bench_convert(real_data("ntu_samples"), rounds=1).ratio.median > 0
+    assert bench_convert(real_data("ntu_samples"), BenchOptions(rounds=1)).ratio.median > 0
 
 
 def test_a_difference_is_found(tmp_path, monkeypatch):
-    made_up_texts(tmp_path / "raw", 1)
+    write_synthetic_ntu_files(tmp_path / "raw", 1)
     read = module.read_ntu_line_by_line
     monkeypatch.setattr(module, "read_ntu_line_by_line", lambda path: read(path) + 1)
-    with pytest.raises(BenchError, match="say different things of 'S001C001P001R001A001'"):
-        bench_convert(tmp_path / "raw", rounds=1)
+    with pytest.raises(BenchError, match="return different joints for 'S001C001P001R001A001'"):
+        bench_convert(tmp_path / "raw", BenchOptions(rounds=1))
 
 
 def test_a_folder_without_recordings(tmp_path):

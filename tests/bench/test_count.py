@@ -6,32 +6,32 @@ import pytest
 import torch
 from torch import nn
 
-from kinegraph.bench.baselines import baseline, dense_clips, released
-from kinegraph.bench.count import Work, count
+from kinegraph.bench.baselines import create_reference, create_released_model, random_clips
+from kinegraph.bench.count import NetworkCost, count_cost
 
 
-def test_layers_whose_work_is_known():
+def test_layers_whose_cost_is_known():
     layers = nn.Sequential(nn.Conv2d(2, 4, (3, 1)), nn.ReLU(), nn.Conv2d(4, 5, 1, bias=False))
-    first, second = 4 * 6 * 7, 5 * 6 * 7  # numbers that they give
+    first, second = 4 * 6 * 7, 5 * 6 * 7  # values that they return
     parameters, given = 4 * 2 * 3 + 4 + 5 * 4, 2 * 8 * 7
-    assert count(layers, torch.zeros(1, 2, 8, 7)) == Work(
+    assert count_cost(layers, torch.zeros(1, 2, 8, 7)) == NetworkCost(
         flops=2.0 * (first * 2 * 3 + second * 4),
-        least=float(parameters + given),
-        moved=float(parameters + given + 2 * (first + second)),
+        min_values=float(parameters + given),
+        moved_values=float(parameters + given + 2 * (first + second)),
         parameters=parameters,
     )
 
 
 def test_st_gcn_has_its_published_parameters_and_half_the_operations_in_half_the_frames():
-    network = baseline(released("stgcn"))
-    whole = count(network, dense_clips(frames=32))
-    half = count(network, dense_clips(frames=16))
+    network = create_reference(create_released_model("stgcn"))
+    whole = count_cost(network, random_clips(frames=32))
+    half = count_cost(network, random_clips(frames=16))
     assert whole.parameters == 3_098_832
     assert abs(half.flops / whole.flops - 0.5) < 0.001
 
 
 @pytest.mark.slow
-def test_st_gcn_takes_17_thousand_million_multiply_adds_for_300_frames():
-    assert count(baseline(released("stgcn")), dense_clips()).flops / 2e9 == pytest.approx(
-        17.1, 0.01
-    )
+def test_st_gcn_takes_17_billion_multiply_adds_for_300_frames():
+    assert count_cost(
+        create_reference(create_released_model("stgcn")), random_clips()
+    ).flops / 2e9 == pytest.approx(17.1, 0.01)

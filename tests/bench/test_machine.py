@@ -1,4 +1,4 @@
-"""What the machine can do, and what it is called."""
+"""Peak rates and the description of the machine."""
 
 from __future__ import annotations
 
@@ -7,37 +7,47 @@ import platform
 import torch
 
 from kinegraph.bench import machine
-from kinegraph.bench.machine import _copy, _gemm
+
+CACHED_PEAK_RATES = machine._cached_peak_rates
 
 
-def test_what_is_measured(monkeypatch):
-    monkeypatch.setattr(machine, "_SIDE", 64)
-    monkeypatch.setattr(machine, "_COPIED", 1 << 16)
-    monkeypatch.setattr(machine, "_SECONDS", 0.0)
-    assert _gemm(torch.float32) > 1e6
-    assert _copy() > 1e6
+def test_rates_are_those_of_the_fastest_trial(monkeypatch):
+    seconds = iter([0.5, 0.25, 2.0, 1.0, 4.0, 8.0])
+
+    def time_call(call):
+        call()
+        return next(seconds)
+
+    monkeypatch.setattr(machine, "time_call", time_call)
+    monkeypatch.setattr(machine, "_MATRIX_SIZE", 64)
+    monkeypatch.setattr(machine, "_COPY_BYTES", 1 << 16)
+    monkeypatch.setattr(machine, "_MIN_SECONDS", 0.0)
+    assert machine._measure_gemm(torch.float32) == 2 * 64**3 / 0.25
+    assert machine._measure_copy() == 2 * (1 << 16) / 4.0
 
 
-def test_the_roof_is_measured_once_for_a_type_and_a_number_of_threads(monkeypatch):
-    machine._roof.cache_clear()
+def test_rates_are_measured_once_for_a_type_and_a_number_of_threads(monkeypatch):
     measured = []
-    monkeypatch.setattr(machine, "_gemm", lambda dtype: measured.append(dtype) or 1.0)
-    roof = machine.roof(torch.float32)
-    assert machine.roof(torch.float32) is roof
-    assert machine.roof(torch.bfloat16) is not roof
+    monkeypatch.setattr(machine, "_cached_peak_rates", CACHED_PEAK_RATES)
+    monkeypatch.setattr(machine, "_measure_gemm", lambda dtype: measured.append(dtype) or 1.0)
+    monkeypatch.setattr(machine, "_measure_copy", lambda: 1.0)
+    CACHED_PEAK_RATES.cache_clear()
+    rates = machine.measure_peak_rates(torch.float32)
+    assert machine.measure_peak_rates(torch.float32) is rates
+    assert machine.measure_peak_rates(torch.bfloat16) is not rates
     assert measured == [torch.float32, torch.bfloat16]
-    machine._roof.cache_clear()
+    CACHED_PEAK_RATES.cache_clear()
 
 
-def test_the_machine_in_words_names_the_kind_and_nobodys_machine():
-    words = machine.in_words()
-    assert f"PyTorch {torch.__version__}" in words
-    assert f"{torch.get_num_threads()} threads" in words
-    assert ("no bf16 units" in words) is not machine.has_bf16()
-    assert platform.node() not in words.split(", ")
+def test_the_description_has_no_host_name():
+    text = machine.describe_machine()
+    assert f"PyTorch {torch.__version__}" in text
+    assert f"{torch.get_num_threads()} threads" in text
+    assert ("no bf16 units" in text) is not machine.has_bf16()
+    assert platform.node() not in text.split(", ")
 
 
 def test_without_linux_list_of_processors(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "none")
     assert machine.has_bf16() is False
-    assert "cores" in machine.in_words()
+    assert "cores" in machine.describe_machine()

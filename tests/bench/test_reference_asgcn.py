@@ -1,11 +1,12 @@
-"""The plain AS-GCN: links are explicit sums, its weights are a faithful model's."""
+"""The reference AS-GCN: links are explicit sums, its weights are a faithful model's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from kinegraph.bench.reference.asgcn import LINK_WEIGHT, over_links, plain_asgcn
+from kinegraph.bench.reference.asgcn import build_reference_asgcn
+from kinegraph.bench.reference.blocks import LINK_WEIGHT, apply_graph
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from models.test_stgcn import randomise
@@ -29,14 +30,14 @@ def test_links_are_sums_over_groups_and_source_joints():
                     expected[n, ..., w] += g[n, 3 * k : 3 * k + 3, :, v] * S[k, v, w]
                     actional = g[n, 6 + 3 * k : 9 + 3 * k, :, v] * L[n, k, v, w]
                     expected[n, ..., w] += LINK_WEIGHT * actional
-    torch.testing.assert_close(over_links(g, S, L), expected)
+    torch.testing.assert_close(apply_graph(g, S, L), expected)
 
 
 def test_the_function_of_a_faithful_model():
     model = faithful()
     x = torch.randn(2, 3, 30, 25, 2).cumsum(dim=2)
     with torch.inference_mode():
-        expected, got = model(x), plain_asgcn(model)(x)
+        expected, got = model(x), build_reference_asgcn(model)(x)
     assert float((got - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
@@ -46,4 +47,4 @@ def test_the_function_of_a_faithful_model():
 )
 def test_a_model_that_is_not_the_released_one_is_refused(options):
     with pytest.raises(ModelError, match="expected a model made with faithful=True"):
-        plain_asgcn(faithful(**options))
+        build_reference_asgcn(faithful(**options))

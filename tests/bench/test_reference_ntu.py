@@ -1,4 +1,4 @@
-"""The plain reader of NTU text gives what the product's reader gives."""
+"""The reference parser of NTU text returns what the product's reader returns."""
 
 from __future__ import annotations
 

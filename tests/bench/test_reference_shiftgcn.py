@@ -1,4 +1,4 @@
-"""The plain Shift-GCN: its moments are blended frames, its weights are a faithful model's."""
+"""The reference Shift-GCN: its moments are blended frames, its weights are a faithful model's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kinegraph.bench.reference.shiftgcn import plain_moments, plain_shiftgcn
+from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn, shift_frames_by_gather
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_shiftgcn
@@ -37,7 +37,7 @@ def test_a_moment_is_two_frames_blended_and_zero_outside(stride):
             for frame, weight in ((h * stride + k, 1 - d), (h * stride + k + 1, d)):
                 if 0 <= frame < 7:
                     expected[:, c, h] += weight * x[:, c, frame]
-    torch.testing.assert_close(plain_moments(x, position, stride), expected)
+    torch.testing.assert_close(shift_frames_by_gather(x, position, stride), expected)
 
 
 @pytest.mark.parametrize("persons", [1, 2])
@@ -45,14 +45,14 @@ def test_the_function_of_a_faithful_model(persons):
     model = faithful(persons=persons)
     x = torch.randn(2, 3, 13, 25, persons)
     with torch.inference_mode():
-        expected, got = model(x), plain_shiftgcn(model)(x)
+        expected, got = model(x), build_reference_shiftgcn(model)(x)
     assert float((got - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
 def test_the_weights_go_there_and_back():
     model = faithful()
     again = faithful(shift_init=1.0)
-    load_shiftgcn(again, plain_shiftgcn(model).state_dict())
+    load_shiftgcn(again, build_reference_shiftgcn(model).state_dict())
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], tensor)
 
@@ -69,4 +69,4 @@ def test_the_weights_go_there_and_back():
 )
 def test_a_model_that_is_not_the_released_one_is_refused(options):
     with pytest.raises(ModelError, match="expected a model made with faithful=True"):
-        plain_shiftgcn(faithful(**options))
+        build_reference_shiftgcn(faithful(**options))

@@ -1,11 +1,16 @@
-"""The plain ST-GCN: its graph convolution is three sums, its weights are a faithful model's."""
+"""The reference ST-GCN: its graph convolution is three sums, its weights are a faithful model's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from kinegraph.bench.reference.stgcn import PlainSTGCN, plain_stgcn, plain_twostream
+from kinegraph.bench.reference.blocks import apply_graph
+from kinegraph.bench.reference.stgcn import (
+    ReferenceSTGCN,
+    build_reference_stgcn,
+    build_reference_twostream,
+)
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_stgcn
@@ -28,9 +33,9 @@ def clips():
 
 def test_a_graph_convolution_is_a_sum_over_partitions_source_joints_and_channels():
     A = torch.rand(2, 4, 4)
-    conv = PlainSTGCN(A, 5, 3, [6], [1]).st_gcn_networks[0].gcn
+    conv = ReferenceSTGCN(A, 5, 3, [6], [1]).st_gcn_networks[0].gcn.conv
     x = torch.randn(1, 3, 2, 4)
-    weight, bias = conv.conv.weight[:, :, 0, 0].unflatten(0, (2, 6)), conv.conv.bias.view(2, 6)
+    weight, bias = conv.weight[:, :, 0, 0].unflatten(0, (2, 6)), conv.bias.view(2, 6)
     expected = torch.zeros(1, 6, 2, 4)
     for k in range(2):
         for v in range(4):
@@ -38,11 +43,12 @@ def test_a_graph_convolution_is_a_sum_over_partitions_source_joints_and_channels
                 mixed = torch.einsum("nit,oi->not", x[..., v], weight[k]) + bias[k][:, None]
                 expected[..., w] += mixed * A[k, v, w]
     with torch.no_grad():
-        torch.testing.assert_close(conv(x, A), expected)
+        torch.testing.assert_close(apply_graph(conv(x), A), expected)
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), [("stgcn", plain_stgcn), ("stgcn_twostream", plain_twostream)]
+    ("name", "make"),
+    [("stgcn", build_reference_stgcn), ("stgcn_twostream", build_reference_twostream)],
 )
 def test_the_function_of_a_faithful_model(name, make):
     model = faithful(name)
@@ -56,7 +62,7 @@ def test_the_weights_go_there_and_back():
     model = faithful()
     again = faithful()
     randomise(again, seed=5)
-    load_stgcn(again, plain_stgcn(model).state_dict())
+    load_stgcn(again, build_reference_stgcn(model).state_dict())
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], tensor)
 
@@ -74,4 +80,4 @@ def test_the_weights_go_there_and_back():
 )
 def test_a_model_that_is_not_the_released_one_is_refused(options):
     with pytest.raises(ModelError, match="expected a model made with faithful=True"):
-        plain_stgcn(faithful(**options))
+        build_reference_stgcn(faithful(**options))

@@ -1,19 +1,20 @@
-"""Timing turn by turn: the order of the turns, medians and quartiles, a limit on the whole."""
+"""Interleaved timing: the order of calls, medians and quartiles, and the time limit."""
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from kinegraph.bench import timing
 from kinegraph.bench.timing import (
     Comparison,
     Spread,
-    interleave,
     percentile,
-    threads,
-    timed,
+    time_call,
+    time_interleaved,
+    use_threads,
 )
 
 
@@ -28,26 +29,40 @@ def test_the_ratio_is_of_each_round_by_itself():
     assert slow_second_round.ratio == Spread(2.0, 2.0, 2.0)
 
 
-def test_the_sides_take_turns_after_a_warm_up_that_is_not_timed():
-    turns, told = [], []
-    comparison = interleave(
-        lambda n: turns.append(f"a{n}"),
-        lambda n: turns.append(f"b{n}"),
-        3,
-        lambda done, total: told.append((done, total)),
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only `clock.sleep` moves."""
+    clock = SimpleNamespace(now=0.0)
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_the_sides_alternate_after_a_warm_up_that_is_not_timed(clock):
+    calls, seen = [], []
+
+    def side(name, seconds):
+        def call(number):
+            calls.append(f"{name}{number}")
+            clock.sleep(seconds * len(calls))
+
+        return call
+
+    comparison = time_interleaved(
+        side("a", 1), side("b", 2), 3, lambda done, total: seen.append((done, total)), 1000
     )
-    assert turns == ["a0", "b0", "a0", "b0", "a1", "b1", "a2", "b2"]
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert len(comparison.baseline) == len(comparison.ours) == 3
+    assert calls == ["a0", "b0", "a0", "b0", "a1", "b1", "a2", "b2"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert comparison == Comparison((3, 5, 7), (8, 12, 16))
 
 
-def test_no_further_round_is_begun_when_the_time_is_up():
-    comparison = interleave(lambda _: time.sleep(0.02), lambda _: None, 100, seconds=0.03)
-    assert 1 <= len(comparison.ours) <= 2
+def test_no_further_round_begins_when_the_time_is_up(clock):
+    comparison = time_interleaved(lambda _: clock.sleep(2), lambda _: None, 100, seconds=5)
+    assert len(comparison.ours) == 2
 
 
-def test_seconds_of_a_call():
-    assert 0.01 <= timed(time.sleep, 0.01) < 5
+def test_seconds_of_a_call(clock):
+    assert time_call(clock.sleep, 0.25) == 0.25
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 51), (0.99, 100), (1.0, 100)])
@@ -55,11 +70,11 @@ def test_percentiles(share, value):
     assert percentile([float(v) for v in range(100, 0, -1)], share) == value
 
 
-def test_threads_are_put_back():
+def test_the_number_of_threads_is_restored():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), threads(before + 1) as count:
+    with pytest.raises(ZeroDivisionError), use_threads(before + 1) as count:
         assert count == torch.get_num_threads() == before + 1
         _ = 1 / 0
     assert torch.get_num_threads() == before
-    with threads(None) as count:
+    with use_threads(None) as count:
         assert count == before

@@ -1,30 +1,31 @@
-"""Training steps are compared, from equal weights; the demo is trained and told."""
+"""Benchmarks of training: steps from equal weights, and the demo."""
 
 from __future__ import annotations
 
 import pytest
 
-from kinegraph.bench.train import _same_loss, bench_demo, bench_train
+from kinegraph.bench.result import BenchOptions
+from kinegraph.bench.train import _check_losses, bench_demo, bench_train
 from kinegraph.errors import BenchError
 
 
 @pytest.mark.parametrize("name", ["stgcn", "shiftgcn", "asgcn"])
 def test_a_step_of_both_sides(name):
-    result = bench_train(name, batch=2, rounds=2)
+    result = bench_train(name, BenchOptions(rounds=2), batch=2)
     assert result.figures["relative error of the first loss"] < 1e-4
     assert result.figures["step (ms)"] == pytest.approx(2 * result.sides[1].amount.median)
     assert result.ratio.median > 0
 
 
 def test_mixed_precision_is_of_our_side():
-    result = bench_train("stgcn", precision="bf16", batch=1, rounds=1)
-    assert [side.name for side in result.sides] == ["plain fp32", "kinegraph bf16"]
+    result = bench_train("stgcn", BenchOptions("bf16", rounds=1), batch=1)
+    assert [side.name for side in result.sides] == ["reference fp32", "kinegraph bf16"]
     assert 0 < result.figures["relative error of the first loss"] < 5e-2
 
 
 def test_sides_that_do_not_train_the_same_are_not_timed():
-    with pytest.raises(BenchError, match=r"first losses are 4 and 4.1; nothing was timed"):
-        _same_loss(4.0, 4.1, "fp32")
+    with pytest.raises(BenchError, match=r"first losses .* differ: 4 and 4.1; nothing was timed"):
+        _check_losses(4.0, 4.1, "fp32")
 
 
 @pytest.mark.slow

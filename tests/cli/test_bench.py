@@ -1,4 +1,4 @@
-"""`kinegraph bench`: every verb in little, JSON that parses, mistakes told before anything runs."""
+"""`kinegraph bench`: every command on small work, valid JSON, and mistakes found before work."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from bench.conftest import small, small_work
 from kinegraph.bench import table
-from kinegraph.bench.fixtures import made_up_store, made_up_texts
-from kinegraph.bench.table import BEGIN, END
-from kinegraph.bench.targets import ROWS
+from kinegraph.bench.fixtures import write_synthetic_ntu_files, write_synthetic_store
+from kinegraph.bench.table import TABLE_BEGIN, TABLE_END
+from kinegraph.bench.targets import TARGETS
 from kinegraph.cli import main
 
 __all__ = ["small", "small_work"]  # the fixture acts here too
@@ -20,8 +20,8 @@ __all__ = ["small", "small_work"]  # the fixture acts here too
 def recordings(tmp_path_factory):
     """(store, raw folder)."""
     folder = tmp_path_factory.mktemp("recordings")
-    made_up_texts(folder / "raw", 2)
-    return made_up_store(folder / "store.arrow", 20), folder / "raw"
+    write_synthetic_ntu_files(folder / "raw", 2)
+    return write_synthetic_store(folder / "store.arrow", 20), folder / "raw"
 
 
 def run(capsys, *words: object) -> tuple[int, str, str]:
@@ -36,7 +36,7 @@ def test_infer_as_text(capsys):
     assert code == 0
     lines = out.splitlines()
     assert lines[0] == "shiftgcn, 1 dense clip of 32 frames, 2 persons"
-    assert any(line.startswith("plain fp32") for line in lines)
+    assert any(line.startswith("reference fp32") for line in lines)
     assert any(line.startswith("ratio ") and "quartiles" in line for line in lines)
     assert "PyTorch" in lines[-1]
 
@@ -51,64 +51,64 @@ def test_infer_as_text(capsys):
     ],
     ids=lambda words: "-".join(map(str, words)),
 )
-def test_json_and_picture(capsys, tmp_path, words):
+def test_json_and_figure(capsys, tmp_path, words):
     rounds = () if "--streams" in words else ("--rounds", 1)
-    code, out, _ = run(capsys, *words, *rounds, "--json", "--picture", tmp_path / "p.png")
+    code, out, _ = run(capsys, *words, *rounds, "--json", "--figure", tmp_path / "p.png")
     assert code == 0
-    told = json.loads(out)
-    assert told["machine"]
-    assert told["sides"][-1]["name"] == "kinegraph fp32" or "Step" in told["sides"][-1]["name"]
+    result = json.loads(out)
+    assert result["machine"]
+    assert result["sides"][-1]["name"] == "kinegraph fp32" or "Step" in result["sides"][-1]["name"]
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_data_and_conversion(capsys, recordings):
     store, raw = recordings
-    told = json.loads(run(capsys, "data", "--store", store, "--rounds", 1, "--json")[1])
-    assert told["bytes"]["ratio in float32"] > 3
+    result = json.loads(run(capsys, "data", "--store", store, "--rounds", 1, "--json")[1])
+    assert result["bytes"]["ratio in float32"] > 3
     code, out, _ = run(capsys, "data", "--store", store, "--rounds", 1)
     assert code == 0
     assert "bytes: dense float32 (MB) " in out
-    told = json.loads(run(capsys, "convert", "--raw", raw, "--rounds", 1, "--json")[1])
-    assert told["what"].startswith("2 .skeleton files")
+    result = json.loads(run(capsys, "convert", "--raw", raw, "--rounds", 1, "--json")[1])
+    assert result["what"].startswith("2 .skeleton files")
 
 
-def test_floors(capsys, recordings):
+def test_roofline(capsys, recordings):
     store, raw = recordings
-    told = json.loads(run(capsys, "floors", "--store", store, "--raw", raw, "--json")[1])
-    assert [floor["row"] for floor in told["floors"]] == [row.key for row in ROWS]
-    code, out, _ = run(capsys, "floors", "--store", store, "--raw", raw)
+    result = json.loads(run(capsys, "roofline", "--store", store, "--raw", raw, "--json")[1])
+    assert [bound["target"] for bound in result["bounds"]] == [target.key for target in TARGETS]
+    code, out, _ = run(capsys, "roofline", "--store", store, "--raw", raw)
     assert code == 0
-    assert out.count("\n") > len(ROWS)
+    assert out.count("\n") > len(TARGETS)
 
 
-def test_chosen_rows_into_a_page(capsys, recordings, tmp_path):
+def test_selected_targets_into_a_page(capsys, recordings, tmp_path):
     store, raw = recordings
-    page, picture = tmp_path / "page.md", tmp_path / "all.svg"
-    page.write_text(f"# Page\n{BEGIN}\n{END}\n")
-    words = ("--store", store, "--raw", raw, "--rounds", 1, "--page", page, "--picture", picture)
+    page, figure = tmp_path / "page.md", tmp_path / "all.svg"
+    page.write_text(f"# Page\n{TABLE_BEGIN}\n{TABLE_END}\n")
+    words = ("--store", store, "--raw", raw, "--rounds", 1, "--page", page, "--figure", figure)
     code, out, _ = run(capsys, "all", "convert", "bytes", "crops", *words)
     assert code == 0
-    assert out.splitlines()[0] == f"| {' | '.join(table.HEADER)} |"
+    assert out.splitlines()[0] == f"| {' | '.join(table.TABLE_HEADER)} |"
     assert "| bytes on disk against dense float32 | 6x | 12x |" in page.read_text()
-    assert picture.read_text().startswith("<?xml")
-    told = json.loads(run(capsys, "all", "bytes", "--store", store, "--json")[1])
-    assert told["rows"][0]["reached"] > 6
+    assert figure.read_text().startswith("<?xml")
+    result = json.loads(run(capsys, "all", "bytes", "--store", store, "--json")[1])
+    assert result["targets"][0]["measured"] > 6
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("infer", "--model", "stgnc"), "did you mean 'stgcn'"),
-        (("infer", "--against", "onyx"), "unknown opponent 'onyx'"),
-        (("infer", "--picture", "p.bmp"), "expected a picture named .png, .svg, .pdf, .jpg"),
-        (("infer", "--picture", "none/p.png"), "there is no folder none"),
-        (("infer", "--real", "none.arrow"), "there is no clip store none.arrow"),
+        (("infer", "--against", "onyx"), "unknown backend 'onyx'"),
+        (("infer", "--figure", "p.bmp"), "expected a figure named .png, .svg, .pdf, .jpg"),
+        (("infer", "--figure", "none/p.png"), "the folder none does not exist"),
+        (("infer", "--recorded", "none.arrow"), "there is no clip store none.arrow"),
         (("stream", "--model", "asgcn"), "asgcn has no step network"),
         (("convert", "--raw", "none"), "none: expected .skeleton files"),
         (("data", "--store", "none.arrow"), "there is no clip store"),
-        (("all", "bites"), "unknown row 'bites'"),
+        (("all", "bites"), "unknown target 'bites'"),
         (("all", "--page", "none.md"), "cannot read the page none.md"),
-        (("floors", "--raw", "none"), "none: expected .skeleton files"),
+        (("roofline", "--raw", "none"), "none: expected .skeleton files"),
     ],
 )
 def test_mistakes(capsys, tmp_path, monkeypatch, words, message):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import real_data
-from kinegraph.bench.reference.shiftgcn import PlainShiftGCN
+from kinegraph.bench.reference.shiftgcn import ReferenceShiftGCN
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
 from kinegraph.inference.import_weights import import_weights
@@ -17,13 +17,13 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.readers import read_clip
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import get_layout
-from models.plain_asgcn import PlainASGCN, PlainLinks
+from models.reference_asgcn import ReferenceASGCN, ReferenceLinks
 
 
 def saved(path, classes: int = 60, **changes):
     """A file of weights with the published keys."""
     torch.manual_seed(0)
-    state = {**PlainShiftGCN(classes).state_dict(), **changes}
+    state = {**ReferenceShiftGCN(classes).state_dict(), **changes}
     torch.save(state, path)
     return path
 
@@ -95,8 +95,8 @@ def test_missing_keys_are_named_as_the_file_names_them(tmp_path, keys, told):
 def test_asgcn_of_two_files_becomes_a_run_that_predicts(tmp_path, protocol):
     torch.manual_seed(0)
     graph = torch.from_numpy(adjacency("ntu25", max_hop=4, center_distance="truncated"))
-    torch.save(PlainASGCN(graph, 60).state_dict(), tmp_path / "main.pt")
-    torch.save(PlainLinks(25, 50).state_dict(), tmp_path / "links.pt")
+    torch.save(ReferenceASGCN(graph, 60).state_dict(), tmp_path / "main.pt")
+    torch.save(ReferenceLinks(25, 50).state_dict(), tmp_path / "links.pt")
     files = {"links": tmp_path / "links.pt", "protocol": protocol}
     run = import_weights("asgcn", tmp_path / "main.pt", tmp_path / "run", **files)
     clip = Clip(np.random.default_rng(0).normal(size=(1, 40, 25, 3)), get_layout("ntu25"))

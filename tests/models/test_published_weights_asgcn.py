@@ -10,7 +10,7 @@ from kinegraph.models import create_model
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.published_weights_asgcn import load_asgcn
 from kinegraph.skeleton.graph import adjacency
-from models.plain_asgcn import PlainASGCN, PlainLinks
+from models.reference_asgcn import ReferenceASGCN, ReferenceLinks
 from models.test_stgcn import randomise
 
 NARROW = (8, 8, 8, 12, 12, 12, 16, 16, 16)
@@ -38,12 +38,12 @@ def narrow_model(**options: object) -> ASGCN:
 
 
 def states(link_frames: int = 50) -> tuple[dict, dict]:
-    main, links = PlainASGCN(graph(), 7, NARROW), PlainLinks(25, link_frames)
+    main, links = ReferenceASGCN(graph(), 7, NARROW), ReferenceLinks(25, link_frames)
     return dict(main.state_dict()), dict(links.state_dict())
 
 
 def test_the_published_sizes():
-    main, links = PlainASGCN(graph(), 60), PlainLinks(25, 50)
+    main, links = ReferenceASGCN(graph(), 60), ReferenceLinks(25, 50)
     assert (len(main.state_dict()), len(links.state_dict())) == (299, 65)
     assert sum(p.numel() for p in main.parameters()) == 6_987_478
     assert sum(p.numel() for p in links.parameters()) == 417_798
@@ -58,11 +58,11 @@ def test_the_same_function_as_the_original_networks():
     clip[1, ..., 1] = 0
     context, last = clip[:, :, :290], clip[:, :, 289]
     poses = context[:, :, [int(j * 5.8) for j in range(50)]].permute(0, 4, 3, 2, 1).flatten(0, 1)
-    links = settled(PlainLinks(25, 50), poses)
+    links = settled(ReferenceLinks(25, 50), poses)
     with torch.no_grad():
         links.encoder.fc_out.bias -= links(poses)[1].log().mean(dim=(0, 1))
         A_batch, probabilities, next_poses = links(poses)
-        main = settled(PlainASGCN(graph(), 7, NARROW), context, last, A_batch)
+        main = settled(ReferenceASGCN(graph(), 7, NARROW), context, last, A_batch)
         logits, future = main(context, last, A_batch)
     model = narrow_model()
     prefixed = {f"module.{key}": value for key, value in main.state_dict().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.reference.shiftgcn import PlainShiftGCN
+from kinegraph.bench.reference.shiftgcn import ReferenceShiftGCN
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_shiftgcn
@@ -35,7 +35,7 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
 def test_parameter_counts_are_the_published_ones_without_the_unused_shifts(classes, parameters):
     model = create_model("shiftgcn", layout="ntu25", num_classes=classes, faithful=True)
     assert sum(p.numel() for p in model.parameters()) == parameters
-    plain = PlainShiftGCN(classes)
+    plain = ReferenceShiftGCN(classes)
     assert len(plain.state_dict()) == 302
     learnt = sum(p.numel() for p in plain.parameters() if p.is_floating_point())
     assert learnt == parameters + 2816
@@ -45,7 +45,7 @@ def test_parameter_counts_are_the_published_ones_without_the_unused_shifts(class
     ("layout", "V", "persons", "T"), [("ntu25", 25, 2, 8), ("body25", 25, 1, 7)]
 )
 def test_an_original_state_dict_gives_the_same_function(layout, V, persons, T):
-    plain = randomise(PlainShiftGCN(5, V, persons, **SMALL))
+    plain = randomise(ReferenceShiftGCN(5, V, persons, **SMALL))
     model = small(layout, faithful=True, persons=persons).eval()
     load_shiftgcn(model, {f"module.{key}": value for key, value in plain.state_dict().items()})
     x = torch.randn(2, 3, T, V, persons)
@@ -83,7 +83,7 @@ def test_an_original_state_dict_gives_the_same_function(layout, V, persons, T):
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused_by_name(change, message):
-    state = dict(PlainShiftGCN(5, **SMALL).state_dict())
+    state = dict(ReferenceShiftGCN(5, **SMALL).state_dict())
     change(state)
     with pytest.raises(ModelError, match=message):
         load_shiftgcn(small(faithful=True), state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.reference.stgcn import PlainSTGCN
+from kinegraph.bench.reference.stgcn import ReferenceSTGCN
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_stgcn
@@ -43,7 +43,7 @@ def test_parameter_counts_are_the_published_ones(layout, classes, channels, para
 @pytest.mark.parametrize("layout", ["ntu25", "openpose18"])
 def test_an_original_state_dict_gives_the_same_function(layout):
     A = torch.from_numpy(adjacency(layout, center_distance="truncated"))
-    plain = randomise(PlainSTGCN(A, 7))
+    plain = randomise(ReferenceSTGCN(A, 7))
     assert len(plain.state_dict()) == 172
     model = create_model("stgcn", layout=layout, num_classes=7, faithful=True)
     load_stgcn(model, {f"module.{key}": value for key, value in plain.state_dict().items()})
@@ -55,7 +55,7 @@ def test_an_original_state_dict_gives_the_same_function(layout):
 
 def test_paddle_names_and_missing_counters_load():
     A = torch.from_numpy(adjacency("body25", center_distance="truncated"))
-    plain = PlainSTGCN(A, 30, in_channels=2)
+    plain = ReferenceSTGCN(A, 30, in_channels=2)
     state = {}
     for key, value in plain.state_dict().items():
         if key.endswith("num_batches_tracked"):
@@ -78,7 +78,7 @@ def test_paddle_names_and_missing_counters_load():
 )
 def test_a_state_dict_that_does_not_fit_is_refused_by_name(change, message):
     A = torch.from_numpy(adjacency("ntu25", center_distance="truncated"))
-    state = dict(PlainSTGCN(A, 7).state_dict())
+    state = dict(ReferenceSTGCN(A, 7).state_dict())
     change(state)
     model = create_model("stgcn", layout="ntu25", num_classes=7, faithful=True)
     with pytest.raises(ModelError, match=message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.bench.reference.stgcn import PlainSTGCN
+from kinegraph.bench.reference.stgcn import ReferenceSTGCN
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model, model_options
 from kinegraph.models.published_weights import load_twostream
@@ -57,7 +57,7 @@ def test_a_joint_with_one_zero_coordinate_is_there():
 
 def test_an_original_state_dict_gives_the_same_function():
     A = torch.from_numpy(adjacency("ntu25", center_distance="truncated"))
-    plain = [randomise(PlainSTGCN(A, 7), seed) for seed in (0, 1)]
+    plain = [randomise(ReferenceSTGCN(A, 7), seed) for seed in (0, 1)]
     state = {}
     for stream, network in zip(("origin_stream", "motion_stream"), plain, strict=True):
         state |= {f"module.{stream}.{key}": value for key, value in network.state_dict().items()}
@@ -84,7 +84,7 @@ def test_an_original_state_dict_gives_the_same_function():
 )
 def test_a_state_dict_that_does_not_fit_is_refused_by_name(change, message):
     A = torch.from_numpy(adjacency("ntu25", center_distance="truncated"))
-    plain = PlainSTGCN(A, 7).state_dict()
+    plain = ReferenceSTGCN(A, 7).state_dict()
     streams = ("origin_stream", "motion_stream")
     state = {f"{stream}.{key}": value for stream in streams for key, value in plain.items()}
     change(state)

@@ -13,8 +13,8 @@ from kinegraph.reports.style import BLUE, ORANGE
 BARS = [
     Bar("fast", 2.0, 1.9, 2.1, 1.5, 2.5),
     Bar("slow", 0.5, 0.4, 0.6, 6, 8),
-    Bar("many", 24.0, at_least=20, aim=60, unit="persons"),
-    Bar("absent", None, at_least=2, aim=3),
+    Bar("many", 24.0, minimum=20, goal=60, unit="persons"),
+    Bar("absent", None, minimum=2, goal=3),
 ]
 
 

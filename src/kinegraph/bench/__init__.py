@@ -1,1 +1,1 @@
-"""How fast kinegraph is, measured beside plain implementations of the same papers."""
+"""Benchmarks of this machine against reference implementations of the papers."""

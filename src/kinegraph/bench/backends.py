@@ -1,4 +1,4 @@
-"""Against what the fast path can be measured: the plain implementation, or the model elsewhere."""
+"""Backends that the optimized network is compared with."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.bench.baselines import baseline
+from kinegraph.bench.baselines import create_reference
 from kinegraph.errors import unknown_name
 from kinegraph.runtime.fuse import fast
 
 Network = Callable[[Tensor], Tensor]
 
-FORMATS = ("onnx", "openvino", "torch")
-#: The plain implementation, the module that is trained, and its exports in their own runtimes.
-OPPONENTS = ("plain", "module", *FORMATS)
+EXPORT_FORMATS = ("onnx", "openvino", "torch")
+#: The reference network, the module that is trained, and exports of it in their own runtimes.
+BACKENDS = ("reference", "module", *EXPORT_FORMATS)
 
 
 @contextmanager
-def opponent(name: str, model: nn.Module) -> Iterator[Network]:
-    """The network of a released model that the fast path is compared with, in fp32.
+def open_backend(name: str, model: nn.Module) -> Iterator[Network]:
+    """Open a network that computes a released model in fp32.
 
     Args:
-        name: one of `OPPONENTS`.
+        name: one of `BACKENDS`.
         model: in evaluation mode.
 
     Raises:
-        UnknownNameError: no such opponent.
-        ExportError: the runtime is not installed, or cannot take the model.
+        UnknownNameError: no such backend.
+        ExportError: the runtime is not installed, or does not support the model.
     """
-    if name == "plain":
-        yield baseline(model).eval()
+    if name == "reference":
+        yield create_reference(model).eval()
     elif name == "module":
         yield model.eval()
-    elif name in FORMATS:
+    elif name in EXPORT_FORMATS:
         with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
-            yield _exported(name, model, Path(folder))
+            yield _export(name, model, Path(folder))
     else:
-        raise unknown_name("opponent", name, OPPONENTS)
+        raise unknown_name("backend", name, BACKENDS)
 
 
-def _exported(name: str, model: nn.Module, folder: Path) -> Network:
-    from kinegraph.inference.backends.runtimes import FORMATS as RUNTIMES
+def _export(name: str, model: nn.Module, folder: Path) -> Network:
+    from kinegraph.inference.backends.runtimes import FORMATS
     from kinegraph.inference.export.trace import trace_clips
     from kinegraph.inference.export.writers import writer
 
-    runtime, path = RUNTIMES[name], folder / f"model{RUNTIMES[name].suffix}"
+    runtime, path = FORMATS[name], folder / f"model{FORMATS[name].suffix}"
     traced = trace_clips(fast(model))
     writer(traced, name, "fp32", None)(path, "{}")
     run = runtime.open(path, "fp32")

@@ -1,4 +1,4 @@
-"""The plain implementation of each model family, by the model's name."""
+"""Models to measure, their reference networks, and random clips."""
 
 from __future__ import annotations
 
@@ -8,44 +8,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.bench.reference.asgcn import plain_asgcn
-from kinegraph.bench.reference.shiftgcn import plain_shiftgcn
-from kinegraph.bench.reference.stgcn import plain_stgcn, plain_twostream
+from kinegraph.bench.reference.asgcn import build_reference_asgcn
+from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
+from kinegraph.bench.reference.stgcn import build_reference_stgcn, build_reference_twostream
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models import MODELS, create_model
 from kinegraph.skeleton.layout import SkeletonLayout
 
-#: A faithful model -> the same function, computed as released code computes it.
-BASELINES: dict[str, Callable[[Any], nn.Module]] = {
-    "asgcn": plain_asgcn,
-    "shiftgcn": plain_shiftgcn,
-    "stgcn": plain_stgcn,
-    "stgcn_twostream": plain_twostream,
+#: A released model -> the same function, computed as the released code computes it.
+REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
+    "asgcn": build_reference_asgcn,
+    "shiftgcn": build_reference_shiftgcn,
+    "stgcn": build_reference_stgcn,
+    "stgcn_twostream": build_reference_twostream,
 }
 
-LAYOUT = "ntu25"
-CLASSES = 60
-FRAMES = 300
-PERSONS = 2
+BENCH_LAYOUT = "ntu25"
+NUM_CLASSES = 60
+CLIP_FRAMES = 300
+CLIP_PERSONS = 2
 
 
-def dense_clips(
+def random_clips(
     clips: int = 1,
-    frames: int = FRAMES,
-    persons: int = PERSONS,
+    frames: int = CLIP_FRAMES,
+    persons: int = CLIP_PERSONS,
     joints: int = 25,
     channels: int = 3,
     seed: int = 0,
 ) -> Tensor:
-    """(clips, channels, frames, joints, persons): joints that wander, in metres."""
-    draw = torch.Generator().manual_seed(seed)
-    start = torch.randn(clips, channels, 1, joints, persons, generator=draw)
-    steps = torch.randn(clips, channels, frames, joints, persons, generator=draw)
+    """Return (clips, channels, frames, joints, persons): random walks of joints, in meters."""
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(clips, channels, 1, joints, persons, generator=generator)
+    steps = torch.randn(clips, channels, frames, joints, persons, generator=generator)
     return start + (steps / 50).cumsum(dim=2)
 
 
-def settled(name: str, *, layout: SkeletonLayout | str = LAYOUT, **options: Any) -> nn.Module:
-    """A fresh model, its weights off their start, its batch statistics those of a few clips.
+def create_warmed_up_model(
+    name: str, *, layout: SkeletonLayout | str = BENCH_LAYOUT, **options: Any
+) -> nn.Module:
+    """Create a model with non-initial weights and the batch statistics of a few clips.
 
     Args:
         name: one of `kinegraph.models.MODELS`.
@@ -54,47 +56,47 @@ def settled(name: str, *, layout: SkeletonLayout | str = LAYOUT, **options: Any)
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(name, layout=layout, num_classes=CLASSES, **options)
-        _settle(model, options.get("persons", PERSONS))
+        model = create_model(name, layout=layout, num_classes=NUM_CLASSES, **options)
+        _warm_up(model, options.get("persons", CLIP_PERSONS))
     return model.eval()
 
 
-def released(name: str, *, layout: SkeletonLayout | str = LAYOUT, **options: Any) -> nn.Module:
-    """As `settled`, of the released code's function, without dropout.
+def create_released_model(name: str, **options: Any) -> nn.Module:
+    """Create a warmed-up model that computes what the released code computes, without dropout.
 
     Raises:
-        UnknownNameError: a model that has no plain implementation.
+        UnknownNameError: the model has no reference network.
     """
-    if name not in BASELINES:
-        raise unknown_name("model with a plain implementation", name, BASELINES)
-    return settled(name, layout=layout, faithful=True, dropout=0.0, **options)
+    if name not in REFERENCE_BUILDERS:
+        raise unknown_name("model with a reference network", name, REFERENCE_BUILDERS)
+    return create_warmed_up_model(name, faithful=True, dropout=0.0, **options)
 
 
-def baseline(model: nn.Module) -> nn.Module:
-    """The plain implementation of a released model, with its weights.
+def create_reference(model: nn.Module) -> nn.Module:
+    """Create the reference network of a released model, with the same weights.
 
     Raises:
-        ModelError: the model is not the released one, or of a family that has none.
+        ModelError: the model is not a released one, or its family has no reference network.
     """
-    for name, make in BASELINES.items():
+    for name, build in REFERENCE_BUILDERS.items():
         if isinstance(model, MODELS[name]):
-            return make(model)
+            return build(model)
     raise ModelError(
-        f"{type(model).__name__} has no plain implementation; known: {', '.join(BASELINES)}"
+        f"{type(model).__name__} has no reference network; known: {', '.join(REFERENCE_BUILDERS)}"
     )
 
 
 @torch.no_grad()
-def _settle(model: nn.Module, persons: int) -> None:
+def _warm_up(model: nn.Module, persons: int) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("edge_importance", ".mask")):
             parameter.add_(0.2 * torch.randn_like(parameter))
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None  # the mean of all batches, which is one
+        norm.momentum = None  # the mean over all batches; there is one
     net: Any = model
     model.train()
-    model(dense_clips(16, 24, persons, net.layout.num_joints, net.in_channels, seed=1))
+    model(random_clips(16, 24, persons, net.layout.num_joints, net.in_channels, seed=1))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

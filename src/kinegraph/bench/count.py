@@ -1,4 +1,4 @@
-"""The one counter of the work that a network does: operations, parameters and bytes."""
+"""Counter of the operations, parameters and memory traffic of a network."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 
 @dataclass(frozen=True)
-class Work:
-    """What has to be done for one answer.
+class NetworkCost:
+    """The cost of one forward pass.
 
     Attributes:
         flops: floating-point operations, two for a multiply-add, of all matrix products and
             convolutions (PyTorch's `FlopCounterMode`).
-        least: numbers that have to be read whatever is done: every parameter, and the input.
-        moved: numbers that the plain implementation moves at least: those, and what each matrix
-            product or convolution gives, once written and once read.
-        parameters: numbers that are learnt.
+        min_values: values that any implementation reads: every parameter, and the input.
+        moved_values: values that the reference network moves at least: those, and the output of
+            each matrix product or convolution, written once and read once.
+        parameters: learned values.
     """
 
     flops: float
-    least: float
-    moved: float
+    min_values: float
+    moved_values: float
     parameters: int
 
 
-class _Results(TorchDispatchMode):
-    """Counts what counted operations give."""
+class _OutputCounter(TorchDispatchMode):
+    """Counter of the values that matrix products and convolutions return."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.numbers = 0
+        self.values = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func._overloadpacket in flop_registry and isinstance(result, Tensor):
-            self.numbers += result.numel()
+            self.values += result.numel()
         return result
 
 
-def count(network: nn.Module, x: Tensor) -> Work:
-    """The work of a forward pass of a plain implementation in evaluation mode.
+def count_cost(network: nn.Module, x: Tensor) -> NetworkCost:
+    """Count the cost of a forward pass of a reference network in evaluation mode.
 
     Args:
         network: (N, C, T, V, M) -> (N, classes).
         x: the input.
     """
-    results, operations = _Results(), FlopCounterMode(display=False)
-    with torch.no_grad(), operations, results:  # inference mode would hide what is within
+    outputs, operations = _OutputCounter(), FlopCounterMode(display=False)
+    with torch.no_grad(), operations, outputs:  # inference mode would hide the inner operations
         network(x)
     parameters = sum(p.numel() for p in network.parameters() if p.is_floating_point())
-    least = parameters + x.numel()
+    read = parameters + x.numel()
     flops = operations.get_total_flops()
-    return Work(float(flops), float(least), float(least + 2 * results.numbers), parameters)
+    return NetworkCost(float(flops), float(read), float(read + 2 * outputs.values), parameters)

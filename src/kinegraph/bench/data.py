@@ -1,7 +1,8 @@
-"""How many bytes clips take, and how fast crops of them are read, beside a dense array."""
+"""Benchmarks of clip stores against a dense array: size on disk, and random crops."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,94 +10,120 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.bench.dense import FRAMES, PERSONS, dense_crops, write_dense
-from kinegraph.bench.result import Result, Side, timed_result
-from kinegraph.bench.timing import Progress, Spread, interleave
+from kinegraph.bench.baselines import CLIP_FRAMES, CLIP_PERSONS
+from kinegraph.bench.result import (
+    DEFAULT_OPTIONS,
+    BenchOptions,
+    BenchResult,
+    BenchSide,
+    summarize_comparison,
+)
+from kinegraph.bench.timing import Spread, time_interleaved
 from kinegraph.clips.store import ClipStore, Crops, StoreWriter
 from kinegraph.errors import BenchError
 
-CROP = 64
-CROPS_A_ROUND = 512
+CROP_FRAMES = 64
+CROPS_PER_ROUND = 512
 
 
-def bench_bytes(store: ClipStore) -> Result:
-    """A store's clips as float32 and as float16, against the array (N, C, 300, V, 2) float32.
+def bench_bytes(store: ClipStore) -> BenchResult:
+    """Compare the size of a store in float32 and float16 with an array (N, C, 300, V, 2) float32.
 
-    The ratio is that of the float16 store; its largest rounding error is told with it.
+    The ratio is that of the float16 store; its largest rounding error is among the figures.
     """
     with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
         files = {dtype: Path(folder) / f"{dtype}.arrow" for dtype in ("float32", "float16")}
         for dtype, path in files.items():
-            _copy(store, path, dtype)
+            _copy_store(store, path, dtype)
         sizes = {dtype: path.stat().st_size for dtype, path in files.items()}
         error = ClipStore(files["float16"]).rounding
-    numbers = len(store) * store.num_channels * FRAMES * store.layout.num_joints * PERSONS
-    taken = {"dense float32": 4 * numbers, **{f"store {name}": s for name, s in sizes.items()}}
+    dense = 4 * int(np.prod(_dense_shape(store)))
+    bytes_of = {"dense float32": dense, **{f"store {name}": s for name, s in sizes.items()}}
     sides = (
-        Side(name, Spread.of([size / 1e6]), {"bytes a clip": size // len(store)})
-        for name, size in taken.items()
+        BenchSide(name, Spread.of([size / 1e6]), {"bytes a clip": size // len(store)})
+        for name, size in bytes_of.items()
     )
-    return Result(
+    return BenchResult(
         f"{len(store)} clips on disk",
         "MB",
         tuple(sides),
-        Spread.of([taken["dense float32"] / sizes["float16"]]),
+        Spread.of([dense / sizes["float16"]]),
         {
-            "ratio in float32": taken["dense float32"] / sizes["float32"],
+            "ratio in float32": dense / sizes["float32"],
             "largest error": error,
             "median frames": float(np.median(store.frames)),
         },
     )
 
 
-def bench_crops(store: ClipStore, *, rounds: int = 11, progress: Progress | None = None) -> Result:
-    """Random crops of 64 frames of up to two persons, in batches, as arrays of their own.
-
-    Args:
-        store: the clips; those that are long enough.
-        rounds: how often each side reads 512 crops; the same ones on both sides.
-        progress: called with (rounds done, rounds in all).
+def bench_crops(store: ClipStore, options: BenchOptions = DEFAULT_OPTIONS) -> BenchResult:
+    """Read random crops of 64 frames of up to two persons; the same 512 on both sides a round.
 
     Raises:
-        BenchError: no clip is long enough, or the two sides do not give the same frames.
+        BenchError: no clip is long enough, or the two sides do not return the same frames.
     """
-    frames = np.minimum(store.frames, FRAMES)
-    long = np.flatnonzero(frames >= CROP)
+    frames = np.minimum(store.frames, CLIP_FRAMES)
+    long = np.flatnonzero(frames >= CROP_FRAMES)
     if not len(long):
-        raise BenchError(f"{store.path}: expected clips of {CROP} frames or more, found none")
-    rng = np.random.default_rng(0)
-    chosen = [rng.choice(long, CROPS_A_ROUND) for _ in range(rounds)]
-    starts = [rng.integers(0, frames[clips] - CROP + 1) for clips in chosen]
+        raise BenchError(
+            f"{store.path}: expected clips of {CROP_FRAMES} frames or more, found none"
+        )
+    rng, rounds = np.random.default_rng(0), options.rounds or 11
+    chosen = [rng.choice(long, CROPS_PER_ROUND) for _ in range(rounds)]
+    starts = [rng.integers(0, frames[clips] - CROP_FRAMES + 1) for clips in chosen]
     with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
-        array = write_dense(store, Path(folder) / "dense.npy")
+        array = write_dense_array(store, Path(folder) / "dense.npy")
 
         def dense(number: int) -> NDArray[np.float32]:
-            return dense_crops(array, chosen[number], starts[number], CROP)
+            return read_dense_crops(array, chosen[number], starts[number], CROP_FRAMES)
 
         def packed(number: int) -> Crops:
-            return store.read_crops(chosen[number], starts[number], CROP, persons=PERSONS)
+            crops = (chosen[number], starts[number], CROP_FRAMES)
+            return store.read_crops(*crops, persons=CLIP_PERSONS)
 
-        _check_same(dense(0), packed(0))
-        comparison = interleave(dense, packed, rounds, progress)
-    return timed_result(
-        f"random crops of {CROP} frames from {len(store)} clips, {store.dtype}",
+        _check_same_crops(dense(0), packed(0))
+        comparison = time_interleaved(dense, packed, rounds, options.progress)
+    return summarize_comparison(
+        f"random crops of {CROP_FRAMES} frames from {len(store)} clips, {store.dtype}",
         comparison,
         item="crops",
         names=("dense float32, memory-mapped", "store"),
-        each=(CROPS_A_ROUND, CROPS_A_ROUND),
+        items_per_round=(CROPS_PER_ROUND, CROPS_PER_ROUND),
     )
 
 
-def _copy(store: ClipStore, path: Path, dtype: str) -> None:
-    """The same clips in another file."""
-    facts: dict[str, Any] = {"reader": "bench"}
-    with StoreWriter(path, store.layout, store.classes, facts, dtype) as writer:
+def write_dense_array(store: ClipStore, path: Path) -> NDArray[np.float32]:
+    """Write a .npy file of (N, C, 300, V, 2), as released code prepares data sets, and map it."""
+    dense = np.lib.format.open_memmap(path, "w+", np.float32, _dense_shape(store))
+    for i, clip in enumerate(store):
+        joints = np.nan_to_num(clip.joints[:CLIP_PERSONS, :CLIP_FRAMES])
+        dense[i, :, : joints.shape[1], :, : joints.shape[0]] = joints.transpose(3, 1, 2, 0)
+    dense.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def read_dense_crops(
+    dense: NDArray[np.float32], indices: Iterable[int], starts: Iterable[int], frames: int
+) -> NDArray[np.float32]:
+    """Return (n, C, frames, V, M): one crop of each of these clips."""
+    crops = [dense[i, :, t : t + frames] for i, t in zip(indices, starts, strict=True)]
+    return np.stack(crops)
+
+
+def _dense_shape(store: ClipStore) -> tuple[int, ...]:
+    joints = store.layout.num_joints
+    return len(store), store.num_channels, CLIP_FRAMES, joints, CLIP_PERSONS
+
+
+def _copy_store(store: ClipStore, path: Path, dtype: str) -> None:
+    provenance: dict[str, Any] = {"reader": "bench"}
+    with StoreWriter(path, store.layout, store.classes, provenance, dtype) as writer:
         for clip in store:
             writer.write(clip)
 
 
-def _check_same(dense: NDArray[np.float32], packed: Crops) -> None:
-    """Dense crops are (n, C, T, V, 2) with zeros, packed ones (R, T, V, C) with NaN."""
+def _check_same_crops(dense: NDArray[np.float32], packed: Crops) -> None:
+    """Compare dense crops (n, C, T, V, 2) with zeros and packed ones (R, T, V, C) with NaN."""
     theirs = dense[packed.rows, ..., packed.persons].transpose(0, 2, 3, 1)
     if not np.array_equal(theirs, np.nan_to_num(packed.joints)):
-        raise BenchError("the two sides do not give the same frames; nothing was timed")
+        raise BenchError("the two sides do not return the same frames; nothing was timed")

@@ -1,4 +1,4 @@
-"""What this machine can do at best, and what it is: the roof over every measurement."""
+"""Peak rates and description of this machine."""
 
 from __future__ import annotations
 
@@ -12,71 +12,70 @@ from pathlib import Path
 
 import torch
 
-from kinegraph.bench.timing import timed
+from kinegraph.bench.timing import time_call
 
-#: By the name that the command line gives them.
+#: By the name of the command line's option.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-_SIDE = 1024  # of the square matrices that are multiplied
-_COPIED = 1 << 28  # bytes
-_BEST_OF = 2
-_SECONDS = 0.5  # of trying, at least
+_MATRIX_SIZE = 1024
+_COPY_BYTES = 1 << 28
+_MIN_TRIALS = 2
+_MIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Roof:
-    """What was measured on this machine, with as many threads as the benchmark has.
+class PeakRates:
+    """What this machine reaches, with as many threads as the benchmark has.
 
     Attributes:
         gemm: floating-point operations a second of a large matrix product.
-        copy: bytes a second of a large copy, those read and those written counted.
+        copy: bytes a second of a large copy, both read and written ones counted.
     """
 
     gemm: float
     copy: float
 
 
-def roof(dtype: torch.dtype = torch.float32) -> Roof:
-    """Measured once for a type and a number of threads; takes a second or two."""
-    return _roof(dtype, torch.get_num_threads())
+def measure_peak_rates(dtype: torch.dtype = torch.float32) -> PeakRates:
+    """Measure the peak rates, once for a type and a number of threads, in a second or two."""
+    return _cached_peak_rates(dtype, torch.get_num_threads())
 
 
 @cache
-def _roof(dtype: torch.dtype, _threads: int) -> Roof:
-    return Roof(_gemm(dtype), _copy())
+def _cached_peak_rates(dtype: torch.dtype, _threads: int) -> PeakRates:
+    return PeakRates(_measure_gemm(dtype), _measure_copy())
 
 
-def _gemm(dtype: torch.dtype) -> float:
-    """The best of several large products: what a network could reach if it were nothing else."""
-    left, right = (torch.ones(_SIDE, _SIDE, dtype=dtype) for _ in range(2))
-    out = torch.empty(_SIDE, _SIDE, dtype=dtype)
-    # some libraries are much quicker with rows against rows
-    ways = (lambda: torch.mm(left, right, out=out), lambda: torch.mm(left, right.T, out=out))
-    return 2 * _SIDE**3 / min(_best(way) for way in ways)
+def _measure_gemm(dtype: torch.dtype) -> float:
+    left, right = (torch.ones(_MATRIX_SIZE, _MATRIX_SIZE, dtype=dtype) for _ in range(2))
+    out = torch.empty(_MATRIX_SIZE, _MATRIX_SIZE, dtype=dtype)
+    # some libraries are much faster with the second matrix transposed
+    products = (lambda: torch.mm(left, right, out=out), lambda: torch.mm(left, right.T, out=out))
+    return 2 * _MATRIX_SIZE**3 / min(map(_best_time, products))
 
 
-def _copy() -> float:
-    source, target = (torch.zeros(_COPIED // 4) for _ in range(2))
-    return 2 * _COPIED / _best(lambda: target.copy_(source))
+def _measure_copy() -> float:
+    source, target = (torch.zeros(_COPY_BYTES // 4) for _ in range(2))
+    return 2 * _COPY_BYTES / _best_time(lambda: target.copy_(source))
 
 
-def _best(call: Callable[[], object]) -> float:
+def _best_time(call: Callable[[], object]) -> float:
     times: list[float] = []
     begin = time.perf_counter()
-    while len(times) < _BEST_OF or time.perf_counter() - begin < _SECONDS:
-        times.append(timed(call))
+    while len(times) < _MIN_TRIALS or time.perf_counter() - begin < _MIN_SECONDS:
+        times.append(time_call(call))
     return min(times)
 
 
 def has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 itself (AVX512-BF16, AMX, or ARM's), not by way of fp32."""
-    flags = _cpu_info("flags", "Features").split()
+    """Return whether the CPU has bf16 instructions (AVX512-BF16, AMX or ARM's)."""
+    flags = _read_cpu_info("flags", "Features").split()
     return bool({"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"} & set(flags))
 
 
-def in_words() -> str:
-    """The kind of machine a figure was measured on, without naming anybody's."""
-    cpu = _cpu_info("model name") or platform.processor() or platform.machine()
+def describe_machine() -> str:
+    """Describe the machine that figures are measured on, without its host name."""
+    cpu = _read_cpu_info("model name") or platform.processor() or platform.machine()
     simd = torch.backends.cpu.get_cpu_capability()
     units = "bf16 units" if has_bf16() else "no bf16 units"
     return (
@@ -85,8 +84,8 @@ def in_words() -> str:
     )
 
 
-def _cpu_info(*names: str) -> str:
-    """The first entry of that name in Linux's list of processors, empty where there is none."""
+def _read_cpu_info(*names: str) -> str:
+    """Return the first of these entries of Linux's list of processors, empty elsewhere."""
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return ""

@@ -1,4 +1,4 @@
-"""What a benchmark found: two sides, the ratio of them, and what else was measured."""
+"""Results of benchmarks: two sides, the ratio between them, and further figures."""
 
 from __future__ import annotations
 
@@ -6,50 +6,69 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinegraph.bench.count import Work
-from kinegraph.bench.machine import PRECISIONS, in_words, roof
+from kinegraph.bench.count import NetworkCost
+from kinegraph.bench.machine import PRECISIONS, describe_machine, measure_peak_rates
 from kinegraph.bench.timing import Comparison, Spread
+from kinegraph.inference.trained_model import ProgressCallback
 
-Figures = dict[str, float | int | bool | str]
+BenchFigures = dict[str, float | int | bool | str]
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side.
+class BenchOptions:
+    """Options of every benchmark.
 
     Attributes:
-        name: what it is.
-        amount: what it had to do, or what it needs, in ``unit`` of the result.
-        figures: what else there is to say of it, by name.
+        precision: of ours; the baseline is always in fp32.
+        rounds: how often both sides are timed; None for each benchmark's default.
+        progress: called with (rounds done, rounds in all).
+    """
+
+    precision: str = "fp32"
+    rounds: int | None = None
+    progress: ProgressCallback | None = None
+
+
+DEFAULT_OPTIONS = BenchOptions()
+
+
+@dataclass(frozen=True)
+class BenchSide:
+    """One side of a comparison.
+
+    Attributes:
+        name: of the implementation.
+        amount: time or size, in ``unit`` of the result.
+        figures: further figures of this side, by name.
     """
 
     name: str
     amount: Spread
-    figures: Figures = field(default_factory=dict)
+    figures: BenchFigures = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Result:
-    """A comparison, ready to be told.
+class BenchResult:
+    """The result of one benchmark.
 
     Attributes:
         what: the work.
         unit: of the sides' amounts.
-        sides: the baseline first; only one where there is nothing to compare.
-        ratio: how many times ours is better; None with one side.
-        figures: what else was measured, by name.
-        machine: where.
+        sides: the baseline first; only ours where there is no baseline.
+        ratio: how many times better ours is; None with one side.
+        figures: further figures, by name.
+        machine: description of the machine.
     """
 
     what: str
     unit: str
-    sides: tuple[Side, ...]
+    sides: tuple[BenchSide, ...]
     ratio: Spread | None
-    figures: Figures
-    machine: str = field(default_factory=in_words)
+    figures: BenchFigures
+    machine: str = field(default_factory=describe_machine)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result for JSON."""
         return {
             "what": self.what,
             "unit": self.unit,
@@ -60,49 +79,44 @@ class Result:
         }
 
 
-def milliseconds(seconds: tuple[float, ...], each: int = 1) -> Spread:
-    """The time of one of the ``each`` things that are done in a round."""
-    return Spread.of([1000 * s / each for s in seconds])
-
-
-def timed_result(
+def summarize_comparison(
     what: str,
     comparison: Comparison,
     *,
     item: str,
     names: tuple[str, str],
-    each: tuple[int, int] = (1, 1),
-    per_side: tuple[Figures, Figures] = ({}, {}),
+    items_per_round: tuple[int, int] = (1, 1),
+    per_side: tuple[BenchFigures, BenchFigures] = ({}, {}),
     figures: Mapping[str, Any] | None = None,
-) -> Result:
-    """The result of two sides that were timed against each other.
+) -> BenchResult:
+    """Return milliseconds per item and items per second of two sides, and their ratio.
 
     Args:
         what: the work.
-        comparison: their times.
-        item: of what so many are done a second, such as ``clips``.
+        comparison: the times of both sides.
+        item: plural of what is processed, such as ``clips``.
         names: of the sides.
-        each: how many items a round of each side is.
-        per_side: what else there is to say of them.
-        figures: what else was measured.
+        items_per_round: how many items each side processes in a round.
+        per_side: further figures of each side.
+        figures: further figures of the comparison.
     """
     sides = []
-    for name, seconds, count, told in zip(
-        names, (comparison.baseline, comparison.ours), each, per_side, strict=True
+    for name, seconds, items, more in zip(
+        names, (comparison.baseline, comparison.ours), items_per_round, per_side, strict=True
     ):
-        amount = milliseconds(seconds, count)
-        sides.append(Side(name, amount, {f"{item}/s": 1000 / amount.median, **told}))
-    ratio, part = comparison.ratio, each[0] / each[1]
-    scaled = Spread(ratio.median / part, ratio.low / part, ratio.high / part)
+        amount = Spread.of([1000 * s / items for s in seconds])
+        sides.append(BenchSide(name, amount, {f"{item}/s": 1000 / amount.median, **more}))
+    ratio, scale = comparison.ratio, items_per_round[0] / items_per_round[1]
+    scaled = Spread(ratio.median / scale, ratio.low / scale, ratio.high / scale)
     rounds = {"rounds": len(comparison.ours)}
-    return Result(what, "ms", tuple(sides), scaled, {**(figures or {}), **rounds})
+    return BenchResult(what, "ms", tuple(sides), scaled, {**(figures or {}), **rounds})
 
 
-def roofline(work: Work, seconds: float, precision: str = "fp32") -> Figures:
-    """How near to the roof a side is that does this work, as shares of what was measured."""
+def peak_shares(cost: NetworkCost, seconds: float, precision: str = "fp32") -> BenchFigures:
+    """Return the shares of the machine's peak rates that a forward pass in this time reaches."""
     dtype = PRECISIONS[precision]
-    best = roof(dtype)
+    peak = measure_peak_rates(dtype)
     return {
-        "share of peak GEMM": work.flops / seconds / best.gemm,
-        "share of bandwidth": work.moved * dtype.itemsize / seconds / best.copy,
+        "share of peak GEMM": cost.flops / seconds / peak.gemm,
+        "share of bandwidth": cost.moved_values * dtype.itemsize / seconds / peak.copy,
     }

@@ -1,4 +1,4 @@
-"""The two floors under each row of the table: operations, and bytes, at the best rates measured."""
+"""Roofline model: lower bounds of the time of each target by operations and by bytes."""
 
 from __future__ import annotations
 
@@ -8,81 +8,85 @@ from pathlib import Path
 
 import numpy as np
 
-from kinegraph.bench.baselines import FRAMES, PERSONS, baseline, dense_clips, released
-from kinegraph.bench.count import Work, count
-from kinegraph.bench.fixtures import skeleton_files
-from kinegraph.bench.machine import PRECISIONS, roof
-from kinegraph.bench.targets import ROWS, Given, Row
+from kinegraph.bench import baselines
+from kinegraph.bench.baselines import CLIP_FRAMES, CLIP_PERSONS
+from kinegraph.bench.count import NetworkCost, count_cost
+from kinegraph.bench.data import CROP_FRAMES
+from kinegraph.bench.fixtures import find_skeleton_files
+from kinegraph.bench.machine import PRECISIONS, measure_peak_rates
+from kinegraph.bench.targets import TARGETS, BenchInputs, Target
 from kinegraph.clips.store import ClipStore
 
-CROP = 64
-JOINTS = 25
-TRAINING = 3  # a backward pass takes two products where the forward pass takes one
-MEGA, GIGA = 1e6, 1e9
+NUM_JOINTS = 25
+TRAINING_PRODUCTS = 3  # a backward pass takes two products where the forward pass takes one
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What one thing of a row takes at least on this machine.
+class LowerBound:
+    """The least time that one item of a target takes on this machine.
 
     Attributes:
-        row: its name.
-        thing: what is done once.
-        gflop: operations, in thousand millions.
-        megabytes: that have to be moved.
-        by_operations: milliseconds, at the measured peak of matrix products.
-        by_bytes: milliseconds, at the measured bandwidth of a copy.
+        target: its key.
+        item: what is processed once.
+        gflop: billions of floating-point operations.
+        megabytes: that are moved.
+        operations_ms: at the measured peak of matrix products.
+        bytes_ms: at the measured bandwidth of a copy.
     """
 
-    row: str
-    thing: str
+    target: str
+    item: str
     gflop: float
     megabytes: float
-    by_operations: float
-    by_bytes: float
+    operations_ms: float
+    bytes_ms: float
 
 
-def floors(given: Given) -> list[Floor]:
-    """Of every row, in its own precision; counted on the plain implementations."""
-    return [_floor(row, given) for row in ROWS]
+def compute_lower_bounds(inputs: BenchInputs) -> list[LowerBound]:
+    """Compute the bounds of every target in its own precision, counted on reference networks."""
+    return [_compute_bound(target, inputs) for target in TARGETS]
 
 
-def _floor(row: Row, given: Given) -> Floor:
-    if not row.model:
-        thing, moved = _bytes_of(row, given)
-        return _at_best(row, thing, 0.0, moved)
-    work, thing, flops, reads = _work(row.model), "a clip", 1.0, 1.0
-    if row.key == "real-bf16":
-        share = float(np.median(ClipStore(given.store).frames)) / FRAMES / PERSONS
-        thing, flops = "a median clip, 1 person", share
-    elif row.key in ("frame", "persons"):
-        thing, flops = "a frame, 1 person", 1 / FRAMES / PERSONS
-    elif row.key.startswith("train"):
-        thing, flops, reads = "a clip, both ways", TRAINING, TRAINING
-    size = PRECISIONS[row.precision].itemsize
-    return _at_best(row, thing, work.flops * flops, work.least * reads * size)
+def _compute_bound(target: Target, inputs: BenchInputs) -> LowerBound:
+    if target.model:
+        item, flops, moved = _network_work(target, inputs)
+    else:
+        flops, (item, moved) = 0.0, _data_work(target, inputs)
+    peak = measure_peak_rates(PRECISIONS[target.precision])
+    times = (1000 * flops / peak.gemm, 1000 * moved / peak.copy)
+    return LowerBound(target.key, item, flops / 1e9, moved / 1e6, *times)
 
 
-def _at_best(row: Row, thing: str, flops: float, moved: float) -> Floor:
-    best = roof(PRECISIONS[row.precision])
-    times = (1000 * flops / best.gemm, 1000 * moved / best.copy)
-    return Floor(row.key, thing, flops / GIGA, moved / MEGA, *times)
+def _network_work(target: Target, inputs: BenchInputs) -> tuple[str, float, float]:
+    cost, item, flops, reads = _count_model(target.model), "a clip", 1.0, 1.0
+    if target.key == "real-bf16":
+        share = float(np.median(ClipStore(inputs.store).frames)) / CLIP_FRAMES / CLIP_PERSONS
+        item, flops = "a median clip, 1 person", share
+    elif target.key in ("frame", "persons"):
+        item, flops = "a frame, 1 person", 1 / CLIP_FRAMES / CLIP_PERSONS
+    elif target.key.startswith("train"):
+        item, flops, reads = "a clip, forward and backward", TRAINING_PRODUCTS, TRAINING_PRODUCTS
+    size = PRECISIONS[target.precision].itemsize
+    return item, cost.flops * flops, cost.min_values * reads * size
 
 
 @cache
-def _work(model: str) -> Work:
-    return count(baseline(released(model)).eval(), dense_clips())
+def _count_model(model: str) -> NetworkCost:
+    return count_cost(
+        baselines.create_reference(baselines.create_released_model(model)).eval(),
+        baselines.random_clips(),
+    )
 
 
-def _bytes_of(row: Row, given: Given) -> tuple[str, float]:
-    if row.key == "convert":
-        return "a file read once", _mean_size(given.raw)
-    if row.key == "bytes":
-        store = ClipStore(given.store)
-        numbers = float(np.mean(store.persons * store.frames)) * JOINTS * store.num_channels
-        return "a clip in float16", 2 * numbers
-    return "a crop, 1 person", 4.0 * CROP * JOINTS * 3
+def _data_work(target: Target, inputs: BenchInputs) -> tuple[str, float]:
+    if target.key == "convert":
+        return "a file read once", _mean_file_size(inputs.raw)
+    if target.key == "bytes":
+        store = ClipStore(inputs.store)
+        values = float(np.mean(store.persons * store.frames)) * NUM_JOINTS * store.num_channels
+        return "a clip in float16", 2 * values
+    return "a crop, 1 person", 4.0 * CROP_FRAMES * NUM_JOINTS * 3
 
 
-def _mean_size(raw: Path) -> float:
-    return float(np.mean([path.stat().st_size for path in skeleton_files(raw)]))
+def _mean_file_size(raw: Path) -> float:
+    return float(np.mean([path.stat().st_size for path in find_skeleton_files(raw)]))

@@ -1,21 +1,22 @@
-"""The table of docs/performance.md: targets, and what this machine reached, in one go."""
+"""The table of docs/performance.md: targets, and what this machine reached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinegraph.bench.machine import has_bf16, in_words
-from kinegraph.bench.result import Result
-from kinegraph.bench.targets import ROWS, Given, Row
+from kinegraph.bench.machine import describe_machine, has_bf16
+from kinegraph.bench.result import BenchOptions, BenchResult
+from kinegraph.bench.targets import TARGETS, BenchInputs, Target
 from kinegraph.errors import BenchError, KinegraphError, unknown_name
+from kinegraph.inference.trained_model import ProgressCallback
 
-BEGIN, END = "<!-- targets: begin -->", "<!-- targets: end -->"
-HEADER = ("what", "at least", "aim", "measured", "beside it")
-#: Figures of a result that are told beside the ratio.
-BESIDE = {
+TABLE_BEGIN, TABLE_END = "<!-- targets: begin -->", "<!-- targets: end -->"
+TABLE_HEADER = ("what", "minimum", "goal", "measured", "notes")
+#: Figures of a result that the table notes, by their name in the result.
+NOTE_FORMATS = {
     "relative error": "largest relative error {:.0e}",
     "relative error, padded": "largest relative error on padded clips {:.0e}",
     "top-1 agreement, padded": "top-1 agreement on padded clips {:.0%}",
@@ -28,84 +29,89 @@ BESIDE = {
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A row and what came of it.
+class TargetResult:
+    """A target and its result.
 
     Attributes:
-        row: of the table.
-        result: in the row's precision; None if it could not be measured.
-        instead: in fp32, where the processor would only imitate bf16.
+        target: of the table.
+        result: in the target's precision; None if it could not be measured.
+        in_fp32: measured instead where the processor only emulates bf16.
         failure: why there is no result.
     """
 
-    row: Row
-    result: Result | None = None
-    instead: Result | None = None
+    target: Target
+    result: BenchResult | None = None
+    in_fp32: BenchResult | None = None
     failure: str = ""
 
     @property
-    def reached(self) -> float | None:
-        """In the unit of the targets."""
-        return None if self.result is None else self.row.reached(self.result)
+    def measured(self) -> float | None:
+        """The result in the unit of the target."""
+        return None if self.result is None else self.target.value_of(self.result)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result for JSON."""
         return {
-            "row": self.row.key,
-            "at_least": self.row.at_least,
-            "aim": self.row.aim,
-            "reached": self.reached,
+            "target": self.target.key,
+            "minimum": self.target.minimum,
+            "goal": self.target.goal,
+            "measured": self.measured,
             "result": self.result and self.result.to_dict(),
-            "in_fp32": self.instead and self.instead.to_dict(),
+            "in_fp32": self.in_fp32 and self.in_fp32.to_dict(),
             "failure": self.failure or None,
         }
 
 
-def chosen_rows(keys: Sequence[str] = ()) -> list[Row]:
-    """Rows by their names; all of them if none is named.
+def select_targets(keys: Sequence[str] = ()) -> list[Target]:
+    """Return targets by their keys; all of them without keys.
 
     Raises:
-        UnknownNameError: no such row.
+        UnknownNameError: no such target.
     """
-    known = {row.key: row for row in ROWS}
+    known = {target.key: target for target in TARGETS}
     for key in keys:
         if key not in known:
-            raise unknown_name("row", key, known)
+            raise unknown_name("target", key, known)
     return [known[key] for key in keys or known]
 
 
-def measure(
-    rows: Sequence[Row], given: Given, started: Callable[[Row], None] | None = None
-) -> list[Measured]:
-    """Every row, one after the other; one that fails does not keep the others from it.
+def measure_targets(
+    targets: Sequence[Target],
+    inputs: BenchInputs,
+    rounds: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[TargetResult]:
+    """Measure targets one after the other; a failure does not stop the others.
 
     Args:
-        rows: of `ROWS`.
-        given: what they work on.
-        started: called with each row before it is measured.
+        targets: of `TARGETS`.
+        inputs: recordings to run on.
+        rounds: see `BenchOptions`.
+        progress: called with (targets begun, targets in all) before each target.
     """
-    found = []
-    for row in rows:
-        if started:
-            started(row)
+    results = []
+    for number, target in enumerate(targets):
+        if progress:
+            progress(number, len(targets))
+        emulated = target.precision == "bf16" and not has_bf16()  # up to 100 times slower
+        options = BenchOptions("fp32" if emulated else target.precision, rounds)
         try:
-            if row.precision == "bf16" and not has_bf16():  # imitated, up to 100 times slower
-                found.append(Measured(row, instead=row.measure(given, "fp32")))
-            else:
-                found.append(Measured(row, row.measure(given, row.precision)))
+            result = target.measure(inputs, options)
+            row = TargetResult(target, in_fp32=result) if emulated else TargetResult(target, result)
+            results.append(row)
         except KinegraphError as error:
-            found.append(Measured(row, failure=str(error)))
-    return found
+            results.append(TargetResult(target, failure=str(error)))
+    return results
 
 
-def lines(found: Sequence[Measured]) -> list[str]:
-    """The table as Markdown."""
-    head = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
-    return head + [f"| {' | '.join(_cells(measured))} |" for measured in found]
+def format_table(results: Sequence[TargetResult]) -> list[str]:
+    """Return the lines of the table in Markdown."""
+    header = [f"| {' | '.join(TABLE_HEADER)} |", "|---" * len(TABLE_HEADER) + "|"]
+    return header + [f"| {' | '.join(_format_row(result))} |" for result in results]
 
 
-def check_page(page: Path) -> tuple[str, str]:
-    """What stands before and after the table of a page.
+def split_page(page: Path) -> tuple[str, str]:
+    """Return the text before and after the table of a page.
 
     Raises:
         BenchError: the page cannot be read, or has no markers around the table.
@@ -114,53 +120,55 @@ def check_page(page: Path) -> tuple[str, str]:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"cannot read the page {page}: {error}") from error
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
     if not begin or not end:
-        raise BenchError(f"{page}: expected the lines {BEGIN} and {END} around the table")
+        raise BenchError(
+            f"{page}: expected the lines {TABLE_BEGIN} and {TABLE_END} around the table"
+        )
     return before, after
 
 
-def write_table(page: Path, found: Sequence[Measured]) -> None:
-    """Put the table and the machine between the page's markers.
+def update_page(page: Path, results: Sequence[TargetResult]) -> None:
+    """Write the table and the machine between the page's markers.
 
     Raises:
-        BenchError: see `check_page`.
+        BenchError: see `split_page`.
     """
-    before, after = check_page(page)
-    table = "\n".join(lines(found))
+    before, after = split_page(page)
+    table = "\n".join(format_table(results))
+    machine = describe_machine()
     page.write_text(
-        f"{before}{BEGIN}\n{table}\n\nMeasured on: {in_words()}.\n{END}{after}", encoding="utf-8"
+        f"{before}{TABLE_BEGIN}\n{table}\n\nMeasured on: {machine}.\n{TABLE_END}{after}",
+        encoding="utf-8",
     )
 
 
-def _cells(measured: Measured) -> tuple[str, ...]:
-    row = measured.row
-    goals = (_amount(row, row.at_least), _amount(row, row.aim))
-    if measured.result is None and measured.instead is None:
-        return (row.what, *goals, "not measured", measured.failure.replace("|", "/"))
-    if measured.result is None:
-        return (row.what, *goals, "no bf16 units", _beside(measured))
-    return (row.what, *goals, _reached(row, measured.result), _beside(measured))
+def _format_row(row: TargetResult) -> tuple[str, ...]:
+    target = row.target
+    first = (target.what, *(_format_value(target, v) for v in (target.minimum, target.goal)))
+    if row.result is not None:
+        return (*first, _format_measured(target, row.result), "; ".join(_notes(row.result)))
+    if row.in_fp32 is not None:
+        in_fp32 = _format_measured(target, row.in_fp32).replace("**", "")
+        return (*first, "no bf16 units", "; ".join([f"in fp32 {in_fp32}", *_notes(row.in_fp32)]))
+    return (*first, "not measured", row.failure.replace("|", "/"))
 
 
-def _amount(row: Row, value: float) -> str:
-    return f"{value:.3g}x" if row.unit == "x" else f"{value:.0f}"
+def _format_value(target: Target, value: float) -> str:
+    return f"{value:.3g}x" if target.unit == "x" else f"{value:.0f}"
 
 
-def _reached(row: Row, result: Result) -> str:
-    value = row.reached(result)
-    text = f"**{_amount(row, value)}**" if value >= row.at_least else _amount(row, value)
-    if row.unit == "x" and result.ratio and result.ratio.low != result.ratio.high:
+def _format_measured(target: Target, result: BenchResult) -> str:
+    value = target.value_of(result)
+    text = _format_value(target, value)
+    if value >= target.minimum:
+        text = f"**{text}**"
+    if target.unit == "x" and result.ratio and result.ratio.low != result.ratio.high:
         text += f" ({result.ratio.low:.3g}-{result.ratio.high:.3g})"
     return text
 
 
-def _beside(measured: Measured) -> str:
-    result, told = measured.result, []
-    if measured.instead is not None:
-        result = measured.instead
-        told.append(f"in fp32 {_reached(measured.row, result).replace('**', '')}")
-    figures = {} if result is None else result.figures
-    told += [text.format(figures[name]) for name, text in BESIDE.items() if name in figures]
-    return "; ".join(told)
+def _notes(result: BenchResult) -> list[str]:
+    figures = result.figures
+    return [text.format(figures[name]) for name, text in NOTE_FORMATS.items() if name in figures]

@@ -1,4 +1,4 @@
-"""How things are timed against each other: turn by turn in one process, so that noise hits both."""
+"""Interleaved timing of two sides in one process, so that noise hits both."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-Progress = Callable[[int, int], None]
+from kinegraph.inference.trained_model import ProgressCallback
 
-WARM_UP = 1
-BUDGET = 90.0  # seconds of one comparison
+MAX_COMPARISON_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -27,20 +26,20 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """Return the spread of at least one value."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON."""
-        return {"median": self.median, "low": self.low, "high": self.high}
+        """Return the spread for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sides took for the same work, round by round.
+    """The times of two sides for the same work, round by round.
 
     Attributes:
         baseline: seconds of the baseline in each round.
@@ -52,35 +51,34 @@ class Comparison:
 
     @property
     def ratio(self) -> Spread:
-        """How many times as long the baseline takes: of the rounds, each by itself."""
+        """How many times as long the baseline takes, over the ratios of the single rounds."""
         return Spread.of([b / o for b, o in zip(self.baseline, self.ours, strict=True)])
 
 
-def interleave(
+def time_interleaved(
     baseline: Callable[[int], Any],
     ours: Callable[[int], Any],
     rounds: int,
-    progress: Progress | None = None,
-    seconds: float = BUDGET,
+    progress: ProgressCallback | None = None,
+    seconds: float = MAX_COMPARISON_S,
 ) -> Comparison:
-    """Time two sides A B A B ...; each is called with the number of the round.
+    """Time two sides A B A B ... after a warm-up; each is called with the number of the round.
 
     Args:
-        baseline: one side; called once more before anything is timed, as the other is.
+        baseline: one side.
         ours: the other side.
         rounds: how often each is timed.
         progress: called with (rounds done, rounds in all).
-        seconds: after which no further round is begun; a bfloat16 that a processor only imitates
-            may be fifty times slower than what it is compared with.
+        seconds: after which no further round begins: a bfloat16 that a processor only emulates can
+            be fifty times slower than the other side.
     """
     begin = time.perf_counter()
-    for _ in range(WARM_UP):
-        baseline(0)
-        ours(0)
+    baseline(0)
+    ours(0)
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for side, taken in zip((baseline, ours), times, strict=True):
-            taken.append(timed(side, number))
+            taken.append(time_call(side, number))
         if progress:
             progress(number + 1, rounds)
         if time.perf_counter() - begin > seconds:
@@ -88,22 +86,22 @@ def interleave(
     return Comparison(tuple(times[0]), tuple(times[1]))
 
 
-def timed(call: Callable[..., Any], *given: Any) -> float:
-    """Seconds that a call takes."""
+def time_call(call: Callable[..., Any], *args: Any) -> float:
+    """Return the seconds that a call takes."""
     begin = time.perf_counter()
-    call(*given)
+    call(*args)
     return time.perf_counter() - begin
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of the values does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[int]:
-    """Torch with this many threads (None: as many as it has), and as before afterwards."""
+def use_threads(count: int | None) -> Iterator[int]:
+    """Set PyTorch's number of threads (None: leave it), and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

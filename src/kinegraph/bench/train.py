@@ -1,4 +1,4 @@
-"""How fast weights are fitted: our training step against the plain implementation's."""
+"""Benchmarks of training: our step against the reference network's, and the demo's recipe."""
 
 from __future__ import annotations
 
@@ -10,59 +10,64 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kinegraph.bench.baselines import CLASSES, FRAMES, PERSONS, baseline, dense_clips, released
-from kinegraph.bench.count import count
+from kinegraph.bench import baselines
+from kinegraph.bench.count import count_cost
 from kinegraph.bench.machine import PRECISIONS
-from kinegraph.bench.result import Figures, Result, timed_result
-from kinegraph.bench.timing import Progress, interleave
+from kinegraph.bench.result import (
+    DEFAULT_OPTIONS,
+    BenchFigures,
+    BenchOptions,
+    BenchResult,
+    summarize_comparison,
+)
+from kinegraph.bench.timing import time_interleaved
 from kinegraph.errors import BenchError
 
-#: Largest difference of the first loss, as a share of it.
-AGREE = {"fp32": 1e-4, "bf16": 5e-2}
-LR = 1e-3
+#: Largest difference of the first loss between the two sides, relative to it.
+LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+LEARNING_RATE = 1e-3
 
 
 def bench_train(
-    name: str,
-    *,
-    precision: str = "fp32",
-    batch: int = 2,
-    rounds: int = 5,
-    progress: Progress | None = None,
-) -> Result:
-    """A step on dense clips: forward, loss, backward, SGD with momentum.
+    name: str, options: BenchOptions = DEFAULT_OPTIONS, *, batch: int = 2
+) -> BenchResult:
+    """Take training steps on dense clips: forward, loss, backward, SGD with momentum.
 
-    Both sides start from the same weights and share a process, so that they have the same
-    allocator.
+    Both sides start from the same weights, in one process with one memory allocator.
 
     Args:
-        name: a model of `BASELINES`.
-        precision: ``bf16`` trains ours in mixed precision; the baseline is in fp32.
+        name: a model with a reference network.
+        options: rounds, progress, and precision: ``bf16`` trains ours in mixed precision.
         batch: clips a step.
-        rounds: how often each side takes a step.
-        progress: called with (rounds done, rounds in all).
 
     Raises:
         BenchError: the first losses differ.
     """
-    model = released(name)
-    theirs, x = baseline(model), dense_clips(batch, FRAMES)
-    labels = torch.arange(batch) % CLASSES
-    flops = count(theirs.eval(), x).flops
-    first = [
-        float(_loss(net.train(), x, labels, numbers).detach())
-        for net, numbers in ((theirs, "fp32"), (model, precision))
-    ]
-    error = _same_loss(first[0], first[1], precision)
-    comparison = interleave(
-        stepper(theirs, x, labels, "fp32"), stepper(model, x, labels, precision), rounds, progress
+    model, precision = baselines.create_released_model(name), options.precision
+    theirs, x = (
+        baselines.create_reference(model),
+        baselines.random_clips(batch, baselines.CLIP_FRAMES),
     )
-    return timed_result(
-        f"{name}, a training step on {batch} dense clips of {FRAMES} frames, {PERSONS} persons",
+    labels = torch.arange(batch) % baselines.NUM_CLASSES
+    flops = count_cost(theirs.eval(), x).flops
+    error = _check_losses(
+        float(_loss(theirs.train(), x, labels, "fp32").detach()),
+        float(_loss(model.train(), x, labels, precision).detach()),
+        precision,
+    )
+    comparison = time_interleaved(
+        make_training_step(theirs, x, labels, "fp32"),
+        make_training_step(model, x, labels, precision),
+        options.rounds or 5,
+        options.progress,
+    )
+    return summarize_comparison(
+        f"{name}, a training step on {batch} dense clips of {baselines.CLIP_FRAMES} frames, "
+        f"{baselines.CLIP_PERSONS} persons",
         comparison,
         item="clips",
-        names=("plain fp32", f"kinegraph {precision}"),
-        each=(batch, batch),
+        names=("reference fp32", f"kinegraph {precision}"),
+        items_per_round=(batch, batch),
         figures={
             "relative error of the first loss": error,
             "step (ms)": 1000 * statistics.median(comparison.ours),
@@ -73,17 +78,18 @@ def bench_train(
 
 def bench_demo(
     folder: Path, *, epochs: int, devices: int = 1, overrides: tuple[str, ...] = ()
-) -> Figures:
-    """A whole training on the made-up performers of the demo, by its recipe.
+) -> BenchFigures:
+    """Train the demo's recipe on synthetic performers.
 
     Args:
-        folder: for the recordings and the run.
-        epochs: how many.
-        devices: processes or cards.
+        folder: that gets the recordings and the run.
+        epochs: number of epochs.
+        devices: number of processes or devices.
         overrides: of the recipe, ``key=value``.
 
     Returns:
-        Clips and milliseconds of a step (of the median epoch), and accuracy on unseen performers.
+        Clips a second and milliseconds of a step (of the median epoch), and accuracy on other
+        performers.
     """
     from kinegraph.inference.evaluate import evaluate_run
     from kinegraph.readers import get_reader
@@ -113,10 +119,12 @@ def bench_demo(
     }
 
 
-def stepper(network: nn.Module, x: Tensor, labels: Tensor, precision: str) -> Callable[[int], None]:
-    """Takes a training step whenever it is called."""
+def make_training_step(
+    network: nn.Module, x: Tensor, labels: Tensor, precision: str
+) -> Callable[[int], None]:
+    """Return a function that takes one training step."""
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4
+        network.parameters(), lr=LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
 
     def step(_: int) -> None:
@@ -133,11 +141,11 @@ def _loss(network: nn.Module, x: Tensor, labels: Tensor, precision: str) -> Tens
         return cross_entropy(network(x).float(), labels)
 
 
-def _same_loss(theirs: float, ours: float, precision: str) -> float:
+def _check_losses(theirs: float, ours: float, precision: str) -> float:
     error = abs(theirs - ours) / abs(theirs)
-    if not error <= AGREE[precision]:
+    if not error <= LOSS_TOLERANCE[precision]:
         raise BenchError(
-            f"the two sides do not train the same: their first losses are {theirs:.4g} and "
-            f"{ours:.4g}; nothing was timed"
+            f"the first losses of the two sides differ: {theirs:.4g} and {ours:.4g}; "
+            "nothing was timed"
         )
     return error

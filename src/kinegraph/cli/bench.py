@@ -1,4 +1,4 @@
-"""`kinegraph bench`: how fast this is on your machine, beside plain implementations."""
+"""`kinegraph bench`: benchmarks of this machine against reference implementations."""
 
 from __future__ import annotations
 
@@ -8,247 +8,263 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kinegraph.cli.bench_output import check_picture, draw, row_bar, tell
+from kinegraph.cli.bench_output import check_figure_path, draw_bars, make_target_bar, run_benchmark
 from kinegraph.cli.console import print_table, progress
 
-if TYPE_CHECKING:
-    from kinegraph.bench.result import Result
-    from kinegraph.bench.timing import Progress
-
 app = typer.Typer(
-    help="Measure training, recognition, streaming and data on this machine, turn by turn with "
-    "plain implementations of the papers.",
+    help="Measure training, recognition, streaming and data on this machine, interleaved with "
+    "reference implementations of the papers.",
     no_args_is_help=True,
 )
 
 
-class Precision(enum.StrEnum):
-    """Of ours; the baseline is always in fp32."""
+class BenchPrecision(enum.StrEnum):
+    """Precision of ours; the baseline is always in fp32."""
 
     fp32 = "fp32"
     bf16 = "bf16"
 
 
-Model = Annotated[str, typer.Option(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")]
-Numbers = Annotated[Precision, typer.Option(help="Of ours; the baseline is in fp32.")]
-Rounds = Annotated[int | None, typer.Option(min=1, help="How often both sides are timed.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Of PyTorch; default: its own choice.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
-Picture = Annotated[Path | None, typer.Option(help="A picture to write, such as bench.png.")]
-Store = Annotated[Path | None, typer.Option(help="A clip store; default: made-up clips.")]
-Raw = Annotated[Path | None, typer.Option(help="Folder of .skeleton files; default: made-up ones.")]
+ModelOption = Annotated[str, typer.Option(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")]
+PrecisionOption = Annotated[
+    BenchPrecision, typer.Option(help="Precision of ours; the baseline is in fp32.")
+]
+RoundsOption = Annotated[int | None, typer.Option(min=1, help="How often both sides are timed.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads of PyTorch; default: its own choice.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+FigureOption = Annotated[Path | None, typer.Option(help="A figure to write, such as bench.png.")]
+StoreOption = Annotated[Path | None, typer.Option(help="A clip store; default: synthetic clips.")]
+RawOption = Annotated[
+    Path | None, typer.Option(help="Folder of .skeleton files; default: synthetic files.")
+]
 
 
 @app.command("infer")
 def infer(
-    model: Model = "stgcn",
-    against: Annotated[str, typer.Option(help="plain, module, onnx, openvino or torch.")] = "plain",
-    precision: Numbers = Precision.fp32,
+    model: ModelOption = "stgcn",
+    against: Annotated[
+        str, typer.Option(help="reference, module, onnx, openvino or torch.")
+    ] = "reference",
+    precision: PrecisionOption = BenchPrecision.fp32,
     batch: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 1,
-    real: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Recorded clips at their real lengths.")
+    recorded: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Recorded clips at their own lengths.")
     ] = None,
-    rounds: Rounds = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+    rounds: RoundsOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
-    """Recognise dense clips of 300 frames and two persons, or the clips of a store."""
-    from kinegraph.bench.infer import bench_infer, bench_real
+    """Recognize dense clips of 300 frames and two persons, or the clips of a store."""
+    from kinegraph.bench.infer import bench_infer, bench_recorded
+    from kinegraph.bench.result import BenchOptions, BenchResult
     from kinegraph.clips.store import ClipStore
 
-    def measured(bar: Progress) -> Result:
-        common: dict[str, Any] = {"precision": str(precision), "progress": bar}
-        if real is not None:
-            return bench_real(model, ClipStore(real), rounds=rounds or 5, **common)
-        return bench_infer(model, against=against, batch=batch, rounds=rounds or 11, **common)
+    def measure(options: BenchOptions) -> BenchResult:
+        if recorded is not None:
+            return bench_recorded(model, ClipStore(recorded), options)
+        return bench_infer(model, options, against=against, batch=batch)
 
-    tell("recognising", measured, threads, as_json, picture)
+    run_benchmark("recognition", measure, precision, rounds, threads, as_json, figure)
 
 
 @app.command("stream")
-def stream(
-    model: Model = "stgcn",
-    precision: Numbers = Precision.fp32,
+def bench_stream_command(
+    model: ModelOption = "stgcn",
+    precision: PrecisionOption = BenchPrecision.fp32,
     streams: Annotated[
         int | None,
-        typer.Option(min=0, help="So many persons at 30 frames/s; 0: as many as there can be."),
+        typer.Option(min=0, help="Persons at 30 frames/s; 0: search the largest number."),
     ] = None,
-    rounds: Rounds = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+    rounds: RoundsOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
-    """Answer frame by frame, against running the last 300 frames again for every frame."""
-    from kinegraph.bench.stream import bench_stream, bench_streams
+    """Process frame by frame, against running the last 300 frames again for every frame."""
+    from kinegraph.bench.result import BenchOptions, BenchResult
+    from kinegraph.bench.streaming import bench_stream, bench_streams
 
-    def measured(bar: Progress) -> Result:
-        common: dict[str, Any] = {"precision": str(precision), "progress": bar}
+    def measure(options: BenchOptions) -> BenchResult:
         if streams is None:
-            return bench_stream(model, rounds=rounds or 11, **common)
-        return bench_streams(model, streams or None, **common)
+            return bench_stream(model, options)
+        return bench_streams(model, streams or None, options)
 
-    tell("streaming", measured, threads, as_json, picture)
+    run_benchmark("streaming", measure, precision, rounds, threads, as_json, figure)
 
 
 @app.command("train")
-def train(
-    model: Model = "stgcn",
-    precision: Numbers = Precision.fp32,
+def bench_train_command(
+    model: ModelOption = "stgcn",
+    precision: PrecisionOption = BenchPrecision.fp32,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 2,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Also train the demo so long: its accuracy; 0: do not.")
+        int, typer.Option(min=0, help="Also train the demo for so many epochs; 0: do not.")
     ] = 3,
-    devices: Annotated[int, typer.Option(min=1, help="Of the demo's training.")] = 1,
-    rounds: Rounds = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes or devices that train the demo.")
+    ] = 1,
+    rounds: RoundsOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
     """Time training steps; then train the demo: clips and steps a second, and accuracy."""
     from kinegraph.bench.train import bench_demo, bench_train
 
-    def measured(bar: Progress) -> Result:
-        return bench_train(
-            model, precision=str(precision), batch=batch, rounds=rounds or 5, progress=bar
-        )
-
-    figures = None
+    extra = {}
     if epochs:
         with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
-            figures = bench_demo(Path(folder), epochs=epochs, devices=devices)
-    tell("training", measured, threads, as_json, picture, {"demo": figures} if figures else {})
+            extra["demo"] = bench_demo(Path(folder), epochs=epochs, devices=devices)
+    run_benchmark(
+        "training",
+        lambda options: bench_train(model, options, batch=batch),
+        precision,
+        rounds,
+        threads,
+        as_json,
+        figure,
+        extra,
+    )
 
 
 @app.command("data")
 def data(
-    store: Store = None,
-    rounds: Rounds = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+    store: StoreOption = None,
+    rounds: RoundsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
-    """Bytes of a store, and random crops of 64 frames from it, against a dense float32 array."""
+    """Compare a store with a dense float32 array: size, and random crops of 64 frames."""
     from kinegraph.bench.data import bench_bytes, bench_crops
     from kinegraph.clips.store import ClipStore
 
-    with _recordings(store=store) as (clips, _):
+    with _provide_recordings(store=store) as (clips, _):
         opened = ClipStore(clips)
         size = bench_bytes(opened)
-        told = {f"{side.name} (MB)": side.amount.median for side in size.sides} | size.figures
-        tell(
-            "cropping",
-            lambda bar: bench_crops(opened, rounds=rounds or 11, progress=bar),
-            None,
-            as_json,
-            picture,
-            {"bytes": told},
+        megabytes = {f"{side.name} (MB)": side.amount.median for side in size.sides}
+        run_benchmark(
+            "crops",
+            lambda options: bench_crops(opened, options),
+            rounds=rounds,
+            as_json=as_json,
+            figure=figure,
+            extra={"bytes": megabytes | size.figures},
         )
 
 
 @app.command("convert")
-def convert(
-    raw: Raw = None,
-    rounds: Rounds = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+def bench_convert_command(
+    raw: RawOption = None,
+    rounds: RoundsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
     """Read `.skeleton` text into a store with one process, against reading it line by line."""
     from kinegraph.bench.convert import bench_convert
 
-    with _recordings(raw=raw) as (_, files):
-        tell(
-            "converting",
-            lambda bar: bench_convert(files, rounds=rounds or 5, progress=bar),
-            None,
-            as_json,
-            picture,
+    with _provide_recordings(raw=raw) as (_, files):
+        run_benchmark(
+            "conversion",
+            lambda options: bench_convert(files, options),
+            rounds=rounds,
+            as_json=as_json,
+            figure=figure,
         )
 
 
-@app.command("floors")
-def floors(
-    store: Store = None, raw: Raw = None, threads: Threads = None, as_json: AsJson = False
+@app.command("roofline")
+def roofline(
+    store: StoreOption = None,
+    raw: RawOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """What each row of the table takes at least here: by operations, and by bytes."""
-    from dataclasses import asdict
+    """Compute the least time of each target on this machine, by operations and by bytes."""
+    from dataclasses import asdict, astuple
 
-    from kinegraph.bench.machine import in_words
-    from kinegraph.bench.roofline import floors as of
-    from kinegraph.bench.targets import Given
-    from kinegraph.bench.timing import threads as with_threads
+    from kinegraph.bench.machine import describe_machine
+    from kinegraph.bench.roofline import compute_lower_bounds
+    from kinegraph.bench.targets import BenchInputs
+    from kinegraph.bench.timing import use_threads
 
-    with _recordings(store, raw) as (clips, files), with_threads(threads):
-        found = of(Given(clips, files))
-        if as_json:
-            print(json.dumps({"floors": [asdict(f) for f in found], "machine": in_words()}))
-            return
-        header = ("row", "of", "GFLOP", "MB", "ms by operations", "ms by bytes")
-        rows = [
-            (f.row, f.thing, *(f"{v:.3g}" for v in (f.gflop, f.megabytes, f.by_operations,
-                                                    f.by_bytes)))
-            for f in found
-        ]  # fmt: skip
-        print_table("Floors", header, rows)
-        print(in_words())
+    with _provide_recordings(store, raw) as (clips, files), use_threads(threads):
+        bounds = compute_lower_bounds(BenchInputs(clips, files))
+        machine = describe_machine()
+    if as_json:
+        print(json.dumps({"bounds": [asdict(b) for b in bounds], "machine": machine}))
+        return
+    header = ("target", "item", "GFLOP", "MB", "ms by operations", "ms by bytes")
+    rows = [(*astuple(b)[:2], *(f"{value:.3g}" for value in astuple(b)[2:])) for b in bounds]
+    print_table("Lower bounds", header, rows)
+    print(machine)
 
 
 @app.command("all")
-def everything(
-    rows: Annotated[
-        list[str] | None, typer.Argument(metavar="[ROW]...", help="Only these rows.")
+def measure_all(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="[TARGET]...", help="Only these targets.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="A Markdown page whose table is written anew.")
+        Path | None, typer.Option(help="A Markdown page whose table is replaced.")
     ] = None,
-    store: Store = None,
-    raw: Raw = None,
-    rounds: Rounds = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    picture: Picture = None,
+    store: StoreOption = None,
+    raw: RawOption = None,
+    rounds: RoundsOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    figure: FigureOption = None,
 ) -> None:
     """Measure every row of the target table."""
-    from kinegraph.bench.machine import in_words
-    from kinegraph.bench.table import check_page, chosen_rows, lines, measure, write_table
-    from kinegraph.bench.targets import Given
-    from kinegraph.bench.timing import threads as with_threads
+    from kinegraph.bench.machine import describe_machine
+    from kinegraph.bench.table import (
+        format_table,
+        measure_targets,
+        select_targets,
+        split_page,
+        update_page,
+    )
+    from kinegraph.bench.targets import BenchInputs
+    from kinegraph.bench.timing import use_threads
 
-    chosen = chosen_rows(rows or ())
-    check_picture(picture)
+    selected = select_targets(targets or ())
+    check_figure_path(figure)
     if page is not None:
-        check_page(page)
+        split_page(page)
     with (
-        _recordings(store, raw) as (clips, files),
-        with_threads(threads),
-        progress("measuring") as bar,
+        _provide_recordings(store, raw) as (clips, files),
+        use_threads(threads),
+        progress("targets") as bar,
     ):
-        done = iter(range(len(chosen)))
-        given = Given(clips, files, rounds)
-        found = measure(chosen, given, lambda _: bar(next(done), len(chosen)))
-        where = in_words()
+        results = measure_targets(selected, BenchInputs(clips, files), rounds, bar)
+        machine = describe_machine()
     if page is not None:
-        write_table(page, found)
-    if picture is not None:
-        draw([row_bar(measured) for measured in found], where, picture)
+        update_page(page, results)
+    if figure is not None:
+        draw_bars([make_target_bar(result) for result in results], machine, figure)
     if as_json:
-        print(json.dumps({"rows": [m.to_dict() for m in found], "machine": where}))
+        print(json.dumps({"targets": [r.to_dict() for r in results], "machine": machine}))
     else:
-        print("\n".join(lines(found)))
-        print(where)
+        print("\n".join(format_table(results)))
+        print(machine)
 
 
 @contextmanager
-def _recordings(store: Path | None = None, raw: Path | None = None) -> Iterator[tuple[Path, Path]]:
-    """The store and the folder that were given, made-up ones in place of those that were not."""
-    from kinegraph.bench.fixtures import made_up_store, made_up_texts
+def _provide_recordings(
+    store: Path | None = None, raw: Path | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Provide the given store and folder of raw files, and synthetic ones for those not given."""
+    from kinegraph.bench.fixtures import write_synthetic_ntu_files, write_synthetic_store
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="kinegraph-bench-")))
         if raw is None:
             raw = folder / "raw"
-            made_up_texts(raw)
-        yield store or made_up_store(folder / "made-up.arrow"), raw
+            write_synthetic_ntu_files(raw)
+        yield store or write_synthetic_store(folder / "synthetic.arrow"), raw

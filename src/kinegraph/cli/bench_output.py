@@ -1,9 +1,9 @@
-"""How `kinegraph bench` tells what it measured: tables, JSON, pictures."""
+"""Output of `kinegraph bench`: tables, JSON and figures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,53 +11,60 @@ from kinegraph.cli.console import print_table, progress
 from kinegraph.errors import BenchError
 
 if TYPE_CHECKING:
-    from kinegraph.bench.result import Result
-    from kinegraph.bench.table import Measured
-    from kinegraph.bench.timing import Progress
+    from kinegraph.bench.result import BenchOptions, BenchResult
+    from kinegraph.bench.table import TargetResult
     from kinegraph.reports.draw_bench import Bar
 
-PICTURES = (".png", ".svg", ".pdf", ".jpg")
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
 
-def tell(
+def run_benchmark(
     title: str,
-    measured: Callable[[Progress], Result],
-    threads: int | None,
-    as_json: bool,
-    picture: Path | None,
-    more: dict[str, dict[str, Any]] | None = None,
+    measure: Callable[[BenchOptions], BenchResult],
+    precision: str = "fp32",
+    rounds: int | None = None,
+    threads: int | None = None,
+    as_json: bool = False,
+    figure: Path | None = None,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Measure under a progress bar, then say it as asked for.
+    """Run a benchmark under a progress bar, then print its result and draw it.
 
     Args:
         title: of the bar.
-        measured: does it, given a bar to move.
+        measure: the benchmark.
+        precision: of ours.
+        rounds: how often both sides are timed; None for the default.
         threads: of PyTorch; None for its own choice.
-        as_json: one JSON object in place of tables.
-        picture: to write.
-        more: further figures, by what they are of.
+        as_json: print one JSON object in place of tables.
+        figure: to write.
+        extra: further figures, by their subject.
     """
-    from kinegraph.bench.timing import threads as with_threads
+    from kinegraph.bench.result import BenchOptions
+    from kinegraph.bench.timing import use_threads
 
-    check_picture(picture)
-
-    with with_threads(threads), progress(title) as bar:
-        result = measured(bar)
-    if picture is not None:
-        _draw_result(result, picture)
+    check_figure_path(figure)
+    with use_threads(threads), progress(title) as bar:
+        result = measure(BenchOptions(str(precision), rounds, bar))
+    if figure is not None:
+        draw_bars([_make_bar(result)], result.machine, figure)
     if as_json:
-        print(json.dumps({**result.to_dict(), **(more or {})}))
+        print(json.dumps({**result.to_dict(), **(extra or {})}))
         return
-    _print(result)
-    for name, figures in (more or {}).items():
-        print(f"{name}: {', '.join(_told(key, value) for key, value in figures.items())}")
+    _print_result(result)
+    for name, figures in (extra or {}).items():
+        print(f"{name}: {_format_figures(figures)}")
 
 
-def _print(result: Result) -> None:
-    shown = list(dict.fromkeys(name for side in result.sides for name in side.figures))
-    header = ("", result.unit, *(name.split(" of ")[-1] for name in shown))
+def _print_result(result: BenchResult) -> None:
+    columns = list(dict.fromkeys(name for side in result.sides for name in side.figures))
+    header = ("", result.unit, *(name.split(" of ")[-1] for name in columns))
     rows = [
-        (side.name, f"{side.amount.median:.4g}", *(_value(n, side.figures.get(n)) for n in shown))
+        (
+            side.name,
+            f"{side.amount.median:.4g}",
+            *(_format_figure(name, side.figures.get(name)) for name in columns),
+        )
         for side in result.sides
     ]
     print(result.what)
@@ -65,66 +72,67 @@ def _print(result: Result) -> None:
     if result.ratio is not None:
         ratio = result.ratio
         print(f"ratio {ratio.median:.3g} (quartiles {ratio.low:.3g} to {ratio.high:.3g})")
-    print(", ".join(_told(name, value) for name, value in result.figures.items()))
+    print(_format_figures(result.figures))
     print(result.machine)
 
 
-def _told(name: str, value: Any) -> str:
-    return f"{name} {_value(name, value)}"
+def _format_figures(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_format_figure(name, value)}" for name, value in figures.items())
 
 
-def _value(name: str, value: Any) -> str:
-    """A figure in as many digits as it deserves."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if name.startswith(("share", "top-")):
-        return f"{value:.1%}"
-    if "error" in name:
-        return f"{value:.1e}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def _format_figure(name: str, value: Any) -> str:
+    """Format a figure with a sensible number of digits."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case _ if name.startswith(("share", "top-")):
+            return f"{value:.1%}"
+        case _ if "error" in name:
+            return f"{value:.1e}"
+        case int():
+            return f"{value:,}"
+    return f"{value:.4g}"
 
 
-def _draw_result(result: Result, path: Path) -> None:
+def _make_bar(result: BenchResult) -> Bar:
     from kinegraph.reports.draw_bench import Bar
 
     ratio = result.ratio
     if ratio is None:
-        bar = Bar(result.what, float(result.figures["persons"]), unit="persons")
-    else:
-        bar = Bar(result.what, ratio.median, ratio.low, ratio.high)
-    draw([bar], result.machine, path)
+        return Bar(result.what, float(result.figures["persons"]), unit="persons")
+    return Bar(result.what, ratio.median, ratio.low, ratio.high)
 
 
-def row_bar(measured: Measured) -> Bar:
-    """A row of the target table as a bar of the picture."""
+def make_target_bar(row: TargetResult) -> Bar:
+    """Return a row of the target table as a bar of the figure."""
     from kinegraph.reports.draw_bench import Bar
 
-    row, ratio = measured.row, measured.result and measured.result.ratio
+    target, ratio = row.target, row.result and row.result.ratio
     low, high = (ratio.low, ratio.high) if ratio else (None, None)
-    name = row.what.replace("`", "")
-    return Bar(name, measured.reached, low, high, row.at_least, row.aim, row.unit)
+    name = target.what.replace("`", "")
+    return Bar(name, row.measured, low, high, target.minimum, target.goal, target.unit)
 
 
-def draw(bars: Sequence[Bar], machine: str, path: Path) -> None:
-    """Write the picture."""
+def draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
+    """Write a figure of these bars."""
     from kinegraph.reports.draw_bench import draw_bench
 
     draw_bench(bars, machine).savefig(path, dpi=120)
 
 
-def check_picture(path: Path | None) -> None:
-    """Refuse a picture that cannot be written before anything is measured.
+def check_figure_path(path: Path | None) -> None:
+    """Refuse a figure that cannot be written, before anything is measured.
 
     Raises:
-        BenchError: another kind of picture, a folder that is not there.
+        BenchError: an unknown format, or the folder does not exist.
     """
     if path is None:
         return
-    if path.suffix not in PICTURES:
-        raise BenchError(f"expected a picture named {', '.join(PICTURES)}, got {str(path)!r}")
+    if path.suffix not in FIGURE_SUFFIXES:
+        raise BenchError(f"expected a figure named {', '.join(FIGURE_SUFFIXES)}, got {str(path)!r}")
     if not path.absolute().parent.is_dir():
-        raise BenchError(f"{path}: there is no folder {path.parent} to write the picture into")
+        raise BenchError(f"{path}: the folder {path.parent} does not exist; create it first")

@@ -33,8 +33,8 @@ class Bar(NamedTuple):
         value: how many times as fast as the baseline, or how many of something; None if it could
             not be measured.
         low, high: its quartiles.
-        at_least: what is asked for, None if nothing is.
-        aim: what would be good.
+        minimum: the value that is required, None if none is.
+        goal: the value that would be good.
         unit: ``x``, or of what so many.
     """
 
@@ -42,8 +42,8 @@ class Bar(NamedTuple):
     value: float | None
     low: float | None = None
     high: float | None = None
-    at_least: float | None = None
-    aim: float | None = None
+    minimum: float | None = None
+    goal: float | None = None
     unit: str = "x"
 
 
@@ -64,9 +64,9 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
     ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.axvline(1, color=SLATE, linewidth=0.9, zorder=1)
     ax.set_xlabel("times as fast as the baseline", fontsize=9, color=GRAY)
-    if any(bar.at_least is not None for bar in bars):
-        ax.plot([], [], "|", color=BLACK, markersize=10, label="at least")
-        ax.plot([], [], "D", color=BLACK, markerfacecolor="white", markersize=4.5, label="aim")
+    if any(bar.minimum is not None for bar in bars):
+        ax.plot([], [], "|", color=BLACK, markersize=10, label="minimum")
+        ax.plot([], [], "D", color=BLACK, markerfacecolor="white", markersize=4.5, label="goal")
         figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8.5)
     if machine:
         figure.supxlabel(plot_label(machine, 120), fontsize=7.5, color=GRAY, x=0.01, ha="left")
@@ -74,7 +74,7 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
 
 
 def _scale(ax: Axes, bars: Sequence[Bar]) -> None:
-    values = [v for bar in bars for v in (bar.value, bar.at_least, bar.aim, 1.0) if v]
+    values = [v for bar in bars for v in (bar.value, bar.minimum, bar.goal, 1.0) if v]
     low, high = min(values, default=1.0), max(values, default=1.0)
     ax.set_xscale("log")
     ax.set_xlim(min(low, 1) / 1.3, high * 1.4)
@@ -86,16 +86,16 @@ def _scale(ax: Axes, bars: Sequence[Bar]) -> None:
 def _draw_bar(ax: Axes, row: int, bar: Bar) -> None:
     told = "not measured"
     if bar.value:
-        reached = bar.at_least is None or bar.value >= bar.at_least
+        reached = bar.minimum is None or bar.value >= bar.minimum
         color = BLUE if reached else ORANGE
         ax.barh(row, bar.value - 1, left=1, height=0.5, color=color, zorder=2)
         if bar.low and bar.high and bar.low != bar.high:
             ax.plot([bar.low, bar.high], [row, row], color=BLACK, linewidth=1.3, zorder=4)
         told = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
-    if bar.at_least:
-        ax.plot(bar.at_least, row, "|", color=BLACK, markersize=15, markeredgewidth=1.6, zorder=5)
-    if bar.aim:
-        ax.plot(bar.aim, row, "D", color=BLACK, markerfacecolor="white", markersize=4.5, zorder=5)
+    if bar.minimum:
+        ax.plot(bar.minimum, row, "|", color=BLACK, markersize=15, markeredgewidth=1.6, zorder=5)
+    if bar.goal:
+        ax.plot(bar.goal, row, "D", color=BLACK, markerfacecolor="white", markersize=4.5, zorder=5)
     beside = ax.get_yaxis_transform()
     ax.text(1.01, row, told, transform=beside, fontsize=9, color=BLACK if bar.value else GRAY,
             va="center")  # fmt: skip

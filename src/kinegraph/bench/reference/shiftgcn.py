@@ -1,4 +1,4 @@
-"""Shift-GCN computed the way released code computes it: what the fast path is measured against.
+"""Reference Shift-GCN: computed as the released code computes it.
 
 Written from the paper (Cheng et al., CVPR 2020), with the released code's names of weights. Joints
 are shifted by gathers, frames by gathering two and blending them, masks are applied to each frame.
@@ -13,14 +13,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kinegraph.bench.reference.blocks import copy_weights
-from kinegraph.errors import ModelError
+from kinegraph.bench.reference.blocks import (
+    copy_weights,
+    normalize_input,
+    pool_persons,
+    require_released,
+)
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 
 
-def plain_moments(x: Tensor, position: Tensor, stride: int) -> Tensor:
-    """out[h] = (1 - d) x[h s + k] + d x[h s + k + 1], k = floor(p), d = p - k, zero outside."""
+def shift_frames_by_gather(x: Tensor, position: Tensor, stride: int) -> Tensor:
+    """Return (1 - d) x[h s + k] + d x[h s + k + 1] for each h, zero outside.
+
+    s is the stride, k the floor of the position and d its fraction.
+    """
     n, C, T, V = x.shape
     frame, rows = position.detach().floor(), x.reshape(n, C * T, V)
     d = position - frame
@@ -42,7 +49,7 @@ class _Shift(nn.Module):
         self.ypos = nn.Parameter(2 * torch.rand(channels) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return plain_moments(x, self.ypos + (self.stride - 1) / 2, self.stride)
+        return shift_frames_by_gather(x, self.ypos + (self.stride - 1) / 2, self.stride)
 
 
 class _Spatial(nn.Module):
@@ -88,7 +95,7 @@ class _Temporal(nn.Module):
         return self.bn2(self.shift_out(x))
 
 
-class _Around(nn.Module):
+class _Shortcut(nn.Module):
     def __init__(self, cin: int, cout: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, 1, (stride, 1))
@@ -105,15 +112,15 @@ class _Unit(nn.Module):
         self.tcn1 = _Temporal(cout, stride)
         self.residual: nn.Module | None = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1):
-            self.residual = _Around(cin, cout, stride)
+            self.residual = _Shortcut(cin, cout, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.tcn1(self.gcn1(x))
         return torch.relu(y if self.residual is None else y + self.residual(x))
 
 
-class PlainShiftGCN(nn.Module):
-    """(N, C, T, V, M) -> (N, classes); absent persons and padded frames are worked on as others.
+class ReferenceShiftGCN(nn.Module):
+    """(N, C, T, V, M) -> (N, classes); absent persons and padded frames are computed as others.
 
     Args:
         num_classes: number of actions.
@@ -142,24 +149,37 @@ class PlainShiftGCN(nn.Module):
         self.fc = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        N, C, T, V, M = x.shape
-        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(N, M * V * C, T))
-        x = x.view(N, M, V, C, T).permute(0, 1, 3, 4, 2).reshape(N * M, C, T, V)
+        persons = x.shape[4]
+        x = normalize_input(self.data_bn, x)
         for name in self.names:
             x = getattr(self, name)(x)
-        return self.fc(x.mean(dim=(2, 3)).view(N, M, -1).mean(dim=1))
+        return self.fc(pool_persons(x, persons))
 
 
-def plain_shiftgcn(model: ShiftGCN) -> PlainShiftGCN:
-    """The function of a faithful model with its weights, computed plainly.
+def build_reference_shiftgcn(model: ShiftGCN) -> ReferenceShiftGCN:
+    """Build the reference network of a released model, with its weights.
 
     Raises:
-        ModelError: the model is not the released one (``faithful=True``, no additions).
+        ModelError: the model is not the released one (``faithful=True``, nothing added).
     """
-    _check_released(model)
     blocks = list(model.blocks)
+    is_released = (
+        model.faithful
+        and model.pool == "mean"
+        and all(
+            block.gcn.mask is not None
+            and block.gcn.shift_in.back is not None
+            and getattr(getattr(block.tcn, "shift_in", None), "grad_mode", None) is not None
+            and isinstance(block.before, nn.Identity)
+            and block.beside is None
+            for block in blocks
+        )
+    )
+    require_released(
+        is_released, "Shift-GCN", "non-local and adaptive shifts, masks, and nothing added to it"
+    )
     V = model.layout.num_joints
-    plain = PlainShiftGCN(
+    reference = ReferenceShiftGCN(
         model.head.out_features,
         V,
         model.persons,
@@ -168,15 +188,15 @@ def plain_shiftgcn(model: ShiftGCN) -> PlainShiftGCN:
         model.in_channels,
     )
     with torch.no_grad():
-        copy_weights(plain.data_bn, model.data_bn)
-        copy_weights(plain.fc, model.head)
-        for name, ours in zip(plain.names, blocks, strict=True):
-            _fill(plain.get_submodule(name), ours, V)
-    return plain.train(model.training)
+        copy_weights(reference.data_bn, model.data_bn)
+        copy_weights(reference.fc, model.head)
+        for name, ours in zip(reference.names, blocks, strict=True):
+            _copy_unit(reference.get_submodule(name), ours, V)
+    return reference.train(model.training)
 
 
-def _fill(theirs: nn.Module, ours: nn.Module, V: int) -> None:
-    """The weights of one unit."""
+def _copy_unit(theirs: nn.Module, ours: nn.Module, V: int) -> None:
+    """Copy the weights of one unit."""
     spatial, temporal = theirs.gcn1, theirs.tcn1
     spatial.Linear_weight.copy_(ours.gcn.weight)
     spatial.Linear_bias.copy_(ours.gcn.bias)
@@ -190,27 +210,6 @@ def _fill(theirs: nn.Module, ours: nn.Module, V: int) -> None:
     if isinstance(spatial.down, nn.Sequential):
         copy_weights(spatial.down[0], ours.gcn.residual.conv)
         copy_weights(spatial.down[1], ours.gcn.residual.bn)
-    if isinstance(theirs.residual, _Around):
+    if isinstance(theirs.residual, _Shortcut):
         copy_weights(theirs.residual.conv, ours.residual.conv)
         copy_weights(theirs.residual.bn, ours.residual.bn)
-
-
-def _check_released(model: ShiftGCN) -> None:
-    blocks = list(model.blocks)
-    released = (
-        model.faithful
-        and model.pool == "mean"
-        and all(
-            block.gcn.mask is not None
-            and block.gcn.shift_in.back is not None
-            and getattr(getattr(block.tcn, "shift_in", None), "grad_mode", None) is not None
-            and isinstance(block.before, nn.Identity)
-            and block.beside is None
-            for block in blocks
-        )
-    )
-    if not released:
-        raise ModelError(
-            "the plain Shift-GCN is the released one: expected a model made with faithful=True, "
-            "pool='mean', non-local and adaptive shifts, masks, and nothing added to it"
-        )

@@ -1,4 +1,4 @@
-"""AS-GCN's future head and link inference, plain, for comparison.
+"""AS-GCN's future head and link inference, as a reference.
 
 Written from the paper with the original key lists; in evaluation only, every person counted, the
 likeliest link types taken. What recognition needs is `kinegraph.bench.reference.asgcn`.
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, one_hot
 
-from kinegraph.bench.reference.asgcn import LINK_KINDS, PlainBlock, over_links
-from kinegraph.bench.reference.asgcn import PlainASGCN as PlainRecognition
+from kinegraph.bench.reference.asgcn import ReferenceASGCN as RecognitionNetwork
+from kinegraph.bench.reference.blocks import LINK_KINDS, ReferenceBlock, apply_graph
 from kinegraph.models.asgcn import CHANNELS
 
 
@@ -35,20 +35,23 @@ class _LastBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, S: Tensor, L: Tensor) -> Tensor:
-        return self.tcn_recon(over_links(self.gcn_recon.deconv(x), S, L))
+        return self.tcn_recon(apply_graph(self.gcn_recon.deconv(x), S, L))
 
 
-class PlainASGCN(PlainRecognition):
+class ReferenceASGCN(RecognitionNetwork):
     """(N, 3, 290, V, M), last poses and links -> logits, and poses (N*M, 3, 10, V)."""
 
     def __init__(self, A: Tensor, classes: int, widths: Sequence[int] = CHANNELS) -> None:
-        super().__init__(A, classes, widths)
+        super().__init__(A, classes, channels=widths)
         K, F, half = len(A), widths[-1], widths[-1] // 2
-        self.recon_layer_0 = PlainBlock(F, half, K)
+        groups = K + LINK_KINDS
+        self.recon_layer_0 = ReferenceBlock(F, half, groups)
         for i in (1, 2, 3):
-            setattr(self, f"recon_layer_{i}", PlainBlock(half, half, K, 2))
-        self.recon_layer_4 = PlainBlock(half, half, K, 2, kernel=3)
-        self.recon_layer_5 = PlainBlock(half, half, K, kernel=5, padded=False, residual=False)
+            setattr(self, f"recon_layer_{i}", ReferenceBlock(half, half, groups, 2))
+        self.recon_layer_4 = ReferenceBlock(half, half, groups, 2, kernel=3)
+        self.recon_layer_5 = ReferenceBlock(
+            half, half, groups, kernel=5, padded=False, residual=False
+        )
         self.recon_layer_6 = _LastBlock(half + 3, 30, K)
         self.edge_importance_recon = nn.ParameterList(torch.ones_like(A) for _ in range(9))
 
@@ -95,7 +98,7 @@ class _Decoder(nn.Module):
         )
 
 
-class PlainLinks(nn.Module):
+class ReferenceLinks(nn.Module):
     """(n, V, F, C) -> links (n, 2, V, V), probabilities (n, E, 3), next poses (n, V, F-1, C).
 
     Edges in the original order: sender by sender.
