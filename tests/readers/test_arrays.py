@@ -221,11 +221,11 @@ def test_rows_that_are_no_clips(folder, tmp_path):
     for line, expected in enumerate(
         [
             "clips.csv:3: there is no such file",
-            "clips.csv:4: the file lies outside of the folder",
-            "clips.csv:5: the file lies outside of the folder",
-            "clips.csv:6: the file lies outside of the folder",
+            "clips.csv:4: the file is outside of the folder",
+            "clips.csv:5: the file is outside of the folder",
+            "clips.csv:6: the file is outside of the folder",
             "clips.csv:7: expected 2 columns, got 3",
-            "clips.csv:8: no file is named",
+            "clips.csv:8: the row names no file",
             "clips.csv:9: expected a file of type .npy, .npz, .csv",
             "clips.csv:10: a clip of this name is already listed",
             "clips.csv:11: a clip of this name is already listed",

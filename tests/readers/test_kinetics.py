@@ -82,7 +82,7 @@ def test_scan_of_the_real_folder() -> None:
     assert [task.path.stem for task in plan.tasks] == sorted(REAL)
     assert plan.classes is not None and len(plan.classes) == 400
     for task in plan.tasks:
-        assert task.info == {"label": REAL[task.path.stem][1], "split": "test"}
+        assert task.info == {"label": REAL[task.path.stem][1], "meta": {"split": "test"}}
         assert plan.classes[task.info["label"]] == REAL[task.path.stem][2]
         assert READER.matches(task.path)
     (clip,) = READER.read(plan.tasks[0])
@@ -97,9 +97,9 @@ def test_label_file_inside_beside_or_given(tmp_path: Path) -> None:
     assert READER.scan(folder).classes is None
     given = tmp_path / "other.json"
     given.write_text(labels)
-    assert READER.scan(folder, labels=given).tasks[0].info == {"label": 2}
+    assert READER.scan(folder, labels=given).tasks[0].info == {"label": 2, "meta": {}}
     (tmp_path / "clips_label.json").write_text(labels)
-    assert READER.scan(folder).tasks[0].info == {"label": 2}
+    assert READER.scan(folder).tasks[0].info == {"label": 2, "meta": {}}
     (tmp_path / "clips_label.json").rename(folder / "my_label.json")
     assert READER.scan(folder).classes == ("class 0", "class 1", "jump")
 
@@ -161,7 +161,7 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "huge frame": ([frame(10**300, person(0.5))], "got a huge number"),
     "negative frame": ([frame(-1, person(0.5))], "frame_index from 0"),
     "frame in words": ([{"frame_index": "1", "skeleton": []}], "got '1'"),
-    "frame twice": ([frame(1, person(0.5)), frame(1)], r"data\[1\]: frame_index 1 comes a second"),
+    "frame twice": ([frame(1, person(0.5)), frame(1)], r"data\[1\]: frame_index 1 occurs a second"),
     "no skeleton": ([{"frame_index": 1}], r"data\[0\]: expected frame_index and skeleton"),
     "a number for a frame": ([7], "expected frame_index and skeleton, got 7"),
     "19 joints": ([frame(0, {"pose": [0.5] * 38, "score": [0.5] * 19})], "got 38 and 19"),
@@ -199,7 +199,7 @@ def test_what_is_no_json_of_frames(content: bytes, tmp_path: Path) -> None:
 def test_labels_must_agree(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", frame(0, person(0.5)), label="jump", label_index=3)
     assert read(path).label == 3
-    with pytest.raises(ReadError, match="label_index is 3, but the label file says 4"):
+    with pytest.raises(ReadError, match="label_index is 3, but 4 in the label file"):
         list(READER.read(ReadTask(path, {"label": 4})))
     unknown = write(tmp_path / "b.json", frame(0, person(0.5)), label="unknown", label_index=-1)
     assert read(unknown).label is None
@@ -237,8 +237,8 @@ def test_sources_without_clips(tmp_path: Path) -> None:
     ("options", "kind", "message"),
     [
         ({"tracking": "math"}, UnknownNameError, "did you mean 'match'"),
-        ({"max_persons": 0}, ReadError, "max_persons to be a whole number above 0, got 0"),
-        ({"candidates": "5"}, ReadError, "candidates to be a whole number above 0, got '5'"),
+        ({"max_persons": 0}, ReadError, "max_persons to be a whole number of 1 or more, got 0"),
+        ({"candidates": "5"}, ReadError, "candidates to be a whole number of 1 or more, got '5'"),
     ],
 )
 def test_options_are_checked(

@@ -107,7 +107,7 @@ def test_a_folder_of_clips_with_labels(tmp_path: Path) -> None:
         (b"a,1\nb,walk\n", "either numbers or names"),
         (b"a,100000\n", "labels below 100000"),
         (b"a," + b"9" * 5000, "labels below 100000"),
-        (b"\xff\xfe", "expected rows of clip,label"),
+        (b"\xff\xfe", r"cannot be read as a \.csv table"),
     ],
 )
 def test_damaged_labels(text: bytes, message: str, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def damaged_clip(tmp_path: Path, content: str) -> ReadTask:
             "expected x, y, confidence of 17, 18 or 25 joints, got 78 numbers",
         ),
         (json.dumps({"people": [person(1, 25), person(1, 18)]}), "found 18 and 25"),
-        (json.dumps({"people": []}), "found nobody"),
+        (json.dumps({"people": []}), "found no person"),
         (json.dumps({"people": [person(1, confidence=0)]}), "expected a person in at least"),
         ('{"people": [{"pose_keypoints_2d": [' + "1e999," * 74 + "1]}]}", "finite numbers"),
     ],

@@ -82,7 +82,7 @@ def test_repeated_names_are_numbered(tmp_path):
 
 
 def test_units_are_row_ranges(tmp_path, monkeypatch):
-    monkeypatch.setattr(stacked, "_UNIT_BYTES", 2 * 8 * 3 * 10 * 25 * 2)
+    monkeypatch.setattr(stacked, "_TASK_BYTES", 2 * 8 * 3 * 10 * 25 * 2)
     np.save(tmp_path / "clips.npy", stack(5))
     np.save(tmp_path / "clips_label.npy", np.arange(5))
     plan, clips = read_all(tmp_path)
@@ -138,7 +138,7 @@ def test_labels_that_do_not_fit(tmp_path, labels, reason):
 def test_unknown_number_of_joints(tmp_path):
     np.save(tmp_path / "clips.npy", stack(2, joints=21))
     assert not READER.matches(tmp_path / "clips.npy")
-    with pytest.raises(ReadError, match="21 joints on its last axis but one; name the layout"):
+    with pytest.raises(ReadError, match="21 joints; name the layout"):
         READER.scan(tmp_path)
 
 

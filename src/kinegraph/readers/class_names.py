@@ -1,4 +1,4 @@
-"""What the labels of public datasets are called."""
+"""Class names of the public datasets, by label."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ from kinegraph.errors import ReadError, unknown_name
 
 _NTU60_CLASSES = 60
 
-#: Sets that are known but whose names cannot be listed here, each with its reason.
-_NAMELESS = {
+#: Datasets without class names in this package, each with the reason.
+_UNNAMED_SETS = {
     "fsd10": "its 30 classes have no public names; use the label numbers",
     "kinetics": "its 400 names come with the label file beside the clips, kinetics_val_label.json",
 }
 
 
 def class_names(set_name: str) -> tuple[str, ...]:
-    """The class names of a dataset by label: `class_names("ntu60")[0]` is "drink water".
+    """Return the class names of a dataset: `class_names("ntu60")[0]` is "drink water".
 
     Raises:
-        ReadError: the set is known but has no public names.
-        UnknownNameError: no such set; the message lists the known ones.
+        ReadError: the dataset has no class names here.
+        UnknownNameError: there is no such class set.
     """
-    if set_name in _NAMELESS:
-        raise ReadError(f"no class names for {set_name!r}: {_NAMELESS[set_name]}")
-    names = _all_names().get(set_name)
-    if names is None:
-        raise unknown_name("class set", set_name, _all_names())
-    return names
+    if set_name in _UNNAMED_SETS:
+        raise ReadError(f"no class names for {set_name!r}: {_UNNAMED_SETS[set_name]}")
+    if set_name not in _load_class_names():
+        raise unknown_name("class set", set_name, _load_class_names())
+    return _load_class_names()[set_name]
 
 
 def list_class_sets() -> list[str]:
-    """The sets that `class_names` knows, sorted."""
-    return sorted(_all_names())
+    """Return the datasets with class names, sorted."""
+    return sorted(_load_class_names())
 
 
 @cache
-def _all_names() -> dict[str, tuple[str, ...]]:
+def _load_class_names() -> dict[str, tuple[str, ...]]:
     import yaml
 
     text = resources.files("kinegraph.readers").joinpath("class_names.yaml").read_text("utf-8")

@@ -1,8 +1,8 @@
-"""Reads Kinetics-Skeleton: one JSON file of OpenPose poses per video clip, with a label file."""
+"""Reader of Kinetics-Skeleton: one JSON file of OpenPose poses per clip, with a label file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,18 +18,21 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
+from kinegraph.readers.person_selection import (
+    Poses,
+    select_poses,
+    selection_options,
+    validate_selection,
+)
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
-FPS = 30.0
-"""The videos were resampled to 30 frames a second (ST-GCN, section 4.1)."""
-
+_FPS = 30.0  # the videos were resampled to 30 frames/s (ST-GCN, section 4.1)
 _LAYOUT = "openpose18"
+_NUM_JOINTS = 18
 _LABEL_FILES = "*_label.json"
 _MAX_CLASSES = 100_000
-_SPLITS = {"kinetics_train": "train", "kinetics_val": "test"}
-_FIRST_BYTES = 4096
+_SPLIT_BY_FOLDER = {"kinetics_train": "train", "kinetics_val": "test"}
 
 
 # --------------------------------------------------------------------- scan
@@ -44,37 +47,40 @@ def _scan(
     candidates: int = 5,
 ) -> ReadPlan:
     validate_selection(max_persons, candidates, tracking)
-    paths = _clip_files(Path(source))
+    paths = _list_clip_files(Path(source))
     entries = {
-        folder: _label_entries(_label_file(folder, labels))
+        folder: _read_label_entries(_find_label_file(folder, labels))
         for folder in sorted({path.parent for path in paths})
     }
     tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
     for path in paths:
         entry = entries[path.parent].get(path.stem, {})
+        split = _SPLIT_BY_FOLDER.get(path.parent.name)
         if entry.get("has_skeleton") is False:
-            refused.append((path, "the label file says that this clip has no skeleton"))
+            refused.append((path, "this clip has no skeleton, according to the label file"))
         elif path.stem in tasks:
             refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
-            tasks[path.stem] = ReadTask(path, _facts(path, entry))
+            meta = {"split": split} if split else {}
+            tasks[path.stem] = ReadTask(path, {"label": entry.get("label_index"), "meta": meta})
     names = [entry for by_id in entries.values() for entry in by_id.values()]
-    return ReadPlan(tuple(tasks.values()), get_layout(_LAYOUT), _classes(names), tuple(refused))
+    layout = get_layout(_LAYOUT)
+    return ReadPlan(tuple(tasks.values()), layout, _class_names(names), tuple(refused))
 
 
-def _clip_files(source: Path) -> list[Path]:
+def _list_clip_files(source: Path) -> list[Path]:
     found = [source] if source.is_file() else source.rglob("*.json") if source.is_dir() else []
     paths = sorted(path for path in found if not path.match(_LABEL_FILES))
     if not any(map(_matches, paths)):
         raise ReadError(
-            f"{source}: expected a folder of Kinetics-Skeleton JSON files, one a clip, found none"
+            f"{source}: expected a folder of Kinetics-Skeleton JSON files, one per clip, found none"
         )
     return paths
 
 
-def _label_file(folder: Path, labels: Path | str | None) -> Path | None:
-    """The file that was asked for, or the one in this folder or beside it."""
+def _find_label_file(folder: Path, labels: Path | str | None) -> Path | None:
+    """Return the requested label file, or the one in this folder or beside it."""
     if labels is not None:
         return Path(labels)
     beside = folder.absolute().parent / f"{folder.absolute().name}_label.json"
@@ -82,8 +88,8 @@ def _label_file(folder: Path, labels: Path | str | None) -> Path | None:
     return inside[0] if inside else (beside if beside.is_file() else None)
 
 
-def _label_entries(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Clip id -> {"has_skeleton", "label", "label_index"}, checked."""
+def _read_label_entries(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Return clip id -> {"has_skeleton", "label", "label_index"}, checked."""
     if path is None:
         return {}
     entries = read_json(path)
@@ -99,15 +105,8 @@ def _is_label(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < _MAX_CLASSES
 
 
-def _facts(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"label": entry.get("label_index")}
-    if path.parent.name in _SPLITS:
-        facts["split"] = _SPLITS[path.parent.name]
-    return facts
-
-
-def _classes(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
-    """Names by label; a label that no clip of the label file has is called by its number."""
+def _class_names(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
+    """Return the names by label; a label without a clip is named by its number."""
     names: dict[int, str] = {}
     for entry in entries:
         index, name = entry["label_index"], str(entry.get("label"))
@@ -131,34 +130,27 @@ def _read(
     candidates: int = 5,
 ) -> Iterator[Clip | ReadError]:
     validate_selection(max_persons, candidates, tracking)
-    path, layout = task.path, get_layout(_LAYOUT)
+    path = task.path
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise ReadError(f'{path}: expected {{"data": [frames]}}, got {describe(content)}')
-    frames = _frames(path, content["data"])
+    frames = _parse_frames(path, content["data"])
     persons = select_poses(
         frames,
         max(frames, default=0) + 1,
-        layout.num_joints,
+        _NUM_JOINTS,
         max_persons=max_persons,
         candidates=candidates,
         tracking=tracking,
     )
     if not len(persons):
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
-    facts = {key: value for key, value in task.info.items() if key != "label"}
-    yield Clip(
-        persons[..., :2],
-        layout,
-        confidence=persons[..., 2],
-        label=_label(path, content.get("label_index"), task.info.get("label")),
-        id=path.stem,
-        fps=FPS,
-        meta=facts,
-    )
+    label = _check_label(path, content.get("label_index"), task.info.get("label"))
+    joints, confidence = persons[..., :2], persons[..., 2]
+    yield task.make_clip(joints, _LAYOUT, confidence=confidence, label=label, fps=_FPS)
 
 
-def _frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
+def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
     frames: dict[int, list[Poses]] = {}
     for place, frame in enumerate(data):
         where = f"{path}: data[{place}]"
@@ -170,56 +162,51 @@ def _frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
                 f"{where}: expected frame_index from 0 to {MAX_FRAMES - 1}, got {describe(index)}"
             )
         if index in frames:
-            raise ReadError(f"{where}: frame_index {index} comes a second time")
+            raise ReadError(f"{where}: frame_index {index} occurs a second time")
         frames[index] = [
-            _pose(person, f"{where}: skeleton[{m}]") for m, person in enumerate(frame["skeleton"])
+            _parse_pose(person, f"{where}: skeleton[{m}]")
+            for m, person in enumerate(frame["skeleton"])
         ]
     return frames
 
 
-def _pose(person: object, where: str) -> Poses:
+def _parse_pose(person: object, where: str) -> Poses:
     if not isinstance(person, dict):
         raise ReadError(f"{where}: expected pose and score, got {describe(person)}")
     xy = parse_numbers(person.get("pose"), f"{where}: pose")
     score = parse_numbers(person.get("score"), f"{where}: score")
-    joints = get_layout(_LAYOUT).num_joints
-    if len(xy) != 2 * joints or len(score) != joints:
+    if len(xy) != 2 * _NUM_JOINTS or len(score) != _NUM_JOINTS:
         raise ReadError(
-            f"{where}: expected {2 * joints} coordinates and {joints} scores, "
+            f"{where}: expected {2 * _NUM_JOINTS} coordinates and {_NUM_JOINTS} scores, "
             f"got {len(xy)} and {len(score)}"
         )
-    return mask_unscored_joints(np.reshape(xy, (joints, 2)), score)
+    return mask_unscored_joints(np.reshape(xy, (_NUM_JOINTS, 2)), score)
 
 
-def _label(path: Path, own: object, listed: int | None) -> int | None:
-    """The clip's own label, which must not contradict the label file."""
-    if own is None or own == -1:
+def _check_label(path: Path, stated: object, listed: int | None) -> int | None:
+    """Return the clip's own label, or that of the label file; ReadError if they differ."""
+    if stated is None or stated == -1:
         return listed
-    if not _is_label(own):
-        raise ReadError(f"{path}: expected label_index to be 0 or more, got {describe(own)}")
-    if listed is not None and own != listed:
-        raise ReadError(f"{path}: label_index is {own}, but the label file says {listed}")
-    return own
+    if not _is_label(stated):
+        raise ReadError(f"{path}: expected label_index to be 0 or more, got {describe(stated)}")
+    if listed not in (None, stated):
+        raise ReadError(f"{path}: label_index is {stated}, but {listed} in the label file")
+    return stated
 
 
 def _matches(path: Path) -> bool:
-    if path.suffix != ".json":
-        return False
-    return b'"frame_index"' in read_head(path, _FIRST_BYTES)
+    return path.suffix == ".json" and b'"frame_index"' in read_head(path)
 
 
 READER = Reader(
     name="kinetics",
-    summary="Kinetics-Skeleton: one JSON of OpenPose poses a clip (18 joints, frame = 1 x 1)",
+    summary="Kinetics-Skeleton: one JSON of OpenPose poses per clip (18 joints, frame = 1 x 1)",
     scan=_scan,
     read=_read,
     matches=_matches,
     options={
         "labels": "label file; by default the *_label.json in the clips' folder or beside it",
-        "max_persons": "the most persons of a clip (default 2)",
-        "tracking": "none: each frame's best-scored persons; match: linked over time "
-        "(default none, as published)",
-        "candidates": "persons of a frame that are looked at, in file order (default 5)",
+        **selection_options("none, as published", 5),
     },
     dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),

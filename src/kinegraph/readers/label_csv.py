@@ -1,27 +1,27 @@
-"""Reads clips.csv, the list by which users label their own array files."""
+"""The file clips.csv, in which users list and label their own array files."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ReadError
+from kinegraph.readers.formats.csv_file import read_csv_rows
 
-NAME = "clips.csv"
-CLASSES = "classes.txt"
+CLIPS_FILE = "clips.csv"
+CLASSES_FILE = "classes.txt"
 
-_WHOLE = re.compile(r"-?\d{1,15}")
-_PLAIN_WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})")
-_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d{1,2})?")
+_INTEGER = re.compile(r"-?\d{1,15}")
+_PLAIN_INTEGER = re.compile(r"-?(0|[1-9]\d{0,14})")
+_REAL = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d{1,2})?")
 
 
-@dataclass(frozen=True)
-class ListedClip:
-    """One row: a file with what the list says of it."""
+class ListedClip(NamedTuple):
+    """A file with its label and meta from the list."""
 
     path: Path
     label: int | None
@@ -30,57 +30,54 @@ class ListedClip:
 
 @dataclass
 class ClipList:
-    """A whole list: its clips, the class names by label, and the rows that are no clips."""
+    """The clips of a list, the class names by label, and the refused rows."""
 
     clips: list[ListedClip] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
     refused: list[tuple[Path, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Row:
+class _ListRow(NamedTuple):
     where: str
     path: Path
-    label: str
-    rest: tuple[str, ...]
+    cells: Mapping[str, str]
 
 
 def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
-    """The clips that ``clips.csv`` lists.
+    """Return the clips that ``clips.csv`` lists.
 
     Its columns are ``file`` (relative to the folder, inside of it), ``label`` (a name or a
-    number, empty if unknown) and any others, which become meta: numbers where all rows of a
-    column are numbers, otherwise texts. Classes are the names in ``classes.txt``, one a line, or
-    else the distinct label names, sorted; labels that are numbers without ``classes.txt`` have no
+    number, empty if unknown) and any others, which become meta: numbers if all rows of a column
+    are numbers, otherwise text. Classes are the names in ``classes.txt``, one per line, or else
+    the distinct label names, sorted; labels that are numbers without ``classes.txt`` have no
     names.
 
     Args:
-        folder: where clips.csv is.
-        suffixes: of files that can be read.
+        folder: the folder of clips.csv.
+        suffixes: suffixes of files that can be read.
 
     Raises:
-        ReadError: no table, no column ``file``, labels of which some are names and some numbers.
+        ReadError: the file is not a table, has no column ``file``, or has both names and numbers
+            as labels.
     """
     result = ClipList()
-    header, rows = _table(folder / NAME, suffixes, result)
-    result.classes = _classes(folder, [row.label for row in rows if row.label])
-    columns = [_typed(values) for values in zip(*(row.rest for row in rows), strict=True)]
-    for index, row in enumerate(rows):
-        meta = {key: column[index] for key, column in zip(header, columns, strict=True)}
+    rows = _read_rows(folder / CLIPS_FILE, suffixes, result)
+    labels = [row.cells.get("label", "") for row in rows]
+    result.classes = _find_classes(folder, labels)
+    columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
+    meta = {name: _convert_column([row.cells[name] for row in rows]) for name in columns}
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        facts = {name: v[index] for name, v in meta.items() if v[index] is not None}
         try:
-            label = _label(row, result.classes)
+            number = _parse_label(row.where, label, result.classes)
+            result.clips.append(ListedClip(row.path, number, facts))
         except ReadError as error:
             result.refused.append((row.path, str(error)))
-        else:
-            facts = {key: value for key, value in meta.items() if value is not None}
-            result.clips.append(ListedClip(row.path, label, facts))
     return result
 
 
-def _table(
-    path: Path, suffixes: Sequence[str], result: ClipList
-) -> tuple[tuple[str, ...], list[_Row]]:
-    """The names of the meta columns, and the usable rows."""
+def _read_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> list[_ListRow]:
+    """Return the usable rows; the others are added to the refused rows of the result."""
     lines = read_csv_rows(path)
     _, header = next(lines, (0, []))
     header = [name.strip() for name in header]
@@ -90,84 +87,50 @@ def _table(
             f"{path}:1: expected distinct column names with 'file' among them, "
             f"got {', '.join(header)[:200]!r}{hint}"
         )
-    rows: list[_Row] = []
+    rows: list[_ListRow] = []
     taken: set[Path] = set()
-    for number, cells in lines:
-        where, named = f"{path.name}:{number}", path.parent / _cell(header, cells, "file")
-        reason = _unusable(path.parent, named, suffixes, len(header), cells, taken)
+    for number, values in lines:
+        cells = dict(zip(header, (value.strip() for value in values), strict=False))
+        file, where = path.parent / cells.get("file", ""), f"{path.name}:{number}"
+        reason = _find_fault(path.parent, file, suffixes, taken)
+        if len(values) != len(header):
+            reason = f"expected {len(header)} columns, got {len(values)}"
         if reason:
-            result.refused.append((named, f"{where}: {reason}"))
-            continue
-        taken.add(named.with_suffix(""))
-        rest = tuple(c.strip() for h, c in _others(header, cells))
-        rows.append(_Row(where, named, _cell(header, cells, "label"), rest))
-    return tuple(h for h, _ in _others(header, header)), rows
+            result.refused.append((file, f"{where}: {reason}"))
+        else:
+            taken.add(file.with_suffix(""))
+            rows.append(_ListRow(where, file, cells))
+    return rows
 
 
-def read_csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a .csv file that are not blank, with their numbers.
-
-    Raises:
-        ReadError: the file is missing or no text.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            for cells in lines:
-                if any(cell.strip() for cell in cells):
-                    yield lines.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path}: cannot be read as a .csv table: {error}") from error
-
-
-def _others(header: Sequence[str], cells: Sequence[str]) -> Iterator[tuple[str, str]]:
-    pairs = zip(header, cells, strict=True)
-    return ((h, c) for h, c in pairs if h not in ("file", "label"))
-
-
-def _cell(header: Sequence[str], cells: Sequence[str], name: str) -> str:
-    index = header.index(name) if name in header else len(cells)
-    return cells[index].strip() if index < len(cells) else ""
-
-
-def _unusable(
-    folder: Path,
-    path: Path,
-    suffixes: Sequence[str],
-    width: int,
-    cells: Sequence[str],
-    taken: set[Path],
-) -> str:
-    """Why a row is no clip; empty if it is one."""
-    if len(cells) != width:
-        return f"expected {width} columns, got {len(cells)}"
+def _find_fault(folder: Path, path: Path, suffixes: Sequence[str], taken: set[Path]) -> str:
+    """Return the reason why a file cannot be a clip; empty if it can."""
     if path == folder:
-        return "no file is named"
+        return "the row names no file"
     if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
-        return "the file lies outside of the folder"
+        return "the file is outside of the folder"
     if path.suffix not in suffixes:
         return f"expected a file of type {', '.join(suffixes)}"
     if not path.is_file():
         return "there is no such file"
-    if path.with_suffix("") in taken:
-        return "a clip of this name is already listed"
-    return ""
+    return "a clip of this name is already listed" if path.with_suffix("") in taken else ""
 
 
-def _classes(folder: Path, labels: Sequence[str]) -> tuple[str, ...] | None:
-    if (folder / CLASSES).is_file():
-        return _class_file(folder / CLASSES)
-    names = sorted({label for label in labels if not _WHOLE.fullmatch(label)})
-    numbers = sorted({label for label in labels if _WHOLE.fullmatch(label)})
+def _find_classes(folder: Path, labels: Iterable[str]) -> tuple[str, ...] | None:
+    if (folder / CLASSES_FILE).is_file():
+        return _read_class_file(folder / CLASSES_FILE)
+    distinct = sorted({label for label in labels if label})
+    numbers = [label for label in distinct if _INTEGER.fullmatch(label)]
+    names = [label for label in distinct if not _INTEGER.fullmatch(label)]
     if names and numbers:
         raise ReadError(
-            f"{folder / NAME}: labels are names ({names[0]!r}) and numbers ({numbers[0]!r}); "
-            f"use one kind, or list the class names in {CLASSES}, one a line"
+            f"{folder / CLIPS_FILE}: labels are names ({names[0]!r}) and numbers ({numbers[0]!r}); "
+            f"use one kind, or list the class names in {CLASSES_FILE}, one per line"
         )
     return tuple(names) or None
 
 
-def _class_file(path: Path) -> tuple[str, ...]:
+def _read_class_file(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -175,31 +138,31 @@ def _class_file(path: Path) -> tuple[str, ...]:
     names = [line.strip() for line in lines if line.strip()]
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if not names or repeated:
-        what = f"{repeated[0]!r} twice" if repeated else "none"
-        raise ReadError(f"{path}: expected distinct class names, one a line, got {what}")
+        got = f"{repeated[0]!r} twice" if repeated else "none"
+        raise ReadError(f"{path}: expected distinct class names, one per line, got {got}")
     return tuple(names)
 
 
-def _label(row: _Row, classes: tuple[str, ...] | None) -> int | None:
-    if not row.label:
+def _parse_label(where: str, text: str, classes: tuple[str, ...] | None) -> int | None:
+    if not text:
         return None
-    if classes is not None and row.label in classes:
-        return classes.index(row.label)
-    if not _WHOLE.fullmatch(row.label):
-        raise ReadError(f"{row.where}: {CLASSES} does not list the label {row.label!r}")
-    label = int(row.label)
+    if classes is not None and text in classes:
+        return classes.index(text)
+    if not _INTEGER.fullmatch(text):
+        raise ReadError(f"{where}: {CLASSES_FILE} does not list the label {text!r}")
+    label = int(text)
     if label < 0 or (classes is not None and label >= len(classes)):
-        largest = f" and below {len(classes)}" if classes else ""
-        raise ReadError(f"{row.where}: expected a label of 0 or more{largest}, got {label}")
+        limit = f" and below {len(classes)}" if classes else ""
+        raise ReadError(f"{where}: expected a label of 0 or more{limit}, got {label}")
     return label
 
 
-def _typed(cells: Sequence[str]) -> list[MetaValue]:
-    """A column as whole numbers, else as numbers, else as texts; empty cells as None."""
+def _convert_column(cells: Sequence[str]) -> list[MetaValue]:
+    """Return a column as integers, else as real numbers, else as text; None for empty cells."""
     filled = [cell for cell in cells if cell]
-    # 007 stays a text: as a number it would lose its zeros
-    if all(_PLAIN_WHOLE.fullmatch(cell) for cell in filled):
+    # 007 stays text: as a number it would lose its zeros
+    if all(_PLAIN_INTEGER.fullmatch(cell) for cell in filled):
         return [int(cell) if cell else None for cell in cells]
-    if all(_NUMBER.fullmatch(cell) and not re.match(r"-?0\d", cell) for cell in filled):
+    if all(_REAL.fullmatch(cell) and not re.match(r"-?0\d", cell) for cell in filled):
         return [float(cell) if cell else None for cell in cells]
     return [cell or None for cell in cells]

@@ -1,8 +1,7 @@
-"""Reads the folders of per-frame JSON files that OpenPose writes."""
+"""Reader of the folders of per-frame JSON files that OpenPose writes."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
+from kinegraph.readers.formats.csv_file import read_csv_rows
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
     describe,
@@ -22,18 +22,21 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.person_selection import Poses, select_poses, validate_selection
+from kinegraph.readers.person_selection import (
+    Poses,
+    select_poses,
+    selection_options,
+    validate_selection,
+)
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
-from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
-#: Number of joints of a pose -> layout.
 LAYOUT_BY_JOINT_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}
+"""The layout of a pose of so many joints."""
 
 _FRAME_NAME = re.compile(r"(?:.*\D)?(\d{1,12})_keypoints\.json")
-_LABELS = "labels.csv"
+_LABEL_FILE = "labels.csv"
 _MAX_LABEL = 100_000
-_FIRST_BYTES = 4096
 
 
 # --------------------------------------------------------------------- scan
@@ -49,16 +52,16 @@ def _scan(
     candidates: int = 10,
 ) -> ReadPlan:
     validate_selection(max_persons, candidates, tracking)
-    _size(width, height)
+    _image_size(width, height)
     source = Path(source)
-    clips = _clip_sources(source)
-    labels, classes = _labels(source / _LABELS)
+    clips = _list_clips(source)
+    labels, classes = _read_label_file(source / _LABEL_FILE)
     tasks = tuple(ReadTask(path, {"label": labels.get(_clip_name(path))}) for path in clips)
-    return ReadPlan(tasks, _layout(source, clips), classes)
+    return ReadPlan(tasks, _find_layout(source, clips), classes)
 
 
-def _clip_sources(source: Path) -> list[Path]:
-    """The source itself if it is a frame or holds frames, else its folders that do."""
+def _list_clips(source: Path) -> list[Path]:
+    """Return the source if it is a frame or has frames, else its folders that have frames."""
     if source.is_file() or (source.is_dir() and list_frame_files(source)):
         return [source]
     folders = sorted(source.iterdir()) if source.is_dir() else []
@@ -72,7 +75,7 @@ def _clip_sources(source: Path) -> list[Path]:
 
 
 def list_frame_files(clip: Path) -> list[tuple[int, Path]]:
-    """(frame number, file), in order of the numbers."""
+    """Return (frame number, file) of each frame of a clip, sorted by frame number."""
     paths = [clip] if clip.is_file() else list(clip.iterdir())
     found = [(_FRAME_NAME.fullmatch(path.name), path) for path in paths]
     return sorted((int(name[1]), path) for name, path in found if name)
@@ -82,24 +85,31 @@ def _clip_name(clip: Path) -> str:
     return clip.resolve().name.removesuffix("_keypoints.json")
 
 
-def _layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
-    """The layout of the first person anywhere."""
+def _find_layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
+    """Return the layout of the first pose in any of the clips."""
     for clip in clips:
         for _, path in list_frame_files(clip):
             try:
                 poses = read_people(path)
             except ReadError:
-                continue  # reading that clip will say so
+                continue  # reading that clip reports it
             if poses:
                 return get_layout(LAYOUT_BY_JOINT_COUNT[len(poses[0])])
     raise ReadError(f"{source}: expected a person in at least one frame, found none")
 
 
-def _labels(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """Clip -> label and the class names; names are numbered in alphabetical order."""
+def _read_label_file(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:
+    """Return clip -> label, and the class names; names are numbered in alphabetical order."""
     if not path.is_file():
         return {}, None
-    rows = _label_rows(path)
+    rows: dict[str, str] = {}
+    for number, row in read_csv_rows(path):
+        cells = [cell.strip() for cell in row]
+        if number == 1 and cells == ["clip", "label"]:
+            continue
+        if len(cells) != 2 or not all(cells):
+            raise ReadError(f"{path}:{number}: expected clip,label, got {describe(row)}")
+        rows[cells[0]] = cells[1]
     words = sorted({word for word in rows.values() if not word.isdecimal()})
     if not words:
         numbered = {clip: int(word) for clip, word in rows.items() if len(word) < 10}
@@ -111,24 +121,8 @@ def _labels(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:
     return {clip: words.index(word) for clip, word in rows.items()}, tuple(words)
 
 
-def _label_rows(path: Path) -> dict[str, str]:
-    rows: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                cells = [cell.strip() for cell in row]
-                if not any(cells) or (number == 1 and cells == ["clip", "label"]):
-                    continue
-                if len(cells) != 2 or not all(cells):
-                    raise ReadError(f"{path}:{number}: expected clip,label, got {describe(row)}")
-                rows[cells[0]] = cells[1]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path}: expected rows of clip,label: {error}") from error
-    return rows
-
-
-def _size(width: float | None, height: float | None) -> NDArray[np.float32]:
-    """What x and y are divided by."""
+def _image_size(width: float | None, height: float | None) -> NDArray[np.float32]:
+    """Return the divisors (2,) of x and y."""
     if width is None and height is None:
         return np.ones(2, dtype=np.float32)
     for name, value in (("width", width), ("height", height)):
@@ -153,29 +147,30 @@ def _read(
     candidates: int = 10,
 ) -> Iterator[Clip | ReadError]:
     validate_selection(max_persons, candidates, tracking)
-    frames = _frames(task.path)
-    layout = _layout_of(task.path, frames)
+    frames = _read_frames(task.path)
+    counts = sorted({len(pose) for poses in frames.values() for pose in poses})
+    if len(counts) != 1:
+        raise ReadError(
+            f"{task.path}: expected people of one number of joints, "
+            f"found {' and '.join(map(str, counts)) or 'no person'}"
+        )
     persons = select_poses(
         frames,
         max(frames) + 1,
-        layout.num_joints,
+        counts[0],
         max_persons=max_persons,
         candidates=candidates,
         tracking=tracking,
     )
     if not len(persons):
         raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
-    yield Clip(
-        persons[..., :2] / _size(width, height),
-        layout,
-        confidence=persons[..., 2],
-        label=task.info.get("label"),
-        id=_clip_name(task.path),
-    )
+    joints, confidence = persons[..., :2] / _image_size(width, height), persons[..., 2]
+    layout, name = LAYOUT_BY_JOINT_COUNT[counts[0]], _clip_name(task.path)
+    yield task.make_clip(joints, layout, confidence=confidence, id=name)
 
 
-def _frames(clip: Path) -> dict[int, list[Poses]]:
-    """Poses by frame, counted from the first file's number; a number without file is a gap."""
+def _read_frames(clip: Path) -> dict[int, list[Poses]]:
+    """Return poses by frame, counted from the first file's number; a missing file is a gap."""
     files = list_frame_files(clip)
     if not files:
         raise ReadError(f"{clip}: expected files named like video_000000000012_keypoints.json")
@@ -188,30 +183,25 @@ def _frames(clip: Path) -> dict[int, list[Poses]]:
     for (number, path), (following, other) in pairwise(files):
         if number == following:
             raise ReadError(
-                f"{clip}: expected one file a frame, but {path.name} and {other.name} are both "
+                f"{clip}: expected one file per frame, but {path.name} and {other.name} are both "
                 f"of frame {number}; give each video its own folder"
             )
     return {number - first: read_people(path) for number, path in files}
 
 
-def _layout_of(clip: Path, frames: dict[int, list[Poses]]) -> SkeletonLayout:
-    counts = sorted({len(pose) for poses in frames.values() for pose in poses})
-    if len(counts) != 1:
-        raise ReadError(
-            f"{clip}: expected people of one number of joints, "
-            f"found {' and '.join(map(str, counts)) or 'nobody'}"
-        )
-    return get_layout(LAYOUT_BY_JOINT_COUNT[counts[0]])
-
-
 def read_people(path: Path) -> list[Poses]:
+    """Return the poses (V, 3) in one frame file, in file order.
+
+    Raises:
+        ReadError: the file is not of this form.
+    """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("people"), list):
         raise ReadError(f'{path}: expected {{"people": [...]}}, got {describe(content)}')
-    return [_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
+    return [_parse_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
 
 
-def _pose(person: Any, where: str) -> Poses:
+def _parse_pose(person: Any, where: str) -> Poses:
     if not isinstance(person, dict):
         raise ReadError(f"{where}: expected pose_keypoints_2d, got {describe(person)}")
     values = parse_numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
@@ -224,24 +214,19 @@ def _pose(person: Any, where: str) -> Poses:
 
 
 def _matches(path: Path) -> bool:
-    if not _FRAME_NAME.fullmatch(path.name):
-        return False
-    return b'"people"' in read_head(path, _FIRST_BYTES)
+    return _FRAME_NAME.fullmatch(path.name) is not None and b'"people"' in read_head(path)
 
 
 READER = Reader(
     name="openpose",
-    summary="OpenPose output: a folder of *_keypoints.json files a clip (17, 18 or 25 joints)",
+    summary="OpenPose output: a folder of *_keypoints.json files per clip (17, 18 or 25 joints)",
     scan=_scan,
     read=_read,
     matches=_matches,
     options={
-        "width": "width of the video in pixels, to make x run from 0 to 1 (default: pixels stay)",
-        "height": "height of the video in pixels, to make y run from 0 to 1",
-        "max_persons": "the most persons of a clip (default 2)",
-        "tracking": "match: persons linked over time; none: each frame's best-scored "
-        "(default match)",
-        "candidates": "persons of a frame that are looked at, in file order (default 10)",
+        "width": "width of the video in pixels, to scale x to [0, 1] (default: pixels)",
+        "height": "height of the video in pixels, to scale y to [0, 1]",
+        **selection_options("match", 10),
     },
     protocols=("holdout",),
 )

@@ -1,4 +1,4 @@
-"""Which of several poses in a frame become the persons of a clip.
+"""Selection of the poses that become the persons of a clip, from the poses found in each frame.
 
 Pose estimators list the people of a frame in no fixed order. Poses are (V, 3) float32: x, y and
 score, with x and y NaN and the score 0 where a joint was not seen.
@@ -12,11 +12,12 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.errors import ReadError, unknown_name
+from kinegraph.errors import unknown_name
+from kinegraph.readers.reader import check_count
 
 Poses = NDArray[np.float32]
 
-_NOTHING_SHARED = 1e30  # dearer than any distance, cheaper than a person that is already taken
+_NO_SHARED_JOINT = 1e30  # more than any distance, less than a person that is already taken
 
 
 def select_poses(
@@ -28,54 +29,63 @@ def select_poses(
     candidates: int,
     tracking: str,
 ) -> Poses:
-    """The persons of a clip from the poses found in each frame.
+    """Return the persons of a clip, selected from the poses found in each frame.
 
     Args:
         frames: frame number -> poses (V, 3) of that frame.
         num_frames: T; every frame number is below it.
         num_joints: V.
-        max_persons: the most persons to keep.
-        candidates: how many poses of a frame are looked at, in file order.
-        tracking: "none" takes the best-scored poses of each frame anew, so that a person may
-            change places; "match" links poses over time with `match_persons` first.
+        max_persons: maximum number of persons.
+        candidates: number of poses of a frame that are considered, in file order.
+        tracking: "none" takes the poses with the highest scores of each frame, so a person may
+            change places; "match" links poses over time with `match_persons`.
 
     Returns:
         (M, T, V, 3) float32, without persons that are never seen; M may be 0. Scores, which
-        may exceed 1 up to here, become confidences of at most 1.
+        may exceed 1 before, become confidences of at most 1.
 
     Raises:
-        UnknownNameError: no such tracking.
+        UnknownNameError: there is no such tracking.
     """
-    if tracking not in TRACKING:
-        raise unknown_name("tracking", tracking, TRACKING)
+    if tracking not in TRACKING_METHODS:
+        raise unknown_name("tracking", tracking, TRACKING_METHODS)
     most = min(max((len(poses) for poses in frames.values()), default=0), candidates)
     stacked = np.full((num_frames, most, num_joints, 3), np.nan, dtype=np.float32)
     stacked[..., 2] = 0
     for frame, poses in frames.items():
         for m, pose in enumerate(poses[:most]):
             stacked[frame, m] = pose
-    chosen = TRACKING[tracking](stacked).swapaxes(0, 1)[:max_persons]
+    chosen = TRACKING_METHODS[tracking](stacked).swapaxes(0, 1)[:max_persons]
     chosen = chosen[(chosen[..., 2] > 0).any(axis=(1, 2))]
     chosen[..., 2] = np.minimum(chosen[..., 2], 1)
     return chosen
 
 
 def validate_selection(max_persons: object, candidates: object, tracking: str) -> None:
-    """Complain about options that `select_poses` could not follow.
+    """Validate options of `select_poses`.
 
     Raises:
-        ReadError: a number below 1, or none.
-        UnknownNameError: no such tracking.
+        ReadError: a number is not a whole number above 0.
+        UnknownNameError: there is no such tracking.
     """
-    if tracking not in TRACKING:
-        raise unknown_name("tracking", tracking, TRACKING)
-    for name, value in (("max_persons", max_persons), ("candidates", candidates)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ReadError(f"expected {name} to be a whole number above 0, got {value!r}")
+    if tracking not in TRACKING_METHODS:
+        raise unknown_name("tracking", tracking, TRACKING_METHODS)
+    check_count("max_persons", max_persons)
+    check_count("candidates", candidates)
+
+
+def selection_options(tracking: str, candidates: int) -> dict[str, str]:
+    """Return the help lines of the options of `select_poses`, with the defaults of a reader."""
+    return {
+        "max_persons": "maximum number of persons of a clip (default 2)",
+        "tracking": "match: persons linked over time; none: the best-scored poses of each frame "
+        f"(default {tracking})",
+        "candidates": f"poses of a frame that are considered, in file order (default {candidates})",
+    }
 
 
 def sort_by_score(poses: Poses) -> Poses:
-    """Each frame's poses (T, M, V, 3) by falling total score."""
+    """Return each frame's poses (T, M, V, 3) by descending total score."""
     order = np.argsort(-poses[..., 2].sum(axis=2), axis=1, kind="stable")
     return np.take_along_axis(poses, order[:, :, None, None], axis=1)
 
@@ -83,40 +93,40 @@ def sort_by_score(poses: Poses) -> Poses:
 def match_persons(poses: Poses) -> Poses:
     """Link the poses (T, M, V, 3) over time, then sort the persons by total score.
 
-    From each frame to the next, persons choose the nearest pose that is still free, the one of
-    the highest total score first. The distance is the mean squared one over joints seen in both
-    frames times V: the sum over all joints of ST-GCN's `openpose_match` where all are seen,
-    while joints that are not seen cannot pull persons to the origin. O(T M^2).
+    From each frame to the next, each person takes the nearest pose that is still free, in order
+    of descending total score. The distance is V times the mean squared distance of the joints
+    seen in both frames. If all joints are seen, this is the sum of ST-GCN's `openpose_match`;
+    joints that are not seen cannot pull persons to the origin. O(T M^2).
     """
     linked = poses.copy()
     for t in range(1, len(poses)):
-        linked[t] = poses[t][_next_places(linked[t - 1], poses[t])]
+        linked[t] = poses[t][_match_frame(linked[t - 1], poses[t])]
     order = np.argsort(-linked[..., 2].sum(axis=(0, 2)), kind="stable")
     return linked[:, order]
 
 
-def _next_places(now: Poses, then: Poses) -> NDArray[np.intp]:
-    """(M,): for each person of this frame, its index in the next one."""
-    distance = _distances(now, then)
-    places = np.zeros(len(now), dtype=np.intp)
-    for person in np.argsort(-now[..., 2].sum(axis=1), kind="stable"):
+def _match_frame(current: Poses, following: Poses) -> NDArray[np.intp]:
+    """Return (M,): for each person of this frame, its index in the next one."""
+    distance = _pose_distances(current, following)
+    places = np.zeros(len(current), dtype=np.intp)
+    for person in np.argsort(-current[..., 2].sum(axis=1), kind="stable"):
         places[person] = distance[person].argmin()
         distance[:, places[person]] = np.inf
     return places
 
 
-def _distances(now: Poses, then: Poses) -> NDArray[np.float64]:
-    """(M, M) of this frame's poses to the next one's."""
-    offset = then[None, :, :, :2].astype(np.float64) - now[:, None, :, :2]
+def _pose_distances(current: Poses, following: Poses) -> NDArray[np.float64]:
+    """Return the distances (M, M) of this frame's poses to the next one's."""
+    offset = following[None, :, :, :2].astype(np.float64) - current[:, None, :, :2]
     squared = (offset**2).sum(axis=-1)
     shared = ~np.isnan(squared)
     total = np.where(shared, squared, 0.0).sum(axis=-1)
     count = shared.sum(axis=-1)
-    mean = np.minimum(total / np.maximum(count, 1), _NOTHING_SHARED / 2 / squared.shape[-1])
-    return np.where(count > 0, mean * squared.shape[-1], _NOTHING_SHARED)
+    mean = np.minimum(total / np.maximum(count, 1), _NO_SHARED_JOINT / 2 / squared.shape[-1])
+    return np.where(count > 0, mean * squared.shape[-1], _NO_SHARED_JOINT)
 
 
-#: Way of telling persons apart -> (T, M, V, 3) in, the same with persons in order.
-TRACKING: Mapping[str, Callable[[Poses], Poses]] = MappingProxyType(
+#: Tracking method -> function from poses (T, M, V, 3) to the same with persons in order.
+TRACKING_METHODS: Mapping[str, Callable[[Poses], Poses]] = MappingProxyType(
     {"none": sort_by_score, "match": match_persons}
 )

@@ -1,4 +1,8 @@
-"""Reads the annotation pickles of PYSKL and MMAction2."""
+"""Reader of the annotation pickles of PYSKL and MMAction2.
+
+A pickle is one annotation, a list of them, or ``{"split": {...}, "annotations": [...]}``. An
+annotation has frame_dir, label, keypoint (M, T, V, D) and, for 2D, keypoint_score (M, T, V).
+"""
 
 from __future__ import annotations
 
@@ -15,59 +19,54 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT_BY_JOINT_COUNT = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
-"""The layout that an annotation of V joints is taken to have, unless one is named."""
+"""The default layout of an annotation of V joints."""
 
-_HEAD_BYTES = 4096
-_PART = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*)")
+_SPLIT_NAME = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*)")
 
 Annotation = Mapping[str, Any]
 
 
-def scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> ReadPlan:
-    """Annotation pickles in a folder, or one of them.
+def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> ReadPlan:
+    """Scan a folder of pickles, or one pickle.
 
-    A pickle is one annotation, a list of them, or ``{"split": {...}, "annotations": [...]}``.
-    An annotation has frame_dir, label, keypoint (M, T, V, D) and, for 2D, keypoint_score
-    (M, T, V).
-
-    Args:
-        source: a .pkl or .pickle file, or a folder of them.
-        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINT_COUNT`.
-        split: which pair of named splits becomes meta ``split``: ``xsub`` for xsub_train and
-            xsub_val, ``1`` for train1 and test1; not needed where there is only one pair.
-
-    Raises:
-        ReadError: no such pickle, a damaged one, a split pair that it does not have.
+    ``split`` names the pair of splits that becomes meta ``split``: ``xsub`` for xsub_train and
+    xsub_val, ``1`` for train1 and test1; it is not needed if there is only one pair.
     """
     files = [source] if source.is_file() else sorted(f for f in source.glob("*") if _matches(f))
     if not files:
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
-    first, _ = _load(files[0], str(split))
-    chosen = get_layout(layout or _guess(files[0], first[0]))
+    annotations, _ = _load(files[0], str(split))
+    chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
     return ReadPlan([ReadTask(file) for file in files], chosen)
 
 
-def read(
+def _read(
     task: ReadTask, layout: str | SkeletonLayout = "", split: str | int = ""
 ) -> Iterator[Clip | ReadError]:
-    """The clips of one pickle; options as for `scan`.
+    """Yield the clips of a pickle.
 
     Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.
-    Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that the
-    clip is in; ``split`` (train, val, test) by the chosen pair.
+    Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that has
+    the clip; ``split`` (train, val, test) by the chosen pair.
     """
     annotations, splits = _load(task.path, str(split))
-    chosen = get_layout(layout or _guess(task.path, annotations[0]))
-    members = _members(splits)
-    parts = _parts(splits, str(split))
+    chosen = get_layout(layout or _guess_layout(task.path, annotations[0]))
+    facts: dict[str, dict[str, MetaValue]] = defaultdict(dict)
+    for name, clips in splits.items():
+        for clip in clips:
+            facts[clip][f"split:{name}"] = True
+    for name, part in _choose_pair(splits, str(split)).items():
+        for clip in splits[name]:
+            facts[clip]["split"] = part
     for row, annotation in enumerate(annotations):
         try:
-            yield _clip(annotation, chosen, members, parts)
+            yield _parse_clip(annotation, chosen, facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{task.path}: annotation {row}: {error}")
 
@@ -82,7 +81,7 @@ def _load(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[
         raise ReadError(f"{path}: expected annotations, each a dictionary with keypoint and label")
     if not isinstance(splits, dict) or not all(_are_names(s) for s in splits.values()):
         raise ReadError(f"{path}: expected splits as lists of clip names")
-    pairs = _pairs(splits)
+    pairs = _pair_splits(splits)
     if split and split not in pairs:
         known = ", ".join(sorted(pairs)) or "none"
         raise ReadError(f"{path}: it has no pair of splits {split!r}; it has {known}")
@@ -93,47 +92,31 @@ def _are_names(names: Any) -> bool:
     return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
 
 
-def _pairs(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Pair -> {split name: train, val or test}; the pair of plain train and val is ``""``."""
+def _pair_splits(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return pair -> {split name: train, val or test}; plain train and val are the pair ``""``."""
     pairs: dict[str, dict[str, str]] = defaultdict(dict)
     for name in splits:
-        if match := _PART.fullmatch(str(name)):
+        if match := _SPLIT_NAME.fullmatch(str(name)):
             pairs[match["before"] or match["after"]][name] = match["part"]
     return pairs
 
 
-def _parts(splits: Mapping[str, list[str]], chosen: str) -> dict[str, str]:
-    """Clip name -> its part in the chosen pair, or in the only one there is."""
-    pairs = _pairs(splits)
-    if not chosen and len(pairs) > 1 and "" not in pairs:
-        return {}
-    pair = pairs.get(chosen or (next(iter(pairs), "") if len(pairs) == 1 else ""), {})
-    return {clip: part for name, part in pair.items() for clip in splits[name]}
+def _choose_pair(splits: Mapping[str, list[str]], chosen: str) -> dict[str, str]:
+    """Return {split name: part} of the chosen pair, or of the only pair or the plain one."""
+    pairs = _pair_splits(splits)
+    only = next(iter(pairs)) if len(pairs) == 1 else ""
+    return pairs.get(chosen or only, {})
 
 
-def _members(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Clip name -> the named splits it is in."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for name, clips in splits.items():
-        for clip in clips:
-            members[clip].append(name)
-    return members
-
-
-def _guess(path: Path, annotation: Annotation) -> str:
+def _guess_layout(path: Path, annotation: Annotation) -> str:
     try:
-        joints = _keypoint(annotation).shape[2]
+        joints = _get_keypoint(annotation).shape[2]
     except ReadError as error:
         raise ReadError(f"{path}: annotation 0: {error}") from None
-    if joints not in LAYOUT_BY_JOINT_COUNT:
-        raise ReadError(
-            f"{path}: {joints} joints; name the layout, "
-            f"as only {sorted(LAYOUT_BY_JOINT_COUNT)} joints are guessed"
-        )
-    return LAYOUT_BY_JOINT_COUNT[joints]
+    return guess_layout(joints, LAYOUT_BY_JOINT_COUNT, path)
 
 
-def _keypoint(annotation: Annotation) -> NDArray[Any]:
+def _get_keypoint(annotation: Annotation) -> NDArray[Any]:
     keypoint = annotation.get("keypoint")
     if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind in "fiu" and keypoint.ndim == 4:
         return keypoint
@@ -142,32 +125,32 @@ def _keypoint(annotation: Annotation) -> NDArray[Any]:
     raise ReadError(f"expected keypoint (persons, frames, joints, coordinates), got {found}{where}")
 
 
-def _clip(
-    annotation: Annotation,
-    layout: SkeletonLayout,
-    members: Mapping[str, list[str]],
-    parts: Mapping[str, str],
+def _parse_clip(
+    annotation: Annotation, layout: SkeletonLayout, facts: Mapping[str, Mapping[str, MetaValue]]
 ) -> Clip:
-    joints, score = _seen(to_float32(_keypoint(annotation)), annotation.get("keypoint_score"))
+    joints, score = _mask_unseen(
+        to_float32(_get_keypoint(annotation)), annotation.get("keypoint_score")
+    )
     name = annotation.get("frame_dir", annotation.get("filename"))
     if not isinstance(name, str) or not name:
         raise ReadError(f"expected the clip's name in frame_dir, got {name!r:.80}")
-    meta: dict[str, MetaValue] = {**_image(annotation)}
-    meta |= {f"split:{split}": True for split in members.get(name, ())}
-    if name in parts:
-        meta["split"] = parts[name]
-    return Clip(joints, layout, score, label=_label(annotation), id=name, meta=meta)
+    label = annotation.get("label")
+    if isinstance(label, bool) or not isinstance(label, int | np.integer | None):
+        raise ReadError(f"expected a label that is one whole number, got {label!r:.80}")
+    label = None if label is None else int(label)
+    meta = {**_parse_image_size(annotation), **facts.get(name, {})}
+    return Clip(joints, layout, score, label=label, id=name, meta=meta)
 
 
-def _seen(
+def _mask_unseen(
     joints: NDArray[np.float32], score: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Joints with NaN where nothing was seen, and the scores, of the persons that were seen."""
+    """Return joints and scores of the persons that were seen, NaN where a joint was not."""
     seen = np.asarray((np.abs(joints) > 0).any(axis=-1))
     if score is not None:
         if np.shape(score) != seen.shape or np.asarray(score).dtype.kind not in "fiu":
             raise ReadError(f"expected scores of shape {seen.shape}, got {np.shape(score)}")
-        # networks that regress heat maps overshoot 1 by a little
+        # networks that regress heat maps exceed 1 by a little
         score = np.clip(np.nan_to_num(to_float32(score), nan=0.0), 0, 1)
         seen = seen & (score > 0)
     if not seen.any():
@@ -177,16 +160,7 @@ def _seen(
     return joints[persons], score[persons] if score is not None else None
 
 
-def _label(annotation: Annotation) -> int | None:
-    label = annotation.get("label")
-    if label is None:
-        return None
-    if isinstance(label, bool) or not isinstance(label, int | np.integer):
-        raise ReadError(f"expected a label that is one whole number, got {label!r:.80}")
-    return int(label)
-
-
-def _image(annotation: Annotation) -> dict[str, MetaValue]:
+def _parse_image_size(annotation: Annotation) -> dict[str, MetaValue]:
     shape = annotation.get("img_shape") or annotation.get("original_shape")
     if not isinstance(shape, list | tuple) or len(shape) < 2:
         return {}
@@ -196,18 +170,17 @@ def _image(annotation: Annotation) -> dict[str, MetaValue]:
 
 
 def _matches(path: Path) -> bool:
-    if path.suffix not in (".pkl", ".pickle") or not path.is_file():
+    if path.suffix not in (".pkl", ".pickle"):
         return False
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+    head = read_head(path)
     return any(key in head for key in (b"keypoint", b"frame_dir", b"annotations"))
 
 
 READER = Reader(
     name="pyskl",
     summary="annotation pickles of PYSKL and MMAction2",
-    scan=scan,
-    read=read,
+    scan=_scan,
+    read=_read,
     matches=_matches,
     options={
         "layout": "a registered layout (default: by the number of joints)",

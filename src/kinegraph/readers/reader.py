@@ -107,3 +107,13 @@ def check_count(option: str, value: object, low: int = 1, high: int = 2**31) -> 
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         limit = f"from {low} to {high}" if high < 2**31 else f"of {low} or more"
         raise ReadError(f"expected {option} to be a whole number {limit}, got {value!r}")
+
+
+def guess_layout(num_joints: int, layouts: Mapping[int, str], path: Path) -> str:
+    """Return the name of the usual layout of so many joints; ReadError if there is none."""
+    if num_joints not in layouts:
+        raise ReadError(
+            f"{path}: {num_joints} joints; name the layout (--layout), because there is a default "
+            f"for {', '.join(map(str, sorted(layouts)))} joints only"
+        )
+    return layouts[num_joints]

@@ -1,14 +1,14 @@
-"""Reads stacked arrays (N, C, T, V, M) with label files, as ST-GCN, 2s-AGCN and AS-GCN store them.
+"""Reader of the stacked arrays (N, C, T, V, M) and label files of ST-GCN, 2s-AGCN and AS-GCN.
 
-Such arrays are padded with zeros: absent persons, trailing frames and unseen joints are all zero.
-The padding is taken off again, what was not seen becomes NaN.
+Such arrays are padded with zeros: absent persons, trailing frames and untracked joints are zero.
+The padding is removed, and untracked joints become NaN.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +19,67 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
 LAYOUT_BY_JOINT_COUNT = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
-"""The layout that a stacked array of V joints is taken to have, unless one is named."""
+"""The default layout of a stacked array of V joints."""
+LABELS_HELP = "the label file, relative to the array's folder"
 
-_UNIT_BYTES = 2**26
-_DERIVED = ("bone", "motion")
-_SPLITS = {"train": "train", "val": "test", "test": "test"}
+_TASK_BYTES = 2**26
+_DERIVED_STREAMS = ("bone", "motion")
+_SPLIT_BY_NAME = {"train": "train", "val": "test", "test": "test"}
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class RowLabels:
-    """What a label file says of N rows; names is empty where it only has numbers."""
+    """Labels of N rows, and their names; names is empty if the label file has numbers only."""
 
-    labels: tuple[int | None, ...]
-    names: tuple[str, ...] = field(default=())
+    labels: Sequence[int | None]
+    names: Sequence[str] = ()
 
 
-def scan(
+def _scan(
     source: Path,
     layout: str | SkeletonLayout = "",
     labels: str = "",
     confidence_channel: bool = False,
 ) -> ReadPlan:
-    """Stacked arrays in a folder, or one such file; (C, T, V, M) is a single clip.
+    """Scan a folder of arrays, or one array; (C, T, V, M) is a single clip.
 
-    Args:
-        source: a .npy file, or a folder of them with their label files.
-        layout: a registered layout; by default guessed from V, see `LAYOUT_BY_JOINT_COUNT`.
-        labels: the label file, .npy of N numbers or .pkl of (names, numbers) or numbers, relative
-            to the array's folder; by default ``train_label.pkl`` or ``.npy`` beside
-            ``train_data*.npy``, else ``NAME_label.pkl`` or ``.npy`` beside ``NAME.npy``.
-        confidence_channel: the last channel is a confidence in [0, 1], not a coordinate.
-
-    Raises:
-        ReadError: no such array, arrays of different joints, labels that do not fit.
+    The label file is a .npy of N numbers, or a .pkl of (names, numbers) or numbers; by default
+    ``train_label.pkl`` or ``.npy`` beside ``train_data*.npy``, else ``NAME_label.pkl`` or ``.npy``
+    beside ``NAME.npy``.
     """
     files, refused = find_stacked_arrays(source, _is_stacked)
-    chosen = get_layout(layout or _guess(files[0]))
-    tasks = make_row_tasks(files, chosen, labels)
-    return ReadPlan(tasks, chosen, refused=refused)
+    chosen = get_layout(layout or _guess_layout(files[0]))
+    return ReadPlan(make_row_tasks(files, chosen, labels), chosen, refused=refused)
 
 
-def read(
+def _read(
     task: ReadTask,
     layout: str | SkeletonLayout = "",
     labels: str = "",
     confidence_channel: bool = False,
 ) -> Iterator[Clip | ReadError]:
-    """The clips of a range of rows; options as for `scan`."""
-    chosen = get_layout(layout or _guess(task.path))
-    return read_rows(task, chosen, confidence_channel)
+    return read_rows(task, get_layout(layout or _guess_layout(task.path)), confidence_channel)
 
 
 def find_stacked_arrays(
     source: Path, fits: Callable[[Shape], bool]
 ) -> tuple[list[Path], tuple[tuple[Path, str], ...]]:
-    """The arrays of fitting shape at a source; refused: damaged ones, and derived streams.
+    """Return the arrays with a fitting shape, and the refused ones: damaged or derived streams.
 
     Raises:
-        ReadError: there is none.
+        ReadError: there is no such array.
     """
     if source.is_file():
         shape = open_npy(source).shape
         if not fits(shape):
-            raise ReadError(f"{source}: the shape {shape} is not that of stacked clips")
+            raise ReadError(f"{source}: expected the shape of stacked clips, got shape {shape}")
         return [source], ()
     kept: list[Path] = []
     refused: list[tuple[Path, str]] = []
@@ -98,7 +89,7 @@ def find_stacked_arrays(
         except ReadError as error:
             refused.append((file, str(error)))
             continue
-        if fitting and any(word in file.stem for word in _DERIVED):
+        if fitting and any(word in file.stem for word in _DERIVED_STREAMS):
             refused.append((file, "a bone or motion stream; it is derived from the joints"))
         elif fitting:
             kept.append(file)
@@ -111,59 +102,53 @@ def find_stacked_arrays(
 
 
 def make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> list[ReadTask]:
-    """Tasks of at most 64 MiB of rows, with their labels, ids and splits.
+    """Return tasks of at most 64 MiB of rows, with their labels, names and splits.
 
     Raises:
-        ReadError: an array of other joints, labels that do not fit, two arrays for one label file.
+        ReadError: an array has other joints, labels do not fit, or two arrays have one label file.
     """
     tasks: list[ReadTask] = []
-    claimed: dict[Path, Path] = {}
+    array_by_labels: dict[Path, Path] = {}
     for path in files:
-        shape = _block_shape(path, layout)
-        label_file = _label_file(path, labels)
-        if label_file in claimed:
-            raise ReadError(
-                f"{path} and {claimed[label_file]} share the labels {label_file.name}: "
-                "they hold the same clips, so read one of the files instead of the folder"
-            )
-        known = _read_labels(label_file, shape[0]) if label_file else RowLabels((None,) * shape[0])
-        if label_file:
-            claimed[label_file] = path
-        tasks += _make_tasks(path, shape, known)
+        shape = _check_shape(path, layout)
+        rows = RowLabels((None,) * shape[0])
+        if label_file := _find_label_file(path, labels):
+            other = array_by_labels.setdefault(label_file, path)
+            if other != path:
+                raise ReadError(
+                    f"{path} and {other} share the labels {label_file.name}, so they hold the same "
+                    "clips; read one of the files instead of the folder"
+                )
+            rows = _read_labels(label_file, shape[0])
+        tasks += _split_rows(path, shape, rows)
     return tasks
 
 
 def read_rows(
     task: ReadTask, layout: SkeletonLayout, confidence: bool
 ) -> Iterator[Clip | ReadError]:
-    """The clips of a task that `make_row_tasks` made; a row without any joint gives a ReadError."""
-    shape = _block_shape(task.path, layout)
+    """Yield the clips of a task that `make_row_tasks` made; a row without joints is an error."""
+    shape = _check_shape(task.path, layout)
     array = open_npy(task.path).reshape(shape)
     start, stop = task.info.get("rows", (0, shape[0]))
-    names = task.info.get("names") or _row_names(task.path, start, stop, shape[0])
+    default_names = [task.path.stem]
+    if shape[0] > 1:
+        default_names = [f"{task.path.stem}-{row:06d}" for row in range(start, stop)]
+    names = task.info.get("names") or default_names
     labels = task.info.get("labels") or (None,) * (stop - start)
     meta = task.info.get("meta", {})
     for row, name, label in zip(range(start, stop), names, labels, strict=True):
         facts = {"label": label, "id": name, "meta": {**meta, "row": row}}
         try:
-            yield unpad_clip(array[row], layout, confidence, **facts)
+            yield _unpad_clip(array[row], layout, confidence, **facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{task.path}: row {row}: {error}")
 
 
-def unpad_clip(block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any) -> Clip:
-    """The clip in a zero-padded array.
-
-    Args:
-        block: (C, T, V, M) numbers; a joint of which all channels are zero was not seen.
-        layout: of the V joints.
-        confidence: whether the last channel is a confidence.
-        facts: label, id, fps and meta of the clip.
-
-    Raises:
-        ReadError: nothing but zeros, or a confidence channel that is none.
-        ClipError: infinite numbers.
-    """
+def _unpad_clip(
+    block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any
+) -> Clip:
+    """Return the clip in a zero-padded array (C, T, V, M), without its padding."""
     points = to_float32(block).transpose(3, 1, 2, 0)
     seen = np.asarray((np.abs(points) > 0).any(axis=-1))
     if not seen.any():
@@ -176,11 +161,7 @@ def unpad_clip(block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **
 
 
 def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The scores with 0 for NaN.
-
-    Raises:
-        ReadError: a number outside [0, 1].
-    """
+    """Return confidences with 0 for NaN; ReadError if one is not in [0, 1]."""
     score = np.nan_to_num(score, nan=0.0)
     if score.min() < 0 or score.max() > 1:
         raise ReadError(
@@ -190,23 +171,22 @@ def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
     return score
 
 
+def is_fsd_shape(shape: Shape) -> bool:
+    """Return whether a stacked array has one person of BODY_25 with confidence, as in FSD-10."""
+    return shape[-4] == 3 and shape[-2:] == (25, 1)
+
+
 def _is_stacked(shape: Shape) -> bool:
     return len(shape) in (4, 5) and shape[-4] in (2, 3, 4)
 
 
-def _guess(path: Path) -> str:
+def _guess_layout(path: Path) -> str:
     shape = read_npy_shape(path) or ()
-    joints = shape[-2] if len(shape) > 1 else 0
-    if joints not in LAYOUT_BY_JOINT_COUNT:
-        raise ReadError(
-            f"{path}: the shape {shape} has {joints} joints on its last axis but one; "
-            f"name the layout, as only {sorted(LAYOUT_BY_JOINT_COUNT)} joints are guessed"
-        )
-    return LAYOUT_BY_JOINT_COUNT[joints]
+    return guess_layout(shape[-2] if len(shape) > 1 else 0, LAYOUT_BY_JOINT_COUNT, path)
 
 
-def _block_shape(path: Path, layout: SkeletonLayout) -> Shape:
-    """(N, C, T, V, M), with N=1 for the array of a single clip."""
+def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
+    """Return the shape (N, C, T, V, M), with N=1 for the array of a single clip."""
     shape = open_npy(path).shape
     if not _is_stacked(shape) or shape[-2] != layout.num_joints:
         raise ReadError(
@@ -216,26 +196,17 @@ def _block_shape(path: Path, layout: SkeletonLayout) -> Shape:
     return shape if len(shape) == 5 else (1, *shape)
 
 
-def _make_tasks(path: Path, shape: Shape, known: RowLabels) -> Iterator[ReadTask]:
-    step = max(1, _UNIT_BYTES // (8 * int(np.prod(shape[1:]))))
-    split = _SPLITS.get(re.split(r"[^a-z]", path.stem.lower())[0])
+def _split_rows(path: Path, shape: Shape, known: RowLabels) -> Iterator[ReadTask]:
+    step = max(1, _TASK_BYTES // (8 * int(np.prod(shape[1:]))))
+    split = _SPLIT_BY_NAME.get(re.split(r"[^a-z]", path.stem.lower())[0])
     meta: dict[str, MetaValue] = {"split": split} if split else {}
     for start in range(0, shape[0], step):
-        rows = slice(start, start + step)
-        info = {
-            "rows": (start, min(start + step, shape[0])),
-            "labels": known.labels[rows],
-            "names": known.names[rows],
-            "meta": meta,
-        }
-        yield ReadTask(path, info)
+        stop = min(start + step, shape[0])
+        facts = {"labels": known.labels[start:stop], "names": known.names[start:stop]}
+        yield ReadTask(path, {"rows": (start, stop), "meta": meta, **facts})
 
 
-def _row_names(path: Path, start: int, stop: int, rows: int) -> list[str]:
-    return [path.stem] if rows == 1 else [f"{path.stem}-{row:06d}" for row in range(start, stop)]
-
-
-def _label_file(path: Path, labels: str) -> Path | None:
+def _find_label_file(path: Path, labels: str) -> Path | None:
     if labels:
         return path.parent / labels
     before_data = re.match(r"(.*?)_?data", path.stem)
@@ -244,64 +215,62 @@ def _label_file(path: Path, labels: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _read_labels(path: Path, rows: int) -> RowLabels:
+def _read_labels(path: Path, num_rows: int) -> RowLabels:
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # (names, numbers) is a pair of sequences, where N=2 numbers are a pair of numbers
-    if isinstance(content, list | tuple) and len(content) == 2 and _is_row(content[0]):
+    if isinstance(content, list | tuple) and len(content) == 2 and _is_sequence(content[0]):
         names, content = content
-    return RowLabels(_numbers(path, content, rows), _distinct(path, names, rows))
+    return RowLabels(_parse_labels(path, content, num_rows), _make_unique(path, names, num_rows))
 
 
-def _is_row(content: Any) -> bool:
-    if isinstance(content, np.ndarray):
-        return content.ndim == 1
-    return isinstance(content, list | tuple)
+def _is_sequence(content: Any) -> bool:
+    return (
+        content.ndim == 1 if isinstance(content, np.ndarray) else isinstance(content, list | tuple)
+    )
 
 
-def _numbers(path: Path, content: Any, rows: int) -> tuple[int, ...]:
+def _parse_labels(path: Path, content: Any, num_rows: int) -> tuple[int, ...]:
     try:
         values = np.asarray(content, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ReadError(f"{path}: expected labels as numbers ({error})") from error
-    if values.shape != (rows,):
-        raise ReadError(f"{path}: expected {rows} labels, got the shape {values.shape}")
+    if values.shape != (num_rows,):
+        raise ReadError(f"{path}: expected {num_rows} labels, got the shape {values.shape}")
     wrong = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & (values < 2**31)))
     if len(wrong):
         raise ReadError(
             f"{path}: label of row {wrong[0]}: expected a whole number of 0 or more, "
             f"got {values[wrong[0]]:g}"
         )
-    return tuple(int(value) for value in values)
+    return tuple(values.astype(int).tolist())
 
 
-def _distinct(path: Path, names: Any, rows: int) -> tuple[str, ...]:
-    """The rows' names as clip ids, numbered if they repeat."""
+def _make_unique(path: Path, names: Any, num_rows: int) -> tuple[str, ...]:
+    """Return the names of the rows as clip ids, numbered if they repeat."""
     texts = [str(name).removesuffix(".skeleton") for name in names]
-    if texts and len(texts) != rows:
-        raise ReadError(f"{path}: expected {rows} names, got {len(texts)}")
+    if texts and len(texts) != num_rows:
+        raise ReadError(f"{path}: expected {num_rows} names, got {len(texts)}")
     if len(set(texts)) < len(texts):
         texts = [f"{text}#{row}" for row, text in enumerate(texts)]
     return tuple(texts)
 
 
 def _matches(path: Path) -> bool:
-    shape = read_npy_shape(path)
-    if shape is None or not _is_stacked(shape) or shape[-2] not in LAYOUT_BY_JOINT_COUNT:
-        return False
-    # one person of BODY_25 with confidence is how the FSD-10 arrays look
-    return shape[-1] <= 10 and not (shape[-4] == 3 and shape[-2:] == (25, 1))
+    shape = read_npy_shape(path) or ()
+    known = _is_stacked(shape) and shape[-2] in LAYOUT_BY_JOINT_COUNT
+    return known and shape[-1] <= 10 and not is_fsd_shape(shape)
 
 
 READER = Reader(
     name="stacked",
     summary="stacked arrays (N, C, T, V, M) in .npy with labels in .pkl or .npy",
-    scan=scan,
-    read=read,
+    scan=_scan,
+    read=_read,
     matches=_matches,
     options={
         "layout": "a registered layout (default: by the number of joints)",
-        "labels": "the label file, relative to the array's folder",
+        "labels": LABELS_HELP,
         "confidence_channel": "true if the last channel is a confidence, not a coordinate",
     },
     dataset_only=frozenset({"labels"}),
