@@ -245,7 +245,7 @@ class Server:
 
 async def play(address: str, recordings: Recording, asked: argparse.Namespace) -> dict:
     """Everybody at once: who stays, who comes and goes, and who comes in vain."""
-    url = f"ws://{address}/v1/stream?logits=true&together=true"
+    url = f"ws://{address}/v1/stream?logits=true&coalesce=true"
     rng = random.Random(0)
     frames = int(asked.seconds * asked.fps)
     stay = [Person(i % RECORDINGS, i) for i in range(asked.persons)]
@@ -337,7 +337,7 @@ def main() -> None:
     )
     print(f"server ended within {ended:.2f} s of SIGTERM")
     for line in metrics.splitlines():
-        if re.match(r"kinegraph_(refused_total|dropped_answers_total|frames_total)", line):
+        if re.match(r"kinegraph_(rejected_total|dropped_answers_total|frames_total)", line):
             print(f"    {line}")
     wrong = [error for one in everybody for error in one.errors]
     if worst > TOLERANCE or wrong:

@@ -22,7 +22,7 @@ def test_it_serves_a_run_until_told_to_end(tiny_run):
     try:
         said = server.stdout.readline() + server.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-        assert found and "room for 2 persons" in said and "window" in said, server.stderr.read()
+        assert found and "capacity 2 persons" in said and "window" in said, server.stderr.read()
         clip = made_up_clips()[4]
         body = {"joints": clip.joints.tolist(), "id": clip.id}
         answer = httpx.post(f"{found[0]}v1/predict", json=body).json()

@@ -47,11 +47,10 @@ def running(
     )  # tests run on busy machines
     server = create_server(
         asked,
-        listening,
         token=token,
         limits=given,
         name="two",
-        ready=services.append,
+        on_ready=services.append,
         **{"processes": 0, **options},
     )
     thread = threading.Thread(target=server.run, args=([listening],))

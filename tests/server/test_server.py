@@ -19,10 +19,10 @@ from inference.test_session import alone
 from inference.test_streaming_backends import recognizer
 from kinegraph.errors import LiveError
 from kinegraph.inference.session import RawFrame, open_session
-from kinegraph.server.auth import SUBPROTOCOL, token_protocol
+from kinegraph.server.auth import SUBPROTOCOL, token_subprotocol
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits, TokenBucket
-from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, parse_binary
+from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
 from kinegraph.server.serve import open_socket
 from server.serving import heard, running, walk
 
@@ -153,10 +153,10 @@ def test_errors_of_every_kind_are_json(server):
 
 def test_clips_beyond_the_queue_are_refused_at_once():
     with running(max_queued_predictions=1) as one:
-        one.service._waiting = 1
+        one.service._queued_predictions = 1
         answer = httpx.post(f"{one.url}/v1/predict", json={"joints": walk().tolist()})
         assert answer.status_code == 429 and answer.headers["retry-after"]
-        one.service._waiting = 0
+        one.service._queued_predictions = 0
 
 
 # --------------------------------------------------------------------- what it says of itself
@@ -166,7 +166,7 @@ def test_the_model_and_how_it_is(server):
     about = httpx.get(f"{server.url}/v1/model").json()
     assert about["classes"] == ["here", "there", "away"] and about["name"] == "two"
     assert len(about["layout"]["joints"]) == 15 and about["coordinates"] == 2
-    assert about["stream"]["mode"] == "step" and about["stream"]["room"] == 8
+    assert about["stream"]["mode"] == "step" and about["stream"]["capacity"] == 8
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
     assert "kinegraph_frames_total" in httpx.get(f"{server.url}/metrics").text
     openapi = httpx.get(f"{server.url}/openapi.json").json()
@@ -337,7 +337,10 @@ def test_there_is_room_for_so_many_and_no_more():
                 began = time.monotonic()
                 await third.send(said)
                 refused = await heard(third)
-                assert refused["status"] == 503 and "room for 2 persons" in refused["error"]
+                assert (
+                    refused["status"] == 503
+                    and "at capacity (2 of 2 streams in use)" in refused["error"]
+                )
                 with pytest.raises(ConnectionClosed) as end:
                     await third.recv()
                 assert end.value.rcvd.code == 1013 and time.monotonic() - began < 1
@@ -482,9 +485,9 @@ def test_a_token_is_asked_for_and_may_come_three_ways():
             with pytest.raises(InvalidStatus):
                 await connect(one.stream)
             with pytest.raises(InvalidStatus):
-                await connect(one.stream, subprotocols=[SUBPROTOCOL, token_protocol("wrong")])
+                await connect(one.stream, subprotocols=[SUBPROTOCOL, token_subprotocol("wrong")])
             async with connect(
-                one.stream, subprotocols=[SUBPROTOCOL, token_protocol(TOKEN)]
+                one.stream, subprotocols=[SUBPROTOCOL, token_subprotocol(TOKEN)]
             ) as browser:
                 assert browser.subprotocol == SUBPROTOCOL
             headers = {"authorization": f"Bearer {TOKEN}"}
@@ -498,7 +501,7 @@ def test_others_than_this_machine_need_a_token():
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         with pytest.raises(LiveError, match="--token"):
             open_socket(host, 0, None)
-    with pytest.raises(LiveError, match="8 letters"):
+    with pytest.raises(LiveError, match="8 characters"):
         open_socket("127.0.0.1", 0, "short")
     with (
         open_socket("127.0.0.1", 0, None) as taken,
@@ -582,9 +585,9 @@ def test_binary_frames_are_what_they_say():
         body += (
             PERSON_HEADER.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
         )
-    said = parse_binary(body, (15, 2))
+    said = decode_binary(body, (15, 2))
     assert [(one.person, one.time) for one in said] == [(4, 0.4), (5, 0.5)]
     np.testing.assert_array_equal(said[1].frame.joints[0], joints[1])
     np.testing.assert_array_equal(said[1].frame.confidence, sure)
     with pytest.raises(RequestRejectedError):
-        parse_binary(body[:-4], (15, 2))
+        decode_binary(body[:-4], (15, 2))

@@ -42,14 +42,14 @@ def test_it_says_what_a_crowd_here_says():
     bad = apart.push_many({keys[0][1]: RawFrame(np.full((3, 3), 1.0))})
     assert isinstance(bad[keys[0][1]], ClipError) and apart.push_many({}) == {}
     apart.close(keys[0][1])
-    apart.end()
+    apart.shutdown()
     assert apart.mode == here.mode == "step"
 
 
 def test_a_model_that_cannot_be_sent_is_refused():
     asked = recognizer([])
     asked.model.own = lambda: None  # no other process could have it
-    with pytest.raises(LiveError, match="in one process only"):
+    with pytest.raises(LiveError, match="cannot be sent to another process"):
         RemoteSessionPool(asked)
 
 
@@ -59,7 +59,7 @@ def test_a_server_whose_process_has_ended_says_so_and_ends():
         async with connect(one.stream) as socket:
             for t, joints in enumerate(walk(20)):
                 if t == 10:
-                    one.service.workers[0]._crowd._process.kill()
+                    one.service.workers[0]._pool._process.kill()
                 await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
                 told.append(await heard(socket))
                 if "error" in told[-1]:
@@ -68,9 +68,9 @@ def test_a_server_whose_process_has_ended_says_so_and_ends():
 
     with running(processes=1) as one:
         told = asyncio.run(spoken(one))
-        assert told[-1]["status"] == 500 and "has ended by itself" in told[-1]["error"]
+        assert told[-1]["status"] == 500 and "exited unexpectedly" in told[-1]["error"]
         assert "error" not in told[0] and len(told) >= 10
         until = time.monotonic() + 10
         while not one.server.should_exit and time.monotonic() < until:
             time.sleep(0.01)
-        assert one.server.lost
+        assert one.server.worker_lost

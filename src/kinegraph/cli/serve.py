@@ -1,4 +1,4 @@
-"""`kinegraph serve`: a model that answers over HTTP and websockets, and a page to try it."""
+"""`kinegraph serve`: an HTTP and websocket server, with a page to try a model."""
 
 from __future__ import annotations
 
@@ -13,37 +13,47 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="A run's folder, a checkpoint, or the name of a shipped model.")
+        Path, typer.Argument(help="Run folder, checkpoint, exported file, or bundled model name.")
     ],
-    host: Annotated[str, typer.Option(help="Others than this machine need --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but localhost requires --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8000,
     token: Annotated[
-        str | None,
-        typer.Option(envvar="KINEGRAPH_TOKEN", help="What clients have to show."),
+        str | None, typer.Option(envvar="KINEGRAPH_TOKEN", help="Token that clients must send.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="Of streams: auto, step or window.")] = "auto",
-    window: Annotated[int | None, typer.Option(min=1, help="Latest frames that count.")] = None,
+    mode: Annotated[str, typer.Option(help="Mode of streams: auto, step or window.")] = "auto",
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Window length of a stream in frames.")
+    ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Frames between answers of a stream of windows.")
+        int, typer.Option(min=1, help="Frames between two answers in window mode.")
     ] = 10,
     rate: Annotated[float, typer.Option(min=1, help="Frames/s of a person.")] = 30.0,
     persons: Annotated[
-        int | None, typer.Option(min=1, help="Default: as many as this machine has room for.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of persons; default: measured at startup."),
     ] = None,
-    connections: Annotated[int, typer.Option(min=1, help="Open streams.")] = 512,
-    body: Annotated[int, typer.Option(min=1, help="MiB of a clip that is sent as .npz.")] = 16,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 3000,
-    queue: Annotated[int, typer.Option(min=1, help="Frames of a person that wait.")] = 30,
+    connections: Annotated[
+        int, typer.Option(min=1, help="Maximum number of open websockets.")
+    ] = 512,
+    body: Annotated[int, typer.Option(min=1, help="Maximum size of an .npz clip in MiB.")] = 16,
+    frames: Annotated[int, typer.Option(min=1, help="Maximum frames of a clip.")] = 3000,
+    queue: Annotated[int, typer.Option(min=1, help="Maximum queued frames per person.")] = 30,
     processes: Annotated[
         int | None,
-        typer.Option(min=0, help="For streams; default: 1, or one a core. 0: the server's own."),
+        typer.Option(
+            min=0,
+            help="Worker processes for streams; 0: none. Default: 1, or one per core for large "
+            "networks.",
+        ),
     ] = None,
-    videos: Annotated[int, typer.Option(min=1, help="Videos watched at a time.")] = 2,
+    videos: Annotated[int, typer.Option(min=1, help="Maximum number of videos at a time.")] = 2,
 ) -> None:
-    """Answer over HTTP and websockets, and show a page for cameras and videos."""
+    """Serve a model over HTTP and websockets, with a page for cameras and videos."""
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.server import serve as run
     from kinegraph.server.limits import MIB, Limits
+    from kinegraph.server.serve import address_of, create_server, open_socket, run_server
 
     limits = Limits(
         max_body_bytes=body * MIB,
@@ -54,27 +64,26 @@ def serve(
         max_queued_frames=queue,
         max_videos=videos,
     )
-    with run.open_socket(host, port, token) as listening:
-        recognizer = Recognizer.load(model)
-        address = run.address_of(listening)
+    name = model.name or str(model)
+    with open_socket(host, port, token) as listening:
 
-        def ready(service: Service) -> None:
+        def on_ready(service: Service) -> None:
             print(
-                f"{model.name or model} at {address}\n"
-                f"streams: {service.mode}, room for {service.admission.capacity} persons at "
-                f"{rate:g} frames/s; end with Ctrl+C",
+                f"{name} at {address_of(listening)}\n"
+                f"streams: {service.mode} mode, capacity {service.admission.capacity} persons at "
+                f"{rate:g} frames/s; press Ctrl+C to stop",
                 flush=True,
             )
 
-        run.serve(
-            recognizer,
-            listening,
+        server = create_server(
+            Recognizer.load(model),
             token=token,
             limits=limits,
-            name=model.name or str(model),
-            ready=ready,
+            name=name,
+            on_ready=on_ready,
             processes=processes,
             mode=mode,
             window=window,
             every=every,
         )
+        run_server(server, listening)

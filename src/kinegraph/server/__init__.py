@@ -1,1 +1,1 @@
-"""Answers over HTTP and websockets: one recogniser for many clients at once."""
+"""An HTTP and websocket server that predicts actions for many clients, and its page."""

@@ -1,4 +1,4 @@
-"""How many persons can be served in time: measured before the first comes, watched afterwards."""
+"""Admission control: how many persons the server takes, measured at startup and while it runs."""
 
 from __future__ import annotations
 
@@ -18,116 +18,113 @@ from kinegraph.server.limits import Limits
 from kinegraph.server.worker_process import RemoteSessionPool
 
 CPU_BUDGET = 0.7
-"""Of a core, for frames; the rest is for what comes and goes, and for what comes at once."""
+"""Share of a core for frames; the rest is for connects, disconnects and bursts."""
 PER_FRAME_OVERHEAD_S = 0.0001
-"""Seconds that a frame takes on its way from a message and into another."""
+"""Seconds to parse a frame and to encode its answer."""
 MULTIPROCESS_THRESHOLD_S = 0.0005
-"""Seconds of a frame from which on a process a core is worth what it costs; smaller networks would
-only lose the company of frames."""
+"""Seconds per frame above which one process per core pays off; smaller networks lose more by
+smaller batches."""
 BATCHES_PER_FRAME = 3
-"""How often frames are worked on between two frames of a person, under load."""
+"""Batches between two frames of a person, under load."""
 LATENCY_GUARD = 0.8
-"""Of the time in which frames should be answered: if it takes longer, nobody else is let in once
-half of the room is taken."""
-MAX_STREAMS_PER_PROCESS = 512
+"""Share of the latency target above which no person is admitted once half of the capacity is in
+use."""
+MAX_PERSONS_PER_PROCESS = 512
 SMALL_BATCH, LARGE_BATCH = 8, 32
 WARMUP_TICKS, MEASURED_TICKS = 24, 16
 WARMUP_META = {"width": 640, "height": 480}
 
 
 def warmup(
-    crowd: SessionPool | RemoteSessionPool, persons: int = 1, ticks: int = WARMUP_TICKS
+    pool: SessionPool | RemoteSessionPool, persons: int = 1, ticks: int = WARMUP_TICKS
 ) -> list[float]:
-    """Seconds that each of so many frames of so many persons took; nothing of them is left."""
-    keys = [crowd.open(WARMUP_META) for _ in range(persons)]
+    """Push random frames of temporary sessions and return the seconds of every batch.
+
+    The list is empty if the model rejects random frames; its cost is then unknown.
+    """
+    keys = [pool.open(WARMUP_META) for _ in range(persons)]
     rng = np.random.default_rng(0)
-    V, D = input_frame_shape(crowd.recognizer)
-    seen, seconds = np.ones(V, np.float32), []
+    V, D = input_frame_shape(pool.recognizer)
+    confidence, seconds = np.ones(V, np.float32), []
     for tick in rng.normal(100, 30, (ticks, persons, V, D)).astype(np.float32):
-        began = time.perf_counter()
-        found = crowd.push_many({k: RawFrame(j, seen) for k, j in zip(keys, tick, strict=True)})
-        seconds.append(time.perf_counter() - began)
-        if any(isinstance(one, KinegraphError) for one in found.values()):
-            seconds.clear()  # it answers no frames like these: what persons cost will be seen
+        started = time.perf_counter()
+        frames = {key: RawFrame(j, confidence) for key, j in zip(keys, tick, strict=True)}
+        results = pool.push_many(frames)
+        seconds.append(time.perf_counter() - started)
+        if any(isinstance(result, KinegraphError) for result in results.values()):
+            seconds.clear()
             break
     for key in keys:
-        crowd.close(key)
+        pool.close(key)
     return seconds
 
 
 class LatencyModel(NamedTuple):
-    """What a round of frames costs: seconds of every round, and of every person in it."""
+    """Linear model of the seconds that a batch takes: a constant, plus a part per person."""
 
     per_batch_s: float
     per_person_s: float
 
-    def capacity(self, rate: float) -> int:
-        """How many persons at so many frames a second leave a core some time to breathe."""
-        left = CPU_BUDGET / rate - BATCHES_PER_FRAME * self.per_batch_s
-        return (
-            max(
-                1,
-                min(
-                    MAX_STREAMS_PER_PROCESS, int(left / (self.per_person_s + PER_FRAME_OVERHEAD_S))
-                ),
-            )
-            if self.per_person_s
-            else MAX_STREAMS_PER_PROCESS
-        )
+    def capacity(self, frame_rate: float) -> int:
+        """Return the number of persons at a frame rate that use at most `CPU_BUDGET` of a core."""
+        if not self.per_person_s:
+            return MAX_PERSONS_PER_PROCESS
+        available = CPU_BUDGET / frame_rate - BATCHES_PER_FRAME * self.per_batch_s
+        persons = int(available / (self.per_person_s + PER_FRAME_OVERHEAD_S))
+        return max(1, min(MAX_PERSONS_PER_PROCESS, persons))
 
 
 def measure_latency(recognizer: Recognizer, **options: Any) -> LatencyModel:
-    """Measured with few persons and with many; ``options`` are those of `SessionPool`."""
-    few, many = (
-        _batch_seconds(recognizer, number, options) for number in (SMALL_BATCH, LARGE_BATCH)
+    """Fit the model to a small and a large batch; ``options`` are those of `SessionPool`."""
+    small, large = (
+        _batch_seconds(recognizer, persons, options) for persons in (SMALL_BATCH, LARGE_BATCH)
     )
-    per_person_s = max((many - few) / (LARGE_BATCH - SMALL_BATCH), many / LARGE_BATCH / 4)
-    return LatencyModel(max(0.0, few - SMALL_BATCH * per_person_s), per_person_s)
+    per_person = max((large - small) / (LARGE_BATCH - SMALL_BATCH), large / LARGE_BATCH / 4)
+    return LatencyModel(max(0.0, small - SMALL_BATCH * per_person), per_person)
 
 
 def _batch_seconds(recognizer: Recognizer, persons: int, options: Mapping[str, Any]) -> float:
-    seconds = warmup(SessionPool(recognizer, **options), persons, WARMUP_TICKS + MEASURED_TICKS)[
-        WARMUP_TICKS:
-    ]
+    pool = SessionPool(recognizer, **options)
+    seconds = warmup(pool, persons, WARMUP_TICKS + MEASURED_TICKS)[WARMUP_TICKS:]
     if not seconds:
         return 0.0
-    # the machine may be busy for a moment: the quicker half counts
+    # the faster half counts, because other processes may have disturbed one of them
     return float(np.reshape(seconds, (2, -1)).mean(axis=1).min())
 
 
 class AdmissionController:
-    """Who may come in.
+    """Counter of the persons in use, which admits further ones while the server keeps up.
 
     Args:
-        limits: of the server.
-        persons: how many there may be.
-        p95_latency: how long answers take at present, in seconds.
+        limits: the server's limits.
+        capacity: maximum number of persons.
+        p95_latency: returns the current latency in seconds.
     """
 
-    def __init__(self, limits: Limits, persons: int, p95_latency: Callable[[], float]) -> None:
-        self.capacity = persons
+    def __init__(self, limits: Limits, capacity: int, p95_latency: Callable[[], float]) -> None:
+        self.capacity = capacity
         self.in_use = 0
-        self._latest = LATENCY_GUARD * limits.latency_target
+        self._max_latency = LATENCY_GUARD * limits.latency_target
         self._p95_latency = p95_latency
 
     def acquire(self) -> None:
-        """Let somebody in.
+        """Admit one person.
 
         Raises:
-            RequestRejectedError: those who are in would have to wait.
+            RequestRejectedError: the server is at capacity, or answers take too long.
         """
+        message = ""
         if self.in_use >= self.capacity:
-            raise RequestRejectedError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"there is room for {self.capacity} persons, and as many are here; come back",
+            message = f"server at capacity ({self.in_use} of {self.capacity} streams in use)"
+        elif 2 * self.in_use > self.capacity and self._p95_latency() > self._max_latency:
+            message = (
+                f"server overloaded (95th percentile latency above {1000 * self._max_latency:.0f} "
+                f"ms with {self.in_use} of {self.capacity} streams in use)"
             )
-        if 2 * self.in_use > self.capacity and self._p95_latency() > self._latest:
-            raise RequestRejectedError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "this machine is busy with those who are here; come back",
-            )
+        if message:
+            raise RequestRejectedError(f"{message}; retry later", HTTPStatus.SERVICE_UNAVAILABLE)
         self.in_use += 1
 
     def release(self) -> None:
-        """Somebody has gone."""
+        """Return the place of one person."""
         self.in_use -= 1

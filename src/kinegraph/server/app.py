@@ -1,31 +1,43 @@
-"""The routes: what is answered where."""
+"""The HTTP routes and websockets of the server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
-from starlette.websockets import WebSocketDisconnect
 
 from kinegraph import __version__
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.predict import Predictor
-from kinegraph.server.auth import SUBPROTOCOL
-from kinegraph.server.errors import RequestRejectedError
-from kinegraph.server.protocol import to_json
-from kinegraph.server.schemas import ERRORS, PREDICT, TEXT
-from kinegraph.server.service import Connection, Service
-from kinegraph.server.uploads import JSON, NPZ, parse_clip
-from kinegraph.server.ws_stream import CLOSE_TRY_AGAIN, StreamConnection
-from kinegraph.server.ws_video import VideoConnection, missing
+from kinegraph.server.errors import RequestRejectedError, status_of
+from kinegraph.server.schemas import (
+    JSON,
+    MEDIA_TYPES,
+    NPZ,
+    PREDICT_BODY,
+    PREDICT_ERRORS,
+    ClipPrediction,
+    ErrorBody,
+    HealthStatus,
+    LayoutInfo,
+    ModelInfo,
+    StreamInfo,
+    VideoInfo,
+    error_responses,
+    parse_clip,
+)
+from kinegraph.server.service import Service
+from kinegraph.server.ws_connection import reject
+from kinegraph.server.ws_stream import StreamConnection
+from kinegraph.server.ws_video import VideoConnection, missing_requirement
 
 PAGE = {
     "index.html": "text/html; charset=utf-8",
@@ -33,12 +45,11 @@ PAGE = {
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-KINDS = {JSON: JSON, NPZ: NPZ, "application/octet-stream": NPZ, "application/zip": NPZ}
-CLOSE_INTERNAL_ERROR = 1011
+RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application that a service answers by."""
+    """Create the application of a service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,238 +59,187 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(
         title="kinegraph",
-        summary="Skeletons in, named actions out.",
+        summary="Skeleton-based action recognition: joints in, actions out.",
         version=__version__,
-        docs_url=None,  # these pages would load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
     )
-    _tell_errors(app)
-    _add_requests(app, service)
-    _add_streams(app, service)
+    _add_error_handlers(app, service)
+    _add_routes(app, service)
+    _add_websockets(app, service)
     _add_page(app)
     return app
 
 
-def _add_requests(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/predict", responses=ERRORS, openapi_extra=PREDICT)
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/predict", responses=PREDICT_ERRORS, openapi_extra=PREDICT_BODY)
     async def predict(
-        request: Request, top: int = Query(5, ge=1, le=1000, description="How many guesses.")
-    ) -> dict[str, Any]:
-        """Name the action of a clip."""
-        service.check_predictions()
-        kind, body = await _body(request, service)
+        request: Request,
+        top: Annotated[int, Query(ge=1, le=1000, description="Number of candidate actions.")] = 5,
+    ) -> ClipPrediction:
+        """Predict the action of a clip."""
+        service.check_prediction_queue()
+        media_type, body = await _read_body(request, service)
 
-        def work() -> dict[str, Any]:
-            clip = parse_clip(body, kind, service.recognizer.layout, service.limits)
+        def compute() -> dict[str, Any]:
+            clip = parse_clip(body, media_type, service.recognizer.layout, service.limits)
             return Predictor(service.recognizer, None, top)(clip)
 
-        answer = await service.predict(work)
+        prediction = await service.predict(compute)
         service.metrics.predictions.inc()
-        return answer
+        return ClipPrediction(**prediction)
 
-    @app.get("/v1/model", responses=ERRORS)
-    async def model() -> dict[str, Any]:
-        """What the model knows, and what it expects."""
-        return _about(service)
+    @app.get("/v1/model", responses=error_responses())
+    async def model() -> ModelInfo:
+        """Describe the model and the input that it expects."""
+        return _model_info(service)
 
-    @app.get("/health", responses={503: ERRORS[503]})
-    async def health() -> JSONResponse:
-        """Whether there is somebody at home."""
-        state = "draining" if service.draining else "ok"
-        told = {
-            "status": state,
-            "persons": service.admission.in_use,
-            "room": service.admission.capacity,
-        }
-        return JSONResponse(told, 503 if service.draining else 200)
+    @app.get(
+        "/health",
+        responses=error_responses()
+        | {503: {"model": HealthStatus, "description": "The server is shutting down."}},
+    )
+    async def health(response: Response) -> HealthStatus:
+        """Return the state of the server."""
+        if service.draining:
+            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return HealthStatus(
+            status="draining" if service.draining else "ok",
+            persons=service.admission.in_use,
+            capacity=service.admission.capacity,
+        )
 
-    @app.get("/metrics", response_class=Response, responses=TEXT)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=error_responses())
     async def metrics() -> Response:
-        """What was counted, for Prometheus."""
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+        """Export metrics in the text format of Prometheus."""
+        return Response(service.metrics.export(), media_type="text/plain; version=0.0.4")
 
 
-def _add_streams(app: FastAPI, service: Service) -> None:
+def _add_websockets(app: FastAPI, service: Service) -> None:
     @app.websocket("/v1/stream")
-    async def stream(socket: WebSocket) -> None:
-        options = _stream_options(socket)
-
-        def connection() -> StreamConnection:
-            if isinstance(options, RequestRejectedError):
-                raise options
-            return StreamConnection(socket, service, *options)
-
-        await _serve(socket, service, connection)
+    async def stream(
+        socket: WebSocket,
+        top: Annotated[int, Query(ge=0, le=9999)] = 0,
+        logits: bool = False,
+        coalesce: bool = False,
+    ) -> None:
+        await StreamConnection(socket, service, top, logits, coalesce).run()
 
     @app.websocket("/v1/video")
     async def video(socket: WebSocket) -> None:
-        def connection() -> VideoConnection:
-            if sentence := missing():
-                raise RequestRejectedError(501, sentence)
-            open_now = [c for c in service.connections if isinstance(c, VideoConnection)]
-            if len(open_now) >= service.limits.max_videos:
-                raise RequestRejectedError(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"{len(open_now)} videos are being watched; come back",
-                )
-            return VideoConnection(socket, service)
-
-        await _serve(socket, service, connection)
+        await VideoConnection(socket, service).run()
 
 
 def _add_page(app: FastAPI) -> None:
     folder = files("kinegraph.server") / "page"
-    held = {name: (folder / name).read_bytes() for name in PAGE}
+    contents = {name: (folder / name).read_bytes() for name in PAGE}
+
+    def page_file(name: str) -> Response:
+        return Response(contents[name], media_type=PAGE[name])
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return Response(held["index.html"], media_type=PAGE["index.html"])
+        return page_file("index.html")
 
     @app.get("/page/{name}", include_in_schema=False)
     async def part(name: str) -> Response:
-        if name not in held:
-            raise HTTPException(404)
-        return Response(held[name], media_type=PAGE[name])
+        if name not in contents:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return page_file(name)
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:
-        return Response(held["icon.svg"], media_type=PAGE["icon.svg"])
+        return page_file("icon.svg")
 
 
-async def _serve(socket: WebSocket, service: Service, connection: Callable[[], Connection]) -> None:
-    """Run a connection from its acceptance to its end, or say why there is none."""
-    await socket.accept(
-        SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
-    )
-    one: Connection | None = None
-    try:
-        try:
-            one = connection()
-            service.register(one)
-        except RequestRejectedError as error:
-            service.metrics.refused.labels(error.status).inc()
-            await socket.send_text(to_json({"error": str(error), "status": error.status}))
-            await socket.close(
-                CLOSE_TRY_AGAIN
-                if error.status == HTTPStatus.SERVICE_UNAVAILABLE
-                else CLOSE_INTERNAL_ERROR
-            )
-            return
-        await one.serve()
-        await socket.close()
-    except (WebSocketDisconnect, RuntimeError):
-        pass  # the client has gone, or is about to
-    finally:
-        if one is not None:
-            service.connections.discard(one)
-
-
-def _stream_options(socket: WebSocket) -> tuple[int, bool, bool] | RequestRejectedError:
-    top = socket.query_params.get("top", "0")
-    flags = [socket.query_params.get(name, "false") for name in ("logits", "together")]
-    if not (top.isascii() and top.isdecimal() and len(top) < 5) or {*flags} - {"true", "false"}:
-        return RequestRejectedError(
-            HTTPStatus.BAD_REQUEST, "expected ?top=NUMBER, ?logits=true or ?together=true"
-        )
-    return int(top), flags[0] == "true", flags[1] == "true"
-
-
-async def _body(request: Request, service: Service) -> tuple[str, bytes]:
-    """(kind, content) of a request, of which no more is read than is allowed.
+async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
+    """Read the body of a request within the limits; return its media type and content.
 
     Raises:
-        RequestRejectedError: it is too long, too slow, or of another kind.
+        RequestRejectedError: the body is too large, too slow, or of another media type.
     """
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in KINDS:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in MEDIA_TYPES:
         raise RequestRejectedError(
-            415, f"expected a body of type {JSON} or {NPZ}, got {given[:64]!r}"
+            f"expected a body of type {JSON} or {NPZ}, got {content_type[:64]!r}",
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
-    kind, parts, size = KINDS[given], [], 0
-    most = service.limits.max_json_bytes if kind == JSON else service.limits.max_body_bytes
-    refusal = RequestRejectedError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {most} bytes of {given}"
+    media_type, parts, size, limits = MEDIA_TYPES[content_type], [], 0, service.limits
+    max_bytes = limits.max_json_bytes if media_type == JSON else limits.max_body_bytes
+    too_large = RequestRejectedError(
+        f"expected at most {max_bytes} bytes of {content_type}",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     )
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated[:18]) > most:
-        raise refusal
+    content_length = request.headers.get("content-length", "")
+    if content_length.isdecimal() and int(content_length[:18]) > max_bytes:
+        raise too_large
     try:
-        async with asyncio.timeout(service.limits.read_timeout):
+        async with asyncio.timeout(limits.read_timeout):
             async for part in request.stream():
                 size += len(part)
-                if size > most:
-                    raise refusal
+                if size > max_bytes:
+                    raise too_large
                 parts.append(part)
     except TimeoutError as error:
         raise RequestRejectedError(
-            408, f"the body took over {service.limits.read_timeout:g} s"
+            f"expected the body within {limits.read_timeout:g} s", HTTPStatus.REQUEST_TIMEOUT
         ) from error
-    return kind, b"".join(parts)
+    return media_type, b"".join(parts)
 
 
-def _about(service: Service) -> dict[str, Any]:
+def _model_info(service: Service) -> ModelInfo:
     recognizer, header = service.recognizer, service.recognizer.header
-    coordinates = service.shape[1]
-    return {
-        "name": service.name,
-        "classes": [header.class_name(i) for i in range(header.num_classes)],
-        "layout": {
-            "name": recognizer.layout.name,
-            "joints": list(recognizer.layout.joints),
-            "bones": [list(bone) for bone in recognizer.layout.bones],
-        },
-        "coordinates": coordinates,
-        "persons": header.persons,
-        "confidence": header.confidence,
-        "threshold": recognizer.calibration.threshold,
-        "background": recognizer.calibration.background,
-        "stream": {
-            "mode": service.mode,
-            "rate": service.limits.frame_rate,
-            "room": service.admission.capacity,
-            "message": service.limits.max_message_bytes,
-        },
-        "video": {"ready": missing() is None, "needs": missing()},
-    }
+    layout, calibration = recognizer.layout, recognizer.calibration
+    requirement = missing_requirement()
+    return ModelInfo(
+        name=service.name,
+        classes=[header.class_name(i) for i in range(header.num_classes)],
+        layout=LayoutInfo(
+            name=layout.name, joints=list(layout.joints), bones=[tuple(b) for b in layout.bones]
+        ),
+        coordinates=service.shape[1],
+        persons=header.persons,
+        confidence=header.confidence,
+        threshold=calibration.threshold,
+        background=calibration.background,
+        stream=StreamInfo(
+            mode=service.mode,
+            frame_rate=service.limits.frame_rate,
+            capacity=service.admission.capacity,
+            max_message_bytes=service.limits.max_message_bytes,
+        ),
+        video=VideoInfo(available=requirement is None, requirement=requirement),
+    )
 
 
-def _tell_errors(app: FastAPI) -> None:
-    """Every mistake is told as ``{"error": sentence}``."""
+def _add_error_handlers(app: FastAPI, service: Service) -> None:
+    """Answer every error with `ErrorBody`, and every error of a websocket with a message."""
 
-    def told(status: int, sentence: str) -> JSONResponse:
-        again = (
-            {"retry-after": "1"}
-            if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-            else None
-        )
-        return JSONResponse({"error": sentence}, status, again)
+    async def respond(connection: Any, error: Exception) -> Any:
+        status, message = status_of(error), str(error)
+        if isinstance(error, HTTPException):
+            status = HTTPStatus(error.status_code)
+            message = f"{connection.scope['method']} {connection.url.path}: {error.detail}"
+        elif isinstance(error, RequestValidationError | WebSocketRequestValidationError):
+            first = error.errors()[0]
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        elif not isinstance(error, KinegraphError):
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            message = "the request failed; see the server's log"
+        if isinstance(connection, WebSocket):
+            service.metrics.rejected.labels(int(status)).inc()
+            await reject(connection, message, status)
+            return None
+        headers = {"retry-after": "1"} if status in RETRY_STATUSES else None
+        return JSONResponse(ErrorBody(error=message).model_dump(), status, headers)
 
-    Handler = Callable[[Request, Any], Awaitable[Response]]
-
-    def tells(error: type[Exception], handler: Handler) -> None:
-        app.add_exception_handler(error, handler)
-
-    async def kinegraphs(request: Request, error: KinegraphError) -> Response:
-        return told(
-            error.status if isinstance(error, RequestRejectedError) else HTTPStatus.BAD_REQUEST,
-            str(error),
-        )
-
-    async def starlettes(request: Request, error: HTTPException) -> Response:
-        return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-
-    async def fastapis(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return told(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-
-    async def others(request: Request, error: Exception) -> Response:
-        return told(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "this could not be answered; the server's log says why",
-        )
-
-    tells(KinegraphError, kinegraphs)
-    tells(HTTPException, starlettes)
-    tells(RequestValidationError, fastapis)
-    tells(Exception, others)
+    for kind in (
+        KinegraphError,
+        HTTPException,
+        RequestValidationError,
+        WebSocketRequestValidationError,
+        Exception,
+    ):
+        app.add_exception_handler(kind, respond)

@@ -1,4 +1,4 @@
-"""Who may speak to the server at all: the right host, the right page, the right token."""
+"""Access control: checks of the Host and Origin headers and of the token, before anything else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +18,11 @@ Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: The subprotocol of our websockets; after it, browsers name the token as a second one.
 SUBPROTOCOL = "kinegraph"
+"""Subprotocol of the websockets; browsers send the token as a second one."""
 TOKEN_PREFIX = "token."
-#: What anybody may see: pages without which nobody could show a token, and no more.
 PUBLIC_PATHS = re.compile(r"/|/health|/page/[\w.-]+|/favicon\.ico")
+"""Paths that need no token: the page that asks for it, and the health check."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self' {sockets}; base-uri 'none'; form-action 'none'; "
@@ -37,55 +38,64 @@ SECURITY_HEADERS = (
 
 
 class AccessMiddleware:
-    """Turns away whoever may not speak, before anything is read of what they say.
+    """ASGI middleware that rejects clients without access before it reads their requests.
 
-    Without a token only this machine is spoken to, by its own name: a page of another site that a
-    browser here has open can neither pass for ours (``Origin``) nor have its name resolve to this
-    machine (``Host``).
+    Without a token, only requests to a loopback host name are answered. A page of another site in
+    a local browser therefore has no access, neither directly (``Origin``) nor by a domain name that
+    resolves to this machine (``Host``).
 
     Args:
-        app: what is guarded.
-        token: that has to be shown; None for none.
-        refused: called with the status of whoever is turned away.
+        app: the protected application.
+        token: the token that clients must send; None for none.
+        on_reject: called with the status of every rejection.
     """
 
     def __init__(
-        self, app: App, token: str | None = None, refused: Callable[[int], None] = lambda _: None
+        self, app: App, token: str | None = None, on_reject: Callable[[int], None] = lambda _: None
     ) -> None:
-        self._app, self._token, self._refused = app, token, refused
+        self._app, self._token, self._on_reject = app, token, on_reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application."""
+        """Run as an ASGI application."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
-        if found := self._find_violation(scope, headers):
-            self._refused(found[0])
-            await _reject(scope, send, *found)
+        if violation := self._find_violation(scope, headers):
+            self._on_reject(violation[0])
+            await _reject(scope, send, *violation)
             return
         if scope["type"] == "http":
             send = _add_headers(send, headers.get("host", ""))
         await self._app(scope, receive, send)
 
-    def _find_violation(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _find_violation(
+        self, scope: Scope, headers: dict[str, str]
+    ) -> tuple[HTTPStatus, str] | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._token is None and not is_loopback(_name(host)):
-            return 421, "this server answers to localhost alone: start it with --token for others"
+        if self._token is None and not is_loopback(_host_name(host)):
+            return (
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this server answers requests to localhost only; start it with --token to allow "
+                "other host names",
+            )
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "pages of other sites may not speak to this server"
+            return HTTPStatus.FORBIDDEN, "requests from pages of other sites are not allowed"
         if self._token is None or (
             scope["type"] == "http" and PUBLIC_PATHS.fullmatch(scope["path"])
         ):
             return None
-        shown = [*_bearer_tokens(headers), *_subprotocol_tokens(scope)]
-        if not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in shown):
-            return 401, "this server asks for its token: Authorization: Bearer TOKEN"
+        tokens = [*_bearer_tokens(headers), *_subprotocol_tokens(scope)]
+        if not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in tokens):
+            return (
+                HTTPStatus.UNAUTHORIZED,
+                "missing or wrong token; send the header Authorization: Bearer TOKEN",
+            )
         return None
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host's name or address is this machine's own, whoever resolves it."""
+    """Return whether a host name or address is a loopback one, without a name lookup."""
     if name.lower() == "localhost":
         return True
     try:
@@ -94,20 +104,20 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def token_protocol(token: str) -> str:
-    """A token as the name of a subprotocol, which takes few letters."""
+def token_subprotocol(token: str) -> str:
+    """Encode a token as the name of a subprotocol, which allows few characters."""
     return TOKEN_PREFIX + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
 
 
-def _name(host: str) -> str:
-    """The name in a Host header."""
-    found = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", host)
-    return (found[1] or found[2]) if found else ""
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, without the port."""
+    match = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", host)
+    return (match[1] or match[2]) if match else ""
 
 
 def _bearer_tokens(headers: dict[str, str]) -> Iterable[str]:
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
         yield token.strip()
 
 
@@ -122,22 +132,22 @@ def _subprotocol_tokens(scope: Scope) -> Iterable[str]:
 
 
 def _add_headers(send: Send, host: str) -> Send:
-    plain = re.fullmatch(r"[\w.:\[\]-]+", host)
-    policy = CONTENT_SECURITY_POLICY.format(sockets=f"ws://{host} wss://{host}" if plain else "")
+    is_plain = re.fullmatch(r"[\w.:\[\]-]+", host)
+    policy = CONTENT_SECURITY_POLICY.format(sockets=f"ws://{host} wss://{host}" if is_plain else "")
 
-    async def sent(message: Scope) -> None:
+    async def send_with_headers(message: Scope) -> None:
         if message["type"] == "http.response.start":
             added = (*SECURITY_HEADERS, (b"content-security-policy", policy.encode()))
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
-    return sent
+    return send_with_headers
 
 
-async def _reject(scope: Scope, send: Send, status: int, sentence: str) -> None:
+async def _reject(scope: Scope, send: Send, status: HTTPStatus, message: str) -> None:
     kind = "http" if scope["type"] == "http" else "websocket.http"
     headers = [(b"content-type", b"application/json")]
-    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    headers += [(b"www-authenticate", b"Bearer")] if status == HTTPStatus.UNAUTHORIZED else []
     await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
-    body = to_json({"error": sentence}).encode()
+    body = to_json({"error": message}).encode()
     await send({"type": f"{kind}.response.body", "body": body})

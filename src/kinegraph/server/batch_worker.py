@@ -1,4 +1,4 @@
-"""A thread that works on the frames of many persons, whoever sent them."""
+"""A thread that processes the frames of many persons in batches."""
 
 from __future__ import annotations
 
@@ -7,302 +7,282 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, LiveError
-from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
+from kinegraph.inference.session import RawFrame, StreamResult, StreamSnapshot
 from kinegraph.server.admission import warmup
 from kinegraph.server.errors import RequestRejectedError
-from kinegraph.server.worker_process import RemoteSessionPool
+from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool, shutdown_pool
 
 BATCH_INTERVALS = ((0.5, 8), (0.7, 4), (1.0, 3))
-"""(busy up to this share of the time, rounds between two frames of a person): together frames are
-less work, so the busier, the longer they wait for each other."""
+"""(maximum load, batches between two frames of a person): larger batches cost less per frame, so
+under load frames wait longer for each other."""
 LATENCY_WINDOW_S = 2.0
-"""Seconds that times of answers are remembered."""
+"""Seconds over which latencies are measured."""
 MIN_SAMPLES = 60
-"""Answers that say how quick they are; of fewer, one slow one would say too much."""
+"""Latencies needed for a percentile; with fewer, a single slow answer would decide."""
+
+Result = StreamResult | KinegraphError
 
 
 class ResponseListener(Protocol):
-    """Where answers go; it is called in the thread of the event loop."""
+    """A receiver of responses, called in the thread of the event loop."""
 
-    def on_results(self, news: list[SessionResponse]) -> None:
-        """The next answers, in order."""
+    def on_results(self, responses: list[SessionResponse]) -> None:
+        """Receive the next responses, in order."""
         ...
+
+
+class SessionRequest(NamedTuple):
+    """A request for a person's session; ``drop`` closes it without an answer."""
+
+    kind: Literal["frame", "flush", "end", "drop"]
+    arrival: float
+    frame: RawFrame | None = None
+    time: float = math.nan
 
 
 @dataclass(eq=False)
 class PersonSession:
-    """A stream of frames on its way to the worker, and what was made of them.
+    """The queue of one person between a connection and a worker.
 
     Attributes:
-        listener: who is told.
-        worker: who works on it.
-        name: by which the listener knows this person.
+        listener: receives the responses.
+        worker: processes the requests.
+        name: the listener's name of the person.
         meta: facts about the recording.
-        requests: what is still to be done, in order.
-        frames: how many were accepted.
+        requests: requests that wait, in order.
+        frames: number of accepted frames.
+        key: key of the session in the worker's pool.
     """
 
     listener: ResponseListener
     worker: BatchWorker
     name: str | int
-    meta: dict[str, MetaValue] = field(default_factory=dict)
+    meta: Mapping[str, MetaValue] = field(default_factory=dict)
     requests: deque[SessionRequest] = field(default_factory=deque)
     frames: int = 0
     key: int | None = None
 
 
-RequestKind = Literal["frame", "flush", "end", "leave"]
-
-
-@dataclass(frozen=True)
-class SessionRequest:
-    """What is to be done for a person."""
-
-    kind: RequestKind
-    arrived: float
-    frame: RawFrame | None = None
-    time: float = math.nan
-
-
-@dataclass(frozen=True)
-class SessionResponse:
-    """What was done for a person: an answer, or why there is none."""
+class SessionResponse(NamedTuple):
+    """The answer to a request, or the error."""
 
     person: PersonSession
-    job: SessionRequest
-    number: int
-    told: StreamResult | KinegraphError
+    request: SessionRequest
+    frame_index: int
+    result: Result
 
 
 class FlushExecutor:
-    """Works out the answers to all that was said to a stream, one after the other.
+    """A thread that computes the answers to all frames of a session, one after the other.
 
     Args:
-        crowd: who does it; nobody else may ask it.
+        pool: decodes the snapshots; no other thread may use it.
     """
 
-    def __init__(self, crowd: SessionPool | RemoteSessionPool) -> None:
-        self._crowd = crowd
-        self._thread = ThreadPoolExecutor(1, "flush_executor")
+    def __init__(self, pool: AnySessionPool) -> None:
+        self._pool = pool
+        self._thread = ThreadPoolExecutor(1, "flush")
 
-    def add(
-        self,
-        ending: StreamSnapshot,
-        frames: int,
-        tell: Callable[[StreamResult | KinegraphError], None],
+    def submit(
+        self, snapshot: StreamSnapshot, frames: int, callback: Callable[[Result], None]
     ) -> None:
-        """One more, of so many frames, to be told in a thread of its own."""
-        self._thread.submit(self._answer, ending, frames, tell)
+        """Queue a snapshot of so many frames; its result is passed to the callback."""
 
-    def _answer(
-        self,
-        ending: StreamSnapshot,
-        frames: int,
-        tell: Callable[[StreamResult | KinegraphError], None],
-    ) -> None:
-        try:
-            tell(StreamResult(self._crowd.decode_snapshot(ending), frames))
-        except KinegraphError as error:
-            tell(error)
+        def decode() -> None:
+            try:
+                callback(StreamResult(self._pool.decode_snapshot(snapshot), frames))
+            except KinegraphError as error:
+                callback(error)
+
+        self._thread.submit(decode)
 
     def stop(self) -> None:
-        """Leave undone what waits."""
+        """Discard the queue and end the thread."""
         self._thread.shutdown(cancel_futures=True)
-        if isinstance(self._crowd, RemoteSessionPool):
-            self._crowd.end()
+        shutdown_pool(self._pool)
 
 
 class BatchWorker:
-    """Takes all frames that wait, works on them together, and tells who sent them.
+    """A thread that takes the requests that wait, processes them as a batch, and responds.
 
     Args:
-        crowd: the streams; nobody else may touch them.
-        deliver: called in the worker's threads with a function to be run by the event loop.
-        flush_executor: works out last answers, one after the other.
-        observe: called with (persons, seconds of work) of every round.
-        rate: frames a second of a person.
-        on_worker_lost: run by the event loop if the crowd's process has ended.
+        pool: the sessions; no other thread may use it.
+        deliver: runs a function in the event loop.
+        flush_executor: computes the answers to all frames of a session.
+        observe: called with the persons and seconds of every batch.
+        frame_rate: frames per second of a person.
+        on_worker_lost: called in the event loop if the pool's process exits.
     """
 
     def __init__(
         self,
-        crowd: SessionPool | RemoteSessionPool,
+        pool: AnySessionPool,
         deliver: Callable[[Callable[[], None]], Any],
         flush_executor: FlushExecutor,
         observe: Callable[[int, float], None] = lambda persons, seconds: None,
-        rate: float = 30.0,
+        frame_rate: float = 30.0,
         on_worker_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        self._crowd, self._deliver, self._observe = crowd, deliver, observe
-        self._rate, self._on_worker_lost, self._flush_executor = (
-            rate,
-            on_worker_lost,
-            flush_executor,
-        )
-        self._busy = self._seconds = 0.0
-        self._began = 0.0
-        self._behind = False
-        self._due: dict[PersonSession, None] = {}
-        self._wakes = threading.Condition()
-        self._over = False
-        self._times: deque[tuple[float, float]] = deque(maxlen=8192)
+        self._pool, self._deliver, self._flush_executor = pool, deliver, flush_executor
+        self._observe, self._frame_rate = observe, frame_rate
+        self._on_worker_lost = on_worker_lost
         self.persons = 0
+        self._load = 0.0  # moving average of the share of time that the pool is busy
+        self._batch_start = 0.0
+        self._has_backlog = False
+        self._pending: dict[PersonSession, None] = {}
+        self._wakeup = threading.Condition()
+        self._stopping = False
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=8192)
         self._warm = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="batch-worker", daemon=True)
 
     def start(self) -> None:
-        """Begin to work; it is ready for frames at once."""
+        """Start the thread and wait until the model is warmed up."""
         self._thread.start()
         self._warm.wait()
 
     def stop(self) -> None:
-        """Finish what is under way; what still waits is left undone."""
-        with self._wakes:
-            self._over = True
-            self._wakes.notify()
+        """Finish the current batch, discard the queue, and end the thread."""
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify()
         self._thread.join()
-        if isinstance(self._crowd, RemoteSessionPool):
-            self._crowd.end()
+        shutdown_pool(self._pool)
 
-    def ask(self, person: PersonSession, job: SessionRequest) -> None:
-        """One more job for a person; it is done after those before it."""
-        with self._wakes:
-            person.requests.append(job)
-            self._due[person] = None
-            self._wakes.notify()
+    def submit(self, person: PersonSession, request: SessionRequest) -> None:
+        """Queue a request of a person."""
+        with self._wakeup:
+            person.requests.append(request)
+            self._pending[person] = None
+            self._wakeup.notify()
 
-    def leave(self, person: PersonSession) -> None:
-        """Forget a person at once, and what was to be done for it."""
-        with self._wakes:
+    def drop(self, person: PersonSession) -> None:
+        """Close a person's session without an answer to the requests that wait."""
+        with self._wakeup:
             person.requests.clear()
-        self.ask(person, SessionRequest("leave", time.monotonic()))
+        self.submit(person, SessionRequest("drop", time.monotonic()))
 
-    def p95_latency(self, share: float = 0.95) -> float:
-        """Within how many seconds this share of the latest frames was answered; 0 without any."""
+    def p95_latency(self) -> float:
+        """Return the 95th percentile of the recent latencies in seconds; 0 with too few samples."""
         since = time.monotonic() - LATENCY_WINDOW_S
-        latest = sorted(seconds for when, seconds in self._times.copy() if when > since)
-        return latest[int(share * (len(latest) - 1))] if len(latest) >= MIN_SAMPLES else 0.0
+        recent = sorted(seconds for when, seconds in self._latencies.copy() if when > since)
+        return recent[int(0.95 * (len(recent) - 1))] if len(recent) >= MIN_SAMPLES else 0.0
 
     def _run(self) -> None:
         try:
-            warmup(self._crowd)
+            warmup(self._pool)
         finally:
             self._warm.set()
-        ended, before = time.monotonic(), 0.0
-        while (jobs := self._next()) is not None:
-            began = self._began = time.monotonic()
-            news = self._worked(jobs)
-            now = time.monotonic()
-            self._observe(len(jobs), now - began)
-            passed = max(now - ended, 1e-6)
-            weight = min(1.0, passed / LATENCY_WINDOW_S)
-            self._seconds += now - began
-            worked = (
-                self._crowd.busy_seconds
-                if isinstance(self._crowd, RemoteSessionPool)
-                else self._seconds
-            )
-            self._busy += weight * ((worked - before) / passed - self._busy)
-            ended, before = now, worked
-            answered = [one.job.arrived for one in news if one.job.kind == "frame"]
-            self._times.extend((now, now - arrived) for arrived in answered)
-            self._tell(news)
+        last_end, own_seconds, last_busy = time.monotonic(), 0.0, 0.0
+        while (batch := self._next_batch()) is not None:
+            self._batch_start = time.monotonic()
+            responses = self._process(batch)
+            end = time.monotonic()
+            self._observe(len(batch), end - self._batch_start)
+            own_seconds += end - self._batch_start
+            pool = self._pool
+            busy = pool.busy_seconds if isinstance(pool, RemoteSessionPool) else own_seconds
+            elapsed = max(end - last_end, 1e-6)
+            weight = min(1.0, elapsed / LATENCY_WINDOW_S)
+            self._load += weight * ((busy - last_busy) / elapsed - self._load)
+            last_end, last_busy = end, busy
+            arrivals = [one.request.arrival for one in responses if one.request.kind == "frame"]
+            self._latencies.extend((end, end - arrival) for arrival in arrivals)
+            self._respond(responses)
 
-    def _next(self) -> list[tuple[PersonSession, SessionRequest]] | None:
-        """The next job of everybody who has one; None when all is over."""
-        with self._wakes:
-            self._wakes.wait_for(lambda: self._due or self._over)
-        if not self._over and not self._behind:
+    def _next_batch(self) -> list[tuple[PersonSession, SessionRequest]] | None:
+        """Wait for the next request of every person that has one; None ends the thread."""
+        with self._wakeup:
+            self._wakeup.wait_for(lambda: self._pending or self._stopping)
+        if not self._stopping and not self._has_backlog:
             time.sleep(self._time_to_next_batch())
-        with self._wakes:
-            if self._over:
+        with self._wakeup:
+            if self._stopping:
                 return None
-            jobs = [(person, person.requests.popleft()) for person in self._ready()]
-            self._due = {person: None for person in self._due if person.requests}
-            self._behind = bool(self._due)
-            return jobs
+            batch = [(person, person.requests.popleft()) for person in self._ready_persons()]
+            self._pending = {person: None for person in self._pending if person.requests}
+            self._has_backlog = bool(self._pending)
+            return batch
 
-    def _ready(self) -> list[PersonSession]:
-        """Whoever has a job; of those that end something, which is much to move, one at a time."""
-        people = [person for person in self._due if person.requests]
-        ending = [person for person in people if person.requests[0].kind in ("flush", "end")]
-        return [person for person in people if person not in ending[1:]]
+    def _ready_persons(self) -> list[PersonSession]:
+        """Return the persons with requests, but at most one whose snapshot has to be copied."""
+        persons = [person for person in self._pending if person.requests]
+        flushed = [person for person in persons if person.requests[0].kind in ("flush", "end")]
+        return [person for person in persons if person not in flushed[1:]]
 
     def _time_to_next_batch(self) -> float:
-        """Seconds until the next round."""
-        rounds = next(
-            rounds for share, rounds in BATCH_INTERVALS if self._busy <= share or share == 1.0
-        )
-        return max(0.0, self._began + 1 / (self._rate * rounds) - time.monotonic())
+        """Return the seconds until the next batch is due."""
+        batches = next(n for load, n in BATCH_INTERVALS if self._load <= load or load == 1.0)
+        due = self._batch_start + 1 / (self._frame_rate * batches)
+        return max(0.0, due - time.monotonic())
 
-    def _worked(self, jobs: list[tuple[PersonSession, SessionRequest]]) -> list[SessionResponse]:
+    def _process(self, batch: list[tuple[PersonSession, SessionRequest]]) -> list[SessionResponse]:
         try:
-            return self._work(jobs)
-        except LiveError as lost:
+            return self._process_batch(batch)
+        except LiveError as error:
             self._deliver(self._on_worker_lost)
-            error: KinegraphError = RequestRejectedError(
-                HTTPStatus.INTERNAL_SERVER_ERROR, str(lost)
-            )
-        except Exception:  # whatever it was, the others have to be served on
-            logging.getLogger(__name__).exception("a round of frames could not be worked on")
-            error = RequestRejectedError(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "this could not be worked on; the server's log says why",
-            )
-        return [SessionResponse(person, job, person.frames - 1, error) for person, job in jobs]
+            message = str(error)
+        except Exception:  # the other sessions must go on
+            logging.getLogger(__name__).exception("a batch of frames failed")
+            message = "this batch failed; see the server's log"
+        failure = RequestRejectedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return [
+            SessionResponse(person, request, person.frames - 1, failure)
+            for person, request in batch
+        ]
 
-    def _work(self, jobs: list[tuple[PersonSession, SessionRequest]]) -> list[SessionResponse]:
-        frames: dict[int, RawFrame] = {}
-        for person, job in jobs:
-            if job.frame is not None:
-                frames[self._key(person)] = job.frame
-        told = self._crowd.push_many(frames)
-        news = []
-        for person, job in jobs:
-            if job.kind != "frame":
-                self._end(person, job)
+    def _process_batch(
+        self, batch: list[tuple[PersonSession, SessionRequest]]
+    ) -> list[SessionResponse]:
+        results = self._pool.push_many(
+            {self._key(person): one.frame for person, one in batch if one.frame is not None}
+        )
+        responses = []
+        for person, request in batch:
+            if request.kind != "frame":
+                self._finish(person, request)
                 continue
-            found = told[self._key(person)]
-            if not isinstance(found, KinegraphError):
+            result = results[self._key(person)]
+            if not isinstance(result, KinegraphError):
                 person.frames += 1
-            news.append(SessionResponse(person, job, person.frames - 1, found))
-        return news
+            responses.append(SessionResponse(person, request, person.frames - 1, result))
+        return responses
 
     def _key(self, person: PersonSession) -> int:
         if person.key is None:
-            person.key = self._crowd.open(person.meta)
+            person.key = self._pool.open(person.meta)
         return person.key
 
-    def _end(self, person: PersonSession, job: SessionRequest) -> None:
-        """An answer to all that was said takes as long as many frames, which would have to wait."""
-        if job.kind != "leave":
-            number = person.frames
+    def _finish(self, person: PersonSession, request: SessionRequest) -> None:
+        """Answer a flush or an end in another thread, because it takes as long as many frames."""
+        if request.kind != "drop":
+            frames = person.frames
 
-            def tell(told: StreamResult | KinegraphError) -> None:
-                self._tell([SessionResponse(person, job, number - 1, told)])
+            def respond(result: Result) -> None:
+                self._respond([SessionResponse(person, request, frames - 1, result)])
 
-            self._flush_executor.add(self._crowd.snapshot(self._key(person)), number, tell)
-        if job.kind != "flush" and person.key is not None:
-            self._crowd.close(person.key)
+            self._flush_executor.submit(self._pool.snapshot(self._key(person)), frames, respond)
+        if request.kind != "flush" and person.key is not None:
+            self._pool.close(person.key)
             person.key = None
 
-    def _tell(self, news: list[SessionResponse]) -> None:
-        heard: dict[ResponseListener, list[SessionResponse]] = defaultdict(list)
-        for one in news:
-            heard[one.person.listener].append(one)
-        if heard:
-            self._deliver(partial(_spread, heard))
+    def _respond(self, responses: list[SessionResponse]) -> None:
+        by_listener: dict[ResponseListener, list[SessionResponse]] = defaultdict(list)
+        for response in responses:
+            by_listener[response.person.listener].append(response)
 
+        def notify() -> None:
+            for listener, own in by_listener.items():
+                listener.on_results(own)
 
-def _spread(heard: dict[ResponseListener, list[SessionResponse]]) -> None:
-    for listener, own in heard.items():
-        listener.on_results(own)
+        if by_listener:
+            self._deliver(notify)

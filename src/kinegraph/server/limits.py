@@ -1,4 +1,4 @@
-"""What a client may ask for, so that no client is served at the cost of another."""
+"""Limits on what clients may send, and the token bucket that enforces a frame rate."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ from dataclasses import dataclass
 from kinegraph.errors import LiveError
 
 MIB = 2**20
+RATE_TOLERANCE = 1.2
+"""A person may send 20 % more frames than the frame rate, because camera clocks differ."""
+BURST_S = 0.5
+"""Seconds of frames that may arrive at once after a pause."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds; whoever goes beyond is refused at once.
+    """Upper limits; requests beyond them are rejected at once.
 
     Attributes:
-        max_body_bytes: bytes of a request that is no JSON.
-        max_json_bytes: bytes of a request that is JSON, which takes longer to read.
+        max_body_bytes: bytes of a request body that is not JSON.
+        max_json_bytes: bytes of a JSON request body, which takes longer to parse.
         max_unpacked_bytes: bytes that one array of an .npz may unpack to.
         max_frames: frames of a clip.
-        frame_rate: frames a second of a person.
+        frame_rate: frames per second of a person.
         latency_target: seconds in which frames should be answered; while answers take longer,
             no further person is admitted.
-        max_persons: persons in all streams; None for as many as the machine has been found to have
-            room for.
-        max_connections: open connections.
-        max_queued_frames: frames of a person, and answers of a person, that wait.
-        max_queued_predictions: clips that wait to be answered.
-        max_videos: streams of pictures, each with a pose estimator of its own.
-        max_image_bytes: bytes of a picture.
-        max_message_bytes: bytes of any other message of a stream.
-        read_timeout: seconds until a client that began to say something has to have said it.
-        idle_timeout: seconds after which a silent stream ends.
-        max_errors: messages that may be refused, beyond as many that are not, before a stream ends.
+        max_persons: persons of all connections; None for the capacity that is measured when the
+            server starts.
+        max_connections: open websocket connections.
+        max_queued_frames: frames of a person that wait.
+        max_queued_predictions: clips that wait for a prediction.
+        max_videos: video connections, each with its own pose estimator.
+        max_image_bytes: bytes of an image.
+        max_message_bytes: bytes of any other websocket message.
+        read_timeout: seconds in which a client must send a request or message that it began, and
+            read an answer.
+        idle_timeout: seconds without a message after which a websocket is closed.
+        max_errors: rejected messages, beyond the number of accepted ones, after which a websocket
+            is closed.
     """
 
     max_body_bytes: int = 16 * MIB
@@ -57,27 +63,21 @@ class Limits:
                 raise LiveError(f"expected the limit {name} to be above 0, got {value}")
 
 
-#: How much faster than its rate a person may be: clocks of cameras differ.
-RATE_TOLERANCE = 1.2
-#: Seconds' worth of frames that may come at once, after as long a pause.
-BURST_S = 0.5
-
-
 class TokenBucket:
-    """How many frames a person may send now: as many a second as its rate, and short bursts."""
+    """Rate limit of one person: the frame rate, with some tolerance and short bursts."""
 
-    def __init__(self, rate: float) -> None:
-        self._rate = rate * RATE_TOLERANCE
-        self._most = max(1.0, self._rate * BURST_S)
-        self._left = self._most
-        self._then: float | None = None
+    def __init__(self, frame_rate: float) -> None:
+        self._rate = frame_rate * RATE_TOLERANCE
+        self._size = max(1.0, self._rate * BURST_S)
+        self._tokens = self._size
+        self._updated: float | None = None
 
     def allow(self, now: float) -> bool:
-        """Whether one more frame may come, at a time in seconds; it counts if so."""
-        passed = 0.0 if self._then is None else now - self._then
-        self._then = now
-        self._left = min(self._most, self._left + passed * self._rate)
-        if self._left < 1:
+        """Take one token at a time in seconds; return False if there is none."""
+        elapsed = 0.0 if self._updated is None else now - self._updated
+        self._updated = now
+        self._tokens = min(self._size, self._tokens + elapsed * self._rate)
+        if self._tokens < 1:
             return False
-        self._left -= 1
+        self._tokens -= 1
         return True

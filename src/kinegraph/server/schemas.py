@@ -1,69 +1,328 @@
-"""What OpenAPI is told beyond what the routes say themselves."""
+"""Pydantic models of requests and answers; the OpenAPI description is made from them."""
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import math
+from http import HTTPStatus
+from reprlib import Repr
+from typing import Annotated, Any, Literal
 
-from kinegraph.server.uploads import JSON, NPZ
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
-_ERROR = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "properties": {"error": {"type": "string"}},
-            "required": ["error"],
-        }
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError, unknown_name
+from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
+from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.limits import Limits
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
+
+JSON = "application/json"
+NPZ = "application/x-npz"
+MEDIA_TYPES = {JSON: JSON, NPZ: NPZ, "application/octet-stream": NPZ, "application/zip": NPZ}
+MAX_ID_LENGTH = 64
+MAX_ZIP_ENTRIES = 64
+MAX_LISTED_ERRORS = 100
+ZIP_ENTRY_MARK = b"PK\x01\x02"
+
+_repr = Repr()
+_repr.maxlevel = 2
+_Scalar = str | int | float | bool
+
+
+def _to_array(value: Any) -> NDArray[np.float32]:
+    """Convert nested lists of numbers to float32; null at any depth becomes NaN."""
+    try:
+        with np.errstate(over="ignore"):
+            try:
+                return np.asarray(value, np.float32)
+            except (TypeError, ValueError, OverflowError):
+                return np.asarray(_fill_missing(value, _find_shape(value) or ()), np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError("got lists that are not numbers, or not of one shape") from error
+
+
+def _find_shape(value: Any) -> tuple[int, ...] | None:
+    """Return the lengths of the nested lists around the first number; None without any number."""
+    if not isinstance(value, list):
+        return None if value is None else ()
+    shapes = (_find_shape(item) for item in value)
+    shape = next((shape for shape in shapes if shape is not None), None)
+    return None if shape is None else (len(value), *shape)
+
+
+def _fill_missing(value: Any, shape: tuple[int, ...]) -> Any:
+    if value is None:
+        return np.full(shape, np.nan)
+    return [_fill_missing(item, shape[1:]) for item in value] if shape else value
+
+
+def _to_joints(value: Any) -> NDArray[np.float32]:
+    array = _to_array(value)
+    if array.ndim not in (3, 4):
+        raise ValueError(f"got an array of shape {array.shape}")
+    return array if array.ndim == 4 else array[None]
+
+
+def _to_confidence(value: Any) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    array = _to_array(value)
+    if not np.isfinite(array).all():
+        raise ValueError("got values that are not finite")
+    return array[None] if array.ndim == 2 else array
+
+
+def _reject_infinity(value: float) -> float:
+    if math.isinf(value):
+        raise ValueError(f"got {value}")
+    return value
+
+
+class _Request(BaseModel):
+    """JSON from a client: unknown keys are errors, and no value is converted to another type.
+
+    The description of a field completes the sentence 'expected "field" to be ...'.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+_Array = WithJsonSchema({"type": "array", "items": {"type": "array", "items": {}}})
+
+
+class ClipPayload(_Request):
+    """A clip to predict."""
+
+    joints: Annotated[Any, BeforeValidator(_to_joints), _Array] = Field(
+        description="numbers of shape (frames, joints, coordinates) or (persons, frames, joints, "
+        "coordinates), with null where a joint is not visible"
+    )
+    confidence: Annotated[Any, BeforeValidator(_to_confidence), _Array] = Field(
+        None, description="finite numbers of the shape of joints without coordinates"
+    )
+    fps: float | None = Field(None, gt=0, lt=1e6, description="a number of frames/s above 0")
+    layout: str | None = Field(None, description="the name of a skeleton layout")
+    id: str | None = Field(None, description="the name of the clip")
+    meta: dict[str, _Scalar] | None = Field(
+        None, max_length=64, description="an object of at most 64 strings, numbers and booleans"
+    )
+
+    def to_clip(self, layout: SkeletonLayout, max_frames: int) -> Clip:
+        """Build the clip; ``layout`` is used if the request does not name one.
+
+        Raises:
+            RequestRejectedError, KinegraphError: the arrays do not form a clip.
+        """
+        if self.joints.shape[1] > max_frames:
+            raise RequestRejectedError(
+                f"expected a clip of at most {max_frames} frames, got {self.joints.shape[1]}",
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            )
+        if np.isnan(self.joints).all():
+            raise RequestRejectedError("no joint is visible in any frame")
+        return Clip(
+            self.joints,
+            get_layout(self.layout) if self.layout else layout,
+            self.confidence,
+            id=self.id or "clip",
+            fps=self.fps,
+            meta=self.meta or {},
+        )
+
+
+class FramePayload(_Request):
+    """One JSON message of a stream: a frame of a person, or a request for its answer."""
+
+    person: (
+        Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+        | Annotated[int, Field(ge=0, lt=2**32)]
+    ) = Field(description=f"a string of 1 to {MAX_ID_LENGTH} characters, or an unsigned integer")
+    joints: Any = Field(None, description="numbers of shape (joints, coordinates)")
+    confidence: Any = Field(None, description="one number per joint")
+    time: Annotated[float, AfterValidator(_reject_infinity)] | None = Field(
+        None, description="a finite number of seconds"
+    )
+    meta: dict[str, _Scalar] | None = Field(
+        None, max_length=16, description="an object of at most 16 strings, numbers and booleans"
+    )
+    flush: bool = Field(False, description="true or false")
+    end: bool = Field(False, description="true or false")
+
+
+def parse_clip(body: bytes, media_type: str, layout: SkeletonLayout, limits: Limits) -> Clip:
+    """Parse the clip in a request body.
+
+    Args:
+        body: JSON as in `ClipPayload`, or an .npz with its arrays ``joints``, ``confidence`` and
+            ``fps``.
+        media_type: `JSON` or `NPZ`.
+        layout: layout of clips that do not name one.
+        limits: limits of the server.
+
+    Raises:
+        RequestRejectedError, KinegraphError: the body is not a clip.
+    """
+    try:
+        if media_type == JSON:
+            payload = ClipPayload.model_validate_json(body)
+        else:
+            payload = ClipPayload.model_validate(_unpack_arrays(body, limits))
+    except ValidationError as error:
+        raise rejection(ClipPayload, error) from error
+    return payload.to_clip(layout, limits.max_frames)
+
+
+def _unpack_arrays(body: bytes, limits: Limits) -> dict[str, Any]:
+    if body.count(ZIP_ENTRY_MARK) > MAX_ZIP_ENTRIES:
+        raise RequestRejectedError(f"expected an .npz of at most {MAX_ZIP_ENTRIES} arrays")
+    names = ("joints", "confidence", "fps")
+    arrays: dict[str, Any] = unpack_npz(
+        io.BytesIO(body), len(body), names, "the clip", limits.max_unpacked_bytes
+    )
+    if "joints" not in arrays:
+        raise ReadError("the clip: expected an array named 'joints'")
+    fps = arrays.pop("fps", None)
+    found = {name: to_float32(array) for name, array in arrays.items()}
+    return found if fps is None else found | {"fps": float(fps.item()) if fps.size == 1 else fps}
+
+
+def rejection(model: type[BaseModel], error: ValidationError) -> RequestRejectedError:
+    """Describe the first error of a validation: what was expected, and what came."""
+    if error.error_count() > MAX_LISTED_ERRORS:  # listing thousands of them would take long
+        return RequestRejectedError(f"expected an object with the keys {_keys(model)}")
+    first = error.errors(include_url=False)[0]
+    kind, value = first["type"], first["input"]
+    field = next((part for part in first["loc"] if isinstance(part, str)), "")
+    if kind == "json_invalid":
+        return RequestRejectedError(f"expected the message as JSON: {first['msg']}")
+    if kind == "extra_forbidden":
+        unknown = unknown_name("key", field[:MAX_ID_LENGTH], model.model_fields)
+        return RequestRejectedError(str(unknown))
+    if not field:
+        return RequestRejectedError(
+            f"expected an object with the keys {_keys(model)}, got {_repr.repr(value)}"
+        )
+    cause = first.get("ctx", {}).get("error")
+    got = "it is missing" if kind == "missing" else cause or f"got {_repr.repr(value)}"
+    expected = model.model_fields[field].description
+    return RequestRejectedError(f'expected "{field}" to be {expected}; {got}')
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(f'"{name}"' for name in model.model_fields)
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer with an error status."""
+
+    error: str
+
+
+class CandidateAction(BaseModel):
+    """One action with its probability."""
+
+    label: int
+    name: str
+    probability: float
+
+
+class ClipPrediction(BaseModel):
+    """The prediction of a clip."""
+
+    id: str
+    is_confident: bool = Field(description="False if the verdict is 'unknown'.")
+    top: list[CandidateAction] = Field(description="The most probable actions.")
+    logits: list[float]
+
+
+class HealthStatus(BaseModel):
+    """The state of the server."""
+
+    status: Literal["ok", "draining"]
+    persons: int = Field(description="Persons that stream now.")
+    capacity: int = Field(description="Persons that can stream at the same time.")
+
+
+class LayoutInfo(BaseModel):
+    """The skeleton layout of the model."""
+
+    name: str
+    joints: list[str]
+    bones: list[tuple[str, str]] | list[tuple[int, int]]
+
+
+class StreamInfo(BaseModel):
+    """The properties and limits of streams."""
+
+    mode: Literal["step", "window"]
+    frame_rate: float
+    capacity: int
+    max_message_bytes: int
+
+
+class VideoInfo(BaseModel):
+    """Whether the server takes video, and what it needs for that."""
+
+    available: bool
+    requirement: str | None
+
+
+class ModelInfo(BaseModel):
+    """The model, and the input that it expects."""
+
+    name: str
+    classes: list[str]
+    layout: LayoutInfo
+    coordinates: int
+    persons: int
+    confidence: bool
+    threshold: float
+    background: int | None
+    stream: StreamInfo
+    video: VideoInfo
+
+
+_DESCRIPTIONS = {
+    HTTPStatus.BAD_REQUEST: "The request is not a clip, or does not fit the model.",
+    HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
+    HTTPStatus.FORBIDDEN: "The request comes from a page of another site.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body took too long.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body or the clip is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The media type of the body is not supported.",
+    HTTPStatus.MISDIRECTED_REQUEST: "The server answers requests to localhost only.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "A query parameter is wrong.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many clips are queued; retry later.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The server is shutting down; retry later.",
+}
+_ACCESS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST)
+
+
+def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses for statuses, and for those of the access checks."""
+    return {
+        int(status): {"model": ErrorBody, "description": _DESCRIPTIONS[status]}
+        for status in sorted({*statuses, *_ACCESS})
     }
-}
-_SENTENCES = {
-    400: "What was sent is no clip, or does not fit the model.",
-    401: "The server asks for its token.",
-    403: "Pages of other sites may not speak to this server.",
-    408: "The body came too slowly.",
-    413: "The body or the clip is too long.",
-    415: "The body is of another kind.",
-    421: "The server answers to localhost alone.",
-    422: "An option is wrong.",
-    429: "Too many clips wait; come back.",
-    503: "The server is about to end; come back.",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": sentence, "content": _ERROR} for status, sentence in _SENTENCES.items()
-}
-TEXT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Figures."}
-}
-_NUMBERS = {
-    "description": "Numbers; null where a joint is not seen.",
-    "type": "array",
-    "items": {"type": "array", "items": {}},
-}
-PREDICT: dict[str, Any] = {
+
+
+PREDICT_ERRORS = error_responses(*_DESCRIPTIONS)
+PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["joints"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "joints": {
-                            **_NUMBERS,
-                            "description": "(frames, joints, coordinates), or with persons before "
-                            "them; null where a joint is not seen.",
-                        },
-                        "confidence": {**_NUMBERS, "description": "As joints, a number each."},
-                        "fps": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000},
-                        "layout": {"type": "string"},
-                        "id": {"type": "string"},
-                        "meta": {
-                            "type": "object",
-                            "additionalProperties": {"type": ["string", "number", "boolean"]},
-                        },
-                    },
-                }
-            },
+            JSON: {"schema": ClipPayload.model_json_schema()},
             NPZ: {"schema": {"type": "string", "format": "binary"}},
         },
     }

@@ -1,4 +1,4 @@
-"""The server's process: its socket, its threads, and how it ends."""
+"""Creation and shutdown of the server: its socket, its event loop and its processes."""
 
 from __future__ import annotations
 
@@ -16,124 +16,112 @@ from kinegraph.server.limits import Limits
 from kinegraph.server.service import Service
 
 SWITCH_INTERVAL_S = 0.0001
-"""Seconds that a thread may keep others from running: answers are a matter of milliseconds."""
+"""Seconds that a Python thread may keep others waiting; answers take milliseconds."""
+MIN_TOKEN_LENGTH = 8
 
 
 def open_socket(host: str, port: int, token: str | None) -> socket.socket:
-    """A socket that listens.
+    """Open a listening socket.
 
     Raises:
-        LiveError: another address than this machine's own without a token, or one that cannot be
-            had.
+        LiveError: the address is not a loopback one and there is no token, the token is too
+            short, or the address is not available.
     """
     if token is None and not is_loopback(host):
         raise LiveError(
-            f"{host} can be reached by others: give them a token with --token, or serve on "
-            "127.0.0.1"
+            f"other machines can reach {host}: set a token with --token, or serve on 127.0.0.1"
         )
-    if token is not None and len(token) < 8:
+    if token is not None and len(token) < MIN_TOKEN_LENGTH:
         raise LiveError(
-            "expected a token of at least 8 letters; `openssl rand -hex 16` makes a good one"
+            f"expected a token of at least {MIN_TOKEN_LENGTH} characters, got {len(token)}; "
+            "generate one with `openssl rand -hex 16`"
         )
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=256)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise LiveError(f"cannot listen on {host}:{port}: {error}; take another --port") from error
+        raise LiveError(
+            f"cannot listen on {host}:{port}: {error}; choose another --port"
+        ) from error
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address that a browser opens."""
+    """Return the URL of the page."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def serve(recognizer: Recognizer, listening: socket.socket, **options: Any) -> None:
-    """Answer until told to end (SIGTERM, SIGINT), then let everybody finish.
-
-    It starts processes: a script calls it under ``if __name__ == "__main__":``.
-
-    Args:
-        recognizer: who answers.
-        listening: from `open_socket`.
-        options: of `create_server`.
-
-    Raises:
-        LiveError: what it needs is not installed, or a process that worked on frames has ended.
-    """
-    server = create_server(recognizer, listening, **options)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # to be told to end is no mistake
-    server.run([listening])
-    if server.lost:
-        raise LiveError("a process that worked on frames has ended by itself; so does the server")
-
-
 def create_server(
     recognizer: Recognizer,
-    listening: socket.socket,
     *,
     token: str | None = None,
     limits: Limits | None = None,
     name: str = "model",
-    ready: Callable[[Service], None] = lambda service: None,
+    on_ready: Callable[[Service], None] = lambda service: None,
     **options: Any,
 ) -> Any:
-    """A server that has not begun, see `serve`.
+    """Create a `uvicorn.Server`; `run_server` runs it.
+
+    It may start processes: a script must call it under ``if __name__ == "__main__":``.
 
     Args:
-        recognizer: who answers.
-        listening: from `open_socket`.
-        token: that clients have to show.
-        limits: for clients.
-        name: of the model.
-        ready: called before the first client is answered.
-        options: of `Service` and `SessionPool`.
+        recognizer: the model.
+        token: token that clients must send.
+        limits: limits for clients.
+        name: name of the model, for clients.
+        on_ready: called once the server accepts connections.
+        options: options of `Service` and `SessionPool`.
+
+    Raises:
+        LiveError: a package is not installed, or the model cannot be sent to a process.
     """
     try:
         import uvicorn
 
         from kinegraph.server.app import create_app
-        from kinegraph.server.uvicorn_protocols import PatientHttp, PatientSocket
+        from kinegraph.server.connection_guard import RequestTimeout
     except ImportError as error:
         raise LiveError(
-            f'{error.name} is not installed, and a server needs it: pip install "kinegraph[serve]"'
+            f"the server needs {error.name}, which is not installed; run "
+            'pip install "kinegraph[serve]"'
         ) from error
     import torch
 
-    torch.set_num_threads(1)  # frames of many go through one network; two threads would wait
+    torch.set_num_threads(1)  # batches of frames are too small for several threads
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     limits = limits or Limits()
-    service = Service(recognizer, limits, name, lambda: server.lose(), **options)
-    guarded = AccessMiddleware(
-        create_app(service), token, lambda status: service.metrics.refused.labels(status).inc()
+    service = Service(recognizer, limits, name, lambda: server.exit_with_error(), **options)
+    rejected = service.metrics.rejected
+    app = AccessMiddleware(
+        create_app(service), token, lambda status: rejected.labels(int(status)).inc()
     )
 
     class GracefulServer(uvicorn.Server):
-        """Parts from everybody before it closes their connections."""
+        """A server that drains active streams before it closes connections."""
 
-        lost = False
+        worker_lost = False
 
-        def lose(self) -> None:
-            """End, as somebody has who is needed."""
-            self.lost = self.should_exit = True
+        def exit_with_error(self) -> None:
+            """Shut down because a worker process has exited."""
+            self.worker_lost = self.should_exit = True
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            ready(service)
+            on_ready(service)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            for server in self.servers:
-                server.close()
+            for listener in self.servers:
+                listener.close()
             await service.drain()
             await asyncio.sleep(0.05)
             await super().shutdown(sockets)
 
+    guard = RequestTimeout(app, limits.read_timeout)
     config = uvicorn.Config(
-        guarded,
-        http=PatientHttp,
-        ws=PatientSocket,
+        guard,
+        http="h11",
+        ws="websockets-sansio",
         log_level="error",
         access_log=False,
         ws_max_size=max(limits.max_image_bytes, limits.max_message_bytes) + 64,
@@ -144,5 +132,19 @@ def create_server(
         proxy_headers=False,
         limit_concurrency=limits.max_connections + 256,
     )
+    guard.install(config)
     server = GracefulServer(config)
     return server
+
+
+def run_server(server: Any, listening: socket.socket) -> None:
+    """Run a server until SIGTERM or SIGINT, and drain its connections.
+
+    Raises:
+        LiveError: a worker process exited unexpectedly.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # the exit code of a normal shutdown is 0
+    server.run([listening])
+    if server.worker_lost:
+        raise LiveError("the server has stopped because a worker process exited unexpectedly")

@@ -1,4 +1,4 @@
-"""What all connections share: the model, the workers, who is here, and how it all ends."""
+"""The state that all connections share: the model, its workers, and the open connections."""
 
 from __future__ import annotations
 
@@ -23,41 +23,37 @@ from kinegraph.server.batch_worker import BatchWorker, FlushExecutor
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits
 from kinegraph.server.metrics import Metrics
-from kinegraph.server.worker_process import RemoteSessionPool
+from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool
 
 T = TypeVar("T")
 WORKER_NICENESS, FLUSH_NICENESS = 4, 14
-"""How nice the processes are that work on frames, and the one for last answers: to hear and to
-speak takes little time, and comes first."""
+"""Niceness of the processes that compute frames, and of the one that computes flushes: the event
+loop needs little time and has priority."""
 AFFINITY_SLACK = 8
-"""Persons that one worker may have more than another, if that keeps a connection's together."""
+"""Additional persons that a worker may have if that keeps the persons of a connection together."""
 SHUTDOWN_GRACE_S = 5.0
-"""Seconds that a connection has to hear its last answers."""
+"""Seconds in which a connection must read its last answers."""
 
 
-class Connection(Protocol):
-    """An open stream."""
+class Drainable(Protocol):
+    """An open connection."""
 
-    async def serve(self) -> None:
-        """Until one side has had enough."""
-        ...
-
-    async def end(self) -> None:
-        """Answer what was said so far, and part."""
+    async def drain(self) -> None:
+        """Answer the messages that were received, and close."""
         ...
 
 
 class Service:
-    """One model at work for all who are connected.
+    """One model that serves all connections.
 
     Args:
-        recognizer: who answers.
-        limits: for clients.
-        name: of the model, as it is told.
-        on_worker_lost: called if one of them ends by itself.
-        processes: that work on streams; 0 for this one, None for as many as there are cores, if the
-            network is large enough to keep them busy, else 1.
-        mode, window, every: of the streams, see `SessionPool`.
+        recognizer: the model.
+        limits: limits for clients.
+        name: name of the model, for clients.
+        on_worker_lost: called if a worker process exits unexpectedly.
+        processes: number of worker processes for streams; 0 for none, None for one per core if
+            the network is large enough, else one.
+        options: options of `SessionPool`: mode, window, every.
     """
 
     def __init__(
@@ -72,153 +68,156 @@ class Service:
         self.recognizer, self.limits, self.name = recognizer, limits, name
         self.metrics = Metrics()
         self.shape = input_frame_shape(recognizer)
-        cost = measure_latency(recognizer, **options)
+        latency = measure_latency(recognizer, **options)
         if processes is None:
-            processes = (cost.per_person_s > MULTIPROCESS_THRESHOLD_S and os.cpu_count()) or 1
+            is_large = latency.per_person_s > MULTIPROCESS_THRESHOLD_S
+            processes = (is_large and os.cpu_count()) or 1
             if isinstance(recognizer.model, ExportedModel):
-                processes = 0  # it cannot be sent to another
-        persons = limits.max_persons or max(1, processes) * cost.capacity(limits.frame_rate)
-        crowds: list[SessionPool | RemoteSessionPool]
-        if processes:
-            crowds = [
-                RemoteSessionPool(recognizer, WORKER_NICENESS, **options) for _ in range(processes)
-            ]
-            self._flush_executor = FlushExecutor(
-                RemoteSessionPool(recognizer, FLUSH_NICENESS, **options)
+                processes = 0  # it cannot be sent to another process
+
+        def create_pool(niceness: int) -> AnySessionPool:
+            if processes:
+                return RemoteSessionPool(recognizer, niceness, **options)
+            return SessionPool(recognizer, **options)
+
+        workers = max(1, processes)
+        pools = [create_pool(WORKER_NICENESS) for _ in range(workers)]
+        self.mode = pools[0].mode
+        self._flush_executor = FlushExecutor(create_pool(FLUSH_NICENESS))
+        self.workers = [
+            BatchWorker(
+                pool,
+                self._run_in_loop,
+                self._flush_executor,
+                self.metrics.observe_batch,
+                limits.frame_rate,
+                on_worker_lost,
             )
-        else:
-            crowds = [SessionPool(recognizer, **options)]
-            self._flush_executor = FlushExecutor(SessionPool(recognizer, **options))
-        self.mode = crowds[0].mode
-        made = (
-            self._in_loop,
-            self._flush_executor,
-            self.metrics.observe_round,
-            limits.frame_rate,
-            on_worker_lost,
-        )
-        self.workers = [BatchWorker(crowd, *made) for crowd in crowds]
-        self.admission = AdmissionController(limits, persons, self.p95_latency)
+            for pool in pools
+        ]
+        capacity = limits.max_persons or workers * latency.capacity(limits.frame_rate)
+        self.admission = AdmissionController(limits, capacity, self.p95_latency)
         self.draining = False
-        self.connections: set[Connection] = set()
+        self.connections: set[Drainable] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._predictions = ThreadPoolExecutor(1, "predictions")
-        self._waiting = 0
-        for figure, about, value in (
-            ("persons", "Persons that are streaming.", lambda: self.admission.in_use),
-            ("room", "Persons that there is room for.", lambda: self.admission.capacity),
-            ("connections", "Open streams.", lambda: len(self.connections)),
-            ("waiting_predictions", "Clips that wait.", lambda: self._waiting),
-            ("slowness_seconds", "95 in 100 answers are quicker.", self.p95_latency),
+        self._prediction_thread = ThreadPoolExecutor(1, "predictions")
+        self._queued_predictions = 0
+        for gauge, help_text, value in (
+            ("persons", "Persons that stream.", lambda: self.admission.in_use),
+            ("capacity", "Maximum number of persons.", lambda: self.admission.capacity),
+            ("connections", "Open websockets.", lambda: len(self.connections)),
+            ("queued_predictions", "Clips in the queue.", lambda: self._queued_predictions),
+            ("p95_latency_seconds", "95th percentile of the latency.", self.p95_latency),
         ):
-            self.metrics.watch(figure, about, value)
+            self.metrics.add_gauge(gauge, help_text, value)
 
     def start(self) -> None:
-        """Begin to work, for the event loop that calls."""
+        """Start the workers; called in the event loop."""
         self._loop = asyncio.get_running_loop()
         for worker in self.workers:
             worker.start()
 
     async def stop(self) -> None:
-        """Let everybody finish, and end."""
+        """Drain all connections and stop the workers."""
         await self.drain()
         for worker in self.workers:
             await asyncio.to_thread(worker.stop)
         await asyncio.to_thread(self._flush_executor.stop)
-        self._predictions.shutdown(cancel_futures=True)
+        self._prediction_thread.shutdown(cancel_futures=True)
 
     async def drain(self) -> None:
-        """Take nothing new, answer what was said, and part from everybody."""
+        """Reject new requests, and answer those that were received."""
         self.draining = True
-        await asyncio.gather(*(self._part(connection) for connection in [*self.connections]))
-        until = time.monotonic() + SHUTDOWN_GRACE_S
-        while self._waiting and time.monotonic() < until:
+        await asyncio.gather(*(self._drain(connection) for connection in [*self.connections]))
+        deadline = time.monotonic() + SHUTDOWN_GRACE_S
+        while self._queued_predictions and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _part(self, connection: Connection) -> None:
+    async def _drain(self, connection: Drainable) -> None:
         try:
             async with asyncio.timeout(SHUTDOWN_GRACE_S):
-                await connection.end()
+                await connection.drain()
         except TimeoutError:
             self.connections.discard(connection)
 
     def p95_latency(self) -> float:
-        """Within how many seconds 95 in 100 frames were answered lately, by the slowest worker."""
+        """Return the 95th percentile of the latency of the slowest worker in seconds."""
         return max(worker.p95_latency() for worker in self.workers)
 
-    def acquire(self, others: BatchWorker | None = None) -> BatchWorker:
-        """Let one more person in -> who works on its frames: whoever has the fewest to do.
+    def acquire(self, preferred: BatchWorker | None = None) -> BatchWorker:
+        """Admit one person and return the worker for it: the one with the fewest persons.
 
         Args:
-            others: who works on those whose frames come with this person's: if it can, on it too.
+            preferred: worker of the connection's other persons, taken if its load allows.
 
         Raises:
-            RequestRejectedError: there is no room, or the server is about to end.
+            RequestRejectedError: the server is at capacity, overloaded or shutting down.
         """
         self.check_open()
         self.admission.acquire()
         worker = min(self.workers, key=lambda one: one.persons)
-        if others is not None and others.persons < worker.persons + AFFINITY_SLACK:
-            worker = others
+        if preferred is not None and preferred.persons < worker.persons + AFFINITY_SLACK:
+            worker = preferred
         worker.persons += 1
         return worker
 
     def release(self, worker: BatchWorker) -> None:
-        """A person has gone, of whom this worker heard last."""
+        """Return the place of a person of this worker."""
         worker.persons -= 1
         self.admission.release()
 
-    def register(self, connection: Connection) -> None:
-        """One more stream.
+    def register(self, connection: Drainable) -> None:
+        """Add an open connection.
 
         Raises:
-            RequestRejectedError: there are too many, or the server is about to end.
+            RequestRejectedError: there are too many, or the server is shutting down.
         """
         self.check_open()
         if len(self.connections) >= self.limits.max_connections:
             raise RequestRejectedError(
+                f"all {self.limits.max_connections} connections are in use; retry later",
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self.limits.max_connections} streams are open; come back",
             )
         self.connections.add(connection)
 
     def check_open(self) -> None:
-        """Refuse what comes after the end has begun.
+        """Reject a request that comes after the shutdown began.
 
         Raises:
-            RequestRejectedError: it has.
+            RequestRejectedError: the server is shutting down.
         """
         if self.draining:
             raise RequestRejectedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "this server is about to end; come back"
+                "the server is shutting down; retry later", HTTPStatus.SERVICE_UNAVAILABLE
             )
 
-    def check_predictions(self) -> None:
-        """Refuse a clip if too many wait.
+    def check_prediction_queue(self) -> None:
+        """Reject a clip if the queue is full.
 
         Raises:
-            RequestRejectedError: they do.
+            RequestRejectedError: the queue is full, or the server is shutting down.
         """
         self.check_open()
-        if self._waiting >= self.limits.max_queued_predictions:
+        if self._queued_predictions >= self.limits.max_queued_predictions:
             raise RequestRejectedError(
+                f"prediction queue is full ({self._queued_predictions} clips); retry later",
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"{self._waiting} clips wait to be answered; come back",
             )
 
-    async def predict(self, work: Callable[[], T]) -> T:
-        """The result of work on a clip, done beside the streams, one clip after the other.
+    async def predict(self, function: Callable[[], T]) -> T:
+        """Run a prediction in the prediction thread, one after the other, and return its result.
 
         Raises:
-            RequestRejectedError: too many wait.
+            RequestRejectedError: the queue is full, or the server is shutting down.
         """
-        self.check_predictions()
-        self._waiting += 1
+        self.check_prediction_queue()
+        self._queued_predictions += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._predictions, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._prediction_thread, function)
         finally:
-            self._waiting -= 1
+            self._queued_predictions -= 1
 
-    def _in_loop(self, function: Callable[[], None]) -> None:
+    def _run_in_loop(self, function: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)

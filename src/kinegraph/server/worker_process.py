@@ -1,7 +1,7 @@
-"""A crowd in a process of its own: frames are worked on there while this one hears and speaks.
+"""A session pool in a process of its own, so that the event loop keeps a core to itself.
 
-Two threads of one process take turns in running Python; two processes do not. One asks, the other
-answers, and nobody else can reach the pipe between them.
+The threads of one process share the Python interpreter; processes do not. The parent sends one
+request at a time over a private pipe, and the worker answers it.
 """
 
 from __future__ import annotations
@@ -23,135 +23,138 @@ from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, Str
 from kinegraph.runtime.streams import Mode
 
 JOIN_TIMEOUT_S = 5.0
-"""Seconds that the process may take to end."""
+"""Seconds in which the process must exit before it is killed."""
 
 
 class RemoteSessionPool:
-    """A `SessionPool` that works elsewhere; one thread at a time may speak to it.
+    """A `SessionPool` in another process, for one thread at a time.
 
     Args:
-        recognizer: who answers.
-        niceness: how far it lets others go first, from 0 to 19.
-        options: of `SessionPool`.
+        recognizer: the model.
+        niceness: niceness of the process, from 0 to 19.
+        options: options of `SessionPool`.
 
     Attributes:
-        busy_seconds: seconds that it has busy_seconds, up to its latest answer.
+        busy_seconds: seconds of work of the process, up to its latest answer.
 
     Raises:
-        LiveError: a model that cannot be sent to another process.
+        LiveError: the model cannot be sent to another process.
     """
 
     def __init__(self, recognizer: Recognizer, niceness: int = 0, **options: Any) -> None:
-        self._here = SessionPool(recognizer, **options)  # has no streams
+        self._decoder = SessionPool(recognizer, **options)  # without sessions
         self.busy_seconds = 0.0
         context = get_context("spawn")  # threads do not survive a fork
-        self._pipe, theirs = context.Pipe()
-        given = (theirs, niceness, recognizer, options)
-        self._process = context.Process(target=worker_main, args=given, name="crowd", daemon=True)
+        self._pipe, worker_pipe = context.Pipe()
+        arguments = (worker_pipe, niceness, recognizer, options)
+        self._process = context.Process(
+            target=worker_main, args=arguments, name="session-pool", daemon=True
+        )
         try:
             self._process.start()
-        except Exception as error:  # each kind of thing that cannot be sent has its own
-            raise LiveError(f"this model works in one process only: {error}") from error
+        except Exception as error:  # pickling raises many types of errors
+            raise LiveError(f"this model cannot be sent to another process: {error}") from error
         finally:
-            theirs.close()
+            worker_pipe.close()
 
     @property
     def recognizer(self) -> Recognizer:
-        """Who answers."""
-        return self._here.recognizer
+        """The model."""
+        return self._decoder.recognizer
 
     @property
     def mode(self) -> Mode:
         """See `SessionPool.mode`."""
-        return self._here.mode
+        return self._decoder.mode
 
     def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
         """See `SessionPool.open`."""
-        key: int = self._ask("open", dict(meta or {}))
+        key: int = self._call("open", dict(meta or {}))
         return key
 
     def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
-        """See `SessionPool.push_many`; the work on these frames is done when all is said."""
-        found = self._ask("push", dict(frames)) if frames else {}
-        return self._here.decode(found)
+        """See `SessionPool.push_many`; the process computes on these frames after it answered."""
+        updates = self._call("push", dict(frames)) if frames else {}
+        return self._decoder.decode(updates)
 
     def snapshot(self, key: int) -> StreamSnapshot:
-        """See `SessionPool.snapshot`; to be read by a process."""
-        ending: StreamSnapshot = self._ask("snapshot", key)
-        return ending
+        """See `SessionPool.snapshot`; any process of the same model can decode it."""
+        snapshot: StreamSnapshot = self._call("snapshot", key)
+        return snapshot
 
-    def decode_snapshot(self, ending: StreamSnapshot) -> Prediction | None:
-        """See `SessionPool.decode_snapshot`; of a stream of any process of the same model."""
-        answer: Prediction | None = self._ask("decode_snapshot", ending)
-        return answer
+    def decode_snapshot(self, snapshot: StreamSnapshot) -> Prediction | None:
+        """See `SessionPool.decode_snapshot`."""
+        prediction: Prediction | None = self._call("decode_snapshot", snapshot)
+        return prediction
 
     def close(self, key: int) -> None:
         """See `SessionPool.close`."""
-        self._ask("close", key)
-        self._here.drop(key)
+        self._call("close", key)
+        self._decoder.drop(key)
 
-    def end(self) -> None:
-        """Let the process go."""
+    def shutdown(self) -> None:
+        """End the process."""
         self._pipe.close()
         self._process.join(JOIN_TIMEOUT_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
-    def _ask(self, method: str, *given: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         try:
-            self._pipe.send((method, given))
+            self._pipe.send((method, arguments))
             answer, self.busy_seconds = self._pipe.recv()
         except (OSError, EOFError) as error:
-            raise LiveError("a process that works on frames has ended by itself") from error
+            raise LiveError("a worker process exited unexpectedly") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
+AnySessionPool = SessionPool | RemoteSessionPool
+
+
+def shutdown_pool(pool: AnySessionPool) -> None:
+    """End the process of a pool, if it has one."""
+    if isinstance(pool, RemoteSessionPool):
+        pool.shutdown()
+
+
 def worker_main(
     pipe: Connection, niceness: int, recognizer: Recognizer, options: Mapping[str, Any]
 ) -> None:
-    """What the other process does, until the pipe is closed."""
+    """Run a session pool in this process until the pipe is closed."""
     import torch
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # whoever asks says when it is over
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to exit
     if niceness and hasattr(os, "nice"):
         os.nice(niceness)
     torch.set_num_threads(1)
-    crowd = SessionPool(recognizer, **options)
+    pool = SessionPool(recognizer, **options)
     busy_seconds = 0.0
-    failure: Exception | None = None
+    failure: Exception | None = None  # of the computation after the last answer
     with suppress(EOFError, OSError):
         while True:
-            method, given = pipe.recv()
-            began = time.perf_counter()
-            pipe.send((failure or _answer(crowd, method, given), busy_seconds))
-            failure = _failure(lambda: crowd.step(pipe.poll))  # who asks comes first
-            busy_seconds += time.perf_counter() - began
+            method, arguments = pipe.recv()
+            started = time.perf_counter()
+            pipe.send((failure or _result(_execute, pool, method, arguments), busy_seconds))
+            failure = _result(pool.step, pipe.poll)  # stops early if a request waits
+            busy_seconds += time.perf_counter() - started
 
 
-def _answer(crowd: SessionPool, method: str, given: Any) -> Any:
+def _execute(pool: SessionPool, method: str, arguments: Any) -> Any:
+    if method == "push":
+        (frames,) = arguments
+        return pool.poll(frames, pool.enqueue(frames))
+    return getattr(pool, method)(*arguments)
+
+
+def _result(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns or raises; foreign errors as ones that can be pickled."""
     try:
-        if method == "push":
-            (frames,) = given
-            return crowd.poll(frames, crowd.enqueue(frames))
-        return getattr(crowd, method)(*given)
+        return function(*arguments)
+    except KinegraphError as error:
+        return error
     except Exception as error:
-        return _sendable_error(error)
-
-
-def _failure(work: Callable[[], None]) -> Exception | None:
-    """Why some work failed, to be told by the one that asks next."""
-    try:
-        work()
-    except Exception as error:
-        return _sendable_error(error)
-    return None
-
-
-def _sendable_error(error: Exception) -> Exception:
-    """What can be sent of an error."""
-    known = isinstance(error, KinegraphError)
-    return error if known else RuntimeError(f"{type(error).__name__}: {error}")
+        return RuntimeError(f"{type(error).__name__}: {error}")

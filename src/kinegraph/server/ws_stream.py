@@ -1,4 +1,4 @@
-"""A connection's stream: frames of its persons in, their answers out."""
+"""The websocket of a stream: receives frames of persons, and sends their predictions."""
 
 from __future__ import annotations
 
@@ -8,102 +8,112 @@ import math
 import time
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.websockets import WebSocket
 
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.session import StreamResult
-from kinegraph.server.batch_worker import PersonSession, SessionRequest, SessionResponse
+from kinegraph.server.batch_worker import (
+    BatchWorker,
+    PersonSession,
+    SessionRequest,
+    SessionResponse,
+)
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import TokenBucket
 from kinegraph.server.protocol import (
     ClientMessage,
     PersonId,
-    parse_binary,
-    parse_json,
+    decode_binary,
+    decode_json,
     prediction_payload,
     to_json,
 )
 from kinegraph.server.service import SHUTDOWN_GRACE_S, Service
+from kinegraph.server.ws_connection import (
+    CLOSE_NORMAL,
+    CLOSE_POLICY_VIOLATION,
+    CLOSE_TRY_AGAIN,
+    WebSocketConnection,
+)
 
-if TYPE_CHECKING:
-    from starlette.websockets import WebSocket
-
-CLOSE_GOING_AWAY = 1001
-CLOSE_POLICY_VIOLATION = 1008
-CLOSE_TRY_AGAIN = 1013
 REJECTION_PAUSE_S = 0.005
-"""Seconds that a client has to wait after a message that was refused."""
+"""Seconds before the next message is read after a rejected one."""
 QUEUE_FACTOR = 8
-"""Answers that may wait for a client, for each frame of a person that may."""
+"""Answers that may wait for a client, per frame that a person may queue."""
 MAX_COALESCED = 256
-"""Answers in a message, where they come together."""
+"""Answers in one message, if the client asks for coalescing."""
 
 
 class SendQueue:
-    """Messages on their way to a client; of those that it does not take, the oldest are dropped."""
-
-    def __init__(self, most: int) -> None:
-        self.dropped = 0
-        self._told = 0
-        self._most = most
-        self._waiting: deque[str] = deque()
-        self._filled = asyncio.Event()
-
-    def put(self, message: str) -> None:
-        """One more message."""
-        if len(self._waiting) >= self._most:
-            self._waiting.popleft()
-            self.dropped += 1
-        self._waiting.append(message)
-        self._filled.set()
-
-    async def next(self, most: int = 1) -> list[str]:
-        """The oldest messages, as soon as there are any; before them, how many were dropped."""
-        while not self._waiting:
-            self._filled.clear()
-            await self._filled.wait()
-        if self.dropped > self._told:
-            self._told = self.dropped
-            return [to_json({"dropped": self.dropped})]
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-
-class _Client:
-    """A person as its connection knows it."""
-
-    def __init__(self, person: PersonSession, rate: float) -> None:
-        self.person = person
-        self.rate_limit = TokenBucket(rate)
-        self.latest = -math.inf
-        self.waiting = 0
-        self.ending = False
-        self.said = json.dumps(person.name)
-        self._told: StreamResult | None = None
-        self._text = ""
-
-    def text(self, told_now: StreamResult, top: int, logits: bool) -> str:
-        """What is known of the person, as it goes on in an object; the same for many frames."""
-        if told_now is not self._told:
-            known = {
-                "frames": told_now.frames,
-                **prediction_payload(told_now.prediction, top, logits),
-            }
-            self._told, self._text = told_now, to_json(known)[1:]
-        return self._text
-
-
-class StreamConnection:
-    """One websocket, and the persons that only it knows.
+    """Messages for a client; if it reads too slowly, the oldest ones are dropped.
 
     Args:
-        socket: of the client; not accepted yet.
-        service: what all connections share.
-        top: how many guesses an answer tells.
-        logits: whether it tells the logits.
-        together: whether answers that wait come as one message, a list.
+        size: maximum number of messages.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.dropped = 0
+        self._reported = 0
+        self._messages: deque[str] = deque()
+        self._size = size
+        self._not_empty = asyncio.Event()
+
+    def put(self, message: str) -> None:
+        """Add a message."""
+        if len(self._messages) >= self._size:
+            self._messages.popleft()
+            self.dropped += 1
+        self._messages.append(message)
+        self._not_empty.set()
+
+    async def get(self, count: int = 1) -> list[str]:
+        """Wait for messages and remove up to ``count``; first report how many were dropped."""
+        while not self._messages:
+            self._not_empty.clear()
+            await self._not_empty.wait()
+        if self.dropped > self._reported:
+            self._reported = self.dropped
+            return [to_json({"dropped": self.dropped})]
+        return [self._messages.popleft() for _ in range(min(count, len(self._messages)))]
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+
+class _StreamedPerson(PersonSession):
+    """A person of this connection, with what the connection checks."""
+
+    def __init__(
+        self, connection: StreamConnection, worker: BatchWorker, message: ClientMessage
+    ) -> None:
+        super().__init__(connection, worker, message.person, message.meta or {})
+        self.bucket = TokenBucket(connection.service.limits.frame_rate)
+        self.last_time = -math.inf
+        self.queued = 0
+        self.has_ended = False
+        self.json_name = json.dumps(message.person)
+        self._result: StreamResult | None = None
+        self._json = ""
+
+    def encode(self, result: StreamResult, top: int, logits: bool) -> str:
+        """Return the end of the JSON object of an answer, which is the same for many frames."""
+        if result is not self._result:
+            prediction = prediction_payload(result.prediction, top, logits)
+            self._result, self._json = result, to_json({"frames": result.frames, **prediction})[1:]
+        return self._json
+
+
+class StreamConnection(WebSocketConnection):
+    """A websocket that streams frames of persons, whose names are known to it only.
+
+    Args:
+        socket: the websocket, not accepted yet.
+        service: the state that all connections share.
+        top: number of candidate actions in every answer.
+        logits: whether answers contain the logits.
+        coalesce: whether the answers that wait are sent as one list.
     """
 
     def __init__(
@@ -112,212 +122,191 @@ class StreamConnection:
         service: Service,
         top: int = 0,
         logits: bool = False,
-        together: bool = False,
+        coalesce: bool = False,
     ) -> None:
-        self._socket, self._service = socket, service
-        self._together = together
-        self._top, self._logits = top, logits
-        self._clients: dict[PersonId, _Client] = {}
+        super().__init__(socket, service)
+        self._top, self._logits, self._coalesce = top, logits, coalesce
+        self._persons: dict[PersonId, _StreamedPerson] = {}
         self._send_queue = SendQueue(QUEUE_FACTOR * service.limits.max_queued_frames)
         self._pending = 0
-        self._refused = 0
-        self._busy = False
-        self._reading: asyncio.Task[None] | None = None
-        self._code = 1000
+        self._rejected = 0
+        self._is_full = False
+        self._reader: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
-        """Until one side has had enough."""
-        sending = asyncio.create_task(self._send())
-        self._reading = asyncio.create_task(self._read())
+        """Answer frames until the client or the server ends the connection."""
+        sender = asyncio.create_task(self._send())
+        self._reader = asyncio.create_task(self._read())
+        tasks = (sender, self._reader)
         try:
-            done, _ = await asyncio.wait(
-                [sending, self._reading], return_when=asyncio.FIRST_COMPLETED
-            )
-            if sending not in done:
-                await self._finish(sending)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self.close_code != CLOSE_NORMAL:  # the client may still read its last answers
+                deadline = time.monotonic() + SHUTDOWN_GRACE_S
+                while (self._pending or len(self._send_queue)) and not sender.done():
+                    if time.monotonic() > deadline:
+                        break
+                    await asyncio.sleep(0.005)
         finally:
-            for task in (sending, self._reading):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sending, self._reading, return_exceptions=True)
-            for client in self._clients.values():
-                client.person.worker.leave(client.person)
-                self._service.release(client.person.worker)
-            self._clients.clear()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for person in self._persons.values():
+                person.worker.drop(person)
+                self.service.release(person.worker)
+            self._persons.clear()
 
-    async def end(self) -> None:
-        """Answer what was said so far, and part: the server is about to end."""
-        self._code = CLOSE_GOING_AWAY
-        if self._reading is not None:
-            self._reading.cancel()
-        while self in self._service.connections:
-            await asyncio.sleep(0.01)
+    def begin_drain(self) -> None:
+        """Stop to read messages."""
+        if self._reader is not None:
+            self._reader.cancel()
 
-    def on_results(self, news: list[SessionResponse]) -> None:
-        """Answers of the worker."""
-        metrics, now = self._service.metrics, time.monotonic()
-        for one in news:
+    def on_results(self, responses: list[SessionResponse]) -> None:
+        """Queue the answers of a worker."""
+        metrics, now = self.service.metrics, time.monotonic()
+        for response in responses:
             self._pending -= 1
-            client = self._clients.get(one.person.name)
-            if client is None or client.person is not one.person:
+            request, result = response.request, response.result
+            person = self._persons.get(response.person.name)
+            if person is None or person is not response.person:
                 continue
-            client.waiting -= 1
-            if one.job.kind == "frame":
+            person.queued -= 1
+            if request.kind == "frame":
                 metrics.frames.inc()
-                metrics.seconds.observe(now - one.job.arrived)
-            if isinstance(one.told, KinegraphError):
-                self._refuse(one.told, one.person.name)
+                metrics.latency.observe(now - request.arrival)
+            if isinstance(result, KinegraphError):
+                self._reject(result, person.name)
             else:
-                self._answer(client, one.job, one.number, one.told)
-            if one.job.kind == "end":
-                self._forget(client)
+                self._answer(person, response, result)
+            if request.kind == "end":
+                del self._persons[person.name]
+                self.service.release(person.worker)
 
     def _answer(
-        self, client: _Client, job: SessionRequest, number: int, told_now: StreamResult
+        self, person: _StreamedPerson, response: SessionResponse, result: StreamResult
     ) -> None:
-        what = f'"frame":{number}' if job.kind == "frame" else f'"{job.kind}":true'
-        time_ = "" if math.isnan(job.time) else f'"time":{job.time!r},'
-        known = client.text(told_now, self._top, self._logits)
-        self._send_queue.put(f'{{"person":{client.said},{what},{time_}{known}')
+        request = response.request
+        is_frame = request.kind == "frame"
+        kind = f'"frame":{response.frame_index}' if is_frame else f'"{request.kind}":true'
+        time_ = "" if math.isnan(request.time) else f'"time":{request.time!r},'
+        prediction = person.encode(result, self._top, self._logits)
+        self._send_queue.put(f'{{"person":{person.json_name},{kind},{time_}{prediction}')
 
-    def _forget(self, client: _Client) -> None:
-        del self._clients[client.person.name]
-        self._service.release(client.person.worker)
-
-    async def _finish(self, sending: asyncio.Task[None]) -> None:
-        """What waits is still answered, if the client is there to hear it."""
-        if self._code != 1000:
-            until = time.monotonic() + SHUTDOWN_GRACE_S
-            while (self._pending or len(self._send_queue)) and not sending.done():
-                if time.monotonic() > until:
-                    break
-                await asyncio.sleep(0.005)
-            await self._socket.close(self._code)
+    def _reject(self, error: KinegraphError, person: PersonId | None = None) -> None:
+        fields = {} if person is None else {"person": person}
+        self._send_queue.put(self.rejection(error, **fields))
 
     async def _read(self) -> None:
-        limits = self._service.limits
-        while True:
-            try:
-                async with asyncio.timeout(limits.idle_timeout):
-                    message = await self._socket.receive()
-            except TimeoutError:
-                sentence = f"nothing came for {limits.idle_timeout:g} s"
-                self._send_queue.put(to_json({"error": sentence, "status": 408}))
-                self._code = CLOSE_POLICY_VIOLATION
-                return
-            if message["type"] != "websocket.receive":
-                return
-            if not await self._take(message):
-                self._code = self._code if self._code != 1000 else CLOSE_POLICY_VIOLATION
-                return
-
-    async def _take(self, message: Any) -> bool:
-        """Whether the client may go on after this message."""
-        arrived = time.monotonic()
-        text, data = message.get("text"), message.get("bytes")
         try:
-            if len(text or data or "") > self._service.limits.max_message_bytes:
-                raise RequestRejectedError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"expected messages of at most {self._service.limits.max_message_bytes} bytes",
-                )
-            shape = self._service.shape
-            said = parse_json(text, shape) if text is not None else parse_binary(data, shape)
+            while (message := await self.receive()) is not None:
+                if not await self._handle(message):
+                    return
+        except RequestRejectedError as error:  # the connection was idle
+            self._reject(error)
+            self.close_code = CLOSE_POLICY_VIOLATION
+
+    async def _handle(self, message: dict[str, Any]) -> bool:
+        """Handle a websocket message; return whether the client may send another one."""
+        arrival = time.monotonic()
+        try:
+            client_messages = self._decode(message.get("text"), message.get("bytes"))
         except RequestRejectedError as error:
-            said = []
-            self._refuse(error)
-        taken = [self._handle_message(one, arrived) for one in said]
-        if said and all(taken):
-            self._refused = max(0, self._refused - 1)
+            client_messages = []
+            self._reject(error)
+        accepted = [self._handle_message(one, arrival) for one in client_messages]
+        if accepted and all(accepted):
+            self._rejected = max(0, self._rejected - 1)
             return True
-        if self._busy and not self._clients:
-            self._code = CLOSE_TRY_AGAIN
+        if self._is_full and not self._persons:
+            self.close_code = CLOSE_TRY_AGAIN
             return False
-        self._refused += 1
+        self._rejected += 1
         await asyncio.sleep(REJECTION_PAUSE_S)
-        return self._refused <= self._service.limits.max_errors
-
-    def _handle_message(self, said: ClientMessage, arrived: float) -> bool:
-        """Whether what is said of a person could be taken."""
-        try:
-            client = self._client(said)
-            self._check(client, said, arrived)
-        except RequestRejectedError as error:
-            self._refuse(error, said.person)
+        if self._rejected > self.service.limits.max_errors:
+            self.close_code = CLOSE_POLICY_VIOLATION
             return False
-        if said.frame is not None:
-            self._ask(client, SessionRequest("frame", arrived, said.frame, said.time))
-        if said.end:
-            client.ending = True
-            self._ask(client, SessionRequest("end", arrived))
-        elif said.flush:
-            self._ask(client, SessionRequest("flush", arrived))
         return True
 
-    def _client(self, said: ClientMessage) -> _Client:
-        known = self._clients.get(said.person)
-        if known is not None:
-            return known
-        if said.frame is None:
+    def _decode(self, text: str | None, data: bytes | None) -> list[ClientMessage]:
+        max_bytes = self.service.limits.max_message_bytes
+        if len(text or data or "") > max_bytes:
             raise RequestRejectedError(
-                HTTPStatus.BAD_REQUEST, "nothing was heard of this person yet: send a frame first"
+                f"expected messages of at most {max_bytes} bytes",
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
+        shape = self.service.shape
+        return decode_binary(data or b"", shape) if text is None else decode_json(text, shape)
+
+    def _handle_message(self, message: ClientMessage, arrival: float) -> bool:
+        """Queue the requests of a message; return whether it was accepted."""
         try:
-            others = (client.person.worker for client in self._clients.values())
-            worker = self._service.acquire(next(others, None))
+            person = self._persons.get(message.person) or self._admit(message)
+            self._check(person, message, arrival)
+        except RequestRejectedError as error:
+            self._reject(error, message.person)
+            return False
+        if message.frame is not None:
+            self._submit(person, SessionRequest("frame", arrival, message.frame, message.time))
+        if message.end:
+            person.has_ended = True
+            self._submit(person, SessionRequest("end", arrival))
+        elif message.flush:
+            self._submit(person, SessionRequest("flush", arrival))
+        return True
+
+    def _admit(self, message: ClientMessage) -> _StreamedPerson:
+        if message.frame is None:
+            raise RequestRejectedError("this person has no frames yet; send a frame first")
+        others = (person.worker for person in self._persons.values())
+        try:
+            worker = self.service.acquire(next(others, None))
         except RequestRejectedError:
-            self._busy = True
+            self._is_full = True
             raise
-        person = PersonSession(self, worker, said.person, said.meta or {})
-        self._clients[said.person] = client = _Client(person, self._service.limits.frame_rate)
-        return client
+        person = _StreamedPerson(self, worker, message)
+        self._persons[message.person] = person
+        return person
 
-    def _check(self, client: _Client, said: ClientMessage, arrived: float) -> None:
-        """Refuse what a person cannot say now."""
-        if client.ending:
+    def _check(self, person: _StreamedPerson, message: ClientMessage, arrival: float) -> None:
+        """Reject a message that the person cannot send now."""
+        limits = self.service.limits
+        if person.has_ended:
             raise RequestRejectedError(
-                HTTPStatus.BAD_REQUEST,
-                "this person has ended: wait for its last answer, then begin anew",
+                "this person has ended; wait for the last answer before you start again"
             )
-        if client.waiting >= self._service.limits.max_queued_frames:
+        if person.queued >= limits.max_queued_frames:
             raise RequestRejectedError(
+                f"{person.queued} frames of this person are queued; send fewer frames/s",
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{client.waiting} frames of this person wait; send fewer",
             )
-        if said.time <= client.latest:
+        if message.time <= person.last_time:
             raise RequestRejectedError(
-                HTTPStatus.BAD_REQUEST,
-                f"time {said.time:g} is not after {client.latest:g}: frames come in order",
+                f"expected frames in order, but time {message.time:g} is not after "
+                f"{person.last_time:g}"
             )
-        if not client.rate_limit.allow(arrived):
+        if not person.bucket.allow(arrival):
             raise RequestRejectedError(
+                f"expected at most {limits.frame_rate:g} frames/s of a person",
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"expected at most {self._service.limits.frame_rate:g} frames/s of a person",
             )
-        if not math.isnan(said.time):
-            client.latest = said.time
+        if not math.isnan(message.time):
+            person.last_time = message.time
 
-    def _ask(self, client: _Client, job: SessionRequest) -> None:
-        client.waiting += 1
+    def _submit(self, person: _StreamedPerson, request: SessionRequest) -> None:
+        person.queued += 1
         self._pending += 1
-        client.person.worker.ask(client.person, job)
-
-    def _refuse(self, error: KinegraphError, person: PersonId | None = None) -> None:
-        status = error.status if isinstance(error, RequestRejectedError) else HTTPStatus.BAD_REQUEST
-        self._service.metrics.refused.labels(status).inc()
-        whose = {} if person is None else {"person": person}
-        self._send_queue.put(to_json({"error": str(error), "status": status, **whose}))
+        person.worker.submit(person, request)
 
     async def _send(self) -> None:
-        """Messages as the client takes them; one who takes none is left."""
-        metrics, dropped = self._service.metrics, 0
+        """Send messages until the client does not read one within the read timeout."""
+        metrics, dropped = self.service.metrics, 0
         while True:
-            messages = await self._send_queue.next(MAX_COALESCED if self._together else 1)
-            text = f"[{','.join(messages)}]" if self._together else messages[0]
+            messages = await self._send_queue.get(MAX_COALESCED if self._coalesce else 1)
+            text = f"[{','.join(messages)}]" if self._coalesce else messages[0]
             metrics.dropped.inc(self._send_queue.dropped - dropped)
             dropped = self._send_queue.dropped
             try:
-                async with asyncio.timeout(self._service.limits.read_timeout):
-                    await self._socket.send_text(text)
+                async with asyncio.timeout(self.service.limits.read_timeout):
+                    await self.socket.send_text(text)
             except (TimeoutError, RuntimeError, OSError):
                 return
             metrics.answers.inc(len(messages))

@@ -1,4 +1,4 @@
-"""A connection's pictures: looked at by a pose estimator of its own, answered with what is seen."""
+"""The websocket of a video: receives images, and sends the poses and actions in them."""
 
 from __future__ import annotations
 
@@ -7,219 +7,220 @@ import io
 import math
 import struct
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.websockets import WebSocket
 
 from kinegraph.errors import KinegraphError
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
+from kinegraph.server.ws_connection import WebSocketConnection
 from kinegraph.video.estimators.base import PoseEstimator, load_estimator, missing_package
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.segmentation import Segment, dominant_action
 
-if TYPE_CHECKING:
-    from starlette.websockets import WebSocket
-
+T = TypeVar("T")
 TIME = struct.Struct("<d")
 MAX_IMAGE_SIDE = 1920
-"""Pixels of a picture's longer side."""
+"""Pixels of the longer side of an image."""
 MAX_PENDING_IMAGES = 2
-"""Pictures that wait; of more, the oldest are left out."""
+"""Images that wait; the oldest ones are skipped."""
 MAX_VIDEO_S = 6 * 3600.0
-"""Seconds of a video."""
 
 
-def missing() -> str | None:
-    """What has to be installed before pictures can be looked at; None for nothing."""
+def missing_requirement() -> str | None:
+    """Return what must be installed to process images; None if nothing is missing."""
     return None if find_spec("mediapipe") else str(missing_package("mediapipe"))
 
 
-class VideoConnection:
-    """One websocket that sends pictures."""
+class VideoConnection(WebSocketConnection):
+    """A websocket that sends the images of one video."""
 
     def __init__(self, socket: WebSocket, service: Service) -> None:
-        self._socket, self._service = socket, service
-        self._looking = ThreadPoolExecutor(1, "pictures")
-        self._pictures: deque[bytes | None] = deque()
+        super().__init__(socket, service)
+        self._thread = ThreadPoolExecutor(1, "video")
+        self._images: deque[bytes | None] = deque()  # None ends the video
         self._skipped = 0
-        self._filled = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._ending = False
+        self._not_empty = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the connection from its acceptance to its end.
+
+        Raises:
+            RequestRejectedError: video is not available, there are too many connections, or the
+                server is shutting down.
+        """
+        if requirement := missing_requirement():
+            raise RequestRejectedError(requirement, HTTPStatus.NOT_IMPLEMENTED)
+        videos = sum(isinstance(one, VideoConnection) for one in self.service.connections)
+        if videos >= self.service.limits.max_videos:
+            raise RequestRejectedError(
+                f"all {videos} video connections are in use; retry later",
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            )
+        await super().run()
 
     async def serve(self) -> None:
-        """Until one side has had enough."""
-        session = VideoSession(self._service)
+        """Answer images until the client or the server ends the connection."""
+        session = VideoSession(self.service)
+        tasks: list[asyncio.Task[None]] = []
         try:
-            hello = await self._look(session.open)
-            await self._socket.send_text(to_json(hello))
-            self._tasks = [
-                asyncio.create_task(self._read()),
-                asyncio.create_task(self._see(session)),
-            ]
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self.socket.send_text(to_json(await self._run(session.open)))
+            tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._process(session))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except KinegraphError as error:
-            await self._refuse(error)
+            await self._reject(error)
         finally:
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._looking.submit(session.close)
-            self._looking.shutdown(wait=False)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._thread.submit(session.close)
+            self._thread.shutdown(wait=False)
 
-    async def end(self) -> None:
-        """Part: the server is about to end."""
-        self._ending = True
+    def begin_drain(self) -> None:
+        """End the video."""
         self._put(None)
-        while self in self._service.connections:
-            await asyncio.sleep(0.01)
 
-    async def _look(self, work: Any, *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._looking, work, *given)
+    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _read(self) -> None:
-        limits = self._service.limits
-        while True:
-            try:
-                async with asyncio.timeout(limits.idle_timeout):
-                    message = await self._socket.receive()
-            except TimeoutError:
-                return
-            if message["type"] != "websocket.receive":
-                return
-            data = message.get("bytes")
-            if data is None:
-                self._put(None)
-                await asyncio.sleep(math.inf)  # the rest is what was seen
-            elif len(data) > limits.max_image_bytes:
-                await self._refuse(
-                    RequestRejectedError(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        f"expected pictures of at most {limits.max_image_bytes} bytes",
+        max_bytes = self.service.limits.max_image_bytes
+        try:
+            while (message := await self.receive()) is not None:
+                image = message.get("bytes")
+                if image is None:
+                    self._put(None)
+                    await asyncio.sleep(math.inf)  # until the queue is processed
+                elif len(image) > max_bytes:
+                    await self._reject(
+                        RequestRejectedError(
+                            f"expected images of at most {max_bytes} bytes",
+                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        )
                     )
-                )
-            else:
-                self._put(data)
+                else:
+                    self._put(image)
+        except RequestRejectedError as error:  # the connection was idle
+            await self._reject(error)
 
-    def _put(self, data: bytes | None) -> None:
-        if len(self._pictures) >= MAX_PENDING_IMAGES and data is not None:
-            self._pictures.popleft()
+    def _put(self, image: bytes | None) -> None:
+        if len(self._images) >= MAX_PENDING_IMAGES and image is not None:
+            self._images.popleft()
             self._skipped += 1
-        self._pictures.append(data)
-        self._filled.set()
+        self._images.append(image)
+        self._not_empty.set()
 
-    async def _see(self, session: VideoSession) -> None:
-        refused = 0
-        while refused <= self._service.limits.max_errors:
-            while not self._pictures:
-                self._filled.clear()
-                await self._filled.wait()
-            data = self._pictures.popleft()
-            if data is None:
-                await self._socket.send_text(to_json(await self._look(session.finish)))
-                await self._socket.close(1001 if self._ending else 1000)
+    async def _process(self, session: VideoSession) -> None:
+        rejected = 0
+        while rejected <= self.service.limits.max_errors:
+            while not self._images:
+                self._not_empty.clear()
+                await self._not_empty.wait()
+            image = self._images.popleft()
+            if image is None:
+                await self.socket.send_text(to_json(await self._run(session.finish)))
                 return
             try:
-                seen = await self._look(session.see, data)
-                refused = 0
+                result = await self._run(session.process, image)
+                rejected = 0
             except KinegraphError as error:
-                refused += 1
-                await self._refuse(error)
+                rejected += 1
+                await self._reject(error)
                 continue
-            self._service.metrics.pictures.inc()
-            await self._socket.send_text(to_json(seen | {"skipped": self._skipped}))
+            self.service.metrics.images.inc()
+            await self.socket.send_text(to_json(result | {"skipped": self._skipped}))
 
-    async def _refuse(self, error: KinegraphError) -> None:
-        status = error.status if isinstance(error, RequestRejectedError) else HTTPStatus.BAD_REQUEST
-        self._service.metrics.refused.labels(status).inc()
-        await self._socket.send_text(to_json({"error": str(error), "status": status}))
+    async def _reject(self, error: KinegraphError) -> None:
+        await self.socket.send_text(self.rejection(error))
 
 
 class VideoSession:
-    """Pictures in, what is seen and done in them out; all of it in one thread."""
+    """The pose estimator and action pipeline of one video; all methods run in one thread."""
 
     def __init__(self, service: Service) -> None:
         self._recognizer = service.recognizer
         self._estimator: PoseEstimator | None = None
-        self._watcher: ActionPipeline | None = None
-        self._latest = -math.inf
-        self._start = 0.0
+        self._pipeline: ActionPipeline | None = None
+        self._last_time = -math.inf
         self._segments: list[Segment] = []
 
     def open(self) -> dict[str, Any]:
-        """Make ready; what the client should know."""
+        """Load the pose estimator and return its skeleton for the client."""
         self._estimator = load_estimator()
         layout = self._estimator.layout
-        self._watcher = ActionPipeline(self._recognizer, layout)
+        self._pipeline = ActionPipeline(self._recognizer, layout)
         bones = [[a, b] for a, b in layout.bones]
         sides = [_side(name) for name in layout.joints]
         return {"joints": list(layout.joints), "bones": bones, "sides": sides}
 
-    def see(self, data: bytes) -> dict[str, Any]:
-        """What is seen in a picture: its time in seconds as a float64, then a JPEG.
+    def process(self, data: bytes) -> dict[str, Any]:
+        """Return the persons in an image, and the segments that it ends.
+
+        Args:
+            data: time in seconds as a little-endian float64, then a JPEG.
 
         Raises:
-            RequestRejectedError: it is no picture, or older than the one before.
+            RequestRejectedError: the image cannot be decoded, or its time is not increasing.
         """
-        if self._estimator is None or self._watcher is None:
+        if self._estimator is None or self._pipeline is None:
             raise RequestRejectedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "the pose estimator is not ready"
+                "the pose estimator is not loaded", HTTPStatus.SERVICE_UNAVAILABLE
             )
-        time = self._time(data)
-        image = _picture(data[TIME.size :])
-        self._latest = time
+        time = self._parse_time(data)
+        image = _decode_jpeg(data[TIME.size :])
+        self._last_time = time
         frame = self._estimator(image, time)
-        seen, segments = self._watcher(frame)
+        poses, segments = self._pipeline(frame)
         self._segments += segments
-        answers = self._watcher.latest()
+        predictions = self._pipeline.latest()
         persons = [
             {
-                "person": one.person,
-                "joints": _points(one.joints),
-                **prediction_payload(answers.get(one.person)),
+                "person": pose.person,
+                "joints": _to_points(pose.joints),
+                **prediction_payload(predictions.get(pose.person)),
             }
-            for one in seen
+            for pose in poses
         ]
         size = {"width": frame.width, "height": frame.height}
-        over = [segment.to_dict() for segment in segments]
-        return {"time": time, **size, "persons": persons, "segments": over}
+        return {"time": time, **size, "persons": persons, "segments": _to_dicts(segments)}
 
     def finish(self) -> dict[str, Any]:
-        """What was still going on, and what it was all about."""
-        segments = self._watcher.finish() if self._watcher else []
+        """Return the last segments, and the dominant action of the video."""
+        segments = self._pipeline.finish() if self._pipeline else []
         self._segments += segments
-        over = [segment.to_dict() for segment in segments]
-        return {"end": True, "segments": over, "main": dominant_action(self._segments).to_dict()}
+        main = dominant_action(self._segments).to_dict()
+        return {"end": True, "segments": _to_dicts(segments), "main": main}
 
     def close(self) -> None:
-        """Give back what the estimator holds."""
+        """Release the resources of the pose estimator."""
         if self._estimator is not None:
             self._estimator.close()
 
-    def _time(self, data: bytes) -> float:
+    def _parse_time(self, data: bytes) -> float:
         if len(data) <= TIME.size:
-            raise RequestRejectedError(
-                HTTPStatus.BAD_REQUEST, "expected 8 bytes of time, and a JPEG"
-            )
+            raise RequestRejectedError("expected 8 bytes of time and a JPEG")
         (time,) = TIME.unpack_from(data)
-        if not 0 <= time <= MAX_VIDEO_S or time <= self._latest:
+        if not 0 <= time <= MAX_VIDEO_S or time <= self._last_time:
             raise RequestRejectedError(
-                HTTPStatus.BAD_REQUEST,
-                f"time {time:g} s is not after {self._latest:g} s, and before {MAX_VIDEO_S:g} s",
+                f"expected a time from 0 to {MAX_VIDEO_S:g} s, after {self._last_time:g} s, got "
+                f"{time:g} s"
             )
         return float(time)
 
 
-def _picture(data: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) of a JPEG.
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) of a JPEG.
 
     Raises:
-        RequestRejectedError: it is none, or too large.
+        RequestRejectedError: it is not a JPEG, or too large.
     """
     from PIL import Image
 
@@ -227,16 +228,20 @@ def _picture(data: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             if max(image.size) > MAX_IMAGE_SIDE:
                 raise RequestRejectedError(
+                    f"expected images of at most {MAX_IMAGE_SIDE} pixels, got {image.size}",
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"expected pictures of at most {MAX_IMAGE_SIDE} pixels, got {image.size}",
                 )
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RequestRejectedError(HTTPStatus.BAD_REQUEST, f"expected a JPEG: {error}") from error
+        raise RequestRejectedError(f"expected a JPEG: {error}") from error
 
 
-def _points(joints: NDArray[np.float32]) -> list[list[float] | None]:
-    """Joints for JSON: pixels, null where not seen."""
+def _to_dicts(segments: list[Segment]) -> list[dict[str, Any]]:
+    return [segment.to_dict() for segment in segments]
+
+
+def _to_points(joints: NDArray[np.float32]) -> list[list[float] | None]:
+    """Return joints in pixels, with None where a joint is not visible."""
     return [None if np.isnan(x) else [round(float(x), 1), round(float(y), 1)] for x, y in joints]
 
 

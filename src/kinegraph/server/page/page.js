@@ -51,8 +51,8 @@ async function introduce() {
   const names = told.classes.filter((_, label) => label !== told.background).map(readable);
   get("about").textContent = `${told.name}: ${names.length} actions`;
   get("known").replaceChildren(...names.map((name) => element("li", "", name)));
-  if (!told.video.ready) {
-    says(`Videos cannot be watched yet: ${told.video.needs}`);
+  if (!told.video.available) {
+    says(`Videos cannot be watched yet: ${told.video.requirement}`);
     allow(false);
     document.querySelector(".button").classList.add("off");
   }

@@ -1,0 +1,103 @@
+"""The common part of all websockets: acceptance, idle timeout, rejections and shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from kinegraph.errors import KinegraphError
+from kinegraph.server.auth import SUBPROTOCOL
+from kinegraph.server.errors import RequestRejectedError, status_of
+from kinegraph.server.protocol import to_json
+from kinegraph.server.service import Service
+
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_POLICY_VIOLATION = 1008
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_TRY_AGAIN = 1013
+
+
+class WebSocketConnection(ABC):
+    """One open websocket.
+
+    Args:
+        socket: the websocket, not accepted yet.
+        service: the state that all connections share.
+    """
+
+    def __init__(self, socket: WebSocket, service: Service) -> None:
+        self.socket, self.service = socket, service
+        self.close_code = CLOSE_NORMAL
+
+    @abstractmethod
+    async def serve(self) -> None:
+        """Answer messages until the client or the server ends the connection."""
+
+    @abstractmethod
+    def begin_drain(self) -> None:
+        """Stop to read messages, and end once those that were received are answered."""
+
+    async def run(self) -> None:
+        """Serve the connection from its acceptance to its end.
+
+        Raises:
+            RequestRejectedError: there are too many connections, or the server is shutting down.
+        """
+        self.service.register(self)
+        try:
+            await accept(self.socket)
+            await self.serve()
+            async with asyncio.timeout(self.service.limits.read_timeout):
+                await self.socket.close(self.close_code)
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
+            pass  # the client has disconnected, or does not read
+        finally:
+            self.service.connections.discard(self)
+
+    async def drain(self) -> None:
+        """Answer the messages that were received, and close."""
+        self.close_code = CLOSE_GOING_AWAY
+        self.begin_drain()
+        while self in self.service.connections:
+            await asyncio.sleep(0.01)
+
+    async def receive(self) -> dict[str, Any] | None:
+        """Return the next message; None if the client has disconnected.
+
+        Raises:
+            RequestRejectedError: no message arrived within the idle timeout.
+        """
+        seconds = self.service.limits.idle_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self.socket.receive()
+        except TimeoutError as error:
+            raise RequestRejectedError(
+                f"no message for {seconds:g} s", HTTPStatus.REQUEST_TIMEOUT
+            ) from error
+        return dict(message) if message["type"] == "websocket.receive" else None
+
+    def rejection(self, error: KinegraphError, **fields: Any) -> str:
+        """Count a rejection and return it as a message."""
+        status = status_of(error)
+        self.service.metrics.rejected.labels(int(status)).inc()
+        return to_json({"error": str(error), "status": status, **fields})
+
+
+async def accept(socket: WebSocket) -> None:
+    """Accept a websocket, with our subprotocol if the client asks for it."""
+    asked = socket.scope.get("subprotocols", ())
+    await socket.accept(SUBPROTOCOL if SUBPROTOCOL in asked else None)
+
+
+async def reject(socket: WebSocket, message: str, status: HTTPStatus) -> None:
+    """Accept a websocket in order to send an error, and close it."""
+    await accept(socket)
+    await socket.send_text(to_json({"error": message, "status": status}))
+    again = status == HTTPStatus.SERVICE_UNAVAILABLE
+    await socket.close(CLOSE_TRY_AGAIN if again else CLOSE_INTERNAL_ERROR)
