@@ -1,10 +1,10 @@
-"""Draws pictures of the pages: ``python docs/pictures/draw.py [NAME ...]``.
+"""Draw pictures of the documentation: ``python docs/pictures/draw.py [NAME ...]``.
 
-They are computed from the data set of ``kinegraph demo``, whose performers are made up, so that
-nothing need be fetched. Two of them show a small network, which is trained first (some minutes)
-unless its run is in ``--folder`` already. ``--weights`` draws the shifts of the published
-Shift-GCN as well. ``asgcn_links.png`` is a picture that ``kinegraph draw run`` made of a run of
-``utd_mhad_asgcn``; it is not drawn here.
+They are computed from the synthetic data set of ``kinegraph demo``, so that no download is needed.
+Two of them show a small network, which is trained first (some minutes) unless its run is in
+``--folder`` already. ``--weights`` also draws the shifts of the published Shift-GCN.
+``asgcn_links.png`` was drawn by ``kinegraph draw run`` from a run of ``utd_mhad_asgcn`` and is not
+drawn here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
-from kinegraph.reports.draw_graph import draw_arrows, draw_skeleton
+from kinegraph.reports.draw_graph import draw_linked_skeleton
 from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.reports.panels import add_color_legend, draw_joints, set_equal_limits, spaced_frames
+from kinegraph.reports.panels import draw_joints, set_equal_limits, spaced_frames
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.reports.style import (
     BLUE,
@@ -44,6 +44,7 @@ from kinegraph.reports.style import (
     ORANGE,
     SLATE,
     VIOLET,
+    add_color_legend,
     add_heading,
     despine,
 )
@@ -54,7 +55,7 @@ from kinegraph.transforms.input_streams import to_stream
 
 HERE = Path(__file__).parent
 WIDTH = 8.0  # inches
-PARTITIONS = (SLATE, GREEN, VIOLET)  # itself, farther from the center, nearer to it
+PARTITIONS = (SLATE, GREEN, VIOLET)  # self, farther from the center, nearer to it
 HIDDEN = "#fbe6d4"
 FACTORS = LinearSegmentedColormap.from_list("factors", [BLUE, "#ffffff", ORANGE])
 
@@ -62,27 +63,27 @@ Floats = NDArray[np.floating]
 
 
 class Demo:
-    """The made-up performers, and small networks trained on them, kept in a folder."""
+    """The synthetic data set and small networks trained on it, cached in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "synthetic.arrow"
 
     def store(self) -> ClipStore:
-        """The clips, as ``kinegraph demo`` converts them."""
+        """Return the clips, as ``kinegraph demo`` converts them."""
         if not self.path.exists():
             convert(get_reader("synthetic"), self.folder / "raw", self.path)
         return ClipStore(self.path)
 
     def clip(self, action: str) -> Clip:
-        """The first test clip of an action."""
+        """Return the first test clip of an action."""
         store = self.store()
         label = (store.classes or ()).index(action)
         test = get_split_indices(store, "xsub", "test")
         return store[int(next(i for i in test if store.labels[i] == label))]
 
     def run(self, name: str, recipe: str, *overrides: str) -> Path:
-        """The run of this name, trained unless it is there."""
+        """Return the run of this name; train it if it does not exist."""
         run, store = self.folder / name, self.store()
         if not run.exists():
             train(load_recipe(recipe, [f"store={store.path}", "protocol=xsub", *overrides]), run)
@@ -90,7 +91,7 @@ class Demo:
 
 
 def stgcn(demo: Demo) -> Figure:
-    """A clip as a graph in space and time, and the three partitions of every joint's neighbours."""
+    """Draw a clip as a graph in space and time, and the partitions of every joint's neighbors."""
     clip, spacing = demo.clip("wave"), 0.95
     layout = clip.layout
     frames = spaced_frames(clip.num_frames, 5)
@@ -114,23 +115,20 @@ def stgcn(demo: Demo) -> Figure:
         place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": GRAY}
         ax.text(np.nanmean(body[:, 0]), box[2] + 0.02, f"frame {frame}", **place)
     add_heading(
-        ax, "the graph of a clip", "bones within a frame, each joint joined to itself over time"
+        ax, "graph of a clip", "bones within a frame, each joint linked to itself over time"
     )
     body_ax = figure.add_axes((0.7, 0.1, 0.29, 0.74))
-    dots = [GRAY] * layout.num_joints
-    style: dict[str, Any] = {"numbers": False, "bone_widths": 3.0}
-    draw_skeleton(
-        body_ax, layout, size=12, colors=([LIGHT_GRAY] * len(layout.bones), dots), **style
-    )
-    draw_arrows(body_ax, layout, kg.adjacency(layout, strategy="spatial"), PARTITIONS)
-    add_heading(body_ax, "its partitions", "source to target; rings: itself")
-    words = [("itself", SLATE), ("from farther out", GREEN), ("from nearer the center", VIOLET)]
+    weights = kg.adjacency(layout, strategy="spatial")
+    style: dict[str, Any] = {"size": 12, "margin": 0.05, "dots": [GRAY] * layout.num_joints}
+    draw_linked_skeleton(body_ax, layout, weights, PARTITIONS, **style)
+    add_heading(body_ax, "partitions", "source to target; rings: self-links")
+    words = [("self", SLATE), ("from farther out", GREEN), ("from nearer the center", VIOLET)]
     add_color_legend(figure, [*words, ("the same joint in other frames", ORANGE)])
     return figure
 
 
 def _draw_neighbours(ax: Axes, layout: SkeletonLayout, body: Floats, joint: int) -> None:
-    """The neighbours that ``joint`` listens to in one frame, in the colors of their partitions."""
+    """Draw the neighbors of ``joint`` in one frame, in the colors of their partitions."""
     for part, color in zip(kg.adjacency(layout, strategy="spatial"), PARTITIONS, strict=True):
         for source in part[:, joint].nonzero()[0]:
             ax.plot(*body[[source, joint]].T, color=color, linewidth=3.2, zorder=4)
@@ -138,13 +136,13 @@ def _draw_neighbours(ax: Axes, layout: SkeletonLayout, body: Floats, joint: int)
 
 
 def fusion(demo: Demo) -> Figure:
-    """What the four streams are of one frame: places and vectors."""
+    """Draw the four input streams of one frame: positions and vectors."""
     clip = demo.clip("throw")
     speed = np.nansum(np.linalg.norm(to_stream(clip, "joint_motion").joints[0], axis=-1), axis=-1)
     frame = int(speed.argmax())
     layout, body = clip.layout, clip.joints[0, frame, :, :2]
     notes = {
-        "joint": "where each joint is",
+        "joint": "position of each joint",
         "bone": "from the parent to the joint",
         "joint_motion": "to the next frame",
         "bone_motion": "the change of the bone",
@@ -175,7 +173,7 @@ def _draw_vectors(ax: Axes, starts: Floats, vectors: Floats, colors: list[str]) 
 
 
 def excitation(demo: Demo) -> Figure:
-    """The factors of ACTION-Net's three paths in a trained network, over the frames of a clip."""
+    """Draw the factors of ACTION-Net's three paths in a trained network, by frame of a clip."""
     block = "{kind: ste+ce+me, units: [2]}"
     model = "{name: shiftgcn, channels: [32, 32, 64, 64], strides: [1, 2, 1, 2], excitation: %s}"
     run = demo.run("excitation", "demo", f"model={model % block}", "train.epochs=8")
@@ -202,7 +200,7 @@ def excitation(demo: Demo) -> Figure:
 
 
 def _gains(model: Any, x: torch.Tensor) -> list[Floats]:
-    """1 + gain of STE (V, T), CE (C, T) and ME (C, T) in the second unit, for the first person."""
+    """Return 1 + gain of STE (V, T), CE (C, T) and ME (C, T) in unit 2 for the first person."""
     seen: dict[str, torch.Tensor] = {}
     block = model.blocks[1].before
     hook = block.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
@@ -215,7 +213,7 @@ def _gains(model: Any, x: torch.Tensor) -> list[Floats]:
 
 
 def _draw_frames(ax: Axes, layout: SkeletonLayout, joints: Floats) -> None:
-    """Bodies (T, V, 3) above their frames."""
+    """Draw bodies (T, V, 3) above their frames."""
     T = len(joints)
     frames = spaced_frames(T, 8)
     high = np.nanmax(joints[..., 1]) - np.nanmin(joints[..., 1])
@@ -231,20 +229,18 @@ def _draw_frames(ax: Axes, layout: SkeletonLayout, joints: Floats) -> None:
 
 
 def _draw_factors(ax: Axes, factors: Floats, title: str) -> None:
-    """Factors (rows, frames), white where they are 1.5."""
+    """Draw factors (rows, frames), white where they are 1.5."""
     limit = float(np.abs(factors - 1.5).max())
     image: dict[str, Any] = {"aspect": "auto", "cmap": FACTORS, "interpolation": "none"}
     ax.imshow(factors, vmin=1.5 - limit, vmax=1.5 + limit, **image)
-    despine(ax, grid=None)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=LIGHT_GRAY, linewidth=0.7)
+    despine(ax, grid=None, frame=True)
     add_heading(
         ax, title, f"{factors.min():.2f} to {factors.max():.2f}; white 1.5, orange more, blue less"
     )
 
 
 def autoencoder(demo: Demo) -> Figure:
-    """A clip with a quarter of its frames hidden, rebuilt by a small auto-encoder."""
+    """Draw a clip with a quarter of its frames hidden, reconstructed by a small auto-encoder."""
     run = demo.run("autoencoder", "utd_mhad_autoencoder", "train.epochs=40")
     figure = clip_figures(run, demo.clip("kick").id)["Poses"]
     T, hidden = 32, 8  # of the recipe: clips of 32 frames, a quarter of them hidden
@@ -260,14 +256,14 @@ def autoencoder(demo: Demo) -> Figure:
 
 
 def shiftgcn_shifts(weights: Path) -> Figure:
-    """The temporal shifts of the published network of NTU 60 by subject, joints."""
+    """Draw the temporal shifts of the published joint network of NTU 60, cross-subject."""
     model = kg.create_model("shiftgcn", layout="ntu25", num_classes=60, faithful=True)
     load_shiftgcn(model, torch.load(weights, weights_only=True))
     return model_figures(model)["Temporal shifts"]
 
 
 def _box(points: Floats) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of points (..., 2), with a margin."""
+    """Return left, right, bottom and top of points (..., 2), with a margin."""
     seen = points.reshape(-1, 2)
     (left, bottom), (right, top) = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
     return left - 0.12, right + 0.12, bottom - 0.12, top + 0.12
@@ -282,10 +278,12 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
 
 
 def main() -> None:
-    """Draw what the command line names, by default all that needs nothing from elsewhere."""
+    """Draw the pictures named on the command line; by default all that need no download."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=", ".join(PICTURES))
-    parser.add_argument("--folder", type=Path, default=Path("demo"), help="for store and runs")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="folder of the store and the runs"
+    )
     parser.add_argument("--weights", type=Path, help="ntu_ShiftGCN_joint_xsub.pt")
     given = parser.parse_args()
     demo = Demo(given.folder)

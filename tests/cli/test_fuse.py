@@ -73,7 +73,7 @@ def test_the_object_has_the_promised_fields_and_nothing_else_is_printed(capsys, 
 def test_found_weights_are_told_beside_equal_ones(capsys, runs):
     code, out, _ = run(capsys, *runs, "--search")
     assert code == 0
-    assert "weights: found on 3 held-out clips: " in out
+    assert "weights: tuned on 3 held-out clips (accuracy there " in out
     assert "with equal weights" in out
     assert json.loads(run(capsys, *runs, "--search", "--json")[1])["held_out"]["clips"] == 3
 
@@ -86,7 +86,7 @@ def test_the_folder_holds_scores_and_report(capsys, runs):
     scores = Scores.load(folder / "scores-test.npz")
     assert len(scores.ids) == 12
     assert np.isfinite(scores.logits).all()
-    assert "Fused: joint + bone" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Fusion: joint + bone" in (folder / "report.html").read_text(encoding="utf-8")
     assert run(capsys, *runs, "--split", "val", "--out", "elsewhere")[0] == 0
     assert Path("elsewhere/scores-val.npz").is_file()
 

@@ -96,7 +96,7 @@ def test_missing_joints_and_their_bones_are_left_out() -> None:
 
 def test_a_clip_without_any_joint_says_so(tmp_path: Path) -> None:
     clip = Clip(np.full((2, 3, 20, 3), np.nan), LAYOUTS["kinect20"])
-    assert "no joint was seen" in words(draw_clip(clip))
+    assert "no visible joints" in words(draw_clip(clip))
     assert animate_clip(clip, tmp_path / "nobody.gif").exists()
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.reports.draw_graph import draw_graph
-from kinegraph.skeleton import LAYOUTS, adjacency, hop_distance
+from kinegraph.reports.draw_graph import (
+    draw_graph,
+    draw_matrix,
+    label_matrix,
+    write_cell_values,
+)
+from kinegraph.reports.style import BLUE_CMAP
+from kinegraph.skeleton import LAYOUTS, SkeletonLayout, adjacency, hop_distance
 
 
 def notes(figure: Figure) -> list[str]:
@@ -69,7 +73,7 @@ def test_every_layout_is_drawn_with_every_joint_named(name: str) -> None:
 @pytest.mark.parametrize("name", ["ntu25", "mediapipe33", "hand21"])
 def test_names_do_not_overlap(name: str) -> None:
     figure = draw_graph(name)
-    figure.savefig(io.BytesIO(), format="png")
+    figure.draw_without_rendering()
     boxes = [t.get_window_extent() for t in figure.axes[0].texts if isinstance(t, Annotation)]
     overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert len(boxes) == LAYOUTS[name].num_joints
@@ -79,6 +83,21 @@ def test_names_do_not_overlap(name: str) -> None:
 def test_many_partitions_fit() -> None:
     figure = draw_graph("ntu25", max_hop=4)
     assert len(figure.axes) == 1 + 2 + 9
+
+
+@pytest.mark.parametrize(("joints", "named", "values"), [(20, 20, 58), (80, 40, 0)])
+def test_of_many_joints_only_some_are_named_and_no_values_are_written(
+    joints: int, named: int, values: int
+) -> None:
+    names = tuple(f"joint {i}" for i in range(joints))
+    layout = SkeletonLayout("many", names, tuple((i, i - 1) for i in range(1, joints)), 0)
+    ax = Figure(figsize=(8, 8)).add_axes((0.25, 0.25, 0.7, 0.7))
+    weights = adjacency(layout, strategy="uniform")[0]
+    draw_matrix(ax, weights, BLUE_CMAP, 1.0)
+    write_cell_values(ax, weights)
+    assert len(ax.texts) == values
+    label_matrix(ax, layout)
+    assert len(ax.get_yticklabels()) == named
 
 
 def test_mistakes_are_those_of_the_graph() -> None:

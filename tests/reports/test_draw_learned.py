@@ -10,9 +10,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from kinegraph.reports.draw_learned import draw_feature_masks, draw_links, draw_temporal_shifts
+from kinegraph.reports.draw_learned import (
+    draw_edge_importance,
+    draw_feature_masks,
+    draw_links,
+    draw_temporal_shifts,
+)
 from kinegraph.reports.style import BLUE, ORANGE
-from kinegraph.skeleton import LAYOUTS
+from kinegraph.skeleton import LAYOUTS, adjacency, get_layout
 
 NTU = LAYOUTS["ntu25"]
 
@@ -66,7 +71,7 @@ def test_few_or_equal_shifts_are_drawn(values: list[float]) -> None:
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3)), np.zeros(0), np.array([1.0, np.nan])])
 def test_shifts_of_another_kind_are_refused(values: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="layer 'a': expected one finite shift a channel"):
+    with pytest.raises(ValueError, match="layer 'a': expected one finite shift per channel"):
         draw_temporal_shifts([("a", values)])
 
 
@@ -166,3 +171,43 @@ def test_impossible_weights_are_refused(value: float) -> None:
     links[1, 2] = value
     with pytest.raises(ValueError, match="finite weights, none negative"):
         draw_links(links, NTU, "x")
+
+
+def test_importance_colors_gains_orange_and_losses_blue() -> None:
+    layout = get_layout("kinect20")
+    A = adjacency(layout)
+    more, less = np.full_like(A, 2.0), np.full_like(A, 0.5)
+    figure = drawn(draw_edge_importance(A, [("a", more), ("b", less), ("c", 0 * A + 1)], layout))
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
+    gained, lost, same = (ax.collections[0].get_colors()[0][:3] for ax in figure.axes)
+    assert gained == pytest.approx(to_rgb("#dd6b20"), abs=0.02)
+    assert lost == pytest.approx(to_rgb("#2b7bba"), abs=0.02)
+    assert np.ptp(same) < 0.1
+
+
+def test_importance_widens_the_bones_that_weigh_more() -> None:
+    layout = get_layout("kinect20")
+    A = adjacency(layout)
+    weights = np.ones_like(A)
+    child, parent = layout.bones[5]
+    weights[:, child, parent] = weights[:, parent, child] = 9
+    widths = (
+        draw_edge_importance(A, [("a", weights)], layout).axes[0].collections[0].get_linewidths()
+    )
+    assert int(np.argmax(widths)) == 5
+
+
+def test_importance_of_nothing_can_be_drawn() -> None:
+    layout = get_layout("kinect20")
+    A = adjacency(layout)
+    drawn(draw_edge_importance(A, [("a", np.zeros_like(A))], layout))
+    drawn(draw_edge_importance(A, [], layout))
+
+
+def test_importance_of_another_shape_is_refused() -> None:
+    layout = get_layout("kinect20")
+    A = adjacency(layout)
+    with pytest.raises(ValueError, match=r"expected A of shape \(partitions, 20, 20\)"):
+        draw_edge_importance(A[:, :5, :5], [], layout)
+    with pytest.raises(ValueError, match="block 2: expected importance of shape"):
+        draw_edge_importance(A, [("block 1", A), ("block 2", A[:2])], layout)

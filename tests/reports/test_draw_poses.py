@@ -61,8 +61,8 @@ def test_a_forecast_has_the_last_pose_then_future_ones_over_true_ones() -> None:
     assert [bones(ax) for ax in panels] == [[24, 0]] + [[24, 24]] * 5
     assert [notes(ax) for ax in panels[:3]] == [
         ["last seen"],
-        ["+1", "0.25", "held still 1"],
-        ["+3", "0.25", "held still 3"],
+        ["+1", "0.25", "zero velocity 1"],
+        ["+3", "0.25", "zero velocity 3"],
     ]
     true, predicted = (c for c in panels[1].collections if isinstance(c, LineCollection))
     assert predicted.get_zorder() > true.get_zorder()
@@ -128,7 +128,7 @@ def test_nothing_to_compare_is_said() -> None:
         drawn(draw_forecast(walk[0], nobody, walk[1:], LAYOUTS["ntu25"])),
         drawn(draw_reconstruction(nobody, nobody, LAYOUTS["ntu25"])),
     ):
-        assert "no joint to compare" in [text.get_text() for text in figure.texts]
+        assert "no joints to compare" in [text.get_text() for text in figure.texts]
 
 
 def test_a_reconstruction_has_even_frames_and_all_errors() -> None:
@@ -158,7 +158,7 @@ def test_poses_that_do_not_fit_are_refused() -> None:
         draw_forecast(walk[0, :, :2], walk[1:], walk[1:], layout)
     with pytest.raises(ClipError, match="true clip: expected poses"):
         draw_reconstruction(walk[:0], walk[:0], layout)
-    with pytest.raises(ClipError, match="rebuilt clip: expected poses"):
+    with pytest.raises(ClipError, match="reconstructed clip: expected poses"):
         draw_reconstruction(walk, walk[1:], layout)
 
 

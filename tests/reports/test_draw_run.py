@@ -9,17 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from kinegraph.reports.draw_run import (
     draw_class_accuracy,
     draw_confusion_matrix,
-    draw_edge_importance,
     draw_reliability_diagram,
     draw_training_curves,
 )
-from kinegraph.skeleton import adjacency, get_layout
 
 
 def drawn(figure: Figure) -> Figure:
@@ -93,7 +90,7 @@ def test_names_of_many_classes_are_thinned_until_they_fit(k: int) -> None:
 
 
 def test_a_confusion_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected a confusion of 3 by 3, got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"expected a confusion matrix of 3 by 3, got \(2, 2\)"):
         draw_confusion_matrix(np.eye(2), ["a", "b", "c"])
 
 
@@ -120,43 +117,3 @@ def test_reliability_draws_accuracy_and_confidence() -> None:
     assert upper.lines[0].get_xydata().tolist() == [[0.8, 0.85], [0.9, 0.85]]
     assert lower.patches[0].get_height() == 12
     assert texts(drawn(draw_reliability_diagram([]))) == ["No clips were evaluated."]
-
-
-def test_importance_colors_gains_orange_and_losses_blue() -> None:
-    layout = get_layout("kinect20")
-    A = adjacency(layout)
-    more, less = np.full_like(A, 2.0), np.full_like(A, 0.5)
-    figure = drawn(draw_edge_importance(A, [("a", more), ("b", less), ("c", 0 * A + 1)], layout))
-    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
-    gained, lost, same = (ax.collections[0].get_colors()[0][:3] for ax in figure.axes)
-    assert gained == pytest.approx(to_rgb("#dd6b20"), abs=0.02)
-    assert lost == pytest.approx(to_rgb("#2b7bba"), abs=0.02)
-    assert np.ptp(same) < 0.1
-
-
-def test_importance_widens_the_bones_that_weigh_more() -> None:
-    layout = get_layout("kinect20")
-    A = adjacency(layout)
-    weights = np.ones_like(A)
-    child, parent = layout.bones[5]
-    weights[:, child, parent] = weights[:, parent, child] = 9
-    widths = (
-        draw_edge_importance(A, [("a", weights)], layout).axes[0].collections[0].get_linewidths()
-    )
-    assert int(np.argmax(widths)) == 5
-
-
-def test_importance_of_nothing_can_be_drawn() -> None:
-    layout = get_layout("kinect20")
-    A = adjacency(layout)
-    drawn(draw_edge_importance(A, [("a", np.zeros_like(A))], layout))
-    drawn(draw_edge_importance(A, [], layout))
-
-
-def test_importance_of_another_shape_is_refused() -> None:
-    layout = get_layout("kinect20")
-    A = adjacency(layout)
-    with pytest.raises(ValueError, match=r"expected A of shape \(partitions, 20, 20\)"):
-        draw_edge_importance(A[:, :5, :5], [], layout)
-    with pytest.raises(ValueError, match="block 2: expected importance of shape"):
-        draw_edge_importance(A, [("block 1", A), ("block 2", A[:2])], layout)

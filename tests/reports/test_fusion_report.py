@@ -48,7 +48,7 @@ def fusion() -> Fusion:
 def test_the_page_shows_every_run_and_all_together(fusion, tmp_path):
     path = write_fusion_report(fusion, tmp_path / "report.html")
     page = path.read_text(encoding="utf-8")
-    assert "<h1>Fused: joint + bone</h1>" in page
+    assert "<h1>Fusion: joint + bone</h1>" in page
     assert "stores/made.arrow, protocol holdout" in page
     rows = page.split('<section id="comparison">')[1].split("</section>")[0].split("<tr")[2:]
     cells = [[cell.split("</td>")[0] for cell in row.split("<td>")[1:]] for row in rows]
@@ -59,8 +59,8 @@ def test_the_page_shows_every_run_and_all_together(fusion, tmp_path):
     ]
     assert cells[0][4] == f"30.1{NARROW} to 95.4{NARROW}"
     assert 'class="total"' in rows[-1]
-    assert page.count("What is taken for what") == 1
-    assert f"<h2>test: 100.0{NARROW} of 4 clips</h2>" in page
+    assert page.count("<h3>Confusion matrix</h3>") == 1
+    assert f"<h2>test: top-1 accuracy 100.0{NARROW} on 4 clips</h2>" in page
     assert '<a href="#comparison">runs</a>' in page
 
 
@@ -90,5 +90,5 @@ def test_where_the_weights_come_from_is_told(fusion):
     found = FoundWeights((0.3, 0.7), tuple("efgh"), 0.75, 0.5)
     told = describe_weights(replace(fusion, weights_from="held-out clips", found=found))
     assert told == (
-        f"found on 4 held-out clips: 75.0{NARROW} there, 50.0{NARROW} with equal weights"
+        f"tuned on 4 held-out clips (accuracy there 75.0{NARROW}, with equal weights 50.0{NARROW})"
     )

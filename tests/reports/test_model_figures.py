@@ -87,7 +87,7 @@ def test_the_links_and_poses_of_a_clip_are_drawn(tmp_path, tiny_store):
         "train": {"epochs": 1, "batch_size": 4, "lr": 0.01},
     }
     run = train(parse_recipe(recipe, "tiny"), tmp_path / "run")
-    poses = {"Poses, a usual clip", "Poses, the worst clip"}
+    poses = {"Poses, median error", "Poses, largest error"}
     assert set(clip_figures(run)) == {"Actional links", *poses}
     figures = clip_figures(run, "clip004")
     assert set(figures) == {"Actional links", "Poses"}

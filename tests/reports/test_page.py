@@ -147,13 +147,13 @@ def test_the_summary_has_the_numbers_of_the_first_split_once(page: str) -> None:
 
 def test_confusions_are_sentences(page: str) -> None:
     text = Structure(page).text
-    assert '<html> is taken for say "hi" & bye in 7 of 40 clips' in text
+    assert '<html> was predicted as say "hi" & bye in 7 of 40 clips' in text
 
 
 def test_clips_tell_right_from_wrong(page: str) -> None:
     text = Structure(page).text
-    assert text.count("✓ recognized") == 1
-    assert text.count("✗ taken for another") == 1
+    assert text.count("✓ correct") == 1
+    assert text.count("✗ wrong") == 1
     assert "unknown class" in text
 
 
@@ -168,12 +168,12 @@ def test_a_perfect_split_has_no_confusions() -> None:
     found = evaluation([[2, 0], [0, 3]], ["a", "b"])
     assert top_confusions(found) == []
     page = render_report(RunReport("perfect", evaluations={"test": found}))
-    assert "No clip was taken for another class." in page
+    assert "All clips were predicted correctly." in page
 
 
 def test_worst_confusions_come_first() -> None:
     found = evaluation([[10, 2, 0], [5, 5, 1], [2, 0, 0]], ["a", "b", "c"])
-    pairs = [(c.true, c.taken, c.count, c.clips) for c in top_confusions(found, limit=3)]
+    pairs = [(c.true, c.predicted, c.count, c.clips) for c in top_confusions(found, limit=3)]
     assert pairs == [("b", "a", 5, 11), ("c", "a", 2, 2), ("a", "b", 2, 12)]
 
 

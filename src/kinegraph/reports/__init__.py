@@ -1,1 +1,1 @@
-"""What people look at: pictures of skeletons, graphs and runs, and the report of a run."""
+"""HTML reports, and figures of skeletons, graphs and runs."""

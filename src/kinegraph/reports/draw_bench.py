@@ -1,4 +1,4 @@
-"""How many times as fast: a bar a measurement, with marks where it should reach."""
+"""Bar charts of benchmark results as ratios to a baseline, with marks for their targets."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from kinegraph.reports.style import (
 )
 
 _WIDTH = 7.6  # inches
-_NAMED = 46  # characters of a name
+_NAME_LENGTH = 46  # characters
 _TICKS = (0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class Bar(NamedTuple):
-    """A measurement.
+    """One measurement.
 
     Attributes:
         name: what was measured.
-        value: how many times as fast as the baseline, or how many of something; None if it could
-            not be measured.
-        low, high: its quartiles.
-        minimum: the value that is required, None if none is.
-        goal: the value that would be good.
-        unit: ``x``, or of what so many.
+        value: the speed-up over the baseline, or a count of ``unit``; None if not measured.
+        low, high: quartiles of the value.
+        minimum: required value, None if there is none.
+        goal: desired value.
+        unit: ``x`` for a speed-up, or what is counted.
     """
 
     name: str
@@ -48,22 +47,23 @@ class Bar(NamedTuple):
 
 
 def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
-    """Measurements on a common scale of ratios: blue reaches its target, orange does not.
+    """Draw measurements on a logarithmic scale: blue if the requirement is met, else orange.
 
     Args:
         bars: the measurements, the first one on top.
-        machine: where they were taken, told below.
+        machine: the machine that they were taken on, written below.
     """
     figure = Figure(figsize=(_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
     ax = figure.add_subplot()
     despine(ax, grid="x")
-    _scale(ax, bars)
+    _set_scale(ax, bars)
     for row, bar in enumerate(bars):
         _draw_bar(ax, row, bar)
-    ax.set_yticks(range(len(bars)), [plot_label(bar.name, _NAMED) for bar in bars], color=BLACK)
+    names = [plot_label(bar.name, _NAME_LENGTH) for bar in bars]
+    ax.set_yticks(range(len(bars)), names, color=BLACK)
     ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.axvline(1, color=SLATE, linewidth=0.9, zorder=1)
-    ax.set_xlabel("times as fast as the baseline", fontsize=9, color=GRAY)
+    ax.set_xlabel("speed-up over the baseline", fontsize=9, color=GRAY)
     if any(bar.minimum is not None for bar in bars):
         ax.plot([], [], "|", color=BLACK, markersize=10, label="minimum")
         ax.plot([], [], "D", color=BLACK, markerfacecolor="white", markersize=4.5, label="goal")
@@ -73,7 +73,7 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
     return figure
 
 
-def _scale(ax: Axes, bars: Sequence[Bar]) -> None:
+def _set_scale(ax: Axes, bars: Sequence[Bar]) -> None:
     values = [v for bar in bars for v in (bar.value, bar.minimum, bar.goal, 1.0) if v]
     low, high = min(values, default=1.0), max(values, default=1.0)
     ax.set_xscale("log")
@@ -84,19 +84,19 @@ def _scale(ax: Axes, bars: Sequence[Bar]) -> None:
 
 
 def _draw_bar(ax: Axes, row: int, bar: Bar) -> None:
-    told = "not measured"
+    text = "not measured"
     if bar.value:
         reached = bar.minimum is None or bar.value >= bar.minimum
         color = BLUE if reached else ORANGE
         ax.barh(row, bar.value - 1, left=1, height=0.5, color=color, zorder=2)
         if bar.low and bar.high and bar.low != bar.high:
             ax.plot([bar.low, bar.high], [row, row], color=BLACK, linewidth=1.3, zorder=4)
-        told = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
+        text = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
     if bar.minimum:
         ax.plot(bar.minimum, row, "|", color=BLACK, markersize=15, markeredgewidth=1.6, zorder=5)
     if bar.goal:
         ax.plot(bar.goal, row, "D", color=BLACK, markerfacecolor="white", markersize=4.5, zorder=5)
     beside = ax.get_yaxis_transform()
-    ax.text(1.01, row, told, transform=beside, fontsize=9, color=BLACK if bar.value else GRAY,
+    ax.text(1.01, row, text, transform=beside, fontsize=9, color=BLACK if bar.value else GRAY,
             va="center")  # fmt: skip
     ax.axhline(row + 0.5, color=LIGHT_GRAY, linewidth=0.5, zorder=0)

@@ -1,8 +1,8 @@
-"""Skeletons as a strip of frames and as a moving picture."""
+"""Pictures of clips: strips of frames and animated GIFs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,13 @@ from kinegraph.files import atomic_path
 from kinegraph.reports.panels import (
     LEGEND_HEIGHT,
     PANEL_GAP,
-    STRIP_WIDTH,
-    add_color_legend,
-    add_panels,
-    compute_panel_heights,
+    add_panel,
     draw_joints,
     label_projection,
+    panel_heights,
     project_joints,
-    set_equal_limits,
     spaced_frames,
+    strip_figure,
 )
 from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, joint_sides
 from kinegraph.reports.style import (
@@ -35,59 +33,46 @@ from kinegraph.reports.style import (
     HUES,
     OFF_WHITE,
     SIDE_COLORS,
+    SIDE_LEGEND,
+    add_color_legend,
     blend,
-    plot_label,
 )
 from kinegraph.skeleton import SkeletonLayout
 
 _TOP, _BOTTOM = 0.34, 0.24  # inches
 _SIDE_SHADES = {"left": ("#ffffff", 0.42), "right": ("#000000", 0.1), "trunk": ("#000000", 0.5)}
 
+DrawProgress = Callable[[int, int], None]
+
 
 def draw_clip(
     clip: Clip, *, frames: int = 6, title: str | None = None, y_up: bool | None = None
 ) -> Figure:
-    """A strip of evenly spaced frames, all drawn to the same scale.
+    """Draw a strip of evenly spaced frames, all to the same scale.
 
     One person has the left side blue and the right side orange; several persons have a hue each,
-    the left side paler. A hand is colored by finger. Joints that were not seen are not drawn.
+    the left side paler. A hand is colored by finger. Joints that are not visible are not drawn.
 
     Args:
-        frames: how many; a shorter clip gives fewer.
+        frames: number of frames; a shorter clip gives fewer.
         title: written above the strip.
         y_up: whether y points up; by default it does in 3D and does not in 2D.
 
     Raises:
-        ClipError: fewer than one frame asked for, or joints of one coordinate.
+        ClipError: fewer than one frame, or joints of one coordinate.
     """
     if frames < 1:
         raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
     chosen = spaced_frames(clip.num_frames, frames)
     views = project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
-    each = STRIP_WIDTH / max(len(chosen), 4)
-    heights = compute_panel_heights(views, each)
-    top = _TOP if title else PANEL_GAP
-    tall = (
-        top
-        + sum(heights)
-        + PANEL_GAP * len(heights)
-        + _BOTTOM
-        + LEGEND_HEIGHT * bool(bodies.legend)
-    )
-    figure = Figure(figsize=(max(2, len(chosen)) * each, tall))
-    rows = add_panels(figure, heights, (each, len(chosen)), top)
+    margins = _TOP if title else PANEL_GAP, _BOTTOM + LEGEND_HEIGHT * bool(bodies.legend)
+    figure, rows = strip_figure(views, chosen, title, margins, min_columns=2)
     for view, row in zip(views, rows, strict=True):
-        label_projection(row[0], view.name, len(views))
         for ax, frame in zip(row, chosen, strict=True):
-            set_equal_limits(ax, view.box)
             bodies.draw(ax, view.points, frame)
     for ax, frame in zip(rows[-1], chosen, strict=True):
-        ax.set_xlabel(_frame_name(clip, frame), fontsize=9, color=GRAY, labelpad=4)
-    if title:
-        figure.text(
-            0.008, 1 - 0.07 / tall, plot_label(title, 80), fontsize=11, color=BLACK, va="top"
-        )
+        ax.set_xlabel(_frame_label(clip, frame), fontsize=9, color=GRAY, labelpad=4)
     add_color_legend(figure, bodies.legend)
     return figure
 
@@ -99,16 +84,16 @@ def animate_clip(
     *,
     max_frames: int = 240,
     y_up: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: DrawProgress | None = None,
 ) -> Path:
-    """The clip as a GIF with frame numbers, complete or not there at all.
+    """Write the clip as a GIF with frame numbers; a failure leaves no file.
 
     Args:
         fps: frames per second of the recording; by default the clip's own, or 15.
-        max_frames: of a longer clip only so many evenly spaced frames are drawn, each shown
-            longer, so that the motion keeps its speed.
+        max_frames: a longer clip is drawn with this many evenly spaced frames, each shown longer,
+            so that the motion keeps its speed.
         y_up: as in `draw_clip`.
-        progress: told (pictures drawn, pictures in all).
+        progress: called with (frames drawn, frames in total).
 
     Raises:
         ClipError: joints of one coordinate; fps or max_frames is not above 0.
@@ -120,102 +105,83 @@ def animate_clip(
             f"clip {clip.id!r}: expected fps and max_frames above 0, got {fps} and {max_frames}"
         )
     chosen = spaced_frames(clip.num_frames, max_frames)
-    pictures = _pictures(clip, chosen, y_up, progress)
-    # Browsers slow down pictures shown for less than 20 ms.
+    images = _render_frames(clip, chosen, y_up, progress)
+    # Browsers slow down images shown for less than 20 ms.
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
+    options = {"save_all": True, "duration": each, "loop": 0, "disposal": 1}
     path = Path(path)
-    first = next(pictures)
+    first = next(images)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, partial.open("wb") as file:
-        first.save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=pictures,
-            duration=each,
-            loop=0,
-            disposal=1,
-        )
+        first.save(file, format="GIF", append_images=images, **options)
     return path
 
 
 class _Bodies:
-    """The persons of a clip with their colors, ready to be drawn frame by frame."""
+    """The persons of a clip with their colors, drawn frame by frame."""
 
     def __init__(self, clip: Clip) -> None:
         self.layout = clip.layout
         self.persons = [m for m in range(clip.num_persons) if clip.valid[m].any()]
         alone = len(self.persons) < 2
-        self.bone_colors: list[Sequence[str]] = []
-        self.joint_colors: list[Sequence[str]] = []
-        for i in range(len(self.persons)):
-            bones, joints = _colors(clip.layout, None if alone else HUES[i % len(HUES)])
-            self.bone_colors.append(bones)
-            self.joint_colors.append(joints)
+        #: of bones and of joints, for each person
+        self.colors = [
+            _person_colors(clip.layout, None if alone else HUES[i % len(HUES)])
+            for i in range(len(self.persons))
+        ]
         self.legend = _legend_entries(clip.layout, self.persons)
 
     def draw(self, ax: Axes, points: NDArray[np.float32], frame: int) -> list[Any]:
-        """The artists of one frame; ``points`` is (M, T, V, 2)."""
-        artists: list[Any] = []
-        for i, m in enumerate(self.persons):
-            colors = self.bone_colors[i], self.joint_colors[i]
-            artists += draw_joints(ax, self.layout, points[m, frame], colors)
-        return artists
+        """Draw one frame of points (M, T, V, 2) and return the artists."""
+        pairs = zip(self.persons, self.colors, strict=True)
+        drawn = [draw_joints(ax, self.layout, points[m, frame], own) for m, own in pairs]
+        return [artist for artists in drawn for artist in artists]
 
 
-def _colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Sequence[str]]:
-    """Colors of bones and joints: by side, or as shades of a person's hue."""
+def _person_colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Sequence[str]]:
+    """Return colors of bones and joints: by side, or as shades of a person's hue."""
     if hue is None:
         return bone_colors(layout), joint_colors(layout)
     shade = {side: blend(hue, *how) for side, how in _SIDE_SHADES.items()}
     if not layout.mirror_pairs:
         shade["trunk"] = hue
-    return (
-        [shade[side] for side in bone_sides(layout)],
-        [shade[side] for side in joint_sides(layout)],
-    )
+    return [shade[s] for s in bone_sides(layout)], [shade[s] for s in joint_sides(layout)]
 
 
 def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[str, str]]:
     if not persons:
-        return [("no joint was seen", GRAY)]
+        return [("no visible joints", GRAY)]
     if len(persons) > 1:
         entries = [(f"person {m + 1}", hue) for m, hue in zip(persons, HUES, strict=False)]
         if len(persons) > len(HUES):
             entries.append((f"and {len(persons) - len(HUES)} more", GRAY))
         return [*entries, ("(left side paler)", GRAY)] if layout.mirror_pairs else entries
-    if not layout.mirror_pairs:
-        return []
-    return [(f"{side} side" if side != "trunk" else side, c) for side, c in SIDE_COLORS.items()]
+    return SIDE_LEGEND if layout.mirror_pairs else []
 
 
-def _frame_name(clip: Clip, frame: int) -> str:
-    """Frames count from 0; the time is added where it is known."""
+def _frame_label(clip: Clip, frame: int) -> str:
+    """Return the frame number, counted from 0, and the time if it is known."""
     return f"frame {frame}" if not clip.fps else f"{frame}  ({frame / clip.fps:.1f} s)"
 
 
-def _pictures(
-    clip: Clip,
-    frames: list[int],
-    y_up: bool | None,
-    progress: Callable[[int, int], None] | None,
-) -> Any:
-    """Yield one Pillow image a frame, drawn on one figure whose bodies are replaced."""
+def _render_frames(
+    clip: Clip, frames: list[int], y_up: bool | None, progress: DrawProgress | None
+) -> Iterator[Any]:
+    """Yield one Pillow image per frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
     views = project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
     width = 3.2
-    height = compute_panel_heights(views, width)[0]
-    figure = Figure(
-        figsize=(width * len(views), _TOP + height + PANEL_GAP + LEGEND_HEIGHT), dpi=100
-    )
+    height = panel_heights(views, width)[0]
+    tall = _TOP + height + PANEL_GAP + LEGEND_HEIGHT
+    figure = Figure(figsize=(width * len(views), tall), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    row = add_panels(figure, [height], (width, len(views)), _TOP)[0]
     bodies = _Bodies(clip)
-    palette = _palette(bodies.bone_colors + bodies.joint_colors)
-    for ax, view in zip(row, views, strict=True):
-        set_equal_limits(ax, view.box)
-        label_projection(ax, view.name, len(views))
+    palette = _palette([colors for pair in bodies.colors for colors in pair])
+    row = []
+    for i, view in enumerate(views):
+        row.append(add_panel(figure, view, i, width, (tall - _TOP - height, height)))
+        label_projection(row[-1], view, views)
     add_color_legend(figure, bodies.legend)
     number = figure.text(0.02, 0.985, "", fontsize=10, color=BLACK, va="top")
     for done, frame in enumerate(frames, start=1):
@@ -224,8 +190,8 @@ def _pictures(
         for ax, view in zip(row, views, strict=True):
             artists += bodies.draw(ax, view.points, frame)
         canvas.draw()
-        picture = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
-        yield picture.quantize(palette=palette, dither=Image.Dither.NONE)
+        image = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        yield image.quantize(palette=palette, dither=Image.Dither.NONE)
         for artist in artists:
             artist.remove()
         if progress is not None:
@@ -233,7 +199,10 @@ def _pictures(
 
 
 def _palette(colors: list[Sequence[str]]) -> Any:
-    """One palette for all pictures (what does not move then costs no bytes): colors, softened."""
+    """Return one palette for all frames: colors and their antialiased shades.
+
+    With a common palette, unchanged regions cost no bytes in the GIF.
+    """
     from PIL import Image
 
     grounds = ("#ffffff", OFF_WHITE)

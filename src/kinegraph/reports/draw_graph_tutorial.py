@@ -1,23 +1,23 @@
-"""How a skeleton becomes the graph of a network, told step by step in one tall picture."""
+"""A tall picture that explains step by step how a skeleton becomes the graph of a network."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from kinegraph.reports.draw_graph import (
     contrast_color,
-    draw_arrows,
     draw_labeled_skeleton,
+    draw_linked_skeleton,
     draw_matrix,
     draw_skeleton,
     label_matrix,
@@ -25,7 +25,6 @@ from kinegraph.reports.draw_graph import (
     write_cell_values,
     write_joint_numbers,
 )
-from kinegraph.reports.rest_pose import joint_colors
 from kinegraph.reports.style import (
     BLACK,
     BLUE_CMAP,
@@ -35,8 +34,11 @@ from kinegraph.reports.style import (
     ORANGE_CMAP,
     SLATE,
     VIOLET,
-    blend,
+    add_axes_inches,
     plot_label,
+    sequential_cmap,
+    tint,
+    write_inches,
 )
 from kinegraph.skeleton import (
     SkeletonLayout,
@@ -62,37 +64,39 @@ _HUES = {
     "inward": VIOLET,
 }
 _MEANINGS = {
-    "all": "All neighbours are alike: they speak through the same weights.",
+    "all": "All neighbors are treated alike: they share the same weights.",
     "root": "The joint itself: a ring around each.",
     "close": (
         "Sources {away} away that are as far from the center as their target, or farther: arrows "
-        "run inwards or across. The name speaks of the target, which is the closer one."
+        "point inwards or across. The name refers to the target, which is the closer one."
     ),
     "further": (
-        "Sources {away} away that are nearer to the center than their target: arrows run "
-        "outwards. The name speaks of the target, which is the further one."
+        "Sources {away} away that are nearer to the center than their target: arrows point "
+        "outwards. The name refers to the target, which is the further one."
     ),
-    "hop": "Sources {away} away, whatever their direction.",
+    "hop": "Sources {away} away, in any direction.",
     "self": "The joint itself: a ring around each.",
     "inward": (
-        "Each joint listens inwards, to its parent, so the arrows run outwards (or across, between "
+        "Each joint receives from its parent, so the arrows point outwards (or across, between "
         "joints equally far). Every column is divided by its own sum."
     ),
     "outward": (
-        "Each joint listens outwards, to its children, so the arrows run inwards (or across, "
-        "between joints equally far). Every column is divided by its own sum."
+        "Each joint receives from its children, so the arrows point inwards (or across, between "
+        "joints equally far). Every column is divided by its own sum."
     ),
 }
+
+Draw = Callable[[Axes], object]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One band of the picture: words, a body, and beside it a matrix unless the body is wide."""
+    """One band of the picture: words, a body, and a matrix unless the body is wide."""
 
     title: str
     words: str
-    body: Callable[[Axes], object]
-    matrix: Callable[[Axes], object] | None = None
+    body: Draw
+    matrix: Draw | None = None
     legend: tuple[tuple[str, str], ...] = ()
 
 
@@ -103,11 +107,11 @@ def draw_graph_tutorial(
     max_hop: int = 1,
     center_distance: CenterDistance = "full",
 ) -> Figure:
-    """From joints and bones to the partitions of a graph convolution, one step below the other.
+    """Draw the way from joints and bones to the partitions of a graph convolution.
 
-    Joints by name; links and self-links; hop distances; division by the degree; each partition;
-    their sum, with the largest difference to the undivided matrix, computed. Every matrix has
-    its rows (sources) and columns (targets) named, and its counterpart on the body beside it.
+    The steps are: joints by name; links and self-links; hop distances; division by the degree;
+    each partition; their sum, with its largest difference from the undivided matrix. Every matrix
+    has named rows (sources) and columns (targets), and the same values drawn on a body.
 
     The arguments and errors are those of `kinegraph.skeleton.adjacency`.
     """
@@ -117,255 +121,190 @@ def draw_graph_tutorial(
     whole = normalized_adjacency(layout, max_hop=max_hop)
     strongest = float(max(whole.max(), parts.max()))
     steps = [
-        _joints(layout),
-        _links(layout),
-        _hops(layout, max_hop),
-        _degrees(layout, whole, strongest),
-        *(_partition(layout, parts, index, names, strongest) for index in range(len(parts))),
-        _sum(layout, parts, names, whole),
+        *_graph_steps(layout, max_hop, whole, strongest),
+        *_partition_steps(layout, parts, names, strongest),
+        _sum_step(layout, parts, names, whole),
     ]
-    title = (
-        f"From skeleton to graph: {plot_label(layout.name)}, {strategy}, up to {_bones(max_hop)}"
-    )
+    name = plot_label(layout.name)
+    title = f"From skeleton to graph: {name}, {strategy}, up to {_bones(max_hop)}"
     if strategy == "spatial" and center_distance == "truncated":
         title += f"; joints beyond {_bones(max_hop)} count as equally far from the center"
-    return _picture(layout, title, steps)
+    return _arrange(layout, title, steps)
 
 
-def _joints(layout: SkeletonLayout) -> _Step:
-    center = plot_label(layout.joints[layout.center])
-    words = (
-        f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
-        f"counted from the center, {center}, the name in bold."
-    )
-
-    def body(ax: Axes) -> None:
-        box = ax.get_window_extent()
-        draw_labeled_skeleton(ax, layout, (box.width / ax.figure.dpi, box.height / ax.figure.dpi))
-
-    return _Step("The skeleton", words, body)
-
-
-def _links(layout: SkeletonLayout) -> _Step:
-    linked = (hop_distance(layout) <= 1).astype(float)
-    ones = np.count_nonzero(linked)
-    words = (
-        f"A one wherever a bone joins two joints, from either end, and down the diagonal: {ones} "
-        "in all. The diagonal links each joint with itself (a ring); without it a joint would "
-        "hear its neighbours and forget itself. Row: the source, which speaks. Column: the "
-        "target, which listens."
-    )
-    return _Step(
-        "Adjacency with self-links",
-        words,
-        partial(_arrows, layout=layout, links=linked[None], colors=[SLATE]),
-        partial(_matrix, layout=layout, values=linked, shades=BLUE_CMAP, strongest=1.6),
-    )
-
-
-def _hops(layout: SkeletonLayout, max_hop: int) -> _Step:
+def _graph_steps(
+    layout: SkeletonLayout, max_hop: int, whole: NDArray[np.float32], strongest: float
+) -> list[_Step]:
+    """Return the steps before the partitions."""
     hops = hop_distance(layout)
-    farthest = float(max(1, hops.max()))
-    words = (
-        "The number of bones on the shortest way between two joints: 0 on the diagonal, 1 where "
-        f"step 2 has its other ones, {hops.max()} at most. On the body: the row of the center. "
-        f"Pairs up to {_bones(max_hop)} apart count as neighbours from here on."
-    )
-    return _Step(
-        "Hop distance",
-        words,
-        partial(_shaded, layout=layout, numbers=hops[layout.center], shades=ORANGE_CMAP),
-        partial(_matrix, layout=layout, values=hops, shades=ORANGE_CMAP, strongest=farthest),
-    )
-
-
-def _degrees(layout: SkeletonLayout, whole: NDArray[np.float32], strongest: float) -> _Step:
+    linked = (hops <= 1).astype(float)
     degrees = np.count_nonzero(whole, axis=0)
-    words = (
-        "A sum over neighbours would grow with their number. So each column is divided by its "
-        "degree, how many joints its target listens to, itself among them: the numbers on the "
-        f"body, {degrees.min()} to {degrees.max()}. Every column now sums to 1, and every joint "
-        "takes the mean of its neighbours."
-    )
-    return _Step(
-        "Divided by the degree",
-        words,
-        partial(_shaded, layout=layout, numbers=degrees, shades=BLUE_CMAP),
-        partial(_matrix, layout=layout, values=whole, shades=BLUE_CMAP, strongest=strongest),
-    )
+    return [
+        _Step(
+            "Skeleton",
+            f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
+            f"counted from the center, {plot_label(layout.joints[layout.center])}, in bold.",
+            lambda ax: draw_labeled_skeleton(ax, layout),
+        ),
+        _Step(
+            "Adjacency matrix with self-links",
+            "A one where a bone joins two joints, in both directions, and on the diagonal: "
+            f"{np.count_nonzero(linked)} in all. The diagonal links each joint to itself (a ring); "
+            "without it a joint would receive from its neighbors but lose its own features. Row: "
+            "the source, which sends. Column: the target, which receives.",
+            _links(layout, linked[None], [SLATE]),
+            _matrix(layout, linked, BLUE_CMAP, 1.6),
+        ),
+        _Step(
+            "Hop distance",
+            "The number of bones on the shortest path between two joints: 0 on the diagonal, 1 "
+            f"for the other ones of step 2, {hops.max()} at most. On the body: the row of the "
+            f"center. Pairs up to {_bones(max_hop)} apart count as neighbors in the next steps.",
+            _numbers(layout, hops[layout.center], ORANGE_CMAP),
+            _matrix(layout, hops, ORANGE_CMAP, float(max(1, hops.max()))),
+        ),
+        _Step(
+            "Normalized adjacency",
+            "A sum over neighbors would grow with their number. So each column is divided by the "
+            "degree of its target, the number of joints that it receives from, itself included: "
+            f"the numbers on the body, {degrees.min()} to {degrees.max()}. Every column now sums "
+            "to 1, and every joint takes the mean of its neighbors.",
+            _numbers(layout, degrees, BLUE_CMAP),
+            _matrix(layout, whole, BLUE_CMAP, strongest),
+        ),
+    ]
 
 
-def _partition(
+def _partition_steps(
     layout: SkeletonLayout,
     parts: NDArray[np.float32],
-    index: int,
     names: tuple[str, ...],
     strongest: float,
-) -> _Step:
-    part, name, color = parts[index], names[index], _colors(names)[index]
-    entries, of = np.count_nonzero(part), np.count_nonzero(parts)
-    words = f"{_meaning(name)} {entries} of the {of} entries."
-    return _Step(
-        f"Partition {index + 1} of {len(parts)}: {name}",
-        words,
-        partial(_arrows, layout=layout, links=part[None], colors=[color]),
-        partial(_matrix, layout=layout, values=part, shades=_towards(color), strongest=strongest),
-    )
+) -> list[_Step]:
+    total = np.count_nonzero(parts)
+    return [
+        _Step(
+            f"Partition {i} of {len(parts)}: {name}",
+            f"{_meaning(name)} {np.count_nonzero(part)} of the {total} entries.",
+            _links(layout, part[None], [color]),
+            _matrix(layout, part, sequential_cmap(color), strongest),
+        )
+        for i, (part, name, color) in enumerate(zip(parts, names, _colors(names), strict=True), 1)
+    ]
 
 
-def _sum(
+def _sum_step(
     layout: SkeletonLayout,
     parts: NDArray[np.float32],
     names: tuple[str, ...],
     whole: NDArray[np.float32],
 ) -> _Step:
-    total = parts.sum(axis=0)
-    colors = _colors(names)
-    return _Step(
-        "The sum of the partitions",
-        _identity(total, whole, len(parts)),
-        partial(_arrows, layout=layout, links=parts, colors=colors),
-        partial(_mosaic, layout=layout, parts=parts, colors=colors),
-        tuple(zip(names, colors, strict=True)),
-    )
-
-
-def _identity(total: NDArray[np.float32], whole: NDArray[np.float32], parts: int) -> str:
-    """Whether the partitions sum to the normalized adjacency, and how far they are from it."""
+    """Return the step that compares the sum of the partitions with the normalized adjacency."""
+    total, colors = parts.sum(axis=0), _colors(names)
     difference = float(np.abs(total - whole).max())
-    found = f"the normalized adjacency of step 4: largest difference {difference:.2g}."
+    words = f"the normalized adjacency of step 4: largest difference {difference:.2g}."
     if difference > 1e-6:
-        most = float(total.sum(axis=0).max())
-        return (
-            f"The partitions do not sum to {found} Each was divided by its own column sums and "
-            f"not by the whole degree, so the columns of the sum reach {most:.3g} instead of 1."
+        words = (
+            f"The partitions do not sum to {words} Each was divided by its own column sums and "
+            "not by the whole degree, so the columns of the sum reach "
+            f"{float(total.sum(axis=0).max()):.3g} instead of 1."
         )
-    one = "The partition is" if parts == 1 else f"The {parts} partitions sum to"
-    return (
-        f"{one} {found} Each entry went into one partition, in whose color it stands here: "
-        "nothing is lost, and the network learns weights of its own for every part."
-    )
+    else:
+        subject = "The partition is" if len(parts) == 1 else f"The {len(parts)} partitions sum to"
+        words = (
+            f"{subject} {words} Each entry belongs to one partition and has its color here. The "
+            "network learns separate weights for every partition."
+        )
+
+    def mosaic(ax: Axes) -> None:
+        draw_matrix(ax, total, BLUE_CMAP, 1.0)
+        tiles = np.ones((*total.shape, 3))
+        for part, color in zip(parts, colors, strict=True):
+            tiles[part != 0] = to_rgb(color)
+        ax.images[0].set_data(tiles)
+        write_cell_values(ax, total.astype(float))
+        label_matrix(ax, layout)
+
+    legend = tuple(zip(names, colors, strict=True))
+    return _Step("Sum of the partitions", words, _links(layout, parts, colors), mosaic, legend)
 
 
 def _meaning(name: str) -> str:
     kind, _, hop = name.partition(" ")
-    if name == "hop 0":
-        kind = "root"
-    return _MEANINGS[kind].format(away=_bones(int(hop or 0)))
+    return _MEANINGS["root" if name == "hop 0" else kind].format(away=_bones(int(hop or 0)))
 
 
 def _colors(names: tuple[str, ...]) -> list[str]:
-    """A color a partition: the kind by hue, the hops by paleness."""
+    """Return a color per partition: the hue for the kind, paler for more hops."""
     colors = []
     for name in names:
         kind, _, hop = name.partition(" ")
         hue = SLATE if hop == "0" else _HUES.get(kind, SLATE)
-        paleness = 0.65 * (1 - 1 / max(1, int(hop or 1)))
-        colors.append(blend(hue, "#ffffff", paleness))
+        colors.append(tint(hue, 0.65 * (1 - 1 / max(1, int(hop or 1)))))
     return colors
-
-
-def _towards(color: str) -> Colormap:
-    dark = blend(color, "#000000", 0.35)
-    return LinearSegmentedColormap.from_list("kinegraph_part", ["#ffffff", color, dark])
 
 
 def _bones(number: int) -> str:
     return f"{number} bone" if number == 1 else f"{number} bones"
 
 
-def _arrows(
-    ax: Axes, layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]
-) -> None:
-    """The body in gray with each group of links in its color."""
-    bones = [LIGHT_GRAY] * len(layout.bones)
-    dots = list(joint_colors(layout))
-    draw_skeleton(ax, layout, size=16, numbers=False, bone_widths=3.0, colors=(bones, dots))
-    draw_arrows(ax, layout, links, colors)
-    ax.margins(0.06)
+def _links(layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]) -> Draw:
+    return lambda ax: draw_linked_skeleton(ax, layout, links, colors)
 
 
-def _shaded(
-    ax: Axes, layout: SkeletonLayout, numbers: NDArray[np.integer], shades: Colormap
-) -> None:
-    """The body with a number in each joint, the darker the greater."""
-    grounds = shades(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
-    bones: list[Any] = [LIGHT_GRAY] * len(layout.bones)
-    pose = draw_skeleton(ax, layout, size=125, numbers=False, colors=(bones, list(grounds)))
-    write_joint_numbers(ax, pose, list(numbers), [contrast_color(ground) for ground in grounds])
-    ax.margins(0.06)
+def _numbers(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap) -> Draw:
+    """Draw the body with a number in each joint, darker for larger numbers."""
+    grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
+
+    def draw(ax: Axes) -> None:
+        pose = draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
+        write_joint_numbers(ax, pose, list(numbers), [contrast_color(g) for g in grounds])
+
+    return draw
 
 
-def _matrix(
-    ax: Axes, layout: SkeletonLayout, values: NDArray[Any], shades: Colormap, strongest: float
-) -> None:
-    draw_matrix(ax, values.astype(float), shades, (0.0, strongest))
-    _label(ax, layout, values)
+def _matrix(layout: SkeletonLayout, values: NDArray[Any], cmap: Colormap, strongest: float) -> Draw:
+    def draw(ax: Axes) -> None:
+        draw_matrix(ax, values.astype(float), cmap, strongest)
+        write_cell_values(ax, values.astype(float))
+        label_matrix(ax, layout)
+
+    return draw
 
 
-def _mosaic(
-    ax: Axes, layout: SkeletonLayout, parts: NDArray[np.float32], colors: list[str]
-) -> None:
-    """The sum, each entry in the color of the partition it came from."""
-    total = parts.sum(axis=0)
-    draw_matrix(ax, total, BLUE_CMAP, (0.0, 1.0))
-    tiles = np.ones((*total.shape, 3))
-    for part, color in zip(parts, colors, strict=True):
-        tiles[part != 0] = to_rgb(color)
-    ax.images[0].set_data(tiles)
-    _label(ax, layout, total)
-
-
-def _label(ax: Axes, layout: SkeletonLayout, values: NDArray[Any]) -> None:
-    write_cell_values(ax, values.astype(float))
-    label_matrix(ax, layout)
-
-
-def _picture(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
-    """All bands below one another, placed by hand in inches."""
+def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
+    """Draw all steps below one another."""
     labels = matrix_label_size(layout)
     side = float(np.clip(0.165 * layout.num_joints, 2.9, 5.6))
     band = max(_BAND, side + labels)
     width = _TEXT + _BODY + labels + side + 2 * _EDGE
     tall = _TOP + len(steps) * (band + _GAP)
     figure = Figure(figsize=(width, tall))
-    figure.text(_EDGE / width, 1 - 0.2 / tall, title, fontsize=13, color=BLACK, va="top")
+    write_inches(figure, _EDGE, -0.2, title, fontsize=13, color=BLACK, va="top")
     for number, step in enumerate(steps, start=1):
         top = tall - _TOP - (number - 1) * (band + _GAP)
         _write(figure, number, step, top)
-        space = (_EDGE + _TEXT, top - band, _BODY if step.matrix else width - _TEXT - 2 * _EDGE)
-        step.body(_axes(figure, (*space, band)))
+        space = _BODY if step.matrix else width - _TEXT - 2 * _EDGE
+        step.body(add_axes_inches(figure, (_EDGE + _TEXT, top - band, space, band)))
         if step.matrix:
-            step.matrix(_axes(figure, (width - _EDGE - side, top - side, side, side)))
+            box = (width - _EDGE - side, top - side, side, side)
+            step.matrix(add_axes_inches(figure, box))
     return figure
 
 
-def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    width, height = figure.get_size_inches()
-    x, y, w, h = box
-    return figure.add_axes((x / width, y / height, w / width, h / height))
-
-
 def _write(figure: Figure, number: int, step: _Step, top: float) -> None:
-    """The number, title and words of a step, under a thin line; ``top`` in inches."""
+    """Write the number, title and words of a step under a thin line; ``top`` is in inches."""
     width, height = figure.get_size_inches()
     x, y = _EDGE / width, (top + _GAP / 2) / height
-    figure.add_artist(_rule(x, y))
-    place: dict[str, Any] = {"va": "top"}
+    figure.add_artist(Line2D([x, 1 - x], [y, y], color=LIGHT_GRAY, linewidth=0.8))
     title = textwrap.wrap(f"{number}  {step.title}", 34)
-    figure.text(x, top / height, "\n".join(title), fontsize=11.5, color=BLACK, **place)
+    place: dict[str, Any] = {"fontsize": 9, "color": GRAY, "va": "top"}
+    write_inches(figure, _EDGE, top, "\n".join(title), **place | {"fontsize": 11.5, "color": BLACK})
     top -= 0.2 * len(title) + 0.1
     lines = textwrap.wrap(step.words, _WRAP)
-    words = "\n".join(lines)
-    figure.text(x, top / height, words, fontsize=9, color=GRAY, linespacing=1.4, **place)
+    write_inches(figure, _EDGE, top, "\n".join(lines), linespacing=1.4, **place)
     top -= 0.178 * len(lines) + 0.12
     for name, color in step.legend:
-        figure.text(x, top / height, "■", fontsize=9, color=color, **place)
-        figure.text(x + 0.17 / width, top / height, name, fontsize=9, color=GRAY, **place)
+        write_inches(figure, _EDGE, top, "■", **place | {"color": color})
+        write_inches(figure, _EDGE + 0.17, top, name, **place)
         top -= 0.18
-
-
-def _rule(x: float, y: float) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([x, 1 - x], [y, y], color=LIGHT_GRAY, linewidth=0.8)

@@ -1,4 +1,4 @@
-"""What a model learned, as pictures: its graph, its weights, the links and poses that it infers."""
+"""Figures of a model: its graph, learned weights, inferred links and predicted poses."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from kinegraph.models.layers import GraphConv
 from kinegraph.models.shift_layers import TemporalShift
 from kinegraph.models.shiftgcn import ShiftGraphConv
 from kinegraph.reports.draw_graph import draw_graph
-from kinegraph.reports.draw_learned import draw_feature_masks, draw_links, draw_temporal_shifts
+from kinegraph.reports.draw_learned import (
+    draw_edge_importance,
+    draw_feature_masks,
+    draw_links,
+    draw_temporal_shifts,
+)
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
-from kinegraph.reports.draw_run import draw_edge_importance
 
 Figures = dict[str, Figure]
 
-#: What pictures call the parts of a model that have graph convolutions.
+#: Names in pictures for the parts of a model that have graph convolutions.
 _PARTS = {
     "blocks": "block",
     "forecast": "future head",
@@ -37,7 +41,7 @@ _PARTS = {
 
 
 def model_figures(model: Any) -> Figures:
-    """The model's graph, and whatever it learned of edges, shifts and masks, by title."""
+    """Return figures of the graph and of learned edges, shifts and masks, by title."""
     figures = {"Graph": draw_graph(model.layout)}
     convs = _modules(model, GraphConv)
     learned = [
@@ -65,12 +69,12 @@ def model_figures(model: Any) -> Figures:
 
 
 def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
-    """The links that the run's model infers in a clip, and the poses that it predicts there.
+    """Return figures of inferred links and predicted poses in clips, by title.
 
     Args:
-        run: the run's folder. One whose store is not where its recipe says gets no such pictures.
-        clip_id: a clip of that store; by default test clips: the first for links, the one of
-            median error and the one of the largest for poses.
+        run: the run's folder. The result is empty if the store of its recipe does not exist.
+        clip_id: a clip of that store; by default test clips: the first for links, those of the
+            median and the largest error for poses.
 
     Raises:
         StoreError: the store has no such clip.
@@ -81,13 +85,13 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
     store, indices = select_clips(loaded.header)
     if clip_id is not None:
         indices = np.array([store.find(clip_id)])
-    figures = _links_of_a_clip(loaded, store[int(indices[0])])
+    figures = _link_figures(loaded, store[int(indices[0])])
     if loaded.objective.predicts_poses:
-        figures |= _poses_of_clips(PoseScorer.load(run), store, indices)
+        figures |= _pose_figures(PoseScorer.load(run), store, indices)
     return figures
 
 
-def _links_of_a_clip(loaded: TrainedModel, clip: Clip) -> Figures:
+def _link_figures(loaded: TrainedModel, clip: Clip) -> Figures:
     model = loaded.model
     if not isinstance(model, ASGCN) or model.links is None:
         return {}
@@ -102,14 +106,14 @@ def _links_of_a_clip(loaded: TrainedModel, clip: Clip) -> Figures:
     return {"Actional links": draw_links(weights, model.layout, f"{clip.id}: {name}")}
 
 
-def _poses_of_clips(scorer: PoseScorer, store: ClipStore, indices: NDArray[np.int64]) -> Figures:
-    """The clip of median error and the one of the largest."""
+def _pose_figures(scorer: PoseScorer, store: ClipStore, indices: NDArray[np.int64]) -> Figures:
+    """Draw the clips of the median and of the largest error."""
     errors = scorer.score_store(store, indices)
     scored = np.flatnonzero(~np.isnan(errors.error))
     if not len(scored):
         return {}
     order = scored[np.argsort(errors.error[scored])]
-    shown = {"Poses, a usual clip": order[len(order) // 2], "Poses, the worst clip": order[-1]}
+    shown = {"Poses, median error": order[len(order) // 2], "Poses, largest error": order[-1]}
     if len(order) == 1:
         shown = {"Poses": order[0]}
     return {
@@ -125,41 +129,41 @@ def _draw_poses(
     D = min(store.num_channels, 3)
     seen = poses.seen[0, :, :, 0].cpu().numpy()
 
-    def shown(x: torch.Tensor) -> np.ndarray:
+    def visible(x: torch.Tensor) -> np.ndarray:
         joints = x[0, :D, :, :, 0].movedim(0, -1).float().cpu().numpy()
         return np.where(seen[..., None], joints, np.nan)
 
     title = f"{errors.ids[place]}: mean joint error {errors.error[place]:.3g}"
-    true, predicted = shown(poses.true), shown(poses.predicted)
+    true, predicted = visible(poses.true), visible(poses.predicted)
     if scorer.objective.reconstructs:
         return draw_reconstruction(true, predicted, scorer.layout, title=title)
-    last = shown(poses.baseline)[0]
+    last = visible(poses.baseline)[0]
     return draw_forecast(last, true, predicted, scorer.layout, title=title)
 
 
 def _modules(model: nn.Module, kind: type[nn.Module]) -> list[tuple[list[str], Any]]:
-    """The words of their paths, and the modules of a kind, in the model's order."""
+    """Return the parts of the path and the module, for all modules of a type in order."""
     modules = model.named_modules()
     return [(path.split("."), module) for path, module in modules if isinstance(module, kind)]
 
 
 def _count(path: list[str]) -> str:
-    """The number of the block that a path goes through, counted from 1; empty if there is none."""
+    """Return the number of the block in a path, counted from 1, or an empty text."""
     return next((str(int(word) + 1) for word in path if word.isdigit()), "")
 
 
 def _block_name(path: list[str]) -> str:
-    """``blocks.3.gcn`` is ``block 4``, ``forecast.blocks.0.gcn`` ``future head 1``."""
+    """Return ``block 4`` for ``blocks.3.gcn``, ``future head 1`` for ``forecast.blocks.0.gcn``."""
     part = _PARTS.get(path[0], path[0].replace("_", " "))
     return " ".join([part, _count(path) or "".join(path[1:2])]).strip()
 
 
 def _shift_name(path: list[str]) -> str:
-    """``blocks.3.tcn.shift_in`` is ``4 in``, ``blocks.3.beside.1.shift_in`` ``4 branch in``."""
+    """Return ``4 in`` for ``blocks.3.tcn.shift_in``, ``4 branch in`` in a parallel branch."""
     branch = "branch" if "beside" in path else ""
     return " ".join(filter(None, [_count(path), branch, path[-1].removeprefix("shift_")]))
 
 
 def _mask_name(path: list[str]) -> str:
-    """``blocks.3.gcn`` is ``unit 4 gcn``."""
+    """Return ``unit 4 gcn`` for ``blocks.3.gcn``."""
     return " ".join(filter(None, ["unit", _count(path), path[-1]]))

@@ -1,4 +1,4 @@
-"""Joints on panels: which way is up, one box for all frames, panels placed in inches."""
+"""Panels with skeletons: projections, shared limits, strips of frames."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
-from kinegraph.reports.style import GRAY, OFF_WHITE
+from kinegraph.reports.style import BLACK, GRAY, OFF_WHITE, add_axes_inches, plot_label
 from kinegraph.skeleton import SkeletonLayout
 
-#: Inches: the width of a strip of panels, between panels, and for colored words below.
+#: Inches: the width of a strip of panels, the gap between panels, the height of a color legend.
 STRIP_WIDTH, PANEL_GAP, LEGEND_HEIGHT = 7.6, 0.07, 0.26
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """One projection: points (M, T, V, 2) with y up, and the box that all its frames share."""
+    """One view of a clip: points (M, T, V, 2) with y up, and the limits shared by its frames."""
 
     name: str
     points: NDArray[np.float32]
-    box: tuple[float, float, float, float]  # left, right, bottom, top
+    box: Box  # left, right, bottom, top
 
 
 def project_joints(
     joints: NDArray[np.float32], frames: Sequence[int], y_up: bool | None, what: str
 ) -> list[Projection]:
-    """The projections of joints (M, T, V, D), each with the box of what these frames show.
+    """Project joints (M, T, V, D) to one or two views whose limits fit the given frames.
 
-    Two coordinates are taken for image coordinates, y pointing down, and are flipped; three are
-    taken to have y up (as Kinect and motion capture do) and are seen from the front (x to the
-    right) and from the side (z to the right). ``y_up`` overrules the rule.
+    Two coordinates are taken as image coordinates with y down and are flipped. Three coordinates
+    are taken to have y up, as Kinect and motion capture have it, and are shown from the front (x to
+    the right) and from the side (z to the right). ``y_up`` overrides this.
 
     Raises:
-        ClipError: ``what`` has joints of one coordinate.
+        ClipError: the joints of ``what`` have one coordinate.
     """
     D = joints.shape[-1]
     if D < 2:
@@ -50,39 +52,67 @@ def project_joints(
     flat = [("front", np.stack([x, y], axis=-1))]
     if solid:
         flat.append(("side", np.stack([joints[..., 2], y], axis=-1)))
-    return [Projection(name, points, _box(points[:, frames])) for name, points in flat]
+    return [Projection(name, points, _bounds(points[:, frames])) for name, points in flat]
 
 
 def spaced_frames(total: int, wanted: int) -> list[int]:
-    """At most ``wanted`` frame numbers from the first to the last."""
+    """Return at most ``wanted`` evenly spaced frame numbers from the first to the last."""
     if wanted == 1:
         return [(total - 1) // 2]
     return np.unique(np.linspace(0, total - 1, wanted).round().astype(int)).tolist()
 
 
-def compute_panel_heights(views: list[Projection], width: float) -> list[float]:
-    """Inches: the first view as tall as its bodies ask for within reason, a second one smaller."""
+def panel_heights(views: list[Projection], width: float) -> list[float]:
+    """Return heights in inches: the first by the shape of the bodies, the second smaller."""
     left, right, bottom, top = views[0].box
     tall = width * float(np.clip((top - bottom) / (right - left), 0.75, 1.9))
     return [tall, 0.62 * tall][: len(views)]
 
 
-def add_panels(
-    figure: Figure, heights: list[float], columns: tuple[float, int], top: float
-) -> list[list[Axes]]:
-    """Rows of equal boxes, placed by hand so that no room is lost; columns is (inches, number)."""
-    each, number = columns
-    rows, y = [], figure.get_size_inches()[1] - top
-    for tall in heights:
-        y -= tall
-        boxes = [(PANEL_GAP / 2 + i * each, y, each - PANEL_GAP, tall) for i in range(number)]
-        rows.append([_panel(figure, box) for box in boxes])
+def strip_figure(
+    views: list[Projection],
+    frames: Sequence[int],
+    title: str | None,
+    margins: tuple[float, float],
+    min_columns: int,
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with a row of empty panels for each view and a column for each frame.
+
+    Args:
+        title: written above the panels.
+        margins: inches above and below the panels.
+        min_columns: the figure is at least as wide as so many panels.
+    """
+    each = STRIP_WIDTH / max(len(frames), 4)
+    heights = panel_heights(views, each)
+    tall = margins[0] + sum(heights) + PANEL_GAP * len(heights) + margins[1]
+    figure = Figure(figsize=(max(min_columns, len(frames)) * each, tall))
+    rows, y = [], tall - margins[0]
+    for view, height in zip(views, heights, strict=True):
+        y -= height
+        rows.append([add_panel(figure, view, i, each, (y, height)) for i in range(len(frames))])
+        label_projection(rows[-1][0], view, views)
         y -= PANEL_GAP
-    return rows
+    if title:
+        style: dict[str, Any] = {"fontsize": 11, "color": BLACK, "va": "top"}
+        figure.text(0.008, 1 - 0.07 / tall, plot_label(title, 80), **style)
+    return figure, rows
 
 
-def set_equal_limits(ax: Axes, box: tuple[float, float, float, float]) -> None:
-    """Show the box, widened about its middle until a unit is equally long both ways."""
+def add_panel(
+    figure: Figure, view: Projection, column: int, width: float, vertical: tuple[float, float]
+) -> Axes:
+    """Add an empty panel with the limits of a view; ``vertical`` is its bottom and height."""
+    y, height = vertical
+    box = (PANEL_GAP / 2 + column * width, y, width - PANEL_GAP, height)
+    ax = add_axes_inches(figure, box, facecolor=OFF_WHITE, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    set_equal_limits(ax, view.box)
+    return ax
+
+
+def set_equal_limits(ax: Axes, box: Box) -> None:
+    """Show the box, widened about its center until both axes have the same scale."""
     left, right, bottom, top = box
     width, height = ax.get_window_extent().size
     unit = max((right - left) / width, (top - bottom) / height)
@@ -91,10 +121,10 @@ def set_equal_limits(ax: Axes, box: tuple[float, float, float, float]) -> None:
     ax.set_ylim(y - unit * height / 2, y + unit * height / 2)
 
 
-def label_projection(ax: Axes, name: str, views: int) -> None:
-    """The view's name in its corner, if there are several."""
-    if views > 1:
-        ax.text(0.05, 0.97, name, transform=ax.transAxes, va="top", fontsize=8, color=GRAY)
+def label_projection(ax: Axes, view: Projection, views: list[Projection]) -> None:
+    """Write the name of a view in the corner of a panel if there are several views."""
+    if len(views) > 1:
+        ax.text(0.05, 0.97, view.name, transform=ax.transAxes, va="top", fontsize=8, color=GRAY)
 
 
 def draw_joints(
@@ -106,7 +136,7 @@ def draw_joints(
     width: float = 1.9,
     dot: float = 5.0,
 ) -> list[Any]:
-    """The seen joints and bones of one body (V, 2); the artists come back.
+    """Draw the visible joints and bones of one body (V, 2) and return the artists.
 
     Args:
         colors: of bones and of joints.
@@ -128,17 +158,8 @@ def draw_joints(
     return [lines, ax.scatter(x, y, s=dot, c=dots, linewidths=0, zorder=3)]
 
 
-def add_color_legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
-    """Words in their colors along the lower edge."""
-    width, height = figure.get_size_inches()
-    x = PANEL_GAP / 2 + 0.02
-    for name, color in entries:
-        figure.text(x / width, 0.06 / height, name, fontsize=9, color=color, va="bottom")
-        x += 0.072 * len(name) + 0.16
-
-
-def _box(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of all points seen, with a margin."""
+def _bounds(points: NDArray[np.float32]) -> Box:
+    """Return left, right, bottom and top of all visible points, with a margin."""
     seen = points.reshape(-1, 2).astype(np.float64)
     seen = seen[~np.isnan(seen).any(axis=1)]
     if not len(seen):
@@ -146,14 +167,3 @@ def _box(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = 0.08 * float((high - low).max()) or 1.0
     return low[0] - margin, high[0] + margin, low[1] - margin, high[1] + margin
-
-
-def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    width, height = figure.get_size_inches()
-    x, y, w, h = box
-    ax = figure.add_axes((x / width, y / height, w / width, h / height), facecolor=OFF_WHITE)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    return ax

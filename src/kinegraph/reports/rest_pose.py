@@ -1,4 +1,4 @@
-"""Where to draw the joints of a layout, which holds names and bones but no coordinates."""
+"""Rest poses: coordinates and colors for drawing a layout, which has only names and bones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from kinegraph.reports.style import HUES, SIDE_COLORS, SLATE
 from kinegraph.skeleton import SkeletonLayout
 
-# Distance from the body's middle and height of a standing figure (10 high) by what a joint's name
-# contains; the first that fits counts. Arms hang outwards so that no two joints share a height.
+# Distance from the body's middle and height in a standing body (10 high) by the words in a joint's
+# name; the first match counts. Arms hang outwards so that no two joints share a height.
 _PAIRED = (
     (("eye", "inner"), (0.45, 10.2)),
     (("eye", "outer"), (1.25, 10.2)),
@@ -51,11 +51,11 @@ _FAN = (np.radians(170.0), np.radians(10.0))
 
 
 def rest_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
-    """A pose to draw a layout in: x to the right, y up, left joints on the left.
+    """Return coordinates to draw a layout with: x to the right, y up, left joints on the left.
 
     A body is recognized by its mirror pairs and by the names of its joints (head above, arms to
-    the sides, legs below); joints with other names follow their neighbours. Where fewer than two
-    thirds of the joints are recognized, as in a hand, the tree is fanned out from the center.
+    the sides, legs below); joints with other names are placed next to their neighbors. If fewer
+    than two thirds of the joints are recognized, as in a hand, the tree fans out from the center.
 
     Returns:
         (V, 2), about ten units high.
@@ -65,11 +65,11 @@ def rest_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
     if not layout.mirror_pairs or len(known) < 2 * layout.num_joints / 3:
         return _fan_out(layout)
     pose = np.array([(np.nan, np.nan) if place is None else place for place in places])
-    return _separate(_place_unrecognized(layout, pose))
+    return _separate(_place_remaining(layout, pose))
 
 
 def joint_sides(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per joint "left", "right" or "trunk"."""
+    """Return "left", "right" or "trunk" for each joint."""
     sides = ["trunk"] * layout.num_joints
     for left, right in layout.mirror_pairs:
         sides[left], sides[right] = "left", "right"
@@ -77,14 +77,14 @@ def joint_sides(layout: SkeletonLayout) -> tuple[str, ...]:
 
 
 def bone_sides(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per bone "left" or "right" if one end is on that side and none on the other, else "trunk"."""
+    """Return the side of each bone: "trunk" if its ends are on both sides or on neither."""
     sides = joint_sides(layout)
     ends = [{sides[child], sides[parent]} - {"trunk"} for child, parent in layout.bones]
     return tuple(found.pop() if len(found) == 1 else "trunk" for found in ends)
 
 
 def joint_colors(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per joint a color: by side or, where no joint has a mirror joint, by branch of the tree."""
+    """Return a color for each joint: by side or, without mirror pairs, by branch of the tree."""
     if layout.mirror_pairs:
         return tuple(SIDE_COLORS[side] for side in joint_sides(layout))
     branches = _branches(layout)
@@ -94,7 +94,7 @@ def joint_colors(layout: SkeletonLayout) -> tuple[str, ...]:
 
 
 def bone_colors(layout: SkeletonLayout) -> tuple[str, ...]:
-    """Per bone a color that agrees with `joint_colors`."""
+    """Return a color for each bone that agrees with `joint_colors`."""
     if layout.mirror_pairs:
         return tuple(SIDE_COLORS[side] for side in bone_sides(layout))
     colors = joint_colors(layout)
@@ -104,7 +104,7 @@ def bone_colors(layout: SkeletonLayout) -> tuple[str, ...]:
 
 
 def _branches(layout: SkeletonLayout) -> list[int]:
-    """Per joint, the neighbour of the center that it hangs from; the center for itself."""
+    """Return for each joint the neighbor of the center in its branch; the center for itself."""
     branches = []
     for joint in range(layout.num_joints):
         while layout.parents[joint] != layout.center:
@@ -122,11 +122,11 @@ def _place(layout: SkeletonLayout, joint: int) -> tuple[float, float] | None:
     return None
 
 
-def _place_unrecognized(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unrecognized joints one step beyond their parent, or between their placed neighbours."""
+def _place_remaining(layout: SkeletonLayout, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Place the remaining joints one step beyond their parent."""
     if np.isnan(pose[layout.center]).any():
         pose[layout.center] = (0.0, 6.1)
-    for joint in _breadth_first(layout):
+    for joint in _preorder(layout):
         if np.isnan(pose[joint]).any():
             parent = layout.parents[joint]
             step = pose[parent] - pose[layout.parents[parent]]
@@ -136,50 +136,40 @@ def _place_unrecognized(layout: SkeletonLayout, pose: NDArray[np.float64]) -> ND
 
 
 def _separate(pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Joints that fell on the same spot, moved down a little, one after another."""
+    """Move down joints that are at the same place."""
     for joint in range(1, len(pose)):
         while (np.linalg.norm(pose[:joint] - pose[joint], axis=1) < 0.3).any():
             pose[joint, 1] -= 0.45
     return pose
 
 
-def _breadth_first(layout: SkeletonLayout) -> list[int]:
-    """All joints, each after its parent; children in drawing order, left before right."""
+def _preorder(layout: SkeletonLayout) -> list[int]:
+    """Return all joints depth first, each after its parent; siblings from left to right."""
     rank = {"left": 0, "trunk": 1, "right": 2}
     sides = joint_sides(layout)
-    order = [layout.center]
-    for joint in order:
+    order, stack = [], [layout.center]
+    while stack:
+        order.append(stack.pop())
         children = [
             child
             for child, parent in enumerate(layout.parents)
-            if parent == joint and child != layout.center
+            if parent == order[-1] and child != layout.center
         ]
-        order += sorted(children, key=lambda child: (rank[sides[child]], child))
+        stack += sorted(children, key=lambda child: (rank[sides[child]], child), reverse=True)
     return order
 
 
 def _fan_out(layout: SkeletonLayout) -> NDArray[np.float64]:
-    """The tree around its center: depth outwards, the leaves at even angles over the top."""
+    """Place the tree around its center: radius by depth, leaves at even angles over the top."""
     depth, angle = np.zeros(layout.num_joints), np.full(layout.num_joints, np.nan)
-    order = _breadth_first(layout)
+    order = _preorder(layout)
+    inner = {layout.parents[joint] for joint in order[1:]}
     for joint in order[1:]:
         depth[joint] = depth[layout.parents[joint]] + 1
-    leaves = _leaves(layout, order)
+    leaves = [joint for joint in order if joint not in inner]
     angle[leaves] = np.linspace(*_FAN, len(leaves)) if len(leaves) > 1 else np.pi / 2
     for joint in reversed(order):
         if np.isnan(angle[joint]):
             angle[joint] = np.mean([angle[c] for c in order[1:] if layout.parents[c] == joint])
     radius = 10 * depth / max(1.0, float(depth.max()))
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-
-
-def _leaves(layout: SkeletonLayout, order: list[int]) -> list[int]:
-    """The joints without children, branch after branch, so that no two branches cross."""
-    inner = {layout.parents[joint] for joint in order[1:]}
-    position = {joint: i for i, joint in enumerate(order)}
-
-    def path(joint: int) -> tuple[int, ...]:
-        step = () if joint == layout.center else path(layout.parents[joint])
-        return (*step, position[joint])
-
-    return sorted((joint for joint in order if joint not in inner), key=path)

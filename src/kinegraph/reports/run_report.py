@@ -1,4 +1,4 @@
-"""From a run's folder to its report: collects what the page and the pictures show."""
+"""The report of a run, collected from its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kinegraph.reports.page import RunReport, write_report
 from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.history import read_history
 
-RIGHT_SHOWN, WRONG_SHOWN = 3, 5
+MAX_CORRECT_CLIPS, MAX_WRONG_CLIPS = 3, 5
 
 
 def write_run_report(
@@ -28,11 +28,11 @@ def write_run_report(
     evaluation: Evaluation | None,
     poses: PoseErrors | None = None,
 ) -> Path:
-    """Write report.html of a run that was evaluated on its test split.
+    """Write report.html into the folder of a run that was evaluated on its test split.
 
     Args:
         run: the run's folder.
-        scores: of the test split, if the run names actions.
+        scores: of the test split, if the run classifies.
         evaluation: of the same scores.
         poses: errors on the test split, if the run predicts poses.
 
@@ -52,13 +52,11 @@ def write_run_report(
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
         model=model_figures(model) | clip_figures(run),
     )
-    path = run / "report.html"
-    write_report(report, path)
-    return path
+    return write_report(report, run / "report.html")
 
 
 def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
-    """Curves of a run, its graph, what it learned, and what it infers in a clip, by name."""
+    """Return the training curves of a run and the figures of its model, by file name."""
     model, _ = load_model(run)
     figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
@@ -80,21 +78,20 @@ def _facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
 def _shown_clips(
     header: CheckpointHeader, scores: Scores
 ) -> list[tuple[Clip, list[tuple[str, float]], str]]:
-    """The surest mistakes, then right answers of different classes, spread over the split."""
+    """Return correct clips of different classes, then the most confident errors."""
     store = ClipStore(Path(header.recipe["store"]))
     probabilities = scores.probabilities
-    answered = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(answered != scores.labels)
-    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:WRONG_SHOWN]
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != scores.labels)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:MAX_WRONG_CLIPS]
     _, first_of_class = np.unique(scores.labels, return_index=True)
-    right = [i for i in first_of_class if answered[i] == scores.labels[i]]
-    spread = [
-        right[i] for i in np.linspace(0, len(right) - 1, min(RIGHT_SHOWN, len(right)), dtype=int)
-    ]
+    correct = first_of_class[predicted[first_of_class] == scores.labels[first_of_class]]
+    count = min(MAX_CORRECT_CLIPS, len(correct))
+    correct = correct[np.linspace(0, len(correct) - 1, count, dtype=int)]
     shown = []
-    for i in [*spread, *wrong]:
+    for i in [*correct, *wrong]:
         order = np.argsort(-probabilities[i])[:3]
-        guesses = [(header.class_name(int(k)), float(probabilities[i, k])) for k in order]
+        candidates = [(header.class_name(int(k)), float(probabilities[i, k])) for k in order]
         truth = header.class_name(int(scores.labels[i]))
-        shown.append((store[store.find(scores.ids[i])], guesses, truth))
+        shown.append((store[store.find(scores.ids[i])], candidates, truth))
     return shown
