@@ -97,7 +97,7 @@ def test_its_name_stands_for_its_path_unless_there_is_such_a_path(tmp_path, monk
     assert Recognizer.load("penn-action").header.num_classes == 16
     monkeypatch.chdir(tmp_path)
     Path("penn-action").mkdir()
-    with pytest.raises(CheckpointError, match="penn-action holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="penn-action does not contain a checkpoint"):
         Recognizer.load("penn-action")
     with pytest.raises(CheckpointError, match=r"or one of `kinegraph list pretrained`: penn-act"):
         Recognizer.load("pen-action")

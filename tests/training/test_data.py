@@ -8,7 +8,8 @@ import torch
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import TransformError
-from kinegraph.training.data import ClipDataset, collate, create_loader, split_training_clips
+from kinegraph.training.batch import Sample, collate
+from kinegraph.training.data import ClipDataset, create_loader, split_training_clips
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.transforms import Pipeline
 
@@ -51,9 +52,9 @@ def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(tiny_
 
 
 def test_clips_of_different_lengths_are_refused_with_the_remedy():
-    items = [(np.zeros((3, t, 5, 1), np.float32), 0, t) for t in (8, 12)]
+    samples = [Sample(np.zeros((3, t, 5, 1), np.float32), 0, t) for t in (8, 12)]
     with pytest.raises(TransformError, match="8 to 12 frames: add a transform"):
-        collate(items)
+        collate(samples)
 
 
 def test_a_transform_that_does_not_fit_names_the_clip(tiny_store):

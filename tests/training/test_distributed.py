@@ -12,7 +12,7 @@ import killed_training
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.training.checkpoint import LAST_FILE
-from kinegraph.training.data import EpochSampler, Share
+from kinegraph.training.data import EpochSampler
 from kinegraph.training.distributed import (
     MeanMetrics,
     ProcessLayout,
@@ -28,7 +28,9 @@ def shares(length: int, size: int, processes: int, seed: int | None) -> list[lis
     """The positions that each process is given in epoch 1."""
     given = []
     for number in range(processes):
-        sampler = EpochSampler(length, seed=seed, batch_size=size, share=Share(number, processes))
+        sampler = EpochSampler(
+            length, seed=seed, batch_size=size, rank=number, world_size=processes
+        )
         sampler.set_epoch(1)
         positions = [position for _, position in sampler]
         assert len(positions) == len(sampler)
@@ -56,8 +58,8 @@ def test_means_are_over_clips_and_start_afresh():
     means = MeanMetrics()
     means.add("loss", torch.tensor(4.0), 2)
     means.add("loss", torch.tensor(2.0), 1)
-    assert means.take() == {"loss": 2.0}
-    assert means.take() == {}
+    assert means.compute_and_reset() == {"loss": 2.0}
+    assert means.compute_and_reset() == {}
 
 
 def started(monkeypatch, **places: int) -> None:
@@ -66,7 +68,7 @@ def started(monkeypatch, **places: int) -> None:
         monkeypatch.setenv(key, str(value))
 
 
-def test_the_crew_is_what_the_recipe_and_torchrun_agree_on(monkeypatch):
+def test_the_process_layout_is_what_the_recipe_and_torchrun_agree_on(monkeypatch):
     monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: None)
     assert is_rank_zero()
     assert resolve_processes(TrainConfig(devices=3)) == ProcessLayout(3, 1)
@@ -76,14 +78,14 @@ def test_the_crew_is_what_the_recipe_and_torchrun_agree_on(monkeypatch):
     started(monkeypatch, RANK=5, WORLD_SIZE=6, LOCAL_WORLD_SIZE=3)
     assert not is_rank_zero()
     assert resolve_processes(TrainConfig(devices="auto", nodes=2)) == ProcessLayout(3, 2)
-    with pytest.raises(RecipeError, match=r"give train\.devices=3 train\.nodes=2"):
+    with pytest.raises(RecipeError, match=r"set train\.devices=3 train\.nodes=2"):
         resolve_processes(TrainConfig())
 
 
 def test_no_more_devices_than_there_are(monkeypatch):
     monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: 2)
     monkeypatch.setattr("kinegraph.training.distributed.device_name", lambda: "A100")
-    assert resolve_processes(TrainConfig(devices="auto")).size == 2
+    assert resolve_processes(TrainConfig(devices="auto")).world_size == 2
     with pytest.raises(RecipeError, match=r"train\.devices=4, but this machine has 2 \(A100\)"):
         resolve_processes(TrainConfig(devices=4))
 
@@ -94,7 +96,7 @@ def test_devices_are_a_number_or_auto_and_those_of_the_whole_run(tiny_recipe):
         parse_recipe(tiny_recipe, "tiny")
     tiny_recipe["train"]["devices"] = 2
     stage = {"name": "first", "objective": {"name": "recognition"}, "train": {"nodes": 2}}
-    with pytest.raises(RecipeError, match=r"stage 'first': 'train\.nodes' is the whole run's"):
+    with pytest.raises(RecipeError, match=r"stage 'first': 'train\.nodes' applies to the"):
         parse_recipe(tiny_recipe | {"stages": [stage]}, "tiny")
 
 
@@ -152,7 +154,7 @@ def test_a_training_of_three_processes_resumes_to_the_same_bits(tiny_store, tmp_
 
 
 @pytest.mark.slow
-def test_what_fails_in_another_process_is_told_by_the_first(tiny_store, tmp_path, monkeypatch):
+def test_an_error_in_a_worker_is_raised_in_rank_zero(tiny_store, tmp_path, monkeypatch):
     """The store is gone once the first process has opened it."""
     from kinegraph.training import train as training
 
@@ -168,11 +170,11 @@ def test_what_fails_in_another_process_is_told_by_the_first(tiny_store, tmp_path
 
 def test_processes_without_clips_are_refused(tiny_store, tmp_path, monkeypatch):
     from kinegraph.training.data import split_training_clips
-    from kinegraph.training.train import _check_shares
+    from kinegraph.training.train import _check_enough_clips
 
     settings = parse_recipe(recipe(tiny_store, {"name": "stgcn"}), "shared")
     settings.validation.fraction = 0.25
     splits = split_training_clips(settings, ClipStore(tiny_store))
-    _check_shares(splits, ProcessLayout(3, 1))
+    _check_enough_clips(splits, ProcessLayout(3, 1))
     with pytest.raises(RecipeError, match="4 processes cannot share 9 training and 3 held-out"):
-        _check_shares(splits, ProcessLayout(4, 1))
+        _check_enough_clips(splits, ProcessLayout(4, 1))

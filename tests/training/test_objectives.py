@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from kinegraph.errors import ModelError, RecipeError, UnknownNameError
+from kinegraph.training.batch import Batch
 from kinegraph.training.objectives import (
     OBJECTIVES,
-    Batch,
     DenoisingObjective,
     FuturePredictionObjective,
     RecognitionObjective,
@@ -69,7 +69,7 @@ def test_a_clip_shorter_than_the_future_keeps_one_frame_of_context():
 
 
 def test_batches_without_room_for_a_future_are_refused():
-    with pytest.raises(ModelError, match="cannot cut 12 future frames from clips of 12"):
+    with pytest.raises(ModelError, match="cannot split 12 future frames off clips of 12"):
         split_future(counted([12]), 12)
 
 
@@ -184,10 +184,10 @@ def test_names_and_options_are_checked():
         create_objective("revers", {})
     with pytest.raises(RecipeError, match=r"no option 'future' .*did you mean 'future_weight'"):
         create_objective("recognition", {"future": 0.1})
-    with pytest.raises(RecipeError, match="hidden shares"):
+    with pytest.raises(RecipeError, match="hidden fractions"):
         create_objective("denoise", {"frames": 1.0})
     for options in ({"joints": "many"}, {"frames": None}):
-        with pytest.raises(RecipeError, match="objective 'denoise' cannot take"):
+        with pytest.raises(RecipeError, match="objective 'denoise': invalid options"):
             create_objective("denoise", options)
     with pytest.raises(RecipeError, match="future_weight must be 0 or more"):
         create_objective("recognition", {"future_weight": -1})

@@ -1,4 +1,4 @@
-"""Resume files and checkpoints: damage is found and named, and what is whole is offered."""
+"""Resume files and checkpoints: damage is detected, and undamaged files are offered."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_damaged_resume_file_is_refused_and_the_one_before_it_offered(copy, da
     else:
         content = (run / RESUME_FILE).read_bytes()
         (run / RESUME_FILE).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    hint = rf"delete it, and --resume goes on from {PREVIOUS_FILE}, .* epoch 2,"
+    hint = rf"delete it, and --resume continues from {PREVIOUS_FILE}, .* epoch 2,"
     says = rf"{RESUME_FILE} is damaged: .* {hint}"
     with pytest.raises(CheckpointError, match=says):
         train(recipe, run, resume=True)
@@ -96,7 +96,7 @@ def test_with_both_resume_files_damaged_the_weights_are_offered(copy):
     recipe, run = copy
     flip(run / RESUME_FILE)
     flip(run / PREVIOUS_FILE)
-    with pytest.raises(CheckpointError, match="afresh in another folder, with init_from="):
+    with pytest.raises(CheckpointError, match="again in another folder, with init_from="):
         train(recipe, run, resume=True)
 
 
@@ -108,7 +108,7 @@ def test_a_resume_file_runs_no_code(tmp_path):
     body = io.BytesIO()
     torch.save({"epoch": Trap()}, body)
     atomic_write(tmp_path / RESUME_FILE, add_checksum(RESUME_KIND, body.getvalue()))
-    with pytest.raises(CheckpointError, match="holds no state of a training"):
+    with pytest.raises(CheckpointError, match="is not a resume checkpoint"):
         load_resume_checkpoint(tmp_path / RESUME_FILE)
 
 
@@ -116,7 +116,7 @@ def test_a_resume_file_runs_no_code(tmp_path):
 def test_a_flipped_bit_in_a_checkpoint_is_found(copy, place):
     _, run = copy
     flip(run / BEST_FILE, place)
-    with pytest.raises(CheckpointError, match=rf"{BEST_FILE} .*; .*{LAST_FILE} is whole"):
+    with pytest.raises(CheckpointError, match=rf"{BEST_FILE} .*; .*{LAST_FILE} is not damaged"):
         load_model(run)
     with pytest.raises(CheckpointError, match=BEST_FILE):
         load_header(run / BEST_FILE)

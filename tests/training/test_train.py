@@ -120,13 +120,13 @@ def test_checkpoints_that_are_none(trained, tmp_path):
     _, run = trained
     with pytest.raises(CheckpointError, match="does not exist"):
         find_checkpoint(tmp_path / "absent")
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="does not contain a checkpoint"):
         find_checkpoint(tmp_path)
     whole = (run / LAST_FILE).read_bytes()
     for name, content in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"no checkpoint, or a damaged one"):
+        with pytest.raises(CheckpointError, match=r"not a checkpoint, or it is damaged"):
             load_model(path)
 
 
@@ -207,6 +207,6 @@ def test_clips_of_one_class_are_nothing_to_learn_from(tmp_path):
     with StoreWriter(tmp_path / "s.arrow", clips[0].layout, ("here",), {}) as writer:
         for clip in clips:
             writer.write(clip)
-    with pytest.raises(RecipeError, match="clips of one class alone"):
+    with pytest.raises(RecipeError, match="clips of only one class"):
         train(parse_recipe(_recipe(tmp_path / "s.arrow"), "tiny"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,8 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
-from kinegraph.training.objectives import Batch, PosePrediction
+from kinegraph.training.batch import Batch
+from kinegraph.training.objectives import PosePrediction
 
 
 @dataclass(frozen=True)

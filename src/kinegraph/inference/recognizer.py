@@ -21,8 +21,8 @@ from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.models import MODELS, predict_logits
 from kinegraph.runtime.fuse import fast, fastest_dtype
+from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import CheckpointHeader
-from kinegraph.training.objectives import Batch
 
 Precision = Literal["fp32", "bf16", "auto"]
 

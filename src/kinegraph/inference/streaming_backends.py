@@ -28,7 +28,7 @@ from kinegraph.runtime.micro_batching import FARTHEST, StepStreams
 from kinegraph.runtime.network import FastNetwork
 from kinegraph.runtime.step_work import Stop
 from kinegraph.runtime.streams import Mode
-from kinegraph.training.objectives import Batch
+from kinegraph.training.batch import Batch
 
 Array = NDArray[np.float32]
 Logits = NDArray[np.float32]

@@ -15,10 +15,10 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.training.batch import Batch, collate, prepare_clip
 from kinegraph.training.checkpoint import CheckpointHeader, load_model
-from kinegraph.training.data import ClipDataset, collate, create_loader, prepare_clip
+from kinegraph.training.data import ClipDataset, create_loader
 from kinegraph.training.devices import default_device
-from kinegraph.training.objectives import Batch
 
 ProgressCallback = Callable[[int, int], None]
 

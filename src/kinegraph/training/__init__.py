@@ -1,1 +1,1 @@
-"""From a recipe and a store to a run."""
+"""Training: recipes, data loading, objectives, checkpoints, distributed training."""

@@ -1,4 +1,4 @@
-"""What happens beside the fitting: history, checkpoints, and a bar that shows how far it is."""
+"""Lightning callbacks: history, checkpoints, early stopping, progress bar."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, CheckpointHeader
 from kinegraph.training.history import append_history
 from kinegraph.training.resume import RESUME_FILE
 
-Progress = Callback
+#: Seconds between two updates of the progress bar; to read the loss, a GPU has to synchronize.
+REFRESH_INTERVAL_S = 0.5
 
 
 class HistoryWriter(Callback):
-    """One row of history.csv an epoch."""
+    """Appends a row to history.csv after every epoch."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -30,21 +31,26 @@ class HistoryWriter(Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row; rows of epochs that a resumed run repeats are dropped."""
-        if not trainer.is_global_zero:
-            return
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        row = {
-            "epoch": trainer.current_epoch,
-            **metrics,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": round(time.monotonic() - self.started, 3),
-        }
-        append_history(self.out, row)
+        """Append the row, in rank 0."""
+        if trainer.is_global_zero:
+            row = {
+                "epoch": trainer.current_epoch,
+                **_metrics(trainer),
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                "seconds": round(time.monotonic() - self.started, 3),
+            }
+            append_history(self.out, row)
 
 
 class Checkpoints(Callback):
-    """Writes last.safetensors and resume.ckpt each epoch, best.safetensors when it improves."""
+    """Writes last.safetensors and resume.ckpt every epoch, best.safetensors if it has improved.
+
+    Args:
+        out: folder of the run.
+        header: header of the checkpoints.
+        started: time (`time.monotonic`) at which the training was started.
+        best_by: the metric that selects the best epoch, and 1 (higher is better) or -1.
+    """
 
     def __init__(
         self, out: Path, header: CheckpointHeader, started: float, best_by: tuple[str, int]
@@ -52,57 +58,57 @@ class Checkpoints(Callback):
         self.out = out
         self.header = header
         self.started = started
-        self.figure, self.sign = best_by
+        self.metric, self.sign = best_by
         self.best = -math.inf
         self.seconds_before = 0.0
         self.finished = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after each epoch."""
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        """Write the files of the epoch."""
+        metrics = _metrics(trainer)
         facts = {"epoch": trainer.current_epoch, "metrics": metrics, "seconds": self._seconds()}
         training = {**self.header.training, **facts}
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.eval_model.state_dict()
-        reached = self.sign * metrics.get(self.figure, math.nan)
-        names = [BEST_FILE, LAST_FILE] if reached > self.best else [LAST_FILE]
+        value = self.sign * metrics.get(self.metric, math.nan)
+        names = [BEST_FILE, LAST_FILE] if value > self.best else [LAST_FILE]
         if BEST_FILE in names:
-            self.best = reached
+            self.best = value
         if trainer.is_global_zero:
             for name in names:
                 save_checkpoint(self.out / name, state, header)
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        self.finished = last or trainer.should_stop
-        trainer.save_checkpoint(self.out / RESUME_FILE)  # by ResumeFiles, in the first process
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        self.finished = is_last or trainer.should_stop
+        trainer.save_checkpoint(self.out / RESUME_FILE)  # by ResumeCheckpointIO, in rank 0
 
     def _seconds(self) -> float:
         return round(self.seconds_before + time.monotonic() - self.started, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Goes into resume.ckpt."""
+        """Return the state that resume.ckpt stores."""
         return {"best": self.best, "seconds": self._seconds(), "finished": self.finished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Comes from resume.ckpt."""
+        """Restore the state from resume.ckpt."""
         self.best = state_dict["best"]
         self.seconds_before = state_dict["seconds"]
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that a resumed run takes up where it was."""
+    """Early stopping whose patience counter survives a resume."""
 
-    def __init__(self, figure: str, *, mode: str, patience: int) -> None:
-        # right after the validation: at the epoch's end resume.ckpt would be written before it
-        super().__init__(figure, mode=mode, patience=patience, check_on_train_epoch_end=False)
+    def __init__(self, metric: str, *, mode: str, patience: int) -> None:
+        # check after validation: resume.ckpt is written before a check at the epoch's end
+        super().__init__(metric, mode=mode, patience=patience, check_on_train_epoch_end=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning forgets that it had stopped, and would train an epoch more."""
+        """Stop again if training had stopped; Lightning would train one more epoch."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
 
 class ProgressBar(Callback):
-    """One line an epoch, and a bar with loss, accuracy, clips/s and time left below them."""
+    """Prints one line per epoch, and a bar with loss, clips/s and remaining time."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -119,8 +125,8 @@ class ProgressBar(Callback):
             disable=not self.console.is_terminal,
         )
         self.clips = 0
-        self.epoch_started = self.shown = 0.0
-        self.waiting = 0
+        self.epoch_started = self.refreshed = 0.0
+        self.new_steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
@@ -130,45 +136,49 @@ class ProgressBar(Callback):
         self.bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Start counting clips."""
+        """Reset the clip counter."""
         self.clips, self.epoch_started = 0, time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
-        """Move on."""
+        """Count the batch, and update the bar if it is due."""
         self.clips += len(batch.labels) * trainer.world_size
-        self.waiting += 1
-        if self.bar.disable or time.monotonic() - self.shown < 0.5:
-            return  # to read the loss, a GPU has to come to a halt
+        self.new_steps += 1
+        if self.bar.disable or time.monotonic() - self.refreshed < REFRESH_INTERVAL_S:
+            return
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
         text += f"loss {float(outputs['loss']):.3f}  {self._rate()}"
-        self.bar.update(self.task, advance=self.waiting, description=text)
-        self.shown, self.waiting = time.monotonic(), 0
+        self.bar.update(self.task, advance=self.new_steps, description=text)
+        self.refreshed, self.new_steps = time.monotonic(), 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's line."""
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        """Print the line of the epoch."""
+        metrics = _metrics(trainer)
         line = f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
-        line += _told(figures, "train_")
-        if "val_loss" in figures:
-            line += f"  held out:{_told(figures, 'val_')}"
+        line += _format_metrics(metrics, "train_")
+        if "val_loss" in metrics:
+            line += f"  validation:{_format_metrics(metrics, 'val_')}"
         self.bar.console.print(f"{line}  {self._rate()}", highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
         return f"{self.clips / max(time.monotonic() - self.epoch_started, 1e-6):.0f} clips/s"
 
     def on_train_end(self, *_: Any) -> None:
-        """Put the bar away."""
+        """Remove the bar."""
         self.bar.stop()
 
     def on_exception(self, *_: Any) -> None:
-        """Put the bar away."""
+        """Remove the bar."""
         self.bar.stop()
 
 
-def _told(figures: dict[str, float], split: str) -> str:
-    """The figures of a split, loss first."""
-    own = {key.removeprefix(split): v for key, v in figures.items() if key.startswith(split)}
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+def _format_metrics(metrics: dict[str, float], prefix: str) -> str:
+    """Return the metrics of a split, the loss first."""
+    own = {key.removeprefix(prefix): v for key, v in metrics.items() if key.startswith(prefix)}
     names = sorted(own, key=lambda name: (name != "loss", name != "accuracy", name))
     return "".join(f"  {name.replace('_', ' ')} {own[name]:.3f}" for name in names)

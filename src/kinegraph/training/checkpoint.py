@@ -1,4 +1,4 @@
-"""A checkpoint: weights and everything needed to use them, in one safetensors file."""
+"""Checkpoints: weights and everything needed to use them, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
-FORMAT = 1
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What a checkpoint says of itself, as plain data.
+    """Header of a checkpoint, as plain data.
 
     Attributes:
         model: ``{"name": ..., "options": {...}}``.
@@ -36,15 +36,14 @@ class CheckpointHeader:
         classes: class names by label, or None.
         persons: M of the input.
         confidence: whether the last channel is the confidence.
-        stream: what the input is made of.
-        transforms: the steps from a raw clip to the input.
-        reader: ``{"name": ..., "options": {...}}`` that made the training clips.
+        stream: input stream, such as joint or bone.
+        transforms: the transforms from a raw clip to the input.
+        reader: ``{"name": ..., "options": {...}}`` of the reader of the training clips.
         recipe: the whole recipe.
-        training: facts of the run: epoch, metrics, clips, seconds, store.
-        versions: of the packages that trained it.
-        objective: what it was trained for, as in the recipe.
-        calibration: how its logits become probabilities, and when it does not know
-            (`kinegraph.inference.calibration`); None where that was not measured.
+        training: facts of the training: epoch, metrics, clips, seconds, store.
+        versions: versions of the packages that trained it.
+        objective: the training objective, as in the recipe.
+        calibration: the calibration of its logits (`kinegraph.inference.calibration`), or None.
     """
 
     model: dict[str, Any]
@@ -64,7 +63,7 @@ class CheckpointHeader:
     calibration: dict[str, Any] | None = None
 
     def build_model(self) -> nn.Module:
-        """A fresh model of this kind."""
+        """Create the model, with untrained weights."""
         return create_model(
             self.model["name"],
             layout=SkeletonLayout.from_dict(self.layout),
@@ -74,41 +73,41 @@ class CheckpointHeader:
         )
 
     def pipeline(self) -> Pipeline:
-        """The transforms that the model was trained with."""
+        """Return the transform pipeline that the model was trained with."""
         return Pipeline.from_list(self.transforms, self.stream)
 
     def create_objective(self) -> Objective:
-        """The objective that the model was trained for."""
+        """Create the objective that the model was trained with."""
         options = {key: value for key, value in self.objective.items() if key != "name"}
         return create_objective(self.objective["name"], options)
 
     def class_name(self, label: int) -> str:
-        """The name of a class, or ``class 7`` where the set has no names."""
+        """Return the name of a class, or ``class 7`` if the data set has no names."""
         known = self.classes is not None and label < len(self.classes)
         return self.classes[label] if known and self.classes else f"class {label}"
 
 
 def collect_versions() -> dict[str, str]:
-    """Versions of the packages that decide what a run computes."""
+    """Return the versions of the packages that determine the results of a run."""
     return {name: version(name) for name in ("kinegraph", "torch", "lightning", "numpy", "pyarrow")}
 
 
 def save_checkpoint(path: Path, state: dict[str, Tensor], header: CheckpointHeader) -> None:
-    """Write weights and header with their checksum: whole, or not at all.
+    """Write weights, header and checksum atomically.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
     from safetensors.torch import save
 
-    content = json.dumps({"format": FORMAT, **header.__dict__})
+    content = json.dumps({"format": FORMAT_VERSION, **header.__dict__})
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     metadata = {"kinegraph": content, "sha256": _checksum(content, tensors)}
     atomic_write(path, save(tensors, metadata=metadata))
 
 
 def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
-    """Of the header's text and every tensor's name, type, shape and bytes."""
+    """Return the SHA-256 of the header and of each tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(content.encode())
     for name in sorted(tensors):
         value = tensors[name]
@@ -118,33 +117,34 @@ def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
 
 
 def require_empty_folder(out: Path) -> None:
-    """Nothing is ever written over what is there already.
+    """Check that a run may be written to a folder.
 
     Raises:
         CheckpointError: ``out`` is a file, or a folder that is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is not empty: give another folder (or train with --resume)")
+        raise CheckpointError(f"{out} is not empty: choose another folder (or train with --resume)")
 
 
 def find_checkpoint(run: Path) -> Path:
-    """The checkpoint file of a run (its best epoch, else its last), or the file itself.
+    """Return the checkpoint file of a run (its best epoch, else its last), or the file itself.
 
-    A name that is no path here, but one of `list_pretrained`, means the weights that came along.
+    A name of `list_pretrained` that is not a path here means the bundled weights.
 
     Raises:
         CheckpointError: there is none.
     """
     if run.is_file():
         return run
-    if not run.exists() and (shipped := bundled_weights(str(run))):
-        return shipped
+    if not run.exists() and (bundled := bundled_weights(str(run))):
+        return bundled
     for name in (BEST_FILE, LAST_FILE):
         if (run / name).is_file():
             return run / name
     if run.is_dir():
         raise CheckpointError(
-            f"{run} holds no checkpoint: expected a run of `kinegraph train` with a {LAST_FILE}"
+            f"{run} does not contain a checkpoint: expected a run of `kinegraph train` with a "
+            f"{LAST_FILE}"
         )
     raise CheckpointError(
         f"{run} does not exist: expected a run of `kinegraph train` with a {LAST_FILE}, or one of "
@@ -153,19 +153,19 @@ def find_checkpoint(run: Path) -> Path:
 
 
 def load_header(path: Path) -> CheckpointHeader:
-    """The header of a checkpoint file.
+    """Return the header of a checkpoint file.
 
     Raises:
-        CheckpointError: the file is damaged, or not a checkpoint of ours.
+        CheckpointError: the file is damaged, or not a checkpoint of kinegraph.
     """
     return _load(path)[1]
 
 
 def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
-    """The model of a run, in evaluation mode, and its header.
+    """Load the model of a run, in evaluation mode, and its header.
 
     Raises:
-        CheckpointError: no checkpoint there, a damaged one, or weights that do not fit its model.
+        CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its model.
     """
     path = find_checkpoint(Path(run))
     state, header = _load(path)
@@ -179,21 +179,18 @@ def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
-    """Weights and header of a file, in one reading; damage ends with the other file's name."""
+    """Read weights and header; if the file is damaged, the error names an undamaged alternative."""
     try:
         return _read(path)
     except CheckpointError as error:
-        for other in (
-            path.with_name(name)
-            for name in (BEST_FILE, LAST_FILE)
-            if path.name in (BEST_FILE, LAST_FILE)
-        ):
-            if other != path and _is_whole(other):
-                raise CheckpointError(f"{error}; {other} is whole") from error
+        names = [BEST_FILE, LAST_FILE]
+        others = [path.with_name(n) for n in names if path.name in names and n != path.name]
+        if others and _is_undamaged(others[0]):
+            raise CheckpointError(f"{error}; {others[0]} is not damaged") from error
         raise
 
 
-def _is_whole(path: Path) -> bool:
+def _is_undamaged(path: Path) -> bool:
     try:
         _read(path)
     except CheckpointError:
@@ -210,36 +207,36 @@ def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         content = metadata["kinegraph"]
         data = json.loads(content)
-        # files of the time before there were checksums have none
+        # files of early versions have no checksum
         if metadata.get("sha256", checksum := _checksum(content, state)) != checksum:
             raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
-        if data.pop("format") != FORMAT:
+        if data.pop("format") != FORMAT_VERSION:
             raise CheckpointError(f"{path} was written by another version of kinegraph")
         return state, CheckpointHeader(**data)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
+        raise CheckpointError(f"{path} is not a checkpoint, or it is damaged: {error}") from error
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} carries no kinegraph header: {error!r}") from error
+        raise CheckpointError(f"{path} has no valid kinegraph header: {error!r}") from error
 
 
 def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) -> None:
-    """Give a fresh model the weights of a run: all of them, but a head for other classes.
+    """Initialize a model with the weights of a run: all of them, except a head for other classes.
 
-    An auto-encoder hands on its encoder to a model of the encoder's kind.
+    The encoder of an auto-encoder initializes a model of the encoder's class.
 
     Args:
-        model: the fresh model.
-        header: of the run that begins.
-        run: where the weights are.
+        model: the model.
+        header: header of the new run.
+        run: the run that has the weights.
 
     Raises:
-        CheckpointError: no checkpoint there, or one of a model that does not fit.
+        CheckpointError: there is no checkpoint, or its model does not fit.
     """
     source, trained = load_model(run)
     if trained.layout["joints"] != header.layout["joints"]:
         raise CheckpointError(
-            f"{run} cannot be the start: its layout {trained.layout['name']!r} has other joints "
-            f"than {header.layout['name']!r}"
+            f"{run} cannot initialize the model: its layout {trained.layout['name']!r} has other "
+            f"joints than {header.layout['name']!r}"
         )
     encoder = getattr(source, "encoder", None)
     if isinstance(encoder, type(model)):
@@ -253,21 +250,21 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
     wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
     wrong += [key for key in theirs if key not in ours]
     fit = [key for key in ours if key not in wrong]
-    wrong += [key for key in fit if _is_graph(key) and not torch.equal(ours[key], theirs[key])]
+    wrong += [key for key in fit if _is_adjacency(key) and not torch.equal(ours[key], theirs[key])]
     if wrong:
         raise CheckpointError(
-            f"{run} cannot be the start: its {trained.model['name']!r} on layout "
+            f"{run} cannot initialize the model: its {trained.model['name']!r} on layout "
             f"{trained.layout['name']!r} does not fit, {len(wrong)} tensors differ, the first: "
             f"{wrong[0]!r}"
         )
     model.load_state_dict(theirs)
 
 
-def _is_graph(name: str) -> bool:
-    """Whether a buffer is an adjacency, by its name in the state dict."""
+def _is_adjacency(name: str) -> bool:
+    """Return whether a buffer is an adjacency, by its name in the state dict."""
     return name.rpartition(".")[2] == "A"
 
 
 def is_head_parameter(name: str) -> bool:
-    """Whether a parameter belongs to the classifier, by its name in the state dict."""
+    """Return whether a parameter belongs to the classifier, by its name in the state dict."""
     return "head" in name.split(".")

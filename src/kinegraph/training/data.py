@@ -1,64 +1,65 @@
-"""From a store to batches: the same bits whatever the number of workers."""
+"""Data loading: clips of a store as shuffled, reproducible batches.
+
+The batches do not depend on the number of loader workers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import get_split_indices, validation_split
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import RecipeError, TransformError
+from kinegraph.errors import RecipeError
+from kinegraph.training.batch import Sample, collate, prepare_clip
 from kinegraph.training.devices import should_pin_memory
-from kinegraph.training.objectives import Batch, create_objective
 from kinegraph.training.recipe import Recipe
-from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms import Pipeline
 
-#: Batches that each loading process holds ready.
+#: Batches that each loader worker prepares in advance.
 PREFETCH_FACTOR = 4
-
-Item = tuple[NDArray[np.float32], int, int]
 
 
 @dataclass(frozen=True)
 class TrainingSplits:
-    """Clip indices of the two parts that training may see."""
+    """Clip indices for training and for validation."""
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
 
 
 def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
-    """The training split of the recipe's protocol, divided into train and validation.
+    """Divide the training split of the recipe's protocol into training and validation clips.
 
     Raises:
-        RecipeError: clips without a label, where the objective needs one.
+        RecipeError: the objective needs labels, and clips have none or all have the same.
     """
     indices = get_split_indices(store, recipe.protocol, "train")
-    answers = create_objective(recipe.objective.name, recipe.objective.options).is_classifier
-    if answers and (store.labels[indices] < 0).any():
-        nameless = int((store.labels[indices] < 0).sum())
-        raise RecipeError(
-            f"{recipe.store}: {nameless} of {len(indices)} training clips have no label"
+    if recipe.objective.create().is_classifier:
+        unlabelled = int((store.labels[indices] < 0).sum())
+        if unlabelled:
+            raise RecipeError(
+                f"{recipe.store}: {unlabelled} of {len(indices)} training clips have no label"
+            )
+        if store.num_classes < 2:
+            raise RecipeError(
+                f"{recipe.store} has clips of only one class; a classifier needs at least two"
+            )
+    validation, held_out = recipe.validation, indices[:0]
+    if validation.fraction:
+        indices, held_out = validation_split(
+            indices, store, validation.fraction, seed=validation.seed, by=validation.by
         )
-    v = recipe.validation
-    if answers and store.num_classes < 2:
-        raise RecipeError(f"{recipe.store} has clips of one class alone: nothing to tell apart")
-    held = indices[:0]
-    if v.fraction:
-        indices, held = validation_split(indices, store, v.fraction, seed=v.seed, by=v.by)
     if recipe.share < 1:
-        indices = _share_of_each_class(indices, store.labels[indices], recipe.share, recipe.seed)
-    return TrainingSplits(indices, held)
+        indices = _sample_per_class(indices, store.labels[indices], recipe.share, recipe.seed)
+    return TrainingSplits(indices, held_out)
 
 
-def _share_of_each_class(
+def _sample_per_class(
     indices: NDArray[np.int64], labels: NDArray[np.int64], share: float, seed: int
 ) -> NDArray[np.int64]:
     rng = np.random.default_rng(seed)
@@ -69,26 +70,16 @@ def _share_of_each_class(
     return np.sort(np.concatenate(kept))
 
 
-class Share(NamedTuple):
-    """What one of several processes works on: number ``number`` of ``of``."""
-
-    number: int
-    of: int
-
-
-WHOLE = Share(0, 1)
-
-
-class ClipDataset(Dataset[Item]):
+class ClipDataset(Dataset[Sample]):
     """Clips of a store as model input.
 
     Args:
-        store: where they are.
-        indices: which of them.
-        pipeline: from clip to clip.
+        store: the store.
+        indices: the clips to use.
+        pipeline: the transforms.
         persons: M.
         confidence: append the confidence as a channel.
-        seed: of the augmentation, or None for evaluation.
+        seed: seed of the augmentation, or None for evaluation.
     """
 
     def __init__(
@@ -111,8 +102,11 @@ class ClipDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        """``key`` is (epoch, position): the generator depends on nothing else than the seed."""
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Return the sample of ``key``, which is (epoch, position).
+
+        The random generator depends only on the seed, the epoch and the clip's index.
+        """
         epoch, position = key
         index = int(self.indices[position])
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
@@ -121,94 +115,71 @@ class ClipDataset(Dataset[Item]):
         )
 
 
-def prepare_clip(
-    clip: Clip,
-    pipeline: Pipeline,
-    rng: np.random.Generator | None,
-    *,
-    persons: int,
-    confidence: bool,
-) -> Item:
-    """A clip as model input: (C, T, V, M) array, label (-1 if unknown), real frames.
-
-    Raises:
-        TransformError: the transforms do not fit the clip, which is named.
-    """
-    try:
-        prepared = pipeline(clip, rng)
-        x = to_array(prepared, persons, confidence=confidence)
-    except TransformError as error:
-        raise TransformError(f"clip {clip.id!r}: {error}") from error
-    return x, -1 if clip.label is None else clip.label, prepared.num_real_frames
-
-
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, position), in an order that seed and epoch decide.
+    """Yields (epoch, position) in an order that only seed and epoch determine.
 
-    Of several processes each is given its share of every step, so that N of them do in one step
-    what one does in N accumulated batches. In training a few clips of the epoch are repeated where
-    the last step would not come out even; in evaluation each clip is seen once.
+    Each process gets its part of every step, so that N processes compute in one step what one
+    process computes in N accumulated batches. In training a few clips of the epoch are repeated
+    so that the last step divides evenly; in evaluation every clip is seen once.
+
+    Args:
+        length: number of clips.
+        seed: seed of the order, or None for the order of the store.
+        batch_size: clips of one process in one step.
+        rank: the process that samples.
+        world_size: number of processes.
     """
 
-    def __init__(self, length: int, *, seed: int | None, batch_size: int, share: Share) -> None:
+    def __init__(
+        self, length: int, *, seed: int | None, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.length = length
         self.seed = seed
-        self.step = batch_size * share.of
-        self.share = share
+        self.step_size = batch_size * world_size
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
-        self._own_length = sum(len(self._own(step)) for step in self._steps(np.arange(length)))
+        self._num_samples = sum(len(part) for part in self._own_parts(np.arange(length)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._own_length
+        return self._num_samples
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.length)
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        own = (self._own(step) for step in self._steps(order))
-        return ((self.epoch, int(position)) for step in own for position in step)
+        return ((self.epoch, int(position)) for part in self._own_parts(order) for position in part)
 
-    def _steps(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def _own_parts(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         if self.seed is not None:
-            order = np.resize(order, -(-len(order) // self.share.of) * self.share.of)
-        return [order[i : i + self.step] for i in range(0, len(order), self.step)]
-
-    def _own(self, step: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.array_split(step, self.share.of)[self.share.number]
-
-
-def collate(items: Sequence[Item]) -> Batch:
-    """Arrays (C, T, V, M), labels and real frames side by side.
-
-    Raises:
-        TransformError: the clips differ in frames: no transform brings them to one length.
-    """
-    frames = sorted({x.shape[1] for x, *_ in items})
-    if len(frames) > 1:
-        raise TransformError(
-            f"one batch holds clips of {frames[0]} to {frames[-1]} frames: add a transform that "
-            "gives all of them one length, such as `resize: {frames: 64}`"
-        )
-    arrays, labels, lengths = zip(*items, strict=True)
-    return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
+            order = np.resize(order, -(-len(order) // self.world_size) * self.world_size)
+        for start in range(0, len(order), self.step_size):
+            step = order[start : start + self.step_size]
+            yield np.array_split(step, self.world_size)[self.rank]
 
 
 def create_loader(
-    dataset: ClipDataset, batch_size: int, *, workers: int, share: Share = WHOLE
-) -> DataLoader[Item]:
-    """Batches of a data set, or a process's share of them; shuffled if it is augmented.
+    dataset: ClipDataset, batch_size: int, *, workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader[Sample]:
+    """Create a loader of a process's batches, shuffled if the data set has a seed.
 
-    Clips are read from the store's memory map as they are needed. Workers outlive the epoch, and
-    hold a few batches ready each.
+    Clips are read from the store's memory map when they are needed. Loader workers persist
+    between epochs.
     """
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), seed=dataset.seed, batch_size=batch_size, share=share),
+        sampler=EpochSampler(
+            len(dataset),
+            seed=dataset.seed,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+        ),
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

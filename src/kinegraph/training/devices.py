@@ -1,4 +1,4 @@
-"""Where tensors live: the accelerator of this machine, whatever its make, or the CPU."""
+"""Devices: the accelerator of this machine, of any maker, or the CPU."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import torch
 
 
 def default_device() -> torch.device:
-    """The accelerator that PyTorch finds on this machine, else the CPU."""
-    if find_spec("torch_npu") is not None:  # importing it makes PyTorch know Ascend's NPUs
+    """Return the accelerator that PyTorch finds on this machine, else the CPU."""
+    if find_spec("torch_npu") is not None:  # its import registers Ascend NPUs with PyTorch
         importlib.import_module("torch_npu")
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
 
 
 def device_count() -> int | None:
-    """How many accelerators this machine has; None where the CPU does the work."""
+    """Return the number of accelerators of this machine, None if the CPU computes."""
     return None if default_device().type == "cpu" else torch.accelerator.device_count()
 
 
 def device_name() -> str:
-    """What the device calls itself, such as its model's name."""
+    """Return the name of the device, such as its model."""
     device = default_device()
     if device.type == "cpu":
         return platform.machine()
-    named = getattr(torch.get_device_module(device), "get_device_name", None)
-    return str(named()) if named else device.type
+    get_name = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(get_name()) if get_name else device.type
 
 
 def should_pin_memory() -> bool:
-    """Whether batches reach the device faster from page-locked memory.
+    """Return whether copies to the device are faster from page-locked memory.
 
-    Apple's GPUs share the CPU's memory, and PyTorch pins none for them.
+    Apple GPUs share the memory of the CPU, and PyTorch does not pin memory for them.
     """
     return default_device().type not in ("cpu", "mps")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not enough, the device's or the machine's."""
+    """Return whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    told = ("out of memory", "can't allocate memory", "cannot allocate memory")
-    return isinstance(error, RuntimeError | OSError) and any(words in text for words in told)
+    phrases = ("out of memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, RuntimeError | OSError) and any(phrase in text for phrase in phrases)

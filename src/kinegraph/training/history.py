@@ -1,4 +1,4 @@
-"""The history of a run: one row of history.csv an epoch."""
+"""Training history: history.csv with one row per epoch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from kinegraph.files import atomic_write
 
 HISTORY_FILE = "history.csv"
-FIRST = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-LAST = ("lr", "seconds")
+FIRST_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+LAST_COLUMNS = ("lr", "seconds")
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
-    """The rows of a run's history, an empty list if there are none yet."""
-    return [{k: float(v) for k, v in row.items() if v} for row in _rows(run)]
+    """Return the rows of a run's history, an empty list if there is none yet."""
+    return [{k: float(v) for k, v in row.items() if v} for row in _read_rows(run)]
 
 
-def _rows(run: Path) -> list[dict[str, str]]:
+def _read_rows(run: Path) -> list[dict[str, str]]:
     path = run / HISTORY_FILE
     if not path.is_file():
         return []
@@ -28,11 +28,11 @@ def _rows(run: Path) -> list[dict[str, str]]:
 
 
 def append_history(run: Path, row: Mapping[str, float]) -> None:
-    """Append an epoch's figures; rows of the epochs that a resumed run repeats are dropped."""
-    kept = [old for old in _rows(run) if float(old["epoch"]) < row["epoch"]]
+    """Append the row of an epoch, and drop rows of epochs that a resumed run repeats."""
+    kept = [old for old in _read_rows(run) if float(old["epoch"]) < row["epoch"]]
     fields = {key for old in (*kept, row) for key in old}
-    further = sorted(fields.difference(FIRST, LAST))
-    order = [key for key in (*FIRST, *further, *LAST) if key in fields]
+    further = sorted(fields.difference(FIRST_COLUMNS, LAST_COLUMNS))
+    order = [key for key in (*FIRST_COLUMNS, *further, *LAST_COLUMNS) if key in fields]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, order)
     writer.writeheader()

@@ -1,8 +1,8 @@
-"""The further processes of a training on one machine: started, watched and ended by the first.
+"""Launcher of the worker processes of a training on one machine.
 
-A follower is `python -m kinegraph.training.launcher`. It reads what to train from its standard
-input, whose end tells it that the first process is gone; it answers on its standard output, with
-a sentence, only if it fails.
+The calling process has rank 0. Every further rank is a process of `kinegraph.training.worker`. It
+reads its stages from standard input and exits when that pipe closes, even if this process was
+killed. If it fails, it writes one sentence to standard output.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,149 +22,111 @@ from kinegraph.errors import KinegraphError, TrainingError
 
 HOST = "127.0.0.1"
 ERROR_EXIT_CODE = 2
-#: Seconds that the other processes may take to end by themselves once one of them has.
+#: Seconds that the other processes may take to exit after one of them has.
 EXIT_TIMEOUT_S = 20.0
 
 
 @contextmanager
-def launch_workers(count: int, job: str) -> Iterator[None]:
-    """Start further processes, and be the first of a group with them.
+def launch_workers(count: int, stages: str) -> Iterator[None]:
+    """Start worker processes and join a process group with them as rank 0.
 
     Args:
-        count: how many.
-        job: what each of them is told, on one line.
+        count: number of workers.
+        stages: the stages to train, as one line of JSON.
 
     Raises:
-        TrainingError: one of them failed; its sentence is passed on.
+        TrainingError: a worker failed; its message is passed on.
     """
     store = dist.TCPStore(HOST, 0, count + 1, is_master=True, wait_for_workers=False)
-    crew = [WorkerProcess(rank, count + 1, store.port, job) for rank in range(1, count + 1)]
-    left = threading.Event()
-    threading.Thread(target=_end_if_stuck, args=(crew, left), daemon=True).start()
+    workers = [WorkerProcess(rank, count + 1, store.port, stages) for rank in range(1, count + 1)]
+    finished = threading.Event()
+    watcher = threading.Thread(target=_exit_if_stalled, args=(workers, finished), daemon=True)
+    watcher.start()
     try:
         dist.init_process_group(store=store, rank=0, world_size=count + 1)
         yield
-        _await(crew)
-        _raise_failure(crew)
+        _wait_for_exit(workers)
     except KinegraphError:
         raise
-    except Exception as error:  # most likely that another process no longer answers
-        _await(crew)
-        _raise_failure(crew, error)
+    except Exception as error:  # most likely because a worker no longer responds
+        _wait_for_exit(workers, error)
         raise
     finally:
-        left.set()
-        for follower in crew:
-            follower.end()
+        finished.set()
+        watcher.join()
+        for worker in workers:
+            worker.kill()
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 class WorkerProcess:
-    """One further process, and what it says."""
+    """A worker process and its output."""
 
-    def __init__(self, rank: int, size: int, port: int, job: str) -> None:
+    def __init__(self, rank: int, size: int, port: int, stages: str) -> None:
         place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
         self.name = f"process {rank + 1} of {size}"
-        self._said: list[str] = []
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kinegraph.training.launcher"],
+            [sys.executable, "-m", "kinegraph.training.worker"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             env=os.environ | {key: str(value) for key, value in place.items()},
-            text=True,
-            start_new_session=True,  # an interrupt from the keyboard is for the first process alone
+            start_new_session=True,  # Ctrl-C must interrupt only the process of rank 0
         )
-        self._listening = threading.Thread(target=self._listen, daemon=True)
-        self._listening.start()
-        with suppress(BrokenPipeError):  # it has failed already, and says why
-            self._process.stdin.write(f"{job}\n")  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):  # it has failed already; `failure` returns the reason
+            self._process.stdin.write(f"{stages}\n".encode())  # type: ignore[union-attr]
             self._process.stdin.flush()  # type: ignore[union-attr]
 
-    def _listen(self) -> None:
-        self._said.extend(self._process.stdout or ())
-
-    def has_ended(self) -> bool:
-        """Well or not."""
+    def has_exited(self) -> bool:
+        """Return whether the process has ended, with or without success."""
         return self._process.poll() is not None
 
     def failure(self) -> str | None:
-        """Why it failed, in a sentence; None if it runs or has ended well."""
+        """Return why the process failed, or None if it is running or has succeeded."""
         code = self._process.poll()
         if not code:
             return None
-        self._listening.join()
-        if code == ERROR_EXIT_CODE and self._said:
-            return "".join(self._said)
+        self._output.seek(0)
+        if code == ERROR_EXIT_CODE and (message := self._output.read().decode()):
+            return message
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.name} {how}, which ends the training: go on with --resume"
+        return f"{self.name} {how}, which ends the training: continue it with --resume"
 
-    def end(self) -> None:
-        """Kill it if it still runs."""
+    def kill(self) -> None:
+        """Kill the process if it is still running, and release its pipes."""
         self._process.kill()
         self._process.wait()
-        self._listening.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+        self._output.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
 
 
-def _await(crew: Sequence[WorkerProcess]) -> None:
-    """Until all have ended or one has failed, but no longer than a while."""
-    patience = time.monotonic() + EXIT_TIMEOUT_S
-    while time.monotonic() < patience:
-        if all(f.has_ended() for f in crew) or any(f.failure() for f in crew):
+def _wait_for_exit(workers: Sequence[WorkerProcess], cause: Exception | None = None) -> None:
+    """Wait until all workers have exited or one has failed, at most `EXIT_TIMEOUT_S`.
+
+    Raises:
+        TrainingError: one has failed.
+    """
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for worker in workers:
+            if failure := worker.failure():
+                raise TrainingError(failure) from cause
+        if all(worker.has_exited() for worker in workers):
             return
         time.sleep(0.05)
 
 
-def _raise_failure(crew: Sequence[WorkerProcess], cause: Exception | None = None) -> None:
-    for follower in crew:
-        if told := follower.failure():
-            raise TrainingError(told) from cause
+def _exit_if_stalled(workers: Sequence[WorkerProcess], finished: threading.Event) -> None:
+    """Exit if a worker has failed and this process still waits for it.
 
-
-def _end_if_stuck(crew: Sequence[WorkerProcess], left: threading.Event) -> None:
-    """A GPU may wait for a lost process for ever: then nothing but the end of this one helps."""
-    while not left.wait(0.5):
-        for follower in crew:
-            told = follower.failure()
-            if told and not left.wait(EXIT_TIMEOUT_S):
-                sys.stderr.write(f"kinegraph: {told}\n")
+    A GPU collective waits for a lost process without a timeout, so that no exception ends it.
+    """
+    while not finished.wait(0.5):
+        for worker in workers:
+            failure = worker.failure()
+            if failure and not finished.wait(EXIT_TIMEOUT_S):
+                sys.stderr.write(f"kinegraph: {failure}\n")
                 sys.stderr.flush()
                 os._exit(ERROR_EXIT_CODE)
-
-
-def main() -> None:
-    """Be a follower."""
-    from kinegraph.training.train import follow
-
-    job = sys.stdin.readline()
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    try:
-        _meet()
-        follow(job)
-    except KinegraphError as error:
-        sys.stdout.write(str(error))
-        sys.stdout.flush()
-        os._exit(ERROR_EXIT_CODE)
-    except Exception:
-        time.sleep(2)  # if the cause lies with another process, this one is ended by now
-        raise
-    dist.destroy_process_group()
-
-
-def _meet() -> None:
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.TCPStore(HOST, int(os.environ["MASTER_PORT"]), size, wait_for_workers=False)
-    dist.init_process_group(store=store, rank=rank, world_size=size)
-
-
-def _exit_with_parent() -> None:
-    # not by sys.stdin: a loading process forked meanwhile would find its lock taken for ever
-    os.read(0, 1)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How weights are fitted: an objective's loss, the schedule, averaged weights, what is frozen."""
+"""Lightning module: loss, optimizer, learning rate schedule, weight averaging, freezing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kinegraph.errors import TrainingError
+from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import is_head_parameter
 from kinegraph.training.distributed import MeanMetrics, average_buffers
-from kinegraph.training.objectives import Batch, LossOutput, Objective
+from kinegraph.training.objectives import LossOutput, Objective
 from kinegraph.training.recipe import TrainConfig
 
 
 class TrainingModule(LightningModule):
-    """Moves a model's weights towards an objective.
+    """Trains a model with an objective.
 
     Args:
         model: the model.
-        objective: what it is trained for.
-        settings: the recipe's train part.
-        steps_per_epoch: optimizer steps, for the schedule.
-        seed: of what the model draws, such as dropout.
+        objective: the objective.
+        settings: the recipe's ``train``.
+        steps_per_epoch: optimizer steps per epoch, for the schedule.
+        seed: seed of the model's random numbers, such as dropout.
     """
 
     def __init__(
@@ -46,84 +47,84 @@ class TrainingModule(LightningModule):
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
-        self.averaged = _averaged(model, settings.ema) if settings.ema else None
-        self.means = MeanMetrics()
+        self.averaged = _create_average(model, settings.ema) if settings.ema else None
+        self.metrics = MeanMetrics()
 
     @property
     def eval_model(self) -> nn.Module:
-        """The model to validate, save and ship: averaged weights if there are any."""
+        """The model to validate and save: the one with averaged weights, if there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
     def on_train_batch_start(self, _: Batch, number: int) -> None:
-        """Dropout draws alike, whatever loaders or a restart have drawn before.
+        """Seed the random numbers of this batch, independent of loaders and restarts.
 
-        Each of several processes draws as one by itself would in its accumulated batches. A frozen
-        backbone is in evaluation mode: its batch-norm statistics stand still.
+        N processes draw the same numbers as one process in N accumulated batches. A frozen
+        backbone stays in evaluation mode, so that its batch norm statistics do not change.
         """
-        share = self.settings.accumulate  # batches a step
-        drawn = self.global_step * share + number % share
-        drawn = drawn * self.trainer.world_size + self.global_rank
-        torch.manual_seed(self.seed * 1_000_003 + drawn)
+        batches_per_step = self.settings.accumulate
+        batch = self.global_step * batches_per_step + number % batches_per_step
+        batch = batch * self.trainer.world_size + self.global_rank
+        torch.manual_seed(self.seed * 1_000_003 + batch)
         if self.settings.freeze_backbone:
             self.model.eval()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """One batch."""
+        """Return the loss of a batch."""
         smoothing = self.settings.label_smoothing
-        outcome = self.objective.compute_loss(self.model, batch, smoothing)
-        self._count(outcome, batch)
-        return outcome.loss
+        output = self.objective.compute_loss(self.model, batch, smoothing)
+        self._add_metrics(output, batch)
+        return output.loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Average the weights after each batch, and what the processes have seen after the last."""
+        """Update the averaged weights; after the last batch, average buffers and log metrics."""
         self.average_weights()
         if self.trainer.is_last_batch:
             average_buffers(self)
             self._require_finite(self._log("train")["loss"])
 
     def average_weights(self) -> None:
-        """Move the averaged weights towards the present ones, if there are any."""
+        """Move the averaged weights, if there are any, towards the current ones."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """One held-out batch, answered by the averaged weights."""
+        """Evaluate a held-out batch, with the averaged weights if there are any."""
         self.eval_model.eval()
-        self._count(self.objective.compute_loss(self.eval_model, batch), batch)
+        self._add_metrics(self.objective.compute_loss(self.eval_model, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Tell what came of all held-out batches."""
+        """Log the metrics of all held-out batches."""
         self._log("val")
 
-    def _count(self, outcome: LossOutput, batch: Batch) -> None:
+    def _add_metrics(self, output: LossOutput, batch: Batch) -> None:
         clips = len(batch.labels)
-        self.means.add("loss", outcome.loss * clips, clips)
-        for name, value in outcome.metrics.items():
-            self.means.add(name, value * clips, clips)
-        if outcome.logits is not None:
-            right = outcome.logits.argmax(dim=1) == batch.labels
-            self.means.add("accuracy", right.sum(), clips)
+        self.metrics.add("loss", output.loss * clips, clips)
+        for name, value in output.metrics.items():
+            self.metrics.add(name, value * clips, clips)
+        if output.logits is not None:
+            correct = output.logits.argmax(dim=1) == batch.labels
+            self.metrics.add("accuracy", correct.sum(), clips)
 
     def _log(self, split: str) -> Mapping[str, float]:
-        means = self.means.take()
+        means = self.metrics.compute_and_reset()
         for name, value in means.items():
             self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
         return means
 
     def _require_finite(self, loss: float) -> None:
-        """A loss that is no number any more never becomes one again.
+        """Stop training when the loss is NaN or infinite.
 
         Raises:
-            TrainingError: it is none; what was saved after the epochs before stays.
+            TrainingError: it is; the checkpoints of earlier epochs stay.
         """
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss of epoch {self.current_epoch + 1} is {loss}, the training has diverged: "
-                f"lower train.lr (now {self.settings.lr:g}), or limit gradients by train.clip_grad"
+                f"lower train.lr (now {self.settings.lr:g}), or clip gradients with train.clip_grad"
             )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """The optimizer with its learning rate scheduled per step."""
+        """Return the optimizer and its learning rate schedule, which acts per step."""
         s = self.settings
         groups = self.objective.parameter_groups(self.model, s.weight_decay)
         optimizer: torch.optim.Optimizer
@@ -142,10 +143,10 @@ class TrainingModule(LightningModule):
 
 
 def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
-    """The share of the base learning rate at a (fractional) epoch.
+    """Return the factor of the base learning rate at a (fractional) epoch.
 
-    A linear warm-up, then ``gamma`` to the number of milestones passed, or half a cosine
-    over ``cosine_epochs`` (default: all epochs; past its end it rises again).
+    After a linear warm-up it is ``gamma`` to the power of the milestones passed, or half a cosine
+    over ``cosine_epochs`` (default: all epochs; it rises again after their end).
     """
     s = settings
     if epoch < s.warmup_epochs:
@@ -163,11 +164,11 @@ def _freeze_backbone(model: nn.Module) -> None:
         parameter.requires_grad_(is_head_parameter(name))
 
 
-def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential average that starts short, so that few steps are enough to forget the init."""
+def _create_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Create an exponential moving average; its decay grows, so that initial weights fade soon."""
 
     def average(old: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
-        share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
-        return old.lerp(new.to(old.dtype), share) if old.is_floating_point() else new
+        weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        return old.lerp(new.to(old.dtype), weight) if old.is_floating_point() else new
 
     return AveragedModel(model, avg_fn=average, use_buffers=True).requires_grad_(False)

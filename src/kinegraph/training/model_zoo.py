@@ -1,4 +1,4 @@
-"""Where the weights lie that install with kinegraph."""
+"""Model zoo: the pretrained weights that are installed with kinegraph."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from pathlib import Path
 import kinegraph
 
 PRETRAINED_FOLDER = Path(kinegraph.__file__).parent / "pretrained"
-ENDING = ".safetensors"
+CHECKPOINT_SUFFIX = ".safetensors"
 
 
 def list_pretrained() -> list[str]:
-    """Names of the models that come with kinegraph."""
-    return sorted(path.name.removesuffix(ENDING) for path in PRETRAINED_FOLDER.glob(f"*{ENDING}"))
+    """Return the names of the bundled models."""
+    paths = PRETRAINED_FOLDER.glob(f"*{CHECKPOINT_SUFFIX}")
+    return sorted(path.name.removesuffix(CHECKPOINT_SUFFIX) for path in paths)
 
 
 def bundled_weights(name: str) -> Path | None:
-    """The checkpoint of that name, None if there is none."""
-    return PRETRAINED_FOLDER / f"{name}{ENDING}" if name in list_pretrained() else None
+    """Return the checkpoint of a bundled model, None if there is no such model."""
+    known = name in list_pretrained()
+    return PRETRAINED_FOLDER / f"{name}{CHECKPOINT_SUFFIX}" if known else None
 
 
 def model_card(name: str) -> Path:
-    """What is to be known about it: data, licence, figures, limits."""
+    """Return the path of a model's card: data, licence, accuracy, limits."""
     return PRETRAINED_FOLDER / f"{name}.md"

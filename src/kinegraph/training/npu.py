@@ -1,6 +1,6 @@
-"""Ascend NPUs as an accelerator of Lightning, where `torch_npu` is installed.
+"""Ascend NPUs as an accelerator of Lightning; imported only if `torch_npu` is installed.
 
-Written from the interfaces of both; not yet tried on the hardware.
+Written from the interfaces of both; not yet tested on the hardware.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from kinegraph.training.devices import default_device
 from kinegraph.training.distributed import DDP_OPTIONS
 
-NAME = "npu"
+DEVICE_TYPE = "npu"
 
 
 class NPUAccelerator(Accelerator):
@@ -26,64 +26,57 @@ class NPUAccelerator(Accelerator):
         torch.get_device_module(device).set_device(device)
 
     def teardown(self) -> None:
-        """Free what PyTorch's allocator keeps."""
-        torch.get_device_module(NAME).empty_cache()
+        """Free the cache of PyTorch's allocator."""
+        torch.get_device_module(DEVICE_TYPE).empty_cache()
 
     @staticmethod
     def parse_devices(devices: int | str | list[int]) -> list[int]:
-        """Indices of the devices meant."""
-        if isinstance(devices, list):
-            return devices
-        return list(range(int(devices)))
+        """Return the indices of the requested devices."""
+        return devices if isinstance(devices, list) else list(range(int(devices)))
 
     @staticmethod
     def get_parallel_devices(devices: list[int]) -> list[torch.device]:
-        """The devices of these indices."""
-        return [torch.device(NAME, index) for index in devices]
+        """Return the devices of these indices."""
+        return [torch.device(DEVICE_TYPE, index) for index in devices]
 
     @staticmethod
     def auto_device_count() -> int:
-        """How many there are."""
-        return int(torch.get_device_module(NAME).device_count())
+        """Return the number of devices."""
+        return int(torch.get_device_module(DEVICE_TYPE).device_count())
 
     @staticmethod
     def is_available() -> bool:
-        """Whether `torch_npu` is installed and finds a device."""
-        return default_device().type == NAME
+        """Return whether `torch_npu` finds a device."""
+        return default_device().type == DEVICE_TYPE
 
     @staticmethod
     def name() -> str:
-        """What Lightning calls it."""
-        return NAME
+        """Return Lightning's name of the accelerator."""
+        return DEVICE_TYPE
 
     @classmethod
     def register_accelerators(cls, accelerator_registry: Any) -> None:
-        """Part of the interface."""
-        accelerator_registry.register(NAME, cls, description="Ascend NPUs", override=True)
+        """Register the accelerator with Lightning."""
+        accelerator_registry.register(DEVICE_TYPE, cls, description="Ascend NPUs", override=True)
 
 
 class NPUDDPStrategy(DDPStrategy):
-    """Data parallel training whose wrapper is given the device by the module alone."""
+    """Data parallel training without device ids: with ids, Lightning would open a CUDA stream."""
 
     def determine_ddp_device_ids(self) -> None:
-        """None: with ids, Lightning would open a CUDA stream."""
+        """Return None; the module is on its device already."""
 
 
 def adapt_trainer_options(options: dict[str, Any]) -> dict[str, Any]:
-    """A Trainer's options, changed to what Lightning cannot find out about NPUs by itself.
-
-    Where there are none, the options stay as they are.
-    """
-    if not NPUAccelerator.is_available():
-        return options
+    """Return a Trainer's options with the settings that Lightning lacks for NPUs."""
     NPUAccelerator.register_accelerators(AcceleratorRegistry)
     changed = {**options, "accelerator": NPUAccelerator()}
     if isinstance(options["strategy"], DDPStrategy):
         changed["strategy"] = NPUDDPStrategy(**DDP_OPTIONS)
     else:
-        changed["strategy"] = SingleDeviceStrategy(torch.device(NAME, 0))
+        changed["strategy"] = SingleDeviceStrategy(torch.device(DEVICE_TYPE, 0))
     if options["precision"] != "32-true":
-        scaler = torch.amp.GradScaler(NAME) if options["precision"] == "16-mixed" else None
-        mixed = MixedPrecision(options["precision"], NAME, scaler)
+        scaler = torch.amp.GradScaler(DEVICE_TYPE) if options["precision"] == "16-mixed" else None
+        mixed = MixedPrecision(options["precision"], DEVICE_TYPE, scaler)
         changed |= {"precision": None, "plugins": [*options["plugins"], mixed]}
     return changed

@@ -1,4 +1,4 @@
-"""What a model is trained for: each objective slices the clips it is given and says the loss.
+"""Training objectives: each one cuts its inputs and targets out of a batch and returns a loss.
 
 Shapes: N clips, M persons, C channels, T frames, V joints, k future frames.
 """
@@ -15,30 +15,17 @@ from torch.nn.functional import cross_entropy
 
 from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
 from kinegraph.models import predict_logits
-
-
-class Batch(NamedTuple):
-    """Clips as a model takes them.
-
-    Attributes:
-        x: (N, C, T, V, M); zero where a joint, a person or a frame is absent.
-        labels: (N,), -1 where unknown.
-        lengths: (N,) how many of the first frames are real; padding follows.
-    """
-
-    x: Tensor
-    labels: Tensor
-    lengths: Tensor
+from kinegraph.training.batch import Batch
 
 
 class PosePrediction(NamedTuple):
-    """Predicted poses beside the true ones, all (N, C, k, V, M).
+    """Predicted and true poses, each (N, C, k, V, M).
 
     Attributes:
-        true: what was there.
-        predicted: what the model says.
-        baseline: what needs no model: the last pose held, or the clip's mean pose.
-        seen: (N, k, V, M) bool; only these joints count.
+        true: the target.
+        predicted: the model's output.
+        baseline: a prediction without a model: the last pose repeated, or the clip's mean pose.
+        seen: (N, k, V, M) bool; only these joints are scored.
     """
 
     true: Tensor
@@ -47,14 +34,15 @@ class PosePrediction(NamedTuple):
     seen: Tensor
 
     def squared_error(self) -> Tensor:
-        """Mean squared error over seen joints and channels, a scalar in squared input units."""
+        """Return the mean squared error over seen joints and channels, in squared input units."""
         square = ((self.predicted - self.true) ** 2).mean(dim=1)
         return (square * self.seen).sum() / self.seen.sum().clamp(min=1)
 
     def mpjpe(self, of: Tensor) -> Tensor:
-        """(N,) mean Euclidean error per seen joint of ``predicted`` or ``baseline``; NaN if none.
+        """Return the mean per-joint position error of each clip, (N,) in input units.
 
-        In input units; Ionescu et al. 2014 (Human3.6M).
+        Ionescu et al. 2014 (Human3.6M). ``of`` is ``predicted`` or ``baseline``; NaN for a clip
+        without seen joints.
         """
         distance = (of - self.true).square().sum(dim=1).sqrt() * self.seen
         return distance.flatten(1).sum(dim=1) / self.seen.flatten(1).sum(dim=1)
@@ -62,7 +50,7 @@ class PosePrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What one batch gave: the loss, logits if labels were answered, further means to log."""
+    """Loss of a batch, logits if the objective is classification, and further metrics to log."""
 
     loss: Tensor
     logits: Tensor | None = None
@@ -70,14 +58,14 @@ class LossOutput:
 
 
 class Objective:
-    """What a model is trained for.
+    """Base class of the training objectives.
 
     Attributes:
         best_metric: the logged metric that selects the best epoch, and 1 (higher is better) or -1.
         required_method: the method that a model must have.
-        is_classifier: whether it teaches the model to name actions.
-        predicts_poses: whether `poses` has any.
-        reconstructs: whether they are the clip's own frames, not those that follow.
+        is_classifier: whether the model learns to name actions.
+        predicts_poses: whether `predict_poses` returns poses.
+        reconstructs: whether these poses are the clip's own frames rather than future ones.
     """
 
     best_metric: tuple[str, int] = ("val_loss", -1)
@@ -89,15 +77,15 @@ class Objective:
     def compute_loss(
         self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
     ) -> LossOutput:
-        """Loss and figures of a batch; the smoothing is that of a cross entropy."""
+        """Return loss and metrics of a batch; cross entropies use the label smoothing."""
         raise NotImplementedError
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
-        """Predicted and true poses of a batch, if the objective has any."""
+        """Return predicted and true poses of a batch, or None without pose prediction."""
         return None
 
     def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """What the optimizer moves: the model's groups without frozen parameters."""
+        """Return the optimizer's parameter groups: those of the model without frozen parameters."""
         groups = model.parameter_groups(weight_decay)  # type: ignore[operator]
         kept = [
             {**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups
@@ -106,14 +94,14 @@ class Objective:
 
 
 class RecognitionObjective(Objective):
-    """Cross entropy on the labels, with the poses that follow as a second task if asked for.
+    """Action recognition: cross entropy on the labels, optionally with future poses as second task.
 
     Args:
         future_weight: weight of the mean squared error of the predicted future poses (AS-GCN,
-            Li et al. 2019, section 4.4, takes 0.01). The model's option ``future`` says how many
-            frames at the end of each clip, before any padding, it has to predict. A model with
-            ``faithful=True`` has it cut from the end of the *padded* clip, and the first person
-            scored only, every joint, as AS-GCN's released code does.
+            Li et al. 2019, section 4.4, uses 0.01). The model's option ``future`` is the number of
+            frames at the end of each clip, before any padding, that it has to predict. For a model
+            with ``faithful=True`` they are cut from the end of the *padded* clip, and all joints
+            of only the first person are scored, as in AS-GCN's released code.
     """
 
     best_metric = ("val_accuracy", 1)
@@ -132,9 +120,8 @@ class RecognitionObjective(Objective):
         """See `Objective.compute_loss`."""
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
-            return LossOutput(
-                cross_entropy(logits, batch.labels, label_smoothing=label_smoothing), logits
-            )
+            loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+            return LossOutput(loss, logits)
         logits, poses = self._predict(model, batch)
         loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         loss = loss + self.future_weight * poses.squared_error()
@@ -158,7 +145,7 @@ class RecognitionObjective(Objective):
 
 
 class LinkInferenceObjective(Objective):
-    """AS-GCN's link inference: which joints move together, learnt by predicting the next frame.
+    """Link inference of AS-GCN: finds joints that move together by predicting the next frame.
 
     Negative log likelihood of the predicted poses plus the divergence of the link types from
     their prior (Li et al. 2019, equations 7 and 8).
@@ -174,15 +161,15 @@ class LinkInferenceObjective(Objective):
         return LossOutput(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
 
     def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Only the link inference learns."""
+        """Return the parameters of the link inference only."""
         parameters = list(model.link_parameters())  # type: ignore[operator]
         return [{"params": parameters, "weight_decay": weight_decay}]
 
 
 class FuturePredictionObjective(Objective):
-    """The last frames of each clip from those before; the model's ``future`` says how many.
+    """Prediction of the last frames of each clip; the model's option ``future`` is their number.
 
-    The baseline holds the last pose (zero velocity). Poses come from the real frames, before any
+    The baseline repeats the last pose (zero velocity). All poses are real frames, before any
     padding.
     """
 
@@ -202,7 +189,7 @@ class FuturePredictionObjective(Objective):
 
 
 class ReconstructionObjective(Objective):
-    """Each clip from its own features; the baseline is the clip's mean pose."""
+    """Reconstruction of each clip from its own features; the baseline is the clip's mean pose."""
 
     best_metric = ("val_mpjpe", -1)
     predicts_poses = True
@@ -218,7 +205,7 @@ class ReconstructionObjective(Objective):
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
         """See `Objective.predict_poses`."""
         given, true = self._given(model, batch), self._true(batch)
-        seen = (true != 0).any(dim=1) & _real(batch)[..., None, None]
+        seen = (true != 0).any(dim=1) & _real_frames(batch)[..., None, None]
         predicted = model.reconstruct(given, batch.lengths)  # type: ignore[operator]
         count = seen.sum(dim=1, keepdim=True).clamp(min=1)
         mean = ((true * seen[:, None]).sum(dim=2, keepdim=True) / count[:, None]).expand_as(true)
@@ -232,9 +219,9 @@ class ReconstructionObjective(Objective):
 
 
 class ReversalObjective(ReconstructionObjective):
-    """Each clip backwards (over its real frames), from its features forwards.
+    """Reconstruction of each clip's real frames in reverse order.
 
-    Locality-Aware SGE's pretext task ``rev_rec``.
+    The pretext task ``rev_rec`` of Locality-Aware SGE.
     """
 
     def _true(self, batch: Batch) -> Tensor:
@@ -242,18 +229,18 @@ class ReversalObjective(ReconstructionObjective):
 
 
 class DenoisingObjective(ReconstructionObjective):
-    """Whole clips from clips with hidden joints and frames.
+    """Reconstruction of whole clips from clips with hidden joints and frames.
 
     Args:
-        joints: share of joints that are hidden all the time, in training only.
-        frames: share of frames that are hidden at one go; in evaluation those in the middle.
+        joints: fraction of joints hidden in every frame, in training only.
+        frames: fraction of frames hidden in one block; in evaluation the block is in the middle.
     """
 
     def __init__(self, *, joints: float = 0.1, frames: float = 0.25) -> None:
         if not (0 <= joints < 1 and 0 <= frames < 1):
             raise RecipeError(
-                f"denoise: the hidden shares must be at least 0 and below 1, got joints={joints}, "
-                f"frames={frames}"
+                "denoise: the hidden fractions must be at least 0 and below 1, got "
+                f"joints={joints}, frames={frames}"
             )
         self.joints = joints
         self.frames = frames
@@ -283,10 +270,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def objective_options(name: str) -> dict[str, Any]:
-    """The options of an objective with their defaults.
+    """Return the options of an objective with their defaults.
 
     Raises:
-        UnknownNameError: no such objective.
+        UnknownNameError: there is no such objective.
     """
     if name not in OBJECTIVES:
         raise unknown_name("objective", name, OBJECTIVES)
@@ -295,11 +282,11 @@ def objective_options(name: str) -> dict[str, Any]:
 
 
 def create_objective(name: str, options: dict[str, Any]) -> Objective:
-    """An objective by name.
+    """Create an objective by name.
 
     Raises:
-        UnknownNameError: no such objective.
-        RecipeError: an option that it does not have, or cannot take.
+        UnknownNameError: there is no such objective.
+        RecipeError: an option is unknown, or its value is invalid.
     """
     known = objective_options(name)
     for key in options:
@@ -310,34 +297,34 @@ def create_objective(name: str, options: dict[str, Any]) -> Objective:
     try:
         return OBJECTIVES[name](**options)
     except TypeError as error:
-        raise RecipeError(f"objective {name!r} cannot take {options}: {error}") from error
+        raise RecipeError(f"objective {name!r}: invalid options {options}: {error}") from error
 
 
 def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Cut the last real frames off, before any padding.
+    """Split each clip into its last k = ``future`` real frames and the context before them.
 
     A context shorter than T - k frames is padded as the clip was: with empty frames, or by
-    repeating what is left of it. A clip of no more than k frames keeps one frame as its context.
+    repeating the context. A clip of k or fewer frames keeps one frame as its context.
 
     Returns:
         context (N, C, T-k, V, M), last (N, C, V, M), future (N, C, k, V, M), whether a future frame
-        exists (N, k), and the context's real lengths (N,).
+        exists (N, k), and the real length of the context (N,).
 
     Raises:
-        ModelError: batches of no more than k frames.
+        ModelError: the clips have k or fewer frames.
     """
     x, lengths = batch.x, batch.lengths
     N, _, T = x.shape[:3]
     if future >= T:
         raise ModelError(
-            f"cannot cut {future} future frames from clips of {T}: give the model fewer future "
-            "frames, or the clips more"
+            f"cannot split {future} future frames off clips of {T} frames: use fewer future frames "
+            "(model.future) or longer clips"
         )
     clips = torch.arange(N, device=x.device)[:, None]
     real = (lengths - future).clamp(min=1)[:, None]
     step = torch.arange(T - future, device=x.device)[None]
     shown = (x != 0).any(dim=1).flatten(2).any(dim=2)
-    repeats = (shown & ~_real(batch)).any(dim=1, keepdim=True)
+    repeats = (shown & ~_real_frames(batch)).any(dim=1, keepdim=True)
     index = torch.where(step < real, step, torch.where(repeats, step % real, T - 1))
     ahead = real + torch.arange(future, device=x.device)[None]
     exists = ahead < lengths[:, None]
@@ -349,7 +336,7 @@ def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def reverse_frames(x: Tensor, lengths: Tensor) -> Tensor:
-    """(N, C, T, V, M) with the real frames of each clip in reverse order; padding stays."""
+    """Reverse the real frames of each clip, x (N, C, T, V, M); padding stays in place."""
     step = torch.arange(x.shape[2], device=x.device)[None]
     index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
     clips = torch.arange(len(x), device=x.device)[:, None]
@@ -360,7 +347,8 @@ def _future_frames(model: nn.Module) -> int:
     future = int(getattr(model, "future", 0))
     if future < 1:
         raise ModelError(
-            "this model predicts no future frames: set its option `future`, such as model.future=10"
+            "this model does not predict future frames: set its option `future`, such as "
+            "model.future=10"
         )
     return future
 
@@ -369,13 +357,13 @@ def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor
     context, last, true, exists, lengths = split_future(batch, future)
     logits, predicted = model.predict_future(context, last, lengths)  # type: ignore[operator]
     held = last.unsqueeze(2).expand_as(true)
-    known = (last != 0).any(dim=1)[:, None]  # without a last pose there is nothing to start from
-    seen = (true != 0).any(dim=1) & exists[..., None, None] & known
+    has_last_pose = (last != 0).any(dim=1)[:, None]
+    seen = (true != 0).any(dim=1) & exists[..., None, None] & has_last_pose
     return logits, PosePrediction(true, predicted, held, seen)
 
 
-def _real(batch: Batch) -> Tensor:
-    """(N, T) bool: frames that are no padding."""
+def _real_frames(batch: Batch) -> Tensor:
+    """Return which frames are not padding, (N, T) bool."""
     return torch.arange(batch.x.shape[2], device=batch.x.device) < batch.lengths[:, None]
 
 
@@ -385,7 +373,10 @@ def _pose_loss(poses: PosePrediction) -> LossOutput:
 
 @torch.no_grad()
 def _pose_metrics(poses: PosePrediction) -> dict[str, Tensor]:
-    """Means over the clips that show any joint; none if no clip does, as NaN spoils an epoch."""
+    """Return the mean errors of the clips that show any joint; empty if no clip does.
+
+    A NaN would make the mean of the whole epoch NaN.
+    """
     if not poses.seen.any():
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What a recipe says: one short YAML file that settles a whole training run."""
+"""Recipes: short YAML files that define a whole training run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
 
-#: Folder of TensorBoard's files within a run's.
+#: Folder of the TensorBoard files within a run's folder.
 TENSORBOARD_FOLDER = "tensorboard"
 
 
@@ -26,36 +26,37 @@ class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class ModelConfig(BaseModel):
-    """Which model, and its options (any further keys; `kinegraph.models.model_options`)."""
-
+class _NamedConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All further keys: the keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+class ModelConfig(_NamedConfig):
+    """Model name and options (any further keys, see `kinegraph.models.model_options`)."""
 
     name: str = "stgcn"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of the model."""
-        return dict(self.model_extra or {})
 
-
-class ObjectiveConfig(BaseModel):
-    """What is trained for, and its options (any further keys; `kinegraph.training.objectives`)."""
-
-    model_config = ConfigDict(extra="allow")
+class ObjectiveConfig(_NamedConfig):
+    """Objective name and options (any further keys, see `kinegraph.training.objectives`)."""
 
     name: str = "recognition"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of the objective."""
-        return dict(self.model_extra or {})
+    def create(self) -> Objective:
+        """Create the objective."""
+        return create_objective(self.name, self.options)
 
 
 class ValidationConfig(_StrictModel):
-    """The part of the *training* split that is held out to choose the best epoch.
+    """Fraction of the *training* split that is held out to select the best epoch.
 
-    ``fraction: 0`` trains on all of it and keeps the last epoch.
+    ``fraction: 0`` trains on the whole split and keeps the last epoch.
     """
 
     fraction: float = Field(0.1, ge=0, lt=1)
@@ -70,10 +71,10 @@ def _devices(value: Any) -> Any:
 
 
 class TrainConfig(_StrictModel):
-    """How the weights are fitted; learning rates change per step, milestones count epochs.
+    """Training hyperparameters; the learning rate changes every step, milestones are epochs.
 
-    ``batch_size`` is of each device: a step is of batch_size x accumulate x devices x nodes clips.
-    ``threads`` is for the CPU: small models are quickest with one, whatever else the machine does.
+    ``batch_size`` is per device: the effective batch size is batch_size x accumulate x devices x
+    nodes. ``threads`` is the number of CPU threads: small models are fastest with one.
     """
 
     epochs: int = Field(50, ge=1)
@@ -102,12 +103,12 @@ class TrainConfig(_StrictModel):
 
 
 class StageConfig(_StrictModel):
-    """A training that goes before the recipe's own, on the same clips with the same model.
+    """A training before the recipe's own, on the same clips with the same model.
 
     Attributes:
-        name: of its folder within the run.
-        objective: what this stage is for.
-        train: the keys of the recipe's train part that differ.
+        name: name of its folder within the run's.
+        objective: objective of this stage.
+        train: the keys of the recipe's ``train`` that differ.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
@@ -116,24 +117,24 @@ class StageConfig(_StrictModel):
 
 
 class Recipe(_StrictModel):
-    """Everything that a training run needs beside the store's content.
+    """Everything that defines a training run, except the clips themselves.
 
     Attributes:
-        name: what the run is called.
-        about: where the setting comes from, in a sentence.
+        name: name of the run.
+        about: source of the setting, in one sentence.
         store: path of the clip store.
-        protocol: which split of it (`kinegraph list protocols`).
-        seed: of initial weights, order and augmentation.
-        persons: M of the batches; further persons are dropped, missing ones are absent.
-        confidence: append the joints' confidence as a last channel.
+        protocol: name of its train/test split (`kinegraph list protocols`).
+        seed: seed of initial weights, order and augmentation.
+        persons: M of the batches; further persons are dropped, missing ones are zeros.
+        confidence: append the joints' confidence as last channel.
         stream: joint, bone, joint_motion, bone_motion, or several joined by ``+``.
-        transforms: steps in order, each a name or ``{name: {options}}``; the random ones act in
+        transforms: steps in order, each a name or ``{name: {options}}``; random steps apply in
             training only.
-        model, objective, train, validation: see there.
-        share: of the training clips of each class that are used (at least one), to see what few
-            labels give; drawn by ``seed``.
-        init_from: a run whose weights are the first ones, all but a head of other classes.
-        stages: trainings that go before, each starting from the weights of the one before it.
+        model, objective, train, validation: see these classes.
+        share: fraction of the training clips of each class to use (at least one clip), drawn by
+            ``seed``, to measure learning from few labels.
+        init_from: a run whose weights initialize the model, except a head for other classes.
+        stages: trainings before this one, each initialized from the one before it.
     """
 
     name: str
@@ -154,11 +155,11 @@ class Recipe(_StrictModel):
     stages: list[StageConfig] = []
 
     def pipeline(self) -> Pipeline:
-        """The transforms, ready to run."""
+        """Return the transform pipeline."""
         return Pipeline.from_list(self.transforms, self.stream)
 
     def stage(self, number: int) -> Recipe:
-        """The recipe of one of the stages by itself."""
+        """Return the recipe of a stage."""
         stage = self.stages[number]
         changes = {"name": f"{self.name}-{stage.name}", "objective": stage.objective, "stages": []}
         data = self.model_copy(update=changes).model_dump()
@@ -166,12 +167,12 @@ class Recipe(_StrictModel):
         return Recipe.model_validate(data)
 
     def to_yaml(self) -> str:
-        """The whole recipe, defaults written out."""
+        """Return the recipe as YAML, with all defaults."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
 
 
 def list_recipes() -> list[str]:
-    """Names of the shipped recipes."""
+    """Return the names of the bundled recipes."""
     folder = resources.files("kinegraph") / "recipes"
     return sorted(
         f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
@@ -179,43 +180,44 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
+    """Read and validate a recipe.
 
     Args:
-        source: a YAML file, or the name of a shipped recipe.
-        overrides: ``key=value`` with dotted keys, the values as in YAML.
+        source: a YAML file, or the name of a bundled recipe.
+        overrides: ``key=value`` with dotted keys and YAML values.
 
     Raises:
-        RecipeError: no such recipe, no YAML, or mistakes in it: all of them at once.
+        RecipeError: there is no such recipe, it is not YAML, or it is invalid; the message lists
+            all errors.
     """
-    data = _parse(source)
+    data = _read_yaml(source)
     for item in overrides:
-        _override(data, item)
+        _apply_override(data, item)
     return parse_recipe(data, str(source))
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
-    """The recipe of this content.
+    """Validate the content of a recipe; ``source`` names it in messages.
 
     Raises:
-        RecipeError: its mistakes, all of them at once.
+        RecipeError: the recipe is invalid; the message lists all errors.
     """
-    mistakes: list[str] = []
+    errors: list[str] = []
     recipe = None
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        mistakes += [_sentence(dict(e)) for e in error.errors()]
-    mistakes += _cross_check(data)
-    if recipe and not mistakes:
-        mistakes += _training_mistakes(recipe) + _stage_mistakes(recipe)
-    if mistakes or recipe is None:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise RecipeError(f"{source}: {count}: " + "; ".join(mistakes))
+        errors += [_format_error(dict(e)) for e in error.errors()]
+    errors += _find_name_errors(data)
+    if recipe and not errors:
+        errors += _find_training_errors(recipe) + _find_stage_errors(recipe)
+    if errors or recipe is None:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise RecipeError(f"{source}: {count}: " + "; ".join(errors))
     return recipe
 
 
-def _parse(source: str | Path) -> dict[str, Any]:
+def _read_yaml(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
@@ -223,17 +225,17 @@ def _parse(source: str | Path) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     else:
-        text = _shipped(str(source))
+        text = _read_bundled(str(source))
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
     return data
 
 
-def _shipped(name: str) -> str:
+def _read_bundled(name: str) -> str:
     known = list_recipes()
     if name not in known:
         hint = did_you_mean(name, known)
@@ -243,7 +245,7 @@ def _shipped(name: str) -> str:
     return (resources.files("kinegraph") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _override(data: dict[str, Any], item: str) -> None:
+def _apply_override(data: dict[str, Any], item: str) -> None:
     key, equals, value = item.partition("=")
     if not equals or not key:
         raise RecipeError(f"expected key=value, got {item!r} (for example train.epochs=2)")
@@ -254,16 +256,16 @@ def _override(data: dict[str, Any], item: str) -> None:
             raise RecipeError(f"{key!r}: no {parent!r} in the list; known: {', '.join(named)}")
         data = named.setdefault(parent, {})
         if not isinstance(data, dict | list):
-            raise RecipeError(f"{key!r}: {parent!r} is a value, it has no {last!r}")
+            raise RecipeError(f"{key!r}: {parent!r} is a value, so it has no key {last!r}")
     if isinstance(data, list):
         raise RecipeError(f"{key!r}: expected stages.NAME.KEY, such as stages.links.train.epochs=2")
     try:
         data[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{item!r}: the value is no YAML: {error}") from error
+        raise RecipeError(f"{item!r}: the value is not valid YAML: {error}") from error
 
 
-def _sentence(error: dict[str, Any]) -> str:
+def _format_error(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
@@ -286,78 +288,76 @@ def _known_keys(parents: Sequence[Any]) -> list[str]:
     return list(part.model_fields)
 
 
-def _cross_check(data: dict[str, Any]) -> list[str]:
-    """Mistakes that no type shows: names of protocols, models, transforms and their options."""
-    mistakes = []
+def _find_name_errors(data: dict[str, Any]) -> list[str]:
+    """Find errors that types do not show: names of protocols, models, transforms; options."""
+    errors = []
     model = data.get("model", {})
     if isinstance(model, dict):
-        name = model.get("name", "stgcn")
+        name = str(model.get("name", "stgcn"))
         options = {key: value for key, value in model.items() if key != "name"}
-        mistakes += _attempt(lambda: check_options(str(name), options))
+        errors += _collect_errors(lambda: check_options(name, options))
         objectives = [data.get("objective")]
         stages = data.get("stages", [])
         if isinstance(stages, list):
             objectives += [stage.get("objective") for stage in stages if isinstance(stage, dict)]
         for objective in objectives:
             if isinstance(objective, dict):
-                mistakes += _attempt(lambda o=objective: _objective_mistakes(o, str(name)))
+                errors += _collect_errors(lambda o=objective: _find_objective_errors(o, name))
     if isinstance(data.get("protocol"), str):
-        mistakes += _attempt(lambda: get_protocol(data["protocol"]) and [])
+        errors += _collect_errors(lambda: get_protocol(data["protocol"]) and [])
     steps = data.get("transforms", [])
     if isinstance(steps, list):
         stream = str(data.get("stream", "joint"))
-        mistakes += _attempt(lambda: check_steps(parse_steps(steps), stream))
-    return mistakes
+        errors += _collect_errors(lambda: check_steps(parse_steps(steps), stream))
+    return errors
 
 
-def _objective_mistakes(objective: dict[str, Any], model: str) -> list[str]:
+def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
     options = {key: value for key, value in objective.items() if key != "name"}
-    made = create_objective(str(objective.get("name", "recognition")), options)
-    if model not in MODELS or hasattr(MODELS[model], made.required_method):
+    name = str(objective.get("name", "recognition"))
+    method = create_objective(name, options).required_method
+    if model not in MODELS or hasattr(MODELS[model], method):
         return []
-    method, asked = made.required_method, objective.get("name", "recognition")
-    able = ", ".join(name for name in list_models() if hasattr(MODELS[name], method))
-    return [f"objective {asked!r} needs a model with `{method}`, {model!r} has none: {able}"]
+    able = ", ".join(other for other in list_models() if hasattr(MODELS[other], method))
+    return [
+        f"objective {name!r} needs a model with the method `{method}`; {model!r} does not have "
+        f"it, these models do: {able}"
+    ]
 
 
-def _training_mistakes(recipe: Recipe) -> list[str]:
-    """Keys of the train part that do not go with the rest of the recipe."""
-    mistakes = []
+def _find_training_errors(recipe: Recipe) -> list[str]:
+    """Find keys of ``train`` that contradict the rest of the recipe."""
+    errors = []
     if recipe.train.early_stop and recipe.validation.fraction == 0:
-        mistakes.append("'train.early_stop' needs a held-out part: validation.fraction above 0")
-    objective = recipe.objective
-    if recipe.train.freeze_backbone and not _made(objective).is_classifier:
-        mistakes.append(
-            f"'train.freeze_backbone' leaves only the classifier to learn, which objective "
-            f"{objective.name!r} does not teach"
+        errors.append("'train.early_stop' needs held-out clips: set validation.fraction above 0")
+    if recipe.train.freeze_backbone and not recipe.objective.create().is_classifier:
+        errors.append(
+            "'train.freeze_backbone' trains only the classifier, but objective "
+            f"{recipe.objective.name!r} does not use it"
         )
-    return mistakes
+    return errors
 
 
-def _made(objective: ObjectiveConfig) -> Objective:
-    return create_objective(objective.name, objective.options)
-
-
-def _stage_mistakes(recipe: Recipe) -> list[str]:
-    mistakes = []
+def _find_stage_errors(recipe: Recipe) -> list[str]:
+    errors = []
     names = [stage.name for stage in recipe.stages]
     for number, stage in enumerate(recipe.stages):
-        told = f"stage {stage.name!r}"
+        label = f"stage {stage.name!r}"
         if stage.name in (*names[:number], TENSORBOARD_FOLDER):
-            mistakes.append(f"{told}: its folder would be that of something else: rename it")
-        mistakes += [
-            f"{told}: 'train.{key}' is the whole run's: give it there"
+            errors.append(f"{label}: another folder of the run has this name: rename the stage")
+        errors += [
+            f"{label}: 'train.{key}' applies to the whole run: set it in the recipe's train"
             for key in ("devices", "nodes")
             if key in stage.train
         ]
         try:
-            mistakes += [f"{told}: {m}" for m in _training_mistakes(recipe.stage(number))]
+            errors += [f"{label}: {e}" for e in _find_training_errors(recipe.stage(number))]
         except ValidationError as error:
-            mistakes += [f"{told}: {_sentence(dict(e))}" for e in error.errors()]
-    return mistakes
+            errors += [f"{label}: {_format_error(dict(e))}" for e in error.errors()]
+    return errors
 
 
-def _attempt(check: Any) -> list[str]:
+def _collect_errors(check: Any) -> list[str]:
     try:
         return list(check() or [])
     except KinegraphError as error:

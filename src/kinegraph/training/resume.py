@@ -1,4 +1,4 @@
-"""Where a run goes on: resume.ckpt after each epoch, and the one before it in case of damage."""
+"""Resume checkpoints: resume.ckpt of the last epoch, and the one before it as a reserve."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RESUME_KIND = "kinegraph-resume-1"
 
 
 def find_resume_checkpoint(run: Path) -> Path | None:
-    """The file that a run goes on from; None if no epoch was finished.
+    """Return the file that a run continues from, None if no epoch was finished.
 
     resume.ckpt is missing if the run was killed between two renames, or if its user deleted it
-    because it was damaged; the epoch before it is then done again.
+    because it was damaged. The epoch after the previous file is then trained again.
 
     Raises:
-        CheckpointError: the file is damaged; the message says how to go on.
+        CheckpointError: the file is damaged; the message says how to continue.
     """
     found = [run / name for name in (RESUME_FILE, PREVIOUS_FILE) if (run / name).is_file()]
     if not found:
@@ -42,45 +42,43 @@ def _recovery_hint(run: Path, others: list[Path]) -> str:
         except CheckpointError:
             break
         return (
-            f"delete it, and --resume goes on from {other.name}, the end of epoch {epoch + 1}, to "
-            "the same weights"
+            f"delete it, and --resume continues from {other.name}, the end of epoch {epoch + 1}, "
+            "with the same final weights"
         )
-    return f"train afresh in another folder, with init_from={run} to begin with its weights"
+    return f"train again in another folder, with init_from={run} to start from its weights"
 
 
 def load_resume_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a resume file: tensors and plain values, nothing that could run.
+    """Read a resume checkpoint: tensors and plain values, no code.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds other things than these.
+        CheckpointError: the file is missing, damaged, or holds anything else.
     """
     body = verify_checksum(path, RESUME_KIND)
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} holds no state of a training: {reason}") from error
+        raise CheckpointError(f"{path} is not a resume checkpoint: {reason}") from error
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the training in a folder has come to its end.
+    """Return whether the training in a folder is complete.
 
     Raises:
-        CheckpointError: its resume file is damaged.
+        CheckpointError: its resume checkpoint is damaged.
     """
-    point = find_resume_checkpoint(run)
-    return (
-        point is not None and load_resume_checkpoint(point)["callbacks"]["Checkpoints"]["finished"]
-    )
+    path = find_resume_checkpoint(run)
+    return path is not None and load_resume_checkpoint(path)["callbacks"]["Checkpoints"]["finished"]
 
 
 class ResumeCheckpointIO(CheckpointIO):
-    """How Lightning writes and reads the resume file: whole, checked, and with one in reserve."""
+    """Atomic, checksummed resume checkpoints for Lightning, with the previous one in reserve."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write ``path``; what was there becomes resume.previous.ckpt."""
+        """Write ``path``; the file it replaces becomes resume.previous.ckpt."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         new = path.with_name(f".{path.name}.next")
@@ -93,9 +91,9 @@ class ResumeCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See `load_resume_checkpoint`; Lightning moves the tensors to their device."""
+        """Read ``path`` with `load_resume_checkpoint`; Lightning moves the tensors."""
         return load_resume_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Part of the interface."""
+        """Delete ``path``."""
         Path(path).unlink(missing_ok=True)

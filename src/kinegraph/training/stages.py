@@ -1,12 +1,12 @@
-"""What of a run is still to be trained: its legs, the stages and what follows them."""
+"""Stages of a run: what remains to be trained, and where it starts."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.training.checkpoint import require_empty_folder
@@ -16,113 +16,104 @@ from kinegraph.training.resume import RESUME_FILE, find_resume_checkpoint, is_fi
 RECIPE_FILE = "recipe.yaml"
 
 
-@dataclass(frozen=True)
-class StageRun:
-    """One training: a stage of a run, or what follows the stages.
+class StageRun(BaseModel, frozen=True):
+    """Training of one stage of a run, or the final training after all stages.
 
     Attributes:
-        whole: the run's recipe.
-        out: the run's folder.
-        number: of the stage; as many as there are stages for what follows them.
-        start: a run whose weights are the first ones.
-        resume: the file that it goes on from, if it has begun.
+        run_recipe: recipe of the whole run.
+        run_folder: folder of the whole run.
+        index: index of the stage; the number of stages for the final training.
+        init_from: the run whose weights initialize the model, if any.
+        resume_from: the resume checkpoint to continue from, if the training has begun.
     """
 
-    whole: Recipe
-    out: Path
-    number: int
-    start: Path | None
-    resume: Path | None
+    run_recipe: Recipe
+    run_folder: Path
+    index: int
+    init_from: Path | None
+    resume_from: Path | None
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of this leg by itself."""
-        stages = self.whole.stages
-        return self.whole.stage(self.number) if self.number < len(stages) else self.whole
+        """The recipe of this stage alone."""
+        is_stage = self.index < len(self.run_recipe.stages)
+        return self.run_recipe.stage(self.index) if is_stage else self.run_recipe
 
     @property
     def folder(self) -> Path:
-        """Where it is written."""
-        return _folders(self.whole, self.out)[self.number]
+        """The folder of this stage."""
+        return _stage_folders(self.run_recipe, self.run_folder)[self.index]
 
 
-def _folders(recipe: Recipe, out: Path) -> list[Path]:
+_STAGE_RUNS = TypeAdapter(list[StageRun])
+
+
+def _stage_folders(recipe: Recipe, out: Path) -> list[Path]:
     return [*(out / stage.name for stage in recipe.stages), out]
 
 
 def remaining_stages(recipe: Recipe, out: Path, *, resume: bool) -> list[StageRun]:
-    """What is left of a run; nothing if it is finished.
+    """Return the stages that are not finished, an empty list if the run is.
 
     Raises:
-        CheckpointError: the folder holds another run, or something else, or a damaged file.
+        CheckpointError: the folder holds another run, something else, or a damaged file.
     """
     if resume:
         _check_resumable(recipe, out)
     else:
         require_empty_folder(out)
-    folders = _folders(recipe, out)
-    points = [find_resume_checkpoint(folder) if resume else None for folder in folders]
-    begun = max((i for i, point in enumerate(points) if point), default=0)
+    folders = _stage_folders(recipe, out)
+    checkpoints = [find_resume_checkpoint(folder) if resume else None for folder in folders]
+    first = max((i for i, path in enumerate(checkpoints) if path), default=0)
+    if checkpoints[first] and is_finished(folders[first]):
+        first += 1
     starts = [Path(recipe.init_from) if recipe.init_from else None, *folders]
-    legs = [
-        StageRun(recipe, out, i, None if points[i] else starts[i], points[i])
-        for i in range(begun, len(folders))
+    return [
+        StageRun(
+            run_recipe=recipe,
+            run_folder=out,
+            index=i,
+            init_from=None if checkpoints[i] else starts[i],
+            resume_from=checkpoints[i],
+        )
+        for i in range(first, len(folders))
     ]
-    return legs[1:] if points[begun] and is_finished(folders[begun]) else legs
 
 
 def _check_resumable(recipe: Recipe, out: Path) -> None:
-    """A run of this recipe, or what is left of one that was killed before it wrote anything."""
+    """Check that a folder holds a run of this recipe, or one killed before it wrote anything."""
     path = out / RECIPE_FILE
     if not path.is_file():
         if out.is_dir() and all(entry.name.startswith(".") for entry in out.iterdir()):
             return
         raise CheckpointError(
-            f"{out} holds no {RECIPE_FILE} and no {RESUME_FILE}: there is nothing to resume (train "
+            f"{out} has no {RECIPE_FILE} and no {RESUME_FILE}: there is nothing to resume (train "
             "without --resume)"
         )
     try:
         trained = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (RecipeError, OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path} is no recipe: {error}") from error
-    differing = _differing(trained, recipe)
+        raise CheckpointError(f"{path} is not a valid recipe: {error}") from error
+    differing = _differing_keys(trained, recipe)
     if differing:
         raise CheckpointError(
-            f"{out} was trained by another recipe, {', '.join(differing)} differ: see {path}"
+            f"{out} was trained with another recipe, {', '.join(differing)} differ: see {path}"
         )
 
 
-def _differing(one: Recipe, two: Recipe) -> list[str]:
-    """Keys whose values differ; how many processes load data changes no result."""
+def _differing_keys(one: Recipe, two: Recipe) -> list[str]:
+    """Return keys whose values differ, without train.workers, which does not change any result."""
     first, second = (r.model_dump(exclude={"train": {"workers"}}) for r in (one, two))
     keys = [key for key in first if key != "train" and first[key] != second[key]]
     inner = [key for key in first["train"] if first["train"][key] != second["train"][key]]
     return [*keys, *(f"train.{key}" for key in inner)]
 
 
-def stages_to_json(legs: list[StageRun]) -> str:
-    """Legs as one line for another process."""
-    return json.dumps(
-        [
-            {
-                "whole": leg.whole.model_dump(),
-                "number": leg.number,
-                **{key: str(getattr(leg, key) or "") for key in ("out", "start", "resume")},
-            }
-            for leg in legs
-        ]
-    )
+def stages_to_json(stages: Sequence[StageRun]) -> str:
+    """Return stages as one line of JSON, for another process."""
+    return _STAGE_RUNS.dump_json(list(stages)).decode()
 
 
 def stages_from_json(text: str) -> list[StageRun]:
-    """What `stages_to_json` wrote."""
-    return [
-        StageRun(
-            Recipe.model_validate(leg["whole"]),
-            Path(leg["out"]),
-            leg["number"],
-            Path(leg["start"]) if leg["start"] else None,
-            Path(leg["resume"]) if leg["resume"] else None,
-        )
-        for leg in json.loads(text)
-    ]
+    """Return the stages that `stages_to_json` wrote."""
+    return _STAGE_RUNS.validate_json(text)

@@ -1,64 +1,48 @@
-"""From a recipe to a run: a folder with checkpoints, history and logs."""
+"""Training: from a recipe to a run, a folder with checkpoints, history and logs."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
-from kinegraph.models import create_model
-from kinegraph.training.callbacks import (
-    Checkpoints,
-    HistoryWriter,
-    Progress,
-    ProgressBar,
-    ResumableEarlyStopping,
-)
+from kinegraph.training.batch import collate
+from kinegraph.training.callbacks import Checkpoints, HistoryWriter, ProgressBar
 from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, load_initial_weights
 from kinegraph.training.data import (
     ClipDataset,
-    Share,
     TrainingSplits,
-    collate,
     create_loader,
     split_training_clips,
 )
 from kinegraph.training.devices import default_device, device_name, is_out_of_memory
 from kinegraph.training.distributed import (
-    DDP_OPTIONS,
-    ExternalClusterEnvironment,
     ProcessLayout,
     broadcast_from_rank_zero,
+    get_rank,
     is_rank_zero,
     launched_by_torchrun,
-    rank,
     resolve_processes,
 )
 from kinegraph.training.launcher import launch_workers
 from kinegraph.training.lightning_module import TrainingModule
-from kinegraph.training.npu import adapt_trainer_options
 from kinegraph.training.objectives import Objective
-from kinegraph.training.recipe import TENSORBOARD_FOLDER, Recipe, TrainConfig
-from kinegraph.training.resume import ResumeCheckpointIO
+from kinegraph.training.recipe import Recipe, TrainConfig
 from kinegraph.training.stages import (
     RECIPE_FILE,
     StageRun,
@@ -66,129 +50,135 @@ from kinegraph.training.stages import (
     stages_from_json,
     stages_to_json,
 )
+from kinegraph.training.trainer import create_trainer, fit
 
 
 def train(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Progress | None = None
+    recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Callback | None = None
 ) -> Path:
-    """Run a recipe.
+    """Train a model with a recipe.
 
     Args:
-        recipe: what to train, on what.
-        out: the run's folder; must be new unless ``resume``.
-        resume: go on from the last finished epoch of the run in ``out``; a finished one stays.
-        progress: shows how far it is; a bar on standard error by default.
+        recipe: the recipe.
+        out: folder of the run; must be new or empty unless ``resume``.
+        resume: continue the run in ``out`` after its last finished epoch; a finished run stays.
+        progress: callback that shows the progress; by default a bar on standard error.
 
     Returns:
-        ``out``, which then holds recipe.yaml, environment.json, history.csv, the checkpoints
-        best.safetensors (if a part was held out) and last.safetensors, resume.ckpt and the one
-        before it, TensorBoard's event files, and a folder of this kind for each stage.
+        ``out``, which then contains recipe.yaml, environment.json, history.csv, the checkpoints
+        best.safetensors (if clips were held out) and last.safetensors, resume.ckpt and the one
+        before it, TensorBoard event files, and such a folder for each stage.
 
     Raises:
         RecipeError: the recipe does not fit the store, or this machine.
         CheckpointError: ``out`` holds another run, nothing to resume, or a damaged file, or another
             training is writing to it.
-        TrainingError: memory was not enough, or another process was lost.
+        TrainingError: training ran out of memory or diverged, or another process failed.
     """
     out = Path(out)
-    crew = resolve_processes(recipe.train)
-    job = stages_to_json(remaining_stages(recipe, out, resume=resume) if is_rank_zero() else [])
+    layout = resolve_processes(recipe.train)
+    stages = stages_to_json(remaining_stages(recipe, out, resume=resume) if is_rank_zero() else [])
     if launched_by_torchrun():
-        job = broadcast_from_rank_zero(job)
-    alone = crew.size == 1 or launched_by_torchrun() or not stages_from_json(job)
-    with nullcontext() if alone else launch_workers(crew.local - 1, job):
-        _fit_all(
-            stages_from_json(job),
-            crew,
-            progress or (ProgressBar() if is_rank_zero() else Progress()),
-        )
+        stages = broadcast_from_rank_zero(stages)
+    is_launched = layout.world_size == 1 or launched_by_torchrun() or not stages_from_json(stages)
+    with nullcontext() if is_launched else launch_workers(layout.per_node - 1, stages):
+        train_stages(stages, progress or (ProgressBar() if is_rank_zero() else None))
     return out
 
 
-def follow(job: str) -> None:
-    """Take part in a training that another process leads; ``job`` says in what."""
-    legs = stages_from_json(job)
-    _fit_all(legs, resolve_processes(legs[0].whole.train), Progress())
+def train_stages(stages: str, progress: Callback | None = None) -> None:
+    """Train stages in this process, as one of the processes that train together.
 
+    Args:
+        stages: what `stages_to_json` wrote.
+        progress: callback that shows the progress.
 
-def _fit_all(legs: Sequence[StageRun], crew: ProcessLayout, progress: Progress) -> None:
-    for leg in legs:
+    Raises:
+        RecipeError, CheckpointError, TrainingError: see `train`.
+    """
+    for stage in stages_from_json(stages):
+        settings = stage.run_recipe.train
         try:
-            _fit(leg, crew, progress)
+            _train_stage(stage, resolve_processes(settings), progress or Callback())
         except (RuntimeError, OSError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise TrainingError(_less(leg.recipe.train)) from error
+            raise TrainingError(_out_of_memory_message(stage.recipe.train)) from error
 
 
-def _less(settings: TrainConfig) -> str:
-    """What to try when memory is not enough: smaller batches, steps of as many clips."""
-    size, times = settings.batch_size, settings.accumulate
-    text = f"out of memory with train.batch_size={size} train.accumulate={times}: try "
+def _out_of_memory_message(settings: TrainConfig) -> str:
+    """Return a message that suggests smaller batches with the same effective batch size."""
+    size, accumulate = settings.batch_size, settings.accumulate
+    text = f"out of memory with train.batch_size={size} train.accumulate={accumulate}: try "
     if size == 1:
         return f"{text}train.precision=bf16-mixed, fewer frames, or a smaller model"
     parts = next(n for n in range(2, size + 1) if size % n == 0)
     return (
-        f"{text}train.batch_size={size // parts} train.accumulate={times * parts} in a new folder"
+        f"{text}train.batch_size={size // parts} train.accumulate={accumulate * parts} in a new "
+        "folder"
     )
 
 
-def _fit(leg: StageRun, crew: ProcessLayout, progress: Progress) -> None:
-    """One leg, from the weights it starts with or where it broke off."""
+def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> None:
     started = time.monotonic()
-    recipe, share = leg.recipe, Share(rank(), crew.size)
+    recipe, settings = stage.recipe, stage.recipe.train
     store = ClipStore(Path(recipe.store))
     splits = split_training_clips(recipe, store)
-    _check_shares(splits, crew)
-    _set_threads(recipe.train, crew)
+    _check_enough_clips(splits, layout)
+    _set_threads(settings, layout)
     seed_everything(recipe.seed, workers=True, verbose=False)
-    train_set = _dataset(recipe, store, splits.train, seed=recipe.seed)
-    header = _header(recipe, store, in_channels=train_set[0, 0][0].shape[0], splits=splits)
+    train_set = _create_dataset(recipe, store, splits.train, seed=recipe.seed)
+    val_set = _create_dataset(recipe, store, splits.val, seed=None)
+    header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
-    if leg.start is not None:
-        load_initial_weights(model, header, leg.start)
-    size, workers = recipe.train.batch_size, recipe.train.workers
-    batches = create_loader(train_set, size, workers=workers, share=share)
+    if stage.init_from is not None:
+        load_initial_weights(model, header, stage.init_from)
+    batches, val_batches = (
+        create_loader(
+            dataset,
+            settings.batch_size,
+            workers=settings.workers,
+            rank=get_rank(),
+            world_size=layout.world_size,
+        )
+        for dataset in (train_set, val_set)
+    )
     module = TrainingModule(
         model,
         objective,
-        recipe.train,
-        steps_per_epoch=max(1, -(-len(batches) // recipe.train.accumulate)),
+        settings,
+        steps_per_epoch=max(1, -(-len(batches) // settings.accumulate)),
         seed=recipe.seed,
     )
-    val_set = _dataset(recipe, store, splits.val, seed=None)
-    val_batches = create_loader(val_set, size, workers=workers, share=share)
-    _try_one(model, objective, train_set)
-    with _folders(leg, crew) if is_rank_zero() else nullcontext():
-        checkpoints = Checkpoints(leg.folder, header, started, objective.best_metric)
-        trainer = _trainer(
-            leg, crew, [HistoryWriter(leg.folder), checkpoints, progress], objective.best_metric
-        )
-        with _quiet_lightning(), _interruptible(trainer):
-            held_out = val_batches if len(splits.val) else None
-            trainer.fit(module, batches, held_out, ckpt_path=leg.resume)
+    _check_forward(model, objective, train_set)
+    with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
+        best_by = objective.best_metric
+        checkpoints = Checkpoints(stage.folder, header, started, best_by)
+        callbacks = [HistoryWriter(stage.folder), checkpoints, progress]
+        trainer = create_trainer(settings, layout, stage.folder, callbacks, best_by)
+        fit(trainer, module, batches, val_batches if len(splits.val) else None, stage.resume_from)
 
 
-def _check_shares(splits: TrainingSplits, crew: ProcessLayout) -> None:
-    """Every process needs clips of its own to tell the same figures at the same time."""
-    fewest = min((len(p) for p in (splits.train, splits.val) if len(p)), default=crew.size)
-    if fewest < crew.size:
+def _check_enough_clips(splits: TrainingSplits, layout: ProcessLayout) -> None:
+    """Check that every process gets clips, so that all of them log the same metrics."""
+    sizes = [len(part) for part in (splits.train, splits.val) if len(part)]
+    if min(sizes, default=layout.world_size) < layout.world_size:
         raise RecipeError(
-            f"{crew.size} processes cannot share {len(splits.train)} training and "
-            f"{len(splits.val)} held-out clips: take fewer (train.devices, train.nodes)"
+            f"{layout.world_size} processes cannot share {len(splits.train)} training and "
+            f"{len(splits.val)} held-out clips: use fewer (train.devices, train.nodes)"
         )
 
 
-def _set_threads(settings: TrainConfig, crew: ProcessLayout) -> None:
-    """As the recipe says, or the CPU's cores divided among the processes that compute on them."""
+def _set_threads(settings: TrainConfig, layout: ProcessLayout) -> None:
+    """Set CPU threads: those of the recipe, or an equal part of the cores for each process."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    elif crew.local > 1 and default_device().type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // crew.local))
+    elif layout.per_node > 1 and default_device().type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // layout.per_node))
 
 
-def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None:
-    """One clip through model and objective, so that what cannot work leaves nothing behind."""
+def _check_forward(model: nn.Module, objective: Objective, clips: ClipDataset) -> None:
+    """Compute the loss of one clip, so that an error occurs before any file is written."""
     model.eval()
     with torch.no_grad():
         objective.compute_loss(model, collate([clips[0, 0]]))
@@ -196,29 +186,33 @@ def _try_one(model: nn.Module, objective: Objective, clips: ClipDataset) -> None
 
 
 @contextmanager
-def _folders(leg: StageRun, crew: ProcessLayout) -> Iterator[None]:
-    """Made only once the recipe is known to fit the store: a mistake leaves nothing behind."""
-    leg.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(leg.out):
-        for folder, recipe in {leg.out: leg.whole, leg.folder: leg.recipe}.items():
+def _open_folders(stage: StageRun, layout: ProcessLayout) -> Iterator[None]:
+    """Create and lock the folders of a stage, with its recipe and environment."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(stage.run_folder):
+        for folder, recipe in {
+            stage.run_folder: stage.run_recipe,
+            stage.folder: stage.recipe,
+        }.items():
             atomic_write(folder / RECIPE_FILE, recipe.to_yaml())
-            atomic_write(folder / "environment.json", json.dumps(environment(crew), indent=1))
+            text = json.dumps(describe_environment(layout), indent=1)
+            atomic_write(folder / "environment.json", text)
         yield
 
 
-def environment(crew: ProcessLayout) -> dict[str, Any]:
-    """What the run's figures depend on beside the recipe."""
+def describe_environment(layout: ProcessLayout) -> dict[str, Any]:
+    """Return what determines the results of a run beside its recipe."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "device": device_name(),
-        "processes": crew.size,
+        "processes": layout.world_size,
         "threads": torch.get_num_threads(),
         **collect_versions(),
     }
 
 
-def _dataset(
+def _create_dataset(
     recipe: Recipe, store: ClipStore, indices: NDArray[np.int64], *, seed: int | None
 ) -> ClipDataset:
     return ClipDataset(
@@ -231,29 +225,20 @@ def _dataset(
     )
 
 
-def _header(
+def _build_header(
     recipe: Recipe, store: ClipStore, *, in_channels: int, splits: TrainingSplits
 ) -> CheckpointHeader:
-    provenance = store.provenance
-    layout = recipe.pipeline().output_layout(store.layout)
-    options = recipe.model.options
-    create_model(  # before anything is trained: do the options make a model for this layout?
-        recipe.model.name,
-        layout=layout,
-        num_classes=max(1, store.num_classes),
-        in_channels=in_channels,
-        **options,
-    )
-    return CheckpointHeader(
-        model={"name": recipe.model.name, "options": options},
-        layout=layout.to_dict(),
+    provenance, pipeline = store.provenance, recipe.pipeline()
+    header = CheckpointHeader(
+        model={"name": recipe.model.name, "options": recipe.model.options},
+        layout=pipeline.output_layout(store.layout).to_dict(),
         num_classes=max(1, store.num_classes),
         in_channels=in_channels,
         classes=list(store.classes) if store.classes else None,
         persons=recipe.persons,
         confidence=recipe.confidence,
         stream=recipe.stream,
-        transforms=recipe.pipeline().to_list(),
+        transforms=pipeline.to_list(),
         reader={"name": provenance.get("reader"), "options": provenance.get("options", {})},
         recipe=recipe.model_dump(),
         training={
@@ -265,65 +250,7 @@ def _header(
         versions=collect_versions(),
         objective=recipe.objective.model_dump(),
     )
-
-
-def _trainer(
-    leg: StageRun, crew: ProcessLayout, callbacks: list[Callback], best_by: tuple[str, int]
-) -> Trainer:
-    s = leg.recipe.train
-    if s.early_stop:
-        figure, sign = best_by
-        mode = "max" if sign > 0 else "min"
-        callbacks.append(ResumableEarlyStopping(figure, mode=mode, patience=s.early_stop))
-    options = {
-        "accelerator": "auto",
-        "devices": crew.local,
-        "num_nodes": crew.nodes,
-        "strategy": DDPStrategy(**DDP_OPTIONS) if crew.size > 1 else "auto",
-        "precision": s.precision,
-        "plugins": [ExternalClusterEnvironment(crew), ResumeCheckpointIO()],
-    }
-    with _quiet_lightning():
-        return Trainer(
-            **adapt_trainer_options(options),
-            max_epochs=s.epochs,
-            gradient_clip_val=s.clip_grad,
-            accumulate_grad_batches=s.accumulate,
-            callbacks=callbacks,
-            logger=TensorBoardLogger(leg.folder, name="", version=TENSORBOARD_FOLDER),
-            default_root_dir=leg.folder,
-            deterministic=True,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
-
-
-@contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Lightning turns Ctrl-C into an exit; here it stays what it is."""
-    try:
-        yield
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's advice on workers and hardware; our own messages say what matters."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
-            yield
-    finally:
-        logger.setLevel(level)
+    # The training's model is the second one made from the seed: with the first one, every seed
+    # would give other weights than those of the published numbers.
+    header.build_model()
+    return header

@@ -32,7 +32,7 @@ from kinegraph.inference.export.writers import Writer, writer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.runtime.fuse import fast
 from kinegraph.runtime.network import FastNetwork
-from kinegraph.training.objectives import Batch
+from kinegraph.training.batch import Batch
 
 #: Clips that a file is compared on, that int8 is calibrated with, and the same in steps.
 COMPARED, CALIBRATED, CALIBRATED_IN_STEPS = 64, 64, 8

@@ -14,7 +14,7 @@ from kinegraph.errors import ExportError
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.models import predict_logits
 from kinegraph.runtime.fuse import relative_error
-from kinegraph.training.objectives import Batch
+from kinegraph.training.batch import Batch
 
 
 @dataclass(frozen=True)

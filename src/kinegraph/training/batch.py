@@ -1,0 +1,80 @@
+"""Model input: one clip as an array, several clips as a batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError
+from kinegraph.transforms import Pipeline, to_array
+
+
+class Sample(NamedTuple):
+    """A clip as model input.
+
+    Attributes:
+        x: (C, T, V, M) float32; zero where a joint, a person or a frame is absent.
+        label: -1 where unknown.
+        length: number of real frames; padding follows them.
+    """
+
+    x: NDArray[np.float32]
+    label: int
+    length: int
+
+
+class Batch(NamedTuple):
+    """N clips as model input.
+
+    Attributes:
+        x: (N, C, T, V, M); zero where a joint, a person or a frame is absent.
+        labels: (N,), -1 where unknown.
+        lengths: (N,) number of real frames of each clip; padding follows them.
+    """
+
+    x: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+
+def prepare_clip(
+    clip: Clip,
+    pipeline: Pipeline,
+    rng: np.random.Generator | None,
+    *,
+    persons: int,
+    confidence: bool,
+) -> Sample:
+    """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
+
+    Raises:
+        TransformError: the transforms do not fit the clip; the message names the clip.
+    """
+    try:
+        prepared = pipeline(clip, rng)
+        x = to_array(prepared, persons, confidence=confidence)
+    except TransformError as error:
+        raise TransformError(f"clip {clip.id!r}: {error}") from error
+    return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch.
+
+    Raises:
+        TransformError: the clips differ in length because no transform makes it equal.
+    """
+    frames = sorted({sample.x.shape[1] for sample in samples})
+    if len(frames) > 1:
+        raise TransformError(
+            f"one batch holds clips of {frames[0]} to {frames[-1]} frames: add a transform that "
+            "gives all of them one length, such as `resize: {frames: 64}`"
+        )
+    arrays, labels, lengths = zip(*samples, strict=True)
+    return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
