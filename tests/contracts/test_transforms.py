@@ -12,7 +12,6 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps, list_transforms
-from kinegraph.transforms.validation import option_rules, validate_options
 
 NAMES = list_transforms()
 FLAT_ONLY = {"kinetics_normalize"}
@@ -60,11 +59,16 @@ def test_is_a_documented_function_with_defaults(name: str) -> None:
     function = TRANSFORMS[name]
     assert function.__name__ == name
     assert inspect.getdoc(function)
-    clip, rng, *options = inspect.signature(function).parameters.values()
-    assert (clip.name, rng.name, rng.default) == ("clip", "rng", None)
+    clip, *options = inspect.signature(function).parameters.values()
+    assert clip.name == "clip"
+    if options and options[0].name == "rng":
+        rng = options.pop(0)
+        assert rng.default is (rng.empty if function.random else None)
+    else:
+        assert not function.random
     assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
-    assert validate_options(function, {o.name: o.default for o in options}) == []
-    assert list(option_rules(function)) == [o.name for o in options]
+    assert function.find_errors({o.name: o.default for o in options}) == []
+    assert list(function.options) == [o.name for o in options]
 
 
 @pytest.mark.parametrize("seed", [None, 5])
@@ -137,6 +141,50 @@ def test_the_same_rng_gives_the_same_bits_and_none_is_evaluation(name: str) -> N
         assert TRANSFORMS[name](clip, None) is clip
         drawn = [TRANSFORMS[name](clip, np.random.default_rng(s)).joints for s in range(8)]
         assert any(d.tobytes() != clip.joints.tobytes() for d in drawn)
+
+
+def frames_of(clip: Clip, start: int, stop: int) -> Clip:
+    return clip.with_joints(clip.joints[:, start:stop], clip.confidence[:, start:stop])
+
+
+def test_which_transforms_are_random_and_which_only_pad() -> None:
+    assert {name for name in NAMES if TRANSFORMS[name].random} == AUGMENTATIONS
+    pads = {name for name in NAMES if TRANSFORMS[name].pads}
+    assert pads == {"zero_pad", "repeat_pad", "random_choose", "auto_pad"} < FIXED_LENGTH
+
+
+SCOPED = [name for name in NAMES if TRANSFORMS[name].scope != "clip"]
+
+
+@pytest.mark.parametrize("name", SCOPED)
+def test_no_later_frame_matters_within_the_scope(name: str) -> None:
+    clip = clip_for(name)
+    if name in ("center", "prenormalize"):  # these bridge gaps from both sides
+        joints = np.random.default_rng(0).normal(size=clip.joints.shape).astype(np.float32)
+        clip = clip.with_joints(joints)
+    whole = TRANSFORMS[name](clip)
+    for t in range(4, clip.num_frames):  # the first joints are seen by then
+        before = 0 if TRANSFORMS[name].scope == "history" else t
+        last = TRANSFORMS[name](frames_of(clip, before, t + 1))
+        np.testing.assert_array_equal(last.joints[:, -1], whole.joints[:, t])
+        np.testing.assert_array_equal(last.confidence[:, -1], whole.confidence[:, t])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if TRANSFORMS[name].per_person])
+def test_no_other_person_matters_per_person(name: str) -> None:
+    clip = clip_for(name)
+    whole = TRANSFORMS[name](clip)
+    for m in range(clip.num_persons):
+        alone = TRANSFORMS[name](clip.with_joints(clip.joints[[m]], clip.confidence[[m]]))
+        np.testing.assert_array_equal(alone.joints[0], whole.joints[m])
+        np.testing.assert_array_equal(alone.confidence[0], whole.confidence[m])
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_evaluation_leaves_random_steps_out(name: str) -> None:
+    pipeline = Pipeline([(name, {}), ("center", {})])
+    assert pipeline.for_evaluation().to_list() == ["center"]
+    assert pipeline.whole_clip_steps() == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -207,4 +207,4 @@ def test_swap_sides_exchanges_names_and_moves_nothing() -> None:
     assert swap_sides(clip, rng(), p=0.0) is clip
     hand = Clip(np.zeros((1, 2, 21, 2)), get_layout("hand21"))
     with pytest.raises(TransformError, match="'swap_sides': layout 'hand21' has no left and right"):
-        swap_sides(hand, None)
+        swap_sides(hand, rng())

@@ -51,7 +51,8 @@ def test_a_step_makes_clips_flat_and_leaves_flat_ones():
 
 def test_mistakes_are_told_before_anything_runs():
     (mistake,) = check_steps([("layout", {"to": "pen13"})])
-    assert mistake == "step 1 (layout): to must be a string that names a layout, got 'pen13'"
+    expected = "step 1 (layout): to: unknown layout 'pen13' (did you mean 'penn13'?); known: "
+    assert mistake.startswith(expected)
     assert check_steps([("layout", {"to": "ucla", "camera": "front"})]) == []
     with pytest.raises(TransformError, match="'hand21' and 'penn13' have no joint in common"):
         layout(body("hand21", 2), None, to="penn13")

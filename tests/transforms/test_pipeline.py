@@ -63,7 +63,7 @@ def test_check_steps_finds_all_mistakes_with_the_nearest_name() -> None:
         "step 4 (center): person must be 'first' or 'own', got 'second'",
         "step 4 (center): joint must be a string or null, got 3",
         "step 5 (trim): unknown option 'frames'; it has no options",
-        "step 6 (stream): the stream has no options here; it is named beside the steps",
+        "step 6 (stream): this step has no options; set the stream by the recipe's key",
         "step 7 (image_normalize): width must be a number of 1 or more or null, got '640'",
     ]
     assert len(found) == len(expected)
@@ -81,7 +81,7 @@ def test_a_count_is_a_whole_number_of_a_sane_size(value: object) -> None:
 def test_the_stream_needs_its_one_place() -> None:
     assert check_steps([], "joint") == []
     (mistake,) = check_steps([("trim", {})], "bone")
-    assert mistake.startswith("the stream is 'bone', but no step 'stream' says where")
+    assert mistake.startswith("the stream is 'bone', but no step 'stream' computes it")
     (mistake,) = check_steps([("stream", {}), ("stream", {})], "joint")
     assert mistake == "the step 'stream' must occur once, it occurs 2 times"
     (mistake,) = check_steps([("stream", {})], "bone+speed")

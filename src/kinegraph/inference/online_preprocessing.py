@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
 from kinegraph.inference.trained_model import TrainedModel
-from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms import TRANSFORMS, Pipeline, to_array
 from kinegraph.transforms.input_streams import parse_stream
 
 Array = NDArray[np.float32]
 #: For each transform (M, 2, V, D): where each joint was visible first and last, NaN before that.
 JointHistory = list[Array]
-
-#: Transforms with history that treat each person alone, so that persons of all streams fit in one
-#: call.
-PER_PERSON_TRANSFORMS = frozenset({"body_normalize", "hold_missing", "skeleton_norm"})
 
 
 def input_frame_shape(model: TrainedModel) -> tuple[int, int]:
@@ -213,17 +209,20 @@ class CausalTransform:
 
 
 def _per_person_step(pipeline: Pipeline, persons: int) -> Pipeline | None:
-    """Return the step in a form that treats each person alone, None if it needs the others."""
+    """Return the step in a form that treats each person alone, None if it needs the others.
+
+    The persons of all streams then fit in one call.
+    """
     ((name, options),) = pipeline.steps
     if name == "center" and (persons == 1 or options.get("person") == "own"):
         return Pipeline([(name, {**options, "person": "own"})])
-    return pipeline if name in PER_PERSON_TRANSFORMS else None
+    return pipeline if TRANSFORMS[name].per_person else None
 
 
 def _causal_transforms(model: TrainedModel) -> Iterator[CausalTransform]:
     _, D = input_frame_shape(model)
     layout = model.layout
-    steps = model.pipeline.without_length_steps().for_evaluation().isolate_history_steps()
+    steps = model.pipeline.without_length_steps().isolate_history_steps()
     for pipeline in steps:
         yield CausalTransform(pipeline, (model.header.persons, layout.num_joints, D))
         layout = pipeline.output_layout(layout)

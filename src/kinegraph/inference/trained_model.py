@@ -36,7 +36,7 @@ class TrainedModel:
     def __init__(self, model: nn.Module, header: CheckpointHeader) -> None:
         self.header = header
         self.layout = SkeletonLayout.from_dict(header.layout)
-        self.pipeline = header.pipeline()
+        self.pipeline = header.pipeline().for_evaluation()
         self.objective = header.create_objective()
         self.device = default_device()
         self.model = model.eval().to(self.device)

@@ -94,7 +94,7 @@ class ClipDataset(Dataset[Sample]):
     ) -> None:
         self.store = store
         self.indices = np.asarray(indices)
-        self.pipeline = pipeline
+        self.pipeline = pipeline.for_evaluation() if seed is None else pipeline
         self.persons = persons
         self.confidence = confidence
         self.seed = seed

@@ -1,11 +1,11 @@
-"""Clips of one skeleton as clips of another, so that a model can take what it was not made for."""
+"""Conversion of clips to another skeleton layout."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Annotated, Literal
 
-import numpy as np
+from annotated_types import Interval
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import LayoutError, TransformError, UnknownNameError
@@ -13,53 +13,53 @@ from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.projection import Projection
-from kinegraph.transforms.validation import Bounds, LayoutName, transform
+from kinegraph.transforms.registry import transform
+from kinegraph.transforms.validation import MAX_NUMBER, LayoutName, NonNegative
 
-DEFAULT = "coco17"
+DEFAULT_LAYOUT = "coco17"
 
 
 def convert_layout(
     clip: Clip, to: str | SkeletonLayout, camera: str | Projection | None = None
 ) -> Clip:
-    """The clip with the joints of another layout; what cannot be had is absent.
+    """Convert a clip to another layout; joints that the clip's layout lacks are absent.
 
     Args:
-        clip: of any layout.
-        to: the layout that is wanted, or its name.
-        camera: how a clip in space becomes flat: ``front`` (from infinitely far), ``pinhole``, or
-            a `Projection`; None keeps the coordinates. A camera turns y downwards, as in images.
+        clip: a clip of any layout.
+        to: the layout to convert to, or its name.
+        camera: how a 3D clip becomes flat: ``front`` (orthographic), ``pinhole``, or a
+            `Projection`; None keeps the coordinates. With a camera y grows downwards, as in images.
 
     Raises:
-        UnknownNameError: no such layout or camera.
-        LayoutError: no joint in common; an image that should get a depth, or be seen by a camera.
+        UnknownNameError: no layout or camera has that name.
+        LayoutError: the layouts have no joint in common; the target needs a depth that the clip
+            lacks; a camera was given for a flat clip.
     """
     target = get_layout(to)
     joints, confidence = convert_joints(clip.joints, clip.layout, target, clip.confidence, camera)
     return replace(clip, joints=joints, confidence=confidence, layout=target)
 
 
-@transform
+@transform(scope="frame", per_person=True)
 def layout(
     clip: Clip,
-    rng: np.random.Generator | None = None,
     *,
-    to: Annotated[str, LayoutName()] = DEFAULT,
+    to: LayoutName = DEFAULT_LAYOUT,
     camera: Literal["none", "front", "pinhole"] = "none",
-    focal: Annotated[float, Bounds(1e-6)] = 1.0,
-    distance: Annotated[float, Bounds(0)] = 0.0,
+    focal: Annotated[float, Interval(ge=1e-6, le=MAX_NUMBER)] = 1.0,
+    distance: NonNegative = 0.0,
 ) -> Clip:
-    """The clip with the joints of another layout; joints that cannot be had are absent.
+    """Convert the clip to another layout; joints that its layout lacks are absent.
 
-    ``camera`` makes clips in space flat, and leaves flat ones as they are: ``front`` looks from
-    infinitely far, ``pinhole`` from the sensor's place, ``distance`` farther away, with the focal
-    length ``focal``.
+    ``camera`` makes 3D clips flat and leaves flat clips as they are: ``front`` is orthographic;
+    ``pinhole`` is at the sensor's place, moved back by ``distance``, with focal length ``focal``.
 
     Raises:
-        TransformError: no such layout, no joint in common, a depth that an image does not give.
+        TransformError: see `convert_layout`.
     """
-    views = {"front": Projection(), "pinhole": Projection(focal, distance)}
-    view = views.get(camera) if clip.num_channels == 3 else None
+    projections = {"front": Projection(), "pinhole": Projection(focal, distance)}
+    projection = projections.get(camera) if clip.num_channels == 3 else None
     try:
-        return convert_layout(clip, to, view)
+        return convert_layout(clip, to, projection)
     except (LayoutError, UnknownNameError) as error:
         raise TransformError(f"transform 'layout': {error}") from error

@@ -1,4 +1,4 @@
-"""The streams: what a network sees of a clip, joints or bones, places or motions.
+"""The input streams of a network: joints, bones, and their motion.
 
 Bone and motion after Shift-GCN (Cheng et al., CVPR 2020) and 2s-AGCN (Shi et al., CVPR 2019).
 """
@@ -17,18 +17,18 @@ StreamFunction = Callable[[Clip], Clip]
 
 
 def joint(clip: Clip) -> Clip:
-    """The joints as they are."""
+    """Return the joints as they are."""
     return clip
 
 
 def bone(clip: Clip) -> Clip:
-    """Each joint minus its parent; 0 for the center, absent if either end is."""
+    """Subtract its parent from each joint; 0 for the center, absent if either is absent."""
     parents = np.asarray(clip.layout.parents)
     return clip.with_joints(clip.joints - clip.joints[:, :, parents])
 
 
 def joint_motion(clip: Clip) -> Clip:
-    """Each joint's way to the next frame; 0 in the last one, absent if unseen in either frame."""
+    """Subtract each frame from the next; 0 in the last one, absent if absent in either frame."""
     joints = clip.joints
     motion = np.empty_like(joints)
     np.subtract(joints[:, 1:], joints[:, :-1], out=motion[:, :-1])
@@ -37,7 +37,7 @@ def joint_motion(clip: Clip) -> Clip:
 
 
 def bone_motion(clip: Clip) -> Clip:
-    """The motion of the bones."""
+    """Return the motion of the bones."""
     return joint_motion(bone(clip))
 
 
@@ -50,7 +50,7 @@ STREAMS: dict[str, StreamFunction] = {
 
 
 def parse_stream(name: str) -> list[str]:
-    """The registered streams that a stream's name is made of.
+    """Return the registered streams that a stream's name joins by "+".
 
     >>> parse_stream("joint+joint-motion")
     ['joint', 'joint_motion']
@@ -66,15 +66,15 @@ def parse_stream(name: str) -> list[str]:
 
 
 def normalize_stream_name(name: str) -> str:
-    """One spelling of a stream's name: without spaces, and with underscores."""
+    """Return a stream's name without spaces, and with underscores instead of hyphens."""
     return "+".join(part.strip().replace("-", "_") for part in name.split("+"))
 
 
 def to_stream(clip: Clip, name: str) -> Clip:
-    """The named stream of a clip; ``a+b`` stacks the channels of a and b.
+    """Return the named stream of a clip; ``a+b`` stacks the channels of a and b.
 
-    In a stack a joint is present where any part is known, and a part unknown there (the motion
-    of a joint that is not seen in the next frame) counts as 0.
+    In a stack a joint is present where any part is, and an absent part of it (the motion of a
+    joint that is absent in the next frame) is 0.
 
     Raises:
         UnknownNameError: a name or part that is not a stream.

@@ -1,4 +1,4 @@
-"""Rotations: turning a body so that it faces the way that other bodies do."""
+"""Rotations, and the normalization of a body's orientation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.normalize import center
-from kinegraph.transforms.validation import require_coordinates, transform
+from kinegraph.transforms.registry import transform
+from kinegraph.transforms.validation import require_coordinates
 
 Matrix = NDArray[np.float64]
 Axis = Literal["auto", "none"] | tuple[str, str]
 
 Ends = tuple[tuple[str, ...], tuple[str, ...]]
 
-# from where to where, each the middle of the joints named; the first that a layout has counts
-UPWARDS: tuple[Ends, ...] = (
+#: The ends of the vertical axis of a body, each the mean of the joints named; the first entry whose
+#: joints a layout has is used.
+VERTICAL_AXES: tuple[Ends, ...] = (
     (("spine_base",), ("spine_mid",)),
     (("hip_center",), ("spine",)),
     (("mid_hip",), ("neck",)),
@@ -28,14 +30,14 @@ UPWARDS: tuple[Ends, ...] = (
     (("spine",), ("neck",)),
     (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")),
 )
-_SMALLEST_AXIS = 1e-6  # of 2s-AGCN: about a smaller cross product nothing is turned
-SIDEWAYS: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
+#: The ends of the axis from left to right.
+LATERAL_AXES: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
+MIN_AXIS_NORM = 1e-6  # 2s-AGCN does not rotate about a shorter cross product
 
 
-@transform
+@transform(scope="history")
 def prenormalize(
     clip: Clip,
-    rng: np.random.Generator | None = None,
     *,
     joint: str | None = None,
     frames: Literal["each", "first"] = "each",
@@ -43,28 +45,29 @@ def prenormalize(
     xaxis: Axis = "auto",
     faithful: bool = False,
 ) -> Clip:
-    """Centers the first person and turns it upright and frontal (2s-AGCN, 3D only).
+    """Center the first person and rotate it upright and frontal (2s-AGCN, 3D only).
 
-    First subtracts the first person's ``joint`` (default: the middle of the spine), in every
-    frame or that of the first one, from all persons. Then turns the whole clip so that in the
-    first frame the vector between the joints ``zaxis`` (default: up the spine, or from hips to
-    shoulders) is +z, and then so that the one between ``xaxis`` (default: left to right shoulder)
-    is +x; after that the spine is only nearly z. Together with `repeat_pad` before it, this is
-    the input of 2s-AGCN and Shift-GCN.
+    The first person's ``joint`` (default: the middle of the spine) in every frame, or in the first
+    one, is subtracted from all persons. Then the whole clip is rotated so that in the first frame
+    the vector between the joints ``zaxis`` (default: up the spine, or from hips to shoulders) is
+    +z, and then so that the one between ``xaxis`` (default: left to right shoulder) is +x; after
+    that the spine is only nearly z. With `repeat_pad` before it, this is the input of 2s-AGCN and
+    Shift-GCN.
 
-    With ``faithful`` it is theirs in clips with gaps too: where the first person's ``joint`` is
-    absent, a frame is not centered; the first frame that shows the first person is the one to turn
-    by, an absent joint in it counts as the origin, and an exactly opposite vector is not turned.
-    Without, gaps are bridged: the nearest frame that shows the joint counts, and the first one that
-    shows both ends of a vector. (The released AS-GCN turns by frame 0, whoever is in it.)
+    With ``faithful`` it equals the released code in clips with gaps too: a frame where the first
+    person's ``joint`` is absent is not centered; the vectors are those of the first frame that
+    shows the first person, with absent joints at the origin; a vector exactly opposite to its axis
+    is not rotated. Without, gaps are bridged by the nearest frame that shows the joint, and by the
+    first frame that shows both ends of a vector. (The released AS-GCN rotates by frame 0, whoever
+    is in it.)
 
     Raises:
         TransformError: not 3D, or a layout without such joints.
     """
     require_coordinates(clip, "prenormalize", 3)
-    z = _axis_ends(clip.layout, zaxis, UPWARDS, "zaxis")
-    x = _axis_ends(clip.layout, xaxis, SIDEWAYS, "xaxis")
-    hidden: Literal["nearest", "unmoved"] = "unmoved" if faithful else "nearest"
+    z = _axis_ends(clip.layout, zaxis, VERTICAL_AXES, "zaxis")
+    x = _axis_ends(clip.layout, xaxis, LATERAL_AXES, "xaxis")
+    hidden = "unmoved" if faithful else "nearest"
     centered = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
     first_vector = _vector_of_first_frame if faithful else _first_vector
     matrix = np.eye(3)
@@ -73,22 +76,22 @@ def prenormalize(
         if found is None:
             continue
         vector = matrix @ found
-        if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= _SMALLEST_AXIS:
+        if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= MIN_AXIS_NORM:
             matrix = rotation_between(vector, target) @ matrix
     return centered.with_joints(apply_matrix(centered.joints, matrix))
 
 
 def apply_matrix(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
-    """Joints (..., D) times a (D, D) matrix: each row p becomes matrix @ p."""
+    """Multiply joints (..., D) by a (D, D) matrix: each row p becomes matrix @ p."""
     with np.errstate(invalid="ignore"):  # some BLAS report the NaN of absent joints
         flat = joints.reshape(-1, joints.shape[-1]) @ matrix.T.astype(np.float32)
     return flat.reshape(joints.shape)
 
 
 def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> Matrix:
-    """The smallest rotation (3, 3) that turns ``vector`` into the direction of a unit axis.
+    """Return the smallest rotation (3, 3) of ``vector`` into the direction of a unit axis.
 
-    A vector of length 0 is not turned; one exactly opposite is turned by half a circle.
+    A vector of length 0 is not rotated; one exactly opposite is rotated by half a turn.
     """
     length = float(np.linalg.norm(vector))
     if length < 1e-12:
@@ -106,13 +109,13 @@ def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> M
 
 
 def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The cross product of two vectors (3,); np.cross spends ten times as long on its axes."""
+    """Return the cross product of two vectors (3,); np.cross takes ten times as long."""
     (a0, a1, a2), (b0, b1, b2) = a.tolist(), b.tolist()
     return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
 
 
 def rotation_matrix(angles: Sequence[float] | NDArray[np.float64]) -> Matrix:
-    """The (3, 3) rotation by three angles in radians, about x, then y, then z."""
+    """Return the (3, 3) rotation by three angles in radians, about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -131,13 +134,13 @@ def _axis_ends(
         if {*start, *end} <= {*layout.joints}:
             return start, end
     raise TransformError(
-        f"transform 'prenormalize': layout {layout.name!r} has no usual joints for {option}; "
-        f"name two of its joints as {option}, or 'none' to skip that rotation"
+        f"transform 'prenormalize': layout {layout.name!r} lacks the default joints of "
+        f"{option}; set {option} to two of its joints, or to 'none' to leave that rotation out"
     )
 
 
 def _first_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
-    """The vector where the first person first shows it, else the next person; None if nobody."""
+    """Return the vector in the first frame of the first person that shows it, None if none does."""
     start, end = ([clip.layout.index(joint) for joint in names] for names in ends)
     seen = ~np.isnan(clip.joints[:, :, start + end, 0]).any(axis=2)
     if not seen.any():
@@ -147,7 +150,7 @@ def _first_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
 
 
 def _vector_of_first_frame(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
-    """The vector in the first frame that shows the first person; absent joints are the origin."""
+    """Return the vector in the first person's first frame, with absent joints at the origin."""
     start, end = ([clip.layout.index(joint) for joint in names] for names in ends)
     joints = np.nan_to_num(clip.joints[0, clip.valid[0].any(axis=1).argmax()])
     return np.asarray(joints[end].mean(axis=0) - joints[start].mean(axis=0))

@@ -1,7 +1,6 @@
-"""Which frames a network sees: clips of any length brought to a fixed number of frames.
+"""Temporal sampling: cropping, padding, repeating and resampling the frames of a clip.
 
-With an rng a sampler draws (training); without one it takes its deterministic version
-(evaluation). All but the repeating ones keep the order of time.
+With an rng a sampler draws frames (training), without one it is deterministic (evaluation).
 """
 
 from __future__ import annotations
@@ -10,43 +9,44 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError
-from kinegraph.transforms.validation import Bounds, Count, transform
+from kinegraph.transforms.registry import transform
+from kinegraph.transforms.validation import Count, require_ascending
 
 Indices = NDArray[np.intp]
-SpeedFactor = Annotated[float, Bounds(0.1, 10)]
-Fraction = Annotated[float, Bounds(0.01, 1)]
+SpeedFactor = Annotated[float, Interval(ge=0.1, le=10)]
+Fraction = Annotated[float, Interval(ge=0.01, le=1)]
 
 
-@transform
+@transform(per_person=True)
 def uniform_sample(
     clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 100
 ) -> Clip:
-    """One frame from each of ``frames`` equal bins: a random one, or the middle (PYSKL).
+    """Take one frame from each of ``frames`` equal bins: a random one, or the middle (PYSKL).
 
-    A clip shorter than ``frames`` is repeated from a random start; one shorter than twice that
-    skips random frames.
+    A clip shorter than ``frames`` is repeated from a random start; from one shorter than twice that
+    random frames are left out.
     """
     return take_frames(clip, _uniform_indices(clip.num_frames, frames, rng))
 
 
-@transform
+@transform(per_person=True)
 def random_frames(
     clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 52
 ) -> Clip:
-    """Random frames in order, drawn with replacement; without rng evenly spread ones.
+    """Take random frames in order, drawn with replacement; without rng evenly spaced ones.
 
     As Shift-GCN and CTR-GCN sample NW-UCLA.
     """
     if rng is None:
-        return take_frames(clip, _spread(clip.num_frames, frames))
+        return take_frames(clip, _evenly_spaced(clip.num_frames, frames))
     return take_frames(clip, np.sort(rng.integers(0, clip.num_frames, frames)))
 
 
-@transform
+@transform(per_person=True)
 def crop_resize(
     clip: Clip,
     rng: np.random.Generator | None = None,
@@ -56,75 +56,61 @@ def crop_resize(
     test: Fraction = 0.95,
     min_frames: Count = 64,
 ) -> Clip:
-    """A window of the clip, resized to ``frames`` (CTR-GCN, Chen et al., ICCV 2021).
+    """Crop a window and resize it to ``frames`` frames (CTR-GCN, Chen et al., ICCV 2021).
 
-    With rng the window is a random share between the two of ``train``, but at least
-    ``min_frames`` frames where the clip has them; without it is the middle share ``test``.
+    With rng the window is a random fraction of the clip, between the two of ``train``, of at least
+    ``min_frames`` frames if the clip has them; without it is the middle fraction ``test``.
 
     Raises:
-        TransformError: the shares of ``train`` are in descending order.
+        TransformError: the fractions of ``train`` are in descending order.
     """
-    if train[0] > train[1]:
-        raise TransformError(
-            f"transform 'crop_resize': train must be two ascending shares, got {list(train)}"
-        )
+    require_ascending("crop_resize", "train", *train)
     length = clip.num_frames
     if rng is None:
         begin = int((1 - test) * length / 2)
         end = length - begin
     else:
-        share = rng.uniform(train[0], train[1])
-        size = min(max(int(length * share), min_frames), length)
+        fraction = rng.uniform(train[0], train[1])
+        size = min(max(int(length * fraction), min_frames), length)
         begin = int(rng.integers(0, length - size + 1))
         end = begin + size
-    return _resized(clip, begin, end, frames)
+    return _resample(clip, begin, end, frames)
 
 
-@transform
-def random_crop(
-    clip: Clip, rng: np.random.Generator | None = None, *, shortest: Count = 16
-) -> Clip:
-    """A random window of a random length: from ``shortest`` frames to the whole clip."""
-    if rng is None or clip.num_frames <= shortest:
+@transform(random=True)
+def random_crop(clip: Clip, rng: np.random.Generator, *, shortest: Count = 16) -> Clip:
+    """Crop a random window of random length, from ``shortest`` frames to the whole clip."""
+    if clip.num_frames <= shortest:
         return clip
     length = int(rng.integers(shortest, clip.num_frames + 1))
     begin = int(rng.integers(0, clip.num_frames - length + 1))
     return take_frames(clip, np.arange(begin, begin + length))
 
 
-@transform
+@transform(random=True)
 def random_speed(
-    clip: Clip,
-    rng: np.random.Generator | None = None,
-    *,
-    low: SpeedFactor = 0.5,
-    high: SpeedFactor = 2.0,
+    clip: Clip, rng: np.random.Generator, *, low: SpeedFactor = 0.5, high: SpeedFactor = 2.0
 ) -> Clip:
-    """Plays the clip faster or slower by linear interpolation: another camera, another performer.
+    """Speed the clip up or slow it down by linear interpolation.
 
-    The factor is drawn from ``low`` to ``high``, evenly in its logarithm; 2 leaves half as many
+    The factor is drawn from ``low`` to ``high``, uniformly in its logarithm; 2 leaves half as many
     frames, as half the frame rate would.
 
     Raises:
         TransformError: ``low`` is above ``high``.
     """
-    if low > high:
-        raise TransformError(
-            f"transform 'random_speed': low, high must be ascending, got {low:g} and {high:g}"
-        )
-    if rng is None:
-        return clip
+    require_ascending("random_speed", "low, high", low, high)
     factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    return _resized(clip, 0, clip.num_frames, max(1, round(clip.num_frames / factor)))
+    return _resample(clip, 0, clip.num_frames, max(1, round(clip.num_frames / factor)))
 
 
-@transform
-def resize(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 64) -> Clip:
-    """The whole clip, stretched or shrunk to ``frames`` by linear interpolation."""
-    return _resized(clip, 0, clip.num_frames, frames)
+@transform(per_person=True)
+def resize(clip: Clip, *, frames: Count = 64) -> Clip:
+    """Resize the whole clip to ``frames`` frames by linear interpolation."""
+    return _resample(clip, 0, clip.num_frames, frames)
 
 
-@transform
+@transform(pads=True)
 def repeat_pad(
     clip: Clip,
     rng: np.random.Generator | None = None,
@@ -133,14 +119,14 @@ def repeat_pad(
     test: Count | None = None,
     together: bool = False,
 ) -> Clip:
-    """Each person repeated from its beginning until ``frames``: x[t] = x[t mod L] (2s-AGCN).
+    """Repeat each person from its beginning until ``frames``: x[t] = x[t mod L] (2s-AGCN).
 
     L is the person's last frame with a joint; a person who enters late loses its empty frames
-    first. With ``together`` all persons keep in step: the frames from the first to the last that
-    show anybody are repeated, and a person who has left is absent until the next repetition. A
-    longer clip keeps its first ``frames`` frames, a person never seen stays absent. Without rng
-    ``test`` counts in place of ``frames``, if it is given. Real frames are those from the first to
-    the last that show anybody.
+    first. With ``together`` all persons stay synchronous: the frames from the first to the last
+    that show any person are repeated, and a person who has left is absent until the next
+    repetition. A longer clip keeps its first ``frames`` frames, a person never present stays
+    absent. Without rng ``test`` is used instead of ``frames``, if it is given. Real frames
+    (`Clip.padded_from`) are those from the first to the last that show any person.
     """
     length = frames if rng is not None or test is None else test
     seen = np.asarray(clip.valid.any(axis=2))
@@ -150,20 +136,20 @@ def repeat_pad(
     if together and shown.size:
         order = np.tile(shown[0] + np.arange(length) % real, (len(seen), 1))
     else:
-        order = np.stack([_repeated(own, length) for own in seen])
+        order = np.stack([_repeat_indices(own, length) for own in seen])
     return _take_own_frames(clip, order, real)
 
 
-@transform
-def zero_pad(clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 300) -> Clip:
-    """Empty frames at the end until ``frames``; a longer clip keeps its first ones.
+@transform(pads=True, per_person=True)
+def zero_pad(clip: Clip, *, frames: Count = 300) -> Clip:
+    """Append empty frames until ``frames``; a longer clip keeps its first ones.
 
-    The joints of empty frames are absent; they become zeros with the tensor.
+    The joints of empty frames are absent; `to_array` makes them zeros.
     """
-    return _placed(take_frames(clip, np.arange(min(clip.num_frames, frames))), 0, frames)
+    return _place(take_frames(clip, np.arange(min(clip.num_frames, frames))), 0, frames)
 
 
-@transform
+@transform(pads=True, per_person=True)
 def random_choose(
     clip: Clip,
     rng: np.random.Generator | None = None,
@@ -171,10 +157,10 @@ def random_choose(
     frames: Count = 150,
     test: Count | None = None,
 ) -> Clip:
-    """A random window of ``frames``, or a shorter clip at a random place among empty frames.
+    """Crop a random window of ``frames``, or place a shorter clip at random among empty frames.
 
-    Without rng the window in the middle, or the clip at the beginning; if ``test`` is given, the
-    clip from its beginning, cut or padded to that many frames (st-gcn tests on all 300).
+    Without rng the window is in the middle, and a shorter clip at the beginning; if ``test`` is
+    given, the clip is cut or padded at its end to that many frames (st-gcn tests on all 300).
     """
     if rng is None and test is not None:
         return zero_pad(clip, frames=test)
@@ -183,77 +169,78 @@ def random_choose(
         begin = spare // 2 if rng is None else int(rng.integers(0, spare + 1))
         return take_frames(clip, np.arange(begin, begin + frames))
     begin = 0 if rng is None else int(rng.integers(0, 1 - spare))
-    return _placed(clip, begin, frames)
+    return _place(clip, begin, frames)
 
 
-@transform
+@transform(pads=True)
 def auto_pad(
     clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 350, random: bool = False
 ) -> Clip:
-    """A shorter clip gets empty frames, a longer one is thinned out evenly (PaddleVideo).
+    """Append empty frames to a shorter clip, or take evenly spaced frames of a longer one.
 
-    With ``random`` and an rng the shorter clip starts at a random place and the longer one keeps
-    random frames in order. The original takes the clip's end from signed sums, samples a frame
-    past it and shuffles the random frames; here the clip ends with its last seen joint.
+    As in PaddleVideo. With ``random`` and an rng the shorter clip starts at a random place and of
+    the longer one random frames are kept, in order. The original finds the clip's end by signed
+    sums, samples a frame past it and shuffles the random frames; here the clip ends with its last
+    present joint.
     """
     shown = np.flatnonzero(clip.valid.any(axis=(0, 2)))
     length = int(shown[-1]) + 1 if shown.size else clip.num_frames
     drawn = rng if random else None
     if length <= frames:
         begin = 0 if drawn is None else int(drawn.integers(0, frames - length + 1))
-        return _placed(take_frames(clip, np.arange(length)), begin, frames)
+        return _place(take_frames(clip, np.arange(length)), begin, frames)
     if drawn is None:
-        return take_frames(clip, _spread(length, frames))
+        return take_frames(clip, _evenly_spaced(length, frames))
     return take_frames(clip, np.sort(drawn.choice(length, frames, replace=False)))
 
 
-@transform
-def random_shift(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
-    """Moves the frames that show something to a random place within the clip (st-gcn)."""
+@transform(random=True)
+def random_shift(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Move the frames that show a joint to a random place within the clip (st-gcn)."""
     shown = np.flatnonzero(clip.valid.any(axis=(0, 2)))
-    if rng is None or not shown.size:
+    if not shown.size:
         return clip
     span = np.arange(shown[0], shown[-1] + 1)
     begin = int(rng.integers(0, clip.num_frames - len(span) + 1))
-    return _placed(take_frames(clip, span), begin, clip.num_frames)
+    return _place(take_frames(clip, span), begin, clip.num_frames)
 
 
-@transform
+@transform(per_person=True)
 def downsample(clip: Clip, rng: np.random.Generator | None = None, *, step: Count = 2) -> Clip:
-    """Every ``step``-th frame, from a random one of the first on; without rng from the first."""
+    """Take every ``step``-th frame, from a random start; without rng from the first frame."""
     first = 0 if rng is None else int(rng.integers(0, min(step, clip.num_frames)))
     return take_frames(clip, np.arange(first, clip.num_frames, step))
 
 
-@transform
-def reduce_frame(clip: Clip, rng: np.random.Generator | None = None, *, step: Count = 2) -> Clip:
-    """Every ``step``-th frame from the first on, the same in training: T becomes ceil(T / step)."""
-    return downsample(clip, None, step=step)
+@transform(per_person=True)
+def reduce_frame(clip: Clip, *, step: Count = 2) -> Clip:
+    """Take every ``step``-th frame from the first, also in training: T becomes ceil(T / step)."""
+    return downsample(clip, step=step)
 
 
-@transform
-def trim(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
-    """Drops the frames before the first seen joint and after the last one."""
+@transform()
+def trim(clip: Clip) -> Clip:
+    """Drop the frames before the first present joint and after the last one."""
     shown = np.flatnonzero(clip.valid.any(axis=(0, 2)))
     return take_frames(clip, np.arange(shown[0], shown[-1] + 1)) if shown.size else clip
 
 
-@transform
-def drop_empty_frames(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
-    """Drops all frames that show no joint; a clip without any joint stays as it is."""
+@transform()
+def drop_empty_frames(clip: Clip) -> Clip:
+    """Drop all frames without a joint; a clip without any joint stays as it is."""
     shown = np.flatnonzero(clip.valid.any(axis=(0, 2)))
     return take_frames(clip, shown) if shown.size else clip
 
 
 def take_frames(clip: Clip, index: Indices) -> Clip:
-    """The clip with the frames of these indices, joints and confidence alike."""
+    """Return the clip with the frames of these indices."""
     confidence = None if clip.confidence is None else clip.confidence[:, index]
-    joints, padded_from = clip.joints[:, index], _still_real(clip, index)
+    joints, padded_from = clip.joints[:, index], _count_real(clip, index)
     return replace(clip, joints=joints, confidence=confidence, padded_from=padded_from)
 
 
-def _still_real(clip: Clip, index: Indices) -> int | None:
-    """How many of these frames of a padded clip are real; None if they are out of order."""
+def _count_real(clip: Clip, index: Indices) -> int | None:
+    """Return how many of these frames of a padded clip are real; None if they are out of order."""
     if clip.padded_from is None or (np.diff(index) < 0).any():
         return None
     return max(1, int(np.searchsorted(index, clip.padded_from)))
@@ -273,13 +260,13 @@ def _uniform_indices(length: int, frames: int, rng: np.random.Generator | None) 
     return edges[:-1] + rng.integers(0, np.diff(edges))
 
 
-def _spread(length: int, frames: int) -> Indices:
-    """``frames`` indices from the first to the last, rounded down (in exact integers)."""
+def _evenly_spaced(length: int, frames: int) -> Indices:
+    """Return ``frames`` indices from the first to the last, rounded down (in exact integers)."""
     return np.arange(frames) * (length - 1) // max(frames - 1, 1)
 
 
-def _repeated(shown: NDArray[np.bool_], frames: int) -> Indices:
-    """The frames of one person, repeated; -1 throughout for one who is never seen."""
+def _repeat_indices(shown: NDArray[np.bool_], frames: int) -> Indices:
+    """Return the frames of one person, repeated; -1 for a person who is never present."""
     present = np.flatnonzero(shown)
     if not present.size:
         return np.full(frames, -1, dtype=np.intp)
@@ -288,7 +275,7 @@ def _repeated(shown: NDArray[np.bool_], frames: int) -> Indices:
 
 
 def _take_own_frames(clip: Clip, order: Indices, real: int) -> Clip:
-    """Frames (M, T') chosen for each person by itself; -1 is an empty frame. So many are real."""
+    """Take the frames ``order`` (M, T') of each person; -1 is an empty frame."""
     person = np.arange(clip.num_persons)[:, None]
     joints = clip.joints[person, order]
     joints[order < 0] = np.nan
@@ -300,8 +287,8 @@ def _take_own_frames(clip: Clip, order: Indices, real: int) -> Clip:
     return replace(clip, joints=joints, confidence=confidence, padded_from=real)
 
 
-def _placed(clip: Clip, begin: int, frames: int) -> Clip:
-    """The whole clip from frame ``begin`` on among ``frames`` frames, the others empty."""
+def _place(clip: Clip, begin: int, frames: int) -> Clip:
+    """Place the whole clip at frame ``begin`` of ``frames`` frames, the others empty."""
     span = slice(begin, begin + clip.num_frames)
     real = begin + clip.num_real_frames
     shape = (clip.num_persons, frames, clip.num_joints)
@@ -314,27 +301,27 @@ def _placed(clip: Clip, begin: int, frames: int) -> Clip:
     return replace(clip, joints=joints, confidence=confidence, padded_from=real)
 
 
-def _resized(clip: Clip, begin: int, end: int, frames: int) -> Clip:
-    """Frames begin..end at ``frames`` even places (pixel centers: torch's align_corners=False).
+def _resample(clip: Clip, begin: int, end: int, frames: int) -> Clip:
+    """Interpolate frames begin..end at ``frames`` positions (torch's align_corners=False).
 
-    Between a seen and an absent joint the nearer one decides, the earlier if both are as near.
+    Between a present and an absent joint the nearer one is taken, the earlier of equally near ones.
     """
     length = end - begin
-    places = (np.arange(frames) + 0.5) * (length / frames) - 0.5
-    places = np.clip(places, 0, length - 1)
-    low = places.astype(np.intp)
+    positions = (np.arange(frames) + 0.5) * (length / frames) - 0.5
+    positions = np.clip(positions, 0, length - 1)
+    low = positions.astype(np.intp)
     high = np.minimum(low + 1, length - 1)
-    share = (places - low).astype(np.float32)
-    joints = _blend(clip.joints, begin + low, begin + high, share[:, None, None])
+    weight = (positions - low).astype(np.float32)
+    joints = _interpolate(clip.joints, begin + low, begin + high, weight[:, None, None])
     if clip.confidence is None:
         return replace(clip, joints=joints, padded_from=None)
-    confidence = _blend(clip.confidence, begin + low, begin + high, share[:, None])
+    confidence = _interpolate(clip.confidence, begin + low, begin + high, weight[:, None])
     return replace(clip, joints=joints, confidence=confidence, padded_from=None)
 
 
-def _blend(
-    values: NDArray[np.float32], low: Indices, high: Indices, share: NDArray[np.float32]
+def _interpolate(
+    values: NDArray[np.float32], low: Indices, high: Indices, weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     first, second = values[:, low], values[:, high]
-    blended = first + (second - first) * share
-    return np.where(np.isnan(blended), np.where(share <= 0.5, first, second), blended)
+    mixed = first + (second - first) * weight
+    return np.where(np.isnan(mixed), np.where(weight <= 0.5, first, second), mixed)

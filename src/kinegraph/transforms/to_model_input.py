@@ -1,4 +1,4 @@
-"""The one place where absent joints become zeros: a clip as the array that models take."""
+"""Conversion of a clip to the array that models take, with absent joints as zeros."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kinegraph.errors import TransformError
 
 
 def to_array(clip: Clip, persons: int, confidence: bool = False) -> NDArray[np.float32]:
-    """The clip as (C, T, V, M) float32 with M = ``persons``; absent joints are 0.
+    """Return the clip as (C, T, V, M) float32 with M = ``persons``; absent joints are 0.
 
-    Further persons are cut, missing ones are zeros. With ``confidence`` the last channel is the
-    confidence of the seen joints (1 where the clip states none), so C = D + 1.
+    Further persons are left out, missing ones are zeros. With ``confidence`` the last channel is
+    the confidence of the present joints (1 if the clip has none), so that C = D + 1.
 
     Raises:
         TransformError: ``persons`` is below 1.
@@ -29,10 +29,7 @@ def to_array(clip: Clip, persons: int, confidence: bool = False) -> NDArray[np.f
     for person in range(kept):  # one by one: numpy copies a block of three axes much faster
         array[:channels, ..., person] = seen[person].transpose(2, 0, 1)
     if confidence:
-        array[channels, ..., :kept] = _seen_confidence(clip)[:kept].transpose(1, 2, 0)
+        given = np.float32(1) if clip.confidence is None else clip.confidence
+        present = np.where(clip.valid, given, np.float32(0))
+        array[channels, ..., :kept] = present[:kept].transpose(1, 2, 0)
     return array
-
-
-def _seen_confidence(clip: Clip) -> NDArray[np.float32]:
-    stated = np.float32(1) if clip.confidence is None else clip.confidence
-    return np.where(clip.valid, stated, np.float32(0))

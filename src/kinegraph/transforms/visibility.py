@@ -1,4 +1,4 @@
-"""Who and what counts as seen: choosing persons, hiding doubtful joints, bridging short gaps."""
+"""Which persons and joints are present: selecting persons, hiding joints, filling gaps."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
-from kinegraph.transforms.validation import Count, Probability, transform
+from kinegraph.transforms.registry import transform
+from kinegraph.transforms.validation import Count, Probability
 
 
-@transform
+@transform()
 def persons(
     clip: Clip,
-    rng: np.random.Generator | None = None,
     *,
     max_persons: Count = 2,
     by: Literal["energy", "confidence", "order"] = "energy",
     each_frame: bool = False,
 ) -> Clip:
-    """Keeps at most ``max_persons`` persons, the most important first.
+    """Keep at most ``max_persons`` persons, the most important first.
 
-    ``energy`` is how far a person's joints spread: the sum over coordinates of the standard
-    deviation over all its seen joints (2s-AGCN). ``confidence`` is the total confidence;
-    with ``each_frame`` it ranks the persons of every frame anew, as st-gcn does for
-    Kinetics-skeleton, so that identities may swap. ``order`` keeps the clip's own order.
+    ``energy`` ranks by the spread of a person's joints: the sum over coordinates of the standard
+    deviation over all its present joints (2s-AGCN). ``confidence`` ranks by the total confidence;
+    with ``each_frame`` in every frame anew, as st-gcn does for Kinetics-Skeleton, so that
+    identities may swap. ``order`` keeps the clip's own order.
 
     Raises:
         TransformError: ``confidence`` for a clip without it, ``each_frame`` with another rule.
@@ -37,26 +37,26 @@ def persons(
             f"transform 'persons': each_frame needs by='confidence', got by={by!r}"
         )
     if each_frame:
-        return _ranked_each_frame(clip, max_persons)
+        return _rank_each_frame(clip, max_persons)
     if by == "order":
         return _take_persons(clip, np.arange(clip.num_persons)[:max_persons])
-    importance = _energy(clip) if by == "energy" else _seen_confidence(clip).sum(axis=(1, 2))
+    importance = (
+        _spread_energy(clip) if by == "energy" else _present_confidence(clip).sum(axis=(1, 2))
+    )
     return _take_persons(clip, np.argsort(-importance, kind="stable")[:max_persons])
 
 
-@transform
-def mask_confidence(
-    clip: Clip, rng: np.random.Generator | None = None, *, threshold: Probability = 0.1
-) -> Clip:
-    """Makes joints absent whose confidence is below the threshold.
+@transform(scope="frame", per_person=True)
+def mask_confidence(clip: Clip, *, threshold: Probability = 0.1) -> Clip:
+    """Hide joints whose confidence is below the threshold.
 
     Raises:
         TransformError: a clip without confidence.
     """
-    return hide(clip, _stated_confidence(clip, "mask_confidence") < threshold)
+    return hide(clip, _required_confidence(clip, "mask_confidence") < threshold)
 
 
-@transform
+@transform(scope="frame", per_person=True)
 def forget_confidence(
     clip: Clip,
     rng: np.random.Generator | None = None,
@@ -64,11 +64,10 @@ def forget_confidence(
     threshold: Probability = 0.0,
     spare: Probability = 0.0,
 ) -> Clip:
-    """Makes joints absent that are less sure than the threshold, and all others equally sure.
+    """Hide joints whose confidence is below the threshold and set all other confidences to 1.
 
-    Each estimator means another thing by its confidence, and some are sure of what they cannot
-    see. Afterwards it is 1 where a joint is seen, and 0 elsewhere. In training a clip keeps its
-    doubtful joints with the probability ``spare``.
+    Pose estimators define confidence differently, and some are confident of joints that are not
+    visible. In training a clip keeps its doubtful joints with the probability ``spare``.
     """
     spared = rng is not None and rng.random() < spare
     if clip.confidence is not None and not spared:
@@ -76,18 +75,17 @@ def forget_confidence(
     return replace(clip, confidence=clip.valid.astype(np.float32))
 
 
-@transform
+@transform(per_person=True)
 def fill_missing(
     clip: Clip,
-    rng: np.random.Generator | None = None,
     *,
     method: Literal["linear", "hold"] = "linear",
     max_gap: Count = 5,
 ) -> Clip:
-    """Fills gaps of at most ``max_gap`` frames between two sightings of a joint.
+    """Fill gaps of at most ``max_gap`` frames in which a joint is absent.
 
-    ``linear`` moves evenly from one sighting to the next, ``hold`` stays at the earlier one.
-    Their confidence stays what it was.
+    ``linear`` interpolates between the positions before and after the gap, ``hold`` repeats the
+    one before. The confidence is not changed.
     """
     seen = clip.valid
     before, after = adjacent_valid_frames(seen)
@@ -104,24 +102,24 @@ def fill_missing(
     return clip.with_joints(joints)
 
 
-@transform
-def hold_missing(clip: Clip, rng: np.random.Generator | None = None) -> Clip:
-    """Absent joints stay where they were last seen; before that they stay absent.
+@transform(scope="history", per_person=True)
+def hold_missing(clip: Clip) -> Clip:
+    """Keep absent joints at their last known position; before the first they stay absent.
 
-    A person of whom nothing is seen in a frame is absent there. It looks at earlier frames only, so
-    a stream does the same. Where confidence is stated, that of held joints is 0.
+    In frames without any joint of a person, that person stays absent. No later frame is needed, so
+    that a stream gives the same. The confidence of held joints, if the clip has any, is 0.
     """
     before, _ = adjacent_valid_frames(clip.valid)
     held = np.take_along_axis(clip.joints, np.maximum(before, 0)[..., None], axis=1)
-    somebody = np.asarray(clip.valid.any(axis=2))[..., None, None]
-    held = np.where(somebody, held, clip.joints)
+    is_present = np.asarray(clip.valid.any(axis=2))[..., None, None]
+    held = np.where(is_present, held, clip.joints)
     if clip.confidence is None:
         return clip.with_joints(held)
     return replace(clip, joints=held, confidence=np.where(clip.valid, clip.confidence, 0))
 
 
 def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
-    """The clip with the joints of a (M, T, V) mask absent; their confidence becomes 0."""
+    """Make the joints of a (M, T, V) mask absent and their confidence 0."""
     joints = np.where(hidden[..., None], np.float32(np.nan), clip.joints)
     if clip.confidence is None:
         return clip.with_joints(joints)
@@ -129,9 +127,9 @@ def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:
 
 
 def nearest_valid_frames(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Per frame the nearest frame that is True, the earlier of two; ``seen`` is (M, T, ...).
+    """Return, per frame, the nearest True frame of ``seen`` (M, T, ...), the earlier of two.
 
-    A track without any True gives frame 0.
+    Where no frame is True, it is frame 0.
     """
     before, after = adjacent_valid_frames(seen)
     frames = seen.shape[1]
@@ -141,7 +139,7 @@ def nearest_valid_frames(seen: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def adjacent_valid_frames(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Per frame the last True frame up to it (-1: none) and the first from it on (T: none)."""
+    """Return, per frame, the last True frame up to it (or -1) and the first from it on (or T)."""
     frames = seen.shape[1]
     t = np.arange(frames).reshape(1, frames, *(1,) * (seen.ndim - 2))
     before = np.maximum.accumulate(np.where(seen, t, -1), axis=1)
@@ -154,28 +152,28 @@ def _take_persons(clip: Clip, index: NDArray[np.intp]) -> Clip:
     return replace(clip, joints=clip.joints[index], confidence=confidence)
 
 
-def _ranked_each_frame(clip: Clip, count: int) -> Clip:
-    confidence = _stated_confidence(clip, "persons")
-    total = _seen_confidence(clip).sum(axis=2)
+def _rank_each_frame(clip: Clip, count: int) -> Clip:
+    confidence = _required_confidence(clip, "persons")
+    total = _present_confidence(clip).sum(axis=2)
     order = np.argsort(-total, axis=0, kind="stable")[:count, :, None]
     joints = np.take_along_axis(clip.joints, order[..., None], axis=0)
     return replace(clip, joints=joints, confidence=np.take_along_axis(confidence, order, axis=0))
 
 
-def _energy(clip: Clip) -> NDArray[np.float64]:
+def _spread_energy(clip: Clip) -> NDArray[np.float64]:
     pairs = zip(clip.joints, clip.valid, strict=True)
     tracks = [
         np.stack([joints[..., d][seen] for d in range(joints.shape[-1])]) for joints, seen in pairs
     ]
-    # a person who is never seen comes after one who stands still
+    # a person who is never present ranks after one who does not move
     return np.array([x.std(axis=1, dtype=np.float64).sum() if x.size else -1.0 for x in tracks])
 
 
-def _seen_confidence(clip: Clip) -> NDArray[np.float32]:
-    return np.where(clip.valid, _stated_confidence(clip, "persons"), np.float32(0))
+def _present_confidence(clip: Clip) -> NDArray[np.float32]:
+    return np.where(clip.valid, _required_confidence(clip, "persons"), np.float32(0))
 
 
-def _stated_confidence(clip: Clip, name: str) -> NDArray[np.float32]:
+def _required_confidence(clip: Clip, name: str) -> NDArray[np.float32]:
     if clip.confidence is None:
         raise TransformError(f"transform {name!r}: clip {clip.id!r} has no confidence")
     return clip.confidence

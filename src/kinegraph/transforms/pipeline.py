@@ -1,0 +1,214 @@
+"""Pipelines: transforms in the order in which a recipe lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import TransformError, UnknownNameError, unknown_name
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
+from kinegraph.transforms.input_streams import parse_stream, to_stream
+from kinegraph.transforms.registry import TRANSFORMS, Transform
+
+Step = tuple[str, dict[str, Any]]
+STREAM_STEP = "stream"
+
+
+def parse_steps(steps: Any) -> list[Step]:
+    """Return (name, options) pairs of a recipe's list of names and {name: options} mappings.
+
+    >>> parse_steps(["trim", {"repeat_pad": {"frames": 300}}])
+    [('trim', {}), ('repeat_pad', {'frames': 300})]
+
+    Raises:
+        TransformError: entries of another form, all of them listed.
+    """
+    if not isinstance(steps, list | tuple):
+        raise TransformError(f"expected a list of transform steps, got {steps!r}")
+    parsed, mistakes = [], []
+    for number, entry in enumerate(steps, start=1):
+        step = _parse_step(entry)
+        if step is None:
+            mistakes.append(f"step {number}: expected a name or {{name: options}}, got {entry!r}")
+        else:
+            parsed.append(step)
+    _raise_all(mistakes)
+    return parsed
+
+
+def check_steps(steps: Sequence[tuple[str, Mapping[str, Any]]], stream: str = "joint") -> list[str]:
+    """Return every mistake in parsed steps and in the stream that they compute."""
+    mistakes = []
+    for number, (name, options) in enumerate(steps, start=1):
+        found = _find_step_errors(name, options)
+        mistakes += [f"step {number} ({name}): {mistake}" for mistake in found]
+    return mistakes + _find_stream_errors([name for name, _ in steps], stream)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Transforms in the order in which a recipe lists them.
+
+    The step named "stream" computes the stream from the joints. Motion and resampling do not
+    commute, so its place is part of the recipe. Pipelines of equal steps are equal and can be
+    pickled.
+
+    Attributes:
+        steps: (name, options) pairs, as `parse_steps` returns them.
+        stream: a name of STREAMS, or several joined by "+".
+
+    Raises:
+        TransformError: unknown names or options, values out of range, a stream other than "joint"
+            without its step; all of them listed.
+    """
+
+    steps: Sequence[Step] = ()
+    stream: str = "joint"
+
+    def __post_init__(self) -> None:
+        _raise_all(check_steps(self.steps, self.stream))
+        steps = tuple((name, _copy_plain(options)) for name, options in self.steps)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "stream", "+".join(parse_stream(self.stream)))
+
+    @classmethod
+    def from_list(cls, steps: Any, stream: str = "joint") -> Pipeline:
+        """Return the pipeline of a recipe's list; the inverse of `to_list`."""
+        return cls(parse_steps(steps), stream)
+
+    def to_list(self) -> list[Any]:
+        """Return plain data: names, or one-key mappings of names to options."""
+        steps = self.steps
+        return [{name: _copy_plain(options)} if options else name for name, options in steps]
+
+    def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+        """Return the clip after all steps; ``rng=None`` means evaluation.
+
+        Raises:
+            TransformError: the clip does not fit a step.
+        """
+        for name, options in self.steps:
+            if name == STREAM_STEP:
+                clip = to_stream(clip, self.stream)
+            else:
+                clip = TRANSFORMS[name].apply(clip, rng, options)
+        return clip
+
+    def for_evaluation(self) -> Pipeline:
+        """Return the pipeline without the random steps, which are for training only."""
+        return self._select(lambda step: not step.random)
+
+    def without_length_steps(self) -> Pipeline:
+        """Return the pipeline without the steps that only pad, for streams of unknown length."""
+        return self._select(lambda step: not step.pads)
+
+    def whole_clip_steps(self) -> list[str]:
+        """Return the steps that need the whole clip, so that a stream cannot take them."""
+        names = [
+            name
+            for name, step in self._transforms()
+            if step.scope == "clip" and not step.random and not step.pads
+        ]
+        needs_next_frame = any("motion" in part for part in parse_stream(self.stream))
+        return [*names, f"{STREAM_STEP} {self.stream}"] if needs_next_frame else names
+
+    @property
+    def uses_history(self) -> bool:
+        """Whether a step needs the known positions of earlier frames."""
+        return any(step.scope == "history" for _, step in self._transforms())
+
+    def isolate_history_steps(self) -> list[Pipeline]:
+        """Divide the pipeline so that each step that needs earlier frames is alone in its part."""
+        parts: list[list[Step]] = []
+        alone = True
+        for name, options in self.steps:
+            needs_history = name != STREAM_STEP and TRANSFORMS[name].scope == "history"
+            if alone or needs_history:
+                parts.append([])
+            parts[-1].append((name, options))
+            alone = needs_history
+        return [
+            Pipeline(part, self.stream if STREAM_STEP in dict(part) else "joint") for part in parts
+        ]
+
+    @property
+    def converts_layout(self) -> bool:
+        """Whether a step converts clips of any layout to the one that the model expects."""
+        return any(name == "layout" for name, _ in self.steps)
+
+    def output_layout(self, layout: SkeletonLayout) -> SkeletonLayout:
+        """Return the layout of clips after all steps."""
+        for name, options in self.steps:
+            if name == "layout":
+                layout = get_layout(options.get("to", DEFAULT_LAYOUT))
+        return layout
+
+    def convert_layout(self, clip: Clip) -> Clip:
+        """Apply the steps that convert the layout, and no others.
+
+        Raises:
+            TransformError: the clip cannot be converted.
+        """
+        for name, options in self.steps:
+            clip = layout(clip, **options) if name == "layout" else clip
+        return clip
+
+    def _transforms(self) -> list[tuple[str, Transform]]:
+        return [(name, TRANSFORMS[name]) for name, _ in self.steps if name != STREAM_STEP]
+
+    def _select(self, keep: Callable[[Transform], bool]) -> Pipeline:
+        kept = {STREAM_STEP, *(name for name, step in self._transforms() if keep(step))}
+        return Pipeline([step for step in self.steps if step[0] in kept], self.stream)
+
+
+def _parse_step(entry: Any) -> Step | None:
+    if isinstance(entry, str):
+        return entry, {}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        return None
+    name, options = next(iter(entry.items()))
+    options = {} if options is None else options
+    return (name, dict(options)) if isinstance(name, str) and isinstance(options, Mapping) else None
+
+
+def _find_step_errors(name: str, options: Mapping[str, Any]) -> list[str]:
+    if name == STREAM_STEP:
+        message = "this step has no options; set the stream by the recipe's key 'stream'"
+        return [message] if options else []
+    if name not in TRANSFORMS:
+        return [str(unknown_name("transform", name, [*TRANSFORMS, STREAM_STEP]))]
+    return TRANSFORMS[name].find_errors(options)
+
+
+def _find_stream_errors(names: Sequence[str], stream: str) -> list[str]:
+    try:
+        parts = parse_stream(stream)
+    except UnknownNameError as error:
+        return [str(error)]
+    places = names.count(STREAM_STEP)
+    if places > 1:
+        return [f"the step '{STREAM_STEP}' must occur once, it occurs {places} times"]
+    if places == 0 and parts != ["joint"]:
+        return [
+            f"the stream is {stream!r}, but no step '{STREAM_STEP}' computes it; "
+            f"add '{STREAM_STEP}' to the steps (usually before the first augmentation)"
+        ]
+    return []
+
+
+def _raise_all(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        raise TransformError("; ".join(mistakes))
+
+
+def _copy_plain(value: Any) -> Any:
+    """Return a deep copy in plain containers, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _copy_plain(item) for key, item in value.items()}
+    return [_copy_plain(item) for item in value] if isinstance(value, list | tuple) else value
