@@ -233,7 +233,7 @@ def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
         store = tmp_path / f"store{len(options)}.arrow"
         code, out, _ = run(capsys, "convert", "synthetic", tmp_path / "raw", store, *options)
         assert code == 0
-        assert ("coordinates rounded by at most" in out) == bool(options)
+        assert ("maximum rounding error" in out) == bool(options)
     whole, half = (ClipStore(tmp_path / f"store{n}.arrow") for n in (0, 1))
     assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
     assert 0 < half.rounding < 0.002

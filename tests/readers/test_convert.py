@@ -70,7 +70,7 @@ def test_what_is_refused_is_named_and_the_rest_is_stored(source, tmp_path):
 def test_labels_beyond_the_classes_are_refused_and_none_is_counted(source, tmp_path):
     done = convert(READER, source(a="0 1\n2 1\n-1 1"), tmp_path / "a.store")
     assert done.per_class == {"open": 1, "close": 0}
-    assert done.unlabelled == 1
+    assert done.unlabeled == 1
     assert [name for name, _ in done.refused] == ["a-2"]
 
 
@@ -194,13 +194,13 @@ def test_raw_files_are_never_overwritten(source, tmp_path):
 
 
 def test_the_pool_is_used_where_it_pays(monkeypatch):
-    monkeypatch.setattr(convert_module, "_cores", lambda: 8)
-    enough = convert_module.POOL_FROM_BYTES
-    assert convert_module._processes(None, 3, 10) == 1
-    assert convert_module._processes(None, 3, enough) == 3
-    assert convert_module._processes(None, 30, enough) == 8
-    assert convert_module._processes(2, 3, 0) == 2
-    assert convert_module._processes(0, 3, 0) == 1
+    monkeypatch.setattr(convert_module, "_count_cores", lambda: 8)
+    enough = convert_module.MIN_POOL_BYTES
+    assert convert_module._count_workers(None, 3, 10) == 1
+    assert convert_module._count_workers(None, 3, enough) == 3
+    assert convert_module._count_workers(None, 30, enough) == 8
+    assert convert_module._count_workers(2, 3, 0) == 2
+    assert convert_module._count_workers(0, 3, 0) == 1
 
 
 # --------------------------------------------------------------------- real files

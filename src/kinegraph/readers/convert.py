@@ -1,4 +1,4 @@
-"""From a folder of raw files to one clip store, with every refused file named and counted."""
+"""Conversion of raw files to one clip store; refused files are reported with their reasons."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from kinegraph.errors import ClipError, ReadError, StoreError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
 ConversionProgress = Callable[[int, int], None]
+ReadFunction = Callable[..., Iterator[Clip | ReadError]]
 
-POOL_FROM_BYTES = 16 * 2**20  # below this, starting processes takes longer than reading
-LARGEST_CHUNK = 16  # tasks that a process reads at a time
-CHUNKS_PER_WORKER = 3  # read ahead of the writer; bounds the memory
-REASONS_SHOWN = 3
+MIN_POOL_BYTES = 16 * 2**20  # below this, starting processes takes longer than reading
+MAX_CHUNK_TASKS = 16  # tasks that a process reads at a time
+CHUNKS_PER_WORKER = 3  # prefetched chunks; they bound the memory
+MAX_REASONS_SHOWN = 3
 
 
 @dataclass
 class ConversionResult:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
         path: the store.
-        stored: clips in it.
-        per_class: clips by class name, or by label where classes have no names; 0 is listed too.
-        unlabelled: clips without a label.
-        persons: the persons of all clips, summed.
-        frames: the frames of all clips, summed.
-        refused: what was left out: (file relative to the source, or clip id; reason).
-        rounding: the largest error of a stored coordinate, in the units of the clips; 0 but for
+        stored: number of clips in it.
+        per_class: clips by class name, or by label if classes have no names; includes zeros.
+        unlabeled: number of clips without a label.
+        persons: total persons of all clips.
+        frames: total frames of all clips.
+        refused: (file relative to the source, or clip id; reason) of what was left out.
+        rounding: maximum error of a stored coordinate, in the units of the clips; 0 except for
             float16.
     """
 
     path: Path
     stored: int = 0
     per_class: dict[str, int] = field(default_factory=dict)
-    unlabelled: int = 0
+    unlabeled: int = 0
     persons: int = 0
     frames: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
@@ -56,11 +57,11 @@ class ConversionResult:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a piece of a task is not a clip, or not in the store; travels between processes.
+    """The reason why a part of a task is not a clip, or not in the store.
 
     Attributes:
         reason: a sentence.
-        name: the clip's id, if it got so far.
+        name: the clip's id, if it is known.
     """
 
     reason: str
@@ -72,14 +73,14 @@ TaskResult = list[Clip | Refusal]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What a conversion will read, settled before the first clip is read.
+    """The input of a conversion, known before the first clip is read.
 
     Attributes:
-        reader: who reads it.
+        reader: the reader of the source.
         source: a folder, or one raw file.
         options: the reader's options.
-        plan: what the reader found there.
-        stats: of each raw file; None where it cannot be asked (reading it will say why).
+        plan: the reader's plan of the source.
+        stats: file statistics of each raw file; None if the system has none.
     """
 
     reader: Reader
@@ -88,18 +89,13 @@ class ConversionJob:
     plan: ReadPlan
     stats: Mapping[Path, os.stat_result | None]
 
-    @property
-    def size(self) -> int:
-        """Bytes of all raw files."""
-        return sum(stat.st_size for stat in self.stats.values() if stat is not None)
-
     def name(self, path: Path) -> str:
-        """A raw file's name in the store and in what is refused: relative to the source."""
+        """Return the name of a raw file in the store and in messages, relative to the source."""
         inside = self.source in path.parents
         return path.relative_to(self.source).as_posix() if inside else path.name
 
     def provenance(self) -> dict[str, Any]:
-        """Where the clips come from, as the store says it."""
+        """Return the origin of the clips, for the store's header."""
         sizes = {path: -1 if s is None else s.st_size for path, s in self.stats.items()}
         listing = "".join(sorted(f"{self.name(path)}\t{n}\n" for path, n in sizes.items()))
         plain = (str, int, float, bool, type(None))
@@ -112,7 +108,7 @@ class ConversionJob:
         }
 
     def writer(self, store_path: Path, dtype: str = "float32") -> StoreWriter:
-        """A store for these clips, or for some of them."""
+        """Return the writer of a store for these clips."""
         plan = self.plan
         return StoreWriter(store_path, plan.layout, plan.classes, self.provenance(), dtype)
 
@@ -138,10 +134,11 @@ def convert(
         source: a folder of raw files, or one raw file.
         store_path: the store to write.
         options: the reader's options.
-        workers: processes that read; 1 reads in this one. None: all cores where it pays. With
-            more than one, a script needs the usual ``if __name__ == "__main__":``.
-        dtype: of the stored coordinates: float32, or float16 for half the bytes.
-        progress: called with (tasks done, tasks in all).
+        workers: number of reading processes; 1 reads in this process. None: all cores if the
+            source is large enough. With more than one, a script needs the usual
+            ``if __name__ == "__main__":``.
+        dtype: type of the stored coordinates: float32, or float16 for half the size.
+        progress: called with (tasks done, total tasks).
 
     Raises:
         ReadError: the source is missing or not of this kind, or none of its clips is usable.
@@ -149,8 +146,8 @@ def convert(
         UnknownNameError: the reader has no such option.
     """
     job = scan_source(reader, Path(source), Path(store_path), options or {})
-    processes = _processes(workers, len(job.plan.tasks), job.size)
-    results = read_tasks(job, job.plan.tasks, processes)
+    size = sum(stat.st_size for stat in job.stats.values() if stat is not None)
+    results = read_tasks(job, job.plan.tasks, _count_workers(workers, len(job.plan.tasks), size))
     return store_results(job, results, Path(store_path), progress, dtype)
 
 
@@ -160,73 +157,68 @@ def convert(
 def scan_source(
     reader: Reader, source: Path, store_path: Path, options: Mapping[str, Any]
 ) -> ConversionJob:
-    """Find out what there is to read, without reading it.
+    """Return the job of converting a source; no clip is read yet.
 
     Raises:
         ReadError: the source is missing or not of this kind.
-        StoreError: the store would be written over a raw file.
+        StoreError: the store would overwrite a raw file.
         UnknownNameError: the reader has no such option.
     """
     plan = reader.plan(source, options)
-    _spare_raw_files(source, plan, store_path)
+    target = store_path.resolve()
+    if target == source.resolve() or any(target == task.path.resolve() for task in plan.tasks):
+        raise StoreError(f"{store_path} is a raw file of the source; choose another store path")
     paths = {task.path for task in plan.tasks} | {path for path, _ in plan.refused}
     return ConversionJob(reader, source, dict(options), plan, stat_files(paths))
 
 
-def _spare_raw_files(source: Path, plan: ReadPlan, store_path: Path) -> None:
-    """Refuse to write the store over what it is made from."""
-    target = store_path.resolve()
-    if target == source.resolve() or any(target == task.path.resolve() for task in plan.tasks):
-        raise StoreError(f"{store_path} is a raw file of the source; name another store to write")
-
-
 def stat_files(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
-    """What the system knows of files; None where it cannot be asked."""
+    """Return the file statistics of files; None if a file does not exist."""
     return {path: path.stat() if path.exists() else None for path in paths}
 
 
 # --------------------------------------------------------------------- reading
 
 
-def _processes(workers: int | None, tasks: int, size: int) -> int:
+def _count_workers(workers: int | None, tasks: int, size: int) -> int:
     if workers is None:
-        workers = _cores() if size >= POOL_FROM_BYTES else 1
+        workers = _count_cores() if size >= MIN_POOL_BYTES else 1
     return max(1, min(workers, tasks))
 
 
-def _cores() -> int:
-    """The cores this process may use, which in a container can be fewer than the machine's."""
+def _count_cores() -> int:
+    """Return the cores of this process, which in a container can be fewer than the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def read_tasks(
-    job: ConversionJob, tasks: Sequence[ReadTask], processes: int = 1
+    job: ConversionJob, tasks: Sequence[ReadTask], workers: int = 1
 ) -> Generator[tuple[ReadTask, TaskResult]]:
-    """Every task with what it holds, in the order of the tasks."""
-    if processes > 1:
-        yield from _read_in_pool(job.reader, tasks, job.options, processes)
+    """Yield every task with its result, in the order of the tasks."""
+    if workers > 1:
+        yield from _read_in_pool(job.reader.read, tasks, job.options, workers)
         return
     for task in tasks:
         yield task, _read_task(job.reader.read, task, job.options)
 
 
 def _read_in_pool(
-    reader: Reader, tasks: Sequence[ReadTask], options: Mapping[str, Any], processes: int
+    read: ReadFunction, tasks: Sequence[ReadTask], options: Mapping[str, Any], workers: int
 ) -> Generator[tuple[ReadTask, TaskResult]]:
-    size = max(1, min(LARGEST_CHUNK, len(tasks) // (4 * processes)))
+    size = max(1, min(MAX_CHUNK_TASKS, len(tasks) // (4 * workers)))
     chunks = deque(tasks[i : i + size] for i in range(0, len(tasks), size))
     pending: deque[tuple[Sequence[ReadTask], Future[list[TaskResult]]]] = deque()
     # not fork: a parent with threads (progress bars, a server) could deadlock its children
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
     try:
         while chunks or pending:
-            while chunks and len(pending) < CHUNKS_PER_WORKER * processes:
+            while chunks and len(pending) < CHUNKS_PER_WORKER * workers:
                 chunk = chunks.popleft()
-                pending.append((chunk, pool.submit(_read_chunk, reader.read, chunk, options)))
+                pending.append((chunk, pool.submit(_read_chunk, read, chunk, options)))
             chunk, future = pending.popleft()
             yield from zip(chunk, future.result(), strict=True)
     except BrokenProcessPool as error:
@@ -239,22 +231,18 @@ def _read_in_pool(
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; only the parent should answer it."""
+    """Ignore Ctrl-C, which reaches the whole process group; only the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_chunk(
-    read: Callable[..., Iterator[Clip | ReadError]],
-    tasks: Sequence[ReadTask],
-    options: Mapping[str, Any],
+    read: ReadFunction, tasks: Sequence[ReadTask], options: Mapping[str, Any]
 ) -> list[TaskResult]:
     return [_read_task(read, task, options) for task in tasks]
 
 
-def _read_task(
-    read: Callable[..., Iterator[Clip | ReadError]], task: ReadTask, options: Mapping[str, Any]
-) -> TaskResult:
-    """What a task holds; whatever goes wrong in it is a refusal, never an exception."""
+def _read_task(read: ReadFunction, task: ReadTask, options: Mapping[str, Any]) -> TaskResult:
+    """Return the clips of a task; every failure is a refusal, never an exception."""
     result: TaskResult = []
     try:
         for clip in read(task, **options):
@@ -276,7 +264,7 @@ def store_results(
     progress: ConversionProgress | None = None,
     dtype: str = "float32",
 ) -> ConversionResult:
-    """Write what the tasks of a job hold, in their order, into one store.
+    """Write the results of a job's tasks, in their order, into one store.
 
     Raises:
         ReadError: none of the clips is usable.
@@ -293,23 +281,26 @@ def store_results(
                 if isinstance(written, Refusal):
                     done.refused.append((written.name or name, written.reason))
                 else:
-                    _count(written, writer.classes, done)
+                    _count_clip(written, writer.classes, done)
             if progress is not None:
                 progress(count, len(plan.tasks))
         if done.stored == 0:
-            raise _nothing_stored(job.reader, job.source, done.refused)
+            raise ReadError(
+                f"reader {job.reader.name!r} found no usable clip in {job.source}, nothing was "
+                f"stored: {_summarize_refused(done.refused)}"
+            )
         done.rounding = writer.rounding
     return done
 
 
 def write_task_result(result: TaskResult, source: str, writer: StoreWriter) -> TaskResult:
-    """Write the clips of one task; what comes back has a refusal for each that is not stored."""
+    """Write the clips of one task; return the result with a refusal for each that is not stored."""
     if not result:
         return [Refusal("no clip in it")]
-    return [r if isinstance(r, Refusal) else _written(r, source, writer) for r in result]
+    return [r if isinstance(r, Refusal) else _write_clip(r, source, writer) for r in result]
 
 
-def _written(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
+def _write_clip(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
     try:
         writer.check(clip)
     except StoreError as error:
@@ -318,22 +309,18 @@ def _written(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
     return clip
 
 
-def _count(clip: Clip, classes: Sequence[str] | None, done: ConversionResult) -> None:
+def _count_clip(clip: Clip, classes: Sequence[str] | None, done: ConversionResult) -> None:
     done.stored += 1
     done.persons += clip.num_persons
     done.frames += clip.num_frames
     if clip.label is None:
-        done.unlabelled += 1
-        return
-    name = str(clip.label) if classes is None else classes[clip.label]
-    done.per_class[name] = done.per_class.get(name, 0) + 1
+        done.unlabeled += 1
+    else:
+        name = str(clip.label) if classes is None else classes[clip.label]
+        done.per_class[name] = done.per_class.get(name, 0) + 1
 
 
-def _nothing_stored(reader: Reader, source: Path, refused: Sequence[tuple[str, str]]) -> ReadError:
-    shown = "; ".join(f"{name}: {reason}" for name, reason in refused[:REASONS_SHOWN])
-    shown = shown or "it holds no clip"
-    more = "" if len(refused) <= REASONS_SHOWN else f"; and {len(refused) - REASONS_SHOWN} more"
-    return ReadError(
-        f"reader {reader.name!r} found no usable clip in {source}, nothing was stored: "
-        f"{shown}{more}"
-    )
+def _summarize_refused(refused: Sequence[tuple[str, str]]) -> str:
+    shown = "; ".join(f"{name}: {reason}" for name, reason in refused[:MAX_REASONS_SHOWN])
+    more = len(refused) - MAX_REASONS_SHOWN
+    return (shown or "it holds no clip") + (f"; and {more} more" if more > 0 else "")
