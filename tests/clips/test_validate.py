@@ -1,4 +1,4 @@
-"""The doctor finds what was put wrong, and nothing in a healthy store."""
+"""Validation finds the defects of a store, and none in a healthy one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def only_finding(report):
 def test_a_healthy_store_has_no_findings(report):
     found = report(*healthy(), classes=["sit", "stand"])
     assert found.findings == ()
-    assert (found.clips, found.layout, found.unlabelled) == (4, "coco17", 0)
+    assert (found.clips, found.layout, found.unlabeled) == (4, "coco17", 0)
     assert found.classes == {"sit": 2, "stand": 2}
     assert found.frames == {"min": 10, "median": 10.0, "max": 10}
     assert found.persons == {1: 4}
@@ -80,19 +80,19 @@ def test_the_report_is_plain(report):
 @pytest.mark.parametrize(
     ("array", "severity", "text"),
     [
-        (np.full((1, 9, 17, 2), np.nan), "error", "1 clip without a single joint that was seen"),
-        (np.zeros((1, 9, 17, 2)), "error", "1 clip with nothing but zeros"),
+        (np.full((1, 9, 17, 2), np.nan), "error", "1 clip without any present joint"),
+        (np.zeros((1, 9, 17, 2)), "error", "1 clip with all joints at zero"),
         (np.broadcast_to(BODY, (1, 9, 17, 2)), "warning", "1 clip frozen: all frames are equal"),
         (joints(2), "warning", "1 clip of at most 2 frames"),
-        (joints() * 11, "warning", "1 clip with a body over 10 times the usual"),
-        (joints() / 11, "warning", "1 clip with a body under 1/10 of the usual"),
+        (joints() * 11, "warning", "1 clip with a body larger than 10 times the median"),
+        (joints() / 11, "warning", "1 clip with a body smaller than 1/10 of the median"),
         (
             joints() + np.where(np.arange(10) < 5, 0, 5)[:, None, None],
             "warning",
-            "1 clip in which a whole body jumps",
+            "1 clip in which a body jumps",
         ),
     ],
-    ids=["unseen", "zero", "frozen", "short", "large", "small", "jump"],
+    ids=["absent", "zero", "frozen", "short", "large", "small", "jump"],
 )
 def test_a_clip_with_bad_joints_is_named(report, array, severity, text):
     found = report(*healthy(), clip("bad", array))
@@ -117,7 +117,7 @@ def test_absent_joints_are_counted_by_name(report):
     assert found.missing["all"] == pytest.approx((10 + 16) / (20 * 17))
     assert found.empty_frames == pytest.approx(1 / 20)
     assert only_finding(found).severity == "note"
-    assert only_finding(found).text.startswith("7.6% of joints were not seen (most: nose 50.0%")
+    assert only_finding(found).text.startswith("7.6% of joints are absent (most: nose 50.0%")
 
 
 def test_a_joint_that_comes_and_goes_is_no_jump(report):
@@ -125,7 +125,7 @@ def test_a_joint_that_comes_and_goes_is_no_jump(report):
     gaps[:, ::2] = np.nan
     found = report(clip("a", gaps), clip("b"))
     assert [finding.severity for finding in found.findings] == ["warning"]
-    assert "joints were not seen" in only_finding(found).text
+    assert "joints are absent" in only_finding(found).text
 
 
 def test_classes_without_clips(report):
@@ -147,7 +147,7 @@ def test_a_store_without_any_label(report):
 def test_uneven_classes(report):
     finding = only_finding(report(clip("x", label=0), *[clip(f"{i}", label=1) for i in range(10)]))
     assert finding.severity == "note"
-    assert finding.text.startswith("classes are uneven: '1' has 10 clips, '0' has 1")
+    assert finding.text.startswith("classes are imbalanced: '1' has 10 clips, '0' has 1")
 
 
 def test_classes_of_one_name_are_not_added_up(report):
@@ -177,7 +177,7 @@ def test_a_damaged_clip_is_told_by_its_digest(report, tmp_path):
     path.write_bytes(content)
     finding = only_finding(validate_store(ClipStore(path)))
     assert (finding.severity, finding.clips) == ("error", ("good2",))
-    assert "fail their digest" in finding.text
+    assert "do not match their digest" in finding.text
 
 
 def test_protocols_that_the_meta_supports(report):

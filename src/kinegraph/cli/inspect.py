@@ -1,4 +1,4 @@
-"""`kinegraph inspect`: what is in a store, and what is wrong with it."""
+"""`kinegraph inspect`: the contents of a store, and problems with it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kinegraph.cli.console import print_table
 if TYPE_CHECKING:
     from kinegraph.clips.validate import StoreReport
 
-WORST_JOINTS = 5
+MAX_LISTED_JOINTS = 5
 
 
 def inspect(
     store: Annotated[Path, typer.Argument(help="A store written by kinegraph convert.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Examine a store: classes, lengths, missing joints, duplicates across splits, outliers."""
+    """Check a store: classes, clip lengths, missing joints, duplicates across splits, outliers."""
     from kinegraph.clips.store import ClipStore
     from kinegraph.clips.validate import validate_store
 
@@ -32,16 +32,17 @@ def inspect(
 
 
 def _print_text(report: StoreReport) -> None:
-    persons = ", ".join(f"{count} with {m}" for m, count in report.persons.items())
-    frames = ", ".join(f"{name} {value:g}" for name, value in report.frames.items())
-    worst = sorted(report.missing["joints"].items(), key=lambda item: -item[1])[:WORST_JOINTS]
-    joints = ", ".join(f"{name} {share:.1%}" for name, share in worst if share)
+    tracks = sum(persons * clips for persons, clips in report.persons.items())
+    missing = sorted(report.missing["joints"].items(), key=lambda item: -item[1])
+    joints = [f"{name} {share:.1%}" for name, share in missing[:MAX_LISTED_JOINTS] if share]
+    most = f" (most: {', '.join(joints)})" if joints else ""
     facts = [
-        ("clips", f"{report.clips} ({report.unlabelled} without a label)"),
+        ("clips", f"{report.clips} clips, {tracks} person tracks"),
+        ("without a label", f"{report.unlabeled}"),
         ("layout", report.layout),
-        ("persons a clip", persons),
-        ("frames a clip", frames),
-        ("joints not seen", f"{report.missing['all']:.1%}{f' (most: {joints})' if joints else ''}"),
+        ("persons per clip", ", ".join(f"{n} with {m}" for m, n in report.persons.items())),
+        ("frames per clip", ", ".join(f"{key} {n:g}" for key, n in report.frames.items())),
+        ("missing joints", f"{report.missing['all']:.1%}{most}"),
         ("empty frames", f"{report.empty_frames:.1%}"),
     ]
     print_table(report.path, ("", ""), facts)
@@ -51,7 +52,7 @@ def _print_text(report: StoreReport) -> None:
         header = ("protocol", "train", "test", "test clips equal to a training clip")
         print_table("Splits", header, rows)
     if report.findings:
-        found = [(finding.severity, finding.text) for finding in report.findings]
-        print_table("Findings", ("severity", "what"), found)
+        findings = [(finding.severity, finding.text) for finding in report.findings]
+        print_table("Findings", ("severity", "finding"), findings)
     else:
-        print("Nothing to complain of")
+        print("No problems found")

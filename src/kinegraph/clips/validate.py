@@ -1,4 +1,4 @@
-"""What is wrong with a store, in plain words, before anyone trains on it."""
+"""Validation of a store before training: class counts, missing joints, outliers, duplicates."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kinegraph.errors import ProtocolError
 
 Severity = Literal["error", "warning", "note"]
 
-FEW_FRAMES = 2
-IMBALANCE = 10  # largest class over smallest
-SIZE_OUTLIER = 10  # body size over the set's median, or below its inverse
-JUMP = 1.0  # body sizes that a whole body moves between two frames
-MANY_MISSING = 0.1  # share of joints not seen
-WORST_JOINTS = 3
+SHORT_CLIP_FRAMES = 2
+IMBALANCE_RATIO = 10  # largest class over smallest
+OUTLIER_RATIO = 10  # body size over the median of the store, or below its inverse
+MAX_MEAN_STEP = 1.0  # body sizes that the mean joint moves between two frames
+MISSING_WARNING = 0.1  # fraction of absent joints
+NUM_LISTED_JOINTS = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing.
+    """One observation about a store.
 
     Attributes:
-        severity: ``error`` (results would be wrong), ``warning`` (look at it), ``note``.
+        severity: ``error`` (results would be wrong), ``warning`` (to be checked) or ``note``.
         text: one sentence.
-        clips: ids of the clips it is about, if about some only.
+        clips: ids of the clips concerned, if only some are.
     """
 
     severity: Severity
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """How a protocol divides the store: clips in train and test, test clips seen in training."""
+    """The split of a store by a protocol: the number of clips, and test clips seen in training."""
 
     train: int
     test: int
@@ -52,26 +52,26 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What a store holds and what is wrong with it.
+    """The contents of a store and the findings about it.
 
     Attributes:
-        path, layout, clips: the store, its layout's name, N.
-        classes: clips by class name (label where classes have no names).
-        unlabelled: clips without a label.
+        path, layout, clips: the store, its layout's name, the number of clips.
+        classes: number of clips by class name (by label if classes have no names).
+        unlabeled: number of clips without a label.
         frames: min, median and max of T.
-        persons: clips by M.
-        missing: share of joints not seen: ``all``, and ``joints`` by name.
-        empty_frames: share of frames in which no joint of anybody was seen.
-        duplicates: groups of clips of equal joints, by id.
-        protocols: every protocol that divides the store into two splits, by name.
-        findings: what is worth knowing, the worst first.
+        persons: number of clips by M.
+        missing: fraction of absent joints: ``all``, and ``joints`` by name.
+        empty_frames: fraction of frames without any joint of any person.
+        duplicates: ids of clips with equal joints, group by group.
+        protocols: the protocols that split the store, by name.
+        findings: errors first, then warnings and notes.
     """
 
     path: str
     layout: str
     clips: int
     classes: dict[str, int]
-    unlabelled: int
+    unlabeled: int
     frames: dict[str, float]
     persons: dict[int, int]
     missing: dict[str, Any]
@@ -81,42 +81,47 @@ class StoreReport:
     findings: tuple[Finding, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """Return plain containers, for JSON."""
         return asdict(self)
 
 
 def validate_store(store: ClipStore) -> StoreReport:
-    """Look at every clip of a store once, one at a time.
+    """Read every clip of a store once and report what the store holds and what is wrong with it.
 
     Raises:
-        ClipError: a clip's joints are damaged beyond reading.
+        ClipError: a clip's joints cannot be read.
     """
-    signs = ClipStatistics(store)
+    statistics = ClipStatistics(store)
     for i, clip in enumerate(store):
-        signs.look(i, clip)
-    duplicates = _duplicates(store)
-    protocols = _protocols(store)
+        statistics.update(i, clip)
+    duplicates = _find_duplicates(store)
+    protocols = _split_by_protocols(store)
     findings = [
         *_rounding_findings(store),
         *_class_findings(store),
-        *signs.findings(),
+        *statistics.findings(),
         *_duplicate_findings(store, duplicates),
-        *_protocol_findings(store, protocols),
+        *_leak_findings(protocols),
     ]
-    rank = {"error": 0, "warning": 1, "note": 2}
+    severities = ("error", "warning", "note")
+    frames = store.frames
     return StoreReport(
         path=str(store.path),
         layout=store.layout.name,
         clips=len(store),
         classes=_class_counts(store),
-        unlabelled=int((store.labels < 0).sum()),
-        frames=_spread(store.frames),
-        persons={int(m): int(n) for m, n in sorted(Counter(store.persons.tolist()).items())},
-        missing=signs.missing(),
-        empty_frames=float(signs.empty_frames / store.frames.sum()),
-        duplicates=tuple(tuple(store.ids[i] for i in group) for group in duplicates),
+        unlabeled=int((store.labels < 0).sum()),
+        frames={
+            "min": int(frames.min()),
+            "median": float(np.median(frames)),
+            "max": int(frames.max()),
+        },
+        persons=dict(sorted(Counter(store.persons.tolist()).items())),
+        missing=statistics.missing(),
+        empty_frames=float(statistics.empty_frames / frames.sum()),
+        duplicates=tuple(_ids(store, group) for group in duplicates),
         protocols=protocols,
-        findings=tuple(sorted(findings, key=lambda finding: rank[finding.severity])),
+        findings=tuple(sorted(findings, key=lambda finding: severities.index(finding.severity))),
     )
 
 
@@ -124,32 +129,35 @@ def validate_store(store: ClipStore) -> StoreReport:
 
 
 class ClipStatistics:
-    """What one pass over the joints collects: a few numbers a clip."""
+    """Statistics of the joints of a store, collected clip by clip."""
 
     def __init__(self, store: ClipStore) -> None:
         self.store = store
         self.empty_frames = 0
         self._absent = np.zeros(store.layout.num_joints, np.int64)
-        self._places = 0
+        self._frames = 0  # of all persons
         self._size = np.full(len(store), np.nan)
-        self._jump = np.zeros(len(store))
-        self._marks: dict[str, list[int]] = {"damaged": [], "unseen": [], "zero": [], "frozen": []}
+        self._step = np.zeros(len(store))
+        self._defects: dict[str, list[int]] = {
+            key: [] for key in ("damaged", "absent", "zero", "frozen")
+        }
 
-    def look(self, i: int, clip: Clip) -> None:
-        """Take note of one clip."""
+    def update(self, i: int, clip: Clip) -> None:
+        """Add the clip with index ``i``."""
         valid = clip.valid
-        self._absent += valid.shape[0] * valid.shape[1] - valid.sum(axis=(0, 1))
-        self._places += valid.shape[0] * valid.shape[1]
+        frames = valid.shape[0] * valid.shape[1]
+        self._absent += frames - valid.sum(axis=(0, 1))
+        self._frames += frames
         self.empty_frames += int((~valid.any(axis=(0, 2))).sum())
         self._size[i] = _body_size(clip.joints)
-        self._jump[i] = _largest_jump(clip.joints, valid)
-        mark = self._mark(clip, valid, self.store.digests[i])
-        if mark is not None:
-            self._marks[mark].append(i)
+        self._step[i] = _largest_step(clip.joints, valid)
+        defect = self._find_defect(clip, valid, self.store.digests[i])
+        if defect is not None:
+            self._defects[defect].append(i)
 
     def missing(self) -> dict[str, Any]:
-        """The share of joints not seen, in all and by joint."""
-        by_joint = self._absent / self._places
+        """Return the fraction of absent joints, in total and by joint."""
+        by_joint = self._absent / self._frames
         names = self.store.layout.joints
         return {
             "all": float(by_joint.mean()),
@@ -157,69 +165,57 @@ class ClipStatistics:
         }
 
     def findings(self) -> list[Finding]:
-        """What the joints say, in plain words."""
-        few = np.flatnonzero(self.store.frames <= FEW_FRAMES)
-        found = [
-            self._about("error", self._marks["damaged"], "damaged: the joints fail their digest"),
-            self._about("error", self._marks["unseen"], "without a single joint that was seen"),
-            self._about("error", self._marks["zero"], "with nothing but zeros"),
-            self._about("warning", self._marks["frozen"], "frozen: all frames are equal"),
-            self._about("warning", few, f"of at most {FEW_FRAMES} frames"),
+        """Return the findings about joints."""
+        defects = self._defects
+        short = np.flatnonzero(self.store.frames <= SHORT_CLIP_FRAMES)
+        groups: list[tuple[Severity, Sequence[int] | NDArray[np.int64], str]] = [
+            ("error", defects["damaged"], "damaged: the joints do not match their digest"),
+            ("error", defects["absent"], "without any present joint"),
+            ("error", defects["zero"], "with all joints at zero"),
+            ("warning", defects["frozen"], "frozen: all frames are equal"),
+            ("warning", short, f"of at most {SHORT_CLIP_FRAMES} frames"),
             *self._outliers(),
-            self._missing_finding(),
         ]
-        return [finding for finding in found if finding is not None]
+        found = [
+            Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(self.store, clips))
+            for severity, clips, text in groups
+            if len(clips)
+        ]
+        missing = self.missing()
+        if missing["all"] > 0:
+            most = sorted(missing["joints"].items(), key=lambda item: -item[1])[:NUM_LISTED_JOINTS]
+            listed = ", ".join(f"{name} {fraction:.1%}" for name, fraction in most)
+            text = f"{missing['all']:.1%} of joints are absent (most: {listed})"
+            severity: Severity = "warning" if missing["all"] >= MISSING_WARNING else "note"
+            found.append(Finding(severity, text))
+        return found
 
     @staticmethod
-    def _mark(clip: Clip, valid: NDArray[np.bool_], digest: str) -> str | None:
+    def _find_defect(clip: Clip, valid: NDArray[np.bool_], digest: str) -> str | None:
         if clip.digest != digest:
             return "damaged"
         if not valid.any():
-            return "unseen"
+            return "absent"
         if not clip.joints[valid].any():
             return "zero"
-        still = np.broadcast_to(clip.joints[:, :1], clip.joints.shape)
-        frozen = clip.num_frames > 1 and np.array_equal(clip.joints, still, equal_nan=True)
+        first = np.broadcast_to(clip.joints[:, :1], clip.joints.shape)
+        frozen = clip.num_frames > 1 and np.array_equal(clip.joints, first, equal_nan=True)
         return "frozen" if frozen else None
 
-    def _outliers(self) -> list[Finding | None]:
-        known = self._size[self._size > 0]
-        if len(known) == 0:
+    def _outliers(self) -> list[tuple[Severity, NDArray[np.int64], str]]:
+        sizes = self._size[self._size > 0]
+        if len(sizes) == 0:
             return []
-        usual = float(np.median(known))
-        big, small = self._size > SIZE_OUTLIER * usual, self._size < usual / SIZE_OUTLIER
-        jumps = self._jump > JUMP * usual
-        units = f"{usual:.3g} of the set's units"
+        median = float(np.median(sizes))
+        unit = f"the median size ({median:.3g} in the store's unit)"
+        large = np.flatnonzero(self._size > OUTLIER_RATIO * median)
+        small = np.flatnonzero(self._size < median / OUTLIER_RATIO)
+        jumps = np.flatnonzero(self._step > MAX_MEAN_STEP * median)
         return [
-            self._about("warning", big, f"with a body over {SIZE_OUTLIER} times the usual {units}"),
-            self._about(
-                "warning", small, f"with a body under 1/{SIZE_OUTLIER} of the usual {units}"
-            ),
-            self._about(
-                "warning",
-                jumps,
-                f"in which a whole body jumps by more than its usual size ({units}) from one "
-                "frame to the next",
-            ),
+            ("warning", large, f"with a body larger than {OUTLIER_RATIO} times {unit}"),
+            ("warning", small, f"with a body smaller than 1/{OUTLIER_RATIO} of {unit}"),
+            ("warning", jumps, f"in which a body jumps by more than {unit} between two frames"),
         ]
-
-    def _missing_finding(self) -> Finding | None:
-        missing = self.missing()
-        if missing["all"] == 0:
-            return None
-        worst = sorted(missing["joints"].items(), key=lambda item: -item[1])[:WORST_JOINTS]
-        listed = ", ".join(f"{name} {share:.1%}" for name, share in worst)
-        severity: Severity = "warning" if missing["all"] >= MANY_MISSING else "note"
-        return Finding(severity, f"{missing['all']:.1%} of joints were not seen (most: {listed})")
-
-    def _about(
-        self, severity: Severity, clips: Sequence[int] | NDArray[Any], text: str
-    ) -> Finding | None:
-        if isinstance(clips, np.ndarray) and clips.dtype == bool:
-            clips = np.flatnonzero(clips)
-        if len(clips) == 0:
-            return None
-        return Finding(severity, f"{_clips(len(clips))} {text}", _ids(self.store, clips))
 
 
 def _rounding_findings(store: ClipStore) -> list[Finding]:
@@ -230,15 +226,15 @@ def _rounding_findings(store: ClipStore) -> list[Finding]:
 
 
 def _body_size(joints: NDArray[np.float32]) -> float:
-    """The median, over persons and frames, of the longest side of the box around the body."""
+    """Return the median, over persons and frames, of the longest side of the bounding box."""
     sides = np.fmax.reduce(joints, axis=2) - np.fmin.reduce(joints, axis=2)
     longest = sides.max(axis=-1)
-    seen = longest[~np.isnan(longest)]
-    return float(np.median(seen)) if len(seen) else np.nan
+    known = longest[~np.isnan(longest)]
+    return float(np.median(known)) if len(known) else np.nan
 
 
-def _largest_jump(joints: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
-    """The longest way that a person's mean joint goes between two frames."""
+def _largest_step(joints: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
+    """Return the longest distance that a person's mean joint moves between two frames."""
     both = (valid[:, 1:] & valid[:, :-1])[..., None]
     steps = np.where(both, joints[:, 1:] - joints[:, :-1], 0).sum(axis=2, dtype=np.float64)
     mean = steps / np.maximum(both.sum(axis=2), 1)
@@ -251,45 +247,36 @@ def _largest_jump(joints: NDArray[np.float32], valid: NDArray[np.bool_]) -> floa
 def _class_counts(store: ClipStore) -> dict[str, int]:
     counts = np.bincount(store.labels[store.labels >= 0], minlength=store.num_classes)
     names = store.classes or [str(label) for label in range(store.num_classes)]
-    # two classes of one name (or none) must not be added up
+    # classes of the same name are counted apart
     keys = names if len(set(names)) == len(names) else [f"{i}: {n}" for i, n in enumerate(names)]
     return dict(zip(keys, counts.tolist(), strict=True))
 
 
 def _class_findings(store: ClipStore) -> list[Finding]:
-    counts = _class_counts(store)
-    found = []
-    unlabelled = np.flatnonzero(store.labels < 0)
-    if len(unlabelled):
-        text = f"{_clips(len(unlabelled))} without a label"
-        found.append(Finding("warning", text, _ids(store, unlabelled)))
+    found, counts = [], _class_counts(store)
+    unlabeled = np.flatnonzero(store.labels < 0)
+    if len(unlabeled):
+        text = f"{_count_clips(len(unlabeled))} without a label"
+        found.append(Finding("warning", text, _ids(store, unlabeled)))
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
-        listed = ", ".join(empty)
-        found.append(
-            Finding("warning", f"{len(empty)} of {len(counts)} classes have no clip: {listed}")
+        text = f"{len(empty)} of {len(counts)} classes have no clip: {', '.join(empty)}"
+        found.append(Finding("warning", text))
+    present = [(count, name) for name, count in counts.items() if count]
+    if present and max(present)[0] >= IMBALANCE_RATIO * min(present)[0]:
+        (fewest, rare), (most, frequent) = min(present), max(present)
+        text = (
+            f"classes are imbalanced: {frequent!r} has {_count_clips(most)}, {rare!r} has "
+            f"{fewest}; compare the mean class accuracy too"
         )
-    found += _imbalance({name: count for name, count in counts.items() if count})
+        found.append(Finding("note", text))
     return found
 
 
-def _imbalance(counts: dict[str, int]) -> list[Finding]:
-    if not counts:
-        return []
-    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    if counts[most] < IMBALANCE * counts[least]:
-        return []
-    text = (
-        f"classes are uneven: {most!r} has {_clips(counts[most])}, "
-        f"{least!r} has {counts[least]}; look at the mean class accuracy too"
-    )
-    return [Finding("note", text)]
+# --------------------------------------------------------------------- duplicates
 
 
-# --------------------------------------------------------------------- repetitions
-
-
-def _duplicates(store: ClipStore) -> list[list[int]]:
+def _find_duplicates(store: ClipStore) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for i, digest in enumerate(store.digests):
         groups.setdefault(digest, []).append(i)
@@ -300,38 +287,39 @@ def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Findi
     if not groups:
         return []
     members = [i for group in groups for i in group]
-    text = f"{_clips(len(members))} in {len(groups)} groups of equal joints"
+    text = f"{_count_clips(len(members))} in {len(groups)} groups of equal joints"
     found = [Finding("warning", text, _ids(store, members))]
-    torn = [i for group in groups if len({*store.labels[group].tolist()}) > 1 for i in group]
-    if torn:
-        text = f"{_clips(len(torn))} with joints equal to a clip of another label"
-        found.append(Finding("error", text, _ids(store, torn)))
+    mixed = [i for group in groups if len({*store.labels[group].tolist()}) > 1 for i in group]
+    if mixed:
+        text = f"{_count_clips(len(mixed))} with joints equal to a clip of another label"
+        found.append(Finding("error", text, _ids(store, mixed)))
     return found
 
 
-def _protocols(store: ClipStore) -> dict[str, SplitReport]:
-    """The protocols that the store's reader names and its meta supports, else all it supports."""
+def _split_by_protocols(store: ClipStore) -> dict[str, SplitReport]:
+    """Split by the protocols that the store's reader names, or by all if none of these fits."""
     named = [name for name in store.provenance.get("protocols") or () if name in PROTOCOLS]
-    divided = {name: _protocol(store, name) for name in named}
-    if not any(divided.values()):
-        divided = {name: _protocol(store, name) for name in PROTOCOLS}
-    return {name: report for name, report in divided.items() if report is not None}
+    for names in (named, PROTOCOLS):
+        reports = {name: _report_split(store, name) for name in names}
+        if found := {name: report for name, report in reports.items() if report is not None}:
+            return found
+    return {}
 
 
-def _protocol(store: ClipStore, name: str) -> SplitReport | None:
+def _report_split(store: ClipStore, name: str) -> SplitReport | None:
     if not PROTOCOLS[name].keys:
-        return None  # a split that any store supports says nothing about this one
+        return None  # it splits any store, so it is not a property of this one
     try:
         train, test = split_by_protocol(store, name)
     except ProtocolError:
         return None
     if len(train) == 0 or len(test) == 0:
         return None
-    again = find_leaked(store, train, test)
-    return SplitReport(len(train), len(test), len(again), _ids(store, again))
+    leaked = find_leaked(store, train, test)
+    return SplitReport(len(train), len(test), len(leaked), _ids(store, leaked))
 
 
-def _protocol_findings(store: ClipStore, protocols: dict[str, SplitReport]) -> list[Finding]:
+def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
     return [
         Finding(
             "warning",
@@ -344,20 +332,9 @@ def _protocol_findings(store: ClipStore, protocols: dict[str, SplitReport]) -> l
     ]
 
 
-# --------------------------------------------------------------------- words
-
-
-def _spread(values: NDArray[np.int64]) -> dict[str, float]:
-    return {
-        "min": int(values.min()),
-        "median": float(np.median(values)),
-        "max": int(values.max()),
-    }
-
-
 def _ids(store: ClipStore, clips: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(store.ids[i] for i in clips)
 
 
-def _clips(count: int) -> str:
+def _count_clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"

@@ -40,10 +40,10 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """
     indices = get_split_indices(store, recipe.protocol, "train")
     if recipe.objective.create().is_classifier:
-        unlabelled = int((store.labels[indices] < 0).sum())
-        if unlabelled:
+        unlabeled = int((store.labels[indices] < 0).sum())
+        if unlabeled:
             raise RecipeError(
-                f"{recipe.store}: {unlabelled} of {len(indices)} training clips have no label"
+                f"{recipe.store}: {unlabeled} of {len(indices)} training clips have no label"
             )
         if store.num_classes < 2:
             raise RecipeError(
