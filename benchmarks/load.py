@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -186,25 +185,17 @@ def streamed(
 ) -> tuple[dict[int, NDArray], dict[int, NDArray]]:
     """Of so many frames without a server: answers to the first k as soon as they can be had, and
     those to all of the first k that are wanted."""
-    from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
-    from kinegraph.inference.streaming_backends import step_network
-    from kinegraph.runtime.streams import open_streams
+    from kinegraph.inference.session import RawFrame, SessionPool
 
-    network = step_network(recognizer)
-    if network is None:
-        raise SystemExit("only models that answer step by step can be checked")
-    raw, ready = FrameValidator(recognizer), OnlinePreprocessor(recognizer)
-    streams = open_streams(network, "step", together=1, spread=False)
-    key, seen = streams.open(), ready.initial_history()
+    pool = SessionPool(recognizer, "step", chunk_frames=1)
+    key = pool.open()
     answers, ends = {}, {}
     for t in range(frames):
-        given = raw(joints[t % len(joints)], None, f"frame {t}", {})
-        (x,), (seen,) = ready([given], [seen])
-        logits = streams.push({key: torch.from_numpy(x)})[key]
-        if logits is not None:
-            answers[t + 1] = logits.numpy()
+        result = pool.push_many({key: RawFrame(joints[t % len(joints)])})[key]
+        if result.prediction is not None:
+            answers[result.frames] = result.prediction.logits
         if t + 1 in wanted:
-            ends[t + 1] = streams.flush(key).numpy()
+            ends[t + 1] = pool.flush(key).logits
     return answers, ends
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from conftest import made_up_clips, real_data
 from inference.test_streaming_backends import recognizer, two_persons
 from kinegraph.errors import ClipError, ModelError, UnknownNameError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, open_session
+from kinegraph.inference.session import (
+    RawFrame,
+    SessionPool,
+    StreamResult,
+    open_session,
+    window_frames,
+)
+from kinegraph.readers import read_clip
+from kinegraph.training.checkpoint import load_model
 
 SIZED = {"width": 64.0, "height": 48.0}
 STEPS = [
@@ -102,13 +113,13 @@ def test_steps_together_are_steps_alone(transforms):
 
 def test_windows_together_are_windows_alone():
     asked = recognizer([{"resize": {"frames": 8}}])
-    crowd = SessionPool(asked, window=9, every=4)
+    crowd = SessionPool(asked, window=0.3, every=4)
     assert crowd.mode == "window"
     people = {p: frames_of(p) for p in range(5)}
     found = played(crowd, people, {p: 3 * p for p in people})
     for person, frames in people.items():
         told, end = found[person]
-        live = open_session(asked, window=9, every=1)
+        live = open_session(asked, window=0.3, every=1)
         answers = [live.push(*frame) for frame in frames]
         assert len(told) >= 7 and set(np.diff(list(told))) == {4}
         for after, logits in told.items():
@@ -158,6 +169,59 @@ def test_an_ending_is_worked_out_later():
     )
 
 
+def renamed_after(pool: SessionPool, first: np.ndarray, then: np.ndarray, name: str) -> list[int]:
+    """The frames of the second action, from 1, after which the prediction has this name."""
+    key = pool.open()
+    found = []
+    for t, joints in enumerate(np.concatenate([first, then])):
+        result = pool.push_many({key: RawFrame(joints)})[key]
+        assert isinstance(result, StreamResult)
+        best = result.prediction and result.prediction.accepted
+        if t >= len(first) and best and best.name == name:
+            found.append(t + 1 - len(first))
+    return found
+
+
+def poses(label: int, frames: int) -> np.ndarray:
+    """(T, 1, V, D): a class of the made-up clips for any time."""
+    mean = np.mean([clip.joints.mean(axis=1) for clip in made_up_clips()[label::3]], axis=0)
+    noise = np.random.default_rng(label).normal(0, 0.1, (frames, *mean.shape))
+    return (mean + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("transforms", [["stream"], [{"resize": {"frames": 8}}, "stream"]])
+def test_a_new_action_is_named_within_four_seconds(tiny_run, transforms):
+    model, header = load_model(tiny_run)
+    asked = Recognizer(model, replace(header, transforms=transforms))
+    assert header.fps == 30.0 and header.stream_window_seconds == 3.0
+    minute, seconds = poses(0, 1800), poses(1, 135)
+    named = renamed_after(SessionPool(asked), minute, seconds, "there")
+    assert named and named[0] < 120 and len(named) >= 135 - 120
+    if transforms == ["stream"]:  # all frames since the start are mostly those of the first action
+        assert not renamed_after(SessionPool(asked, window=None), minute[:600], seconds, "there")
+
+
+def test_golf_swings_after_pullups_are_named_within_four_seconds():
+    asked = Recognizer.load("penn-action")
+    labels = real_data("penn_action") / "labels"
+    pullup, swing = (
+        read_clip(labels / name, "penn_action").joints[0, :, None]
+        for name in ("1156.mat", "0811.mat")
+    )
+    pullups = np.resize(np.concatenate([pullup, pullup[::-1]]), (600, 1, 13, 2))
+    swings = np.resize(swing, (150, 1, 13, 2))
+    named = renamed_after(SessionPool(asked), pullups, swings, "golf_swing")
+    assert named and named[0] < 120
+
+
+def test_a_window_is_in_seconds_at_the_frame_rate_of_the_stream():
+    header = recognizer([]).header
+    assert window_frames(header, "auto") == 90 and window_frames(header, 0.001) == 1
+    assert window_frames(header, None) is None and window_frames(header, "auto", 15) == 45
+    trained = replace(header, fps=15.0, stream_window_seconds=2.0)
+    assert window_frames(trained, "auto") == 30 and window_frames(trained, 1.0, 60) == 60
+
+
 def test_what_cannot_be_is_refused():
     asked = recognizer([{"resize": {"frames": 8}}])
     with pytest.raises(UnknownNameError, match="stream mode"):
@@ -166,7 +230,7 @@ def test_what_cannot_be_is_refused():
         SessionPool(asked, "step")
     with pytest.raises(ModelError, match="every 1 or more"):
         SessionPool(asked, every=0)
-    with pytest.raises(ModelError, match="at least one frame"):
+    with pytest.raises(ModelError, match="expected window to be a finite number above 0"):
         SessionPool(asked, window=0)
     with pytest.raises(ModelError, match="open one first"):
         SessionPool(asked).push_many({3: frames_of(0)[0]})

@@ -145,7 +145,7 @@ def follow(live: StreamingSession, clip: Clip, start: int = 0, stop: int | None 
 )
 def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     asked, clip = recognizer(transforms, **options), two_persons()
-    live = open_session(asked, window=10)
+    live = open_session(asked, window=1 / 3)
     assert live.mode == "window"
     answer = follow(live, clip)[-1]
     assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
@@ -156,11 +156,11 @@ def test_windows_are_answered_as_clips_of_their_own(transforms, options):
 
 def test_every_answers_to_all_frames_so_far_and_holds():
     asked, clip = recognizer([]), two_persons()
-    live = open_session(asked, every=5)
+    live = open_session(asked, window=None, every=5)
     answers = [live.push(clip.joints[:, t]) for t in range(12)]
     assert answers[:4] == [None] * 4
     assert answers[4] is answers[8] and answers[9] is answers[11] is not answers[4]
-    other = open_session(asked)
+    other = open_session(asked, window=None)
     for t in range(10):
         other.push(clip.joints[:, t])
     flushed = other.flush()
@@ -181,14 +181,14 @@ def test_windows_run_the_network_only_when_an_answer_is_due(monkeypatch):
 def test_transforms_choose_among_all_persons_of_a_window():
     asked, clip = recognizer(["persons"]), two_persons()
     joints = np.concatenate([clip.joints * 0.01, clip.joints])
-    live = open_session(asked, window=8)
+    live = open_session(asked, window=8 / 30)
     for t in range(20):
         count = 2 if t == 15 else 4
         answer = live.push(joints[:count, t])
     latest = joints[:, 12:20].copy()
     latest[2:, 3] = np.nan
     assert_same(answer, asked(Clip(latest, clip.layout)).logits)
-    again = open_session(asked, window=8)
+    again = open_session(asked, window=8 / 30)
     again.load_state_dict(live.state_dict())
     assert_same(again.flush(), answer.logits)
 
@@ -313,9 +313,16 @@ def test_streams_that_cannot_be_are_refused():
     asked = recognizer([])
     with pytest.raises(UnknownNameError, match="unknown stream mode"):
         open_session(asked, "frames")
-    for options in ({"window": 0}, {"every": 0}, {"mode": "window", "window": 0}):
-        with pytest.raises(ModelError, match="0"):
+    for options in ({"every": 0}, {"window": 0}, {"window": float("nan")}, {"fps": -1.0}):
+        (name,) = options
+        with pytest.raises(ModelError, match=f"expected .*{name}"):
             open_session(asked, **options)
+    for mode in ("step", "window"):
+        with pytest.raises(ModelError, match="1 to 100000 frames, got 300000"):
+            open_session(asked, mode, window=10_000)
+    broken = replace(asked.header, stream_window_seconds="long")
+    with pytest.raises(ModelError, match="expected window to be a finite number above 0"):
+        open_session(Recognizer(asked.model, broken))
 
 
 def test_published_weights_name_raw_frames(tmp_path):

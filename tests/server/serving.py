@@ -41,7 +41,7 @@ def running(
     limits = {k: options.pop(k) for k in list(options) if k in Limits.__dataclass_fields__}
     services: list[Any] = []
     listening = open_socket("127.0.0.1", 0, token)
-    asked = recognizer(transforms or [])
+    asked = options.pop("recognizer", None) or recognizer(transforms or [])
     given = Limits(
         **{"max_persons": 8, "latency_target": 60.0, **limits}
     )  # tests run on busy machines

@@ -24,7 +24,8 @@ def serve(
     ] = None,
     mode: Annotated[str, typer.Option(help="Mode of streams: auto, step or window.")] = "auto",
     window: Annotated[
-        int | None, typer.Option(min=1, help="Window length of a stream in frames.")
+        float | None,
+        typer.Option(min=0.01, help="Window length of a stream in seconds. Default: the run's, 3."),
     ] = None,
     every: Annotated[
         int, typer.Option(min=1, help="Frames between two answers in window mode.")
@@ -83,7 +84,7 @@ def serve(
             on_ready=on_ready,
             processes=processes,
             mode=mode,
-            window=window,
+            window="auto" if window is None else window,
             every=every,
         )
         run_server(server, listening)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.errors import ReadError
+from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kinegraph.clips.clip import MetaValue
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.inference.session import StreamingSession
+    from kinegraph.inference.session import StreamingSession, Window
 
     Frame = tuple[NDArray[np.floating], NDArray[np.floating] | None]
     Recording = tuple[str, float | None, Mapping[str, MetaValue], Iterator[Frame]]
@@ -32,10 +32,14 @@ def stream(
     file: Annotated[str, typer.Argument(help="A raw file, or - for frames on standard input.")],
     reader: Annotated[str | None, typer.Option(help="Default: guessed from the file.")] = None,
     mode: Annotated[str, typer.Option(help="auto, step or window.")] = "auto",
-    window: Annotated[int | None, typer.Option(min=1, help="Latest frames that count.")] = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Frames between answers to all that was seen.")
-    ] = 10,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Latest seconds that a prediction covers; auto: what the run states, or 3; all: "
+            "from the first frame."
+        ),
+    ] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="Frames between predictions.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame.")] = False,
 ) -> None:
     """Answer frame by frame.
@@ -46,10 +50,20 @@ def stream(
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.inference.session import open_session
 
+    seconds = _parse_window(window)
     recognizer = Recognizer.load(run)
     for name, fps, meta, frames in _recordings(file, reader, recognizer):
-        live = open_session(recognizer, mode, window, every, meta)  # type: ignore[arg-type]
+        live = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
         _follow(live, name, fps, frames, as_json)
+
+
+def _parse_window(text: str) -> Window:
+    if text in ("auto", "all"):
+        return "auto" if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ModelError(f"expected --window in seconds, auto or all, got {text!r}") from error
 
 
 def _follow(

@@ -93,6 +93,12 @@ class ClipStore(Sequence[Clip]):
         return self._header.coordinates
 
     @property
+    def fps(self) -> float | None:
+        """The median frame rate of the clips, None if no clip states one."""
+        stated = self._fps[~np.isnan(self._fps)]
+        return float(np.median(stated)) if len(stated) else None
+
+    @property
     def dtype(self) -> str:
         """How joints lie in the file: a key of `SCHEMAS`."""
         return self._joints.dtype.name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple, get_args
+from math import isfinite
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from kinegraph.inference.streaming_backends import Logits, Update, read_state, s
 from kinegraph.runtime.micro_batching import TOGETHER
 from kinegraph.runtime.step_work import Stop, never
 from kinegraph.runtime.streams import Mode
+from kinegraph.training.checkpoint import DEFAULT_FPS, CheckpointHeader
 
+Window = float | Literal["auto"] | None  # seconds
 UPDATE_INTERVAL_FRAMES = 10  # of a stream in mode `window`
 POOL_CHUNK_FRAMES = 4  # fewer than for one stream: the batch of many streams is large enough
 
@@ -68,6 +71,7 @@ class SessionPool:
         mode: see `open_session`.
         window: see `open_session`.
         every: frames between predictions of a stream in mode ``window``, or if they are immediate.
+        fps: see `open_session`.
         immediate: whether predictions in mode ``step`` include the latest frames, at the cost of
             running as many frames again as the network lags behind.
         chunk_frames: frames of a stream that are run at a time in mode ``step``; more frames take
@@ -82,9 +86,10 @@ class SessionPool:
         self,
         recognizer: Recognizer,
         mode: Mode = "auto",
-        window: int | None = None,
+        window: Window = "auto",
         every: int = UPDATE_INTERVAL_FRAMES,
         *,
+        fps: float | None = None,
         immediate: bool = False,
         chunk_frames: int = POOL_CHUNK_FRAMES,
     ) -> None:
@@ -95,7 +100,12 @@ class SessionPool:
         self.recognizer = recognizer
         self._validator = FrameValidator(recognizer)
         self._backend = select_backend(
-            recognizer, mode, window, every, immediate=immediate, chunk_frames=chunk_frames
+            recognizer,
+            mode,
+            window_frames(recognizer.header, window, fps),
+            every,
+            immediate=immediate,
+            chunk_frames=chunk_frames,
         )
         self._numbers = count()
         self._streams: dict[int, _Stream] = {}
@@ -312,9 +322,10 @@ class StreamingSession:
 def open_session(
     recognizer: Recognizer,
     mode: Mode = "auto",
-    window: int | None = None,
+    window: Window = "auto",
     every: int | None = None,
     meta: Mapping[str, MetaValue] | None = None,
+    fps: float | None = None,
 ) -> StreamingSession:
     """Open a stream of raw frames that are answered as they come.
 
@@ -324,14 +335,17 @@ def open_session(
             models that are local in time. Transforms that bring clips to a length are left out, so
             that no padding takes part. ``window``: the latest frames are run as a clip for every
             prediction. ``auto``: ``step`` where it is possible.
-        window: how many of the latest frames count, in ``step`` rounded up to whole hops (of 4
-            frames for ST-GCN); None for all (``step``) or 100.
+        window: how many of the latest seconds a prediction covers: ``auto`` for as many as the
+            run's header states (3 unless training chose otherwise), None for all since the start.
+            In ``step`` it is rounded up to whole hops (of 4 frames for ST-GCN).
         every: frames between predictions, each of which includes the latest frames. Without it
             there is a prediction after every frame; in ``step`` that lags behind (by 76 frames for
             ST-GCN as published), because a feature is known when the frames that follow it are;
             with it ``step`` runs so many frames again for each prediction.
         meta: facts about the recording that transforms need, as in `Clip.meta`: ``width`` and
             ``height`` of its images.
+        fps: frames per second of the stream, for the window; by default those of the run's
+            training clips, 30 if these are unknown.
 
     Raises:
         ModelError: a mode that this run does not support, a window without frames.
@@ -342,10 +356,27 @@ def open_session(
         mode,
         window,
         1 if every is None else every,
+        fps=fps,
         immediate=every is not None,
         chunk_frames=TOGETHER,
     )
     return StreamingSession(pool, meta)
+
+
+def window_frames(header: CheckpointHeader, window: Window, fps: float | None = None) -> int | None:
+    """Return the frames of a window of a run's streams, None for all; see `open_session`.
+
+    Raises:
+        ModelError: seconds or frames per second that are not finite and above 0.
+    """
+    if window is None:
+        return None
+    seconds = header.stream_window_seconds if window == "auto" else window
+    rate = fps or header.fps or DEFAULT_FPS
+    for name, value in (("window", seconds), ("fps", rate)):
+        if not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+            raise ModelError(f"expected {name} to be a finite number above 0, got {value!r}")
+    return max(1, round(seconds * rate))
 
 
 def _read_count(state: Mapping[str, Tensor], name: str) -> int:

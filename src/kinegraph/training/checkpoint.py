@@ -22,6 +22,8 @@ from kinegraph.transforms import Pipeline
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
 FORMAT_VERSION = 1
+DEFAULT_FPS = 30.0  # of a run that does not state its frame rate
+DEFAULT_WINDOW_S = 3.0  # of streams
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class CheckpointHeader:
         versions: versions of the packages that trained it.
         objective: the training objective, as in the recipe.
         calibration: the calibration of its logits (`kinegraph.inference.calibration`), or None.
+        fps: frames per second of the training clips, None if unknown.
+        stream_window_seconds: how many of the latest seconds a prediction of a stream covers.
     """
 
     model: dict[str, Any]
@@ -61,6 +65,8 @@ class CheckpointHeader:
     versions: dict[str, str]
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "recognition"})
     calibration: dict[str, Any] | None = None
+    fps: float | None = None
+    stream_window_seconds: float = DEFAULT_WINDOW_S
 
     def build_model(self) -> nn.Module:
         """Create the model, with untrained weights."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
-WINDOW = 3.0  # seconds that an answer is about
 ANSWER_INTERVAL_S = 0.25  # seconds between answers
 MAX_FRAME_SECONDS = 0.2  # seconds for which a frame counts at most
 MIN_VISIBLE_SECONDS = 0.25  # seconds: who is seen for less is a mistake of whoever looked
@@ -36,7 +35,7 @@ class ActionPipeline:
         recognizer: who answers.
         layout: of the skeletons that come.
         tracker: who tells persons apart.
-        window: seconds.
+        window: seconds; None for as many as the run states.
         every: seconds between answers.
 
     Raises:
@@ -48,14 +47,14 @@ class ActionPipeline:
         recognizer: Recognizer,
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
-        window: float = WINDOW,
+        window: float | None = None,
         every: float = ANSWER_INTERVAL_S,
     ) -> None:
         nobody = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(nobody, layout, recognizer.layout)  # refuses what cannot be, at once
         self.recognizer = recognizer
         self.layout = layout
-        self.window = window
+        self.window = window or recognizer.header.stream_window_seconds
         self.every = every
         self._tracker = tracker or Tracker()
         self._persons: dict[int, PersonState] = {}
@@ -106,7 +105,9 @@ class PersonState:
         self._half = watcher.window / 2
         meta = {"width": frame.width, "height": frame.height}
         every = max(1, round(watcher.every * FPS))
-        self._stream = open_session(watcher.recognizer, "auto", self._window, every, meta)
+        self._stream = open_session(
+            watcher.recognizer, "auto", watcher.window, every, meta, fps=FPS
+        )
         self._every = every
         self._segmenter = ActionSegmenter(number, watcher.recognizer)
         self._told = self.since
