@@ -78,6 +78,29 @@ def test_joints_that_are_null_are_absent(server):
         assert httpx.post(url, json={"joints": joints}).json()["logits"] == packed["logits"]
 
 
+def test_a_first_frame_may_be_null_as_a_whole_or_joint_by_joint(server):
+    listed = walk().tolist()
+    answers = []
+    for first in (None, [None] * 15, [[None, None]] * 15):
+        answer = httpx.post(f"{server.url}/v1/predict", json={"joints": [first, *listed[1:]]})
+        assert answer.status_code == 200, answer.text
+        answers.append(answer.json()["logits"])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_wrong_options_of_a_stream_are_refused(server):
+    async def client(query: str) -> dict:
+        async with connect(f"{server.stream}?{query}") as ws:
+            message = await heard(ws)
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+            return message
+
+    for query in ("top=x", "top=-1", "logits=7"):
+        message = asyncio.run(client(query))
+        assert message["status"] == 422 and query.partition("=")[0] in message["error"]
+
+
 def bomb() -> bytes:
     """A small file that claims, and would unpack to, very much."""
     file = io.BytesIO()
@@ -171,6 +194,18 @@ def test_the_model_and_how_it_is(server):
     assert "kinegraph_frames_total" in httpx.get(f"{server.url}/metrics").text
     openapi = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/predict", "/v1/model", "/health", "/metrics"} <= set(openapi["paths"])
+    for path, answer in {
+        "/v1/predict": "ClipPrediction",
+        "/v1/model": "ModelInfo",
+        "/health": "HealthStatus",
+    }.items():
+        (route,) = openapi["paths"][path].values()
+        bodies = {status: one["content"] for status, one in route["responses"].items()}
+        for status, name in (("200", answer), ("401", "ErrorBody")):
+            (body,) = bodies[status].values()
+            assert body["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    fields = openapi["components"]["schemas"]["ClipPrediction"]["properties"]
+    assert set(fields) == {"id", "is_confident", "top", "logits"}
     assert httpx.get(f"{server.url}/docs").status_code == 404
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.errors import unavailable
 from kinegraph.server.limits import Limits
 from kinegraph.server.worker_process import RemoteSessionPool
 
@@ -113,16 +112,12 @@ class AdmissionController:
         Raises:
             RequestRejectedError: the server is at capacity, or answers take too long.
         """
-        message = ""
+        in_use = f"{self.in_use} of {self.capacity} streams in use"
         if self.in_use >= self.capacity:
-            message = f"server at capacity ({self.in_use} of {self.capacity} streams in use)"
-        elif 2 * self.in_use > self.capacity and self._p95_latency() > self._max_latency:
-            message = (
-                f"server overloaded (95th percentile latency above {1000 * self._max_latency:.0f} "
-                f"ms with {self.in_use} of {self.capacity} streams in use)"
-            )
-        if message:
-            raise RequestRejectedError(f"{message}; retry later", HTTPStatus.SERVICE_UNAVAILABLE)
+            raise unavailable(f"server at capacity ({in_use})")
+        if 2 * self.in_use > self.capacity and self._p95_latency() > self._max_latency:
+            max_ms = 1000 * self._max_latency
+            raise unavailable(f"server overloaded (latency above {max_ms:.0f} ms, {in_use})")
         self.in_use += 1
 
     def release(self) -> None:

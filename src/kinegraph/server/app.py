@@ -6,45 +6,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from kinegraph import __version__
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.predict import Predictor
-from kinegraph.server.errors import RequestRejectedError, status_of
-from kinegraph.server.schemas import (
-    JSON,
-    MEDIA_TYPES,
-    NPZ,
-    PREDICT_BODY,
-    PREDICT_ERRORS,
-    ClipPrediction,
-    ErrorBody,
-    HealthStatus,
-    LayoutInfo,
-    ModelInfo,
-    StreamInfo,
-    VideoInfo,
-    error_responses,
-    parse_clip,
-)
+from kinegraph.server import schemas
+from kinegraph.server.errors import RequestRejectedError, status_of, too_large
 from kinegraph.server.service import Service
 from kinegraph.server.ws_connection import reject
 from kinegraph.server.ws_stream import StreamConnection
 from kinegraph.server.ws_video import VideoConnection, missing_requirement
 
-PAGE = {
-    "index.html": "text/html; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
 RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -73,44 +53,44 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/predict", responses=PREDICT_ERRORS, openapi_extra=PREDICT_BODY)
+    @app.post("/v1/predict", responses=schemas.PREDICT_ERRORS, openapi_extra=schemas.PREDICT_BODY)
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="Number of candidate actions.")] = 5,
-    ) -> ClipPrediction:
+    ) -> schemas.ClipPrediction:
         """Predict the action of a clip."""
         service.check_prediction_queue()
         media_type, body = await _read_body(request, service)
 
         def compute() -> dict[str, Any]:
-            clip = parse_clip(body, media_type, service.recognizer.layout, service.limits)
+            clip = schemas.parse_clip(body, media_type, service.recognizer.layout, service.limits)
             return Predictor(service.recognizer, None, top)(clip)
 
         prediction = await service.predict(compute)
         service.metrics.predictions.inc()
-        return ClipPrediction(**prediction)
+        return schemas.ClipPrediction(**prediction)
 
-    @app.get("/v1/model", responses=error_responses())
-    async def model() -> ModelInfo:
+    @app.get("/v1/model", responses=schemas.error_responses())
+    async def model() -> schemas.ModelInfo:
         """Describe the model and the input that it expects."""
         return _model_info(service)
 
     @app.get(
         "/health",
-        responses=error_responses()
-        | {503: {"model": HealthStatus, "description": "The server is shutting down."}},
+        responses=schemas.error_responses()
+        | {503: {"model": schemas.HealthStatus, "description": "The server is shutting down."}},
     )
-    async def health(response: Response) -> HealthStatus:
+    async def health(response: Response) -> schemas.HealthStatus:
         """Return the state of the server."""
         if service.draining:
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        return HealthStatus(
+        return schemas.HealthStatus(
             status="draining" if service.draining else "ok",
             persons=service.admission.in_use,
             capacity=service.admission.capacity,
         )
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses=error_responses())
+    @app.get("/metrics", response_class=PlainTextResponse, responses=schemas.error_responses())
     async def metrics() -> Response:
         """Export metrics in the text format of Prometheus."""
         return Response(service.metrics.export(), media_type="text/plain; version=0.0.4")
@@ -132,25 +112,16 @@ def _add_websockets(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    folder = files("kinegraph.server") / "page"
-    contents = {name: (folder / name).read_bytes() for name in PAGE}
-
-    def page_file(name: str) -> Response:
-        return Response(contents[name], media_type=PAGE[name])
+    page = Path(__file__).with_name("page")
+    app.mount("/page", StaticFiles(directory=page))
 
     @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return page_file("index.html")
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def part(name: str) -> Response:
-        if name not in contents:
-            raise HTTPException(HTTPStatus.NOT_FOUND)
-        return page_file(name)
+    async def index() -> FileResponse:
+        return FileResponse(page / "index.html")
 
     @app.get("/favicon.ico", include_in_schema=False)
-    async def icon() -> Response:
-        return page_file("icon.svg")
+    async def icon() -> FileResponse:
+        return FileResponse(page / "icon.svg")
 
 
 async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
@@ -160,26 +131,23 @@ async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
         RequestRejectedError: the body is too large, too slow, or of another media type.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in MEDIA_TYPES:
+    if content_type not in schemas.MEDIA_TYPES:
         raise RequestRejectedError(
-            f"expected a body of type {JSON} or {NPZ}, got {content_type[:64]!r}",
+            f"expected a body of type {schemas.JSON} or {schemas.NPZ}, got {content_type[:64]!r}",
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
-    media_type, parts, size, limits = MEDIA_TYPES[content_type], [], 0, service.limits
-    max_bytes = limits.max_json_bytes if media_type == JSON else limits.max_body_bytes
-    too_large = RequestRejectedError(
-        f"expected at most {max_bytes} bytes of {content_type}",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    )
+    media_type, parts, size, limits = schemas.MEDIA_TYPES[content_type], [], 0, service.limits
+    max_bytes = limits.max_json_bytes if media_type == schemas.JSON else limits.max_body_bytes
+    size_error = too_large(f"expected at most {max_bytes} bytes of {content_type}")
     content_length = request.headers.get("content-length", "")
     if content_length.isdecimal() and int(content_length[:18]) > max_bytes:
-        raise too_large
+        raise size_error
     try:
         async with asyncio.timeout(limits.read_timeout):
             async for part in request.stream():
                 size += len(part)
                 if size > max_bytes:
-                    raise too_large
+                    raise size_error
                 parts.append(part)
     except TimeoutError as error:
         raise RequestRejectedError(
@@ -188,14 +156,14 @@ async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
     return media_type, b"".join(parts)
 
 
-def _model_info(service: Service) -> ModelInfo:
+def _model_info(service: Service) -> schemas.ModelInfo:
     recognizer, header = service.recognizer, service.recognizer.header
     layout, calibration = recognizer.layout, recognizer.calibration
     requirement = missing_requirement()
-    return ModelInfo(
+    return schemas.ModelInfo(
         name=service.name,
         classes=[header.class_name(i) for i in range(header.num_classes)],
-        layout=LayoutInfo(
+        layout=schemas.LayoutInfo(
             name=layout.name, joints=list(layout.joints), bones=[tuple(b) for b in layout.bones]
         ),
         coordinates=service.shape[1],
@@ -203,13 +171,13 @@ def _model_info(service: Service) -> ModelInfo:
         confidence=header.confidence,
         threshold=calibration.threshold,
         background=calibration.background,
-        stream=StreamInfo(
+        stream=schemas.StreamInfo(
             mode=service.mode,
             frame_rate=service.limits.frame_rate,
             capacity=service.admission.capacity,
             max_message_bytes=service.limits.max_message_bytes,
         ),
-        video=VideoInfo(available=requirement is None, requirement=requirement),
+        video=schemas.VideoInfo(available=requirement is None, requirement=requirement),
     )
 
 
@@ -233,7 +201,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
             await reject(connection, message, status)
             return None
         headers = {"retry-after": "1"} if status in RETRY_STATUSES else None
-        return JSONResponse(ErrorBody(error=message).model_dump(), status, headers)
+        return JSONResponse(schemas.ErrorBody(error=message).model_dump(), status, headers)
 
     for kind in (
         KinegraphError,

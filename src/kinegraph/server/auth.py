@@ -6,17 +6,13 @@ import base64
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kinegraph.server.protocol import to_json
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Scope]]
-Send = Callable[[Scope], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SUBPROTOCOL = "kinegraph"
 """Subprotocol of the websockets; browsers send the token as a second one."""
@@ -51,19 +47,26 @@ class AccessMiddleware:
     """
 
     def __init__(
-        self, app: App, token: str | None = None, on_reject: Callable[[int], None] = lambda _: None
+        self,
+        app: ASGIApp,
+        token: str | None = None,
+        on_reject: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._app, self._token, self._on_reject = app, token, on_reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run as an ASGI application."""
+        from starlette.responses import JSONResponse
+
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
         if violation := self._find_violation(scope, headers):
-            self._on_reject(violation[0])
-            await _reject(scope, send, *violation)
+            status, message = violation
+            self._on_reject(status)
+            challenge = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+            await JSONResponse({"error": message}, status, challenge)(scope, receive, send)
             return
         if scope["type"] == "http":
             send = _add_headers(send, headers.get("host", ""))
@@ -135,19 +138,10 @@ def _add_headers(send: Send, host: str) -> Send:
     is_plain = re.fullmatch(r"[\w.:\[\]-]+", host)
     policy = CONTENT_SECURITY_POLICY.format(sockets=f"ws://{host} wss://{host}" if is_plain else "")
 
-    async def send_with_headers(message: Scope) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             added = (*SECURITY_HEADERS, (b"content-security-policy", policy.encode()))
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
     return send_with_headers
-
-
-async def _reject(scope: Scope, send: Send, status: HTTPStatus, message: str) -> None:
-    kind = "http" if scope["type"] == "http" else "websocket.http"
-    headers = [(b"content-type", b"application/json")]
-    headers += [(b"www-authenticate", b"Bearer")] if status == HTTPStatus.UNAUTHORIZED else []
-    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
-    body = to_json({"error": message}).encode()
-    await send({"type": f"{kind}.response.body", "body": body})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, LiveError
@@ -31,14 +31,6 @@ MIN_SAMPLES = 60
 Result = StreamResult | KinegraphError
 
 
-class ResponseListener(Protocol):
-    """A receiver of responses, called in the thread of the event loop."""
-
-    def on_results(self, responses: list[SessionResponse]) -> None:
-        """Receive the next responses, in order."""
-        ...
-
-
 class SessionRequest(NamedTuple):
     """A request for a person's session; ``drop`` closes it without an answer."""
 
@@ -53,7 +45,7 @@ class PersonSession:
     """The queue of one person between a connection and a worker.
 
     Attributes:
-        listener: receives the responses.
+        on_results: called in the event loop with the next responses, in order.
         worker: processes the requests.
         name: the listener's name of the person.
         meta: facts about the recording.
@@ -62,7 +54,7 @@ class PersonSession:
         key: key of the session in the worker's pool.
     """
 
-    listener: ResponseListener
+    on_results: Callable[[list[SessionResponse]], None]
     worker: BatchWorker
     name: str | int
     meta: Mapping[str, MetaValue] = field(default_factory=dict)
@@ -276,13 +268,13 @@ class BatchWorker:
             person.key = None
 
     def _respond(self, responses: list[SessionResponse]) -> None:
-        by_listener: dict[ResponseListener, list[SessionResponse]] = defaultdict(list)
+        by_receiver = defaultdict(list)
         for response in responses:
-            by_listener[response.person.listener].append(response)
+            by_receiver[response.person.on_results].append(response)
 
         def notify() -> None:
-            for listener, own in by_listener.items():
-                listener.on_results(own)
+            for on_results, own in by_receiver.items():
+                on_results(own)
 
-        if by_listener:
+        if by_receiver:
             self._deliver(notify)

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
-from kinegraph.server.auth import App, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.frames import CloseCode, Opcode
 
 MAX_FRAGMENTS = 1024
 """Fragments of one websocket message."""
 MAX_UNSENT_BYTES = 2**16
 """Bytes that may wait for a client that sends pings."""
-OPCODE_PING = 9
-CLOSE_POLICY_VIOLATION, CLOSE_TOO_BIG = 1008, 1009
 
 
 class RequestTimeout:
@@ -33,7 +32,7 @@ class RequestTimeout:
         timeout: seconds.
     """
 
-    def __init__(self, app: App, timeout: float) -> None:
+    def __init__(self, app: ASGIApp, timeout: float) -> None:
         self._app, self._timeout = app, timeout
         self._connections: WeakValueDictionary[Any, _HttpGuard] = WeakValueDictionary()
 
@@ -146,7 +145,7 @@ class _WebSocketGuard(_Guard):
         self._header, self._payload = data[at:], max(0, at - len(data))
 
     def _check(self, opcode: int, is_final: bool) -> None:
-        if opcode == OPCODE_PING:
+        if opcode == Opcode.PING:
             if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
                 self._transport.abort()
         elif opcode < 8:
@@ -156,10 +155,10 @@ class _WebSocketGuard(_Guard):
             elif self._fragments == 1:
                 self.start_timer(self._timeout)
             elif self._fragments > MAX_FRAGMENTS:
-                self._close(CLOSE_TOO_BIG)
+                self._close(CloseCode.MESSAGE_TOO_BIG)
 
     def on_timeout(self) -> None:
-        self._close(CLOSE_POLICY_VIOLATION)
+        self._close(CloseCode.POLICY_VIOLATION)
 
     def _close(self, code: int) -> None:
         if not self._transport.is_closing():

@@ -1,4 +1,4 @@
-"""The error of a request or message that the server rejects."""
+"""The errors of requests and messages that the server rejects, with their HTTP status."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ class RequestRejectedError(KinegraphError):
 def status_of(error: Exception) -> HTTPStatus:
     """Return the HTTP status of an error; errors of the other rooms are about the input."""
     return getattr(error, "status", HTTPStatus.BAD_REQUEST)
+
+
+def too_large(message: str) -> RequestRejectedError:
+    """Return the error of a request that exceeds a size limit."""
+    return RequestRejectedError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def unavailable(message: str) -> RequestRejectedError:
+    """Return the error of a request that may succeed later."""
+    return RequestRejectedError(f"{message}; retry later", HTTPStatus.SERVICE_UNAVAILABLE)

@@ -23,7 +23,7 @@ from pydantic import (
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.errors import RequestRejectedError, too_large
 from kinegraph.server.limits import Limits
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -126,9 +126,8 @@ class ClipPayload(_Request):
             RequestRejectedError, KinegraphError: the arrays do not form a clip.
         """
         if self.joints.shape[1] > max_frames:
-            raise RequestRejectedError(
-                f"expected a clip of at most {max_frames} frames, got {self.joints.shape[1]}",
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            raise too_large(
+                f"expected a clip of at most {max_frames} frames, got {self.joints.shape[1]}"
             )
         if np.isnan(self.joints).all():
             raise RequestRejectedError("no joint is visible in any frame")
@@ -260,7 +259,7 @@ class LayoutInfo(BaseModel):
 
     name: str
     joints: list[str]
-    bones: list[tuple[str, str]] | list[tuple[int, int]]
+    bones: list[tuple[int, int]]
 
 
 class StreamInfo(BaseModel):
@@ -294,30 +293,15 @@ class ModelInfo(BaseModel):
     video: VideoInfo
 
 
-_DESCRIPTIONS = {
-    HTTPStatus.BAD_REQUEST: "The request is not a clip, or does not fit the model.",
-    HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
-    HTTPStatus.FORBIDDEN: "The request comes from a page of another site.",
-    HTTPStatus.REQUEST_TIMEOUT: "The body took too long.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body or the clip is too large.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The media type of the body is not supported.",
-    HTTPStatus.MISDIRECTED_REQUEST: "The server answers requests to localhost only.",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "A query parameter is wrong.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many clips are queued; retry later.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The server is shutting down; retry later.",
-}
-_ACCESS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST)
-
-
-def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses for statuses, and for those of the access checks."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of statuses, and of those of the access checks."""
     return {
-        int(status): {"model": ErrorBody, "description": _DESCRIPTIONS[status]}
-        for status in sorted({*statuses, *_ACCESS})
+        status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
+        for status in sorted({401, 403, 421, *statuses})
     }
 
 
-PREDICT_ERRORS = error_responses(*_DESCRIPTIONS)
+PREDICT_ERRORS = error_responses(400, 408, 413, 415, 422, 429, 503)
 PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

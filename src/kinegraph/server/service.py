@@ -20,7 +20,7 @@ from kinegraph.server.admission import (
     measure_latency,
 )
 from kinegraph.server.batch_worker import BatchWorker, FlushExecutor
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.errors import RequestRejectedError, unavailable
 from kinegraph.server.limits import Limits
 from kinegraph.server.metrics import Metrics
 from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool
@@ -174,10 +174,7 @@ class Service:
         """
         self.check_open()
         if len(self.connections) >= self.limits.max_connections:
-            raise RequestRejectedError(
-                f"all {self.limits.max_connections} connections are in use; retry later",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+            raise unavailable(f"all {self.limits.max_connections} connections are in use")
         self.connections.add(connection)
 
     def check_open(self) -> None:
@@ -187,9 +184,7 @@ class Service:
             RequestRejectedError: the server is shutting down.
         """
         if self.draining:
-            raise RequestRejectedError(
-                "the server is shutting down; retry later", HTTPStatus.SERVICE_UNAVAILABLE
-            )
+            raise unavailable("the server is shutting down")
 
     def check_prediction_queue(self) -> None:
         """Reject a clip if the queue is full.

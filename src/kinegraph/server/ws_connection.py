@@ -8,18 +8,13 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError
 from kinegraph.server.auth import SUBPROTOCOL
 from kinegraph.server.errors import RequestRejectedError, status_of
 from kinegraph.server.protocol import to_json
 from kinegraph.server.service import Service
-
-CLOSE_NORMAL = 1000
-CLOSE_GOING_AWAY = 1001
-CLOSE_POLICY_VIOLATION = 1008
-CLOSE_INTERNAL_ERROR = 1011
-CLOSE_TRY_AGAIN = 1013
 
 
 class WebSocketConnection(ABC):
@@ -32,7 +27,7 @@ class WebSocketConnection(ABC):
 
     def __init__(self, socket: WebSocket, service: Service) -> None:
         self.socket, self.service = socket, service
-        self.close_code = CLOSE_NORMAL
+        self.close_code = CloseCode.NORMAL_CLOSURE
 
     @abstractmethod
     async def serve(self) -> None:
@@ -61,7 +56,7 @@ class WebSocketConnection(ABC):
 
     async def drain(self) -> None:
         """Answer the messages that were received, and close."""
-        self.close_code = CLOSE_GOING_AWAY
+        self.close_code = CloseCode.GOING_AWAY
         self.begin_drain()
         while self in self.service.connections:
             await asyncio.sleep(0.01)
@@ -100,4 +95,4 @@ async def reject(socket: WebSocket, message: str, status: HTTPStatus) -> None:
     await accept(socket)
     await socket.send_text(to_json({"error": message, "status": status}))
     again = status == HTTPStatus.SERVICE_UNAVAILABLE
-    await socket.close(CLOSE_TRY_AGAIN if again else CLOSE_INTERNAL_ERROR)
+    await socket.close(CloseCode.TRY_AGAIN_LATER if again else CloseCode.INTERNAL_ERROR)

@@ -6,11 +6,11 @@ import asyncio
 import json
 import math
 import time
-from collections import deque
 from http import HTTPStatus
 from typing import Any
 
 from starlette.websockets import WebSocket
+from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.session import StreamResult
@@ -20,7 +20,7 @@ from kinegraph.server.batch_worker import (
     SessionRequest,
     SessionResponse,
 )
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.limits import TokenBucket
 from kinegraph.server.protocol import (
     ClientMessage,
@@ -31,12 +31,7 @@ from kinegraph.server.protocol import (
     to_json,
 )
 from kinegraph.server.service import SHUTDOWN_GRACE_S, Service
-from kinegraph.server.ws_connection import (
-    CLOSE_NORMAL,
-    CLOSE_POLICY_VIOLATION,
-    CLOSE_TRY_AGAIN,
-    WebSocketConnection,
-)
+from kinegraph.server.ws_connection import WebSocketConnection
 
 REJECTION_PAUSE_S = 0.005
 """Seconds before the next message is read after a rejected one."""
@@ -56,30 +51,27 @@ class SendQueue:
     def __init__(self, size: int) -> None:
         self.dropped = 0
         self._reported = 0
-        self._messages: deque[str] = deque()
-        self._size = size
-        self._not_empty = asyncio.Event()
+        self._queue = asyncio.Queue[str](size)
 
     def put(self, message: str) -> None:
         """Add a message."""
-        if len(self._messages) >= self._size:
-            self._messages.popleft()
+        if self._queue.full():
+            self._queue.get_nowait()
             self.dropped += 1
-        self._messages.append(message)
-        self._not_empty.set()
+        self._queue.put_nowait(message)
 
-    async def get(self, count: int = 1) -> list[str]:
-        """Wait for messages and remove up to ``count``; first report how many were dropped."""
-        while not self._messages:
-            self._not_empty.clear()
-            await self._not_empty.wait()
+    async def get(self, count: int) -> list[str]:
+        """Wait for a message and return up to ``count``, after the number that was dropped."""
+        messages = [await self._queue.get()]
         if self.dropped > self._reported:
             self._reported = self.dropped
-            return [to_json({"dropped": self.dropped})]
-        return [self._messages.popleft() for _ in range(min(count, len(self._messages)))]
+            messages.insert(0, to_json({"dropped": self.dropped}))
+        while len(messages) < count and not self._queue.empty():
+            messages.append(self._queue.get_nowait())
+        return messages
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return self._queue.qsize()
 
 
 class _StreamedPerson(PersonSession):
@@ -88,7 +80,7 @@ class _StreamedPerson(PersonSession):
     def __init__(
         self, connection: StreamConnection, worker: BatchWorker, message: ClientMessage
     ) -> None:
-        super().__init__(connection, worker, message.person, message.meta or {})
+        super().__init__(connection.on_results, worker, message.person, message.meta or {})
         self.bucket = TokenBucket(connection.service.limits.frame_rate)
         self.last_time = -math.inf
         self.queued = 0
@@ -140,7 +132,9 @@ class StreamConnection(WebSocketConnection):
         tasks = (sender, self._reader)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if self.close_code != CLOSE_NORMAL:  # the client may still read its last answers
+            if (
+                self.close_code != CloseCode.NORMAL_CLOSURE
+            ):  # the client may still read its last answers
                 deadline = time.monotonic() + SHUTDOWN_GRACE_S
                 while (self._pending or len(self._send_queue)) and not sender.done():
                     if time.monotonic() > deadline:
@@ -202,7 +196,7 @@ class StreamConnection(WebSocketConnection):
                     return
         except RequestRejectedError as error:  # the connection was idle
             self._reject(error)
-            self.close_code = CLOSE_POLICY_VIOLATION
+            self.close_code = CloseCode.POLICY_VIOLATION
 
     async def _handle(self, message: dict[str, Any]) -> bool:
         """Handle a websocket message; return whether the client may send another one."""
@@ -217,22 +211,19 @@ class StreamConnection(WebSocketConnection):
             self._rejected = max(0, self._rejected - 1)
             return True
         if self._is_full and not self._persons:
-            self.close_code = CLOSE_TRY_AGAIN
+            self.close_code = CloseCode.TRY_AGAIN_LATER
             return False
         self._rejected += 1
         await asyncio.sleep(REJECTION_PAUSE_S)
         if self._rejected > self.service.limits.max_errors:
-            self.close_code = CLOSE_POLICY_VIOLATION
+            self.close_code = CloseCode.POLICY_VIOLATION
             return False
         return True
 
     def _decode(self, text: str | None, data: bytes | None) -> list[ClientMessage]:
         max_bytes = self.service.limits.max_message_bytes
         if len(text or data or "") > max_bytes:
-            raise RequestRejectedError(
-                f"expected messages of at most {max_bytes} bytes",
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            )
+            raise too_large(f"expected messages of at most {max_bytes} bytes")
         shape = self.service.shape
         return decode_binary(data or b"", shape) if text is None else decode_json(text, shape)
 
@@ -274,10 +265,7 @@ class StreamConnection(WebSocketConnection):
                 "this person has ended; wait for the last answer before you start again"
             )
         if person.queued >= limits.max_queued_frames:
-            raise RequestRejectedError(
-                f"{person.queued} frames of this person are queued; send fewer frames/s",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+            raise unavailable(f"{person.queued} frames of this person are queued")
         if message.time <= person.last_time:
             raise RequestRejectedError(
                 f"expected frames in order, but time {message.time:g} is not after "
@@ -301,12 +289,12 @@ class StreamConnection(WebSocketConnection):
         metrics, dropped = self.service.metrics, 0
         while True:
             messages = await self._send_queue.get(MAX_COALESCED if self._coalesce else 1)
-            text = f"[{','.join(messages)}]" if self._coalesce else messages[0]
             metrics.dropped.inc(self._send_queue.dropped - dropped)
             dropped = self._send_queue.dropped
             try:
                 async with asyncio.timeout(self.service.limits.read_timeout):
-                    await self.socket.send_text(text)
+                    for text in [f"[{','.join(messages)}]"] if self._coalesce else messages:
+                        await self.socket.send_text(text)
             except (TimeoutError, RuntimeError, OSError):
                 return
             metrics.answers.inc(len(messages))

@@ -6,7 +6,6 @@ import asyncio
 import io
 import math
 import struct
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from starlette.websockets import WebSocket
 
 from kinegraph.errors import KinegraphError
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
 from kinegraph.server.ws_connection import WebSocketConnection
@@ -46,9 +45,8 @@ class VideoConnection(WebSocketConnection):
     def __init__(self, socket: WebSocket, service: Service) -> None:
         super().__init__(socket, service)
         self._thread = ThreadPoolExecutor(1, "video")
-        self._images: deque[bytes | None] = deque()  # None ends the video
+        self._images = asyncio.Queue[bytes | None]()  # None ends the video
         self._skipped = 0
-        self._not_empty = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the connection from its acceptance to its end.
@@ -61,10 +59,7 @@ class VideoConnection(WebSocketConnection):
             raise RequestRejectedError(requirement, HTTPStatus.NOT_IMPLEMENTED)
         videos = sum(isinstance(one, VideoConnection) for one in self.service.connections)
         if videos >= self.service.limits.max_videos:
-            raise RequestRejectedError(
-                f"all {videos} video connections are in use; retry later",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+            raise unavailable(f"all {videos} video connections are in use")
         await super().run()
 
     async def serve(self) -> None:
@@ -100,31 +95,22 @@ class VideoConnection(WebSocketConnection):
                     self._put(None)
                     await asyncio.sleep(math.inf)  # until the queue is processed
                 elif len(image) > max_bytes:
-                    await self._reject(
-                        RequestRejectedError(
-                            f"expected images of at most {max_bytes} bytes",
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        )
-                    )
+                    await self._reject(too_large(f"expected images of at most {max_bytes} bytes"))
                 else:
                     self._put(image)
         except RequestRejectedError as error:  # the connection was idle
             await self._reject(error)
 
     def _put(self, image: bytes | None) -> None:
-        if len(self._images) >= MAX_PENDING_IMAGES and image is not None:
-            self._images.popleft()
+        if self._images.qsize() >= MAX_PENDING_IMAGES and image is not None:
+            self._images.get_nowait()
             self._skipped += 1
-        self._images.append(image)
-        self._not_empty.set()
+        self._images.put_nowait(image)
 
     async def _process(self, session: VideoSession) -> None:
         rejected = 0
         while rejected <= self.service.limits.max_errors:
-            while not self._images:
-                self._not_empty.clear()
-                await self._not_empty.wait()
-            image = self._images.popleft()
+            image = await self._images.get()
             if image is None:
                 await self.socket.send_text(to_json(await self._run(session.finish)))
                 return
@@ -171,9 +157,7 @@ class VideoSession:
             RequestRejectedError: the image cannot be decoded, or its time is not increasing.
         """
         if self._estimator is None or self._pipeline is None:
-            raise RequestRejectedError(
-                "the pose estimator is not loaded", HTTPStatus.SERVICE_UNAVAILABLE
-            )
+            raise unavailable("the pose estimator is not loaded")
         time = self._parse_time(data)
         image = _decode_jpeg(data[TIME.size :])
         self._last_time = time
@@ -227,9 +211,8 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             if max(image.size) > MAX_IMAGE_SIDE:
-                raise RequestRejectedError(
-                    f"expected images of at most {MAX_IMAGE_SIDE} pixels, got {image.size}",
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                raise too_large(
+                    f"expected images of at most {MAX_IMAGE_SIDE} pixels, got {image.size}"
                 )
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
