@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = ("train.epochs=1", "model.channels=[8, 8]", "model.strides=[1, 2]")
 
 
+@cache
 def text_of(page: Path) -> str:
     """A page's text."""
     return page.read_text(encoding="utf-8")
@@ -114,13 +116,19 @@ def commands() -> list[tuple[str, list[str]]]:
     return found
 
 
+@cache
+def command_line() -> Any:
+    """Return the command line; typer builds it anew at every call."""
+    return get_command(app)
+
+
 def options_of(words: list[str]) -> set[str]:
     """The options that a command takes; a reader's own are among those of convert.
 
     Raises:
         KeyError: there is no such verb.
     """
-    command: Any = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    command: Any = command_line().commands[words[1]]
     if words[1] in ("draw", "bench") and len(words) > 2:
         command = command.commands[words[2]]
     known = {option for parameter in command.params for option in parameter.opts}

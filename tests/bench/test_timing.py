@@ -34,7 +34,7 @@ def clock(monkeypatch):
     """A clock that only `clock.sleep` moves."""
     clock = SimpleNamespace(now=0.0)
     clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -29,26 +28,19 @@ def run(capsys, *words: object) -> tuple[int, str, str]:
     return code, out, err
 
 
-def test_help_names_every_verb_and_is_quick():
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "kinegraph", "--help"], capture_output=True, text=True, check=True
-    )
-    seconds = time.monotonic() - started
-    verbs = "demo convert inspect import train evaluate predict stream export fuse draw list"
-    for verb in verbs.split():
-        assert f"  {verb} " in done.stdout
-    assert seconds < 5  # a torch import alone takes longer on a slow machine
-
-
-def test_help_imports_nothing_heavy():
+def test_help_names_every_verb_and_imports_nothing_heavy():
     code = (
-        "import sys, kinegraph, kinegraph.cli\n"
+        "import sys, kinegraph\n"
+        "from kinegraph.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'matplotlib', 'scipy', 'lightning', 'pyarrow'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    verbs = "demo convert inspect import train evaluate predict stream export fuse draw list"
+    for verb in verbs.split():
+        assert f"  {verb} " in done.stdout
 
 
 @pytest.mark.parametrize(

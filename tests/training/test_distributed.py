@@ -123,9 +123,10 @@ STAGED = {"stages": [LINKS], "objective": {"name": "recognition", "future_weight
     ("model", "further", "close"),
     [
         pytest.param({"name": "stgcn"}, {}, 1e-4, id="stgcn"),
-        pytest.param(ASGCN, STAGED, 5e-3, id="asgcn", marks=pytest.mark.slow),
+        pytest.param(ASGCN, STAGED, 5e-3, id="asgcn"),
     ],
 )
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_in_two_batches_a_step(
     tiny_store, tmp_path, model, further, close
 ):

@@ -196,11 +196,11 @@ def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
 
     def kept(start, stop):
         for n in range(start, stop):
-            # someone else every five seconds
-            frame = estimator(picture(gray_of(0)), n / 30 + 2 * (n // 150))
+            # another person every two seconds
+            frame = estimator(picture(gray_of(0)), n / 30 + 2 * (n // 60))
             watcher(frame)
         gc.collect()
         return len(gc.get_objects())
 
-    first = kept(0, 300)
-    assert kept(300, 900) < first + 200
+    first = kept(0, 120)
+    assert kept(120, 360) < first + 200
