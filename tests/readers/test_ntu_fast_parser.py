@@ -74,7 +74,7 @@ def test_real_files_take_the_quick_way(only_quick: None) -> None:
 def test_made_up_files_take_the_quick_way(
     newline: str, block: int, tmp_path: Path, only_quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ntu_joints, "BLOCK", block)
+    monkeypatch.setattr(ntu_joints, "BLOCK_BYTES", block)
     path = tmp_path / "a.skeleton"
     write_skeleton(path, crowd(40, newline))
     assert_equal(read_joints(path), read_skeleton(path).detections)
@@ -154,7 +154,7 @@ def test_what_is_unusual_is_left_to_the_careful_parser(
 def test_damaged_files_fare_as_with_the_careful_parser(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ntu_joints, "BLOCK", 4096)
+    monkeypatch.setattr(ntu_joints, "BLOCK_BYTES", 4096)
     path = tmp_path / "a.skeleton"
     write_skeleton(path, crowd(2))
     good, rng, refused = path.read_bytes(), random.Random(0), 0

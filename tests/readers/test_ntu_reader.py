@@ -138,7 +138,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'agcn'"):
         READER.scan(path, persons="agn")
     for wrong in (0, -1, 1.5, "2", True):
-        with pytest.raises(ReadError, match="max_persons to be a whole number above 0"):
+        with pytest.raises(ReadError, match="max_persons to be a whole number of 1 or more"):
             READER.scan(path, max_persons=wrong)
     with pytest.raises(ReadError, match=r"none\.txt: expected a text file of names"):
         READER.scan(path, missing=tmp_path / "none.txt")

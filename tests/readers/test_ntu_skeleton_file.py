@@ -11,7 +11,7 @@ import pytest
 from conftest import real_data
 from kinegraph.errors import ReadError
 from kinegraph.readers.ntu.skeleton_file import (
-    MAX_FRAMES,
+    MAX_SKELETON_FRAMES,
     Body,
     SkeletonRecording,
     read_skeleton,
@@ -194,7 +194,7 @@ def test_memory_stays_near_the_size_of_the_file(good: Path) -> None:
     good.write_bytes(b"%d\n" % count + b"0\n" * count)
     tracemalloc.start()
     try:
-        with pytest.raises(ReadError, match=f"at most {MAX_FRAMES} frames, got {count}"):
+        with pytest.raises(ReadError, match=f"at most {MAX_SKELETON_FRAMES} frames, got {count}"):
             read_skeleton(good)
         assert tracemalloc.get_traced_memory()[1] < 20 * good.stat().st_size
     finally:

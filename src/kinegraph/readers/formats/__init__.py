@@ -1,1 +1,1 @@
-"""File formats, opened without trust: bounded memory and no code execution."""
+"""File formats, read with bounded memory and without executing code."""

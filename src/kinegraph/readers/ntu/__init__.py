@@ -1,1 +1,1 @@
-"""NTU RGB+D recordings."""
+"""Reader, parsers and body selection of NTU RGB+D recordings."""

@@ -1,9 +1,9 @@
-"""Finds the joints of a `.skeleton` file at the speed of array operations.
+"""Fast parser of `.skeleton` files: returns the joints only, by array operations on the bytes.
 
-A file of the usual form is never cut into words: a sweep over the bytes checks that all are plain
-decimal numbers and finds where those of a line begin, and eight digits at a time become a value.
-Whatever is unusual, from a NaN to a damaged line, is left to the careful parser of `ntu_format`,
-which reads it or says what is wrong.
+A file of the usual form is never split into words: one pass over the bytes checks that all words
+are plain decimal numbers and finds where they begin, then eight digits at a time become a value.
+Files with anything unusual, such as a NaN or a damaged line, are left to `parse_skeleton`, which
+reads them or reports what is wrong.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.ntu.skeleton_file import (
     BODY_FIELDS,
     JOINT_FIELDS,
-    MAX_FRAMES,
+    MAX_SKELETON_FRAMES,
     NUM_JOINTS,
     BodyDetections,
     parse_skeleton,
-    read_bytes,
 )
 
 Flags = NDArray[np.bool_]
-Places = NDArray[np.int64]
+ByteOffsets = NDArray[np.int64]
 Values = NDArray[np.float64]
 
-#: Bytes swept together: arrays of this size stay in the cache, and the allocator keeps them.
-BLOCK = 1 << 16
+#: Bytes checked together: arrays of this size fit into the cache, and the allocator reuses them.
+BLOCK_BYTES = 1 << 16
 
 _SPACE, _NEWLINE, _RETURN, _MINUS, _DOT, _ZERO = b" \n\r-.0"
 _BODY = bytes([1 + len(BODY_FIELDS), 1, *[len(JOINT_FIELDS)] * NUM_JOINTS])
-"""Numbers in each line of a body."""
+"""The count of numbers in each line of a body."""
 _JOINTS = str(NUM_JOINTS).encode()
-_COUNT_DIGITS = len(str(MAX_FRAMES))
+_COUNT_DIGITS = len(str(MAX_SKELETON_FRAMES))
 
 # a fraction of up to eight digits, its first in the lowest byte of a little-endian word
 _DIGITS = 8
@@ -52,13 +52,13 @@ _SCALE = 10.0**_DIGITS
 
 
 class _UnusualError(Exception):
-    """The text is not of the usual form; it may be damaged, or merely written by another hand."""
+    """The text has not the usual form; it may be damaged, or written by another program."""
 
 
 def read_joints(path: Path | str) -> BodyDetections:
-    """The joints of a `.skeleton` file, body by body.
+    """Return the joints of a `.skeleton` file, body by body.
 
-    They are those of `read_skeleton(path).detections`, to the last bit.
+    They are equal to `read_skeleton(path).detections`, to the last bit.
 
     Raises:
         ReadError: as `read_skeleton` does.
@@ -66,67 +66,69 @@ def read_joints(path: Path | str) -> BodyDetections:
     path = Path(path)
     content = read_bytes(path)
     try:
-        return _usual_sightings(content)
+        return _parse_usual(content)
     except _UnusualError:
         return parse_skeleton(path, content).detections
 
 
-def _usual_sightings(content: bytes) -> BodyDetections:
+def _parse_usual(content: bytes) -> BodyDetections:
     first = content.find(b"\n")
     if not 0 <= first < len(content) - 1 or not content.endswith(b"\n"):
         raise _UnusualError
-    fields, bounds = _lines(content, first)
+    fields, bounds = _find_lines(content, first)
     is_joint = fields == len(JOINT_FIELDS)
-    words = [content[:first].rstrip(), *_tokens(content, *bounds[:2, ~is_joint])]
-    num_frames, frames, ids, expected = _walk(words)
+    words = [content[:first].rstrip(), *_slice_tokens(content, *bounds[:2, ~is_joint])]
+    num_frames, frames, ids, expected = _walk_counts(words)
     if not np.array_equal(fields, np.frombuffer(expected, np.uint8)):
         raise _UnusualError
-    joints = _values(content, bounds[:-1, is_joint] + 1, bounds[1:, is_joint])
+    joints = _parse_values(content, bounds[:-1, is_joint] + 1, bounds[1:, is_joint])
     joints = joints.T.reshape(-1, NUM_JOINTS, 3)
     return BodyDetections(num_frames, np.array(frames, np.int64), ids, joints)
 
 
-def _tokens(content: bytes, before: Places, ends: Places) -> list[bytes]:
+def _slice_tokens(content: bytes, before: ByteOffsets, ends: ByteOffsets) -> list[bytes]:
     places = zip((before + 1).tolist(), ends.tolist(), strict=True)
     return [content[begin:end].rstrip() for begin, end in places]
 
 
-# --------------------------------------------------------------------- where the numbers are
+# --------------------------------------------------------------------- places of numbers
 
 
-def _lines(content: bytes, first: int) -> tuple[Places, Places]:
-    """Per line after the first, how many numbers it has, and where the first three of them are.
+def _find_lines(content: bytes, first: int) -> tuple[ByteOffsets, ByteOffsets]:
+    """Return the count of numbers of each line after the first, and the places of the first three.
 
     Returns:
-        (L,), and (4, L): the place before the first number, and after each; meaningless for the
-        second and third of lines that have fewer.
+        (L,) counts, and (4, L): the place before the first number, and after each of the three;
+        without meaning for the second and third number of lines that have fewer.
     """
-    # exponents are rare: digits take their place, and their words are looked at one by one
-    plain = _without_exponents(content) if b"E" in content else content
+    # exponents are rare: their words are checked one by one and overwritten with digits
+    plain = _replace_exponents(content) if b"E" in content else content
     text = np.frombuffer(plain, np.uint8)
-    blocks = [(begin, _lines_of_block(text[begin:end])) for begin, end in _cuts(content, first)]
+    blocks = [
+        (begin, _find_lines_in_block(text[begin:end])) for begin, end in _cut_blocks(content, first)
+    ]
     fields = np.concatenate([fields for _, (fields, _) in blocks])
     return fields, np.concatenate([bounds + begin for begin, (_, bounds) in blocks], axis=1)
 
 
-def _cuts(content: bytes, begin: int) -> Iterator[tuple[int, int]]:
-    """Blocks of whole lines, each with the line end before it."""
+def _cut_blocks(content: bytes, begin: int) -> Iterator[tuple[int, int]]:
+    """Yield blocks of whole lines, each with the line end before it."""
     while begin < len(content) - 1:
-        end = content.rfind(b"\n", begin + 1, begin + BLOCK)
+        end = content.rfind(b"\n", begin + 1, begin + BLOCK_BYTES)
         if end < 0:
             raise _UnusualError  # a line longer than a block
         yield begin, end + 1
         begin = end
 
 
-def _without_exponents(content: bytes) -> bytearray:
-    """Every number like 7.2E-05 checked by itself, and digits in the place of its letter."""
+def _replace_exponents(content: bytes) -> bytearray:
+    """Return the content with digits in place of exponents, after checking each such number."""
     plain = bytearray(content)
     place = content.find(b"E")
     while place >= 0:
         line = content.rfind(b"\n", 0, place) + 1
         begin = max(content.rfind(b" ", line, place) + 1, line)
-        _number(content[begin : content.find(b"\n", place)].split()[0])
+        _parse_float(content[begin : content.find(b"\n", place)].split()[0])
         if content[place + 1] != _MINUS:
             raise _UnusualError
         plain[place : place + 2] = b"00"
@@ -134,7 +136,7 @@ def _without_exponents(content: bytes) -> bytearray:
     return plain
 
 
-def _lines_of_block(text: NDArray[np.uint8]) -> tuple[Places, Places]:
+def _find_lines_in_block(text: NDArray[np.uint8]) -> tuple[ByteOffsets, ByteOffsets]:
     others = np.flatnonzero(text - _ZERO > 9)
     kinds = text[others]
     separates = (kinds == _SPACE) | (kinds == _NEWLINE)
@@ -146,10 +148,10 @@ def _lines_of_block(text: NDArray[np.uint8]) -> tuple[Places, Places]:
 
 
 def _check_neighbours(kinds: NDArray[np.uint8], separates: Flags, adjacent: Flags) -> None:
-    """All that the bytes that are no digits say about whether the words are decimal numbers.
+    """Raise _UnusualError unless all words are decimal numbers, judged by the other bytes.
 
-    A minus stands right after a separator, a digit right before and after a dot, and no word has
-    two dots. Only "\\r\\n" and a separator with its minus are neighbours.
+    A minus follows a separator, a dot has a digit before and after it, and no word has two dots.
+    Only "\\r\\n" and a separator with its minus are adjacent.
     """
     minus, dot, ret = kinds == _MINUS, kinds == _DOT, kinds == _RETURN
     signed = separates[:-1] & minus[1:]
@@ -165,14 +167,14 @@ def _check_neighbours(kinds: NDArray[np.uint8], separates: Flags, adjacent: Flag
         raise _UnusualError
 
 
-# --------------------------------------------------------------------- what the counts say
+# --------------------------------------------------------------------- counts
 
 
-def _walk(words: Sequence[bytes]) -> tuple[int, list[int], list[str], bytes]:
-    """What the first words of all lines but the joints' say.
+def _walk_counts(words: Sequence[bytes]) -> tuple[int, list[int], list[str], bytes]:
+    """Interpret the first words of all lines except the joints' lines.
 
     Returns:
-        T; frame and id of each body; how many numbers every line after the first should have.
+        T; frame and id of each body; the expected count of numbers of each line after the first.
     """
     if not b"".join(words).isdigit():
         raise _UnusualError
@@ -180,9 +182,9 @@ def _walk(words: Sequence[bytes]) -> tuple[int, list[int], list[str], bytes]:
     ids: list[str] = []
     fields = bytearray()
     rest = iter(words)
-    num_frames = _count(rest, MAX_FRAMES)
+    num_frames = _parse_count(rest, MAX_SKELETON_FRAMES)
     for t in range(num_frames):
-        bodies = _count(rest, len(words))
+        bodies = _parse_count(rest, len(words))
         for _ in range(bodies):
             ids.append(next(rest, b"").decode())
             if next(rest, b"") != _JOINTS:
@@ -194,18 +196,18 @@ def _walk(words: Sequence[bytes]) -> tuple[int, list[int], list[str], bytes]:
     return num_frames, frames, ids, bytes(fields)
 
 
-def _count(rest: Iterator[bytes], most: int) -> int:
+def _parse_count(rest: Iterator[bytes], most: int) -> int:
     token = next(rest, b"")
     if not 0 < len(token) <= _COUNT_DIGITS or int(token) > most:
         raise _UnusualError
     return int(token)
 
 
-# --------------------------------------------------------------------- what the numbers are
+# --------------------------------------------------------------------- values of numbers
 
 
-def _values(content: bytes, begins: Places, ends: Places) -> Values:
-    """d.dddddddd, eight digits at a time; what has another form goes word by word."""
+def _parse_values(content: bytes, begins: ByteOffsets, ends: ByteOffsets) -> Values:
+    """Return the values of words d.dddddddd, eight digits at a time; of others word by word."""
     text = np.frombuffer(content, np.uint8)
     negative = text[begins] == _MINUS
     dots = begins + negative + 1
@@ -216,22 +218,22 @@ def _values(content: bytes, begins: Places, ends: Places) -> Values:
     words = every[dots + 1] & _KEPT[digits]
     usual &= words & _LETTERS == 0
     # both parts are whole numbers below 2^53, so one division rounds as reading text does
-    values = ((text[dots - 1] - _ZERO) * _SCALE + _eight_digits(words)) / _SCALE
+    values = ((text[dots - 1] - _ZERO) * _SCALE + _join_digits(words)) / _SCALE
     np.negative(values, out=values, where=negative)
-    odd = _tokens(content, begins[~usual] - 1, ends[~usual])
-    values[~usual] = [_number(token) for token in odd]
+    odd = _slice_tokens(content, begins[~usual] - 1, ends[~usual])
+    values[~usual] = [_parse_float(token) for token in odd]
     return values
 
 
-def _eight_digits(words: NDArray[Any]) -> NDArray[Any]:
-    """The whole numbers that these texts of eight digits say; an absent digit counts as 0."""
+def _join_digits(words: NDArray[Any]) -> NDArray[Any]:
+    """Return the whole numbers of texts of eight digits; an absent digit counts as 0."""
     words = words & _DIGIT_VALUES
     for factor, shift, kept in _JOINS:
         words = (words * factor >> shift) & kept
     return words
 
 
-def _number(token: bytes) -> float:
+def _parse_float(token: bytes) -> float:
     try:
         return float(token)
     except ValueError as error:

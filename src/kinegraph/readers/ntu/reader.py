@@ -1,4 +1,4 @@
-"""Reads NTU RGB+D and NTU RGB+D 120 recordings, or any other `.skeleton` file."""
+"""Reader of NTU RGB+D and NTU RGB+D 120 recordings, or any other `.skeleton` files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
+from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, get_person_rule, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
 from kinegraph.readers.ntu.skeleton_file import (
@@ -20,7 +21,7 @@ from kinegraph.readers.ntu.skeleton_file import (
     read_skeleton,
     write_skeleton,
 )
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_count
 from kinegraph.skeleton.layouts import get_layout
 
 __all__ = [
@@ -34,20 +35,21 @@ __all__ = [
     "write_skeleton",
 ]
 
-FPS = 30.0
-"""Kinect v2, as the dataset's authors state it."""
-
+_FPS = 30.0  # Kinect v2, stated by the authors
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _SUFFIX = ".skeleton"
 _MISSING_BYTES = 1 << 20  # the published list of 535 names has 12 kB
 
 
 def parse_recording_name(name: str) -> dict[str, int]:
-    """What a name like S001C003P008R002A058 says; a folder and `.skeleton` may surround it.
+    """Return the facts in a name like S001C003P008R002A058.
+
+    Args:
+        name: the name, alone or with a folder and the suffix `.skeleton`.
 
     Returns:
         setup, camera, subject and replication as in the name, label = action - 1; empty if the
-        name is of another form.
+        name has another form.
     """
     found = _NAME.fullmatch(Path(name).name.removesuffix(_SUFFIX))
     if found is None or int(found[5]) == 0:
@@ -73,29 +75,26 @@ def _scan(
     missing: Path | str | None = None,
     faithful: bool = False,
 ) -> ReadPlan:
-    _check_options(persons, max_persons)
+    get_person_rule(persons)
+    check_count("max_persons", max_persons)
     source = Path(source)
-    bad = _missing_names(Path(missing)) if missing is not None else frozenset()
+    missing_names = _read_missing_names(Path(missing)) if missing is not None else frozenset()
     tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
-    for path in _files(source):
-        if path.stem in bad:
+    for path in _list_files(source):
+        if path.stem in missing_names:
             refused.append((path, f"{path.stem} is in the list of missing skeletons {missing}"))
         elif path.stem in tasks:
             refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
             tasks[path.stem] = ReadTask(path, parse_recording_name(path.name))
     labels = [task.info["label"] for task in tasks.values() if "label" in task.info]
-    return ReadPlan(tuple(tasks.values()), get_layout("ntu25"), _classes(labels), tuple(refused))
+    return ReadPlan(
+        tuple(tasks.values()), get_layout("ntu25"), _find_classes(labels), tuple(refused)
+    )
 
 
-def _check_options(persons: str, max_persons: int) -> None:
-    get_person_rule(persons)
-    if isinstance(max_persons, bool) or not isinstance(max_persons, int) or max_persons < 1:
-        raise ReadError(f"expected max_persons to be a whole number above 0, got {max_persons!r}")
-
-
-def _files(source: Path) -> list[Path]:
+def _list_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     files = sorted(source.rglob("*" + _SUFFIX)) if source.is_dir() else []
@@ -107,7 +106,7 @@ def _files(source: Path) -> list[Path]:
     return files
 
 
-def _missing_names(path: Path) -> frozenset[str]:
+def _read_missing_names(path: Path) -> frozenset[str]:
     try:
         with path.open("rb") as file:
             text = file.read(_MISSING_BYTES).decode("ascii")
@@ -116,7 +115,7 @@ def _missing_names(path: Path) -> frozenset[str]:
     return frozenset(name.removesuffix(_SUFFIX) for name in text.split())
 
 
-def _classes(labels: list[int]) -> tuple[str, ...] | None:
+def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
     if not labels:
         return None
     for name in ("ntu60", "ntu120"):
@@ -137,7 +136,8 @@ def _read(
     missing: Path | str | None = None,
     faithful: bool = False,
 ) -> Iterator[Clip | ReadError]:
-    _check_options(persons, max_persons)
+    get_person_rule(persons)
+    check_count("max_persons", max_persons)
     path = task.path
     joints = select_bodies(read_joints(path), persons, max_persons, faithful)
     if not joints.size:
@@ -149,32 +149,26 @@ def _read(
         get_layout("ntu25"),
         label=label,
         id=path.stem,
-        fps=FPS,
+        fps=_FPS,
         meta=facts,
     )
 
 
 def _matches(path: Path) -> bool:
-    if path.suffix != _SUFFIX:
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.readline(16).strip().isdigit()
-    except OSError:
-        return False
+    return path.suffix == _SUFFIX and read_head(path, 16).partition(b"\n")[0].strip().isdigit()
 
 
 READER = Reader(
     name="ntu",
-    summary="NTU RGB+D 60 and 120, or any Kinect v2 .skeleton files (25 joints, metres)",
+    summary="NTU RGB+D 60 and 120, or any Kinect v2 .skeleton files (25 joints, meters)",
     scan=_scan,
     read=_read,
     matches=_matches,
     options={
         "persons": f"which bodies become persons: {', '.join(PERSON_RULES)} (default tracks)",
-        "max_persons": "the most persons of a clip (default 2)",
+        "max_persons": "maximum number of persons of a clip (default 2)",
         "missing": "text file of clip names to leave out, such as the published list of 302",
-        "faithful": "with persons=ctrgcn: repeat the slips of the released code (default false)",
+        "faithful": "with persons=ctrgcn: repeat the mistakes of the released code (default false)",
     },
     dataset_only=frozenset({"missing"}),
     protocols=("xsub", "xview", "xset"),
