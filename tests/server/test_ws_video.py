@@ -17,7 +17,7 @@ need_av()
 def test_pictures_come_upright_in_their_order_with_their_times(tmp_path):
     path = write_film(tmp_path / "a.mp4", [picture(n) for n in range(0, 200, 10)])
     video = VideoFile(path)
-    assert (video.width, video.height, video.pictures) == (64, 48, 20)
+    assert (video.width, video.height, video.frame_count) == (64, 48, 20)
     assert video.duration == pytest.approx(20 / 30, abs=1e-3)
     for _ in range(2):  # it can be gone through again
         pictures = list(video)

@@ -41,4 +41,4 @@ def test_a_joint_that_is_seen_once_is_where_it_was_seen():
 def test_the_first_tick_is_that_of_the_first_sighting():
     clock = FrameResampler(10)
     assert ticks(clock, (7.01, 1), (7.1, 1.9)) == pytest.approx([1.9])
-    assert clock.time == pytest.approx(7.2)
+    assert clock.next_time == pytest.approx(7.2)

@@ -13,8 +13,8 @@ from kinegraph.video.segmentation import (
     ActionSegmenter,
     DominantAction,
     Segment,
-    clock,
     dominant_action,
+    format_time,
 )
 
 NAMES = ("here", "there", "away")
@@ -115,4 +115,4 @@ def test_what_json_holds():
     ("seconds", "told"), [(4.21, "4.2 s"), (59.99, "1:00.0"), (65, "1:05.0"), (7265, "2:01:05.0")]
 )
 def test_times_for_people(seconds, told):
-    assert clock(seconds) == told
+    assert format_time(seconds) == told

@@ -35,13 +35,13 @@ def test_a_folder_of_openpose_gives_frames_in_time(tmp_path):
     folder = openpose(tmp_path / "v", {10: [(0, 0)], 11: [(1, 0), (200, 0)], 14: [], 15: None})
     source = open_source(str(folder), fps=10)
     assert isinstance(source, OpenPoseSource)
-    assert (source.layout.name, source.pictures, source.duration) == ("coco17", 4, 0.6)
+    assert (source.layout.name, source.frame_count, source.duration) == ("coco17", 4, 0.6)
     frames = [frame for _, frame in source.frames()]
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.4, 0.5])
     assert [frame.joints.shape for frame in frames][1:] == [(2, 17, 2), (0, 17, 2), (0, 17, 2)]
     assert frames[0].confidence == pytest.approx(0.9)
-    assert source.warning.startswith("1 of 4 files were left out; the first: ")
-    blank = list(source.again())
+    assert source.warning.startswith("1 of 4 files were skipped; the first: ")
+    blank = list(source.replay())
     assert [p.time for p in blank] == pytest.approx([0, 0.1, 0.4, 0.5])
     assert max(blank[0].image.shape) == pytest.approx(640, abs=1)
     assert frames[1].joints.max() * source.scale() <= 640
@@ -55,7 +55,7 @@ def test_a_folder_without_anybody_is_refused(tmp_path, frames):
 
 def test_a_folder_of_folders_is_refused_with_a_hint(tmp_path):
     openpose(tmp_path / "v", {0: [(0, 0)]})
-    with pytest.raises(ReadError, match=r"watch one of them, such as .*v"):
+    with pytest.raises(ReadError, match=r"expected one, such as .*v"):
         open_source(str(tmp_path))
 
 

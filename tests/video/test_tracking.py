@@ -76,4 +76,4 @@ def test_what_is_remembered_is_bounded():
     tracker = Tracker(persons=3)
     for t in range(200):
         tracker(frame(t / 10, *((float(x), 0.0) for x in range(t % 7, 2000, 150))))
-    assert len(tracker._known) <= 3 * 12  # those of the last second
+    assert len(tracker._tracks) <= 3 * 12  # those of the last second

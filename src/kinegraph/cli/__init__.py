@@ -1,4 +1,4 @@
-"""The command line: thin verbs over the library."""
+"""The command line: one module per command, thin wrappers of the library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kinegraph.errors import KinegraphError
 
 app = typer.Typer(
     name="kinegraph",
-    help="Skeleton-based action recognition: raw skeletons in, named actions out.",
+    help="Skeleton-based action recognition: from raw skeleton files and videos to named actions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ app.command("list")(list_.listing)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake is told in one sentence and ends with exit code 2."""
+    """Run a command; print a user error as one sentence and exit with code 2."""
     try:
         app(arguments)
     except KinegraphError as error:
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"kinegraph: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
-        typers = getattr(end.__context__, "__cause__", None)  # typer makes an exit of it
-        interrupt = end if isinstance(end, KeyboardInterrupt) else typers
+        cause = getattr(end.__context__, "__cause__", None)  # typer converts it to an exit
+        interrupt = end if isinstance(end, KeyboardInterrupt) else cause
         if not isinstance(interrupt, KeyboardInterrupt):
             raise
         print(f"kinegraph: {str(interrupt) or 'interrupted'}", file=sys.stderr)

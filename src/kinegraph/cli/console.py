@@ -1,4 +1,4 @@
-"""How the verbs talk: progress on standard error, answers on standard output."""
+"""Console output shared by the commands: progress bars, tables, options, free folders."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import typer
 
 Cluster = Annotated[
     str | None,
-    typer.Option(help="Let a Ray cluster do it: HOST:PORT, auto, or local for all cores here."),
+    typer.Option(
+        help="Run on a Ray cluster: HOST:PORT, auto, or local for all cores of this machine."
+    ),
 ]
 
 Precision = Annotated[
-    str, typer.Option(help="fp32, bf16, or auto: bf16 where the device has units for it.")
+    str, typer.Option(help="fp32, bf16, or auto: bf16 if the device accelerates it.")
 ]
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error if that is a terminal; the callable takes (done, total if known)."""
+    """Show a progress bar if standard error is a terminal; yield update(done, total or None)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -36,20 +38,20 @@ def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def numbered(folder: Path) -> Iterator[Path]:
-    """FOLDER, FOLDER-2, FOLDER-3, ..."""
+def number_folders(folder: Path) -> Iterator[Path]:
+    """Yield FOLDER, FOLDER-2, FOLDER-3, ..."""
     yield folder
     for number in itertools.count(2):
         yield folder.with_name(f"{folder.name}-{number}")
 
 
-def first_free(folder: Path) -> Path:
-    """The first of the numbered folders that is not there, so that none is written over."""
-    return next(path for path in numbered(folder) if not path.exists())
+def find_free_folder(folder: Path) -> Path:
+    """Return the first numbered folder that does not exist."""
+    return next(path for path in number_folders(folder) if not path.exists())
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output."""
+    """Print a table on standard output."""
     from rich.console import Console
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import first_free, progress
+from kinegraph.cli.console import find_free_folder, progress
 from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 
 SHOWN = 3
@@ -30,7 +30,7 @@ def demo(
     from kinegraph.training.recipe import load_recipe
     from kinegraph.training.train import train
 
-    raw, store, run = out / "raw", out / "synthetic.arrow", first_free(out / "run")
+    raw, store, run = out / "raw", out / "synthetic.arrow", find_free_folder(out / "run")
     print(f"1/5  raw recordings in {raw}, converted to {store}")
     with progress("converting") as bar:
         convert(get_reader("synthetic"), raw, store, progress=bar)

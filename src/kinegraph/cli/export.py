@@ -1,4 +1,4 @@
-"""`kinegraph export`: a run as a file that other runtimes answer with."""
+"""`kinegraph export`: a run as a verified ONNX, OpenVINO or PyTorch file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from kinegraph.cli.console import print_table
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
-    out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch).")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run, or a checkpoint file.")],
+    out: Annotated[
+        Path, typer.Argument(help="Output file: .onnx, .xml (OpenVINO) or .pt2 (PyTorch).")
+    ],
     format: Annotated[
-        str | None, typer.Option(help="onnx, openvino or torch. Default: by the file's ending.")
+        str | None, typer.Option(help="onnx, openvino or torch. Default: by the file extension.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8.")] = "fp32",
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="A step network: a few frames and its state.")
+        bool, typer.Option("--streaming", help="Export a network that takes frames step by step.")
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(help="Clips to compare and calibrate on. Default: the recipe's.")
+        Path | None,
+        typer.Option(help="Clips for verification and calibration. Default: the recipe's store."),
     ] = None,
 ) -> None:
-    """Export a run, compared with its module before the file is there."""
+    """Export a run; the exported model is verified against the original before it is written."""
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.export.export_run import export_run
 
@@ -32,19 +35,19 @@ def export(
     manifest = export_run(
         run, out, format=format, precision=precision, streaming=streaming, store=opened
     )
-    parity: dict[str, Any] = manifest.parity or {}
     kind = "step network" if streaming else "network"
-    print_table(f"{out}: {manifest.format} {precision}, {kind}", ("parity", ""), told(parity))
+    rows = parity_rows(manifest.parity or {})
+    print_table(f"{out}: {manifest.format} {precision}, {kind}", ("parity", ""), rows)
     print(f"next: kinegraph predict {out} FILE")
 
 
-def told(parity: dict[str, Any]) -> list[tuple[str, str]]:
-    """The parity table's rows."""
+def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the table that compares an exported model with the original."""
     return [
         ("compared on", f"{parity['clips']} {parity['source']}"),
-        ("largest difference of logits", f"{parity['difference']:.2g}"),
-        ("as a share of the largest logit", f"{parity['relative']:.2g}"),
-        ("same top-1", f"{parity['agreement']:.1%}"),
-        ("speed against the module", f"{parity['speed']:.2f}x"),
-        ("size", f"{parity['size'] / 1e6:.2f} MB"),
+        ("largest logit difference", f"{parity['difference']:.2g}"),
+        ("relative to the largest logit", f"{parity['relative']:.2g}"),
+        ("top-1 agreement", f"{parity['agreement']:.1%}"),
+        ("speed-up over the original", f"{parity['speed']:.2f}x"),
+        ("file size", f"{parity['size'] / 1e6:.2f} MB"),
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import first_free, print_table, progress
+from kinegraph.cli.console import find_free_folder, print_table, progress
 from kinegraph.cli.run_summary import format_evaluation
 from kinegraph.errors import CheckpointError, RecipeError
 
@@ -55,7 +55,7 @@ def fuse(
         split=split,
         progress=progress,
     )
-    folder = out or first_free(Path("runs") / fused_name([run.name for run in fusion.runs]))
+    folder = out or find_free_folder(Path("runs") / fused_name([run.name for run in fusion.runs]))
     _write(fusion, folder)
     if as_json:
         print(json.dumps(fusion.to_dict()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import first_free, numbered
+from kinegraph.cli.console import find_free_folder, number_folders
 from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 from kinegraph.errors import RecipeError
 
@@ -109,8 +109,8 @@ def _default_folder(name: str, *, resume: bool) -> Path:
     """The first of runs/NAME, runs/NAME-2, ... that is free; to resume, the last that is there."""
     folder = Path("runs") / name
     if not resume:
-        return first_free(folder)
-    begun = list(itertools.takewhile(Path.exists, numbered(folder)))
+        return find_free_folder(folder)
+    begun = list(itertools.takewhile(Path.exists, number_folders(folder)))
     if not begun:
         raise RecipeError(f"{folder} does not exist: there is nothing to resume")
     return begun[-1]

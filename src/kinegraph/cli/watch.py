@@ -1,4 +1,4 @@
-"""`kinegraph watch`: a video, a camera or poses to who did what, and when."""
+"""`kinegraph watch`: action segments in a video, camera or pose folder."""
 
 from __future__ import annotations
 
@@ -24,158 +24,160 @@ if TYPE_CHECKING:
 
 
 def watch(
-    what: Annotated[
-        str, typer.Argument(help="A video, a camera's number, or a folder of OpenPose's files.")
+    source: Annotated[
+        str, typer.Argument(help="Video file, camera number, or folder of OpenPose JSON files.")
     ],
     model: Annotated[
-        Path, typer.Option(help="A pretrained model, a run, a checkpoint or an exported file.")
+        Path, typer.Option(help="Pretrained model, run, checkpoint or exported file.")
     ] = Path("penn-action"),
     out: Annotated[
-        Path | None, typer.Option(help="An mp4 with skeletons and actions drawn in.")
+        Path | None, typer.Option(help="Write an mp4 annotated with skeletons and actions.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="An HTML page with the timeline and key frames.")
+        Path | None, typer.Option(help="Write an HTML report with timeline and key frames.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, at the end.")] = False,
-    poses: Annotated[str, typer.Option(help="Who finds skeletons: mediapipe or rtmlib.")] = (
-        "mediapipe"
-    ),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end.")
+    ] = False,
+    poses: Annotated[str, typer.Option(help="Pose estimator: mediapipe or rtmlib.")] = "mediapipe",
     fps: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             max=1000,
-            help="Frames a second of a folder; of a video, how many are looked at.",
+            help="Frame rate of a pose folder; maximum rate of pose estimation in a video.",
         ),
     ] = None,
-    persons: Annotated[int, typer.Option(min=1, help="The most to follow at a time.")] = 10,
+    persons: Annotated[int, typer.Option(min=1, help="Maximum number of tracked persons.")] = 10,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop after so many. Default: at the end, or Ctrl-C.")
+        float | None, typer.Option(help="Stop after this time. Default: at the end, or Ctrl-C.")
     ] = None,
 ) -> None:
-    """Say who does what from when to when."""
+    """Detect actions in a video, camera or pose folder and report who does what, with start and
+    end times.
+    """
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.sources import open_source
     from kinegraph.video.tracking import Tracker
 
-    _check_places(what, out, page)
+    _check_outputs(source, out, page)
     recognizer = Recognizer.load(model)
-    source = open_source(what, poses, fps)
+    opened = open_source(source, poses, fps)
     try:
-        watcher = ActionPipeline(recognizer, source.layout, Tracker(persons))
-        with _notebook(source, bool(out or page)) as cache:
-            seen = _look(source, watcher, cache, seconds, tell=not as_json)
-            main = _tell(source, seen, as_json)
+        pipeline = ActionPipeline(recognizer, opened.layout, Tracker(persons))
+        with _open_cache(opened, bool(out or page)) as cache:
+            result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
+            main = _print_summary(opened, result, as_json)
             if as_json:
-                segments = [segment.to_dict() for segment in seen.segments]
+                segments = [segment.to_dict() for segment in result.segments]
                 print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
             if cache is not None:
-                _draw(source, (str(model), recognizer), cache, seen, main, out, page)
+                _write_outputs(opened, (str(model), recognizer), cache, result, main, out, page)
     finally:
-        source.close()
-    if seen.interrupted and not source.live:
+        opened.close()
+    if result.interrupted and not opened.live:
         raise typer.Exit(130)
 
 
 @dataclass
-class _Seen:
-    """What there is to tell."""
+class _Detection:
+    """The segments of a source; ``end_time`` is in seconds."""
 
     segments: list[Segment] = field(default_factory=list)
-    pictures: int = 0
-    until: float = 0.0
+    frames: int = 0
+    end_time: float = 0.0
     interrupted: bool = False
 
 
-def _check_places(what: str, out: Path | None, page: Path | None) -> None:
-    """What could not be written is refused before hours of work."""
-    for path, ending in ((out, ".mp4"), (page, ".html")):
+def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
+    """Reject unwritable output paths before hours of work."""
+    for path, suffix in ((out, ".mp4"), (page, ".html")):
         if path is None:
             continue
-        if path.suffix.lower() != ending or path.is_dir():
-            raise LiveError(f"expected a file that ends in {ending} to write to, got {path}")
-        if path.exists() and Path(what).exists() and path.samefile(what):
-            raise LiveError(f"{path} is what is watched: write to another file")
+        if path.suffix.lower() != suffix or path.is_dir():
+            raise LiveError(f"expected an output file that ends in {suffix}, got {path}")
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise LiveError(f"{path} is the input file; write to another file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LiveError(f"{path}: no folder can be made for it: {error.strerror}") from error
+            raise LiveError(f"cannot create the folder of {path}: {error.strerror}") from error
 
 
 @contextmanager
-def _notebook(source: Source, wanted: bool) -> Iterator[WatchCache | None]:
+def _open_cache(source: Source, wanted: bool) -> Iterator[WatchCache | None]:
     from kinegraph.video.recording import WatchCache
 
     with ExitStack() as stack:
         yield stack.enter_context(WatchCache(source)) if wanted else None
 
 
-def _look(
+def _detect(
     source: Source,
-    watcher: ActionPipeline,
+    pipeline: ActionPipeline,
     cache: WatchCache | None,
     seconds: float | None,
     *,
-    tell: bool,
-) -> _Seen:
-    """Watch to the end, or until Ctrl-C."""
-    seen = _Seen()
+    verbose: bool,
+) -> _Detection:
+    """Process the source to its end, or until Ctrl-C."""
+    result = _Detection()
     try:
         with progress(f"watching {source.name}") as bar:
-            for picture, frame in source.frames():
-                time = frame.time if frame else picture.time if picture else 0.0
+            for frame, pose in source.frames():
+                time = pose.time if pose else frame.time if frame else 0.0
                 if seconds is not None and time > seconds:
                     break
-                if picture is not None and cache is not None:
-                    cache.picture(picture)
-                if frame is not None:
-                    sighted, over = watcher(frame)
+                if frame is not None and cache is not None:
+                    cache.add_frame(frame)
+                if pose is not None:
+                    tracked, ended = pipeline(pose)
                     if cache is not None:
-                        cache.persons(time, sighted)
-                    _add(seen, over, tell)
-                seen.pictures, seen.until = seen.pictures + 1, time
-                bar(seen.pictures, source.pictures)
+                        cache.add_persons(time, tracked)
+                    _add(result, ended, verbose)
+                result.frames, result.end_time = result.frames + 1, time
+                bar(result.frames, source.frame_count)
     except KeyboardInterrupt:
-        seen.interrupted = True
-    seen.until = max(seen.until, watcher.until)
-    _add(seen, watcher.finish(), tell)
-    seen.segments.sort(key=lambda s: (s.start, s.person))
-    return seen
+        result.interrupted = True
+    result.end_time = max(result.end_time, pipeline.end_time)
+    _add(result, pipeline.finish(), verbose)
+    result.segments.sort(key=lambda s: (s.start, s.person))
+    return result
 
 
-def _add(seen: _Seen, over: list[Segment], tell: bool) -> None:
-    from kinegraph.video.segmentation import clock
+def _add(result: _Detection, ended: list[Segment], verbose: bool) -> None:
+    from kinegraph.video.segmentation import format_time
 
-    seen.segments += over
-    for s in over if tell else ():
-        span = f"{clock(s.start):>9s} - {clock(s.end):>9s}"
+    result.segments += ended
+    for s in ended if verbose else ():
+        span = f"{format_time(s.start):>9s} - {format_time(s.end):>9s}"
         print(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
 
 
-def _tell(source: Source, seen: _Seen, as_json: bool) -> DominantAction:
-    """What filled the time, and what went wrong."""
-    from kinegraph.video.segmentation import clock, dominant_action
+def _print_summary(source: Source, result: _Detection, as_json: bool) -> DominantAction:
+    """Print warnings and, unless JSON is wanted, the dominant action; return the action."""
+    from kinegraph.video.segmentation import dominant_action, format_time
 
-    main = dominant_action(seen.segments)
-    if source.warning:
-        print(f"kinegraph: {source.warning}", file=sys.stderr)
-    if seen.interrupted and not source.live:
-        print(f"kinegraph: interrupted after {clock(seen.until)}", file=sys.stderr)
-    if not seen.segments:
-        nobody = f"nobody is seen in {source.name} long enough to say anything"
-        print(f"kinegraph: {nobody}", file=sys.stderr)
+    main = dominant_action(result.segments)
+    warnings = [source.warning]
+    if result.interrupted and not source.live:
+        warnings.append(f"interrupted after {format_time(result.end_time)}")
+    if not result.segments:
+        warnings.append(f"no person is visible in {source.name} long enough")
     elif not as_json:
-        of = f"{clock(main.seconds)} of {clock(main.of)}"
-        print(f"mostly: {main.name} {main.probability:.0%}, {of}")
+        of = f"{format_time(main.seconds)} of {format_time(main.of)}"
+        print(f"dominant action: {main.name} {main.probability:.0%}, {of}")
+    for warning in filter(None, warnings):
+        print(f"kinegraph: {warning}", file=sys.stderr)
     return main
 
 
-def _draw(
+def _write_outputs(
     source: Source,
     model: tuple[str, Recognizer],
     cache: WatchCache,
-    seen: _Seen,
+    result: _Detection,
     main: DominantAction,
     out: Path | None,
     page: Path | None,
@@ -184,20 +186,13 @@ def _draw(
     from kinegraph.video.report import write_watch_report
     from kinegraph.video.writer import atomic_video_writer
 
+    segments, end = result.segments, result.end_time
     with ExitStack() as stack:
-        film = stack.enter_context(atomic_video_writer(out)) if out else None
-        bar = stack.enter_context(progress("drawing"))
-        frames = annotate(
-            cache,
-            source.layout,
-            seen.segments,
-            seen.until,
-            film,
-            page is not None,
-            bar,
-            seen.pictures,
-        )
+        writer = stack.enter_context(atomic_video_writer(out)) if out else None
+        bar = stack.enter_context(progress("annotating frames"))
+        wanted = page is not None
+        frames = annotate(cache, source.layout, segments, end, writer, wanted, bar, result.frames)
     if page is not None:
-        write_watch_report(page, source.name, *model, seen.segments, main, seen.until, frames)
+        write_watch_report(page, source.name, *model, segments, main, end, frames)
     for path in filter(None, (out, page)):
-        print(f"written: {path}", file=sys.stderr)
+        print(f"wrote {path}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Live: from a video, a camera or poses that others estimated to who did what, and when."""
+"""From videos, cameras and pose files to action segments with start and end times."""

@@ -1,4 +1,4 @@
-"""Goes through what was watched once more, and draws on it who did what."""
+"""Annotated video frames and key frames of segments, drawn from cached poses."""
 
 from __future__ import annotations
 
@@ -14,30 +14,27 @@ from kinegraph.video.recording import Persons, WatchCache
 from kinegraph.video.segmentation import Segment
 from kinegraph.video.writer import VideoWriter
 
-MAX_KEY_FRAMES = 48  # on a page; of more segments, the longest have one
-_WIDEST = 480  # pixels of a key frame
-
-ProgressCallback = Callable[[int, int | None], None]
+MAX_KEY_FRAMES = 48  # of more segments, the longest have one
+_KEY_FRAME_PIXELS = 480  # longer side
 
 
-class Labels:
-    """What each person does at a time, asked for in the order of time."""
+class ActionLabels:
+    """Labels of what each person does at a time, to be read in the order of time."""
 
     def __init__(self, segments: Iterable[Segment]) -> None:
-        self._of: dict[int, list[Segment]] = {}
+        self._by_person: dict[int, list[Segment]] = {}
         for segment in sorted(segments, key=lambda s: s.start):
-            self._of.setdefault(segment.person, []).append(segment)
-        self.several = len(self._of) > 1
+            self._by_person.setdefault(segment.person, []).append(segment)
 
     def at(self, person: int, time: float) -> str:
-        """``name 87 %``, with the person's number where there are several."""
-        own = self._of.get(person, [])
+        """Return ``name 87 %``, with the person's number if there are several persons."""
+        own = self._by_person.get(person, [])
         while own and own[0].end < time:
             own.pop(0)
         if not own or own[0].start > time + 1e-6:
             return ""
         share = "" if own[0].label is None else f" {own[0].probability:.0%}"
-        return (f"{person}: " if self.several else "") + own[0].name + share
+        return (f"{person}: " if len(self._by_person) > 1 else "") + own[0].name + share
 
 
 def annotate(
@@ -45,39 +42,39 @@ def annotate(
     layout: SkeletonLayout,
     segments: Sequence[Segment],
     until: float,
-    film: VideoWriter | None,
+    writer: VideoWriter | None,
     key_frames: bool,
-    progress: ProgressCallback,
+    progress: Callable[[int, int | None], None],
     total: int | None,
 ) -> dict[Segment, bytes]:
-    """Draw all pictures up to a time.
+    """Draw skeletons and actions on all frames up to a time.
 
     Args:
-        notebook: of what was seen.
-        layout: of the skeletons.
-        segments: who did what.
+        cache: frames and persons.
+        layout: layout of the skeletons.
+        segments: action segments.
         until: in seconds.
-        film: takes the pictures, if they are wanted.
-        key_frames: whether a picture of each segment is wanted.
-        progress: called with (pictures done, all of them if known).
-        total: how many pictures there are, if known.
+        writer: receives the annotated frames; None to draw only key frames.
+        key_frames: whether to return a key frame of each segment.
+        progress: called with (frames done, total if known).
+        total: number of frames, if known.
 
     Returns:
-        Segment -> JPEG of its middle, for the longest `KEY_FRAMES`.
+        Segment -> JPEG of its middle, for the longest `MAX_KEY_FRAMES`.
     """
-    labels = Labels(segments)
+    labels = ActionLabels(segments)
     longest = sorted(segments, key=lambda s: -s.seconds)[:MAX_KEY_FRAMES] if key_frames else []
     wanted = sorted(longest, key=_middle)
     found: dict[Segment, bytes] = {}
-    for done, (picture, persons) in enumerate(cache.again(until), start=1):
+    for done, (frame, persons) in enumerate(cache.replay(until), start=1):
         due = []
-        while wanted and _middle(wanted[0]) <= picture.time + 1e-6:
+        while wanted and _middle(wanted[0]) <= frame.time + 1e-6:
             due.append(wanted.pop(0))
-        if film is not None or due:
-            drawn = _drawn(picture.image, persons, layout, labels, picture.time)
-            if film is not None:
-                film.write(drawn, picture.time)
-            found |= dict.fromkeys(due, _jpeg(drawn)) if due else {}
+        if writer is not None or due:
+            image = _draw_persons(frame.image, persons, layout, labels, frame.time)
+            if writer is not None:
+                writer.write(image, frame.time)
+            found |= dict.fromkeys(due, _encode_jpeg(image)) if due else {}
         progress(done, total)
     return found
 
@@ -86,19 +83,19 @@ def _middle(segment: Segment) -> float:
     return (segment.start + segment.end) / 2
 
 
-def _drawn(
-    image: Image, persons: Persons, layout: SkeletonLayout, labels: Labels, time: float
+def _draw_persons(
+    image: Image, persons: Persons, layout: SkeletonLayout, labels: ActionLabels, time: float
 ) -> Image:
     for person, joints in persons:
         image = draw_person(image, joints, layout, person, labels.at(person, time))
     return image
 
 
-def _jpeg(image: Image) -> bytes:
+def _encode_jpeg(image: Image) -> bytes:
     from PIL import Image as Pillow
 
     picture = Pillow.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((_WIDEST, _WIDEST))
+    picture.thumbnail((_KEY_FRAME_PIXELS, _KEY_FRAME_PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures with their times: from a video file, or from a camera while it runs."""
+"""Frames with time stamps from video files and cameras."""
 
 from __future__ import annotations
 
@@ -18,37 +18,35 @@ if TYPE_CHECKING:
     from av import VideoFrame as AVFrame
     from av.container import InputContainer
 
-_BAD_PACKETS = 100  # in a row, after which the rest of a file is given up
-_MISSING = 1.0  # seconds at the end that may be missing without a word
-_SET_BACK = 0.5  # seconds
-_TEXTS = frozenset({"tty"})  # what plays any text file as letters on a screen
+_MAX_BAD_PACKETS = 100  # in a row, after which decoding stops
+_MAX_MISSING_S = 1.0  # at the end of a file, without a warning
+_MIN_CLOCK_RESET_S = 0.5
+_TEXT_FORMATS = frozenset({"tty"})  # FFmpeg renders any text file as a video
 _CAMERA = re.compile(r"(?:camera:?|/dev/video)?(\d{1,3})")
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One picture: (H, W, 3) in RGB, ``time`` seconds after the first one."""
+    """One frame: image (H, W, 3) in RGB, ``time`` in seconds after the first one."""
 
     time: float
     image: Image
 
 
 class VideoFile:
-    """The pictures of a file, upright, one after the other; it can be gone through again.
+    """The frames of a file, upright; it can be iterated repeatedly.
 
-    Pictures that are larger or smaller than the first one are fitted into its size. Memory holds
-    one of them, however long the file is.
+    Frames of another size than the first one are resized to fit it. Only one frame is in memory.
 
     Attributes:
-        path: of the file.
-        width, height: of its pictures, in pixels.
-        duration: in seconds, None where the file does not say.
-        pictures: how many there are, as far as the file says or lets one guess; else None.
-        warning: what was wrong with the file when it was last gone through, as a sentence; "" for
-            nothing.
+        path: path of the file.
+        width, height: of the frames, in pixels.
+        duration: in seconds, None if the file does not state it.
+        frame_count: number of frames, stated by the file or estimated; None if unknown.
+        warning: a sentence about problems in the last iteration, or "".
 
     Raises:
-        ReadError: there is no such file, or nothing in it is a video.
+        ReadError: there is no such file, or it contains no video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,25 +56,25 @@ class VideoFile:
             stream = container.streams.video[0]
             self.duration = _duration(container, stream)
             rate = stream.average_rate
-            guess = self.duration and rate and round(self.duration * rate)
-            self.pictures: int | None = stream.frames or guess or None
+            estimate = self.duration and rate and round(self.duration * rate)
+            self.frame_count: int | None = stream.frames or estimate or None
         first = next(iter(self), None)
         if first is None:
-            raise ReadError(f"{self.path}: expected a video, but none of its pictures can be read")
+            raise ReadError(f"{self.path}: expected a video, but none of its frames can be decoded")
         self.height, self.width = first.image.shape[:2]
 
     def __iter__(self) -> Iterator[VideoFrame]:
         self.warning, last, size = "", -1.0, None
         with self._open() as container:
-            for when, image in self._decoded(container):
+            for when, image in self._decode(container):
                 if when <= last:
-                    continue  # a picture in place of the last one
+                    continue  # a repeated frame
                 last, size = when, size or image.shape[:2]
-                yield VideoFrame(when, _fitted(image, *size))
-        if self.duration and 0 <= last < self.duration - _MISSING:
+                yield VideoFrame(when, _fit(image, *size))
+        if self.duration and 0 <= last < self.duration - _MAX_MISSING_S:
             self.warning = (
-                f"{self.path} breaks off after {last:.1f} of {self.duration:.1f} s; "
-                "what is said of it ends there"
+                f"{self.path} is truncated after {last:.1f} of {self.duration:.1f} s; "
+                "the results end there"
             )
 
     def _open(self) -> InputContainer:
@@ -84,25 +82,25 @@ class VideoFile:
         if not self.path.is_file():
             raise ReadError(f"{self.path}: expected a video, found no such file")
         try:
-            # a playlist must not fetch anything
+            # a playlist must not load remote files
             files = {"protocol_whitelist": "file"}
             container = av.open(str(self.path), metadata_errors="ignore", options=files)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ReadError(
-                f"{self.path}: expected a video, but it cannot be read as one "
-                f"({getattr(error, 'strerror', None) or error}); a recording that was broken off "
-                "before its index was written cannot be read either"
+                f"{self.path}: expected a video, but it cannot be opened "
+                f"({getattr(error, 'strerror', None) or error}); an interrupted recording without "
+                "an index cannot be read either"
             ) from error
-        if not container.streams.video or container.format.name in _TEXTS:
+        if not container.streams.video or container.format.name in _TEXT_FORMATS:
             container.close()
-            raise ReadError(f"{self.path}: expected a video, found a file without pictures")
+            raise ReadError(f"{self.path}: expected a video, found a file without a video stream")
         container.streams.video[0].thread_type = "AUTO"
         return container
 
-    def _decoded(self, container: InputContainer) -> Iterator[tuple[float, Image]]:
-        """(seconds after the first one, picture) as they stand in the file.
+    def _decode(self, container: InputContainer) -> Iterator[tuple[float, Image]]:
+        """Yield time after the first frame and image, in the order of the file.
 
-        A clock that is set back, as where recordings were joined, goes on from where it was.
+        Where the clock is set back, as in concatenated recordings, time continues.
         """
         stream = container.streams.video[0]
         step = float(1 / stream.average_rate) if stream.average_rate else 1 / 30
@@ -112,18 +110,18 @@ class VideoFile:
                 last += step
             else:
                 start = frame.time if start is None else start
-                if frame.time - start < last - _SET_BACK:
+                if frame.time - start < last - _MIN_CLOCK_RESET_S:
                     start = frame.time - last - step
                 last = frame.time - start
-            yield last, _upright(frame)
+            yield last, _rotate(frame)
 
 
 def _frames(container: InputContainer, stream: Any) -> Iterator[AVFrame]:
-    """All that can be decoded; packets that cannot are left out."""
+    """Yield all decodable frames; damaged packets are skipped."""
     av = open_av()
     packets = container.demux(stream)
     bad = 0
-    while bad < _BAD_PACKETS:
+    while bad < _MAX_BAD_PACKETS:
         try:
             packet = next(packets)
             frames = packet.decode()
@@ -142,15 +140,15 @@ def _duration(container: InputContainer, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-def _upright(frame: AVFrame) -> Image:
-    """The picture as it should be seen: phones note that they were turned, and turn nothing."""
+def _rotate(frame: AVFrame) -> Image:
+    """Return the upright image: phones store their rotation only as metadata."""
     image: Image = frame.to_ndarray(format="rgb24")  # type: ignore[assignment]
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-def _fitted(image: Image, height: int, width: int) -> Image:
-    """The whole picture within that size, black around it."""
+def _fit(image: Image, height: int, width: int) -> Image:
+    """Resize an image to fit the given size, with black margins."""
     if image.shape[:2] == (height, width):
         return image
     from PIL import Image as Pillow
@@ -160,7 +158,11 @@ def _fitted(image: Image, height: int, width: int) -> Image:
 
 
 def open_av() -> Any:
-    """PyAV, or the sentence that it is missing."""
+    """Import PyAV.
+
+    Raises:
+        LiveError: it is not installed.
+    """
     try:
         import av
         import av.error
@@ -170,18 +172,18 @@ def open_av() -> Any:
 
 
 class Camera:
-    """The pictures of a camera from now on, until it is stopped or unplugged.
+    """The frames of a camera, until it is stopped or unplugged.
 
     Attributes:
-        index: 0 for the first one.
-        width, height: of its pictures, in pixels.
+        index: 0 for the first camera.
+        width, height: of the frames, in pixels.
 
     Raises:
-        LiveError: there is no such camera, or it gives no picture.
+        LiveError: there is no such camera, or it delivers no frames.
     """
 
     duration: float | None = None
-    pictures: int | None = None
+    frame_count: int | None = None
     warning = ""
 
     def __init__(self, index: int = 0) -> None:
@@ -192,8 +194,8 @@ class Camera:
         if first is None:
             self._capture.release()
             raise LiveError(
-                f"no picture comes from camera {index}: is one plugged in, may this user read "
-                "it, and is no other program using it? Cameras are numbered from 0"
+                f"camera {index} delivers no frames: check that it is connected, that this user "
+                "may read it and that no other program uses it; cameras are numbered from 0"
             )
         self.height, self.width = first.shape[:2]
 
@@ -201,11 +203,11 @@ class Camera:
         start = time.monotonic()
         try:
             while True:
-                there, image = self._capture.read()
-                if not there:
+                available, image = self._capture.read()
+                if not available:
                     return
-                upright = np.ascontiguousarray(image[..., ::-1])  # it gives blue first
-                yield VideoFrame(time.monotonic() - start, upright)
+                rgb = np.ascontiguousarray(image[..., ::-1])  # OpenCV returns BGR
+                yield VideoFrame(time.monotonic() - start, rgb)
         finally:
             self._capture.release()
 
@@ -215,11 +217,11 @@ def _cv2() -> Any:
         import cv2
     except ImportError as error:
         raise missing_package("OpenCV") from error
-    cv2.utils.logging.setLogLevel(0)  # it complains loudly of cameras that are not there
+    cv2.utils.logging.setLogLevel(0)  # it logs errors for missing cameras
     return cv2
 
 
 def parse_camera_index(source: str) -> int | None:
-    """The number of the camera that a text means (``0``, ``camera:0``, ``/dev/video0``)."""
+    """Return the camera number in ``0``, ``camera:0`` or ``/dev/video0``; None for other texts."""
     found = _CAMERA.fullmatch(source.strip())
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Skeletons over time to who did what: told apart, brought to a model's clock and joints, named."""
+"""From pose frames to action segments: tracking, resampling, recognition, segmentation."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
-ANSWER_INTERVAL_S = 0.25  # seconds between answers
-MAX_FRAME_SECONDS = 0.2  # seconds for which a frame counts at most
-MIN_VISIBLE_SECONDS = 0.25  # seconds: who is seen for less is a mistake of whoever looked
+PREDICTION_INTERVAL_S = 0.25
+MAX_FRAME_SECONDS = 0.2  # longest duration of one frame
+MIN_VISIBLE_SECONDS = 0.25  # persons visible for less are errors of the estimator
 
 
 class ActionPipeline:
-    """Frames of skeletons in, segments out as soon as they are over.
+    """Turns pose frames into action segments, each returned as soon as it has ended.
 
-    Each person has a stream of its own. An answer is about the ``window`` of seconds around a
+    Each person has a streaming session. A prediction refers to the ``window`` of seconds around a
     moment, so it is known half a window later.
 
     Args:
-        recognizer: who answers.
-        layout: of the skeletons that come.
-        tracker: who tells persons apart.
-        window: seconds; None for as many as the run states.
-        every: seconds between answers.
+        recognizer: the trained model.
+        layout: layout of the pose frames.
+        tracker: assigns person numbers.
+        window: seconds; None for the default of the run.
+        every: seconds between predictions.
 
     Raises:
-        LayoutError: the skeletons have no joint in common with the model's, or lack its depth.
+        LayoutError: the layout shares no joints with the model's, or the model needs depth.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class ActionPipeline:
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
         window: float | None = None,
-        every: float = ANSWER_INTERVAL_S,
+        every: float = PREDICTION_INTERVAL_S,
     ) -> None:
-        nobody = np.full((1, layout.num_joints, 2), np.nan, np.float32)
-        convert_joints(nobody, layout, recognizer.layout)  # refuses what cannot be, at once
+        empty = np.full((1, layout.num_joints, 2), np.nan, np.float32)
+        convert_joints(empty, layout, recognizer.layout)  # raises if the layouts do not fit
         self.recognizer = recognizer
         self.layout = layout
         self.window = window or recognizer.header.stream_window_seconds
@@ -61,81 +61,84 @@ class ActionPipeline:
         self._time, self._step = -1.0, 1 / FPS
 
     def __call__(self, frame: PoseFrame) -> tuple[list[TrackedPose], list[Segment]]:
-        """Who is seen in the next frame, and the segments that are over by now."""
+        """Process the next frame; return its persons and the segments that have ended."""
         if self._time >= 0:
             self._step = min(frame.time - self._time, MAX_FRAME_SECONDS)
         self._time = frame.time
-        seen = self._tracker(frame)
-        told: list[Segment] = []
-        for one in seen:
-            if one.person not in self._persons:
-                self._persons[one.person] = PersonState(one.person, self, frame)
-            told += self._persons[one.person].see(frame.time, one)
-        left = [p for p in self._persons.values() if frame.time - p.seen > self._tracker.gap]
-        return seen, told + [segment for person in left for segment in self._end(person)]
+        poses = self._tracker(frame)
+        ended: list[Segment] = []
+        for pose in poses:
+            if pose.person not in self._persons:
+                self._persons[pose.person] = PersonState(pose.person, self, frame)
+            ended += self._persons[pose.person].update(frame.time, pose)
+        left = [p for p in self._persons.values() if frame.time - p.last_time > self._tracker.gap]
+        return poses, ended + [segment for person in left for segment in self._end(person)]
 
     @property
-    def until(self) -> float:
-        """When the last frame is over, in seconds."""
+    def end_time(self) -> float:
+        """End of the last frame in seconds."""
         return max(self._time, 0.0) + self._step
 
     def finish(self) -> list[Segment]:
-        """The segments of those who were there to the end."""
+        """Return the segments of the persons visible at the end."""
         return [one for person in list(self._persons.values()) for one in self._end(person)]
 
     def latest(self) -> dict[int, Prediction]:
-        """Person -> the newest answer, for all who are there and have one."""
-        return {n: p.answer for n, p in self._persons.items() if p.answer is not None}
+        """Return the newest predictions by person number."""
+        return {n: p.prediction for n, p in self._persons.items() if p.prediction is not None}
 
     def _end(self, person: PersonState) -> list[Segment]:
         del self._persons[person.number]
-        return list(person.finish(person.seen + self._step))
+        return list(person.finish(person.last_time + self._step))
 
 
 class PersonState:
-    """One person's way from sightings to segments."""
+    """The resampler, session and segmenter of one person."""
 
-    def __init__(self, number: int, watcher: ActionPipeline, frame: PoseFrame) -> None:
+    def __init__(self, number: int, pipeline: ActionPipeline, frame: PoseFrame) -> None:
         self.number = number
-        self.since = self.seen = frame.time
-        self.answer: Prediction | None = None
-        self._layouts = (watcher.layout, watcher.recognizer.layout)
-        self._clock = FrameResampler(FPS)
-        self._window = max(1, round(watcher.window * FPS))
-        self._half = watcher.window / 2
+        self.first_time = self.last_time = frame.time
+        self.prediction: Prediction | None = None
+        self._layouts = (pipeline.layout, pipeline.recognizer.layout)
+        self._resampler = FrameResampler(FPS)
+        self._window = max(1, round(pipeline.window * FPS))
+        self._every = max(1, round(pipeline.every * FPS))
+        # a prediction counts for the middle of its window, until halfway to the next one
+        self._lag = pipeline.window / 2 - self._every / FPS / 2
         meta = {"width": frame.width, "height": frame.height}
-        every = max(1, round(watcher.every * FPS))
-        self._stream = open_session(
-            watcher.recognizer, "auto", watcher.window, every, meta, fps=FPS
+        recognizer = pipeline.recognizer
+        self._session = open_session(
+            recognizer, "auto", pipeline.window, self._every, meta, fps=FPS
         )
-        self._every = every
-        self._segmenter = ActionSegmenter(number, watcher.recognizer)
-        self._told = self.since
+        self._segmenter = ActionSegmenter(number, recognizer)
+        self._segmented = self.first_time
 
-    def see(self, time: float, sighting: TrackedPose) -> Iterator[Segment]:
-        self.seen = time
-        for joints, confidence in self._clock(time, sighting.joints, sighting.confidence):
+    def update(self, time: float, pose: TrackedPose) -> Iterator[Segment]:
+        """Process a pose and yield the segments that have ended."""
+        self.last_time = time
+        for joints, confidence in self._resampler(time, pose.joints, pose.confidence):
             yield from self._push(joints, confidence)
 
     def finish(self, end: float) -> Iterator[Segment]:
-        if end - self.since < MIN_VISIBLE_SECONDS or (answer := self._stream.flush()) is None:
+        """Yield the remaining segments; persons visible too briefly have none."""
+        brief = end - self.first_time < MIN_VISIBLE_SECONDS
+        if brief or (prediction := self._session.flush()) is None:
             return
-        yield from self._until(end, answer)
+        yield from self._segment_until(end, prediction)
         yield from self._segmenter.finish()
 
     def _push(self, joints: Array, confidence: Array) -> list[Segment]:
         held, sure = convert_joints(joints[None], *self._layouts, confidence[None])
-        if not np.isfinite(held).any() and not self._stream.frames:
+        if not np.isfinite(held).any() and not self._session.frames:
             return []
-        answer = self._stream.push(held, sure)
-        due = self._stream.frames % self._every == 0
-        if answer is None or not due:
+        prediction = self._session.push(held, sure)
+        if prediction is None or self._session.frames % self._every:
             return []
-        self.answer = answer
-        if self._stream.frames < self._window:
+        self.prediction = prediction
+        if self._session.frames < self._window:
             return []
-        return self._until(self._clock.time - self._half + self._every / FPS / 2, answer)
+        return self._segment_until(self._resampler.next_time - self._lag, prediction)
 
-    def _until(self, time: float, answer: Prediction) -> list[Segment]:
-        start, self._told = self._told, max(time, self._told)
-        return self._segmenter(start, self._told, answer) if self._told > start else []
+    def _segment_until(self, time: float, prediction: Prediction) -> list[Segment]:
+        start, self._segmented = self._segmented, max(time, self._segmented)
+        return self._segmenter(start, self._segmented, prediction) if start < time else []

@@ -1,4 +1,4 @@
-"""What was seen while watching, kept on disk, so that it can be drawn once all is known."""
+"""A disk cache of detected persons and camera frames, replayed to draw annotations."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ from kinegraph.video.sources import Source
 from kinegraph.video.tracking import TrackedPose
 from kinegraph.video.writer import VideoWriter
 
-SKELETON_LIFETIME_S = 0.2  # seconds for which a skeleton is drawn until the next one is looked for
+POSE_LIFETIME_S = 0.2  # how long a skeleton is drawn without a new detection
 
 Persons = list[tuple[int, Array]]
 
 
 class WatchCache:
-    """Notes of each frame's persons, and of a camera's pictures; in memory is one frame.
+    """Caches the persons of each frame, and the frames of a camera, in a temporary folder.
 
     Args:
-        source: what is watched.
+        source: the source of the frames.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._joints = source.layout.num_joints
         self._folder = tempfile.TemporaryDirectory(prefix="kinegraph-")
-        self._film: VideoWriter | None = None
         self._poses: IO[bytes] = (Path(self._folder.name) / "poses").open("w+b")
-        if source.live:
-            self._film = VideoWriter(self._film_path)
+        self._video_path = Path(self._folder.name) / "video.mp4"
+        self._video = VideoWriter(self._video_path) if source.live else None
 
     def __enter__(self) -> Self:
         return self
@@ -46,58 +44,47 @@ class WatchCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._film is not None:
-            self._film.close()
+        if self._video is not None:
+            self._video.close()
         self._poses.close()
         self._folder.cleanup()
 
-    @property
-    def _film_path(self) -> Path:
-        return Path(self._folder.name) / "film.mp4"
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Store a frame if its source cannot be replayed."""
+        if self._video is not None:
+            self._video.write(frame.image, frame.time)
 
-    def picture(self, picture: VideoFrame) -> None:
-        """Keep a picture, if its source cannot show it again."""
-        if self._film is not None:
-            self._film.write(picture.image, picture.time)
+    def add_persons(self, time: float, poses: Sequence[TrackedPose]) -> None:
+        """Store the persons of a frame."""
+        self._poses.write(np.array([time, len(poses)], np.float64).tobytes())
+        for pose in poses:
+            self._poses.write(np.float64(pose.person).tobytes())
+            self._poses.write(np.ascontiguousarray(pose.joints, np.float32).tobytes())
 
-    def persons(self, time: float, seen: Sequence[TrackedPose]) -> None:
-        """Keep who is seen in a frame."""
-        self._poses.write(np.array([time, len(seen)], np.float64).tobytes())
-        for one in seen:
-            self._poses.write(np.float64(one.person).tobytes())
-            self._poses.write(np.ascontiguousarray(one.joints, np.float32).tobytes())
-
-    def again(self, until: float) -> Iterator[tuple[VideoFrame, Persons]]:
-        """Each picture up to a time, with the persons seen in it: (number, joints (V, 2))."""
-        notes = self._notes()
-        ahead = next(notes, None)
-        now: tuple[float, Persons] = (-np.inf, [])
-        for picture in self._pictures():
-            if picture.time > until + 1e-6:
+    def replay(self, until: float) -> Iterator[tuple[VideoFrame, Persons]]:
+        """Yield each frame up to a time with its persons: (number, joints (V, 2))."""
+        stored = self._read_persons()
+        following = next(stored, None)
+        current: tuple[float, Persons] = (-np.inf, [])
+        for frame in self._frames():
+            if frame.time > until + 1e-6:
                 return
-            while ahead is not None and ahead[0] <= picture.time + 1e-6:
-                now, ahead = ahead, next(notes, None)
-            fresh = picture.time - now[0] <= SKELETON_LIFETIME_S
-            yield picture, now[1] if fresh else []
+            while following is not None and following[0] <= frame.time + 1e-6:
+                current, following = following, next(stored, None)
+            recent = frame.time - current[0] <= POSE_LIFETIME_S
+            yield frame, current[1] if recent else []
 
-    def _pictures(self) -> Iterable[VideoFrame]:
-        if self._film is None:
-            return self._source.again()
-        self._film.close()
-        return VideoFile(self._film_path)
+    def _frames(self) -> Iterable[VideoFrame]:
+        if self._video is None:
+            return self._source.replay()
+        self._video.close()
+        return VideoFile(self._video_path)
 
-    def _notes(self) -> Iterator[tuple[float, Persons]]:
+    def _read_persons(self) -> Iterator[tuple[float, Persons]]:
         self._poses.seek(0)
+        person = np.dtype([("number", "f8"), ("joints", "f4", (self._source.layout.num_joints, 2))])
         scale = np.float32(self._source.scale())
-        size = 8 + 8 * self._joints
         while head := self._poses.read(16):
             time, count = np.frombuffer(head, np.float64)
-            raw = [self._poses.read(size) for _ in range(int(count))]
-            persons = [
-                (
-                    int(np.frombuffer(one[:8], np.float64)[0]),
-                    np.frombuffer(one[8:], np.float32).reshape(-1, 2) * scale,
-                )
-                for one in raw
-            ]
-            yield float(time), persons
+            raw = np.frombuffer(self._poses.read(int(count) * person.itemsize), person)
+            yield float(time), [(int(one["number"]), one["joints"] * scale) for one in raw]

@@ -1,15 +1,13 @@
-"""The page of what was watched: one HTML file that needs nothing else."""
+"""The HTML report of a watched video: one self-contained file."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinegraph.files import atomic_path
-from kinegraph.reports.page import embed_figure, jinja_environment
-from kinegraph.video.segmentation import DominantAction, Segment, clock
+from kinegraph.reports.page import data_uri, embed_figure, jinja_environment, write_page
+from kinegraph.video.segmentation import DominantAction, Segment, format_time
 from kinegraph.video.timeline_figure import action_colors, draw_timeline
 
 if TYPE_CHECKING:
@@ -26,40 +24,33 @@ def write_watch_report(
     until: float,
     frames: Mapping[Segment, bytes],
 ) -> None:
-    """Write the page, complete or not there at all.
+    """Write the report, completely or not at all.
 
     Args:
-        path: where.
-        name: of what was watched.
-        model: what people call the model.
-        recognizer: who answered.
-        segments: who did what.
-        main: what filled the time.
-        until: how long that was, in seconds.
-        frames: segment -> JPEG.
+        path: path of the HTML file.
+        name: name of the video or camera.
+        model: name of the model.
+        recognizer: the model.
+        segments: action segments.
+        main: the dominant action.
+        until: duration in seconds.
+        frames: segment -> JPEG of its key frame.
 
     Raises:
         OSError: the file cannot be written.
     """
     environment = jinja_environment()
-    environment.filters["clock"] = clock
+    environment.filters["time"] = format_time
     text = environment.get_template("video/report.html.jinja").render(
         name=name,
         main=main,
-        until=until,
         segments=segments,
         persons=len({segment.person for segment in segments}),
         actions=len({segment.label for segment in segments} - {None}),
         timeline=embed_figure(draw_timeline(segments, until), f"Timeline of {name}"),
         colors=action_colors(segments),
-        frames=[(segment, _data(frames[segment])) for segment in segments if segment in frames],
+        frames=[(s, data_uri("image/jpeg", frames[s])) for s in segments if s in frames],
         model=model,
         classes=recognizer.header.num_classes - (recognizer.calibration.background is not None),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _data(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    write_page(text, path)

@@ -1,4 +1,4 @@
-"""Sightings at odd times as frames of an even rate, which is what models have learned from."""
+"""Resampling of poses at irregular times to the fixed frame rate that models are trained with."""
 
 from __future__ import annotations
 
@@ -9,54 +9,57 @@ import numpy as np
 
 from kinegraph.video.estimators.base import Array
 
-Frame = tuple[Array, Array]
+TimedPose = tuple[float, Array, Array]  # seconds, joints (V, 2), confidence (V,)
 
 
 class FrameResampler:
-    """One person's joints at every tick of a clock, between the sightings before and after.
+    """One person's joints at regular times, interpolated between the detections around them.
 
     Args:
-        fps: ticks a second.
-        bridge: seconds between sightings up to which the joints are taken to have moved evenly;
-            in longer gaps nobody is there.
+        fps: frames per second of the result.
+        max_gap: seconds between detections up to which joints are interpolated linearly; in longer
+            gaps they are absent.
     """
 
     def __init__(self, fps: float, max_gap: float = 0.25) -> None:
         self.fps = fps
         self.max_gap = max_gap
-        self._last: tuple[float, Frame] | None = None
-        self._tick = 0
+        self._last: TimedPose | None = None
+        self._frames = 0
 
     @property
-    def time(self) -> float:
-        """When the next tick is, in seconds."""
-        return self._tick / self.fps
+    def next_time(self) -> float:
+        """Time of the next frame in seconds."""
+        return self._frames / self.fps
 
-    def __call__(self, time: float, joints: Array, confidence: Array) -> Iterator[Frame]:
-        """The frames (V, 2), (V,) of all ticks up to a sighting.
+    def __call__(
+        self, time: float, joints: Array, confidence: Array
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield the frames (V, 2), (V,) of all times up to a detection.
 
-        Whoever gives sightings sees to it that the gaps between them are short.
+        Callers must keep gaps between detections short: every frame of a gap is returned.
         """
-        now = (joints, confidence)
-        last = self._last
-        self._last = (time, now)
-        if last is None:
-            self._tick = math.ceil(time * self.fps - 1e-6)
-        start, before = last or (time, now)
-        while self.time <= time + 1e-6:
-            share = (self.time - start) / (time - start) if time > start else 1.0
-            self._tick += 1
-            yield self._between(before, now, share, time - start)
+        now = (time, joints, confidence)
+        if self._last is None:
+            self._frames = math.ceil(time * self.fps - 1e-6)
+        before, self._last = self._last or now, now
+        gap = time - before[0]
+        while self.next_time <= time + 1e-6:
+            share = (self.next_time - before[0]) / gap if gap > 0 else 1.0
+            self._frames += 1
+            yield self._interpolate(before, now, share)
 
-    def _between(self, before: Frame, after: Frame, share: float, gap: float) -> Frame:
-        near = after if share >= 0.5 else before
-        if gap > self.max_gap:
-            if share > 1e-6 and share < 1 - 1e-6:
-                return np.full_like(near[0], np.nan), np.zeros_like(near[1])
-            return near
-        joints = (1 - share) * before[0] + share * after[0]
-        confidence = (1 - share) * before[1] + share * after[1]
-        both = ~np.isnan(joints[:, 0])  # a joint seen only once is where it was seen
-        joints = np.where(both[:, None], joints, near[0])
-        confidence = np.where(both, confidence, np.where(np.isnan(near[0][:, 0]), 0, near[1]))
-        return joints.astype(np.float32), confidence.astype(np.float32)
+    def _interpolate(
+        self, before: TimedPose, after: TimedPose, share: float
+    ) -> tuple[Array, Array]:
+        _, joints, confidence = after if share >= 0.5 else before
+        if after[0] - before[0] > self.max_gap:
+            if 1e-6 < share < 1 - 1e-6:
+                return np.full_like(joints, np.nan), np.zeros_like(confidence)
+            return joints, confidence
+        mean = (1 - share) * before[1] + share * after[1]
+        both = ~np.isnan(mean[:, 0])  # a joint of one detection only is copied from it
+        sure = np.where(np.isnan(joints[:, 0]), 0, confidence)
+        sure = np.where(both, (1 - share) * before[2] + share * after[2], sure)
+        mean = np.where(both[:, None], mean, joints)
+        return mean.astype(np.float32), sure.astype(np.float32)

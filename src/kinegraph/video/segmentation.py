@@ -1,9 +1,9 @@
-"""Answers over time as segments: who did what from when to when, and what filled the video."""
+"""Segmentation: predictions over time merged into action segments, and the dominant action."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
-MIN_DURATION = 1.0  # seconds that an action lasts at least
-HYSTERESIS = 0.6  # share of the threshold down to which an action that was sure goes on
-MAIN_SHARE = 0.4  # share of the time that an action takes at least if it is what fills a video
+MIN_DURATION = 1.0  # seconds: shorter actions are merged into the one before
+HYSTERESIS = 0.6  # share of the confidence threshold above which a begun action continues
+MAIN_SHARE = 0.4  # smallest share of the time of a dominant action
 UNKNOWN = "unknown"
 
 
-def clock(seconds: float) -> str:
-    """``4.2 s``, ``1:05.0`` or ``2:01:05.0``, for people."""
+def format_time(seconds: float) -> str:
+    """Format a time as ``4.2 s``, ``1:05.0`` or ``2:01:05.0``."""
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     if hours:
@@ -30,15 +30,15 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one person did for a while.
+    """An action of one person with its start and end.
 
     Attributes:
-        person: its number, from 1.
+        person: number of the person, from 1.
         start, end: in seconds.
-        label: of the action, None where the model does not know.
-        name: of the action, or "unknown".
-        probability: calibrated, the mean over the segment; where the model does not know, that of
-            its best guess.
+        label: class of the action, None if it is unknown.
+        name: name of the action, or "unknown".
+        probability: calibrated, the mean over the segment; for unknown actions, that of the most
+            probable class.
     """
 
     person: int
@@ -50,24 +50,18 @@ class Segment:
 
     @property
     def seconds(self) -> float:
-        """How long."""
+        """Duration in seconds."""
         return self.end - self.start
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "person": self.person,
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "label": self.label,
-            "name": self.name,
-            "probability": round(self.probability, 4),
-        }
+        """Return the values of a segment for JSON."""
+        times = {"start": round(self.start, 3), "end": round(self.end, 3)}
+        return asdict(self) | times | {"probability": round(self.probability, 4)}
 
 
 @dataclass(frozen=True)
 class DominantAction:
-    """What fills most of a video: ``seconds`` of the ``of`` that all persons together are seen."""
+    """The action with most of the time: ``seconds`` of ``of``, summed over all persons."""
 
     label: int | None
     name: str
@@ -76,15 +70,15 @@ class DominantAction:
     of: float
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return label, name and probability for JSON."""
         return {"label": self.label, "name": self.name, "probability": round(self.probability, 4)}
 
 
 def dominant_action(segments: Iterable[Segment]) -> DominantAction:
-    """The action that takes most of the persons' time, if that is enough of it; else unknown.
+    """Return the action with most of the persons' time, if that is enough of it; else unknown.
 
-    What lies between the repetitions of an action is often nothing that has a name, so `ENOUGH` is
-    less than half. The probability is the mean over that time; without segments, 0.
+    The time between repetitions of an action is often unknown, so `MAIN_SHARE` is less than half.
+    The probability is the mean over the time of the action; without segments, 0.
     """
     found: dict[int | None, list[Segment]] = {}
     for segment in segments:
@@ -92,11 +86,10 @@ def dominant_action(segments: Iterable[Segment]) -> DominantAction:
     totals = {label: sum(s.seconds for s in own) for label, own in found.items()}
     if not totals:
         return DominantAction(None, UNKNOWN, 0.0, 0.0, 0.0)
-    enough = {
-        k: t for k, t in totals.items() if k is not None and t >= MAIN_SHARE * sum(totals.values())
-    }
-    label = max(enough, key=enough.__getitem__) if enough else None
-    if label not in found:  # several actions, none of them for long, and nothing unknown
+    least = MAIN_SHARE * sum(totals.values())
+    enough = [label for label in totals if label is not None and totals[label] >= least]
+    label = max(enough, key=totals.__getitem__) if enough else None
+    if label not in found:  # several actions, none long enough, and no unknown time
         label = max(totals, key=totals.__getitem__)
     mass = sum(s.probability * s.seconds for s in found[label])
     mean = mass / totals[label] if totals[label] else found[label][0].probability
@@ -104,8 +97,8 @@ def dominant_action(segments: Iterable[Segment]) -> DominantAction:
 
 
 @dataclass
-class _Segment:
-    """Answers in a row that say the same."""
+class _Run:
+    """Consecutive predictions with the same label; ``mass`` is probability times seconds."""
 
     label: int | None
     start: float
@@ -116,94 +109,90 @@ class _Segment:
     def seconds(self) -> float:
         return self.end - self.start
 
-    def join(self, later: _Segment) -> None:
-        """Go on with another run as if it said the same."""
+    def extend(self, later: _Run) -> None:
+        """Append a later run, whatever its label."""
         self.end, self.mass = later.end, self.mass + later.mass
 
 
 class ActionSegmenter:
-    """One person's answers as segments, which are told as soon as they are over.
+    """Merges one person's predictions into segments, each returned as soon as it has ended.
 
-    An action begins once it was the answer for ``least`` seconds. It goes on while its probability
-    is at least ``keep`` of the threshold for known answers, unless another is surer; what comes in
-    between for less than ``least`` counts as the same.
+    An action begins when it has been predicted for ``min_duration`` seconds. It continues while its
+    probability is at least ``hysteresis`` times the confidence threshold and no other action is
+    confident; interruptions shorter than ``min_duration`` are merged into it.
 
     Args:
-        person: whose.
-        recognizer: who answers.
-        least: seconds.
-        keep: share of the threshold.
+        person: number of the person.
+        recognizer: the source of the predictions.
+        min_duration: seconds.
+        hysteresis: share of the confidence threshold.
     """
 
     def __init__(
         self,
         person: int,
         recognizer: Recognizer,
-        least: float = MIN_DURATION,
-        keep: float = HYSTERESIS,
+        min_duration: float = MIN_DURATION,
+        hysteresis: float = HYSTERESIS,
     ) -> None:
         self.person = person
-        self.least = least
-        self._recognizer = recognizer
-        self._enough = keep * recognizer.calibration.threshold
-        self._now: _Segment | None = None
-        self._next: _Segment | None = None
+        self.min_duration = min_duration
+        self._header = recognizer.header
+        self._keep_threshold = hysteresis * recognizer.calibration.threshold
+        self._current: _Run | None = None
+        self._candidate: _Run | None = None  # becomes current if it lasts long enough
 
-    def __call__(self, start: float, end: float, answer: Prediction) -> list[Segment]:
-        """The answer for the time from start to end, which follows the one before."""
-        shares = np.zeros(self._recognizer.header.num_classes)
-        for candidate in answer.candidates:
+    def __call__(self, start: float, end: float, prediction: Prediction) -> list[Segment]:
+        """Add the prediction for a time span that follows the one before."""
+        shares = np.zeros(self._header.num_classes)
+        for candidate in prediction.candidates:
             shares[candidate.label] = candidate.probability
-        run = _Segment(self._label(answer, shares), start, end, shares * max(end - start, 1e-9))
-        if self._now is None:
-            self._now = run
+        label = self._label(prediction, shares)
+        run = _Run(label, start, end, shares * max(end - start, 1e-9))
+        if self._current is None:
+            self._current = run
             return []
-        if run.label == self._now.label:
-            self._absorb()
-            self._now.join(run)
+        if label == self._current.label:
+            self._merge_candidate(self._current)
+            self._current.extend(run)
             return []
-        if self._next is not None and self._next.label == run.label:
-            self._next.join(run)
+        if self._candidate is not None and self._candidate.label == label:
+            self._candidate.extend(run)
         else:
-            self._absorb()
-            self._next = run
-        return self._turned() if self._next.seconds >= self.least else []
-
-    def finish(self) -> list[Segment]:
-        """The last segment."""
-        if self._now is None:
+            self._merge_candidate(self._current)
+            self._candidate = run
+        if self._candidate.seconds < self.min_duration:
             return []
-        self._absorb()
-        last, self._now = self._now, None
-        return [self._segment(last)]
-
-    def _label(self, answer: Prediction, shares: NDArray[np.float64]) -> int | None:
-        verdict = answer.accepted
-        if verdict is not None:
-            return verdict.label
-        going_on = self._now.label if self._now else None
-        return going_on if going_on is not None and shares[going_on] >= self._enough else None
-
-    def _absorb(self) -> None:
-        """What was too short to begin belongs to what was there before."""
-        if self._now is not None and self._next is not None:
-            self._now.join(self._next)
-        self._next = None
-
-    def _turned(self) -> list[Segment]:
-        """Something else has begun."""
-        before, after = self._now, self._next
-        if before is None or after is None:
-            return []
-        self._now, self._next = after, None
-        if before.seconds >= self.least:
-            return [self._segment(before)]
-        after.start = before.start  # the first moments were not enough for anything
+        ended, self._current, self._candidate = self._current, self._candidate, None
+        if ended.seconds >= self.min_duration:
+            return [self._segment(ended)]
+        self._current.start = ended.start  # the first run was too short for a segment
         return []
 
-    def _segment(self, run: _Segment) -> Segment:
+    def finish(self) -> list[Segment]:
+        """Return the last segment."""
+        last, self._current = self._current, None
+        if last is None:
+            return []
+        self._merge_candidate(last)
+        return [self._segment(last)]
+
+    def _label(self, prediction: Prediction, shares: NDArray[np.float64]) -> int | None:
+        if prediction.accepted is not None:
+            return prediction.accepted.label
+        current = self._current.label if self._current else None
+        return current if current is not None and shares[current] >= self._keep_threshold else None
+
+    def _merge_candidate(self, current: _Run) -> None:
+        """Merge an interruption that was too short into the current run."""
+        if self._candidate is not None:
+            current.extend(self._candidate)
+        self._candidate = None
+
+    def _segment(self, run: _Run) -> Segment:
         shares = run.mass / max(run.seconds, 1e-9)
         best = int(shares.argmax()) if run.label is None else run.label
-        name = UNKNOWN if run.label is None else self._recognizer.header.class_name(run.label)
-        share = float(min(shares[best], 1.0))
-        return Segment(self.person, run.start, run.end, run.label, name, share)
+        name = UNKNOWN if run.label is None else self._header.class_name(run.label)
+        return Segment(
+            self.person, run.start, run.end, run.label, name, float(min(shares[best], 1.0))
+        )

@@ -1,4 +1,4 @@
-"""Where skeletons over time come from: estimated in a video or a camera's pictures, or in files."""
+"""Pose sources: videos and cameras with a pose estimator, folders of OpenPose files."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
 from kinegraph.video.estimators.base import PoseEstimator, PoseFrame, load_estimator
 
-FPS = 30.0  # of a folder of poses that says nothing of time
-_CANVAS = 640  # pixels of the longer side of what has no picture
+FPS = 30.0  # default frame rate of poses
+_CANVAS_PIXELS = 640  # longer side of frames drawn without a video
 
 
 class Source(Protocol):
-    """Skeletons over time, and the pictures that they are drawn on.
+    """Skeletons over time, and the video frames that they are drawn on.
 
     Attributes:
-        name: what people call it.
-        layout: of the skeletons.
-        live: it happens now, and nobody can see it again.
+        name: name for reports.
+        layout: layout of the skeletons.
+        live: whether it cannot be replayed, as a camera.
         duration: in seconds, None if unknown.
-        pictures: how many there are, None if unknown.
+        frame_count: number of frames, None if unknown.
     """
 
     name: str
     layout: SkeletonLayout
     live: bool
     duration: float | None
-    pictures: int | None
+    frame_count: int | None
 
     @property
     def warning(self) -> str:
-        """What was wrong with what was gone through so far, as a sentence; "" for nothing."""
+        """A sentence about problems in the frames read so far, or ""."""
         ...
 
     def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
-        """Each picture, if there are any, with its skeletons, if they were looked for."""
+        """Yield each video frame, if there are any, with its poses, if they were estimated."""
         ...
 
-    def again(self) -> Iterator[VideoFrame]:
-        """The pictures once more, to draw on them; blank ones where there are none."""
+    def replay(self) -> Iterator[VideoFrame]:
+        """Yield the video frames again; blank ones if there is no video."""
         ...
 
     def scale(self) -> float:
-        """By what the coordinates of skeletons are multiplied to lie on those pictures."""
+        """Return the factor from pose coordinates to pixels of the replayed frames."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the resources."""
         ...
 
 
 class VideoSource:
-    """A video or a camera with an estimator that looks for skeletons.
+    """A video or a camera with a pose estimator.
 
     Args:
-        video: gives the pictures.
-        estimator: looks for skeletons; closed together with the source.
-        fps: pictures a second in which it looks for them at most.
+        video: the source of the frames.
+        estimator: the pose estimator; closed together with the source.
+        fps: maximum number of frames per second that are passed to the estimator.
     """
 
     def __init__(
@@ -74,64 +74,64 @@ class VideoSource:
     ) -> None:
         self._video = video
         self._estimator = estimator
-        self._least = 0.75 / fps  # a rate a little above is taken as it is
+        self._min_gap = 0.75 / fps  # slightly higher frame rates are not reduced
         self.layout = estimator.layout
         self.live = isinstance(video, Camera)
         self.name = f"camera {video.index}" if isinstance(video, Camera) else video.path.name
         self.duration = video.duration
-        self.pictures = video.pictures
+        self.frame_count = video.frame_count
 
     @property
     def warning(self) -> str:
-        """That the file breaks off, if it does."""
+        """The warning of the video."""
         return self._video.warning
 
     def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
-        """Every picture; skeletons are looked for in as many as the rate allows."""
+        """Yield every frame, with poses at the maximum rate."""
         last = -math.inf
-        for picture in self._video:
-            if picture.time - last < self._least:
-                yield picture, None
+        for frame in self._video:
+            if frame.time - last < self._min_gap:
+                yield frame, None
                 continue
-            last = picture.time
-            yield picture, self._estimator(picture.image, picture.time)
+            last = frame.time
+            yield frame, self._estimator(frame.image, frame.time)
 
-    def again(self) -> Iterator[VideoFrame]:
-        """The pictures of the file once more."""
+    def replay(self) -> Iterator[VideoFrame]:
+        """Yield the frames of the file again."""
         if self.live:
-            raise LiveError(f"{self.name} cannot be seen again")
+            raise LiveError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
     def scale(self) -> float:
-        """1: skeletons are in pixels."""
+        """Return 1: poses are in pixels."""
         return 1.0
 
     def close(self) -> None:
-        """Give back the estimator."""
+        """Close the estimator."""
         self._estimator.close()
 
 
 class OpenPoseSource:
-    """A folder of JSON files that OpenPose wrote, one a frame; a missing number is a gap in time.
+    """A folder of OpenPose JSON files, one per frame; a missing frame number is a gap in time.
 
     Args:
-        folder: of one video.
-        fps: frames a second.
+        folder: folder of one video.
+        fps: frames per second.
 
     Raises:
-        ReadError: no such files; or nobody in any of them; or several videos.
+        ReadError: no such files, no persons, or several videos.
     """
 
     live = False
 
     def __init__(self, folder: Path, fps: float = FPS) -> None:
         if not 0 < fps < math.inf:
-            raise ReadError(f"expected the frames a second of {folder} to be above 0, got {fps}")
+            raise ReadError(f"expected the frame rate of {folder} to be above 0, got {fps}")
         self.name = folder.resolve().name
         self.fps = fps
         self._files = _files_of(folder)
         self._first = self._files[0][0]
-        self.pictures: int | None = len(self._files)
+        self.frame_count: int | None = len(self._files)
         self.duration: float | None = (self._files[-1][0] - self._first + 1) / fps
         self.layout = _layout_of(folder, self._files)
         self._reach = np.ones(2)
@@ -139,30 +139,30 @@ class OpenPoseSource:
 
     @property
     def warning(self) -> str:
-        """Which files could not be read."""
+        """The number of unreadable files and the first error."""
         count = len(self._failed)
-        left_out = f"{count} of {self.pictures} files were left out; the first: "
-        return left_out + self._failed[0] if count else ""
+        skipped = f"{count} of {self.frame_count} files were skipped; the first: "
+        return skipped + self._failed[0] if count else ""
 
     def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
-        """The skeletons of each file; of one that cannot be read, nobody's."""
+        """Yield the poses of each file; an unreadable file has no persons."""
         self._failed = []
         for number, path in self._files:
             yield None, self._frame((number - self._first) / self.fps, path)
 
-    def again(self) -> Iterator[VideoFrame]:
-        """Dark pictures, as large as the skeletons reach."""
+    def replay(self) -> Iterator[VideoFrame]:
+        """Yield dark frames that are large enough for all skeletons."""
         width, height = (max(2, math.ceil(s * self.scale())) for s in self._reach)
         blank = np.full((height, width, 3), 24, np.uint8)
         for number, _ in self._files:
             yield VideoFrame((number - self._first) / self.fps, blank)
 
     def scale(self) -> float:
-        """What brings the longer side to a size that can be looked at."""
-        return _CANVAS / float(self._reach.max())
+        """Return the factor that scales the longer side to a fixed number of pixels."""
+        return _CANVAS_PIXELS / float(self._reach.max())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources to release."""
 
     def _frame(self, time: float, path: Path) -> PoseFrame:
         V = self.layout.num_joints
@@ -186,9 +186,7 @@ def _files_of(folder: Path) -> list[tuple[int, Path]]:
             path for path in sorted(folder.iterdir()) if path.is_dir() and list_frame_files(path)
         ]
         if inner:
-            raise ReadError(
-                f"{folder} holds folders of several videos: watch one of them, such as {inner[0]}"
-            )
+            raise ReadError(f"{folder} contains several videos: expected one, such as {inner[0]}")
         raise ReadError(
             f"{folder}: expected files of OpenPose like video_000000000012_keypoints.json, "
             "found none"
@@ -203,24 +201,24 @@ def _files_of(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _layout_of(folder: Path, files: list[tuple[int, Path]]) -> SkeletonLayout:
-    """By the number of joints of the first person."""
+    """Select the layout by the number of joints of the first person."""
     for _, path in files:
         try:
             people = read_people(path)
         except ReadError:
-            continue  # going through the files tells of it
+            continue  # reported when the frames are read
         if people:
             return get_layout(LAYOUT_BY_JOINT_COUNT[len(people[0])])
     raise ReadError(f"{folder}: expected a person in at least one frame, found none")
 
 
 def open_source(what: str, poses: str = "mediapipe", fps: float | None = None) -> Source:
-    """What a text means: a video file, a folder of OpenPose's files, or a camera.
+    """Open a video file, a folder of OpenPose files, or a camera.
 
     Args:
         what: a path, or the number of a camera.
-        poses: the estimator's name, see `load_estimator`.
-        fps: frames a second of a folder; how many pictures a second of a video are looked at.
+        poses: name of the estimator, see `load_estimator`.
+        fps: frame rate of a folder; maximum rate of pose estimation in a video.
 
     Raises:
         ReadError, LiveError, UnknownNameError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""Segments as bars over time, a row a person."""
+"""The timeline of action segments: bars over time, one row per person."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from kinegraph.reports.style import BLACK, GRAY, HUES, LIGHT_GRAY, blend, despine, plot_label
-from kinegraph.video.segmentation import Segment, clock
+from kinegraph.reports.style import BLACK, GRAY, HUES, LIGHT_GRAY, despine, plot_label, tint
+from kinegraph.video.segmentation import Segment, format_time
 
-MAX_PERSONS = 30  # persons; of more, those with most time
+MAX_PERSONS = 30  # of more persons, those with the longest segments
 _WIDTH = 9.4  # inches
-_NAMED = 0.11  # inches of a bar that a letter takes
+_LETTER = 0.11  # inches
 
 
 def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
-    """Bars of each person's actions up to a time in seconds; gray where nothing is known."""
+    """Draw a bar for each segment up to a time in seconds; unknown actions are gray."""
     rows = _rows(segments)
     colors = action_colors(segments)
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * max(1, len(rows))))
@@ -27,19 +27,19 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
     for row, person in enumerate(rows):
         for segment in (s for s in segments if s.person == person):
             color = colors[segment.label]
-            solid = blend("#ffffff", color, 0.35 + 0.65 * segment.probability)
+            solid = tint(color, 0.65 * (1 - segment.probability))
             face = color if segment.label is None else solid
             ax.barh(row, segment.seconds, left=segment.start, height=0.62, color=face, ec="white")
             room = segment.seconds / max(until, 1e-9) * (_WIDTH - 1.4)
-            if len(segment.name) * _NAMED < room:
-                ink = GRAY if segment.label is None else BLACK
+            if len(segment.name) * _LETTER < room:
+                text_color = GRAY if segment.label is None else BLACK
                 middle = segment.start + segment.seconds / 2
                 name = plot_label(segment.name)
-                ax.text(middle, row, name, ha="center", va="center", fontsize=9, color=ink)
+                ax.text(middle, row, name, ha="center", va="center", fontsize=9, color=text_color)
     ax.set_yticks(range(len(rows)), [f"person {person}" for person in rows])
     ax.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     ax.set_xlim(0, max(until, 1e-3))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_time(x)))
     named = {s.label: s.name for s in segments}
     if len(named) > 1:
         keys = [Patch(color=colors[label], label=plot_label(name)) for label, name in named.items()]
@@ -48,7 +48,7 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
 
 
 def action_colors(segments: Sequence[Segment]) -> dict[int | None, str]:
-    """Action -> color, in the order of appearance; unknown is gray."""
+    """Return a color for each action in the order of appearance; unknown is gray."""
     labels = dict.fromkeys(s.label for s in segments if s.label is not None)
     return {label: HUES[i % len(HUES)] for i, label in enumerate(labels)} | {None: LIGHT_GRAY}
 

@@ -1,4 +1,4 @@
-"""Who is who from one picture to the next: persons keep their numbers while they are seen."""
+"""Tracking: person numbers that stay the same from frame to frame."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from kinegraph.video.estimators.base import Array, PoseFrame
 
-MATCH_DISTANCE = 0.5  # mean distance of the joints, in body sizes, beyond which it is someone else
-DISTANCE_GROWTH = 1.0  # body sizes a second by which that grows while a person is not seen
-_NEVER = 1e6  # dearer than any distance
+MATCH_DISTANCE = 0.5  # largest mean distance of joints to a track, in body sizes
+DISTANCE_GROWTH = 1.0  # growth of that distance per second in which a person is not visible
+_NO_MATCH = 1e6  # cost above any distance
 
 
 @dataclass(frozen=True)
 class TrackedPose:
-    """One person in one picture: number, joints (V, 2) in pixels, confidence (V,)."""
+    """One person in one frame: number, joints (V, 2) in pixels, confidence (V,)."""
 
     person: int
     joints: Array
@@ -25,7 +25,7 @@ class TrackedPose:
 
 @dataclass
 class _Track:
-    """Someone seen lately; joints are the last sighting of each."""
+    """A person seen recently; joints are the last detection of each."""
 
     number: int
     joints: Array
@@ -34,65 +34,63 @@ class _Track:
 
 
 class Tracker:
-    """Gives the skeletons of pictures the numbers of the persons whom they belong to.
+    """Assigns person numbers to the skeletons of consecutive frames.
 
-    Each picture's skeletons are matched with the persons seen lately, so that the distances of
-    their joints, in body sizes, add up to the least (Kuhn 1955). Whoever is too far from everyone
-    is new.
+    The skeletons of a frame are matched to the recent tracks so that the sum of the distances
+    of their joints, in body sizes, is minimal (Kuhn 1955). A skeleton too far from every track
+    starts a new one.
 
     Args:
-        persons: the most that are followed at a time; of more, the largest.
-        gap: seconds for which a person who is not seen is remembered.
+        persons: maximum number of persons tracked at a time; the largest ones are kept.
+        gap: seconds after which a person who is not visible is forgotten.
     """
 
     def __init__(self, persons: int = 10, gap: float = 1.0) -> None:
         self.persons = persons
         self.gap = gap
-        self._known: list[_Track] = []
+        self._tracks: list[_Track] = []
         self._count = 0
 
     def __call__(self, frame: PoseFrame) -> list[TrackedPose]:
-        """The persons of the next picture; numbers count from 1 and are never given again."""
-        self._known = [k for k in self._known if frame.time - k.time <= self.gap]
-        sizes = _sizes(frame)
+        """Return the persons of the next frame; numbers start at 1 and are never reused."""
+        self._tracks = [k for k in self._tracks if frame.time - k.time <= self.gap]
+        sizes = _measure_sizes(frame)
         order = np.argsort(-sizes, kind="stable")
         order = order[sizes[order] > 0]
-        taken = self._matched(frame, order)
+        taken = self._match(frame, order)
         new = [int(m) for m in order if m not in taken][: self.persons - len(taken)]
         for m in sorted(new):
             self._count += 1
             taken[m] = _Track(self._count, frame.joints[m], 0.0, frame.time)
-            self._known.append(taken[m])
-        for m, known in taken.items():
-            _update(known, frame.joints[m], float(sizes[m]), frame.time)
+            self._tracks.append(taken[m])
+        for m, track in taken.items():
+            _update(track, frame.joints[m], float(sizes[m]), frame.time)
         return [TrackedPose(taken[m].number, frame.joints[m], frame.confidence[m]) for m in taken]
 
-    def _matched(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Track]:
-        """Row of the frame -> who it is."""
-        if not self._known or not len(order):
+    def _match(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Track]:
+        """Return the tracks by row of the frame."""
+        if not self._tracks or not len(order):
             return {}
         from scipy.optimize import linear_sum_assignment
 
-        cost = np.stack([_distances(known, frame.joints[order]) for known in self._known])
-        limit = np.array(
-            [MATCH_DISTANCE + DISTANCE_GROWTH * (frame.time - k.time) for k in self._known]
-        )
-        cost = np.where(cost <= limit[:, None], cost, _NEVER)
+        cost = np.stack([_distances(track, frame.joints[order]) for track in self._tracks])
+        hidden = np.array([frame.time - track.time for track in self._tracks])
+        limit = MATCH_DISTANCE + DISTANCE_GROWTH * hidden
+        cost = np.where(cost <= limit[:, None], cost, _NO_MATCH)
         pairs = zip(*linear_sum_assignment(cost), strict=True)
-        found = {int(order[m]): self._known[k] for k, m in pairs if cost[k, m] < _NEVER}
+        found = {int(order[m]): self._tracks[k] for k, m in pairs if cost[k, m] < _NO_MATCH}
         return dict(sorted(found.items(), key=lambda pair: pair[1].number)[: self.persons])
 
 
-def _update(known: _Track, joints: Array, size: float, time: float) -> None:
-    seen = ~np.isnan(joints[:, :1])
-    known.joints = np.where(seen, joints, known.joints)
-    # bodies do not shrink at once, but what is seen of them does
-    known.size = max(size, 0.9 * known.size)
-    known.time = time
+def _update(track: _Track, joints: Array, size: float, time: float) -> None:
+    track.joints = np.where(np.isnan(joints[:, :1]), track.joints, joints)
+    # the visible part of a body can shrink at once, the body cannot
+    track.size = max(size, 0.9 * track.size)
+    track.time = time
 
 
-def _sizes(frame: PoseFrame) -> Array:
-    """(M,) the diagonals of the boxes around the skeletons, 0 where no joint is seen."""
+def _measure_sizes(frame: PoseFrame) -> Array:
+    """Return (M,) diagonals of the skeletons' bounding boxes, 0 without visible joints."""
     least = 1e-3 * max(frame.width, frame.height)
     sizes = np.zeros(len(frame.joints), np.float32)
     for m, own in enumerate(frame.joints):
@@ -102,10 +100,10 @@ def _sizes(frame: PoseFrame) -> Array:
     return sizes
 
 
-def _distances(known: _Track, joints: Array) -> NDArray[np.float64]:
-    """(M,) mean distances of the joints (M, V, 2) from those of a person, in its sizes."""
-    offset = np.linalg.norm(joints.astype(np.float64) - known.joints, axis=-1)
+def _distances(track: _Track, joints: Array) -> NDArray[np.float64]:
+    """Return (M,) mean distances of joints (M, V, 2) from a track, in body sizes."""
+    offset = np.linalg.norm(joints.astype(np.float64) - track.joints, axis=-1)
     shared = ~np.isnan(offset)
     total = np.where(shared, offset, 0).sum(axis=1)
     count = shared.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1) / known.size, _NEVER)
+    return np.where(count > 0, total / np.maximum(count, 1) / track.size, _NO_MATCH)

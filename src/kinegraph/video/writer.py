@@ -1,4 +1,4 @@
-"""Writes videos: annotated ones, and a camera's pictures until it is known what they show."""
+"""Video files with given time stamps, written atomically."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from kinegraph.files import atomic_path
 from kinegraph.video.decode import open_av
 from kinegraph.video.estimators.base import Image
 
-TICKS = 90_000  # a second: times are kept as they were, even or not
+TICKS_PER_SECOND = 90_000  # fine enough to keep any time stamp
 _CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "4"}}
 
 
 class VideoWriter:
-    """An mp4 file whose pictures have the times that they are given.
+    """An mp4 file whose frames have the given times.
 
     Args:
-        path: of the file; the end of its name says nothing.
+        path: path of the file; the extension is ignored.
 
     Raises:
-        LiveError: no file can be written there, or no codec is there to write with.
+        LiveError: the file cannot be written, or no codec is available.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class VideoWriter:
             options = {"movflags": "+faststart"}
             self._file = self._av.open(str(path), "w", format="mp4", options=options)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise LiveError(f"{path}: no video can be written there: {error.strerror}") from error
+            raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -53,23 +53,24 @@ class VideoWriter:
         self.close()
 
     def write(self, image: Image, time: float) -> None:
-        """A picture (H, W, 3) in RGB from ``time`` on, in seconds; earlier than the last: none.
+        """Write a frame (H, W, 3) in RGB with its time in seconds; skip it if time goes back.
 
-        All are as large as the first one, less a row or column if that is odd.
+        All frames have the size of the first one, without the last row or column if that is odd.
         """
         if self._stream is None:
-            self._stream = self._begun(image)
-        tick = round(time * TICKS)
+            self._stream = self._add_stream(image)
+        tick = round(time * TICKS_PER_SECOND)
         if tick <= self._last:
             return
-        self._last, self._gap = tick, tick - self._last if self._last >= 0 else TICKS // 30
+        self._gap = tick - self._last if self._last >= 0 else TICKS_PER_SECOND // 30
+        self._last = tick
         even = np.ascontiguousarray(image[: self._stream.height, : self._stream.width])
         frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
-        frame.pts, frame.time_base = tick, Fraction(1, TICKS)
+        frame.pts, frame.time_base = tick, Fraction(1, TICKS_PER_SECOND)
         self._mux(frame)
 
     def close(self) -> None:
-        """The rest, and the end."""
+        """Write the remaining frames and close the file."""
         if self._file is None:
             return
         if self._stream is not None:
@@ -81,32 +82,35 @@ class VideoWriter:
         try:
             packets = self._stream.encode(frame)
             for packet in packets:
-                packet.duration = self._gap  # counts for the last one
+                packet.duration = self._gap  # takes effect for the last one
             self._file.mux(packets)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise LiveError(f"{self._path}: the video cannot be written: {error}") from error
+            raise LiveError(f"cannot write the video {self._path}: {error}") from error
 
-    def _begun(self, image: Image) -> Any:
+    def _add_stream(self, image: Image) -> Any:
         height, width = (max(2, side - side % 2) for side in image.shape[:2])
-        known = next((c for c in _CODECS if c in self._av.codecs_available), None)
-        if known is None:
-            raise LiveError(f"this PyAV writes none of {', '.join(_CODECS)}")
-        stream = self._file.add_stream(known, rate=30, options=_CODECS[known])
+        codec = next((c for c in _CODECS if c in self._av.codecs_available), None)
+        if codec is None:
+            raise LiveError(
+                f"PyAV has no encoder to write mp4 files (expected one of {', '.join(_CODECS)}); "
+                "install another build of av"
+            )
+        stream = self._file.add_stream(codec, rate=30, options=_CODECS[codec])
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = stream.time_base = Fraction(1, TICKS)
+        stream.codec_context.time_base = stream.time_base = Fraction(1, TICKS_PER_SECOND)
         return stream
 
 
 @contextmanager
 def atomic_video_writer(path: Path) -> Iterator[VideoWriter]:
-    """A film that is at its place when it is complete, and else not there at all.
+    """Open a video file that is put in place when it is complete; a failure leaves no file.
 
     Raises:
         LiveError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as partial, VideoWriter(partial) as film:
-            yield film
+        with atomic_path(path) as partial, VideoWriter(partial) as writer:
+            yield writer
     except OSError as error:
-        raise LiveError(f"{path}: no video can be written there: {error.strerror}") from error
+        raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""What a pose estimator is: pictures in, the skeletons that are seen in them out."""
+"""The pose estimator protocol and the registry of estimators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-#: Estimators by name, and where they are; each module has ``open_estimator()``.
+#: Modules of the estimators by name; each has ``open_estimator()``.
 ESTIMATORS = {
     "mediapipe": "kinegraph.video.estimators.mediapipe",
     "rtmlib": "kinegraph.video.estimators.rtmlib",
@@ -25,13 +25,13 @@ ESTIMATORS = {
 
 @dataclass(frozen=True)
 class PoseFrame:
-    """The skeletons of one picture.
+    """The skeletons of one video frame.
 
     Attributes:
-        time: of the picture, in seconds from the start.
-        joints: (M, V, 2) in pixels, NaN where a joint is not seen; M may be 0.
+        time: seconds from the start.
+        joints: (M, V, 2) in pixels, NaN where a joint is not visible; M may be 0.
         confidence: (M, V) in [0, 1].
-        width, height: of the picture, in pixels.
+        width, height: of the frame, in pixels.
     """
 
     time: float
@@ -43,34 +43,34 @@ class PoseFrame:
 
 @runtime_checkable
 class PoseEstimator(Protocol):
-    """Skeletons in pictures, one picture after the other."""
+    """Detects skeletons in consecutive video frames."""
 
     layout: SkeletonLayout
 
     def __call__(self, image: Image, time: float) -> PoseFrame:
-        """The skeletons of a picture (H, W, 3) in RGB, ``time`` seconds from the start."""
+        """Detect skeletons in an image (H, W, 3) in RGB, ``time`` seconds from the start."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the resources."""
         ...
 
 
 def load_estimator(name: str = "mediapipe") -> PoseEstimator:
-    """The estimator of that name, ready for its first picture.
+    """Return a new estimator by name.
 
     Raises:
-        UnknownNameError: there is none of that name.
-        LiveError: the package that it needs is not installed.
+        UnknownNameError: unknown name.
+        LiveError: a required package is not installed.
     """
     if name not in ESTIMATORS:
         raise unknown_name("pose estimator", name, ESTIMATORS)
-    opened: Callable[[], PoseEstimator] = import_module(ESTIMATORS[name]).open_estimator
-    return opened()
+    open_estimator: Callable[[], PoseEstimator] = import_module(ESTIMATORS[name]).open_estimator
+    return open_estimator()
 
 
 def missing_package(package: str, install: str = '"kinegraph[video]"') -> LiveError:
-    """The error for a package that is not there."""
+    """Return the error for a package that is not installed."""
     return LiveError(
-        f"{package} is not installed, and poses from video need it: pip install {install}"
+        f"{package} is not installed; pose estimation from video needs it: pip install {install}"
     )

@@ -1,4 +1,4 @@
-"""Poses by rtmlib (RTMDet and RTMPose on ONNX Runtime): several persons, the joints of COCO."""
+"""Pose estimation by rtmlib (RTMDet, RTMPose on ONNX Runtime): several persons, COCO joints."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kinegraph.errors import LiveError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.estimators.base import Array, Image, PoseFrame, missing_package
 
-MIN_SCORE = 0.3  # the score below which rtmlib itself draws no joint
+MIN_SCORE = 0.3  # the threshold of rtmlib's own drawings
 
 #: (H, W, 3) in BGR -> joints (M, 17, 2) in pixels and scores (M, 17).
 Body = Callable[[Image], tuple[Any, Any]]
 
 
 class RtmlibPoses:
-    """Everyone in a picture.
+    """The pose estimator of rtmlib, for several persons.
 
     Args:
-        body: an ``rtmlib.Body``, with models and device of one's choice.
+        body: an ``rtmlib.Body`` with its models and device.
     """
 
     def __init__(self, body: Body) -> None:
@@ -29,20 +29,20 @@ class RtmlibPoses:
         self._body = body
 
     def __call__(self, image: Image, time: float) -> PoseFrame:
-        """The persons in a picture (H, W, 3) in RGB."""
+        """Detect the persons in an image (H, W, 3) in RGB."""
         height, width = image.shape[:2]
         found, scores = self._body(np.ascontiguousarray(image[..., ::-1]))
         joints = np.asarray(found, np.float32).reshape(-1, self.layout.num_joints, 2)
         sure = np.asarray(scores, np.float32).reshape(joints.shape[:2])
-        joints, sure = _seen(joints, sure, width, height)
+        joints, sure = _select_visible(joints, sure, width, height)
         return PoseFrame(time, joints, sure, width, height)
 
     def close(self) -> None:
-        """Nothing is held beyond the object itself."""
+        """Do nothing: there are no resources to release."""
 
 
-def _seen(joints: Array, sure: Array, width: int, height: int) -> tuple[Array, Array]:
-    """Joints and confidence of persons who show at least one joint."""
+def _select_visible(joints: Array, sure: Array, width: int, height: int) -> tuple[Array, Array]:
+    """Return joints and confidence of persons with at least one visible joint."""
     inside = ((joints >= 0) & (joints <= np.array([width, height], np.float32))).all(axis=-1)
     seen = inside & (sure >= MIN_SCORE)
     some = seen.any(axis=1)
@@ -51,10 +51,10 @@ def _seen(joints: Array, sure: Array, width: int, height: int) -> tuple[Array, A
 
 
 def open_estimator() -> RtmlibPoses:
-    """``rtmlib.Body`` as it comes, on the CPU; it downloads its models when it is first used.
+    """Return an estimator on the CPU; rtmlib downloads its models on first use.
 
     Raises:
-        LiveError: rtmlib is not installed, or cannot get its models.
+        LiveError: rtmlib is not installed, or the download fails.
     """
     try:
         from rtmlib import Body as RtmlibBody
@@ -63,5 +63,5 @@ def open_estimator() -> RtmlibPoses:
     try:
         body = RtmlibBody(mode="lightweight", backend="onnxruntime", device="cpu")
     except OSError as error:
-        raise LiveError(f"rtmlib could not get its models: {error}") from error
+        raise LiveError(f"rtmlib cannot download its models: {error}") from error
     return RtmlibPoses(body)
