@@ -42,7 +42,7 @@ def test_arrays_become_float32_and_read_only():
         (np.zeros((1, 5, 18, 3)), "layout 'coco17' has 17 joints, the array has 18"),
         (np.zeros((0, 5, 17, 3)), "expected at least one person and frame"),
         (np.zeros((1, 0, 17, 3)), "expected at least one person and frame"),
-        (np.full((1, 5, 17, 3), np.inf), "joints hold infinite"),
+        (np.full((1, 5, 17, 3), np.inf), "joints have infinite"),
     ],
 )
 def test_arrays_that_make_no_clip(array, message):

@@ -1,4 +1,4 @@
-"""`kinegraph list`: what there is to choose from."""
+"""`kinegraph list`: the available readers, layouts, models, recipes and so on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kinegraph.cli.console import print_table
 
 
 class Kind(enum.StrEnum):
-    """What can be listed."""
+    """What `kinegraph list` can list."""
 
     readers = "readers"
     layouts = "layouts"
@@ -25,28 +25,26 @@ class Kind(enum.StrEnum):
     pretrained = "pretrained"
 
 
-def listing(
+def list_kind(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    name: Annotated[str, typer.Argument(help="For classes: of which set.")] = "",
+    name: Annotated[str, typer.Argument(help="For classes: the name of the set.")] = "",
 ) -> None:
-    """List what there is to choose from, or the classes of a set."""
-    if kind is Kind.classes:
-        _classes(name)
-    else:
-        {
-            Kind.readers: _readers,
-            Kind.layouts: _layouts,
-            Kind.models: _models,
-            Kind.objectives: _objectives,
-            Kind.protocols: _protocols,
-            Kind.recipes: _recipes,
-            Kind.transforms: _transforms,
-            Kind.conversions: _conversions,
-            Kind.pretrained: _pretrained,
-        }[kind]()
+    """List the available readers, layouts, models and so on, or the classes of a data set."""
+    {
+        Kind.readers: _print_readers,
+        Kind.layouts: _print_layouts,
+        Kind.models: _print_models,
+        Kind.objectives: _print_objectives,
+        Kind.protocols: _print_protocols,
+        Kind.recipes: _print_recipes,
+        Kind.classes: lambda: _print_classes(name),
+        Kind.transforms: _print_transforms,
+        Kind.conversions: _print_conversions,
+        Kind.pretrained: _print_pretrained,
+    }[kind]()
 
 
-def _readers() -> None:
+def _print_readers() -> None:
     from kinegraph.readers import READERS
 
     rows = []
@@ -56,7 +54,7 @@ def _readers() -> None:
     print_table("Readers (kinegraph convert READER SOURCE STORE)", ("reader", "reads"), rows)
 
 
-def _layouts() -> None:
+def _print_layouts() -> None:
     from kinegraph.skeleton.layouts import LAYOUTS
 
     rows = [
@@ -66,7 +64,7 @@ def _layouts() -> None:
     print_table("Layouts", ("layout", "joints", "center", "source"), rows)
 
 
-def _models() -> None:
+def _print_models() -> None:
     from kinegraph.models import list_models, model_options
 
     rows = []
@@ -75,17 +73,17 @@ def _models() -> None:
     print_table("Models and their options", ("model", "option=default"), rows)
 
 
-def _objectives() -> None:
+def _print_objectives() -> None:
     from kinegraph.training.objectives import OBJECTIVES, objective_options
 
     rows = []
     for name, objective in OBJECTIVES.items():
         rows.append((name, (objective.__doc__ or "").partition("\n")[0]))
         rows += [("", f"{key}={default!r}") for key, default in objective_options(name).items()]
-    print_table("Objectives and their options", ("objective", "what is learnt"), rows)
+    print_table("Objectives and their options", ("objective", "what is learned"), rows)
 
 
-def _protocols() -> None:
+def _print_protocols() -> None:
     from kinegraph.clips.splits import PROTOCOLS
 
     rows = [(protocol.name, protocol.summary) for protocol in PROTOCOLS.values()]
@@ -93,38 +91,36 @@ def _protocols() -> None:
     print_table("Protocols", ("protocol", "split"), rows)
 
 
-def _recipes() -> None:
+def _print_recipes() -> None:
     from kinegraph.training.recipe import list_recipes, load_recipe
 
     rows = [(name, load_recipe(name).about) for name in list_recipes()]
     print_table("Recipes (kinegraph train RECIPE)", ("recipe", "about"), rows)
 
 
-def _transforms() -> None:
+def _print_transforms() -> None:
     import inspect
 
     from kinegraph.transforms import TRANSFORMS
+    from kinegraph.transforms.validation import describe_annotation
 
     rows = []
-    for name, function in TRANSFORMS.items():
-        options = [
-            str(p)
-            for p in inspect.signature(function).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        ]
-        rows.append((name, (function.__doc__ or "").partition("\n")[0]))
-        rows += [("", option) for option in options]
-    print_table("Transforms", ("transform", "what it does, its options"), rows)
+    for name, transform in TRANSFORMS.items():
+        rows.append((name, (transform.__doc__ or "").partition("\n")[0].replace("``", "")))
+        for key, annotation in transform.options.items():
+            default = inspect.signature(transform).parameters[key].default
+            rows.append(("", f"{key}={default!r}: {describe_annotation(annotation)}"))
+    print_table("Transforms", ("transform", "what it does, option=default"), rows)
 
 
-def _conversions() -> None:
+def _print_conversions() -> None:
     from kinegraph.skeleton.joint_mapping import conversion_table
 
     columns, rows = conversion_table()
-    print_table("Joints that survive (from the row to the column)", ("from", *columns), rows)
+    print_table("Joints that are kept (from the row to the column)", ("from", *columns), rows)
 
 
-def _pretrained() -> None:
+def _print_pretrained() -> None:
     from kinegraph.training.model_zoo import PRETRAINED_FOLDER, list_pretrained, model_card
 
     rows = []
@@ -134,7 +130,7 @@ def _pretrained() -> None:
     print_table(f"Pretrained (model cards in {PRETRAINED_FOLDER})", ("name", "about"), rows)
 
 
-def _classes(name: str) -> None:
+def _print_classes(name: str) -> None:
     from kinegraph.readers.class_names import class_names, list_class_sets
 
     if not name:

@@ -1,4 +1,4 @@
-"""What a recording is, where recordings are kept, and how a set of them is divided."""
+"""Clips, the store file that holds them, and their splits into training and test."""
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore, StoreWriter

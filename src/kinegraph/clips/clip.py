@@ -1,4 +1,4 @@
-"""What a recording is: the joints of one or more persons over time, checked once and frozen."""
+"""Clips: the joints of one or more persons over time, validated once and immutable."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Clip:
     """One recording of M persons over T frames with V joints of D coordinates.
 
     Attributes:
-        joints: (M, T, V, D) float32; NaN where a joint was not seen (all D or none of them).
+        joints: (M, T, V, D) float32; NaN where a joint is absent (all D coordinates or none).
         layout: the skeleton convention that names the V joints.
-        confidence: (M, T, V) float32 in [0, 1], or None where the source gives none.
+        confidence: (M, T, V) float32 in [0, 1], or None if the source has none.
         label: 0-based class, or None if unknown.
-        id: the clip's name, unique within its set; scores are joined by it.
+        id: the clip's name, unique within its store; scores are joined by it.
         fps: frames per second, or None if unknown.
         meta: plain facts about the recording (subject, camera, setup, replication, split, ...);
-            protocols are predicates over them.
-        padded_from: how many of the first frames are real where padding (empty or repeated
-            frames) follows them; None where all T are.
+            protocols compute splits from them.
+        padded_from: the number of real frames at the beginning, if padding (empty or repeated
+            frames) follows them; None if all T are real.
 
     Raises:
         ClipError: an array of the wrong shape, infinite coordinates, a negative label.
@@ -47,10 +47,10 @@ class Clip:
     padded_from: int | None = None
 
     def __post_init__(self) -> None:
-        joints = _checked_joints(self.joints, self.layout, self.id)
+        joints = _validated_joints(self.joints, self.layout, self.id)
         object.__setattr__(self, "joints", joints)
         if self.confidence is not None:
-            object.__setattr__(self, "confidence", _checked_confidence(self.confidence, joints))
+            object.__setattr__(self, "confidence", _validated_confidence(self.confidence, joints))
         if self.label is not None and self.label < 0:
             raise ClipError(f"clip {self.id!r}: expected a label of 0 or more, got {self.label}")
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
@@ -72,7 +72,7 @@ class Clip:
 
     @property
     def num_real_frames(self) -> int:
-        """How many of the first frames are no padding."""
+        """The number of frames before any padding."""
         return self.num_frames if self.padded_from is None else self.padded_from
 
     @property
@@ -82,17 +82,17 @@ class Clip:
 
     @property
     def num_channels(self) -> int:
-        """D, the coordinates of a joint."""
+        """D, the coordinates per joint."""
         return self.joints.shape[3]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """(M, T, V): True where a joint was seen."""
-        return np.asarray(~np.isnan(self.joints[..., 0]))  # checked: all coordinates or none
+        """(M, T, V): True where a joint is present."""
+        return np.asarray(~np.isnan(self.joints[..., 0]))  # validated: all coordinates or none
 
     @property
     def digest(self) -> str:
-        """Hash of the joints' values: equal for clips of equal content, whatever their id."""
+        """The hash of the joints: equal for clips of equal joints, whatever their id."""
         content = hashlib.blake2b(np.ascontiguousarray(self.joints).tobytes(), digest_size=16)
         content.update(repr(self.joints.shape).encode())
         return content.hexdigest()
@@ -100,7 +100,7 @@ class Clip:
     def with_joints(
         self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None = None
     ) -> Clip:
-        """A copy with other joints; the confidence is kept if it still fits, else as given."""
+        """Return a copy with other joints; confidence None keeps the old one if it fits."""
         if confidence is None and self.confidence is not None:
             confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
         return replace(self, joints=joints, confidence=confidence)
@@ -108,7 +108,7 @@ class Clip:
     def with_checked_joints(
         self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None
     ) -> Clip:
-        """A copy with persons and frames of checked clips, which are not checked again."""
+        """Return a copy with joints of validated clips, which are not validated again."""
         copy = object.__new__(Clip)
         copy.__dict__.update(self.__dict__, joints=joints.view(), confidence=confidence)
         copy.joints.flags.writeable = False
@@ -124,7 +124,7 @@ class Clip:
         return f"Clip(id={self.id!r}, layout={layout!r}, MxTxVxD={shape}, label={self.label})"
 
 
-def _checked_joints(
+def _validated_joints(
     joints: NDArray[np.float32], layout: SkeletonLayout, name: str
 ) -> NDArray[np.float32]:
     joints = np.asarray(joints, dtype=np.float32)
@@ -143,16 +143,16 @@ def _checked_joints(
             f"clip {name!r}: expected at least one person and frame, got {joints.shape}"
         )
     if not np.isfinite(joints).all():
-        joints = _wholly_absent(joints, name)
+        joints = _make_wholly_absent(joints, name)
     joints = joints.view()
     joints.flags.writeable = False
     return joints
 
 
-def _wholly_absent(joints: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Joints without infinite coordinates, NaN in all coordinates or none."""
+def _make_wholly_absent(joints: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Return joints that are NaN in all coordinates or in none; reject infinite coordinates."""
     if np.isinf(joints).any():
-        raise ClipError(f"clip {name!r}: joints hold infinite coordinates")
+        raise ClipError(f"clip {name!r}: joints have infinite coordinates")
     absent = np.isnan(joints)
     flat = absent.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -161,7 +161,7 @@ def _wholly_absent(joints: NDArray[np.float32], name: str) -> NDArray[np.float32
     return joints
 
 
-def _checked_confidence(
+def _validated_confidence(
     confidence: NDArray[np.float32], joints: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     confidence = np.asarray(confidence, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a store file looks like: its columns, and the JSON header in its schema's metadata."""
+"""The format of a store file: its Arrow columns, and the JSON header in the schema's metadata."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kinegraph.skeleton.layout import SkeletonLayout
 
 FORMAT_VERSION = 1
 HEADER_KEY = b"kinegraph"
+Indices = NDArray[np.int64]
 
 
 def _schema(number: Any, *more: Any) -> Any:
@@ -31,20 +34,18 @@ def _schema(number: Any, *more: Any) -> Any:
     return pa.schema([*fields, *more])
 
 
+#: The columns by the dtype of joints and confidence. ``rounding`` is the largest rounding error of
+#: a coordinate of the clip, in the unit of the clip.
 SCHEMAS: Mapping[str, Any] = MappingProxyType(
     {
         "float32": _schema(pa.float32()),
         "float16": _schema(pa.float16(), pa.field("rounding", pa.float32(), nullable=False)),
     }
 )
-"""The columns by how joints and confidence are stored.
-
-``rounding`` is the largest error of a coordinate of the clip, in the units of the clip.
-"""
 
 
 class StoreHeader(NamedTuple):
-    """What a store says about all of its clips."""
+    """The facts that hold for all clips of a store."""
 
     layout: SkeletonLayout
     coordinates: int
@@ -52,7 +53,7 @@ class StoreHeader(NamedTuple):
     provenance: dict[str, Any]
 
     def to_json(self) -> str:
-        """The header as text, keys sorted: equal headers give equal bytes."""
+        """Return the header as text with sorted keys, so that equal headers give equal bytes."""
         data = {
             "format": FORMAT_VERSION,
             "layout": self.layout.to_dict(),
@@ -64,10 +65,10 @@ class StoreHeader(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoreHeader:
-        """The inverse of `to_json`.
+        """Return the header of this text; the inverse of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError, LayoutError: the text is no header of this version.
+            ValueError, KeyError, TypeError, LayoutError: it is not a header of this version.
         """
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT_VERSION:
@@ -77,12 +78,53 @@ class StoreHeader(NamedTuple):
         if not isinstance(coordinates, int) or coordinates < 1:
             raise ValueError(f"expected 1 or more coordinates, got {coordinates!r}")
         if classes is not None:
-            classes = _checked_classes(classes)
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise ValueError(f"expected classes to be a list of names, got {classes!r}")
+            classes = tuple(classes)
         layout = SkeletonLayout.from_dict(data["layout"])
         return cls(layout, coordinates, classes, dict(data["provenance"]))
 
 
-def _checked_classes(classes: Any) -> tuple[str, ...]:
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"expected classes to be a list of names, got {classes!r}")
-    return tuple(classes)
+class RaggedColumn:
+    """An Arrow column of lists of numbers: rows of unequal length, read without copying."""
+
+    def __init__(self, column: Any) -> None:
+        self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        self.dtype = np.dtype(column.type.value_type.to_pandas_dtype())
+        offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in column.chunks]
+        self._chunk = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
+        self._begin = np.concatenate([o[:-1] for o in offsets])
+        self._end = np.concatenate([o[1:] for o in offsets])
+        self.is_null: NDArray[np.bool_] = column.is_null().to_numpy()
+        self.lengths = self._end - self._begin
+
+    def __getitem__(self, i: int) -> NDArray[np.float32]:
+        values = self._values[self._chunk[i]][self._begin[i] : self._end[i]]
+        values = values.astype(np.float32, copy=False)
+        values.flags.writeable = False
+        return values
+
+    def gather(
+        self, rows: Indices, begins: Indices, lengths: Indices, length: int
+    ) -> NDArray[np.float32]:
+        """Return (rows, length): each row's values from ``begins`` on, NaN after ``lengths``."""
+        gathered = np.empty((len(rows), length), np.float32)
+        chunks, begins = self._chunk[rows].tolist(), (self._begin[rows] + begins).tolist()
+        for i, (chunk, begin, size) in enumerate(
+            zip(chunks, begins, lengths.tolist(), strict=True)
+        ):
+            gathered[i, :size] = self._values[chunk][begin : begin + size]
+            if size < length:
+                gathered[i, size:] = np.nan
+        return gathered
+
+
+def ragged_array(arrays: list[NDArray[np.float32] | None], dtype: Any) -> Any:
+    """Return an Arrow array of lists with the values of these arrays; None becomes null."""
+    present = [array.ravel() for array in arrays if array is not None]
+    values = np.concatenate(present, dtype=dtype) if present else np.zeros(0, dtype)
+    sizes = [0 if array is None else array.size for array in arrays]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    null = np.array([array is None for array in arrays])
+    mask = pa.array(null) if null.any() else None
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)

@@ -1,8 +1,8 @@
-"""How a set of clips is divided into training and test: named splits as predicates over meta.
+"""Protocols, which split a set of clips into training and test by the clips' meta.
 
-A protocol sees one clip's facts (its meta, and its id) and answers ``"train"``, ``"test"``,
-``"val"`` or None (in neither). Any protocol name may carry the suffix ``-clean``: test clips whose
-joints equal those of a training clip, byte for byte, are then left out of the test.
+A protocol assigns each clip, by its meta and id, to ``"train"``, ``"test"``, ``"val"`` or None (in
+neither). Any protocol name may have the suffix ``-clean``: test clips whose joints equal those of a
+training clip, byte for byte, are then left out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kinegraph.errors import ProtocolError, unknown_name
 
 ClipMeta = Mapping[str, MetaValue]
 Split = Literal["train", "test", "val"]
+SplitFunction = Callable[[ClipMeta], Split | None]
 Indices = NDArray[np.int64]
 
 CLEAN_SUFFIX = "-clean"
@@ -47,7 +48,7 @@ SBU_FOLDS = (
 
 
 class ClipSet(typing.Protocol):
-    """What dividing a set needs to know of it; a `ClipStore` is one."""
+    """The part of a `ClipStore` that is needed to split it."""
 
     @property
     def ids(self) -> Sequence[str]: ...
@@ -61,28 +62,28 @@ class ClipSet(typing.Protocol):
 
 @dataclass(frozen=True)
 class Protocol:
-    """One named way to divide a set.
+    """A named rule that splits a set of clips.
 
     Attributes:
-        name: what recipes call it.
+        name: the name in recipes.
         summary: one line for `kinegraph list protocols`.
-        keys: the meta keys that `assign_split` asks for; every clip must have them.
-        assign_split: facts of one clip (meta plus ``id``) -> its split, or None if in neither.
-        clean: whether test clips that repeat a training clip are left out.
+        keys: the meta keys that `assign_split` uses; every clip must have them.
+        assign_split: meta and ``id`` of one clip -> its split, or None if in neither.
+        clean: whether test clips that equal a training clip are left out.
     """
 
     name: str
     summary: str
     keys: tuple[str, ...]
-    assign_split: Callable[[ClipMeta], Split | None]
+    assign_split: SplitFunction
     clean: bool = False
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name, with or without ``-clean``.
+    """Return the protocol of this name, with or without ``-clean``.
 
     Raises:
-        UnknownNameError: there is none; the nearest known name is given.
+        UnknownNameError: no protocol has this name.
     """
     base = name.removesuffix(CLEAN_SUFFIX)
     if base not in PROTOCOLS:
@@ -93,29 +94,29 @@ def get_protocol(name: str) -> Protocol:
     return replace(
         protocol,
         name=name,
-        summary=f"{protocol.summary}; without test clips that repeat a training clip",
+        summary=f"{protocol.summary}; without test clips that equal a training clip",
         clean=True,
     )
 
 
 def list_protocols() -> list[str]:
-    """The names of all protocols; each may carry the suffix ``-clean``."""
+    """Return the names of all protocols; each may have the suffix ``-clean``."""
     return sorted(PROTOCOLS)
 
 
 def split_by_protocol(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
-    """The clip indices of the training and the test split, each ascending, either may be empty.
+    """Return the clip indices of the training and the test split, ascending and possibly empty.
 
     ``"val"`` counts as test in a set without test clips (Kinetics publishes no test labels), and
     is in neither split of a set that has them. Meta ``split`` may also say ``"none"`` (HMDB51's
     splits leave clips out).
 
     Raises:
-        UnknownNameError: there is no such protocol.
-        ProtocolError: a clip lacks a meta key, or its value makes no sense.
+        UnknownNameError: no protocol has this name.
+        ProtocolError: a clip lacks a meta key, or its value is not valid.
     """
     chosen = get_protocol(protocol)
-    splits = np.array([_split_of(chosen, clips, i) or "" for i in range(len(clips.ids))])
+    splits = np.array([_assign_split(chosen, clips, i) or "" for i in range(len(clips.ids))])
     if "test" not in splits:
         splits[splits == "val"] = "test"
     train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
@@ -125,13 +126,13 @@ def split_by_protocol(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
 
 
 def find_leaked(clips: ClipSet, train: Indices, test: Indices) -> Indices:
-    """The test clips whose joints equal those of a training clip, byte for byte."""
+    """Return the test clips whose joints equal those of a training clip, byte for byte."""
     known = {clips.digests[i] for i in train}
     return np.array([i for i in test if clips.digests[i] in known], dtype=np.int64)
 
 
 def get_split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
-    """The clip indices of a split, ascending.
+    """Return the clip indices of a split, ascending.
 
     Args:
         clips: a store, or anything with ids, metas, labels and digests.
@@ -139,8 +140,8 @@ def get_split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
         split: ``"train"``, ``"test"``, or ``"all"`` for both together.
 
     Raises:
-        UnknownNameError: there is no such protocol.
-        ProtocolError: a clip lacks a meta key, the split is empty or unknown.
+        UnknownNameError: no protocol has this name.
+        ProtocolError: a clip lacks a meta key, or the split is empty or unknown.
     """
     if split not in ("train", "test", "all"):
         raise ProtocolError(f"expected the split train, test or all, got {split!r}")
@@ -161,17 +162,16 @@ def validation_split(
     seed: int,
     by: str | None = None,
 ) -> tuple[Indices, Indices]:
-    """Divide training clips once more, so that epochs are chosen without the test split.
+    """Split training clips into training and validation, about the same fraction of each class.
 
-    Every class gives about the same share. Equal arguments give equal splits, in whatever order
-    the indices come.
+    Equal arguments give equal splits, in any order of the indices.
 
     Args:
-        indices: clip indices to divide.
-        clips: the set they belong to.
-        fraction: the share to validate on, between 0 and 1.
-        seed: of the choice.
-        by: a meta key whose groups (e.g. all clips of a subject) stay on one side.
+        indices: clip indices to split.
+        clips: the set that they belong to.
+        fraction: the fraction to validate on, between 0 and 1.
+        seed: the seed of the random choice.
+        by: a meta key whose groups (e.g. all clips of a subject) stay together.
 
     Returns:
         (train, validation) clip indices, each ascending and not empty.
@@ -186,130 +186,118 @@ def validation_split(
     if by is None:
         groups = [chosen[i : i + 1] for i in range(len(chosen))]
     else:
-        groups = _groups(chosen, clips, by)
+        groups = _group_clips(chosen, clips, by)
     if len(groups) < 2:
         what = "clips" if by is None else f"groups of {by!r}"
         raise ProtocolError(f"expected at least two {what} to validate on one, got {len(groups)}")
-    held = _held_clips if by is None else _held_groups
-    validation = held(groups, np.asarray(clips.labels), fraction, rng)
+    select = _select_clips if by is None else _select_groups
+    validation = select(groups, np.asarray(clips.labels), fraction, rng)
     return np.setdiff1d(chosen, validation), validation
 
 
 # --------------------------------------------------------------------- one clip's split
 
 
-def _split_of(protocol: Protocol, clips: ClipSet, index: int) -> Split | None:
-    facts = {**clips.metas[index], "id": clips.ids[index]}
-    _require(facts, protocol.keys, f"protocol {protocol.name!r}")
-    return protocol.assign_split(facts)
+def _assign_split(protocol: Protocol, clips: ClipSet, index: int) -> Split | None:
+    meta = {**clips.metas[index], "id": clips.ids[index]}
+    _require_keys(meta, protocol.keys, f"protocol {protocol.name!r}")
+    return protocol.assign_split(meta)
 
 
-def _require(facts: ClipMeta, keys: Sequence[str], wanted_by: str) -> None:
-    missing = [key for key in keys if facts.get(key) is None]
+def _require_keys(meta: ClipMeta, keys: Sequence[str], wanted_by: str) -> None:
+    missing = [key for key in keys if meta.get(key) is None]
     if missing:
-        present = [key for key, value in facts.items() if value is not None and key != "id"]
+        present = [key for key, value in meta.items() if value is not None and key != "id"]
         raise ProtocolError(
-            f"{wanted_by} needs the meta key {missing[0]!r}, which clip {facts['id']!r} lacks; "
+            f"{wanted_by} needs the meta key {missing[0]!r}, which clip {meta['id']!r} lacks; "
             f"it has {', '.join(sorted(present)) or 'no meta at all'}"
         )
 
 
-def _number(facts: ClipMeta, key: str) -> int:
-    value: Any = facts[key]
+def _integer(meta: ClipMeta, key: str) -> int:
+    value: Any = meta[key]
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (isinstance(value, float) and value != number):
         raise ProtocolError(
-            f"clip {facts['id']!r}: expected meta {key!r} to be a whole number, got {value!r}"
+            f"clip {meta['id']!r}: expected meta {key!r} to be a whole number, got {value!r}"
         )
     return number
 
 
-def _xsub(facts: ClipMeta) -> Split:
-    return "train" if _number(facts, "subject") in NTU_TRAIN_SUBJECTS else "test"
+def _by_number(name: str, summary: str, key: str, assign: Callable[[int], Any]) -> Protocol:
+    """Return the protocol that splits by a whole number in the clips' meta."""
+    return Protocol(name, summary, (key,), lambda meta: assign(_integer(meta, key)))
 
 
-def _xview(facts: ClipMeta) -> Split | None:
-    splits: dict[int, Split] = {1: "test", 2: "train", 3: "train"}
-    return splits.get(_number(facts, "camera"))
+def _train_if(condition: bool) -> Split:
+    return "train" if condition else "test"
 
 
-def _xset(facts: ClipMeta) -> Split:
-    return "train" if _number(facts, "setup") % 2 == 0 else "test"
-
-
-def _ucla_xview(facts: ClipMeta) -> Split | None:
-    splits: dict[int, Split] = {1: "train", 2: "train", 3: "test"}
-    return splits.get(_number(facts, "camera"))
-
-
-def _odd_even_subjects(facts: ClipMeta) -> Split:
-    return "train" if _number(facts, "subject") % 2 == 1 else "test"
-
-
-def _official(facts: ClipMeta) -> Split | None:
+def _official(meta: ClipMeta) -> Split | None:
     known: dict[MetaValue, Split | None] = {
         "train": "train",
         "test": "test",
         "val": "val",
         "none": None,
     }
-    if facts["split"] in known:
-        return known[facts["split"]]
+    if meta["split"] in known:
+        return known[meta["split"]]
     raise ProtocolError(
-        f"clip {facts['id']!r}: expected meta 'split' to be train, test, val or none, "
-        f"got {facts['split']!r}"
+        f"clip {meta['id']!r}: expected meta 'split' to be train, test, val or none, "
+        f"got {meta['split']!r}"
     )
 
 
-def _holdout(facts: ClipMeta) -> Split:
-    digest = hashlib.blake2b(str(facts["id"]).encode(), digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "big") < HOLDOUT_FRACTION * 2**64 else "train"
+def _holdout(meta: ClipMeta) -> Split:
+    digest = hashlib.blake2b(str(meta["id"]).encode(), digest_size=8).digest()
+    return _train_if(int.from_bytes(digest, "big") >= HOLDOUT_FRACTION * 2**64)
 
 
-def _every_seventh(facts: ClipMeta) -> Split:
-    return "test" if _number(facts, "row") % 7 == 1 else "train"
-
-
-def _sbu_fold(fold: int) -> Callable[[ClipMeta], Split | None]:
-    def assign_split(facts: ClipMeta) -> Split | None:
-        if facts["pair"] in SBU_FOLDS[fold - 1]:
+def _sbu_fold(fold: int) -> SplitFunction:
+    def assign_split(meta: ClipMeta) -> Split | None:
+        if meta["pair"] in SBU_FOLDS[fold - 1]:
             return "test"
-        return "train" if any(facts["pair"] in pairs for pairs in SBU_FOLDS) else None
+        return "train" if any(meta["pair"] in pairs for pairs in SBU_FOLDS) else None
 
     return assign_split
 
 
-def _ddnet_split(fold: int) -> Callable[[ClipMeta], Split | None]:
-    def assign_split(facts: ClipMeta) -> Split | None:
-        return _official(facts) if _number(facts, "fold") == fold else None
-
-    return assign_split
+def _ddnet_split(fold: int) -> SplitFunction:
+    return lambda meta: _official(meta) if _integer(meta, "fold") == fold else None
 
 
-def _named(*protocols: Protocol) -> dict[str, Protocol]:
-    return {protocol.name: protocol for protocol in protocols}
-
-
-PROTOCOLS: dict[str, Protocol] = _named(
-    Protocol("xsub", "NTU RGB+D 60 and 120 by subject", ("subject",), _xsub),
-    Protocol("xview", "NTU RGB+D 60: cameras 2 and 3, test camera 1", ("camera",), _xview),
-    Protocol("xset", "NTU RGB+D 120: even setups, test odd setups", ("setup",), _xset),
-    Protocol("ucla-xview", "NW-UCLA: cameras 1 and 2, test camera 3", ("camera",), _ucla_xview),
-    Protocol(
+_PROTOCOLS = (
+    _by_number(
+        *("xsub", "NTU RGB+D 60 and 120 by subject", "subject"),
+        lambda n: _train_if(n in NTU_TRAIN_SUBJECTS),
+    ),
+    _by_number(
+        *("xview", "NTU RGB+D 60: cameras 2 and 3, test camera 1", "camera"),
+        {1: "test", 2: "train", 3: "train"}.get,
+    ),
+    _by_number(
+        *("xset", "NTU RGB+D 120: even setups, test odd setups", "setup"),
+        lambda n: _train_if(n % 2 == 0),
+    ),
+    _by_number(
+        *("ucla-xview", "NW-UCLA: cameras 1 and 2, test camera 3", "camera"),
+        {1: "train", 2: "train", 3: "test"}.get,
+    ),
+    _by_number(
         "odd-even-subjects",
         "odd subjects, test even subjects (UTD-MHAD, Florence 3D, UTKinect)",
-        ("subject",),
-        _odd_even_subjects,
+        "subject",
+        lambda n: _train_if(n % 2 == 1),
     ),
-    Protocol("official", "the split that the set's own files give", ("split",), _official),
-    Protocol(
+    Protocol("official", "the split that the data set's own files give", ("split",), _official),
+    _by_number(
         "every-seventh",
         "test on rows 1, 8, 15 ... of an array (the figure skating tutorial)",
-        ("row",),
-        _every_seventh,
+        "row",
+        lambda n: _train_if(n % 7 != 1),
     ),
     Protocol("holdout", "test on a fifth of the clips, by the hash of their ids", (), _holdout),
     *(
@@ -328,24 +316,26 @@ PROTOCOLS: dict[str, Protocol] = _named(
         for fold in range(1, 4)
     ),
 )
+#: Protocols by name.
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
 
 
 # --------------------------------------------------------------------- validation
 
 
-def _groups(chosen: Indices, clips: ClipSet, by: str) -> list[Indices]:
+def _group_clips(chosen: Indices, clips: ClipSet, by: str) -> list[Indices]:
     members: dict[Hashable, list[int]] = {}
     for i in chosen:
-        facts = {**clips.metas[i], "id": clips.ids[i]}
-        _require(facts, (by,), "a validation split")
-        members.setdefault(facts[by], []).append(int(i))
+        meta = {**clips.metas[i], "id": clips.ids[i]}
+        _require_keys(meta, (by,), "a validation split")
+        members.setdefault(meta[by], []).append(int(i))
     return [np.array(group, dtype=np.int64) for group in members.values()]
 
 
-def _held_clips(
+def _select_clips(
     groups: list[Indices], labels: NDArray[np.int64], fraction: float, rng: np.random.Generator
 ) -> Indices:
-    """Largest remainders: the total is right, and each class is as near its share as can be."""
+    """Select clips by the largest remainder method: exact in total, closest in each class."""
     clips = rng.permutation(np.concatenate(groups))
     classes, sizes = np.unique(labels[clips], return_counts=True)
     quota = fraction * sizes
@@ -358,17 +348,17 @@ def _held_clips(
     return np.sort(np.concatenate(parts))
 
 
-def _held_groups(
+def _select_groups(
     groups: list[Indices], labels: NDArray[np.int64], fraction: float, rng: np.random.Generator
 ) -> Indices:
-    """Take groups, in random order, while they bring the classes nearer to their shares."""
+    """Select groups, in random order, while they bring the classes closer to their fractions."""
     classes = np.unique(labels[np.concatenate(groups)])
     counts = np.array([(labels[group][:, None] == classes).sum(0) for group in groups])
     missing = fraction * counts.sum(0)
     held: list[int] = []
     for g in rng.permutation(len(groups)):
-        nearer = np.square(missing - counts[g]).sum() < np.square(missing).sum()
-        if nearer and len(held) < len(groups) - 1:
+        closer = np.square(missing - counts[g]).sum() < np.square(missing).sum()
+        if closer and len(held) < len(groups) - 1:
             held.append(int(g))
             missing = missing - counts[g]
     if not held:

@@ -1,8 +1,8 @@
-"""Where clips live on disk: one memory-mapped Arrow file with its layout and provenance inside.
+"""The clip store: one memory-mapped Arrow file with its layout, classes and provenance inside.
 
-Only real persons and real frames are stored, no padding. The file is an ordinary Arrow IPC file,
-so other tools open it too; what kinegraph needs to know beyond the columns (layout, classes,
-provenance) is one JSON object in the schema's metadata under ``kinegraph``.
+Persons and frames are stored without padding. The file is an ordinary Arrow IPC file that other
+tools can open; layout, classes and provenance are one JSON object in the schema's metadata under
+``kinegraph``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.clips.ragged import Places, Ragged
-from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import LayoutError, StoreError, UnknownNameError, did_you_mean
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -31,12 +30,12 @@ ARROW_MAGIC = b"ARROW1"
 
 
 class Crops(NamedTuple):
-    """Equally long pieces of several clips, one row for each person who is there.
+    """Crops of several clips, of equal length, one row for each person.
 
     Attributes:
-        joints: (R, T, V, D) float32; NaN where a joint was not seen or the clip had ended.
-        rows: (R,) which of the pieces asked for the person is in, ascending.
-        persons: (R,) which person of that clip it is.
+        joints: (R, T, V, D) float32; NaN where a joint is absent or the clip has ended.
+        rows: (R,) the index of the crop that the person belongs to, ascending.
+        persons: (R,) the index of the person in its clip.
     """
 
     joints: NDArray[np.float32]
@@ -45,13 +44,13 @@ class Crops(NamedTuple):
 
 
 class ClipStore(Sequence[Clip]):
-    """The clips of one store, read where they lie: opening costs no memory for joints.
+    """The clips of one store file, memory-mapped: opening it loads no joints.
 
-    Clips are views into the mapped file, read-only; those of a float16 store are copies in
+    Clips are read-only views into the mapped file; those of a float16 store are copies in
     float32. A store can be pickled: the copy opens the same file again.
 
     Args:
-        path: a file that `StoreWriter` made.
+        path: a file that `StoreWriter` wrote.
 
     Raises:
         StoreError: the file is missing, empty, truncated, damaged or of another kind.
@@ -59,17 +58,17 @@ class ClipStore(Sequence[Clip]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        reader = _open(self.path)
-        self._header = _checked_header(self.path, reader.schema)
-        columns = _checked_columns(self.path, reader)
+        reader = _open_arrow(self.path)
+        self._header = _read_header(self.path, reader.schema)
+        columns = _read_columns(self.path, reader)
         self._columns = columns
         self.ids: list[str] = columns.column("id").to_pylist()
-        self.labels = _numbers(columns, "label", np.int64, -1)
-        self.persons = _numbers(columns, "persons", np.int64, 0)
-        self.frames = _numbers(columns, "frames", np.int64, 0)
-        self._fps = _numbers(columns, "fps", np.float32, np.nan)
-        self._joints = Ragged(columns.column("joints"))
-        self._confidence = Ragged(columns.column("confidence"))
+        self.labels = _numeric_column(columns, "label", np.int64, -1)
+        self.persons = _numeric_column(columns, "persons", np.int64, 0)
+        self.frames = _numeric_column(columns, "frames", np.int64, 0)
+        self._fps = _numeric_column(columns, "fps", np.float32, np.nan)
+        self._joints = RaggedColumn(columns.column("joints"))
+        self._confidence = RaggedColumn(columns.column("confidence"))
         _check_shapes(self)
 
     @property
@@ -79,7 +78,7 @@ class ClipStore(Sequence[Clip]):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Class names by label, or None where the set has no public names."""
+        """Class names by label, or None if the classes have no names."""
         return self._header.classes
 
     @property
@@ -89,7 +88,7 @@ class ClipStore(Sequence[Clip]):
 
     @property
     def num_channels(self) -> int:
-        """D, the coordinates of a joint."""
+        """D, the coordinates per joint."""
         return self._header.coordinates
 
     @property
@@ -100,34 +99,34 @@ class ClipStore(Sequence[Clip]):
 
     @property
     def dtype(self) -> str:
-        """How joints lie in the file: a key of `SCHEMAS`."""
+        """The dtype of joints in the file: a key of `SCHEMAS`."""
         return self._joints.dtype.name
 
     @cached_property
     def rounding(self) -> float:
-        """The largest error of a coordinate that storing it has made; 0 for float32."""
+        """The largest rounding error of a stored coordinate; 0 for float32."""
         if "rounding" not in self._columns.schema.names:
             return 0.0
         return float(self._columns.column("rounding").to_numpy().max())
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Reader, options, source and library versions that made this store."""
+        """The reader, options, source and library versions that this store was made with."""
         return self._header.provenance
 
     @cached_property
     def digests(self) -> list[str]:
-        """Per clip, the hash of its joints (`Clip.digest`)."""
+        """The hash of the joints (`Clip.digest`), per clip."""
         return self._columns.column("digest").to_pylist()
 
     @cached_property
     def sources(self) -> list[str]:
-        """Per clip, the raw file it came from, relative to the source folder."""
+        """The raw file, relative to the source folder, per clip."""
         return self._columns.column("source").to_pylist()
 
     @cached_property
     def metas(self) -> list[dict[str, MetaValue]]:
-        """Per clip, the plain facts that protocols ask for."""
+        """The meta that protocols use, per clip."""
         try:
             metas = [json.loads(text) for text in self._columns.column("meta").to_pylist()]
         except json.JSONDecodeError as error:
@@ -137,73 +136,73 @@ class ClipStore(Sequence[Clip]):
         return metas
 
     def meta(self, index: int) -> dict[str, MetaValue]:
-        """The plain facts about one clip."""
+        """Return the meta of one clip."""
         return self.metas[self._position(index)]
 
     def find(self, name: str) -> int:
-        """The index of the clip with this id.
+        """Return the index of the clip with this id.
 
         Raises:
-            UnknownNameError: no clip has it; the nearest id is named.
+            UnknownNameError: no clip has this id.
         """
         if name not in self._index:
             raise _unknown_clip(name, self.ids)
         return self._index[name]
 
     def joints(self, index: int) -> NDArray[np.float32]:
-        """(M, T, V, D) float32, read-only; NaN where a joint was not seen."""
+        """Return (M, T, V, D) float32, read-only; NaN where a joint is absent."""
         i = self._position(index)
         shape = self.persons[i], self.frames[i], self.layout.num_joints, self.num_channels
         return self._joints[i].reshape(shape)
 
     def confidence(self, index: int) -> NDArray[np.float32] | None:
-        """(M, T, V) float32, read-only, or None where the source gave none."""
+        """Return (M, T, V) float32, read-only, or None if the clip has no confidence."""
         i = self._position(index)
-        if self._confidence.absent[i]:
+        if self._confidence.is_null[i]:
             return None
         shape = self.persons[i], self.frames[i], self.layout.num_joints
         return self._confidence[i].reshape(shape)
 
     def read_crops(
         self,
-        indices: Sequence[int] | Places,
-        starts: Sequence[int] | Places,
+        indices: Sequence[int] | Indices,
+        starts: Sequence[int] | Indices,
         frames: int,
         persons: int | None = None,
     ) -> Crops:
-        """``frames`` frames of each of these clips, copied from the mapped file into one array.
+        """Copy ``frames`` frames of each of these clips into one array.
 
-        Only persons who are in a clip take room. A clip that ends early is filled up with NaN.
+        There is a row for each person of a clip. Where a clip ends early, the rest is NaN.
 
         Args:
-            indices: N clips, in any order, repeated as one likes.
+            indices: N clips, in any order, with repetitions.
             starts: N first frames.
             frames: T.
-            persons: the most persons of a clip; None for all.
+            persons: the maximum number of persons per clip; None for all.
 
         Raises:
-            IndexError: there is no such clip.
-            StoreError: a start outside of its clip, no frames, no persons.
+            IndexError: an index is out of range.
+            StoreError: a start outside of its clip; no frames; no persons.
         """
         clips, starts = np.atleast_1d(np.asarray(indices)), np.atleast_1d(np.asarray(starts))
         self._check_crops(clips, starts, frames, persons)
-        there = self.persons[clips]
-        there = there if persons is None else np.minimum(there, persons)
-        rows = np.repeat(np.arange(len(clips)), there)
-        person = np.arange(len(rows)) - np.repeat(np.cumsum(there) - there, there)
+        counts = self.persons[clips]
+        counts = counts if persons is None else np.minimum(counts, persons)
+        rows = np.repeat(np.arange(len(clips)), counts)
+        person = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         clips, starts = clips[rows], starts[rows]
         per_frame = self.layout.num_joints * self.num_channels
-        ends = np.minimum(frames, self.frames[clips] - starts) * per_frame
+        lengths = np.minimum(frames, self.frames[clips] - starts) * per_frame
         begins = (person * self.frames[clips] + starts) * per_frame
-        values = self._joints.pieces(clips, begins, ends, frames * per_frame)
+        values = self._joints.gather(clips, begins, lengths, frames * per_frame)
         shape = len(rows), frames, self.layout.num_joints, self.num_channels
         return Crops(values.reshape(shape), rows, person)
 
     def _check_crops(
         self, clips: NDArray[Any], starts: NDArray[Any], frames: int, persons: int | None
     ) -> None:
-        whole = all(np.issubdtype(array.dtype, np.integer) for array in (clips, starts))
-        if clips.shape != starts.shape or not whole:
+        integers = all(np.issubdtype(array.dtype, np.integer) for array in (clips, starts))
+        if clips.shape != starts.shape or not integers:
             raise StoreError(
                 f"expected as many whole-numbered clips as starts, got {clips.dtype} "
                 f"{clips.shape} and {starts.dtype} {starts.shape}"
@@ -224,7 +223,7 @@ class ClipStore(Sequence[Clip]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Clip:  # type: ignore[override]  # no slices
-        """The clip at a position, its arrays being views into the file."""
+        """Return the clip at a position; its arrays are views into the file."""
         i = self._position(index)
         return Clip(
             self.joints(i),
@@ -257,14 +256,14 @@ class ClipStore(Sequence[Clip]):
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file begins like an Arrow file, which no raw recording does."""
+    """Return whether a file begins like an Arrow file, as a store does and raw files do not."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         return file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
 
 
-def _open(path: Path) -> Any:
+def _open_arrow(path: Path) -> Any:
     if not path.exists():
         raise StoreError(f"there is no clip store {path}; make one with `kinegraph convert`")
     if path.is_dir():
@@ -278,10 +277,12 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _checked_header(path: Path, schema: Any) -> StoreHeader:
+def _read_header(path: Path, schema: Any) -> StoreHeader:
     text = (schema.metadata or {}).get(HEADER_KEY)
     if text is None:
-        raise StoreError(f"{path} is an Arrow file but no clip store: it has no kinegraph header")
+        raise StoreError(
+            f"{path} is an Arrow file but not a clip store: it has no kinegraph header"
+        )
     try:
         return StoreHeader.from_json(text)
     except (ValueError, KeyError, TypeError, RecursionError, LayoutError) as error:
@@ -290,7 +291,7 @@ def _checked_header(path: Path, schema: Any) -> StoreHeader:
         ) from error
 
 
-def _checked_columns(path: Path, reader: Any) -> Any:
+def _read_columns(path: Path, reader: Any) -> Any:
     schema = reader.schema.remove_metadata()
     if not any(schema.equals(known) for known in SCHEMAS.values()):
         listed = ", ".join(f"{field.name} ({field.type})" for field in SCHEMAS["float32"])
@@ -310,7 +311,7 @@ def _checked_columns(path: Path, reader: Any) -> Any:
     return table
 
 
-def _numbers(table: Any, name: str, dtype: Any, absent: float) -> NDArray[Any]:
+def _numeric_column(table: Any, name: str, dtype: Any, absent: float) -> NDArray[Any]:
     column = table.column(name)
     values = column.fill_null(pa.scalar(absent, column.type)).to_numpy().astype(dtype)
     values.flags.writeable = False
@@ -318,15 +319,15 @@ def _numbers(table: Any, name: str, dtype: Any, absent: float) -> NDArray[Any]:
 
 
 def _check_shapes(store: ClipStore) -> None:
-    places = store.persons * store.frames * store.layout.num_joints
-    confident = ~store._confidence.absent
+    joints = store.persons * store.frames * store.layout.num_joints
+    has_confidence = ~store._confidence.is_null
     fits = (
         (store.persons > 0).all()
         and (store.frames > 0).all()
         and (store.labels >= -1).all()
         and (store.labels < store.num_classes).all()
-        and (store._joints.lengths == places * store.num_channels).all()
-        and (store._confidence.lengths == places)[confident].all()
+        and (store._joints.lengths == joints * store.num_channels).all()
+        and (store._confidence.lengths == joints)[has_confidence].all()
         and len(set(store.ids)) == len(store)
     )
     if not fits:
@@ -338,7 +339,7 @@ def _check_shapes(store: ClipStore) -> None:
 
 
 def _unknown_clip(name: str, ids: Sequence[str]) -> UnknownNameError:
-    """Like `unknown_name`, but a store has too many ids to list them all."""
+    """Return the error of `unknown_name` with one id as an example instead of all."""
     hint = did_you_mean(name, ids)
     return UnknownNameError(
         f"unknown clip {name!r}{hint}; the store has {len(ids)}, e.g. {ids[0]!r}"

@@ -1,4 +1,4 @@
-"""How clips get into a store: all of them under the store's name, or none."""
+"""The writer of clip stores: the file appears when all clips are written, or not at all."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader
+from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader, ragged_array
 from kinegraph.errors import StoreError, unknown_name
 from kinegraph.files import atomic_path
 from kinegraph.skeleton.layout import SkeletonLayout
 
 CLIPS_PER_BATCH = 256
-LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+MAX_FLOAT16 = float(np.finfo(np.float16).max)
 BYTES_PER_BATCH = 64 * 2**20  # bounds the writer's memory whatever the length of the clips
 
 
 class StoreWriter:
-    """Writes a store; the file appears under its name only when all of it is on disk.
+    """A context manager that writes a store; the file appears when the block ends.
 
-    An error inside the ``with`` block, or no clip at all, leaves an older store as it was. Equal
-    clips in equal order give equal bytes: no time stamp is written.
+    After an error inside the ``with`` block, or without any clip, an older store stays as it was.
+    Equal clips in equal order give equal bytes: no time stamp is written.
 
     Args:
-        path: the store to make; missing parent folders are made.
+        path: the store to write; missing parent folders are made.
         layout: the layout of every clip.
         classes: class names by label, or None.
-        provenance: plain facts on where the clips came from; library versions are added.
-        dtype: "float32", or "float16" for half the bytes: clips come back as float32, their
-            coordinates rounded to 11 binary digits (a part in 2048), their confidences too.
+        provenance: plain facts about the origin of the clips; library versions are added.
+        dtype: "float32", or "float16" for half the size: clips are read as float32, coordinates and
+            confidences rounded to 11 binary digits (one part in 2048).
 
     Raises:
-        UnknownNameError: another dtype.
+        UnknownNameError: an unknown dtype.
     """
 
     def __init__(
@@ -57,20 +56,19 @@ class StoreWriter:
         self.path = Path(path)
         self.layout = layout
         self.classes = None if classes is None else tuple(classes)
-        self.provenance = {**_versions(), **(provenance or {})}
+        self.provenance = {**_library_versions(), **(provenance or {})}
         self.dtype = dtype
-        self.rounding = 0.0
-        """The largest error of a coordinate stored so far, in the units of the clips."""
+        self.rounding = 0.0  # largest rounding error so far, in the unit of the clips
         self._open_file: AbstractContextManager[None] = nullcontext()
         self._file: BinaryIO | None = None
         self._arrow: Any = None
         self._coordinates = 0
         self._ids: set[str] = set()
-        self._rows: list[_Row] = []
+        self._rows: list[_StoreRow] = []
         self._bytes = 0
 
     def __len__(self) -> int:
-        """The clips written so far."""
+        """Return the number of clips written so far."""
         return len(self._ids)
 
     def __enter__(self) -> StoreWriter:
@@ -89,18 +87,18 @@ class StoreWriter:
 
         Raises:
             StoreError: the id is empty or repeated; another layout, number of coordinates or
-                label range than the store's; meta that JSON cannot hold; coordinates beyond
+                label range than the store's; meta that JSON cannot represent; coordinates beyond
                 the range of float16. The clip is left out and the writer stays usable.
         """
         meta = self._checked_meta(clip)
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
-        stored = _rounded(clip) if self.dtype == "float16" else clip
+        stored = _round_to_float16(clip) if self.dtype == "float16" else clip
         rounding = 0.0 if stored is clip else _largest_error(stored, clip)
         self.rounding = max(self.rounding, rounding)
         source = source.encode(errors="backslashreplace").decode()
-        self._rows.append(_Row(stored, meta, source, rounding))
+        self._rows.append(_StoreRow(stored, meta, source, rounding))
         self._bytes += clip.joints.nbytes
         if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
             self._flush()
@@ -126,11 +124,11 @@ class StoreWriter:
             self._arrow.close()
 
     def check(self, clip: Clip) -> None:
-        """Raise the StoreError that `write` would refuse this clip with, if any."""
+        """Raise the StoreError that `write` would raise for this clip, if any."""
         self._checked_meta(clip)
 
     def _checked_meta(self, clip: Clip) -> str:
-        """The clip's meta as JSON, if the clip may be written."""
+        """Return the clip's meta as JSON, if the clip may be written."""
         if self._file is None:
             raise StoreError(f"{self.path}: write clips inside `with StoreWriter(...) as store:`")
         _check_id(clip.id)
@@ -141,14 +139,14 @@ class StoreWriter:
             )
         if self._ids and clip.num_channels != self._coordinates:
             raise StoreError(
-                f"clip {clip.id!r}: expected {self._coordinates} coordinates a joint as in the "
+                f"clip {clip.id!r}: expected {self._coordinates} coordinates per joint as in the "
                 f"clips before it, got {clip.num_channels}"
             )
         _check_ranges(clip, self.classes)
         meta = _meta_json(clip)
         if self.dtype == "float16":
             _check_float16(clip)
-        # last, so that what else is wrong with a clip does not depend on those before it
+        # last, so that other mistakes are reported whichever clips came before
         if clip.id in self._ids:
             raise StoreError(
                 f"clip {clip.id!r}: this id is already in the store; ids must be unique"
@@ -172,8 +170,8 @@ class StoreWriter:
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 
-class _Row(NamedTuple):
-    """What a clip is in the store: the clip as it will come back, and what is noted of it."""
+class _StoreRow(NamedTuple):
+    """A row of the store: the clip as it will be read, and further columns."""
 
     clip: Clip
     meta: str
@@ -181,8 +179,8 @@ class _Row(NamedTuple):
     rounding: float
 
 
-def _rounded(clip: Clip) -> Clip:
-    """The clip that float16 makes of it."""
+def _round_to_float16(clip: Clip) -> Clip:
+    """Return the clip with joints and confidence rounded to float16."""
     confidence = clip.confidence
     if confidence is not None:
         confidence = confidence.astype(np.float16).astype(np.float32)
@@ -191,17 +189,17 @@ def _rounded(clip: Clip) -> Clip:
 
 
 def _largest_error(stored: Clip, clip: Clip) -> float:
-    """Of a coordinate that was seen; 0 where none was."""
+    """Return the largest error of a present coordinate; 0 if no joint is present."""
     errors = np.abs(stored.joints.astype(np.float64) - clip.joints)
     return float(np.fmax.reduce(errors, axis=None, initial=0))
 
 
 def _check_float16(clip: Clip) -> None:
     largest = float(np.fmax.reduce(np.abs(clip.joints), axis=None, initial=0))
-    if largest > LARGEST_FLOAT16:
+    if largest > MAX_FLOAT16:
         raise StoreError(
-            f"clip {clip.id!r}: a coordinate of {largest:g} does not fit float16, which ends at "
-            f"{LARGEST_FLOAT16:g}; store these clips as float32"
+            f"clip {clip.id!r}: a coordinate of {largest:g} exceeds float16, which ends at "
+            f"{MAX_FLOAT16:g}; store these clips as float32"
         )
 
 
@@ -237,7 +235,7 @@ def _meta_json(clip: Clip) -> str:
         ) from error
 
 
-def _batch(rows: Sequence[_Row], schema: Any) -> Any:
+def _batch(rows: Sequence[_StoreRow], schema: Any) -> Any:
     clips = [row.clip for row in rows]
     number = schema.field("joints").type.value_type.to_pandas_dtype()
     columns = {
@@ -245,8 +243,8 @@ def _batch(rows: Sequence[_Row], schema: Any) -> Any:
         "label": [clip.label for clip in clips],
         "persons": [clip.num_persons for clip in clips],
         "frames": [clip.num_frames for clip in clips],
-        "joints": _ragged_array([clip.joints for clip in clips], number),
-        "confidence": _ragged_array([clip.confidence for clip in clips], number),
+        "joints": ragged_array([clip.joints for clip in clips], number),
+        "confidence": ragged_array([clip.confidence for clip in clips], number),
         "fps": [clip.fps for clip in clips],
         "meta": [row.meta for row in rows],
         "digest": [clip.digest for clip in clips],
@@ -256,17 +254,7 @@ def _batch(rows: Sequence[_Row], schema: Any) -> Any:
     return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _ragged_array(arrays: Sequence[NDArray[np.float32] | None], number: Any) -> Any:
-    present = [array.ravel() for array in arrays if array is not None]
-    values = np.concatenate(present, dtype=number) if present else np.zeros(0, number)
-    sizes = [0 if array is None else array.size for array in arrays]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    absent = np.array([array is None for array in arrays])
-    mask = pa.array(absent) if absent.any() else None
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
-
-
-def _versions() -> dict[str, str]:
+def _library_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("kinegraph", "numpy", "pyarrow")}
 
 

@@ -73,7 +73,7 @@ def _find_value_errors(name: str, annotation: Any, value: Any) -> list[str]:
         # recipes have lists where annotations have tuples
         _validator(annotation)(tuple(value) if isinstance(value, list) else value)
     except ValidationError:
-        return [f"{name} must be {_describe(annotation)}, got {value!r}"]
+        return [f"{name} must be {describe_annotation(annotation)}, got {value!r}"]
     except UnknownNameError as error:
         return [f"{name}: {error}"]
     return []
@@ -96,13 +96,13 @@ _TYPE_NAMES: dict[Any, tuple[str, str]] = {
 }
 
 
-def _describe(annotation: Any) -> str:
+def describe_annotation(annotation: Any) -> str:
     """Return an annotation in words, such as "a whole number from 1 to 5"."""
     origin, members = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _describe(members[0]) + "".join(map(_describe_constraint, members[1:]))
+        return describe_annotation(members[0]) + "".join(map(_describe_constraint, members[1:]))
     if origin in (Union, UnionType):
-        return " or ".join(_describe(member) for member in members)
+        return " or ".join(describe_annotation(member) for member in members)
     if origin is Literal:
         return " or ".join(repr(member) for member in members)
     if origin is tuple:
