@@ -20,7 +20,7 @@ from kinegraph.cli import main
 from kinegraph.cluster import ray_workers
 from kinegraph.cluster.convert import convert as convert_on
 from kinegraph.cluster.ray_workers import _node_versions, _run_task, connect
-from kinegraph.cluster.sharding import Shard, Task
+from kinegraph.cluster.sharding import Shard, ShardedJob, Task
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import convert
 from line_reader import READER
@@ -38,7 +38,8 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", TESTS)  # so that the nodes find line_reader
+        # so that the nodes find line_reader, and the same kinegraph as this process
+        patch.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
         made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         made.add_node(**NODE)
         yield made
@@ -74,40 +75,51 @@ def test_a_node_that_is_killed_changes_no_byte(cluster, raw, tmp_path, capsys):
     cluster.add_node(**NODE)
 
 
-def fail(message: str) -> None:
-    """A task that cannot be done."""
+def a_task(function: Any, argument: Any, required_paths: tuple[Path, ...] = ()) -> Task:
+    """The task of a job's only shard, which has no files."""
+    job = ShardedJob(Path("nowhere"), ".txt", 1, 1)
+    return Task(job, Shard(0, 1), function, (argument,), required_paths)
+
+
+def fail(message: str, job: ShardedJob, shard: Shard) -> None:
+    """A task that fails."""
     raise ReadError(message)
 
 
 def test_what_a_task_raises_comes_back_as_it_was(cluster):
     with connect(cluster.address) as workers:
         with pytest.raises(ReadError, match=r"^a\.txt:3: bad line$"):
-            list(workers.run_tasks([(Shard(0, 1), Task(fail, ("a.txt:3: bad line",), ()))]))
-        task = Task(fail, ("not reached",), (Path("nowhere"),))
-        with pytest.raises(ClusterError, match=r"node .* does not see nowhere: .* all nodes share"):
-            list(workers.run_tasks([(Shard(0, 1), task)]))
+            list(workers.run_tasks([a_task(fail, "a.txt:3: bad line")]))
+        task = a_task(fail, "not reached", required_paths=(Path("nowhere"),))
+        with pytest.raises(ClusterError, match=r"node .* cannot read nowhere: .* all nodes share"):
+            list(workers.run_tasks([task]))
         with pytest.raises(ClusterError, match=r"has the 64 CPUs .* has 1\).* OMP_NUM_THREADS=1"):
-            list(replace(workers, threads=64).run_tasks([(Shard(0, 1), task)]))
+            list(replace(workers, threads=64).run_tasks([task]))
+
+
+def write_here(text: str, job: ShardedJob, shard: Shard) -> None:
+    """A task that writes into the working folder."""
+    Path("here").write_text(text)
 
 
 def test_a_node_works_in_the_folder_of_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home" / "raw").mkdir(parents=True)
-    task = Task(Path("here").write_text, ("",), (Path("raw"),))
+    task = a_task(write_here, "text", required_paths=(Path("raw"),))
     _run_task(task, tmp_path / "home", _node_versions())
     assert (tmp_path / "home" / "here").exists()
-    with pytest.raises(ClusterError, match=r"node .* has kinegraph .* it is none: install"):
+    with pytest.raises(ClusterError, match=r"node .* has kinegraph .* with none: install"):
         _run_task(task, tmp_path, {**_node_versions(), "kinegraph": "none"})
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", r"no cluster answers at 127\.0\.0\.1:1 \(.*refused\): start one"),
-        ("ray://127.0.0.1:1", "no cluster answers at ray://"),
-        ("127.0.0.1:99999", "no cluster answers at"),
-        ("here", r"'here' is no address of a cluster: expected HOST:PORT"),
-        ("", "no address"),
+        ("127.0.0.1:1", r"no cluster responds at 127\.0\.0\.1:1 \(.*refused\): start one"),
+        ("ray://127.0.0.1:1", "no cluster responds at ray://"),
+        ("127.0.0.1:99999", "no cluster responds at"),
+        ("here", r"'here' is not the address of a cluster: expected HOST:PORT"),
+        ("", "is not the address"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_before_ray_starts(
@@ -147,7 +159,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 @pytest.mark.slow
 def test_a_shard_that_kills_its_workers_is_named(cluster, raw, tmp_path):
     (raw / "f5.txt").write_text("die")
-    with pytest.raises(ClusterError, match=r"pieces 5 to 5 ended 4 workers.*; \d of 10 shards"):
+    with pytest.raises(ClusterError, match=r"items 5 to 5 ended 4 workers.*; \d of 10 shards"):
         convert_on(READER, raw, tmp_path / "a", cluster=cluster.address)
     (raw / "f5.txt").write_text("0 1")
 
@@ -198,7 +210,7 @@ def test_an_interrupted_command_goes_on(cluster, tmp_path, how):
     assert len(kept) >= 3
     if how == signal.SIGINT:
         assert first.returncode == 130
-        assert "the same command goes on with those in" in err
+        assert "the same command continues with those in" in err
     subprocess.run(words, check=True, capture_output=True)
     subprocess.run(verb("convert", "ntu", raw, tmp_path / "one.arrow"), check=True)
     assert (tmp_path / "one.arrow").read_bytes() == (tmp_path / "many.arrow").read_bytes()

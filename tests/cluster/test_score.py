@@ -17,8 +17,9 @@ import torch
 from conftest import made_up_clips
 from kinegraph.clips.store import ClipStore, StoreWriter
 from kinegraph.cluster import predict as predict_module
-from kinegraph.cluster.predict import InputFiles, PredictionJob, merge_shards, predict_shards
+from kinegraph.cluster.predict import InputFiles, create_task, merge_shards
 from kinegraph.cluster.score import ClusterScorer
+from kinegraph.cluster.sharding import Shard
 from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.errors import CheckpointError, ClusterError, KinegraphError
 from kinegraph.inference.evaluate import evaluate_run
@@ -52,7 +53,7 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
     options = {"split": "all", "batch_size": 5}
     one, result = evaluate_run(run, **options)
     scorer = ClusterScorer("local", run)
-    many, again = evaluate_run(run, **options, score=scorer.scores, progress=progress)
+    many, again = evaluate_run(run, **options, score=scorer.score, progress=progress)
     one.save(tmp_path / "one.npz")
     many.save(tmp_path / "many.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "many.npz").read_bytes()
@@ -65,8 +66,8 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
 def test_an_interrupted_evaluation_goes_on(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt, match="2 of 5 shards"):
-        evaluate(score=ClusterScorer("impatient", run).scores)
-    scores, _ = evaluate(score=ClusterScorer("local", run).scores)
+        evaluate(score=ClusterScorer("impatient", run).score)
+    scores, _ = evaluate(score=ClusterScorer("local", run).score)
     assert here[1].seen == [(10, 15), (5, 10), (0, 5)]
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -74,11 +75,11 @@ def test_an_interrupted_evaluation_goes_on(run, here):
 def test_a_damaged_shard_is_scored_again(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(score=ClusterScorer("impatient", run).scores)
+        evaluate(score=ClusterScorer("impatient", run).score)
     next(run.glob("*.shards/*.npy")).write_bytes(b"\x93NUMPY")
     with pytest.raises(ClusterError, match="was damaged"):
-        evaluate(score=ClusterScorer("local", run).scores)
-    scores, _ = evaluate(score=ClusterScorer("local", run).scores)
+        evaluate(score=ClusterScorer("local", run).score)
+    scores, _ = evaluate(score=ClusterScorer("local", run).score)
     assert len(here[2].seen) == 1
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -90,13 +91,13 @@ def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_p
             writer.write(clip)
     store = ClipStore(tmp_path / "3d.arrow")
     with pytest.raises(CheckpointError, match="has 3 coordinates a joint"):
-        evaluate_run(run, store=store, split="all", score=ClusterScorer("local", run).scores)
+        evaluate_run(run, store=store, split="all", score=ClusterScorer("local", run).score)
 
 
 def test_a_node_that_sees_another_run_says_so(run):
     model = WorkerModel.from_run(run)
     model.configure()
-    with pytest.raises(ClusterError, match=r"sees another .*run"):
+    with pytest.raises(ClusterError, match=r"reads another .*run"):
         replace(model, digest="0" * 64).configure()
     with pytest.raises(ClusterError, match=r"computes on cpu, this machine on cuda"):
         replace(model, device="cuda").configure()
@@ -167,24 +168,19 @@ def test_an_empty_folder_is_the_same_error(run, tmp_path, here):
 
 def test_pieces_are_counted_over_all_files(run, files):
     opened = InputFiles(files, None, Predictor.load(run))
-    assert opened.begins == [0, 24, 24, 29, 29, 30, 54]
-    parts = opened.parts(predict_module.Shard(22, 31))
-    assert [(part.number, len(part.recordings.parts)) for part in parts] == [
-        (0, 2),
-        (2, 5),
-        (4, 1),
-        (5, 1),
-    ]
-    assert list(parts[-1].recordings.parts) == [0]
+    assert opened.starts == [0, 24, 24, 29, 29, 30, 54]
+    slices = opened.slice(Shard(22, 31))
+    assert [(number, len(s.parts)) for number, s in slices] == [(0, 2), (2, 5), (4, 1), (5, 1)]
+    assert list(slices[-1][1].parts) == [0]
 
 
 def test_an_interrupted_prediction_goes_on(run, files):
-    prediction = PredictionJob(WorkerModel.from_run(run), 5)
-    opened = InputFiles(files, None, Predictor.load(run))
-    job = replace(predict_module.open_job(prediction, opened), size=10)
+    model, opened = WorkerModel.from_run(run), InputFiles(files, None, Predictor.load(run))
+    job = replace(predict_module.open_job(model, 5, opened), size=10)
+    task = partial(create_task, model, 5, opened, job)
     with pytest.raises(KeyboardInterrupt, match="2 of 6 shards"):
-        predict_shards(prediction, opened, job, WorkersHere(stop_after=2), None)
+        job.run(WorkersHere(stop_after=2), task)
     workers = WorkersHere()
-    predict_shards(prediction, opened, job, workers, None)
+    job.run(workers, task)
     assert len(workers.seen) == 4
     assert len(list(merge_shards(opened, job))) == 55

@@ -26,7 +26,7 @@ def write_sum(job: ShardedJob, shard: Shard) -> None:
 
 def finish(job: ShardedJob, workers: WorkersHere, progress=None) -> None:
     """Have the job done."""
-    job.run(workers, lambda shard: Task(write_sum, (job, shard), (job.folder,)), progress)
+    job.run(workers, lambda shard: Task(job, shard, write_sum, (), (job.folder,)), progress)
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_two_nodes_at_one_shard_do_not_write_into_each_other(tmp_path):
 def test_a_shard_that_is_seen_on_its_node_only(tmp_path, monkeypatch):
     monkeypatch.setattr(job_module, "VISIBILITY_TIMEOUT_S", 0.0)
     job = a_job(tmp_path)
-    with pytest.raises(ClusterError, match=r"is not seen here: .* storage that all nodes share"):
-        job.run(WorkersHere(), lambda shard: Task(lambda: None, (), ()), None)
+    with pytest.raises(ClusterError, match=r"is not visible here: .* storage that all nodes share"):
+        job.run(WorkersHere(), lambda shard: Task(job, shard, lambda *_: None, (), ()))
 
 
 def test_a_damaged_shard_is_done_again(tmp_path):
     job = a_job(tmp_path)
     finish(job, WorkersHere())
-    damaged = r"was damaged \(no number\) and is removed; 9 of 10"
+    damaged = r"was damaged \(no number\) and has been deleted; 9 of 10"
     with pytest.raises(ClusterError, match=damaged), job.guard_read(job.shards[4]):
         raise ValueError("no number")
     assert job.unfinished_shards() == [job.shards[4]]
@@ -137,13 +137,13 @@ def test_a_damaged_shard_is_done_again(tmp_path):
 def test_shards_are_kept_for_troubles_that_pass(tmp_path, error, kept):
     job = a_job(tmp_path)
 
-    def work(shard: Shard) -> None:
+    def work(_: ShardedJob, shard: Shard) -> None:
         if shard.start == 7:
             raise error("trouble")
         write_sum(job, shard)
 
     with pytest.raises(error, match=r"^trouble"):
-        job.run(WorkersHere(), lambda shard: Task(work, (shard,), ()), None)
+        job.run(WorkersHere(), lambda shard: Task(job, shard, work, (), ()))
     assert 10 - len(job.unfinished_shards()) == kept
     assert job.folder.exists() == bool(kept)
 
@@ -151,7 +151,7 @@ def test_shards_are_kept_for_troubles_that_pass(tmp_path, error, kept):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     job = ShardedJob.open(tmp_path / "file" / "sum", ".txt", {}, 3, largest=4)
-    with pytest.raises(ClusterError, match=r"cannot make .*sum-.*: Not a directory"):
+    with pytest.raises(ClusterError, match=r"cannot create .*sum-.*: Not a directory"):
         finish(job, WorkersHere())
 
 

@@ -39,7 +39,7 @@ def evaluate(
     told_json: dict[str, object] = {}
     if answers:
         with progress(f"evaluating {split}") as bar:
-            score = remote.scores if remote else None
+            score = remote.score if remote else None
             scores, result = evaluate_run(
                 run, **wanted, progress=bar, score=score, precision=precise
             )
@@ -54,7 +54,7 @@ def evaluate(
         raise CheckpointError(f"{run} names no actions and predicts no poses: see its history.csv")
     if poses_too:
         with progress(f"measuring poses of {split}") as bar:
-            measure = remote.poses if remote else None
+            measure = remote.score_poses if remote else None
             poses = evaluate_poses(run, **wanted, progress=bar, score=measure)
         told_json["poses"] = poses.to_dict()
         if not as_json:

@@ -1,1 +1,1 @@
-"""One job on many machines: the functions of one machine, mapped over shards by Ray."""
+"""Cluster jobs: the functions of one machine, mapped over shards by Ray."""

@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.cluster.ray_workers import connect
-from kinegraph.cluster.sharding import (
-    Progress,
-    Shard,
-    ShardedJob,
-    Task,
-    WorkerPool,
-    fingerprint_files,
-)
+from kinegraph.cluster.sharding import Shard, ShardedJob, Task, fingerprint_files
 from kinegraph.errors import ClusterError, StoreError
 from kinegraph.readers.convert import (
     ConversionJob,
+    ConversionProgress,
     ConversionResult,
     Refusal,
     TaskResult,
@@ -32,9 +26,8 @@ from kinegraph.readers.convert import (
 )
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
-UNITS = 256  # of a shard at most
-CLIPS = ".arrow"
-OUTCOME = ".json"
+MAX_TASKS_PER_SHARD = 256
+CLIPS_SUFFIX = ".arrow"
 
 
 def convert(
@@ -45,12 +38,12 @@ def convert(
     cluster: str,
     options: Mapping[str, Any] | None = None,
     dtype: str = "float32",
-    progress: Progress | None = None,
+    progress: ConversionProgress | None = None,
 ) -> ConversionResult:
-    """As `kinegraph.readers.convert.convert`, with the same bytes, but read by a cluster's nodes.
+    """Convert like `kinegraph.readers.convert.convert`, to the same bytes, on a cluster's nodes.
 
-    Source and store lie on storage that all nodes share. Finished shards wait beside the store,
-    where the same call goes on after an interruption.
+    Source and store must be on storage that all nodes share. Finished shards are kept beside the
+    store until the store is written; after an interruption the same call continues with them.
 
     Args:
         reader: the reader of this kind of source.
@@ -58,115 +51,102 @@ def convert(
         store_path: the store to write.
         cluster: see `kinegraph.cluster.ray_workers.connect`.
         options: the reader's options.
-        dtype: of the stored coordinates; shards always hold float32, so that nothing is rounded
-            twice.
-        progress: called with (tasks done, tasks in all), as they are read, then as they are
-            stored.
+        dtype: type of the stored coordinates; shards always hold float32, so that coordinates are
+            rounded only once.
+        progress: called with (tasks done, tasks in all), while reading, then while storing.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or a node cannot do its part.
+        ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
         ReadError, StoreError, UnknownNameError: as on one machine.
     """
-    intake = scan_source(reader, Path(source), Path(store_path), options or {})
-    job = open_job(intake, Path(store_path))
-    if job.unfinished_shards():
-        with connect(cluster) as workers:
-            read_shards(intake, job, workers, progress)
-    done = store_results(intake, merge_shards(intake, job), Path(store_path), progress, dtype)
+    conversion = scan_source(reader, Path(source), Path(store_path), options or {})
+    job = open_job(conversion, Path(store_path))
+    job.run(connect(cluster), partial(create_task, conversion, job), progress)
+    merged = merge_shards(conversion, job)
+    result = store_results(conversion, merged, Path(store_path), progress, dtype)
     job.delete()
-    return done
+    return result
 
 
-def open_job(intake: ConversionJob, store_path: Path) -> ShardedJob:
-    """The job that an intake is: the same one as long as no raw file changes."""
-    plan = intake.plan
+def open_job(conversion: ConversionJob, store_path: Path) -> ShardedJob:
+    """Return the job of a conversion, the same one as long as no raw file changes."""
+    plan = conversion.plan
     facts = {
-        "provenance": intake.writer(store_path).provenance,
+        "provenance": conversion.writer(store_path).provenance,
         "layout": plan.layout.to_dict(),
         "classes": plan.classes,
-        "files": fingerprint_files(intake.stats),
+        "files": fingerprint_files(conversion.stats),
     }
-    return ShardedJob.open(store_path, OUTCOME, facts, len(plan.tasks), largest=UNITS)
+    largest = MAX_TASKS_PER_SHARD
+    return ShardedJob.open(store_path, ".json", facts, len(plan.tasks), largest=largest)
 
 
-def read_shards(
-    intake: ConversionJob, job: ShardedJob, workers: WorkerPool, progress: Progress | None
-) -> None:
-    """Have the shards read that are not finished.
-
-    Raises:
-        ClusterError: a node cannot do its part.
-    """
-
-    def task(shard: Shard) -> Task:
-        part = _part(intake, shard)
-        there = {path for path, stat in part.stats.items() if stat is not None}
-        return Task(read_shard, (part, job, shard), (job.folder, intake.source, *there))
-
-    job.run(workers, task, progress)
+def create_task(conversion: ConversionJob, job: ShardedJob, shard: Shard) -> Task:
+    """Return the task that reads a shard."""
+    part = _slice(conversion, shard)
+    present = [path for path, stat in part.stats.items() if stat is not None]
+    return Task(job, shard, read_shard, (part,), (job.folder, conversion.source, *present))
 
 
-def _part(intake: ConversionJob, shard: Shard) -> ConversionJob:
-    tasks = intake.plan.tasks[shard.start : shard.stop]
-    plan = ReadPlan(tasks, intake.plan.layout, intake.plan.classes)
-    stats = {task.path: intake.stats[task.path] for task in tasks}
-    return replace(intake, plan=plan, stats=stats)
+def _slice(conversion: ConversionJob, shard: Shard) -> ConversionJob:
+    tasks = conversion.plan.tasks[shard.start : shard.stop]
+    plan = ReadPlan(tasks, conversion.plan.layout, conversion.plan.classes)
+    return replace(conversion, plan=plan, stats={t.path: conversion.stats[t.path] for t in tasks})
 
 
 class _NothingToStoreError(Exception):
-    """Leaves the block that writes a store without one."""
+    """Raised to leave the block of a store writer without a store."""
 
 
 def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> None:
-    """Read the tasks of a shard into a store of their own, and note what became of each clip."""
-    if job.shard_path(shard).exists():
-        return
-    outcome = []
+    """Write the clips of a shard to a store of their own, and the refusals to a JSON file."""
+    entries = []
     try:
-        with job.atomic_shard(shard, CLIPS) as draft, part.writer(draft) as writer:
+        with job.atomic_shard(shard, CLIPS_SUFFIX) as draft, part.writer(draft) as writer:
             for task, result in read_tasks(part, part.plan.tasks):
-                outcome.append(write_task_result(result, part.name(task.path), writer))
+                written = write_task_result(result, part.name(task.path), writer)
+                entries.append(
+                    [(r.reason, r.name) if isinstance(r, Refusal) else None for r in written]
+                )
             if not len(writer):
                 raise _NothingToStoreError
     except _NothingToStoreError:
         pass
-    except StoreError as error:  # of the file: what is wrong with a clip was noted
+    except StoreError as error:  # about the file; errors of clips are refusals
         raise ClusterError(str(error)) from error
     with job.atomic_shard(shard) as draft:
-        draft.write_text(json.dumps([[_noted(r) for r in result] for result in outcome]))
+        draft.write_text(json.dumps(entries))
 
 
-def _noted(result: Clip | Refusal) -> tuple[str, str] | None:
-    return (result.reason, result.name) if isinstance(result, Refusal) else None
+def merge_shards(
+    conversion: ConversionJob, job: ShardedJob
+) -> Generator[tuple[ReadTask, TaskResult]]:
+    """Yield every task with its result, as `kinegraph.readers.convert.read_tasks` does.
 
-
-def merge_shards(intake: ConversionJob, job: ShardedJob) -> Generator[tuple[ReadTask, TaskResult]]:
-    """Every task with what it holds, as `kinegraph.readers.convert.read_tasks` gives it.
-
-    Clips that fit a shard's store may still repeat an id of another shard, or have other
-    coordinates than its clips; the store that they are merged into refuses them then, as on one
-    machine. Within a shard the first clip settled the coordinates, and clips that differ from it
-    were dropped: if the first clip of all differs too, the shard is read anew.
+    A clip that its shard accepted may repeat an id of another shard, or have another number of
+    coordinates than the first clip of all; the merged store then refuses it, as on one machine.
+    But a shard refuses clips whose number of coordinates differs from *its* first clip: if that
+    clip differs from the first of all, the shard is read again.
     """
     coordinates = None
     for shard in job.shards:
-        part = _part(intake, shard)
+        part = _slice(conversion, shard)
         with job.guard_read(shard):
-            noted, clips = _load(job, shard)
+            entries, clips = _load(job, shard)
         coordinates = coordinates or (clips and clips.num_channels)
         if clips and clips.num_channels != coordinates:
             yield from read_tasks(part, part.plan.tasks)
             continue
         stored = iter(clips or ())
-        for task, entries in zip(part.plan.tasks, noted, strict=True):
-            yield task, [Refusal(*entry) if entry else next(stored) for entry in entries]
+        for task, refusals in zip(part.plan.tasks, entries, strict=True):
+            yield task, [Refusal(*entry) if entry else next(stored) for entry in refusals]
 
 
 def _load(job: ShardedJob, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
-    """For each task what became of its clips, null for those in the shard's store; the store."""
-    noted = json.loads(job.shard_path(shard).read_text())
-    stored = sum(entry is None for entries in noted for entry in entries)
-    clips = ClipStore(job.shard_path(shard, CLIPS)) if stored else None
-    if len(noted) != shard.stop - shard.start or stored != len(clips or ()):
-        raise ValueError("it holds other clips than it says")
-    return noted, clips
+    """Return the entries of each task (None for a stored clip) and the store of a shard."""
+    entries = json.loads(job.shard_path(shard).read_text())
+    stored = sum(entry is None for task_entries in entries for entry in task_entries)
+    clips = ClipStore(job.shard_path(shard, CLIPS_SUFFIX)) if stored else None
+    if len(entries) != shard.stop - shard.start or stored != len(clips or ()):
+        raise ValueError("its store and its list of clips do not match")
+    return entries, clips

@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster as workers: reached quickly or not at all, and silent."""
+"""Workers on the nodes of a Ray cluster, with a short timeout for an unreachable cluster."""
 
 from __future__ import annotations
 
@@ -19,77 +19,80 @@ from kinegraph.errors import ClusterError, KinegraphError
 
 LOCAL_ADDRESS = "local"
 ADDRESS_PATTERN = re.compile(r"(?:ray://)?(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
-CONNECT_TIMEOUT_S = 5.0  # seconds until an address counts as unreachable
-MAX_RETRIES = 3  # of a shard whose worker died
-TASKS_PER_SLOT = 2  # tasks a place that are handed out: one is waiting while one is worked on
-POLL_INTERVAL_S = 10.0  # seconds without news after which nodes are counted again
-OBJECT_STORE_BYTES = 128 * 2**20  # bytes; shards travel by files
+CONNECT_TIMEOUT_S = 5.0
+#: Retries of a shard whose worker process died.
+MAX_RETRIES = 3
+#: Tasks submitted per free slot: one waits while another one is computed.
+TASKS_PER_SLOT = 2
+#: Seconds without a finished task after which the nodes are counted again.
+POLL_INTERVAL_S = 10.0
+#: Bytes of Ray's object store; it stays small because shards are exchanged as files.
+OBJECT_STORE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class RayWorkers:
-    """Does tasks on the nodes of the cluster that this process is connected to.
+    """Runs tasks on the nodes of the cluster to which this process is connected.
 
     Attributes:
-        address: as it was given, for messages.
-        threads: CPUs that each task takes.
-        gpu: whether a task takes a GPU, if there are any.
+        address: the address as the user gave it, for messages.
+        threads: CPUs per task.
+        gpu: whether a task uses a GPU, if there are any.
     """
 
     address: str
     threads: int = 1
     gpu: bool = False
 
-    def run_tasks(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
-        """Yields each shard when its task is done. Few tasks wait, so few are held in memory.
+    def run_tasks(self, tasks: Iterable[Task]) -> Iterator[Shard]:
+        """Yield the shard of each task when it is finished. Few tasks are in memory at a time.
 
         Raises:
-            KinegraphError: what a task raised.
-            ClusterError: workers died over one shard again and again, or no node is left.
+            KinegraphError: the error of a task.
+            ClusterError: the workers of one shard died repeatedly, or no node is left.
         """
-        ray = _ray()
+        ray = _import_ray()
         gpus = int(self.gpu and ray.cluster_resources().get("GPU", 0) >= 1)
-        remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=MAX_RETRIES)(
-            _run_task
-        )
+        options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": MAX_RETRIES}
+        remote = ray.remote(**options)(_run_task)
         facts = (Path.cwd(), _node_versions())
         tasks = iter(tasks)
         pending: dict[Any, Shard] = {}
         while True:
-            room = max(0, TASKS_PER_SLOT * self._places(gpus) - len(pending))
-            pending |= {remote.remote(task, *facts): shard for shard, task in islice(tasks, room)}
+            free = max(0, TASKS_PER_SLOT * self._count_slots(gpus) - len(pending))
+            pending |= {remote.remote(task, *facts): task.shard for task in islice(tasks, free)}
             if not pending:
                 return
-            for done in ray.wait(list(pending), timeout=POLL_INTERVAL_S)[0]:
-                shard = pending.pop(done)
-                self._check(done, shard)
+            for finished in ray.wait(list(pending), timeout=POLL_INTERVAL_S)[0]:
+                shard = pending.pop(finished)
+                self._raise_task_error(finished, shard)
                 yield shard
 
-    def _places(self, gpus: int) -> int:
-        """Tasks that can be worked on at the same time.
+    def _count_slots(self, gpus: int) -> int:
+        """Return the number of tasks that can run at the same time.
 
         Raises:
-            ClusterError: none.
+            ClusterError: there is none.
         """
-        nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
-        places = 0
+        nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
+        slots = 0
         for node in nodes:
             by_cpu = int(node.get("CPU", 0)) // self.threads
-            places += min(by_cpu, int(node.get("GPU", 0))) if gpus else by_cpu
-        if not places:
+            slots += min(by_cpu, int(node.get("GPU", 0))) if gpus else by_cpu
+        if not slots:
             most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
             raise ClusterError(
                 f"no node of cluster {self.address!r} has the {self.threads} CPUs that a task "
-                f"takes (the largest has {most}): start Ray on its nodes, or set "
+                f"needs (the largest has {most}): start Ray on its nodes, or set "
                 f"OMP_NUM_THREADS={max(1, most)} for this command"
             )
-        return places
+        return slots
 
-    def _check(self, done: Any, shard: Shard) -> None:
-        """Raise what a task raised."""
-        ray = _ray()
+    def _raise_task_error(self, finished: Any, shard: Shard) -> None:
+        """Raise the error of a finished task, if there is one."""
+        ray = _import_ray()
         try:
-            ray.get(done)
+            ray.get(finished)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, KinegraphError):
                 raise error.cause from None
@@ -101,31 +104,31 @@ class RayWorkers:
             raise
         except ray.exceptions.RayError as error:
             raise ClusterError(
-                f"pieces {shard.start} to {shard.stop - 1} ended {MAX_RETRIES + 1} workers, the "
-                f"last one so: {_reason(error)}"
+                f"items {shard.start} to {shard.stop - 1} ended {MAX_RETRIES + 1} workers, the "
+                f"last error: {_first_line(error)}"
             ) from error
 
 
 @contextmanager
 def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[RayWorkers]:
-    """The nodes of a cluster, while the block lasts.
+    """Connect to a cluster for the duration of the block.
 
     Args:
-        address: HOST:PORT or ray://HOST:PORT of a running one, ``auto`` for the one that runs on
-            this machine, or ``local`` for all cores of this machine.
-        threads: CPUs that each task takes.
-        gpu: whether a task takes a GPU, if there are any.
+        address: HOST:PORT or ray://HOST:PORT of a running cluster, ``auto`` for the one that runs
+            on this machine, or ``local`` for all cores of this machine.
+        threads: CPUs per task.
+        gpu: whether a task uses a GPU, if there are any.
 
     Raises:
         ClusterError: Ray is not installed, or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = _ray()
+    ray = _import_ray()
     if address not in (LOCAL_ADDRESS, "auto"):
         _require_reachable(address)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        # Ray tells on standard output of every worker that is lost
+    with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
+        # Ray prints a line on standard output for every lost worker
         try:
             ray.init(
                 address,
@@ -134,14 +137,14 @@ def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[Ra
                 **(own if address == LOCAL_ADDRESS else {}),
             )
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise ClusterError(f"cannot join cluster {address!r}: {_reason(error)}") from error
+            raise ClusterError(f"cannot join cluster {address!r}: {_first_line(error)}") from error
         try:
             yield RayWorkers(address, threads, gpu)
         finally:
             ray.shutdown()
 
 
-def _ray() -> Any:
+def _import_ray() -> Any:
     try:
         import ray
         import ray.exceptions
@@ -152,28 +155,28 @@ def _ray() -> Any:
     return ray
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what Ray says; its advice on flags is for another command."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of Ray's message; the rest is about flags of its own command."""
     if isinstance(error, ConnectionError) and "running Ray instance" in str(error):
-        return "none runs on this machine: start one with `ray start --head`"
+        return "no cluster runs on this machine: start one with `ray start --head`"
     return str(error).strip().splitlines()[0]
 
 
 def _require_reachable(address: str) -> None:
-    """Ray itself would try for two minutes."""
+    """Check the address within seconds; Ray would try for two minutes."""
     found = ADDRESS_PATTERN.fullmatch(address)
     if found is None:
         raise ClusterError(
-            f"{address!r} is no address of a cluster: expected HOST:PORT, ray://HOST:PORT, auto "
-            "or local"
+            f"{address!r} is not the address of a cluster: expected HOST:PORT, ray://HOST:PORT, "
+            "auto or local"
         )
     host, port = found["host"].strip("[]"), int(found["port"])
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"no cluster answers at {address} ({error}): start one with `ray start --head`, which "
-            "prints its address"
+            f"no cluster responds at {address} ({error}): start one with `ray start --head`, "
+            "which prints its address"
         ) from error
     if os.environ.get("RAY_USE_TLS", "0") == "0":
         _require_grpc(address, f"{found['host']}:{port}")
@@ -189,52 +192,52 @@ def _require_grpc(address: str, target: str) -> None:
                 return
             channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CONNECT_TIMEOUT_S)
         except (grpc.FutureTimeoutError, grpc.RpcError) as error:
-            raise ClusterError(f"what answers at {address} is not Ray") from error
+            raise ClusterError(f"the server at {address} is not Ray") from error
         try:
             channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(
                 b"", timeout=CONNECT_TIMEOUT_S
             )
         except grpc.RpcError as error:
-            asked = error.code() == grpc.StatusCode.UNAUTHENTICATED
-            if asked and os.environ.get("RAY_AUTH_MODE") != "token":
+            needs_token = error.code() == grpc.StatusCode.UNAUTHENTICATED
+            if needs_token and os.environ.get("RAY_AUTH_MODE") != "token":
                 raise ClusterError(
-                    f"the cluster at {address} asks for a token: have it on this machine as on the "
-                    "cluster's nodes, and set RAY_AUTH_MODE=token"
+                    f"the cluster at {address} requires a token: copy it from the cluster's nodes "
+                    "to this machine, and set RAY_AUTH_MODE=token"
                 ) from error
 
 
 # --------------------------------------------------------------------- on a node
 
 
-def _run_task(task: Task, home: Path, versions: dict[str, str]) -> None:
-    """Do a task on this node as it would be done where the command was given."""
-    for name, found in _node_versions().items():
-        if found != versions[name]:
+def _run_task(task: Task, working_folder: Path, versions: dict[str, str]) -> None:
+    """Run a task on this node, in the working folder of the command."""
+    for name, installed in _node_versions().items():
+        if installed != versions[name]:
             raise ClusterError(
-                f"node {socket.gethostname()} has {name} {found}, but where the command was given "
-                f"it is {versions[name]}: install the same version on every node"
+                f"node {socket.gethostname()} has {name} {installed}, but the command runs with "
+                f"{versions[name]}: install the same version on every node"
             )
-    _require_seen(home)
-    os.chdir(home)
+    _require_path(working_folder)
+    os.chdir(working_folder)
     for path in task.required_paths:
-        _require_seen(path)
-    task.function(*task.arguments)
+        _require_path(path)
+    task.run()
 
 
-def _require_seen(path: Path) -> None:
+def _require_path(path: Path) -> None:
     if not path.exists():
         raise ClusterError(
-            f"node {socket.gethostname()} does not see {path}: what a cluster works on must lie on "
-            "storage that all nodes share, under the same path"
+            f"node {socket.gethostname()} cannot read {path}: the files of a cluster job must be "
+            "on storage that all nodes share, under the same path"
         )
 
 
 def _node_versions() -> dict[str, str]:
-    """Of what decides the bits of a result."""
-    found = {}
+    """Return the versions of the packages that determine the bits of a result."""
+    versions = {}
     for name in ("kinegraph", "numpy", "pyarrow", "torch"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "none"
-    return found
+            versions[name] = "none"
+    return versions

@@ -1,4 +1,4 @@
-"""A job cut into shards: finished ones stay in a folder, where an interrupted job goes on."""
+"""Sharded jobs: finished shards stay in a folder, from which an interrupted job continues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -16,50 +16,58 @@ from typing import Any, NamedTuple, Protocol, Self
 from kinegraph.errors import ClusterError, KinegraphError, StoreError
 from kinegraph.files import atomic_path
 
-Progress = Callable[[int, int], None]
-
-MIN_SHARDS = 64  # that a small job is cut into at least, if it has as many pieces
+#: Minimum number of shards, if the job has as many items.
+MIN_SHARDS = 64
 #: Seconds to wait until a file that another node wrote is visible here; NFS may take 30.
 VISIBILITY_TIMEOUT_S = 60.0
 
 
 class Shard(NamedTuple):
-    """Some of a job's pieces, from one to before another."""
+    """A range of a job's items, without ``stop``."""
 
     start: int
     stop: int
 
 
 class Task(NamedTuple):
-    """What a node is to do.
+    """Computation of one shard on any node.
 
     Attributes:
-        function: a function that is called with the arguments.
-        arguments: can be pickled.
-        needs: files and folders that the node must see.
+        job: the job.
+        shard: the shard.
+        function: writes the shard; it is called with the arguments, the job and the shard.
+        arguments: picklable.
+        required_paths: files and folders that the node must be able to read.
     """
 
+    job: ShardedJob
+    shard: Shard
     function: Callable[..., None]
     arguments: tuple[Any, ...]
     required_paths: tuple[Path, ...]
 
+    def run(self) -> None:
+        """Compute the shard, unless it is finished already."""
+        if not self.job.shard_path(self.shard).exists():
+            self.function(*self.arguments, self.job, self.shard)
+
 
 class WorkerPool(Protocol):
-    """Whoever does tasks, in any order: see `kinegraph.cluster.ray_workers`."""
+    """Runs tasks, in any order: see `kinegraph.cluster.ray_workers`."""
 
-    def run_tasks(self, tasks: Iterable[tuple[Shard, Task]]) -> Iterator[Shard]:
-        """Yields each shard when its task is done."""
+    def run_tasks(self, tasks: Iterable[Task]) -> Iterator[Shard]:
+        """Yield the shard of each task when it is finished."""
 
 
 @dataclass(frozen=True)
 class ShardedJob:
-    """Pieces 0 to ``total``, in shards of ``size``.
+    """Items 0 to ``total``, in shards of ``size``.
 
     Attributes:
-        folder: where finished shards are; on storage that all nodes share.
-        suffix: of the file by which a shard is known to be finished.
-        total: pieces.
-        size: pieces of a shard.
+        folder: folder of the finished shards, on storage that all nodes share.
+        suffix: suffix of the file that marks a shard as finished.
+        total: number of items.
+        size: items per shard.
     """
 
     folder: Path
@@ -70,7 +78,7 @@ class ShardedJob:
     @classmethod
     def open(
         cls,
-        beside: Path,
+        target: Path,
         suffix: str,
         facts: Mapping[str, Any],
         total: int,
@@ -78,43 +86,42 @@ class ShardedJob:
         largest: int,
         step: int = 1,
     ) -> Self:
-        """A new job, or the same one again.
+        """Return a new job, or the same job again.
 
         Args:
-            beside: what is made; the job's folder is beside it and named after it.
-            suffix: of the file by which a shard is known to be finished.
-            facts: all that decides what the shards hold; another job has another folder.
-            total: pieces.
-            largest: pieces of a shard at most.
-            step: shards begin at multiples of it. Their borders depend on no cluster's size.
+            target: the result; the job's folder is beside it and has its name.
+            suffix: suffix of the file that marks a shard as finished.
+            facts: everything that determines the shards; a job with other facts has another folder.
+            total: number of items.
+            largest: maximum number of items per shard.
+            step: shards start at multiples of it, whatever the size of the cluster.
         """
         size = max(step, min(largest, total // MIN_SHARDS) // step * step)
-        told = json.dumps({**facts, "total": total, "size": size}, sort_keys=True, default=str)
-        mark = hashlib.sha256(told.encode()).hexdigest()[:16]
-        folder = beside.absolute().with_name(f"{beside.name}-{mark}.shards")
+        key = json.dumps({**facts, "total": total, "size": size}, sort_keys=True, default=str)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder = target.absolute().with_name(f"{target.name}-{digest}.shards")
         return cls(folder, suffix, total, size)
 
     @property
     def shards(self) -> list[Shard]:
-        """All of them, in order."""
+        """All shards, in order."""
         starts = range(0, self.total, self.size)
         return [Shard(start, min(start + self.size, self.total)) for start in starts]
 
     def shard_path(self, shard: Shard, suffix: str = "") -> Path:
-        """A file of a shard; the one that says it is finished unless a suffix is given."""
+        """Return the path of a shard's file; without suffix, of the one that marks it finished."""
         return self.folder / f"{shard.start:09d}-{shard.stop:09d}{suffix or self.suffix}"
 
     def unfinished_shards(self) -> list[Shard]:
-        """The shards that are still to be done."""
+        """Return the shards that are not finished."""
         names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
         return [shard for shard in self.shards if self.shard_path(shard).name not in names]
 
     @contextmanager
     def atomic_shard(self, shard: Shard, suffix: str = "") -> Iterator[Path]:
-        """A name to write a shard's file under; it gets its own when it is whole and on disk.
+        """Yield a path to write a shard's file to; it is renamed when the block ends.
 
-        Two nodes may be at the same shard, one of them given up for dead: neither writes into the
-        other's file.
+        Two nodes may write the same shard, if one of them was taken for dead.
 
         Raises:
             ClusterError: the file cannot be written.
@@ -127,47 +134,57 @@ class ShardedJob:
             raise ClusterError(f"cannot write {path}: {error.strerror or error}") from error
 
     def run(
-        self, workers: WorkerPool, task: Callable[[Shard], Task], progress: Progress | None
+        self,
+        pool: AbstractContextManager[WorkerPool],
+        create_task: Callable[[Shard], Task],
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Have all shards done that are not finished.
+        """Compute the unfinished shards; the pool is opened only if there are any.
+
+        Args:
+            pool: the workers.
+            create_task: returns the task of a shard.
+            progress: called with (items done, items in all).
 
         Raises:
-            ClusterError: a node cannot do its part. What is finished stays.
-            KinegraphError: a clip cannot be worked on, as on one machine.
-            KeyboardInterrupt: with a message that says how to go on.
+            ClusterError: a node cannot compute its shards. Finished ones stay.
+            KinegraphError: a clip is invalid, as on one machine.
+            KeyboardInterrupt: the message says how to continue.
         """
-        self._make_folder()
         todo = self.unfinished_shards()
-        left = sum(shard.stop - shard.start for shard in todo)
-        try:
-            for shard in workers.run_tasks((shard, task(shard)) for shard in todo):
-                self._await(shard)
-                left -= shard.stop - shard.start
-                if progress is not None:
-                    progress(self.total - left, self.total)
-        except ClusterError as error:
-            raise ClusterError(f"{error}{self._resume_hint()}") from error
-        except KinegraphError:
-            self.delete()  # what is wrong with the clips will be so again
-            raise
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted{self._resume_hint()}") from None
+        if not todo:
+            return
+        remaining = sum(shard.stop - shard.start for shard in todo)
+        with pool as workers:
+            self._create_folder()
+            try:
+                for shard in workers.run_tasks(create_task(shard) for shard in todo):
+                    self._wait_until_visible(shard)
+                    remaining -= shard.stop - shard.start
+                    if progress is not None:
+                        progress(self.total - remaining, self.total)
+            except ClusterError as error:
+                raise ClusterError(f"{error}{self._resume_hint()}") from error
+            except KinegraphError:
+                self.delete()  # the clips stay invalid, so there is nothing to continue
+                raise
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"interrupted{self._resume_hint()}") from None
 
-    def _make_folder(self) -> None:
+    def _create_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ClusterError(f"cannot make {self.folder}: {error.strerror or error}") from error
+            raise ClusterError(f"cannot create {self.folder}: {error.strerror or error}") from error
 
-    def _await(self, shard: Shard) -> None:
-        """Wait until the folder shows what another node has written."""
+    def _wait_until_visible(self, shard: Shard) -> None:
         deadline = time.monotonic() + VISIBILITY_TIMEOUT_S
         path = self.shard_path(shard)
         while not path.exists() and shard in self.unfinished_shards():  # NFS caches absence
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"a node wrote {path}, but it is not seen here: the folder must "
-                    "lie on storage that all nodes share"
+                    f"a node wrote {path}, but it is not visible here: the folder must be on "
+                    "storage that all nodes share"
                 )
             time.sleep(0.1)
 
@@ -177,31 +194,33 @@ class ShardedJob:
             self.delete()
             return ""
         return (
-            f"; {done} of {len(self.shards)} shards are finished: the same command goes on with "
+            f"; {done} of {len(self.shards)} shards are finished: the same command continues with "
             f"those in {self.folder}"
         )
 
     @contextmanager
     def guard_read(self, shard: Shard) -> Iterator[None]:
-        """Whatever goes wrong with a shard's files inside is an error that names them.
+        """Delete a shard if reading it fails in this block, so that it is computed again.
 
         Raises:
-            ClusterError: a file is damaged; the shard counts as unfinished from now on.
+            ClusterError: a file is damaged; the message names it.
         """
         try:
             yield
         except (OSError, EOFError, ValueError, KeyError, TypeError, StoreError) as error:
-            self.shard_path(shard).unlink(missing_ok=True)
-            path, hint = self.shard_path(shard), self._resume_hint()
-            raise ClusterError(f"{path} was damaged ({error}) and is removed{hint}") from error
+            path = self.shard_path(shard)
+            path.unlink(missing_ok=True)
+            raise ClusterError(
+                f"{path} was damaged ({error}) and has been deleted{self._resume_hint()}"
+            ) from error
 
     def delete(self) -> None:
-        """Remove the shards: they are merged."""
+        """Delete all shards."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def fingerprint_files(stats: Mapping[Path, os.stat_result | None]) -> str:
-    """A hash of files by where they are, how large, and when they changed: for a job's facts."""
+    """Return a hash of the paths, sizes and modification times of files."""
     listing = hashlib.sha256()
     for path in sorted(stats):
         stat = stats[path]

@@ -1,11 +1,10 @@
-"""Which model answers on a node, and how it computes: the same as where the command was given."""
+"""Model of a worker process: the same weights, threads and device as where the command runs."""
 
 from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,13 +19,13 @@ from kinegraph.training.devices import default_device
 
 @dataclass(frozen=True)
 class WorkerModel:
-    """What settles, with the clips, the answers to their last bits.
+    """Everything that, with the clips, determines the bits of the results.
 
     Attributes:
         run: a run's folder, a checkpoint file, or an exported one.
-        digest: hash of its weights.
-        threads: of PyTorch.
-        device: cpu, cuda, ...
+        digest: SHA-256 of its weights.
+        threads: number of PyTorch threads.
+        device: type of the device, such as cpu or cuda.
     """
 
     run: Path
@@ -36,47 +35,45 @@ class WorkerModel:
 
     @classmethod
     def from_run(cls, run: Path) -> Self:
-        """The model of a run, as it would compute on this machine.
+        """Return the model of a run with the threads and the device of this machine.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no checkpoint.
         """
         return cls(run, _digest(run), torch.get_num_threads(), default_device().type)
 
     def fingerprint(self) -> dict[str, Any]:
-        """For a job: versions, too, decide how a model computes."""
+        """Return the facts that identify the model, with the versions of the packages."""
         return {**vars(self), "run": self.run.name, "versions": collect_versions()}
 
     def job_path(self, name: str) -> Path:
-        """Where a job with this model has its shards: in the run, or beside the file."""
-        inside = self.run.is_dir()
-        return self.run / name if inside else self.run.with_name(f"{self.run.name}-{name}")
+        """Return where a job with this model keeps its shards: in the run, or beside the file."""
+        is_folder = self.run.is_dir()
+        return self.run / name if is_folder else self.run.with_name(f"{self.run.name}-{name}")
 
-    @contextmanager
-    def workers(self, cluster: str) -> Iterator[RayWorkers]:
-        """The nodes of a cluster, each task with the threads and device of the model.
+    def workers(self, cluster: str) -> AbstractContextManager[RayWorkers]:
+        """Connect to a cluster whose tasks use the threads and the device of the model.
 
         Raises:
             ClusterError: the cluster cannot be reached.
         """
-        with connect(cluster, threads=self.threads, gpu=self.device == "cuda") as workers:
-            yield workers
+        return connect(cluster, threads=self.threads, gpu=self.device == "cuda")
 
     def configure(self) -> None:
-        """Compute in this process as the model did where the command was given.
+        """Configure this worker process to compute as the model does where the command runs.
 
         Raises:
-            ClusterError: the run, or the device, is another one here.
+            ClusterError: the run or the device differs here.
         """
         if (digest := _digest(self.run)) != self.digest:
             raise ClusterError(
-                f"node {socket.gethostname()} sees another {self.run} ({digest[:8]}, not "
-                f"{self.digest[:8]}): runs must lie on storage that all nodes share"
+                f"node {socket.gethostname()} reads another {self.run} ({digest[:8]}, expected "
+                f"{self.digest[:8]}): runs must be on storage that all nodes share"
             )
         if (device := default_device().type) != self.device:
             raise ClusterError(
                 f"node {socket.gethostname()} computes on {device}, this machine on {self.device}: "
-                "give the command on a machine like the nodes"
+                "run the command on a machine like the nodes"
             )
         torch.set_num_threads(self.threads)
 
@@ -84,7 +81,7 @@ class WorkerModel:
 def _digest(run: Path) -> str:
     path = find_checkpoint(run)
     digest = hashlib.sha256(path.read_bytes())
-    weights = path.with_suffix(".bin")  # of OpenVINO's files
+    weights = path.with_suffix(".bin")  # OpenVINO stores weights in a second file
     if path.suffix == ".xml" and weights.is_file():
         digest.update(weights.read_bytes())
     return digest.hexdigest()
