@@ -14,10 +14,10 @@ from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import read_skeleton
 from kinegraph.readers.synthetic import reader as synthetic
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, Pose, Proportions, mirror
-from kinegraph.readers.synthetic.performer import FEWEST_FRAMES, MOST_FRAMES, Performer
-from kinegraph.readers.synthetic.reader import DESCRIPTION, READER, write_dataset
-from kinegraph.readers.synthetic.sensor import CAMERAS, record
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, BodyProportions, Pose, mirror_joints
+from kinegraph.readers.synthetic.performer import MAX_TAKE_FRAMES, MIN_TAKE_FRAMES, Performer
+from kinegraph.readers.synthetic.reader import DESCRIPTION_FILE, READER, write_dataset
+from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 from kinegraph.skeleton.layouts import get_layout
 
 NTU = get_layout("ntu25")
@@ -47,7 +47,7 @@ def test_bones_keep_their_lengths(name):
     children, parents = np.array(NTU.bones).T
     for seed in range(6):
         joints = scene(name, seed)
-        assert FEWEST_FRAMES <= joints.shape[1] <= MOST_FRAMES
+        assert MIN_TAKE_FRAMES <= joints.shape[1] <= MAX_TAKE_FRAMES
         lengths = np.linalg.norm(joints[:, :, children] - joints[:, :, parents], axis=-1)
         assert np.ptp(lengths, axis=1).max() < 1e-9
         assert lengths.min() > 0.02
@@ -77,7 +77,7 @@ def test_knees_bend_forward(name):
 
 
 def test_a_standing_body_has_its_joints_in_order():
-    joints = Pose(Proportions(), 1).joints()[0]
+    joints = Pose(BodyProportions(), 1).joints()[0]
     spine = [joints[J[j], 1] for j in ("spine_base", "spine_mid", "spine_shoulder", "neck", "head")]
     assert spine == sorted(spine)
     assert joints[J["right_shoulder"], 0] > 0 > joints[J["left_shoulder"], 0]
@@ -91,12 +91,12 @@ def test_performers_differ():
 
 
 def test_a_mirrored_body_acts_with_the_other_hand():
-    pose = Pose(Proportions(), 3)
+    pose = Pose(BodyProportions(), 3)
     pose.hands[RIGHT] = pose.mouth
     joints = pose.joints()
-    other = mirror(joints)
+    other = mirror_joints(joints)
     assert np.allclose(other[:, J["left_hand"]], joints[:, J["right_hand"]] * [-1, 1, 1])
-    assert np.allclose(mirror(other), joints)
+    assert np.allclose(mirror_joints(other), joints)
     assert not np.allclose(pose.hands[LEFT], pose.hands[RIGHT])
 
 
@@ -166,9 +166,9 @@ def test_standing_up_ends_where_sitting_down_begins():
 
 
 def test_cameras_stand_two_to_four_metres_away_and_see_a_person_the_right_way_up():
-    standing = Pose(Proportions(), 1).joints()
-    for camera in CAMERAS.values():
-        seen = camera.sees(standing)[0]
+    standing = Pose(BodyProportions(), 1).joints()
+    for camera in SYNTHETIC_CAMERAS.values():
+        seen = camera.transform(standing)[0]
         assert 2 < seen[:, 2].min() < seen[:, 2].max() < 4
         assert seen[J["head"], 1] > seen[J["spine_base"], 1] > seen[J["left_foot"], 1]
         assert seen[J["right_shoulder"], 0] > seen[J["left_shoulder"], 0]
@@ -182,7 +182,9 @@ def test_cameras_stand_two_to_four_metres_away_and_see_a_person_the_right_way_up
 def test_a_lost_joint_is_written_as_the_sensor_writes_it():
     lost = 0
     for seed in range(8):
-        recording = record(scene("clap", 0), CAMERAS[1], 2**56, np.random.default_rng(seed))
+        recording = record_scene(
+            scene("clap", 0), SYNTHETIC_CAMERAS[1], 2**56, np.random.default_rng(seed)
+        )
         values = np.stack([body.values for bodies in recording.frames for body in bodies])
         state = values[..., -1]
         assert set(np.unique(state)) <= {0, 1, 2}
@@ -194,9 +196,9 @@ def test_a_lost_joint_is_written_as_the_sensor_writes_it():
 
 def test_noise_is_of_a_sensors_size():
     clean = scene("squat", 1)
-    recording = record(clean, CAMERAS[2], 2**56, np.random.default_rng(0))
+    recording = record_scene(clean, SYNTHETIC_CAMERAS[2], 2**56, np.random.default_rng(0))
     values = np.stack([bodies[0].values for bodies in recording.frames])
-    error = np.linalg.norm(values[..., :3] - CAMERAS[2].sees(clean)[0], axis=-1)
+    error = np.linalg.norm(values[..., :3] - SYNTHETIC_CAMERAS[2].transform(clean)[0], axis=-1)
     assert 0.003 < np.median(error[values[..., -1] == 2]) < 0.03
 
 
@@ -223,11 +225,11 @@ def test_every_clip_reads(folder):
     missing = 0
     for task in plan.tasks:
         (clip,) = READER.read(task)
-        assert FEWEST_FRAMES <= clip.num_frames <= MOST_FRAMES
+        assert MIN_TAKE_FRAMES <= clip.num_frames <= MAX_TAKE_FRAMES
         assert clip.num_frames == int(task.path.read_bytes().split(maxsplit=1)[0])
         assert clip.num_persons == (2 if plan.classes[clip.label] == "push" else 1)
         assert (clip.fps, clip.layout.name) == (30.0, "ntu25")
-        assert clip.meta["camera"] in CAMERAS
+        assert clip.meta["camera"] in SYNTHETIC_CAMERAS
         assert not (clip.joints == 0).all(axis=-1).any()
         missing += int((~clip.valid).sum())
     assert missing > 0
@@ -249,7 +251,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, folder):
     write_dataset(tmp_path / "again", performers=1)
     write_dataset(tmp_path / "other", performers=1, seed=1)
     again, other = digest(tmp_path / "again"), digest(tmp_path / "other")
-    assert again.pop(DESCRIPTION) != other.pop(DESCRIPTION)
+    assert again.pop(DESCRIPTION_FILE) != other.pop(DESCRIPTION_FILE)
     # further performers change nothing in the files of the first
     assert len(again) == 36
     assert again.items() <= digest(folder).items()
@@ -266,7 +268,7 @@ def test_a_scan_fills_a_new_or_empty_folder_once(tmp_path):
             source.mkdir()
         plan = READER.scan(source, performers=1, seed=3)
         assert len(plan.tasks) == 36
-        made = json.loads((source / DESCRIPTION).read_text())
+        made = json.loads((source / DESCRIPTION_FILE).read_text())
         assert (made["performers"], made["seed"]) == (1, 3)
         before = digest(source)
         assert READER.scan(source).tasks == plan.tasks
@@ -283,7 +285,7 @@ def test_a_single_file_reads(folder):
 
 def test_another_data_set_is_not_read_as_if_it_were_this(tmp_path, folder):
     assert len(READER.scan(folder, performers=3, seed=0).tasks) == 108
-    with pytest.raises(ReadError, match="made with seed=0, not 7; name another folder"):
+    with pytest.raises(ReadError, match="created with seed=0, not 7; choose another folder"):
         READER.scan(folder, seed=7)
     raw = tmp_path / "ntu"
     raw.mkdir()
@@ -292,8 +294,8 @@ def test_another_data_set_is_not_read_as_if_it_were_this(tmp_path, folder):
     (raw / "S001C001P001R001A050.skeleton").write_bytes(content)
     plan = READER.scan(raw)
     assert [task.path.stem for task in plan.tasks] == ["S001C001P001R001A001"]
-    assert "none of the 12 synthetic ones" in plan.refused[0][1]
-    with pytest.raises(ReadError, match="cannot tell what the recordings there were made with"):
+    assert "not one of the 12 synthetic ones" in plan.refused[0][1]
+    with pytest.raises(ReadError, match="cannot read the options of the recordings there"):
         READER.scan(raw, seed=0)
 
 
@@ -350,7 +352,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch, failure
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReadError, match="cannot write the synthetic data set"):
+    with pytest.raises(ReadError, match="cannot write the synthetic dataset"):
         write_dataset(tmp_path / "file" / "raw", performers=1)
 
 

@@ -102,10 +102,11 @@ def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
         raise unknown_name(option, str(value), choices)
 
 
-def check_count(option: str, value: object, low: int = 1, high: int = 2**31) -> None:
+def check_count(option: str, value: object, low: int = 1, high: int | None = None) -> None:
     """Raise ReadError if an option's value is not a whole number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        limit = f"from {low} to {high}" if high < 2**31 else f"of {low} or more"
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):  # type: ignore[operator]
+        limit = f"of {low} or more" if high is None else f"from {low} to {high}"
         raise ReadError(f"expected {option} to be a whole number {limit}, got {value!r}")
 
 

@@ -1,1 +1,1 @@
-"""The synthetic data set."""
+"""The synthetic dataset: performers, actions and sensors that are simulated."""

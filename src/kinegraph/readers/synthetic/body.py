@@ -1,14 +1,13 @@
-"""The made-up body of the synthetic data set: bone lengths and a pose over time give joints.
+"""The body model of the synthetic dataset: bone lengths and a pose over time give joints.
 
-Everything is metres and radians in the performer's frame: x to their right, y up, z to their back,
-the origin on the floor between the feet. Seen by a camera in front of them these are the axes of
-a Kinect (x to the sensor's left, y up, z away from it).
+Units are meters and radians in the performer's frame: x to their right, y up, z to their back,
+the origin on the floor between the feet. For a camera in front of them these are the axes of a
+Kinect (x to the sensor's left, y up, z away from it).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +19,12 @@ Array = NDArray[np.float64]
 LEFT, RIGHT = 0, 1
 SIDE_SIGN = (-1.0, 1.0)  # of x
 
-_REACH = 0.998  # of a fully stretched limb; a little bend keeps elbows and knees well-defined
+_MAX_REACH = 0.998  # of a stretched limb; a small bend keeps elbows and knees well-defined
 
 
 @dataclass(frozen=True)
-class Proportions:
-    """Bone lengths of one performer in metres; the defaults are a person of 1.75 m."""
+class BodyProportions:
+    """Bone lengths of one performer in meters; the defaults are a person of 1.75 m."""
 
     lower_spine: float = 0.29
     upper_spine: float = 0.25
@@ -43,26 +42,26 @@ class Proportions:
     ankle: float = 0.09  # above the floor
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Proportions:
-        """Somebody between about 1.50 m and 1.95 m, with limbs of their own length."""
+    def draw(cls, rng: np.random.Generator) -> BodyProportions:
+        """Draw a person of about 1.50 m to 1.95 m, with varied limb lengths."""
         size = rng.uniform(1.50, 1.95) / 1.75
         parts = {"arm": 0.06, "leg": 0.05, "trunk": 0.04, "width": 0.10}
         factor = {part: size * rng.uniform(1 - s, 1 + s) for part, s in parts.items()}
         lengths = asdict(cls())
-        return cls(**{bone: lengths[bone] * factor[part] for bone, part in _PART_OF.items()})
+        return cls(**{bone: lengths[bone] * factor[part] for bone, part in _PART_BY_BONE.items()})
 
     @property
     def arm(self) -> float:
-        """From the shoulder to the middle of the hand."""
+        """The length from the shoulder to the middle of the hand."""
         return self.upper_arm + self.forearm + self.palm
 
     @property
     def hip_height(self) -> float:
-        """Of the hips above the floor, standing at ease."""
+        """The height of the hips above the floor, standing at ease."""
         return self.ankle + 0.985 * (self.thigh + self.shin)
 
 
-_PART_OF = {
+_PART_BY_BONE = {
     "lower_spine": "trunk", "upper_spine": "trunk", "neck": "trunk", "head": "trunk",
     "shoulder": "width", "hip": "width",
     "upper_arm": "arm", "forearm": "arm", "palm": "arm", "fingers": "arm",
@@ -70,53 +69,38 @@ _PART_OF = {
 }  # fmt: skip
 
 
-@dataclass
 class Pose:
-    """What T frames of one body look like; by default standing upright with the arms hanging.
+    """The pose of one body over T frames; by default standing upright with the arms hanging.
 
     Attributes:
         body: the bone lengths.
-        frames: T.
-        root: (T, 3) where the pelvis is, relative to standing.
-        heading: (T,) turn to the left about the vertical.
-        lean: (T,) of the trunk, forward.
-        tilt: (T,) of the trunk, to the right.
-        twist: (T,) of the shoulders against the hips, to the left.
-        nod: (T,) of the head, forward.
-        hands: (2, T, 3) left and right: the middle of the hand, from the spine's upper end, in
-            the frame of the upper trunk.
-        elbows: (2, T, 3) directions into which the elbows point, in the same frame.
-        ankles: (2, T, 3) in the performer's frame.
-        toes: (2, T) how far the feet point down.
+        root: (T, 3) offset of the pelvis from standing.
+        heading: (T,) angle about the vertical, to the left.
+        lean: (T,) angle of the trunk, forward.
+        tilt: (T,) angle of the trunk, to the right.
+        twist: (T,) angle of the shoulders against the hips, to the left.
+        nod: (T,) angle of the head, forward.
+        hands: (2, T, 3) left and right: the middle of the hand, from the upper end of the
+            spine, in the frame of the upper trunk.
+        elbows: (2, T, 3) directions of the elbows, in the same frame.
+        ankles: (2, T, 3) positions in the performer's frame.
+        toes: (2, T) angles of the feet, downward.
     """
 
-    body: Proportions
-    frames: int
-    root: Array = field(init=False)
-    heading: Array = field(init=False)
-    lean: Array = field(init=False)
-    tilt: Array = field(init=False)
-    twist: Array = field(init=False)
-    nod: Array = field(init=False)
-    hands: Array = field(init=False)
-    elbows: Array = field(init=False)
-    ankles: Array = field(init=False)
-    toes: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in ("heading", "lean", "tilt", "twist", "nod"):
-            setattr(self, name, np.zeros(self.frames))
-        self.root = np.zeros((self.frames, 3))
-        self.toes = np.full((2, self.frames), 0.15)
-        self.hands, self.elbows, self.ankles = np.zeros((3, 2, self.frames, 3))
+    def __init__(self, body: BodyProportions, frames: int) -> None:
+        self.body = body
+        self.root = np.zeros((frames, 3))
+        self.heading, self.lean, self.tilt, self.twist, self.nod = np.zeros((5, frames))
+        self.toes = np.full((2, frames), 0.15)
+        self.hands, self.elbows, self.ankles = np.zeros((3, 2, frames, 3))
         for side in (LEFT, RIGHT):
             sign = SIDE_SIGN[side]
             self.hands[side] = self.reach(side, 0.15, -0.96, 0.08)
             self.elbows[side] = (0.3 * sign, -0.6, 0.9)
-            self.ankles[side] = (1.1 * sign * self.body.hip, self.body.ankle, 0.0)
+            self.ankles[side] = (1.1 * sign * body.hip, body.ankle, 0.0)
 
     def reach(self, side: int, out: ArrayLike, up: ArrayLike, forward: ArrayLike) -> Array:
-        """(T, 3) or (3,): a place for a hand, in arm's lengths from its shoulder."""
+        """Return (T, 3) or (3,): a position of a hand, in arm lengths from its shoulder."""
         sign, arm = SIDE_SIGN[side], self.body.arm
         shoulder = sign * self.body.shoulder, -0.03
         x = shoulder[0] + sign * arm * np.asarray(out, dtype=np.float64)
@@ -126,38 +110,39 @@ class Pose:
 
     @property
     def mouth(self) -> Array:
-        """(3,) before the mouth, in the frame of `hands`."""
+        """(3,): the position before the mouth, in the frame of `hands`."""
         return np.array([0.0, self.body.neck + 0.45 * self.body.head, -0.11])
 
     def ear(self, side: int) -> Array:
-        """(3,) beside an ear, in the frame of `hands`."""
+        """Return (3,): the position beside an ear, in the frame of `hands`."""
         return np.array([0.10 * SIDE_SIGN[side], self.body.neck + 0.8 * self.body.head, -0.03])
 
     def joints(self) -> Array:
-        """(T, 25, 3) joints of layout ntu25."""
+        """Return the joints (T, 25, 3) of layout ntu25."""
         trunk = _Trunk(self)
         places = dict(trunk.places)
         for side, name in ((LEFT, "left"), (RIGHT, "right")):
-            limbs = {**_arm(self, trunk, side), **_leg(self, trunk, side)}
+            limbs = {**_arm_joints(self, trunk, side), **_leg_joints(self, trunk, side)}
             places.update({f"{name}_{joint}": place for joint, place in limbs.items()})
         return np.stack([places[joint] for joint in get_layout("ntu25").joints], axis=1)
 
 
 class _Trunk:
-    """The spine of a pose, with the frames that the limbs hang in."""
+    """The spine of a pose, with the frames of the limbs."""
 
     def __init__(self, pose: Pose) -> None:
         body = pose.body
-        turn = _about_y(pose.heading)
+        turn = _rotation_y(pose.heading)
         self.turn = turn
-        self.low = turn @ _about_z(-0.5 * pose.tilt) @ _about_x(-0.8 * pose.lean)
-        self.up = turn @ _about_z(-pose.tilt) @ _about_x(-1.15 * pose.lean) @ _about_y(pose.twist)
-        self.pelvis = turn @ _about_z(-0.3 * pose.tilt) @ _about_x(-0.5 * pose.lean)
+        self.low = turn @ _rotation_z(-0.5 * pose.tilt) @ _rotation_x(-0.8 * pose.lean)
+        leaned = turn @ _rotation_z(-pose.tilt) @ _rotation_x(-1.15 * pose.lean)
+        self.up = leaned @ _rotation_y(pose.twist)
+        self.pelvis = turn @ _rotation_z(-0.3 * pose.tilt) @ _rotation_x(-0.5 * pose.lean)
         base = pose.root + np.array([0.0, body.hip_height + 0.02, 0.0])
-        middle = base + _turned(self.low, [0.0, body.lower_spine, 0.0])
-        top = middle + _turned(self.up, [0.0, body.upper_spine, 0.0])
-        neck = top + _turned(self.up, [0.0, body.neck, -0.005])
-        head = neck + _turned(self.up @ _about_x(-pose.nod), [0.0, body.head, -0.03])
+        middle = base + _rotate(self.low, [0.0, body.lower_spine, 0.0])
+        top = middle + _rotate(self.up, [0.0, body.upper_spine, 0.0])
+        neck = top + _rotate(self.up, [0.0, body.neck, -0.005])
+        head = neck + _rotate(self.up @ _rotation_x(-pose.nod), [0.0, body.head, -0.03])
         self.places = {
             "spine_base": base,
             "spine_mid": middle,
@@ -167,15 +152,15 @@ class _Trunk:
         }
 
 
-def _arm(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
+def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     body, sign, top = pose.body, SIDE_SIGN[side], trunk.places["spine_shoulder"]
-    shoulder = top + _turned(trunk.up, [sign * body.shoulder, -0.03, 0.0])
-    target = top + _turned(trunk.up, pose.hands[side])
-    pole = _turned(trunk.up, pose.elbows[side])
+    shoulder = top + _rotate(trunk.up, [sign * body.shoulder, -0.03, 0.0])
+    target = top + _rotate(trunk.up, pose.hands[side])
+    pole = _rotate(trunk.up, pose.elbows[side])
     # the wrist is kept straight: hand and forearm are one bone for the elbow
-    elbow, hand = _two_bones(shoulder, target, body.upper_arm, body.forearm + body.palm, pole)
+    elbow, hand = _solve_two_bones(shoulder, target, body.upper_arm, body.forearm + body.palm, pole)
     along = _normalize(hand - elbow)
-    inward = _normalize(_across(_turned(trunk.up, [-sign, 0.4, -0.6]), along))
+    inward = _normalize(_perpendicular_part(_rotate(trunk.up, [-sign, 0.4, -0.6]), along))
     return {
         "shoulder": shoulder,
         "elbow": elbow,
@@ -186,50 +171,45 @@ def _arm(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     }
 
 
-def _leg(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
+def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     body, sign = pose.body, SIDE_SIGN[side]
-    hip = trunk.places["spine_base"] + _turned(trunk.pelvis, [sign * body.hip, -0.02, 0.0])
-    target = _turned(trunk.turn, pose.ankles[side])
-    knee, ankle = _two_bones(
-        hip, target, body.thigh, body.shin, _turned(trunk.turn, [0.25 * sign, 0.0, -1.0])
+    hip = trunk.places["spine_base"] + _rotate(trunk.pelvis, [sign * body.hip, -0.02, 0.0])
+    target = _rotate(trunk.turn, pose.ankles[side])
+    knee, ankle = _solve_two_bones(
+        hip, target, body.thigh, body.shin, _rotate(trunk.turn, [0.25 * sign, 0.0, -1.0])
     )
     drop = -0.6 * body.ankle
-    pointing = trunk.turn @ _about_x(-(pose.toes[side] - 0.15))
-    foot = ankle + _turned(pointing, [0.25 * sign * body.foot, drop, -body.foot])
+    pointing = trunk.turn @ _rotation_x(-(pose.toes[side] - 0.15))
+    foot = ankle + _rotate(pointing, [0.25 * sign * body.foot, drop, -body.foot])
     return {"hip": hip, "knee": knee, "ankle": ankle, "foot": foot}
 
 
-def mirror(joints: Array) -> Array:
-    """(T, 25, 3): the same with left and right swapped, in the performer's frame."""
-    return joints[:, _mirror_order()] * [-1.0, 1.0, 1.0]
-
-
-@cache
-def _mirror_order() -> NDArray[np.intp]:
-    return np.array(get_layout("ntu25").mirror)
+def mirror_joints(joints: Array) -> Array:
+    """Return joints (T, 25, 3) with left and right swapped, in the performer's frame."""
+    return joints[:, list(get_layout("ntu25").mirror)] * [-1.0, 1.0, 1.0]
 
 
 # --------------------------------------------------------------------- geometry
 
 
-def _two_bones(
+def _solve_two_bones(
     start: Array, target: Array, first: float, second: float, pole: Array
 ) -> tuple[Array, Array]:
-    """(T, 3) middle and end of two bones that reach for a target and bend towards the pole.
+    """Return middle and end (T, 3) of two bones that reach for a target and bend toward a pole.
 
-    A target out of reach is pointed at; the bones keep their lengths whatever is asked for.
+    The bones keep their lengths: if the target is out of reach, they point at it.
     """
     way = target - start
     shortest = 1.05 * abs(first - second) + 0.02
-    distance = np.clip(np.linalg.norm(way, axis=-1), shortest, _REACH * (first + second))
+    distance = np.clip(np.linalg.norm(way, axis=-1), shortest, _MAX_REACH * (first + second))
     along = _normalize(way)
     cosine = (first**2 + distance**2 - second**2) / (2 * first * distance)
-    bend = np.sqrt(1 - cosine**2)[:, None] * _normalize(_across(pole, along))
+    bend = np.sqrt(1 - cosine**2)[:, None] * _normalize(_perpendicular_part(pole, along))
     return start + first * (cosine[:, None] * along + bend), start + distance[:, None] * along
 
 
-def _across(vectors: Array, along: Array) -> Array:
-    """The part of the vectors that is perpendicular to a unit vector."""
+def _perpendicular_part(vectors: Array, along: Array) -> Array:
+    """Return the part of the vectors that is perpendicular to a unit vector."""
     return vectors - (vectors * along).sum(axis=-1, keepdims=True) * along
 
 
@@ -237,26 +217,26 @@ def _normalize(vectors: Array) -> Array:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _turned(rotation: Array, vectors: ArrayLike) -> Array:
-    """(T, 3): rotations (T, 3, 3) applied to (T, 3) vectors, or to one for all frames."""
+def _rotate(rotation: Array, vectors: ArrayLike) -> Array:
+    """Return rotations (T, 3, 3) applied to vectors (T, 3), or to one vector for all frames."""
     vectors = np.broadcast_to(np.asarray(vectors, dtype=np.float64), rotation.shape[:2])
     return np.asarray(np.einsum("tij,tj->ti", rotation, vectors))
 
 
-def _about_x(angle: Array) -> Array:
-    return _about(angle, 1, 2)
+def _rotation_x(angle: Array) -> Array:
+    return _rotation(angle, 1, 2)
 
 
-def _about_y(angle: Array) -> Array:
-    return _about(angle, 2, 0)
+def _rotation_y(angle: Array) -> Array:
+    return _rotation(angle, 2, 0)
 
 
-def _about_z(angle: Array) -> Array:
-    return _about(angle, 0, 1)
+def _rotation_z(angle: Array) -> Array:
+    return _rotation(angle, 0, 1)
 
 
-def _about(angle: Array, first: int, second: int) -> Array:
-    """(T, 3, 3) right-handed rotations in the plane of two axes."""
+def _rotation(angle: Array, first: int, second: int) -> Array:
+    """Return right-handed rotations (T, 3, 3) in the plane of two axes."""
     rotation = np.broadcast_to(np.eye(3), (*angle.shape, 3, 3)).copy()
     rotation[..., first, first] = rotation[..., second, second] = np.cos(angle)
     rotation[..., second, first] = np.sin(angle)

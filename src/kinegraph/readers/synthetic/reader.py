@@ -1,12 +1,11 @@
-"""Makes the embedded data set, made-up performers as raw NTU files, and reads it like any other."""
+"""Reader of the synthetic dataset, which it first creates as raw NTU files if they do not exist."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,98 +14,84 @@ from kinegraph.errors import ReadError
 from kinegraph.files import atomic_path
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_count
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
 from kinegraph.readers.synthetic.performer import Performer
-from kinegraph.readers.synthetic.sensor import CAMERAS, record
+from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 
-PERFORMERS, REPLICATIONS, SEED = 16, 1, 0
+NUM_PERFORMERS, NUM_REPLICATIONS, DEFAULT_SEED = 16, 1, 0
+DESCRIPTION_FILE = "synthetic.json"
+"""The file beside the recordings that states their options."""
 
-#: Says beside the recordings what they were made with.
-DESCRIPTION = "synthetic.json"
-
-_FIRST_BODY_ID = 72057594037927936  # 2^56, where a Kinect begins to count
-_MOST = 999  # the file names have three digits
-_FIGURE, _EXTRA, _SCENE, _SENSOR = range(4)  # what a random generator is for
+_FIRST_BODY_ID = 2**56  # where a Kinect begins to count
+_MAX_NUMBER = 999  # the file names have three digits
+_FIGURE, _EXTRA, _SCENE, _SENSOR = range(4)  # purposes of random generators
 
 
 def write_dataset(
     folder: Path | str,
-    performers: int = PERFORMERS,
-    replications: int = REPLICATIONS,
-    seed: int = SEED,
+    performers: int = NUM_PERFORMERS,
+    replications: int = NUM_REPLICATIONS,
+    seed: int = DEFAULT_SEED,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Make every performer act out every action before three cameras, as NTU files.
+    """Write recordings of every performer, action and camera as NTU files.
 
-    Performer n is subject n, so that the protocol "xsub" tests on performers it never trained
+    Performer n is subject n, so the protocol "xsub" tests on performers that it does not train
     on: with 16 performers, it trains on 1, 2, 4, 5, 8, 9 and 13 to 16. The other person of a
-    mutual action is an extra who appears with one performer only. All cameras see the same act.
-    The same arguments make the same bytes; more performers or replications only add files.
+    mutual action is an extra who appears with one performer only. All cameras record the same
+    performance. The same arguments make the same bytes; more performers or replications only add
+    files.
 
     Args:
-        folder: a new or empty folder; it appears once everything is written.
-        performers: how many, at least 1; the protocol "xsub" needs 3.
-        replications: how often everybody acts everything, at least 1.
-        seed: 0 or more; another one makes other people.
-        progress: called with (performances written, performances in all).
+        folder: a new or empty folder; it appears when everything is written.
+        performers: number of performers, at least 1; the protocol "xsub" needs 3.
+        replications: how many times each performer acts each action, at least 1.
+        seed: 0 or more; it determines the performers and their motions.
+        progress: called with (performances written, total performances).
 
     Returns:
         The recordings, sorted: 12 actions x performers x replications x 3 cameras.
 
     Raises:
-        ReadError: a number that makes no sense, a folder that has something in it or cannot be
-            written.
+        ReadError: a number is out of range, or the folder is not empty or cannot be written.
     """
-    wanted = _Settings(performers, replications, seed)
+    check_count("performers", performers, 1, _MAX_NUMBER)
+    check_count("replications", replications, 1, _MAX_NUMBER)
+    check_count("seed", seed, 0, 2**32 - 1)
+    wanted = _DatasetOptions(performers, replications, seed)
     folder = Path(folder).absolute()
     if folder.exists() and not _is_empty_folder(folder):
-        raise ReadError(f"{folder}: expected a new or an empty folder for the synthetic data set")
+        raise ReadError(f"{folder}: expected a new or an empty folder for the synthetic dataset")
     try:
         with atomic_path(folder, unique=True) as partial:
             partial.mkdir(parents=True)
-            _write_all(partial, wanted, progress or _no_progress)
+            _write_all(partial, wanted, progress)
             if folder.exists():
                 folder.rmdir()  # empty; not every system renames over a folder
     except OSError as error:
-        raise ReadError(f"{folder}: cannot write the synthetic data set: {error}") from error
+        raise ReadError(f"{folder}: cannot write the synthetic dataset: {error}") from error
     return sorted(folder.glob("*.skeleton"))
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What a data set is made with; the fields are the reader's options."""
+class _DatasetOptions(NamedTuple):
+    """The options of a dataset, which are those of the reader."""
 
     performers: int
     replications: int
     seed: int
-
-    def __post_init__(self) -> None:
-        _check("performers", self.performers, 1, _MOST)
-        _check("replications", self.replications, 1, _MOST)
-        _check("seed", self.seed, 0, 2**32 - 1)
-
-
-def _check(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ReadError(
-            f"synthetic data set: expected {name} to be a whole number from {least} to {most}, "
-            f"got {value!r}"
-        )
 
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _no_progress(done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 # --------------------------------------------------------------------- writing
 
 
-def _write_all(folder: Path, wanted: _Settings, progress: Callable[[int, int], None]) -> None:
+def _write_all(
+    folder: Path, wanted: _DatasetOptions, progress: Callable[[int, int], None] | None
+) -> None:
     total, done = wanted.performers * wanted.replications * len(ACTIONS), 0
     for subject in range(1, wanted.performers + 1):
         who = Performer.draw(_generator(wanted, _FIGURE, subject))
@@ -115,32 +100,33 @@ def _write_all(folder: Path, wanted: _Settings, progress: Callable[[int, int], N
             for label in range(len(ACTIONS)):
                 _write_performance(folder, wanted, (subject, replication, label), who, extra)
                 done += 1
-                progress(done, total)
-    description = {**vars(wanted), "classes": list(ACTIONS)}
+                if progress is not None:
+                    progress(done, total)
+    description = {**wanted._asdict(), "classes": list(ACTIONS)}
     text = json.dumps(description, indent=2) + "\n"
-    (folder / DESCRIPTION).write_bytes(text.encode())
+    (folder / DESCRIPTION_FILE).write_bytes(text.encode())
 
 
 def _write_performance(
     folder: Path,
-    wanted: _Settings,
+    wanted: _DatasetOptions,
     key: tuple[int, int, int],
     who: Performer,
     extra: Performer,
 ) -> None:
-    """One performance as every camera recorded it."""
+    """Write one performance as every camera records it."""
     subject, replication, label = key
     action = list(ACTIONS.values())[label]
     scene = perform(action, who, extra, _generator(wanted, _SCENE, *key))
-    for number, camera in CAMERAS.items():
+    for number, camera in SYNTHETIC_CAMERAS.items():
         rng = _generator(wanted, _SENSOR, *key, number)
         body_id = _FIRST_BODY_ID + int(rng.integers(100, 90_000))
         name = f"S001C{number:03}P{subject:03}R{replication:03}A{label + 1:03}.skeleton"
-        write_skeleton(folder / name, record(scene, camera, body_id, rng))
+        write_skeleton(folder / name, record_scene(scene, camera, body_id, rng))
 
 
-def _generator(wanted: _Settings, purpose: int, *key: int) -> np.random.Generator:
-    """Its own generator for everything, so that no number depends on what was made before."""
+def _generator(wanted: _DatasetOptions, purpose: int, *key: int) -> np.random.Generator:
+    """Return a generator per purpose, so that no number depends on what was drawn before."""
     return np.random.default_rng([wanted.seed, purpose, *key])
 
 
@@ -154,7 +140,7 @@ def _scan(
     replications: int | None = None,
     seed: int | None = None,
 ) -> ReadPlan:
-    """Make the data set where there is none yet; the numbers must fit one that is there."""
+    """Create the dataset if it does not exist; the options must match an existing one."""
     source = Path(source)
     options = {"performers": performers, "replications": replications, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
@@ -162,35 +148,38 @@ def _scan(
     if missing or _is_empty_folder(source):
         write_dataset(source, **given)
     else:
-        _check_made_with(source, given)
+        _check_description(source, given)
     plan = ntu.READER.scan(source)
-    strange = {task.path for task in plan.tasks if task.info.get("label", 0) >= len(ACTIONS)}
-    tasks = tuple(task for task in plan.tasks if task.path not in strange)
-    reason = f"its action is none of the {len(ACTIONS)} synthetic ones; is it for reader 'ntu'?"
-    refused = (*plan.refused, *((path, reason) for path in sorted(strange)))
-    return ReadPlan(tasks, plan.layout, tuple(ACTIONS), refused)
+    known = [task for task in plan.tasks if _is_synthetic(task)]
+    reason = f"its action is not one of the {len(ACTIONS)} synthetic ones; use the reader 'ntu'"
+    others = ((task.path, reason) for task in plan.tasks if not _is_synthetic(task))
+    return ReadPlan(known, plan.layout, tuple(ACTIONS), (*plan.refused, *sorted(others)))
 
 
-def _check_made_with(source: Path, given: Mapping[str, Any]) -> None:
-    """Refuse to read a data set as if it were another one."""
-    made = _description(source if source.is_dir() else source.parent) if given else {}
+def _is_synthetic(task: ReadTask) -> bool:
+    return int(task.info.get("label", 0)) < len(ACTIONS)
+
+
+def _check_description(source: Path, given: Mapping[str, Any]) -> None:
+    """Raise ReadError if an existing dataset was created with other options."""
+    made = _read_description(source if source.is_dir() else source.parent) if given else {}
     for name, value in given.items():
         if made.get(name) != value:
             raise ReadError(
-                f"{source}: the recordings there were made with {name}={made.get(name)}, not "
-                f"{value}; name another folder, or leave {name} out"
+                f"{source}: the recordings there were created with {name}={made.get(name)}, not "
+                f"{value}; choose another folder, or leave {name} out"
             )
 
 
-def _description(folder: Path) -> dict[str, object]:
-    path = folder / DESCRIPTION
+def _read_description(folder: Path) -> dict[str, object]:
+    path = folder / DESCRIPTION_FILE
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(1 << 16))
     except (OSError, ValueError, RecursionError) as error:
         raise ReadError(
-            f"{path}: cannot tell what the recordings there were made with: {error}; "
-            "name another folder, or leave the options out"
+            f"{path}: cannot read the options of the recordings there: {error}; "
+            "choose another folder, or leave the options out"
         ) from error
     return found if isinstance(found, dict) else {}
 
@@ -206,20 +195,20 @@ def _read(
 
 
 def _matches(path: Path) -> bool:
-    """Never: a single file of it is a plain NTU file."""
+    """Return False, because a file of this dataset is a plain NTU file."""
     return False
 
 
 READER = Reader(
     name="synthetic",
-    summary="made-up performers of 12 actions as NTU files; a new or empty folder is filled",
+    summary="synthetic performers of 12 actions as NTU files; creates them in an empty folder",
     scan=_scan,
     read=_read,
     matches=_matches,
     options={
-        "performers": f"how many people act, when the folder is filled (default {PERFORMERS})",
-        "replications": f"how often each acts everything (default {REPLICATIONS})",
-        "seed": f"which people, a whole number from 0 (default {SEED})",
+        "performers": f"number of performers to create (default {NUM_PERFORMERS})",
+        "replications": f"performances of each action per performer (default {NUM_REPLICATIONS})",
+        "seed": f"seed of the performers, a whole number of 0 or more (default {DEFAULT_SEED})",
     },
     protocols=("xsub", "xview"),
     creates_source=True,
