@@ -103,7 +103,7 @@ def test_the_action_is_named_in_the_page(address, film, source):
         else:
             driver.find_element(By.ID, "stop").click()
             WebDriverWait(driver, 20).until(
-                lambda _: driver.find_element(By.CSS_SELECTOR, "#lanes .piece").is_displayed()
+                lambda _: driver.find_element(By.CSS_SELECTOR, "#rows .segment").is_displayed()
             )
         PICTURES.mkdir(parents=True, exist_ok=True)
         driver.save_screenshot(str(PICTURES / f"page-{source}.png"))

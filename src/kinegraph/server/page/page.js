@@ -1,64 +1,64 @@
-// Pictures of a video or camera go to the server; what it sees in them is drawn over them.
+// Send the images of a video or camera to the server, and draw the persons and actions in them.
 
-const WIDEST = 640; // pixels of the pictures that are sent
-const UNDERWAY = 2; // pictures that are not answered yet
-const RATE = 30;
-const SHORTEST = 10; // seconds that the timeline shows at least
-const COLOURS = { left: "--blue", right: "--orange", trunk: "--trunk" };
+const MAX_IMAGE_SIDE = 640; // pixels of the longer side of the images that are sent
+const MAX_PENDING_IMAGES = 2; // images that are sent and not answered
+const FRAME_RATE = 30;
+const MIN_TIMELINE_S = 10; // minimum length of the timeline
+const SIDE_COLORS = { left: "--blue", right: "--orange", trunk: "--trunk" };
 
-const get = (id) => document.getElementById(id);
-const stage = get("stage"), picture = get("picture"), video = get("video"), notice = get("notice");
-const pen = picture.getContext("2d");
-const small = document.createElement("canvas");
+const byId = (id) => document.getElementById(id);
+const stage = byId("stage"), picture = byId("picture"), video = byId("video"), notice = byId("notice");
+const context = picture.getContext("2d");
+const sendCanvas = document.createElement("canvas");
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 
 let session = null;
 
-function says(sentence) {
-  notice.textContent = sentence;
-  notice.hidden = !sentence;
+function showNotice(text) {
+  notice.textContent = text;
+  notice.hidden = !text;
 }
 
-function readable(name) {
+function displayName(name) {
   return name.replaceAll("_", " ");
 }
 
-function percent(share) {
+function formatPercent(share) {
   return `${Math.round(100 * share)} %`;
 }
 
-function seconds(time) {
+function formatTime(time) {
   return `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`;
 }
 
-function colour(label) {
+function labelColor(label) {
   const style = getComputedStyle(document.documentElement);
   const [strength, light] = ["--strength", "--light"].map((name) => style.getPropertyValue(name));
   return `hsl(${(207 + label * 137.508) % 360} ${strength} ${light})`;
 }
 
-// ------------------------------------------------------------------ the server
+// ------------------------------------------------------------------ server
 
-async function introduce() {
+async function loadModelInfo() {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const answer = await fetch("/v1/model", { headers });
-  const told = await answer.json();
-  if (!answer.ok) {
-    get("about").textContent = "";
-    says(answer.status === 401 ? "This server asks for a token: open this page with #token=… at the end of its address." : told.error);
+  const response = await fetch("/v1/model", { headers });
+  const model = await response.json();
+  if (!response.ok) {
+    byId("about").textContent = "";
+    showNotice(response.status === 401 ? "This server requires a token. Add #token=… to the address of this page." : model.error);
     return;
   }
-  const names = told.classes.filter((_, label) => label !== told.background).map(readable);
-  get("about").textContent = `${told.name}: ${names.length} actions`;
-  get("known").replaceChildren(...names.map((name) => element("li", "", name)));
-  if (!told.video.available) {
-    says(`Videos cannot be watched yet: ${told.video.requirement}`);
-    allow(false);
+  const names = model.classes.filter((_, label) => label !== model.background).map(displayName);
+  byId("about").textContent = `${model.name}: ${names.length} actions`;
+  byId("actions").replaceChildren(...names.map((name) => createElement("li", "", name)));
+  if (!model.video.available) {
+    showNotice(`This server cannot process videos: ${model.video.requirement}`);
+    enableInputs(false);
     document.querySelector(".button").classList.add("off");
   }
 }
 
-function connection() {
+function openSocket() {
   const address = new URL("/v1/video", location.href);
   address.protocol = location.protocol.replace("http", "ws");
   address.hash = "";
@@ -72,330 +72,329 @@ function connection() {
   return socket;
 }
 
-// ------------------------------------------------------------------ one video, from start to end
+// ------------------------------------------------------------------ one video
 
 class Session {
   constructor(live) {
     this.live = live;
-    this.body = null;
-    this.pictures = new Map(); // time -> bitmap
-    this.busy = false;
-    this.over = false;
-    this.began = performance.now();
-    this.latest = -1;
-    this.answered = 0;
-    this.moments = [];
-    this.pieces = new Map(); // person -> pieces that are over
-    this.open = new Map(); // person -> pieces that the server has not settled
-    this.socket = connection();
-    this.socket.onmessage = (event) => this.hear(JSON.parse(event.data));
+    this.skeleton = null;
+    this.pendingImages = new Map(); // time -> bitmap
+    this.isSending = false;
+    this.hasEnded = false;
+    this.startTime = performance.now();
+    this.lastSentTime = -1;
+    this.answerTimes = [];
+    this.segments = new Map(); // person -> final segments
+    this.openSegments = new Map(); // person -> segments that the server may still change
+    this.socket = openSocket();
+    this.socket.onmessage = (event) => this.onMessage(JSON.parse(event.data));
     this.socket.onclose = () => this.end();
-    this.socket.onerror = () => says("The connection to the server failed.");
-    get("state").textContent = "making the pose estimator ready …";
-    this.step();
+    this.socket.onerror = () => showNotice("The connection to the server failed.");
+    byId("state").textContent = "Loading the pose estimator …";
+    this.tick();
   }
 
   get time() {
-    return this.live ? (performance.now() - this.began) / 1000 : video.currentTime;
+    return this.live ? (performance.now() - this.startTime) / 1000 : video.currentTime;
   }
 
-  step() {
-    if (this.over) return;
-    if (this.body && !this.busy && this.pictures.size < UNDERWAY && this.time - this.latest >= 0.9 / RATE) {
+  tick() {
+    if (this.hasEnded) return;
+    if (this.skeleton && !this.isSending && this.pendingImages.size < MAX_PENDING_IMAGES && this.time - this.lastSentTime >= 0.9 / FRAME_RATE) {
       this.send();
     }
-    if (!this.live && video.ended && this.body && !this.busy && !this.pictures.size && !this.asked) {
-      this.asked = true;
+    if (!this.live && video.ended && this.skeleton && !this.isSending && !this.pendingImages.size && !this.endRequested) {
+      this.endRequested = true;
       this.socket.send(JSON.stringify({ end: true }));
     }
-    setTimeout(() => this.step(), 8);
+    setTimeout(() => this.tick(), 8);
   }
 
   async send() {
     if (!video.videoWidth || (video.ended && !this.live)) return;
-    this.busy = true;
+    this.isSending = true;
     const time = this.time;
-    const share = Math.min(1, WIDEST / Math.max(video.videoWidth, video.videoHeight));
-    small.width = Math.round(video.videoWidth * share);
-    small.height = Math.round(video.videoHeight * share);
-    small.getContext("2d").drawImage(video, 0, 0, small.width, small.height);
-    const bitmap = await createImageBitmap(small);
-    const jpeg = await new Promise((done) => small.toBlob(done, "image/jpeg", 0.85));
+    const share = Math.min(1, MAX_IMAGE_SIDE / Math.max(video.videoWidth, video.videoHeight));
+    sendCanvas.width = Math.round(video.videoWidth * share);
+    sendCanvas.height = Math.round(video.videoHeight * share);
+    sendCanvas.getContext("2d").drawImage(video, 0, 0, sendCanvas.width, sendCanvas.height);
+    const bitmap = await createImageBitmap(sendCanvas);
+    const jpeg = await new Promise((done) => sendCanvas.toBlob(done, "image/jpeg", 0.85));
     const bytes = await jpeg.arrayBuffer();
     const message = new Uint8Array(8 + bytes.byteLength);
     new DataView(message.buffer).setFloat64(0, time, true);
     message.set(new Uint8Array(bytes), 8);
-    this.latest = time;
-    this.pictures.set(time, bitmap);
+    this.lastSentTime = time;
+    this.pendingImages.set(time, bitmap);
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(message);
-    this.busy = false;
+    this.isSending = false;
   }
 
-  hear(told) {
-    if (told.error) {
-      this.pictures.clear();
-      says(told.error);
-    } else if (told.bones) {
-      this.body = told;
-      this.began = performance.now();
-      get("state").textContent = "";
-      video.play().catch((error) => says(`The video does not play: ${error.message}`));
-    } else if (told.end) {
-      this.settle(told.segments);
-      this.summary = told.main;
+  onMessage(message) {
+    if (message.error) {
+      this.pendingImages.clear();
+      showNotice(message.error);
+    } else if (message.bones) {
+      this.skeleton = message;
+      this.startTime = performance.now();
+      byId("state").textContent = "";
+      video.play().catch((error) => showNotice(`The video cannot be played: ${error.message}`));
+    } else if (message.end) {
+      this.addSegments(message.segments);
+      this.dominantAction = message.main;
       this.end();
     } else {
-      this.see(told);
+      this.showResult(message);
     }
   }
 
-  see(told) {
-    const bitmap = this.pictures.get(told.time);
-    for (const time of [...this.pictures.keys()]) if (time <= told.time) this.pictures.delete(time);
-    if (bitmap) draw(bitmap, told, this.body);
-    this.settle(told.segments);
-    for (const person of told.persons) this.note(person, told.time);
-    this.moments = [...this.moments.filter((t) => t > performance.now() - 2000), performance.now()];
-    tell(told.persons, this);
-    line(this);
-    this.before = told.time;
+  showResult(result) {
+    const bitmap = this.pendingImages.get(result.time);
+    for (const time of [...this.pendingImages.keys()]) if (time <= result.time) this.pendingImages.delete(time);
+    if (bitmap) drawPersons(bitmap, result, this.skeleton);
+    this.addSegments(result.segments);
+    for (const person of result.persons) this.extendOpenSegment(person, result.time);
+    this.answerTimes = [...this.answerTimes.filter((t) => t > performance.now() - 2000), performance.now()];
+    showPersons(result.persons, this);
+    drawTimeline(this);
+    this.lastResultTime = result.time;
   }
 
-  // A piece that is not settled goes on while the answer stays.
-  note(person, time) {
+  // An open segment grows while the predicted action stays the same.
+  extendOpenSegment(person, time) {
     if (person.name === null) return;
-    const open = this.open.get(person.person) ?? [];
-    this.open.set(person.person, open);
+    const open = this.openSegments.get(person.person) ?? [];
+    this.openSegments.set(person.person, open);
     const last = open.at(-1);
     if (last && last.name === person.name) {
       last.end = time;
       last.probability = person.probability;
     } else {
-      open.push({ ...person, start: last ? last.end : (this.before ?? time), end: time });
+      open.push({ ...person, start: last ? last.end : (this.lastResultTime ?? time), end: time });
     }
   }
 
-  settle(segments) {
+  addSegments(segments) {
     for (const segment of segments) {
-      const pieces = this.pieces.get(segment.person) ?? [];
-      pieces.push(segment);
-      this.pieces.set(segment.person, pieces);
-      const open = (this.open.get(segment.person) ?? []).filter((piece) => piece.end > segment.end);
-      for (const piece of open) piece.start = Math.max(piece.start, segment.end);
-      this.open.set(segment.person, open);
+      const own = this.segments.get(segment.person) ?? [];
+      own.push(segment);
+      this.segments.set(segment.person, own);
+      const open = (this.openSegments.get(segment.person) ?? []).filter((segment) => segment.end > segment.end);
+      for (const segment of open) segment.start = Math.max(segment.start, segment.end);
+      this.openSegments.set(segment.person, open);
     }
   }
 
   end() {
-    if (this.over) return;
-    this.over = true;
+    if (this.hasEnded) return;
+    this.hasEnded = true;
     this.socket.close();
     if (this.live) for (const track of video.srcObject?.getTracks() ?? []) track.stop();
     video.pause();
-    get("stop").hidden = true;
-    get("state").textContent = this.answered || this.moments.length ? "over" : "";
-    line(this);
-    if (this.summary) {
-      const { name, probability } = this.summary;
-      get("main").hidden = false;
-      get("main").textContent = name === "unknown" ? "Mostly something that this model does not know." : `Mostly ${readable(name)} (${percent(probability)})`;
+    byId("stop").hidden = true;
+    byId("state").textContent = this.answerTimes.length ? "Finished" : "";
+    drawTimeline(this);
+    if (this.dominantAction) {
+      const { name, probability } = this.dominantAction;
+      byId("main").hidden = false;
+      byId("main").textContent = name === "unknown" ? "Main action: unknown to this model" : `Main action: ${displayName(name)} (${formatPercent(probability)})`;
     }
-    if (!this.moments.length) stage.classList.remove("playing");
-    get("again").hidden = !stage.classList.contains("playing");
-    allow(true);
+    if (!this.answerTimes.length) stage.classList.remove("playing");
+    byId("restart").hidden = !stage.classList.contains("playing");
+    enableInputs(true);
   }
 }
 
-// ------------------------------------------------------------------ what is shown
+// ------------------------------------------------------------------ display
 
-function draw(bitmap, told, body) {
+function drawPersons(bitmap, result, skeleton) {
   if (picture.width !== bitmap.width || picture.height !== bitmap.height) {
     picture.width = bitmap.width;
     picture.height = bitmap.height;
   }
-  pen.drawImage(bitmap, 0, 0);
+  context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const style = getComputedStyle(document.documentElement);
   const size = Math.max(2, Math.min(picture.width, picture.height) / 130);
-  pen.lineCap = "round";
-  for (const { joints, person, name, probability } of told.persons) {
-    for (const [a, b] of body.bones) {
+  context.lineCap = "round";
+  for (const { joints, person, name, probability } of result.persons) {
+    for (const [a, b] of skeleton.bones) {
       if (!joints[a] || !joints[b]) continue;
-      const side = body.sides[a] === body.sides[b] ? body.sides[a] : "trunk";
-      stroke(joints[a], joints[b], 1.8 * size, "#0008");
-      stroke(joints[a], joints[b], size, side === "trunk" ? "#fff" : style.getPropertyValue(COLOURS[side]));
+      const side = skeleton.sides[a] === skeleton.sides[b] ? skeleton.sides[a] : "trunk";
+      drawLine(joints[a], joints[b], 1.8 * size, "#0008");
+      drawLine(joints[a], joints[b], size, side === "trunk" ? "#fff" : style.getPropertyValue(SIDE_COLORS[side]));
     }
-    for (const joint of joints) if (joint) dot(joint, 0.9 * size);
-    tag(joints, told.persons.length > 1 ? `${person}: ` : "", name, probability, size);
+    for (const joint of joints) if (joint) drawPoint(joint, 0.9 * size);
+    drawLabel(joints, result.persons.length > 1 ? `${person}: ` : "", name, probability, size);
   }
-  picture.setAttribute("aria-label", `${told.persons.length} persons at ${seconds(told.time)}`);
+  picture.setAttribute("aria-label", `${result.persons.length} persons at ${formatTime(result.time)}`);
 }
 
-function stroke([x, y], [u, v], width, ink) {
-  pen.lineWidth = width;
-  pen.strokeStyle = ink;
-  pen.beginPath();
-  pen.moveTo(x, y);
-  pen.lineTo(u, v);
-  pen.stroke();
+function drawLine([x, y], [u, v], width, ink) {
+  context.lineWidth = width;
+  context.strokeStyle = ink;
+  context.beginPath();
+  context.moveTo(x, y);
+  context.lineTo(u, v);
+  context.stroke();
 }
 
-function dot([x, y], radius) {
-  pen.fillStyle = "#fff";
-  pen.beginPath();
-  pen.arc(x, y, radius, 0, 2 * Math.PI);
-  pen.fill();
+function drawPoint([x, y], radius) {
+  context.fillStyle = "#fff";
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.fill();
 }
 
-function tag(joints, whose, name, probability, size) {
+function drawLabel(joints, prefix, name, probability, size) {
   if (name === null) return;
   const seen = joints.filter(Boolean);
   if (!seen.length) return;
-  const text = whose + (name === "unknown" ? "unknown" : `${readable(name)} ${percent(probability)}`);
-  pen.font = `600 ${Math.round(4.6 * size)}px system-ui, sans-serif`;
-  const width = pen.measureText(text).width + 3 * size, height = 6.6 * size;
+  const text = prefix + (name === "unknown" ? "unknown" : `${displayName(name)} ${formatPercent(probability)}`);
+  context.font = `600 ${Math.round(4.6 * size)}px system-ui, sans-serif`;
+  const width = context.measureText(text).width + 3 * size, height = 6.6 * size;
   const middle = seen.reduce((sum, [x]) => sum + x, 0) / seen.length;
   const x = Math.min(Math.max(middle - width / 2, 4), picture.width - width - 4);
   const y = Math.max(Math.min(...seen.map((joint) => joint[1])) - height - 5 * size, 4);
-  pen.fillStyle = "#000b";
-  pen.beginPath();
-  pen.roundRect(x, y, width, height, 1.5 * size);
-  pen.fill();
-  pen.fillStyle = "#fff";
-  pen.fillText(text, x + 1.5 * size, y + 4.9 * size);
+  context.fillStyle = "#000b";
+  context.beginPath();
+  context.roundRect(x, y, width, height, 1.5 * size);
+  context.fill();
+  context.fillStyle = "#fff";
+  context.fillText(text, x + 1.5 * size, y + 4.9 * size);
 }
 
-function element(kind, className, text) {
-  const made = document.createElement(kind);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+function createElement(kind, className, text) {
+  const created = document.createElement(kind);
+  created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
-function tell(persons, session) {
+function showPersons(persons, session) {
   const shown = persons.map((person) => {
-    const card = element("div", "person");
-    if (persons.length > 1) card.append(element("p", "muted small", `Person ${person.person}`));
+    const card = createElement("div", "person");
+    if (persons.length > 1) card.append(createElement("p", "muted small", `Person ${person.person}`));
     const waiting = person.name === null, unknown = person.name === "unknown";
-    card.append(element("p", waiting || unknown ? "name muted" : "name", waiting ? "looking …" : readable(person.name)));
+    card.append(createElement("p", waiting || unknown ? "name muted" : "name", waiting ? "Waiting …" : displayName(person.name)));
     if (!waiting) {
-      const bar = element("div", "bar"), filled = element("i", "");
+      const bar = createElement("div", "bar"), filled = createElement("i", "");
       filled.style.width = `${100 * person.probability}%`;
       bar.append(filled);
-      const share = element("div", "share");
-      share.append(element("span", "muted", unknown ? "its best guess is only" : "probability"), element("b", "", percent(person.probability)));
+      const share = createElement("div", "share");
+      share.append(createElement("span", "muted", unknown ? "probability of the best guess" : "probability"), createElement("b", "", formatPercent(person.probability)));
       card.append(bar, share);
     }
     return card;
   });
-  if (!shown.length) shown.push(element("p", "name muted", "nobody in view"));
-  const people = get("people"), text = shown.map((card) => card.textContent).join();
+  if (!shown.length) shown.push(createElement("p", "name muted", "No person visible"));
+  const people = byId("people"), text = shown.map((card) => card.textContent).join();
   if (people.dataset.text !== text) people.replaceChildren(...shown);
   people.dataset.text = text;
-  const done = new Set(persons.filter((person) => person.label !== null).map((person) => readable(person.name)));
-  for (const known of get("known").children) known.classList.toggle("done", done.has(known.textContent));
-  get("state").textContent = `${seconds(session.latest)} · ${Math.round(session.moments.length / 2)} pictures/s`;
+  const active = new Set(persons.filter((person) => person.label !== null).map((person) => displayName(person.name)));
+  for (const item of byId("actions").children) item.classList.toggle("active", active.has(item.textContent));
+  byId("state").textContent = `${formatTime(session.lastSentTime)} · ${Math.round(session.answerTimes.length / 2)} images/s`;
 }
 
-function line(session) {
-  const persons = [...new Set([...session.pieces.keys(), ...session.open.keys()])].sort((a, b) => a - b);
+function drawTimeline(session) {
+  const persons = [...new Set([...session.segments.keys(), ...session.openSegments.keys()])].sort((a, b) => a - b);
   const all = persons.map((person) => [person, [
-    ...(session.pieces.get(person) ?? []),
-    ...(session.open.get(person) ?? []).map((piece) => ({ ...piece, open: true })),
+    ...(session.segments.get(person) ?? []),
+    ...(session.openSegments.get(person) ?? []).map((segment) => ({ ...segment, open: true })),
   ]]);
-  const end = Math.max(SHORTEST, session.latest, ...all.flatMap(([, pieces]) => pieces.map((piece) => piece.end)));
-  if (all.length) get("lanes").replaceChildren(...all.map(([person, pieces]) => lane(person, pieces, end)));
+  const end = Math.max(MIN_TIMELINE_S, session.lastSentTime, ...all.flatMap(([, segments]) => segments.map((segment) => segment.end)));
+  if (all.length) byId("rows").replaceChildren(...all.map(([person, segments]) => timelineRow(person, segments, end)));
   const marks = [0, 1, 2, 3, 4].map((i) => {
-    const mark = element("span", "", seconds((i * end) / 4));
+    const mark = createElement("span", "", formatTime((i * end) / 4));
     mark.style.left = `${25 * i - (i === 4 ? 2 : 0)}%`;
     return mark;
   });
-  get("scale").replaceChildren(...marks);
-  const told = all.flatMap(([, pieces]) => pieces.filter((piece) => !piece.open).map(sentence));
-  if (get("list").childElementCount !== told.length) get("list").replaceChildren(...told.map((text) => element("li", "", text)));
+  byId("scale").replaceChildren(...marks);
+  const items = all.flatMap(([, segments]) => segments.filter((segment) => !segment.open).map(describeSegment));
+  if (byId("list").childElementCount !== items.length) byId("list").replaceChildren(...items.map((text) => createElement("li", "", text)));
 }
 
-function sentence({ person, start, end, name, probability }) {
-  return `person ${person}, ${seconds(start)} to ${seconds(end)}: ${readable(name)} (${percent(probability)})`;
+function describeSegment({ person, start, end, name, probability }) {
+  return `person ${person}, ${formatTime(start)} to ${formatTime(end)}: ${displayName(name)} (${formatPercent(probability)})`;
 }
 
-function lane(person, pieces, end) {
-  const made = element("div", "lane");
-  made.append(element("b", "", `Person ${person}`));
-  for (const piece of pieces) {
-    const one = element("div", "piece", readable(piece.name));
-    one.style.left = `${(100 * piece.start) / end}%`;
-    one.style.width = `${(100 * (piece.end - piece.start)) / end}%`;
-    one.title = sentence({ ...piece, person });
-    one.classList.toggle("unknown", piece.label === null);
-    one.classList.toggle("open", Boolean(piece.open));
-    if (piece.label !== null) one.style.background = colour(piece.label);
-    made.append(one);
+function timelineRow(person, segments, end) {
+  const created = createElement("div", "row");
+  created.append(createElement("b", "", `Person ${person}`));
+  for (const segment of segments) {
+    const one = createElement("div", "segment", displayName(segment.name));
+    one.style.left = `${(100 * segment.start) / end}%`;
+    one.style.width = `${(100 * (segment.end - segment.start)) / end}%`;
+    one.title = describeSegment({ ...segment, person });
+    one.classList.toggle("unknown", segment.label === null);
+    one.classList.toggle("open", Boolean(segment.open));
+    if (segment.label !== null) one.style.background = labelColor(segment.label);
+    created.append(one);
   }
-  return made;
+  return created;
 }
 
-// ------------------------------------------------------------------ how it begins
+// ------------------------------------------------------------------ inputs
 
-function allow(yes) {
-  for (const one of ["camera", "camera-again", "file"]) get(one).disabled = !yes;
+function enableInputs(enabled) {
+  for (const one of ["camera", "restart-camera", "file"]) byId(one).disabled = !enabled;
 }
 
-function begin(live) {
-  says("");
-  allow(false);
+function startSession(live) {
+  showNotice("");
+  enableInputs(false);
   stage.classList.add("playing");
-  get("stop").hidden = false;
-  get("main").hidden = true;
-  get("lanes").replaceChildren();
-  get("list").replaceChildren();
-  get("again").hidden = true;
-  get("people").replaceChildren(element("p", "name muted", "looking …"));
+  byId("stop").hidden = false;
+  byId("main").hidden = true;
+  byId("rows").replaceChildren();
+  byId("list").replaceChildren();
+  byId("restart").hidden = true;
+  byId("people").replaceChildren(createElement("p", "name muted", "Waiting …"));
   session?.end();
-  allow(false);
+  enableInputs(false);
   session = new Session(live);
 }
 
-function play(file) {
-  if (session && !session.over) session.end();
+function playFile(file) {
+  if (session && !session.hasEnded) session.end();
   video.srcObject = null;
   video.src = URL.createObjectURL(file);
   video.onerror = () => {
     session?.end();
     stage.classList.remove("playing");
-    says(`This browser cannot play ${file.name}: try an MP4 (H.264) or WebM file.`);
+    showNotice(`This browser cannot play ${file.name}. Try an MP4 (H.264) or WebM file.`);
   };
-  video.onloadeddata = () => begin(false);
+  video.onloadeddata = () => startSession(false);
 }
 
-async function film() {
+async function startCamera() {
   if (!navigator.mediaDevices) {
-    says("Browsers give the camera only to pages of this machine or over https.");
+    showNotice("Browsers allow the camera only on localhost or over HTTPS.");
     return;
   }
   try {
-    const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: RATE } };
+    const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: FRAME_RATE } };
     const stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
     video.onerror = null;
-    video.onloadeddata = () => begin(true);
+    video.onloadeddata = () => startSession(true);
     video.srcObject = stream;
   } catch (error) {
-    says(`The camera cannot be used: ${error.message}`);
+    showNotice(`The camera is not available: ${error.message}`);
   }
 }
 
-get("camera").addEventListener("click", film);
-get("camera-again").addEventListener("click", film);
-get("stop").addEventListener("click", () => {
-  if (session?.socket.readyState === WebSocket.OPEN && !session.asked) {
-    session.asked = true;
+byId("camera").addEventListener("click", startCamera);
+byId("restart-camera").addEventListener("click", startCamera);
+byId("stop").addEventListener("click", () => {
+  if (session?.socket.readyState === WebSocket.OPEN && !session.endRequested) {
+    session.endRequested = true;
     session.socket.send(JSON.stringify({ end: true }));
   } else {
     session?.end();
   }
 });
-get("file").addEventListener("change", (event) => {
-  if (event.target.files[0]) play(event.target.files[0]);
+byId("file").addEventListener("change", (event) => {
+  if (event.target.files[0]) playFile(event.target.files[0]);
   event.target.value = "";
 });
 for (const kind of ["dragenter", "dragover"]) {
@@ -412,6 +411,6 @@ for (const kind of ["dragleave", "drop"]) {
 }
 document.addEventListener("drop", (event) => {
   const file = event.dataTransfer?.files[0];
-  if (file && !get("file").disabled) play(file);
+  if (file && !byId("file").disabled) playFile(file);
 });
-introduce().catch(() => says("The server does not answer."));
+loadModelInfo().catch(() => showNotice("The server does not respond."));
