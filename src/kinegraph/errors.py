@@ -46,6 +46,10 @@ class ModelError(KinegraphError):
     """Invalid options of a model, or input that does not fit it."""
 
 
+class UntranslatableError(ModelError):
+    """A model that computes something for which there is no inference layer."""
+
+
 class RecipeError(KinegraphError):
     """A recipe with mistakes; the message lists all of them."""
 

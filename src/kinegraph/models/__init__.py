@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from kinegraph.errors import ModelError, did_you_mean, unknown_name
 from kinegraph.models.asgcn import ASGCN
@@ -83,15 +83,3 @@ def create_model(
         return MODELS[name](layout, num_classes, in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {name!r} cannot take {options}: {error}") from error
-
-
-def predict_logits(model: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """(N, C, T, V, M) -> (N, classes); real lengths go to the models that want them.
-
-    Args:
-        model: any model of `MODELS`.
-        x: the clips.
-        lengths: (N,) how many of the first frames are real, None for all.
-    """
-    logits: Tensor = model(x, lengths) if getattr(model, "takes_lengths", False) else model(x)
-    return logits

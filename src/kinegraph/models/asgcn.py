@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.asgcn_layers import ASGCNBlock, FutureHead, init_corrected, init_released
+from kinegraph.models.base import SkeletonModel
 from kinegraph.models.layers import (
     DataBatchNorm,
     Pool,
@@ -44,7 +45,7 @@ STRIDES = (1, 1, 1, 2, 1, 1, 2, 1, 1)
 LinkMode = Literal["frozen", "drifting", "joint"]
 
 
-class ASGCN(nn.Module):
+class ASGCN(SkeletonModel):
     """AS-GCN for any layout and any number of persons.
 
     Beside the skeleton's links, up to ``max_hop`` bones long, every clip has two kinds of
@@ -119,7 +120,9 @@ class ASGCN(nn.Module):
         self.link_mode = link_mode
         self.future = future
         self.pool = pool
-        self.faithful = faithful
+        self.faithful = self.counts_absent = faithful
+        # the released code leaves the last frames of a clip unseen
+        self.min_frames = future + 1 if faithful else 1
         V = self.layout.num_joints
         distance: Literal["truncated", "full"] = "truncated" if faithful else "full"
         A = torch.from_numpy(adjacency(self.layout, max_hop=max_hop, center_distance=distance))
@@ -157,11 +160,6 @@ class ASGCN(nn.Module):
         x = self._seen(x)
         present = self._present(x)
         return unfold_persons(self._run(x, present, self._links(x, present, lengths)), present)
-
-    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """(N, M, F, T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        pooled = pool_places(features, self.pool)
-        return self.head(self.head_dropout(mean_over_persons(pooled, present)))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Clips -> logits (N, classes).
@@ -245,9 +243,14 @@ class ASGCN(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one."""
-        places = self.layout.num_joints if self.pool == "joints" else 1
-        self.head = nn.Linear(self.num_features * places, num_classes)
+        self.head = nn.Linear(self.pooled_features, num_classes)
         init_published(self.head)
+
+    def strip_training_parts(self) -> None:
+        """See `SkeletonModel.strip_training_parts`."""
+        self.forecast = None
+        if self.links is not None:
+            del self.links.decoder
 
     def link_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of the link inference, which `link_loss` trains; none without it."""

@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from kinegraph.models.layers import GraphConv, Residual, init_kaiming, init_published
 from kinegraph.models.link_inference import LINK_TYPES
+from kinegraph.ops.layers import InferenceLayer, graph_product
 
 #: Frames that are left before the future head's last temporal convolution, of this kernel.
 REST = 5
@@ -69,6 +70,49 @@ class ActionalStructuralConv(nn.Module):
         """(n, C, T, V) and (n, 2, V, V) -> (n, C', T, V)."""
         y = self.structural(x)
         return y if self.actional is None or links is None else self.actional(x, links, y)
+
+    def inference_layer(self) -> ActionalMix:
+        """Return the layer that sums over both kinds of links at once."""
+        return ActionalMix(self)
+
+
+class ActionalMix(InferenceLayer):
+    """`ActionalStructuralConv` as one product over the skeleton's links and those of each clip."""
+
+    def __init__(self, conv: ActionalStructuralConv) -> None:
+        super().__init__()
+        graph, actional = conv.structural, conv.actional
+        A = graph.weighted_adjacency().detach()
+        weights = [graph.weight.detach()]
+        if actional is not None:
+            weights.append(actional.weight.detach())
+            self.register_buffer("link_bias", actional.bias.detach())
+        self.register_buffer("A", A)
+        self.register_buffer("weight", torch.cat(weights).flatten(0, 1))
+        self.register_buffer("bias", torch.einsum("kvw,kc->wc", A, graph.bias.detach()))
+        self.relu = False
+
+    def forward(self, x: Tensor, links: Tensor | None) -> Tensor:
+        """(n, T, V, C) and (n, 2, V, V) -> (n, T, V, C')."""
+        n, v = x.shape[0], x.shape[2]
+        A, bias = self.A.unsqueeze(0), self.bias.unsqueeze(0)
+        if links is not None:
+            A = torch.cat([A.expand(n, -1, -1, -1), links], dim=1)
+            bias = bias + links.sum(dim=2).transpose(1, 2) @ self.link_bias
+        gather = A.permute(0, 3, 1, 2).reshape(A.shape[0], -1, v)
+        return graph_product(x, gather, self.weight, bias, relu=self.relu)
+
+    def fold_affine(self, scale: Tensor, bias: Tensor) -> bool:
+        """Scale the columns of the matrices."""
+        self.weight, self.bias = self.weight * scale, self.bias * scale + bias
+        if hasattr(self, "link_bias"):
+            self.link_bias = self.link_bias * scale
+        return not self.relu
+
+    def fuse_relu(self) -> bool:
+        """Set negative values to zero in place."""
+        self.relu = True
+        return True
 
 
 class ASGCNBlock(nn.Module):

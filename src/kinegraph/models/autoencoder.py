@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
+from kinegraph.models.base import SkeletonModel
 from kinegraph.models.layers import (
     GraphConv,
     Pool,
@@ -169,7 +170,7 @@ class Forecaster(nn.Module):
         return offset[:, :, 0].unflatten(1, (last.shape[1], -1))
 
 
-class STGCNAutoEncoder(nn.Module):
+class STGCNAutoEncoder(SkeletonModel):
     """An ST-GCN that can also rebuild the clip it has seen, or the poses that come next.
 
     ``encoder`` is a whole `STGCN`, classifier included: logits are its logits, and its state dict
@@ -242,6 +243,7 @@ class STGCNAutoEncoder(nn.Module):
         )
         self.layout = self.encoder.layout
         self.in_channels = in_channels
+        self.pool = pool
         self.num_features = F = self.encoder.num_features
         self.future = future
         A = self.encoder.get_buffer("blocks.0.gcn.A")
@@ -251,17 +253,13 @@ class STGCNAutoEncoder(nn.Module):
         self.forecaster = Forecaster(F, in_channels, future, A, **convolutions) if future else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> logits (N, classes)."""
-        return self.encoder(x)
+    def forward_persons(self, rows: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, F, T', V)."""
+        return self.encoder.forward_persons(rows)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, M, F, T', V); zero where a person is absent."""
-        return self.encoder.forward_features(x)
-
-    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """(N, M, F, T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        return self.encoder.forward_head(features, present)
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(N, P) -> (N, classes)."""
+        return self.encoder.classify(pooled)
 
     def reconstruct(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The clip, or whatever of its length it is trained to be, from its features.
@@ -322,10 +320,6 @@ class STGCNAutoEncoder(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the encoder's head by a fresh one."""
         self.encoder.reset_classifier(num_classes)
-
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer; every parameter decays alike."""
-        return [{"params": list(self.parameters()), "weight_decay": weight_decay}]
 
 
 def _check_options(bottleneck: Bottleneck, future: int) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad
 
 from kinegraph.errors import ModelError, unknown_name
+from kinegraph.ops.layers import NodeMix
+from kinegraph.ops.temporal import ZeroPaddedEdge
 from kinegraph.skeleton.graph import normalized_adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 
@@ -72,15 +74,15 @@ class MotionExcitation(_Gate):
         self.squeeze = nn.Conv2d(channels, width, 1, bias=False)
         self.squeeze_bn = nn.BatchNorm2d(width)
         self.spatial = _spatial(kernel, width, layout)
+        self.difference = FrameDifference()
         self.expand = nn.Conv2d(width, channels, 1, bias=False)
         self.expand_bn = nn.BatchNorm2d(channels) if variant == "tea" else nn.Identity()
 
     def gain(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, T, 1): within (0, 1), or (-0.5, 0.5) of TEA's variant."""
         z = self.squeeze_bn(self.squeeze(x))
-        later = self.spatial(z).mean(dim=3, keepdim=True)[:, :, 1:]
-        motion = later - z.mean(dim=3, keepdim=True)[:, :, :-1]
-        motion = pad(motion, (0, 0, 0, 1))
+        later, now = self.spatial(z).mean(dim=3, keepdim=True), z.mean(dim=3, keepdim=True)
+        motion = self.difference(torch.cat([later, now], dim=1))
         gate = torch.sigmoid(self.expand_bn(self.expand(motion)))
         return gate - 0.5 if self.variant == "tea" else gate
 
@@ -147,9 +149,8 @@ class Action(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, T, V)."""
         y = self.shift(x)
-        first, *others = self.paths
-        out = first(y)
-        for path in others:
+        out = self.paths[0](y)
+        for path in self.paths[1:]:
             out = out + path(y)
         return out
 
@@ -204,12 +205,12 @@ class MultipleTemporalAggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, ceil(T / stride), V)."""
-        *groups, last = x.chunk(4, dim=1)
+        groups = x.chunk(4, dim=1)
         done: list[Tensor] = []
-        for group, step in zip(groups, self.steps, strict=True):
+        for i, step in enumerate(self.steps):
             wait = done and self.stride == 1
-            done.append(step(group + done[-1] if wait else group))
-        done.append(self.pool(self.neighbours(last)))
+            done.append(step(groups[i] + done[-1] if wait else groups[i]))
+        done.append(self.pool(self.neighbours(groups[3])))
         return self.bn(self.mix(torch.cat(done, dim=1)))
 
 
@@ -224,6 +225,30 @@ class GraphMean(nn.Module):
         """(n, C, T, V) -> (n, C, T, V)."""
         A_wv = self.get_buffer("A").T
         return (A_wv @ x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def inference_layer(self) -> NodeMix:
+        """Return the layer that averages the joints of each frame."""
+        return NodeMix(self.get_buffer("A"))
+
+
+class FrameDifference(nn.Module):
+    """The first half of the channels one frame later, minus the second half; zero at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 2C, T, V) -> (n, C, T, V)."""
+        later, now = x.chunk(2, dim=1)
+        return pad(later[:, :, 1:] - now[:, :, :-1], (0, 0, 0, 1))
+
+    def inference_layer(self) -> ZeroPaddedEdge:
+        """Return the layer that computes the same from two frames at a time."""
+        return _FrameDifferenceLayer(0, 1)
+
+
+class _FrameDifferenceLayer(ZeroPaddedEdge):
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, T + 1, V, 2C) -> (n, T, V, C)."""
+        later, now = x.chunk(2, dim=3)
+        return later[:, 1:] - now[:, :-1]
 
 
 def depthwise_separable(in_channels: int, out_channels: int) -> nn.Sequential:

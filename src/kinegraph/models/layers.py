@@ -8,67 +8,71 @@ graph product, the channel product and the temporal convolution then all read co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.ops.functional import batch_norm_affine
+from kinegraph.ops.layers import Affine, GraphMix
+from kinegraph.ops.persons import (
+    Pool,
+    check_input,
+    fold_persons,
+    mean_over_persons,
+    pool_places,
+    present_persons,
+    unfold_persons,
+)
+
+__all__ = [
+    "Channels",
+    "DataBatchNorm",
+    "GraphConv",
+    "Pool",
+    "Residual",
+    "check_backbone",
+    "check_input",
+    "check_last_pose",
+    "fold_persons",
+    "init_kaiming",
+    "init_published",
+    "mean_over_persons",
+    "pool_places",
+    "present_persons",
+    "unfold_persons",
+]
 
 Channels = tuple[int, ...]
-Pool = Literal["mean", "joints"]
-
-
-def present_persons(x: Tensor) -> Tensor:
-    """(N, C, T, V, M) -> (N, M) bool: persons with any non-zero coordinate.
-
-    A clip in which nobody is present keeps all its persons, so that every clip has an answer.
-    """
-    present = (x != 0).any(dim=1).any(dim=1).any(dim=1)
-    return present | ~present.any(dim=1, keepdim=True)
-
-
-def fold_persons(x: Tensor) -> Tensor:
-    """(N, C, T, V, M) -> (N*M, C, T, V), channels last in memory; row index n*M + m."""
-    rows_ntvc = x.permute(0, 4, 2, 3, 1).flatten(0, 1).contiguous()
-    return rows_ntvc.permute(0, 3, 1, 2)
-
-
-def unfold_persons(rows: Tensor, present: Tensor) -> Tensor:
-    """(n, C, T, V) of the present persons -> (N, M, C, T, V), zero where a person is absent."""
-    if rows.shape[0] < present.numel():
-        full = rows.new_zeros(present.numel(), *rows.shape[1:])
-        rows = full.index_copy(0, present.flatten().nonzero().flatten(), rows)
-    return rows.unflatten(0, present.shape)
-
-
-def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
-    """(N, M, F) -> (N, F): mean over the present persons, or over all M if ``present`` is None."""
-    if present is None:
-        return x.mean(dim=1)
-    weight = present.to(x.dtype).unsqueeze(-1)
-    return (x * weight).sum(dim=1) / weight.sum(dim=1)
-
-
-def pool_places(features: Tensor, pool: Pool) -> Tensor:
-    """(N, M, C, T, V) -> (N, M, F): the mean over frames and joints, F = C; or the maximum over
-    frames for each joint by itself, side by side, F = C * V.
-    """
-    return features.amax(dim=3).flatten(2) if pool == "joints" else features.mean(dim=(3, 4))
 
 
 class DataBatchNorm(nn.BatchNorm1d):
-    """Batch norm of the input with one statistic per joint and channel, feature v*C + c."""
+    """Batch norm with statistics of each joint and channel, feature (m*V + v)*C + c.
 
-    def __init__(self, num_joints: int, in_channels: int) -> None:
-        super().__init__(num_joints * in_channels)
+    Args:
+        num_joints: V.
+        channels: C.
+        persons: M, where the persons of a clip have statistics of their own; 1: all share them.
+    """
+
+    def __init__(self, num_joints: int, channels: int, persons: int = 1) -> None:
+        super().__init__(persons * num_joints * channels)
+        self.shape = (persons, num_joints, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, T, V)."""
-        n, c, t, v = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(n * t, v * c)
-        return super().forward(rows).view(n, t, v, c).permute(0, 3, 1, 2)
+        persons, t = self.shape[0], x.shape[2]
+        frames = x.permute(0, 2, 3, 1).unflatten(0, (-1, persons)).transpose(1, 2)
+        rows = super().forward(frames.flatten(2).flatten(0, 1))
+        normalized = rows.view(-1, t, *self.shape).transpose(1, 2).flatten(0, 1)
+        return normalized.permute(0, 3, 1, 2)
+
+    def inference_layer(self) -> Affine:
+        """Return the factor and summand of each joint and channel."""
+        shape = self.shape if self.shape[0] > 1 else self.shape[1:]
+        scale, bias = batch_norm_affine(self)
+        return Affine(scale.view(shape), bias.view(shape))
 
 
 class GraphConv(nn.Module):
@@ -114,6 +118,12 @@ class GraphConv(nn.Module):
         mixed = summed.view(n * t * v, K * c) @ self.weight.flatten(0, 1)
         bias_wc = torch.einsum("kvw,kc->wc", A, self.bias)
         return (mixed.view(n, t, v, -1) + bias_wc).permute(0, 3, 1, 2)
+
+    def inference_layer(self) -> GraphMix:
+        """Return the layer with the edge importance multiplied into the adjacency."""
+        A = self.weighted_adjacency().detach()
+        bias_wc = torch.einsum("kvw,kc->wc", A, self.bias.detach())
+        return GraphMix(A, self.weight.detach(), bias_wc)
 
 
 class Residual(nn.Module):
@@ -184,20 +194,6 @@ def check_backbone(
     if min(*channels, *strides) < 1:
         raise ModelError(
             f"channels and strides must be positive, got {list(channels)} and {list(strides)}"
-        )
-
-
-def check_input(x: Tensor, layout: SkeletonLayout, in_channels: int) -> None:
-    """Refuse clips of another layout or another number of channels.
-
-    Raises:
-        ModelError: x is not (N, in_channels, T, V, M).
-    """
-    V = layout.num_joints
-    if x.ndim != 5 or x.shape[3] != V or x.shape[1] != in_channels:
-        raise ModelError(
-            f"expected input (N, {in_channels}, T, {V}, M) for layout {layout.name!r}, "
-            f"got {tuple(x.shape)}"
         )
 
 

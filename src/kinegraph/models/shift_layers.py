@@ -12,12 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from kinegraph.errors import ModelError
+from kinegraph.ops.functional import flatten_features
+from kinegraph.ops.layers import Permute
+from kinegraph.ops.temporal import TemporalConv
 from kinegraph.skeleton.graph import hop_distance
 from kinegraph.skeleton.layout import SkeletonLayout
 
 Spatial = Literal["nonlocal", "local"]
 Temporal = Literal["adaptive", "naive"]
 GradMode = Literal["official", "exact"]
+
+MAX_SHIFT_FRAMES = 4096
 
 
 def nonlocal_sources(num_joints: int, channels: int, direction: int) -> Tensor:
@@ -70,11 +75,16 @@ class SpatialShift(nn.Module):
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("back", back, persistent=False)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """(n*T, V*C) -> (n*T, V*C)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C, T, V)."""
+        rows, unflatten = flatten_features(x)
         if self.back is None:
-            return rows.index_select(1, self.index)
-        return _Permute.apply(rows, self.index, self.back)
+            return unflatten(rows.index_select(1, self.index))
+        return unflatten(_Permute.apply(rows, self.index, self.back))
+
+    def inference_layer(self) -> Permute:
+        """Return the layer that reads the features in their new order."""
+        return Permute(self.index)
 
 
 class TemporalShift(nn.Module):
@@ -105,11 +115,33 @@ class TemporalShift(nn.Module):
         """(n, C, T, V) -> (n, C, ceil(T / s), V)."""
         shift = _SignedGradient.apply(self.shift) if self.grad_mode == "official" else self.shift
         middle = 0.0 if self.grad_mode is None else (self.stride - 1) / 2
-        return read_moments(x, shift + middle, self.stride)
+        return temporal_sample(x, shift + middle, self.stride)
+
+    def inference_layer(self) -> TemporalConv:
+        """Return a depthwise convolution over the frames that the channels read.
+
+        Raises:
+            ModelError: a shift so far that training must have gone wrong.
+        """
+        middle = 0.0 if self.grad_mode is None else (self.stride - 1) / 2
+        position = self.shift.detach() + middle
+        if not bool((position.abs() < MAX_SHIFT_FRAMES).all()):
+            raise ModelError(
+                f"a temporal shift of {position.abs().max()} frames (at most {MAX_SHIFT_FRAMES}): "
+                "the training has diverged"
+            )
+        frame = position.floor()
+        left, right = int((-frame.min()).clamp(min=0)), int((frame.max() + 1).clamp(min=0))
+        taps = torch.arange(-left, right + 1, device=position.device)
+        kernel = (1 - (position[:, None] - taps).abs()).clamp(min=0)
+        if right and not kernel[:, -1].any():
+            kernel = kernel[:, :-1]
+        weight = kernel[:, None, :, None]
+        return TemporalConv(weight, None, left=left, stride=self.stride, groups=len(kernel))
 
 
 @torch.compiler.disable  # the size of the kernel depends on the values of the shifts
-def read_moments(x: Tensor, position: Tensor, stride: int) -> Tensor:
+def temporal_sample(x: Tensor, position: Tensor, stride: int) -> Tensor:
     """(n, C, T, V) -> (n, C, ceil(T / s), V): out[h] = x at the moment h * s + position[c].
 
     Between two frames the value is interpolated; outside the clip it is zero (Cheng et al., CVPR

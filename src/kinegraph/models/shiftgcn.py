@@ -14,19 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
+from kinegraph.models.base import SkeletonModel
 from kinegraph.models.excitation_config import TemporalUnit, excite
-from kinegraph.models.layers import (
-    DataBatchNorm,
-    Pool,
-    Residual,
-    check_backbone,
-    check_input,
-    fold_persons,
-    mean_over_persons,
-    pool_places,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.models.layers import DataBatchNorm, Pool, Residual, check_backbone
 from kinegraph.models.shift_layers import (
     GradMode,
     Spatial,
@@ -36,6 +26,7 @@ from kinegraph.models.shift_layers import (
     naive_shifts,
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
+from kinegraph.ops.functional import mix_channels, scale_features
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -62,19 +53,17 @@ class ShiftGraphConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.shift_out = SpatialShift(layout, out_channels, spatial, direction=-1)
-        self.bn = nn.BatchNorm1d(V * out_channels)
+        self.bn = DataBatchNorm(V, out_channels)
         self.residual = Residual(in_channels, out_channels, stride=1)
         nn.init.normal_(self.weight, 0, out_channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""
-        n, c, t, v = x.shape
-        rows = self.shift_in(x.permute(0, 2, 3, 1).reshape(n * t, v * c))
+        y = self.shift_in(x)
         if self.mask is not None:
-            rows = rows * (torch.tanh(self.mask) + 1)
-        mixed = torch.addmm(self.bias, rows.view(n * t * v, c), self.weight)
-        y = self.bn(self.shift_out(mixed.view(n * t, -1)))
-        return torch.relu_(y.view(n, t, v, -1).permute(0, 3, 1, 2) + self.residual(x))
+            y = scale_features(y, torch.tanh(self.mask) + 1)
+        y = self.bn(self.shift_out(mix_channels(y, self.weight, self.bias)))
+        return torch.relu_(y + self.residual(x))
 
 
 class ShiftTemporalConv(nn.Module):
@@ -147,7 +136,7 @@ class ShiftGCNBlock(nn.Module):
         self.tcn = temporal
 
 
-class ShiftGCN(nn.Module):
+class ShiftGCN(SkeletonModel):
     """Shift-GCN for any layout and any number of persons.
 
     The network knows no bones, unless ``spatial`` is ``local``: which joints inform each other is
@@ -212,8 +201,8 @@ class ShiftGCN(nn.Module):
         self.in_channels = in_channels
         self.num_features = channels[-1]
         self.pool = pool
-        self.persons = persons
-        self.faithful = faithful
+        self.faithful = self.counts_absent = faithful
+        self.fixed_persons = persons if faithful else None
         temporal_conv = partial(
             ShiftTemporalConv,
             temporal=temporal,
@@ -222,7 +211,7 @@ class ShiftGCN(nn.Module):
             grad_mode=grad_mode,
         )
         V = self.layout.num_joints
-        self.data_bn = DataBatchNorm(V * persons if faithful else V, in_channels)
+        self.data_bn = DataBatchNorm(V, in_channels, persons if faithful else 1)
         self.blocks = nn.Sequential(
             *(
                 ShiftGCNBlock(
@@ -252,24 +241,10 @@ class ShiftGCN(nn.Module):
         )
         self.to(memory_format=torch.channels_last)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, M, C', T', V); zero where a person is absent (if corrected)."""
-        check_input(x, self.layout, self.in_channels)
-        if self.faithful:
-            return self.blocks(self._normalise_together(x)).unflatten(0, (len(x), self.persons))
-        present = present_persons(x)
-        rows = fold_persons(x)[present.flatten()]
-        return unfold_persons(self.blocks(self.data_bn(rows)), present)
-
-    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        pooled = pool_places(features, self.pool)
-        return self.head(self.head_dropout(mean_over_persons(pooled, present)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> logits (N, classes)."""
-        present = None if self.faithful else present_persons(x)
-        return self.forward_head(self.forward_features(x), present)
+    def forward_persons(self, rows: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', T', V)."""
+        features: Tensor = self.blocks(self.data_bn(rows))
+        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one.
@@ -277,9 +252,8 @@ class ShiftGCN(nn.Module):
         Its published spread of sqrt(2 / classes) suits 256 features; with the features of every
         joint side by side it would drown what is learnt, so these start as small as ST-GCN's.
         """
-        places = self.layout.num_joints if self.pool == "joints" else 1
-        self.head = nn.Linear(self.num_features * places, num_classes)
-        spread = (2 / num_classes) ** 0.5 if places == 1 else 0.02
+        self.head = nn.Linear(self.pooled_features, num_classes)
+        spread = (2 / num_classes) ** 0.5 if self.pool == "mean" else 0.02
         nn.init.normal_(self.head.weight, 0, spread)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
@@ -294,16 +268,6 @@ class ShiftGCN(nn.Module):
         groups = ((others, 1), (mixing, 10), (masks, 0))
         return [{"params": p, "weight_decay": factor * weight_decay} for p, factor in groups if p]
 
-    def _normalise_together(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N*M, C, T, V), each person with statistics of its own place."""
-        V, M = x.shape[3:]
-        if self.persons != M:
-            raise ModelError(
-                f"this network normalises {self.persons} persons together (faithful=True, "
-                f"persons={self.persons}), but the clips have {M}"
-            )
-        places = self.data_bn(x.transpose(3, 4).flatten(3))
-        return fold_persons(places.unflatten(3, (M, V)).transpose(3, 4))
 
 
 def _init_residual(module: nn.Module) -> None:

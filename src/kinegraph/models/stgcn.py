@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.models.base import SkeletonModel
 from kinegraph.models.excitation_config import excite
 from kinegraph.models.layers import (
     DataBatchNorm,
@@ -20,14 +21,8 @@ from kinegraph.models.layers import (
     Pool,
     Residual,
     check_backbone,
-    check_input,
-    fold_persons,
     init_kaiming,
     init_published,
-    mean_over_persons,
-    pool_places,
-    present_persons,
-    unfold_persons,
 )
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -77,7 +72,7 @@ class STGCNBlock(nn.Module):
         self.tcn, self.tcn_bn = temporal, nn.Identity()
 
 
-class STGCN(nn.Module):
+class STGCN(SkeletonModel):
     """ST-GCN for any layout and any number of persons.
 
     Args:
@@ -133,7 +128,7 @@ class STGCN(nn.Module):
         self.in_channels = in_channels
         self.layout = get_layout(layout)
         self.num_features = channels[-1]
-        self.faithful = faithful
+        self.faithful = self.counts_absent = faithful
         A = torch.from_numpy(
             adjacency(
                 self.layout,
@@ -174,34 +169,15 @@ class STGCN(nn.Module):
         )
         self.to(memory_format=torch.channels_last)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, M, C', T', V); zero where a person is absent (if corrected)."""
-        check_input(x, self.layout, self.in_channels)
-        rows = fold_persons(x)
-        if self.faithful:
-            return self.blocks(self.data_bn(rows)).unflatten(0, (x.shape[0], x.shape[4]))
-        present = present_persons(x)
-        return unfold_persons(self.blocks(self.data_bn(rows[present.flatten()])), present)
-
-    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """(N, M, C', T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        pooled = pool_places(features, self.pool)
-        return self.head(self.head_dropout(mean_over_persons(pooled, present)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> logits (N, classes)."""
-        present = None if self.faithful else present_persons(x)
-        return self.forward_head(self.forward_features(x), present)
+    def forward_persons(self, rows: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', T', V)."""
+        features: Tensor = self.blocks(self.data_bn(rows))
+        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one."""
-        places = self.layout.num_joints if self.pool == "joints" else 1
-        self.head = nn.Linear(self.num_features * places, num_classes)
+        self.head = nn.Linear(self.pooled_features, num_classes)
         init_published(self.head)
-
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer; the published settings decay every parameter alike."""
-        return [{"params": list(self.parameters()), "weight_decay": weight_decay}]
 
 
 def _temporal_conv(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Conv2d:

@@ -13,36 +13,64 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from kinegraph.models.layers import (
-    Pool,
-    check_input,
-    fold_persons,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.models.base import SkeletonModel
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
+from kinegraph.ops.persons import Pool
+from kinegraph.ops.temporal import ZeroPaddedEdge
 from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layout import SkeletonLayout
 
 
-def relative_motion(x: Tensor, *, ghosts: bool = False) -> Tensor:
-    """(N, C, T, V, M) -> the same: each frame minus the mean of the one before and the one after.
+class RelativeMotion(nn.Module):
+    """Each frame minus the mean of the one before and the one after.
 
     The first and the last frame are zero. So is a joint that is absent, all zero, in any of the
-    three frames, unless ``ghosts``: then the absent one counts as if it stood at the origin.
+    three frames, unless absent joints count: then they are taken to be at the origin.
+
+    Args:
+        count_absent: whether absent joints count.
     """
-    before, now, after = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
+
+    def __init__(self, *, count_absent: bool) -> None:
+        super().__init__()
+        self.count_absent = count_absent
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> the same."""
+        if x.shape[2] < 3:
+            return torch.zeros_like(x)
+        frames = x.permute(0, 2, 3, 1)
+        moved = relative_motion(frames, count_absent=self.count_absent)
+        return pad(moved, (0, 0, 0, 0, 1, 1)).permute(0, 3, 1, 2)
+
+    def inference_layer(self) -> _RelativeMotionLayer:
+        """Return the layer that computes the same from three frames at a time."""
+        return _RelativeMotionLayer(count_absent=self.count_absent)
+
+
+class _RelativeMotionLayer(ZeroPaddedEdge):
+    def __init__(self, *, count_absent: bool) -> None:
+        super().__init__(1, 1)
+        self.count_absent = count_absent
+
+    def valid(self, x: Tensor) -> Tensor:
+        """(n, T + 2, V, C) -> (n, T, V, C)."""
+        return relative_motion(x, count_absent=self.count_absent)
+
+
+def relative_motion(x: Tensor, *, count_absent: bool) -> Tensor:
+    """(n, T + 2, V, C) -> (n, T, V, C), see `RelativeMotion`."""
+    before, now, after = x[:, :-2], x[:, 1:-1], x[:, 2:]
     moved = now - (before + after) / 2
-    if not ghosts:
-        seen = (x != 0).any(dim=1, keepdim=True)
-        moved = moved * (seen[:, :, :-2] & seen[:, :, 1:-1] & seen[:, :, 2:])
-    motion = torch.zeros_like(x)
-    motion[:, :, 1:-1] = moved
-    return motion
+    if count_absent:
+        return moved
+    seen = (x != 0).any(dim=3, keepdim=True)
+    return moved * (seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:])
 
 
-class TwoStreamSTGCN(nn.Module):
+class TwoStreamSTGCN(SkeletonModel):
     """Two `STGCN`, one for the clip and one for its `relative_motion`, whose logits are summed.
 
     Args:
@@ -112,40 +140,22 @@ class TwoStreamSTGCN(nn.Module):
         self.layout = self.origin_stream.layout
         self.in_channels = in_channels
         self.num_features = 2 * self.origin_stream.num_features
-        self.faithful = faithful
+        self.pool = pool
+        self.relative_motion = RelativeMotion(count_absent=faithful)
+        self.faithful = self.counts_absent = faithful
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, M, 2F, T', V): the joints' features, then the motion's.
+    def forward_persons(self, rows: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, 2F, T', V): the joints' features, then the motion's."""
+        origin = self.origin_stream.forward_persons(rows)
+        motion = self.motion_stream.forward_persons(self.relative_motion(rows))
+        return torch.cat([origin, motion], dim=1)
 
-        Zero where a person is absent (if corrected); one who keeps still is not.
-        """
-        check_input(x, self.layout, self.in_channels)
-        present = present_persons(x)
-        if self.faithful:
-            present = torch.ones_like(present)
-        motion = relative_motion(x, ghosts=self.faithful)
-        parts = []
-        for stream, clips in ((self.origin_stream, x), (self.motion_stream, motion)):
-            rows = fold_persons(clips)[present.flatten()]
-            parts.append(unfold_persons(stream.blocks(stream.data_bn(rows)), present))
-        return torch.cat(parts, dim=2)
-
-    def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """(N, M, 2F, T', V) and (N, M) bool -> (N, classes); all persons count if None."""
-        origin, motion = features.chunk(2, dim=2)
-        logits = self.origin_stream.forward_head(origin, present)
-        return logits + self.motion_stream.forward_head(motion, present)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> logits (N, classes)."""
-        present = None if self.faithful else present_persons(x)
-        return self.forward_head(self.forward_features(x), present)
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(N, P) -> (N, classes): the sum of both networks' logits."""
+        origin, motion = pooled.chunk(2, dim=1)
+        return self.origin_stream.classify(origin) + self.motion_stream.classify(motion)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace both heads by fresh ones."""
         for stream in (self.origin_stream, self.motion_stream):
             stream.reset_classifier(num_classes)
-
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer; every parameter decays alike."""
-        return [{"params": list(self.parameters()), "weight_decay": weight_decay}]

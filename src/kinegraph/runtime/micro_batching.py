@@ -1,12 +1,13 @@
-"""Streams of a step network: many at a time, each frame worked on once.
+"""Many streams of one step network: batched together, with the work spread evenly over frames.
 
-Shapes: S streams, M persons, C channels, V joints; state tensors have a row a stream or a person.
+Shapes: S streams, M persons, C channels, V joints; state tensors have a row a stream or a person,
+the persons of a stream one after the other.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,50 +18,131 @@ import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
-from kinegraph.runtime.network import FastNetwork
+from kinegraph.ops.step_context import Incremental, drain
+from kinegraph.runtime.network import PersonNetwork
 from kinegraph.runtime.step import StepNetwork, check_window
-from kinegraph.runtime.step_work import Rows, Stop, Work, never
 
-TOGETHER = 8  # frames; fewer do not pay for what every call costs
-MANY = 32  # persons whose frames are worked on in more than one thread
-MOST = 3  # hops that may wait; then one is worked on at once, whoever waits for that
-FARTHEST = 1e9  # a coordinate in any unit; its square is still finite
+CHUNK_FRAMES = 8  # frames of a stream in one batch; fewer do not pay for what every call costs
+MULTITHREAD_MIN_PERSONS = 32  # with fewer, waiting for a second thread costs more than it saves
+MAX_BACKLOG_CHUNKS = 3  # chunks that may wait; then one is computed at once
+MAX_COORDINATE = 1e9  # in any unit; its square is still finite
+
+StopCondition = Callable[[], bool]
 
 
-def checked_frame(
+def no_stop() -> bool:
+    """Compute to the end."""
+    return False
+
+
+def validate_frame(
     frame: Any, channels: int, joints: int, persons: int | None, device: torch.device
 ) -> Tensor:
-    """A copy of a frame, in float32 on the device.
+    """Return a copy of a frame, in float32 on the device.
 
     Raises:
-        ModelError: it is not (C, V, M), or holds what cannot be coordinates.
+        ModelError: it is not (C, V, M), or holds values that cannot be coordinates.
     """
     try:
-        taken = torch.as_tensor(frame).detach().to(device, torch.float32, copy=True)
+        copied = torch.as_tensor(frame).detach().to(device, torch.float32, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"expected a frame (C, V, M) of numbers, got {type(frame)}") from error
-    given = tuple(taken.shape)
+    given = tuple(copied.shape)
     if len(given) != 3 or given != (channels, joints, persons or given[2]) or not given[2]:
         raise ModelError(
             f"expected frames (C, V, M) = ({channels}, {joints}, {persons or 'M'}), got {given}"
         )
-    if not bool((taken.abs() < FARTHEST).all()):
+    if not bool((copied.abs() < MAX_COORDINATE).all()):
         raise ModelError(
-            f"a frame holds values that are not finite, or beyond {FARTHEST:.0e}; absent joints "
-            "are zero"
+            f"a frame holds values that are not finite, or beyond {MAX_COORDINATE:.0e}; absent "
+            "joints are zero"
         )
-    return taken
+    return copied
+
+
+@dataclass(frozen=True)
+class BatchedState:
+    """The state of several streams, in common tensors.
+
+    Attributes:
+        keys: of the streams.
+        tensors: as `StepNetwork.initial_state` of so many streams.
+    """
+
+    keys: tuple[int, ...]
+    tensors: list[Tensor]
+
+    def select(self, keys: Collection[int]) -> BatchedState:
+        """Return the rows of some of the streams, in the same order; all of them without a copy."""
+        places = [place for place, key in enumerate(self.keys) if key in keys]
+        if len(places) == len(self.keys):
+            return self
+        chosen, streams = torch.tensor(places, dtype=torch.int64), len(self.keys)
+        tensors = [t.unflatten(0, (streams, -1))[chosen].flatten(0, 1) for t in self.tensors]
+        return BatchedState(tuple(self.keys[place] for place in places), tensors)
+
+    @staticmethod
+    def concatenate(states: Sequence[BatchedState]) -> BatchedState:
+        """Return the rows of all streams of several states."""
+        keys = tuple(key for state in states for key in state.keys)
+        tensors = [torch.cat(rows) for rows in zip(*(s.tensors for s in states), strict=True)]
+        return BatchedState(keys, tensors)
+
+
+class IncrementalJob:
+    """One chunk of frames of several streams, on its way through the network.
+
+    Args:
+        keys: of the streams.
+        backlog: frames that have come since it could have begun.
+        steps: see `StepNetwork.run_incremental`.
+
+    Attributes:
+        pushed: for each stream that is still open: how many frames since it began.
+    """
+
+    def __init__(
+        self, keys: tuple[int, ...], backlog: int, steps: Incremental[tuple[Tensor, ...]]
+    ) -> None:
+        self.keys = keys
+        self.pushed = dict.fromkeys(keys, backlog)
+        self._steps = steps
+        self._done = self._step = 0.0
+
+    def due_frames(self) -> float:
+        """Return how many frames' share is due: as frames come, and in time for the fastest."""
+        pushed = self.pushed.values()
+        return max(sum(pushed) / len(pushed), max(pushed) - 1)
+
+    def register_frames(self, keys: Iterable[int]) -> None:
+        """Count one more frame of some streams."""
+        self.pushed.update((key, self.pushed[key] + 1) for key in keys if key in self.pushed)
+
+    def advance(self, until: float, stop: StopCondition) -> list[Tensor] | None:
+        """Compute until so much is done, in what the steps yield, or until ``stop`` says so.
+
+        Returns:
+            the result, if all is done.
+        """
+        try:
+            # to the nearest step: the next is estimated to be as long as the latest
+            while self._done + self._step / 2 < until and not stop():
+                self._step = next(self._steps)
+                self._done += self._step
+        except StopIteration as end:
+            return list(end.value)
+        return None
 
 
 @dataclass
-class _Line:
+class _StreamState:
     """Where one stream is.
 
     Attributes:
-        before: frames that have been worked on, with those before the clip.
+        before: frames that have been computed, with those before the clip.
         pushed: frames of the clip so far.
-        pending: frames (C, V, M) that have not been worked on, or not to the end.
-        logits: the latest answer.
+        pending: frames (C, V, M) that have not been computed, or not to the end.
+        logits: the latest result.
     """
 
     before: int = 0
@@ -70,294 +152,307 @@ class _Line:
 
 
 class StepStreams:
-    """Streams whose frames are worked on once, a hop at a time, see `open_streams`.
+    """Streams whose frames are computed once, a chunk at a time, see `open_streams`.
 
     Args:
         network: of the model.
         window: frames that count, None for all.
-        together: frames that are worked on at a time, at least.
-        spread: whether the work is spread over frames, and streams wait for each other.
+        chunk: frames that are computed at a time, at least.
+        amortize: whether the work is spread over frames, and streams wait for each other.
 
     Raises:
-        ModelError: a window without frames, or no frames together.
+        ModelError: a window or a chunk without frames.
     """
 
     def __init__(
-        self, network: FastNetwork, window: int | None, *, together: int, spread: bool
+        self, network: PersonNetwork, window: int | None, *, chunk: int, amortize: bool
     ) -> None:
-        self.network = network
-        self.window = window
-        self.spread = spread
-        check_window(together)
-        self._device = next(network.parameters()).device
-        self._size = -(-together // network.hop) * network.hop
-        self._lines: dict[int, _Line] = {}
-        self._step: StepNetwork | None = None  # from the first frame on, which says of how many
-        self._rows: dict[int, Rows] = {}  # of a stream's key: where its row is
-        self._under_way: Work | None = None
-        self._latest: tuple[int, ...] = ()  # streams of the latest hop
-        self._fresh: set[int] = set()  # streams with a frame that no work was done for
-        self._opened = 0
+        check_window(chunk)
         if window is not None:
             check_window(window)
+        self.network = network
+        self.window = window
+        self.amortize = amortize
+        self._device = next(network.buffers()).device
+        self._chunk = -(-chunk // network.hop) * network.hop
+        self._streams: dict[int, _StreamState] = {}
+        self._step: StepNetwork | None = None  # from the first frame on, which fixes M
+        self._states: dict[int, BatchedState] = {}  # of a stream's key: where its rows are
+        self._running_job: IncrementalJob | None = None
+        self._latest: tuple[int, ...] = ()  # streams of the latest chunk
+        self._updated: set[int] = set()  # streams with a frame for which no work was done
+        self._opened = 0
 
     def open(self) -> int:
-        """Begin a stream; the key to it."""
+        """Open a stream and return its key."""
         key = self._opened
         self._opened += 1
-        self._lines[key] = _Line()
+        self._streams[key] = _StreamState()
         return key
 
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
-        """The next frame (C, V, M) of some streams -> logits (classes,) or None of each."""
-        self.take(frames)
-        self.go_on()
+        """Push the next frame (C, V, M) of some streams; return logits (classes,) or None."""
+        self.enqueue(frames)
+        self.step()
         return {key: self.latest(key) for key in frames}
 
     @torch.inference_mode()
-    def take(self, frames: Mapping[int, Tensor]) -> None:
-        """The first part of `push`: take note of the next frame (C, V, M) of some streams."""
-        lines = {key: self._line(key) for key in frames}
-        _, taken = self._checked(frames)
-        for key, frame in taken.items():
-            line = lines[key]
-            if not line.pushed:  # the first hop ends with the first frame
-                line.pending.extend([torch.zeros_like(frame)] * (self.network.hop - 1))
-            line.pending.append(frame)
-            line.pushed += 1
-        self._fresh |= taken.keys()
+    def enqueue(self, frames: Mapping[int, Tensor]) -> None:
+        """Queue the next frame (C, V, M) of some streams: the first part of `push`."""
+        streams = {key: self._stream(key) for key in frames}
+        _, checked = self._validate(frames)
+        for key, frame in checked.items():
+            stream = streams[key]
+            if not stream.pushed:  # the first step ends with the first frame
+                stream.pending.extend([torch.zeros_like(frame)] * (self.network.hop - 1))
+            stream.pending.append(frame)
+            stream.pushed += 1
+        self._updated |= checked.keys()
 
     @torch.inference_mode()
-    def go_on(self, stop: Stop = never) -> None:
-        """The second part of `push`: do the work that falls to what was taken.
+    def step(self, stop: StopCondition = no_stop) -> None:
+        """Do the share of the work that is due for the queued frames: the second part of `push`.
 
         Args:
-            stop: asked again and again; once it says so, the rest is left for the next time, if
-                that is soon enough.
+            stop: asked between layers; once it returns True, the rest is left for the next call,
+                unless too many frames wait already.
         """
-        lines = {key: self._lines[key] for key in self._fresh if key in self._lines}
-        self._fresh.clear()
+        streams = {key: self._streams[key] for key in self._updated if key in self._streams}
+        self._updated.clear()
         if self._step is not None:
-            with single_thread(len(lines) * self._step.persons < MANY):
-                self._go_on(self._step, lines, stop)
+            with single_thread(len(streams) * self._step.persons < MULTITHREAD_MIN_PERSONS):
+                self._work(self._step, streams, stop)
 
     def latest(self, key: int) -> Tensor | None:
-        """The latest logits of a stream; the same tensor until there are others."""
-        return self._line(key).logits
+        """Return the latest logits of a stream; the same tensor until there are others."""
+        return self._stream(key).logits
 
-    def known(self, key: int) -> int:
-        """After how many frames a stream whose work is not spread gives the latest logits."""
-        return self._line(key).before - (self.network.hop - 1)
+    def frames_of_latest(self, key: int) -> int:
+        """Return after how many frames a stream without amortized work gives the latest logits."""
+        return self._stream(key).before - (self.network.hop - 1)
 
-    def _go_on(self, step: StepNetwork, lines: Mapping[int, _Line], stop: Stop) -> None:
-        """Begin the hop that is due, and do of it what falls to these frames."""
-        if not self.spread:
-            if due := [key for key, line in lines.items() if len(line.pending) >= self._size]:
-                self._do(self._begun(step, due), inf, never)
+    def _work(
+        self, step: StepNetwork, streams: Mapping[int, _StreamState], stop: StopCondition
+    ) -> None:
+        """Start the next batch if ready and run its share of work for these frames."""
+        if not self.amortize:
+            if due := [key for key, s in streams.items() if len(s.pending) >= self._chunk]:
+                self._advance(self._start_job(step, due), inf, no_stop)
             return
-        if self._under_way and not self._gone_on(self._under_way, lines, stop):
+        if self._running_job and not self._continue_job(self._running_job, streams, stop):
             return
-        if due := self._due():
-            self._gone_on(self._begun(step, due), lines, stop)
+        if due := self._due_streams():
+            self._continue_job(self._start_job(step, due), streams, stop)
 
-    def _gone_on(self, work: Work, lines: Iterable[int], stop: Stop) -> bool:
-        """Do what falls to the next frame of these streams -> whether that was all."""
-        work.note(lines)
-        if self._late(MOST):
-            return self._do(work, inf, never)
-        return self._do(work, work.frames(), stop)
+    def _continue_job(
+        self, job: IncrementalJob, keys: Iterable[int], stop: StopCondition
+    ) -> bool:
+        """Do what is due for the next frame of these streams; return whether that was all."""
+        job.register_frames(keys)
+        if self._is_late(MAX_BACKLOG_CHUNKS):
+            return self._advance(job, inf, no_stop)
+        return self._advance(job, job.due_frames(), stop)
 
-    def _due(self) -> list[int]:
-        """The streams whose next hop begins now: streams that went together wait for each other.
+    def _due_streams(self) -> list[int]:
+        """Return the streams whose next chunk begins now.
 
-        So they stay together, whose frames come one after the other; but not for long.
+        Streams of one batch wait for each other for a short time, so that they stay together
+        though their frames come one after the other.
         """
-        waited_for = any(
-            len(self._lines[key].pending) < self._size for key in self._latest if key in self._lines
+        wait = any(
+            len(self._streams[key].pending) < self._chunk
+            for key in self._latest
+            if key in self._streams
         )
-        if waited_for and not self._late(2):
+        if wait and not self._is_late(2):
             return []
-        return [key for key, line in self._lines.items() if len(line.pending) >= self._size]
+        return [key for key, s in self._streams.items() if len(s.pending) >= self._chunk]
 
-    def _late(self, hops: int) -> bool:
-        """Whether the frames of so many hops wait somewhere, beside those that are worked on."""
-        under_way = self._under_way.pushed if self._under_way else {}
+    def _is_late(self, chunks: int) -> bool:
+        """Return whether so many chunks wait in a stream, beside the one that is computed."""
+        running = self._running_job.pushed if self._running_job else {}
         return any(
-            len(line.pending) >= self._size * (hops + (key in under_way))
-            for key, line in self._lines.items()
+            len(stream.pending) >= self._chunk * (chunks + (key in running))
+            for key, stream in self._streams.items()
         )
 
-    def _begun(self, step: StepNetwork, due: list[int]) -> Work:
-        """The work on the next hop of these streams."""
-        rows = self._together(step, due)
-        late = min(len(self._lines[key].pending) for key in due) - self._size
-        self._under_way = work = Work(rows.keys, late, self._steps(step, rows))
-        self._latest = rows.keys
-        return work
+    def _start_job(self, step: StepNetwork, due: list[int]) -> IncrementalJob:
+        state = self._gather_state(step, due)
+        backlog = min(len(self._streams[key].pending) for key in due) - self._chunk
+        steps = self._layer_steps(step, state)
+        self._running_job = job = IncrementalJob(state.keys, backlog, steps)
+        self._latest = state.keys
+        return job
 
-    def _steps(self, step: StepNetwork, rows: Rows) -> Generator[float, None, tuple[Tensor, ...]]:
-        lines = [self._lines[key] for key in rows.keys]
+    def _layer_steps(
+        self, step: StepNetwork, state: BatchedState
+    ) -> Incremental[tuple[Tensor, ...]]:
+        streams = [self._streams[key] for key in state.keys]
         frames = torch.stack(
-            [torch.stack(list(islice(line.pending, self._size)), dim=1) for line in lines]
+            [torch.stack(list(islice(s.pending, self._chunk)), dim=1) for s in streams]
         )
-        before = torch.tensor([line.before for line in lines], device=frames.device)
-        early = min(line.before for line in lines) < self.network.first_answer
-        present, *kept = rows.tensors
-        return step.work(frames, before, None, present, kept, mask=early)
+        before = torch.tensor([s.before for s in streams], device=frames.device)
+        early = min(s.before for s in streams) < self.network.first_answer
+        present, *kept = state.tensors
+        return step.run_incremental(frames, before, None, present, kept, mask=early)
 
-    def _do(self, work: Work, frames: float, stop: Stop) -> bool:
-        """Do what falls to so many of its frames; with all of it done the streams move on."""
+    def _advance(self, job: IncrementalJob, frames: float, stop: StopCondition) -> bool:
+        """Do the share of so many of its frames; with all of it done the streams move on."""
         cost = 0.0 if self._step is None else self._step.cost / self.network.hop
         try:
-            result = work.go_on(cost * frames if frames < self._size else inf, stop)
+            result = job.advance(cost * frames if frames < self._chunk else inf, stop)
         except BaseException:
-            self._under_way = None  # it is begun again with the next frame
+            self._running_job = None  # it is started again with the next frame
             raise
         if result is None:
             return False
-        self._under_way = None
-        answers, *tensors = result
-        kept = Rows(work.keys, tensors).part(work.pushed)
-        for key, answer in zip(work.keys, answers, strict=True):
-            if key in work.pushed:
-                self._move_on(self._lines[key], answer)
-                self._rows[key] = kept
+        self._running_job = None
+        logits, *tensors = result
+        state = BatchedState(job.keys, tensors).select(job.pushed)
+        for key, row in zip(job.keys, logits, strict=True):
+            if key in job.pushed:
+                self._finish_chunk(self._streams[key], row)
+                self._states[key] = state
         return True
 
-    def _move_on(self, line: _Line, answer: Tensor) -> None:
-        for _ in range(self._size):
-            line.pending.popleft()
-        line.before += self._size
-        line.logits = answer if line.before >= self.network.first_answer else None
+    def _finish_chunk(self, stream: _StreamState, logits: Tensor) -> None:
+        for _ in range(self._chunk):
+            stream.pending.popleft()
+        stream.before += self._chunk
+        stream.logits = logits if stream.before >= self.network.first_answer else None
 
-    def _together(self, step: StepNetwork, keys: list[int]) -> Rows:
-        """The rows of some streams, in common tensors; nobody else's are left with them."""
+    def _gather_state(self, step: StepNetwork, keys: list[int]) -> BatchedState:
+        """Return the rows of some streams in common tensors; rows of others are separated."""
         wanted, parts = set(keys), []
-        sources = {id(self._rows[key]): self._rows[key] for key in keys if key in self._rows}
-        for rows in sources.values():
-            held = {key for key in rows.keys if self._rows.get(key) is rows}
-            parts.append(rows.part(held & wanted))
+        sources = {id(self._states[key]): self._states[key] for key in keys if key in self._states}
+        for state in sources.values():
+            held = {key for key in state.keys if self._states.get(key) is state}
+            parts.append(state.select(held & wanted))
             if others := held - wanted:
-                rest = rows.part(others)
-                self._rows.update(dict.fromkeys(rest.keys, rest))
-        if fresh := tuple(key for key in keys if key not in self._rows):
-            parts.append(Rows(fresh, [*step.blank(len(fresh))]))
-        joined = parts[0] if len(parts) == 1 else Rows.joined(parts)
-        self._rows.update(dict.fromkeys(joined.keys, joined))
+                rest = state.select(others)
+                self._states.update(dict.fromkeys(rest.keys, rest))
+        if new := tuple(key for key in keys if key not in self._states):
+            parts.append(BatchedState(new, [*step.initial_state(len(new))]))
+        joined = parts[0] if len(parts) == 1 else BatchedState.concatenate(parts)
+        self._states.update(dict.fromkeys(joined.keys, joined))
         return joined
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
-        """The logits (classes,) of all that was pushed; None if nothing was."""
-        line, step = self._line(key), self._step
-        if step is None or not line.pushed:
+        """Return the logits (classes,) of all that was pushed; None if nothing was."""
+        stream, step = self._stream(key), self._step
+        if step is None or not stream.pushed:
             return None
         hop = self.network.hop
-        last = hop - 1 + line.pushed + self.network.delay  # by then all features are known
-        frames = list(line.pending)
-        missing = max(last - line.before - len(frames), 0)
+        last = hop - 1 + stream.pushed + self.network.delay  # by then all features are known
+        frames = list(stream.pending)
+        missing = max(last - stream.before - len(frames), 0)
         missing += -(missing + len(frames)) % hop
         frames += [self._blank_frame(step)] * missing
-        present, *kept = self._own(step, key)
-        logits, *_ = step.advance(
-            torch.stack(frames, dim=1).unsqueeze(0),
-            torch.tensor([line.before], device=present.device),
-            torch.tensor([line.pushed], device=present.device),
-            present,
-            kept,
-            mask=True,
+        present, *kept = self._stream_state(step, key)
+        logits, *_ = drain(
+            step.run_incremental(
+                torch.stack(frames, dim=1).unsqueeze(0),
+                torch.tensor([stream.before], device=present.device),
+                torch.tensor([stream.pushed], device=present.device),
+                present,
+                kept,
+                mask=True,
+            )
         )
         return logits[0]
 
-    def _own(self, step: StepNetwork, key: int) -> list[Tensor]:
-        """The rows of one stream."""
-        return self._rows[key].part({key}).tensors if key in self._rows else [*step.blank(1)]
+    def _stream_state(self, step: StepNetwork, key: int) -> list[Tensor]:
+        if key in self._states:
+            return self._states[key].select({key}).tensors
+        return [*step.initial_state(1)]
 
     def close(self, key: int) -> None:
-        """End a stream and forget its frames."""
-        self._line(key)
-        self._put_down(key)
-        del self._lines[key]
-        if not self._lines:
+        """End a stream and drop its frames."""
+        self._stream(key)
+        self._evict(key)
+        del self._streams[key]
+        if not self._streams:
             self._step = None
 
-    def _put_down(self, key: int) -> None:
-        """Forget what is kept of a stream; its share of common work and rows is left unused."""
-        self._rows.pop(key, None)
-        if self._under_way:
-            self._under_way.pushed.pop(key, None)
-            self._under_way = self._under_way if self._under_way.pushed else None
+    def _evict(self, key: int) -> None:
+        """Drop the state of a stream; its rows in common tensors are left unused."""
+        self._states.pop(key, None)
+        if self._running_job:
+            self._running_job.pushed.pop(key, None)
+            self._running_job = self._running_job if self._running_job.pushed else None
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
-        """All that the stream is, to go on with it later or elsewhere; copies."""
-        line, step = self._line(key), self._step
-        state = {"before": torch.tensor(line.before), "pushed": torch.tensor(line.pushed)}
-        if step is None or not line.pushed:
+        """Return copies of all that is needed to continue the stream later or elsewhere."""
+        stream, step = self._stream(key), self._step
+        state = {"before": torch.tensor(stream.before), "pushed": torch.tensor(stream.pushed)}
+        if step is None or not stream.pushed:
             return state
-        pending = [*line.pending, self._blank_frame(step)]  # a stack needs at least one
+        pending = [*stream.pending, self._blank_frame(step)]  # a stack needs at least one
         state["pending"] = torch.stack(pending)[:-1]
-        if line.logits is not None:
-            state["logits"] = line.logits.clone()
-        rows = self._own(step, key)
+        if stream.logits is not None:
+            state["logits"] = stream.logits.clone()
+        rows = self._stream_state(step, key)
         return {**state, **{f"kept.{i}": tensor.clone() for i, tensor in enumerate(rows)}}
 
     @torch.inference_mode()
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
-        """Put a stream where another was.
+        """Continue another stream in place of this one.
 
         Raises:
             ModelError: a state of a model of other sizes, of another number of persons, of
                 another window, or of another kind of stream.
         """
-        self._line(key)
+        self._stream(key)
         try:
             before, pushed = int(state["before"]), int(state["pushed"])
             frames = list(state["pending"]) if pushed else []
-            fresh = _Line(before, pushed, logits=_copy(state.get("logits")))
+            logits = state.get("logits")
+            loaded = _StreamState(before, pushed, logits=None if logits is None else logits.clone())
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(f"this is no state of a stream of step networks: {error}") from error
+            raise ModelError(f"not a state of a stream of step networks: {error}") from error
         hop = self.network.hop
         given = before + len(frames)
         if before < 0 or before % hop or given != (pushed + hop - 1 if pushed else 0):
-            raise ModelError("this is no state of a stream of step networks: frames are missing")
+            raise ModelError("not a state of a stream of step networks: frames are missing")
         rows = None
         if pushed:
-            _, taken = self._checked(dict(enumerate(frames)), begin=False)
-            fresh.pending = deque(taken.values())
+            _, checked = self._validate(dict(enumerate(frames)), begin=False)
+            loaded.pending = deque(checked.values())
             step = self._step or self._new_step(state)
-            rows = Rows((key,), self._stored_rows(step, state))
-        self._put_down(key)
-        self._lines[key] = fresh
+            rows = BatchedState((key,), self._load_rows(step, state))
+        self._evict(key)
+        self._streams[key] = loaded
         if rows is not None:
-            self._step, self._rows[key] = step, rows
+            self._step, self._states[key] = step, rows
 
-    def _line(self, key: int) -> _Line:
-        if key not in self._lines:
-            raise ModelError(f"no stream has the key {key!r}: open one first")
-        return self._lines[key]
+    def _stream(self, key: int) -> _StreamState:
+        if key not in self._streams:
+            raise ModelError(f"unknown stream key {key!r}: open a stream first")
+        return self._streams[key]
 
-    def _checked(
+    def _validate(
         self, frames: Mapping[int, Tensor], *, begin: bool = True
     ) -> tuple[StepNetwork | None, dict[int, Tensor]]:
-        """Copies of frames that all fit; a first frame decides how many persons there are."""
+        """Return copies of frames that all fit; a first frame fixes the number of persons."""
         persons = None if self._step is None else self._step.persons
         C, V = self.network.in_channels, self.network.layout.num_joints
-        taken = self._all_good(frames, (C, V, persons)) if persons else None
-        if taken is None:
-            taken = {}
+        checked = self._fast_validate(frames, (C, V, persons)) if persons else None
+        if checked is None:
+            checked = {}
             for key, frame in frames.items():
-                taken[key] = checked_frame(frame, C, V, persons, self._device)
-                persons = taken[key].shape[2]
+                checked[key] = validate_frame(frame, C, V, persons, self._device)
+                persons = checked[key].shape[2]
         if persons is not None:
             self.network.check_persons(persons)
         if begin and self._step is None and persons is not None:
             self._step = StepNetwork(self.network, persons, self.window)
-        return self._step, taken
+        return self._step, checked
 
-    def _all_good(
+    def _fast_validate(
         self, frames: Mapping[int, Tensor], shape: tuple[int, ...]
     ) -> dict[int, Tensor] | None:
-        """Copies of frames as they should be, made at once; None if one of them is not."""
+        """Return copies of valid frames, made at once; None if one of them is not valid."""
         given = list(frames.values())
         alike = {
             (frame.shape, frame.dtype, frame.device) if isinstance(frame, Tensor) else None
@@ -366,7 +461,7 @@ class StepStreams:
         if alike != {(shape, torch.float32, self._device)}:
             return None
         copies = torch.stack([frame.detach() for frame in given])
-        if not bool((copies.abs() < FARTHEST).all()):
+        if not bool((copies.abs() < MAX_COORDINATE).all()):
             return None
         return dict(zip(frames, copies.unbind(), strict=True))
 
@@ -375,21 +470,21 @@ class StepStreams:
         persons = 0 if present is None or present.ndim != 2 else present.shape[1]
         return StepNetwork(self.network, persons, self.window)
 
-    def _stored_rows(self, step: StepNetwork, state: Mapping[str, Tensor]) -> list[Tensor]:
-        blank = step.blank(1)
-        rows = [state.get(f"kept.{i}") for i in range(len(blank))]
+    def _load_rows(self, step: StepNetwork, state: Mapping[str, Tensor]) -> list[Tensor]:
+        initial = step.initial_state(1)
+        rows = [state.get(f"kept.{i}") for i in range(len(initial))]
         alike = [
             row is not None and (row.shape, row.dtype) == (own.shape, own.dtype)
-            for row, own in zip(rows, blank, strict=True)
+            for row, own in zip(rows, initial, strict=True)
         ]
         if not all(alike) or f"kept.{len(rows)}" in state:
             raise ModelError(
                 "this state is of another model, of another window, or of another number of persons"
             )
-        device = blank[0].device
+        device = initial[0].device
         copies = [row.to(device, copy=True) for row in rows if row is not None]
         if any(bool(row.isnan().any()) for row in copies):
-            raise ModelError("this state holds values that are no numbers")
+            raise ModelError("this state holds values that are not numbers")
         return copies
 
     def _blank_frame(self, step: StepNetwork) -> Tensor:
@@ -397,13 +492,9 @@ class StepStreams:
         return torch.zeros(shape, device=self._device)
 
 
-def _copy(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.clone()
-
-
 @contextmanager
 def single_thread(wanted: bool) -> Iterator[None]:
-    """One thread for a while: to wait for another costs more than the small products of a hop."""
+    """Use one thread, if wanted: waiting for a second costs more than small products take."""
     threads = torch.get_num_threads()
     if not wanted or threads == 1:
         yield

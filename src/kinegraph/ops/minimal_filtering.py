@@ -17,16 +17,16 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kinegraph.runtime.layers import TimeConv
+from kinegraph.ops.temporal import TemporalConv
 
 POINTS = (0.0, 1.0, -1.0, 0.5)  # and infinity; larger or more points cost accuracy
 TAPS = OUTPUTS = 9
 ROWS = {1: 3, 2: 2}  # of a stride: into how many threes the taps of its frames are cut
-FEWEST = 64  # channels; with fewer, moving numbers takes longer than what is saved
+MIN_CHANNELS = 64  # channels; with fewer, moving numbers takes longer than what is saved
 
 
 @cache
-def transforms(rows: int) -> tuple[Tensor, Tensor, Tensor]:
+def filter_matrices(rows: int) -> tuple[Tensor, Tensor, Tensor]:
     """Float64 matrices of F(3 x 3, rows x 3): of frames (Q, F), taps (Q, 3 rows), products (9, Q).
 
     Args:
@@ -56,8 +56,8 @@ def _line(taps: int) -> tuple[Tensor, Tensor, Tensor]:
     return powers(3).T, powers(taps), torch.linalg.inv(powers(taps + 2)).T
 
 
-class MinimalTimeConv(TimeConv):
-    """`TimeConv` of nine taps, for clips in float32 on a processor; else it is that.
+class WinogradTemporalConv(TemporalConv):
+    """`TemporalConv` of nine taps, for clips in float32 on a processor; else it is that.
 
     The largest rounding error is some 3e-6 of the largest output.
 
@@ -70,7 +70,7 @@ class MinimalTimeConv(TimeConv):
 
     def __init__(self, weight: Tensor, bias: Tensor, *, left: int, stride: int) -> None:
         super().__init__(weight, bias, left=left, stride=stride)
-        frames, taps, products = transforms(ROWS[stride])
+        frames, taps, products = filter_matrices(ROWS[stride])
         own = {"dtype": weight.dtype, "device": weight.device}
         exact = weight[..., 0].double().cpu()
         mixed = [
@@ -81,11 +81,16 @@ class MinimalTimeConv(TimeConv):
         self.register_buffer("frames", frames.to(**own))
         self.register_buffer("products", products.to(**own))
 
-    @staticmethod
-    def fits(weight: Tensor, stride: int, groups: int) -> bool:
-        """Whether it is to be had for such a convolution, and worth it."""
-        nine = weight.shape[2:] == (TAPS, 1) and stride in ROWS and groups == 1
-        return nine and min(weight.shape[:2]) >= FEWEST
+    @classmethod
+    def replace(cls, layer: TemporalConv) -> TemporalConv:
+        """Return this form of a convolution where it exists and is faster, else the layer."""
+        nine = layer.weight.shape[2:] == (TAPS, 1) and layer.left == TAPS // 2
+        plain = layer.groups == 1 and layer.dilation == 1 and layer.bias is not None
+        if not (nine and plain and layer.stride in ROWS):
+            return layer
+        if min(layer.weight.shape[:2]) < MIN_CHANNELS:
+            return layer
+        return cls(layer.weight, layer.bias, left=layer.left, stride=layer.stride)
 
     @property
     def size(self) -> int:  # type: ignore[override]

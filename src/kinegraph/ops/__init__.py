@@ -1,0 +1,1 @@
+"""Tensor operations that models and the runtime share."""

@@ -1,0 +1,67 @@
+"""Persons of a clip: folded into the batch, selected, averaged and pooled.
+
+Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, F features.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from kinegraph.errors import ModelError
+from kinegraph.skeleton.layout import SkeletonLayout
+
+Pool = Literal["mean", "joints"]
+
+
+def present_persons(x: Tensor) -> Tensor:
+    """(N, C, T, V, M) -> (N, M) bool: persons with any non-zero coordinate.
+
+    A clip in which nobody is present keeps all its persons, so that every clip has an answer.
+    """
+    present = (x != 0).any(dim=1).any(dim=1).any(dim=1)
+    return present | ~present.any(dim=1, keepdim=True)
+
+
+def fold_persons(x: Tensor) -> Tensor:
+    """(N, C, T, V, M) -> (N*M, C, T, V), channels last in memory; row index n*M + m."""
+    rows_ntvc = x.permute(0, 4, 2, 3, 1).flatten(0, 1).contiguous()
+    return rows_ntvc.permute(0, 3, 1, 2)
+
+
+def unfold_persons(rows: Tensor, present: Tensor) -> Tensor:
+    """(n, C, T, V) of the present persons -> (N, M, C, T, V), zero where a person is absent."""
+    if rows.shape[0] < present.numel():
+        full = rows.new_zeros(present.numel(), *rows.shape[1:])
+        rows = full.index_copy(0, present.flatten().nonzero().flatten(), rows)
+    return rows.unflatten(0, present.shape)
+
+
+def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
+    """(N, M, F) -> (N, F): mean over the present persons, or over all M if ``present`` is None."""
+    if present is None:
+        return x.mean(dim=1)
+    weight = present.to(x.dtype).unsqueeze(-1)
+    return (x * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def pool_places(features: Tensor, pool: Pool) -> Tensor:
+    """(N, M, C, T, V) -> (N, M, F): the mean over frames and joints, F = C; or the maximum over
+    frames for each joint by itself, side by side, F = C * V.
+    """
+    return features.amax(dim=3).flatten(2) if pool == "joints" else features.mean(dim=(3, 4))
+
+
+def check_input(x: Tensor, layout: SkeletonLayout, in_channels: int) -> None:
+    """Refuse clips of another layout or another number of channels.
+
+    Raises:
+        ModelError: x is not (N, in_channels, T, V, M).
+    """
+    V = layout.num_joints
+    if x.ndim != 5 or x.shape[3] != V or x.shape[1] != in_channels:
+        raise ModelError(
+            f"expected input (N, {in_channels}, T, {V}, M) for layout {layout.name!r}, "
+            f"got {tuple(x.shape)}"
+        )

@@ -1,0 +1,356 @@
+"""Trace a trained module with `torch.fx` and translate it into a graph of inference layers.
+
+Modules work on (n, C, T, V), inference layers on (n, T, V, C). A module is translated if all that
+it computes has a layer: convolutions, batch norms, functions of single numbers, sums and products,
+and every module with a method ``inference_layer()``, which returns its own.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from kinegraph.errors import UntranslatableError
+from kinegraph.ops.functional import batch_norm_affine, mix_channels, scale_features
+from kinegraph.ops.layers import (
+    Affine,
+    Combination,
+    Combine,
+    InferenceLayer,
+    Linear,
+    Permute,
+    Pointwise,
+)
+from kinegraph.ops.minimal_filtering import WinogradTemporalConv
+from kinegraph.ops.temporal import TemporalConv, TemporalPool, TemporalStride
+from kinegraph.runtime.graph import LayerGraph
+
+POINTWISE_MODULES = (
+    nn.ELU,
+    nn.GELU,
+    nn.Hardswish,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.Tanh,
+)
+POINTWISE: dict[Any, Callable[[Tensor], Tensor]] = {
+    torch.relu: torch.relu,
+    torch.relu_: torch.relu,
+    functional.relu: torch.relu,
+    "relu": torch.relu,
+    "relu_": torch.relu,
+    torch.sigmoid: torch.sigmoid,
+    "sigmoid": torch.sigmoid,
+    torch.tanh: torch.tanh,
+    "tanh": torch.tanh,
+}
+BINARY: dict[Any, Combination] = {
+    operator.add: "sum",
+    operator.iadd: "sum",
+    torch.add: "sum",
+    "add": "sum",
+    operator.sub: "difference",
+    torch.sub: "difference",
+    "sub": "difference",
+    operator.mul: "product",
+    torch.mul: "product",
+    "mul": "product",
+}
+#: With a number in place of the second or of the first operand.
+WITH_NUMBER = {
+    "sum": (torch.add, torch.add),
+    "difference": (torch.sub, torch.rsub),
+    "product": (torch.mul, torch.mul),
+}
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Value:
+    """The number of a value in the graph of layers."""
+
+    number: int
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.traced_func_name = method
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return hasattr(m, "inference_layer") or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace_method(module: nn.Module, method: str) -> fx.GraphModule:
+    """Return a module of its own that computes what a method does.
+
+    Raises:
+        UntranslatableError: the method decides by the values or sizes of its inputs what to do.
+    """
+    try:
+        graph = _Tracer(method).trace(module)
+    except Exception as error:
+        # a model's own code runs here with stand-ins for tensors, and may fail in any way
+        raise UntranslatableError(f"{type(module).__name__}.{method}: {error}") from error
+    traced = fx.GraphModule(module, graph)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def translate(module: nn.Module, method: str = "forward") -> LayerGraph:
+    """Return the inference layers that compute what a method does in evaluation mode.
+
+    Args:
+        module: its method takes features (n, C, T, V), and further inputs for modules with an
+            ``inference_layer`` of several inputs.
+        method: its name.
+
+    Raises:
+        UntranslatableError: with the first operation that has no layer.
+    """
+    traced = trace_method(module, method)
+    translation = _Translation(traced)
+    for node in traced.graph.nodes:
+        translation.add(node)
+    return translation.fused()
+
+
+class _Translation:
+    """Layers and what each reads, made from the nodes of a traced module, one after the other."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+        self.layers: list[InferenceLayer] = []
+        self.inputs: list[tuple[int, ...]] = []
+        self.num_inputs = sum(node.op == "placeholder" for node in module.graph.nodes)
+        self.output = -1
+        self._results: dict[fx.Node, Any] = {}  # a `Value`, a constant, or a tuple of them
+
+    def add(self, node: fx.Node) -> None:
+        """Translate one node."""
+        args = fx.map_arg(node.args, self._results.__getitem__)
+        kwargs = fx.map_arg(node.kwargs, self._results.__getitem__)
+        if node.op == "placeholder":
+            number = sum(other.op == "placeholder" for other in self._results)
+            self._results[node] = Value(number)
+        elif node.op == "get_attr":
+            found: Any = operator.attrgetter(str(node.target))(self.module)
+            self._results[node] = found.detach() if isinstance(found, Tensor) else found
+        elif node.op == "output":
+            self.output = self._number(args[0], node)
+        elif node.op == "call_module":
+            self._results[node] = self._module(node, args)
+        elif not _has_value((args, kwargs)):
+            self._results[node] = _constant(node, args, kwargs)
+        else:
+            self._results[node] = self._function(node, args, dict(kwargs))
+
+    def fused(self) -> LayerGraph:
+        """Return the graph, with batch norms, factors and ReLUs taken in by the layers before."""
+        if not self.layers or self.output != self.num_inputs + len(self.layers) - 1:
+            raise UntranslatableError("the output is not that of the last operation")
+        uses = [value for read in self.inputs for value in read]
+        layers: list[InferenceLayer] = []
+        inputs: list[tuple[int, ...]] = []
+        renumbered = {i: i for i in range(self.num_inputs)}
+        for i, (layer, read) in enumerate(zip(self.layers, self.inputs, strict=True)):
+            place = tuple(renumbered[value] for value in read)
+            producer = place[0] - self.num_inputs
+            alone = len(read) == 1 and uses.count(read[0]) == 1 and producer >= 0
+            if alone and _take_in(layers[producer], layer):
+                renumbered[self.num_inputs + i] = place[0]
+                continue
+            layers.append(layer)
+            inputs.append(place)
+            renumbered[self.num_inputs + i] = self.num_inputs + len(layers) - 1
+        last = [
+            WinogradTemporalConv.replace(layer) if isinstance(layer, TemporalConv) else layer
+            for layer in layers
+        ]
+        graph = deepcopy(LayerGraph(last, inputs, self.num_inputs))  # shares no tensor with a model
+        return graph.eval().requires_grad_(False)
+
+    def _append(self, layer: InferenceLayer, *values: Value) -> Value:
+        self.layers.append(layer)
+        self.inputs.append(tuple(value.number for value in values))
+        return Value(self.num_inputs + len(self.layers) - 1)
+
+    def _number(self, value: Any, node: fx.Node) -> int:
+        if not isinstance(value, Value):
+            raise _untranslatable(node)
+        return value.number
+
+    def _module(self, node: fx.Node, args: Sequence[Any]) -> Value:
+        module = self.module.get_submodule(str(node.target))
+        for value in args:
+            self._number(value, node)
+        if hasattr(module, "inference_layer"):
+            return self._append(module.inference_layer(), *args)
+        if len(args) != 1:
+            raise _untranslatable(node)
+        (x,) = args
+        if isinstance(module, nn.Dropout | nn.Identity):
+            return x
+        if isinstance(module, nn.Conv2d):
+            stride, layer = _convolution(module, node)
+            thinned = self._append(TemporalStride(stride), x) if stride > 1 else x
+            return self._append(layer, thinned)
+        if isinstance(module, nn.BatchNorm2d):
+            return self._append(Affine(*batch_norm_affine(module)), x)
+        if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+            return self._append(_pool(module, node), x)
+        if isinstance(module, nn.ReLU):
+            return self._append(Pointwise(torch.relu), x)
+        if isinstance(module, POINTWISE_MODULES):
+            return self._append(Pointwise(deepcopy(module)), x)
+        raise _untranslatable(node, type(module).__name__)
+
+    def _function(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = node.target
+        if name in POINTWISE:
+            return self._append(Pointwise(POINTWISE[name]), args[0])
+        if name in BINARY and len(args) == 2 and not kwargs:
+            return self._binary(BINARY[name], node, *args)
+        if name is mix_channels:
+            return self._append(Linear(args[1], args[2]), args[0])
+        if name is scale_features:
+            return self._append(_Scale(args[1]), args[0])
+        if name is operator.getitem:
+            return self._item(node, *args)
+        if name in (torch.cat, "mean", torch.mean, "chunk", torch.chunk):
+            return self._along(node, *args, **kwargs)
+        raise _untranslatable(node)
+
+    def _binary(self, combination: Combination, node: fx.Node, a: Any, b: Any) -> Value:
+        if isinstance(a, Value) and isinstance(b, Value):
+            return self._append(Combine(combination), a, b)
+        second, first = WITH_NUMBER[combination]
+        if isinstance(a, Value) and isinstance(b, int | float):
+            return self._append(Pointwise(partial(second, other=b)), a)
+        if isinstance(b, Value) and isinstance(a, int | float):
+            return self._append(Pointwise(partial(first, other=a)), b)
+        raise _untranslatable(node)
+
+    def _item(self, node: fx.Node, x: Any, key: Any) -> Any:
+        if isinstance(x, tuple) and isinstance(key, int):
+            return x[key]
+        slices = key if isinstance(key, tuple) else (key,)
+        if isinstance(x, Value) and all(isinstance(s, slice) for s in slices):
+            if len(slices) == 3 and slices[:2] == (ALL, ALL) and slices[2].start is None:
+                step = slices[2].step or 1
+                if slices[2].stop is None and step > 0:
+                    return x if step == 1 else self._append(TemporalStride(step), x)
+            if len(slices) == 2 and slices[0] == ALL:
+                return self._append(Pointwise(partial(_channels, key=slices[1])), x)
+        raise _untranslatable(node)
+
+    def _along(
+        self, node: fx.Node, x: Any, *args: Any, dim: Any = None, keepdim: bool = False
+    ) -> Any:
+        """Translate a concatenation or parts of the channels, or a mean over joints or channels."""
+        rest = list(args)
+        chunks = rest.pop(0) if node.target in ("chunk", torch.chunk) and rest else 0
+        dim = rest.pop(0) if rest and dim is None else dim
+        keepdim = rest.pop(0) if rest else keepdim
+        (axis,) = dim if isinstance(dim, tuple | list) and len(dim) == 1 else (dim,)
+        axis = axis + 4 if isinstance(axis, int) and axis < 0 else axis
+        if node.target is torch.cat and axis == 1:
+            return self._append(Combine("concat"), *x)
+        if chunks and axis == 1:
+            parts = range(int(chunks))
+            return tuple(
+                self._append(Pointwise(partial(_chunk, chunks=chunks, i=i)), x) for i in parts
+            )
+        if node.target in ("mean", torch.mean) and axis in (1, 3) and keepdim:
+            last = {1: 3, 3: 2}[axis]
+            return self._append(Pointwise(partial(torch.mean, dim=last, keepdim=True)), x)
+        raise _untranslatable(node)
+
+
+class _Scale(InferenceLayer):
+    """A factor (V*C,) for each feature of a frame."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        return x * self.scale.view(x.shape[2:])
+
+
+def _convolution(conv: nn.Conv2d, node: fx.Node) -> tuple[int, InferenceLayer]:
+    """Return how many frames to skip first, and the layer of a convolution over time and joints."""
+    weight = conv.weight.detach()
+    bias = None if conv.bias is None else conv.bias.detach()
+    (k, width), (stride, wide), (dilation, apart) = conv.kernel_size, conv.stride, conv.dilation
+    if (k, width) == (1, 1) and conv.groups == 1 and conv.padding == (0, 0) and wide == 1:
+        return stride, Linear(weight[:, :, 0, 0].T, bias)
+    same = (dilation * (k - 1) // 2, width // 2)
+    odd = (k - 1) * dilation % 2 == 0 and width % 2 == 1
+    if conv.padding != same or not odd or wide != 1 or apart != 1 or conv.padding_mode != "zeros":
+        raise _untranslatable(node, "a convolution that changes the number of frames or joints")
+    options = {"stride": stride, "groups": conv.groups, "dilation": dilation}
+    return 1, TemporalConv(weight, bias, left=same[0], **options)
+
+
+def _pool(pool: nn.AvgPool2d | nn.MaxPool2d, node: fx.Node) -> TemporalPool:
+    """Return the layer of a pool over frames."""
+    sizes = (pool.kernel_size, pool.stride, pool.padding)
+    (k, width), (stride, wide), (left, side) = (
+        (size, size) if isinstance(size, int) else size for size in sizes
+    )
+    average = isinstance(pool, nn.AvgPool2d)
+    usual = pool.count_include_pad if average else pool.dilation in (1, (1, 1))
+    if (width, wide, side) != (1, 1, 0) or 2 * left != k - 1 or not usual or pool.ceil_mode:
+        raise _untranslatable(node, "a pool that changes the number of frames or joints")
+    return TemporalPool("mean" if average else "max", k, left=left, stride=stride)
+
+
+def _take_in(before: InferenceLayer, layer: InferenceLayer) -> bool:
+    """Make a layer part of the one before it, if that is possible."""
+    if isinstance(layer, Affine) and layer.scale.ndim == 1:
+        return before.fold_affine(layer.scale, layer.bias)
+    if isinstance(layer, _Scale) and isinstance(before, Permute):
+        before.fold_scale(layer.scale)
+        return True
+    relu = isinstance(layer, Pointwise) and layer.function is torch.relu
+    return relu and before.fuse_relu()
+
+
+def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """Return the result of an operation on constants."""
+    with torch.no_grad():
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _has_value(args: Any) -> bool:
+    if isinstance(args, dict):
+        return _has_value(list(args.values()))
+    if isinstance(args, tuple | list):
+        return any(_has_value(arg) for arg in args)
+    return isinstance(args, Value)
+
+
+def _channels(x: Tensor, key: slice) -> Tensor:
+    return x[..., key]
+
+
+def _chunk(x: Tensor, chunks: int, i: int) -> Tensor:
+    return x.chunk(chunks, dim=3)[i]
+
+
+def _untranslatable(node: fx.Node, what: str | None = None) -> UntranslatableError:
+    return UntranslatableError(f"there is no inference layer for {what or node.format_node()}")
