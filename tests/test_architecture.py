@@ -19,10 +19,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "skeleton": {"errors"},
     "clips": {"errors", "files", "skeleton"},
-    "models": {"errors", "skeleton"},
+    "ops": {"errors", "skeleton"},
+    "models": {"errors", "skeleton", "ops"},
     "readers": {"errors", "files", "skeleton", "clips"},
     "transforms": {"errors", "skeleton", "clips"},
-    "runtime": {"errors", "skeleton", "models"},
+    "runtime": {"errors", "skeleton", "ops"},
     "training": {"errors", "files", "skeleton", "clips", "models", "transforms"},
 }
 MAY_IMPORT["inference"] = {*MAY_IMPORT["training"], "training", "readers", "runtime"}

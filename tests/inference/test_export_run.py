@@ -19,15 +19,15 @@ from kinegraph.errors import ExportError, KinegraphError, ModelError, UnknownNam
 from kinegraph.inference.backends.exported_model import ExportedModel, read_manifest
 from kinegraph.inference.backends.runtimes import FORMATS
 from kinegraph.inference.evaluate import evaluate_run
+from kinegraph.inference.export import export_run as export
 from kinegraph.inference.export.export_run import export_run
-from kinegraph.inference.export.export_run import export_run as export
 from kinegraph.inference.export.parity import BOUNDS, Parity, check
-from kinegraph.inference.export.quantize import feeds_of
-from kinegraph.inference.export.trace import Traced, trace_clips, trace_steps
+from kinegraph.inference.export.quantize import iterate_inputs
+from kinegraph.inference.export.trace import TracedNetwork, trace_clips, trace_steps
 from kinegraph.inference.export.writers import writer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
-from kinegraph.runtime.fuse import fast, relative_error
+from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.training.checkpoint import BEST_FILE, load_model, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -64,19 +64,19 @@ def model_of(variant: str) -> torch.nn.Module:
 
 
 @cache
-def traced_of(variant: str, precision: str = "fp32", *, streaming: bool = False) -> Traced:
+def traced_of(variant: str, precision: str = "fp32", *, streaming: bool = False) -> TracedNetwork:
     """The model as a program."""
-    network = fast(model_of(variant), export.DTYPES.get(precision, torch.float32))
+    network = optimize_for_inference(model_of(variant), export.DTYPES.get(precision, torch.float32))
     return trace_steps(network, 2) if streaming else trace_clips(network)
 
 
-def written(traced: Traced, name: str, precision: str, folder: Path) -> ExportedModel:
+def written(traced: TracedNetwork, name: str, precision: str, folder: Path) -> ExportedModel:
     """A program as a file of a format, loaded by its runtime."""
     path = folder / f"it{FORMATS[name].suffix}"
     feeds = None
     if precision == "int8":
-        talks = [traced.interface.talk(clips(2, 24, 2)) for _ in range(4)]
-        feeds = lambda: feeds_of(iter(talks), traced.network)  # noqa: E731
+        calls = [traced.interface.iterate_calls(clips(2, 24, 2)) for _ in range(4)]
+        feeds = lambda: iterate_inputs(iter(calls), traced.network)  # noqa: E731
     writer(traced, name, precision, feeds)(path, "{}")
     assert FORMATS[name].read(path) == "{}"
     return ExportedModel(traced.interface, (2, 15), FORMATS[name].open(path, precision))
@@ -127,8 +127,8 @@ def test_steps_end_with_the_answer_of_the_clip(variant, tmp_path):
 
 
 def test_what_is_not_local_in_time_has_no_step_network():
-    with pytest.raises(ExportError, match="ASGCN is not local in time"):
-        trace_steps(fast(model_of("asgcn")), 2)
+    with pytest.raises(ExportError, match="the model is not local in time"):
+        trace_steps(optimize_for_inference(model_of("asgcn")), 2)
 
 
 @pytest.mark.slow
@@ -216,11 +216,11 @@ def test_int8_is_calibrated_on_the_training_split(tiny_run, tmp_path, monkeypatc
 
 def test_an_export_that_does_not_agree_leaves_no_file(tiny_run, tmp_path, monkeypatch):
     def sabotaged(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        network = fast(model, dtype)
-        network.paths[0].head.weight.mul_(1.5)
+        network = optimize_for_inference(model, dtype)
+        network.classifier.head.weight.mul_(1.5)
         return network
 
-    monkeypatch.setattr(export, "fast", sabotaged)
+    monkeypatch.setattr(export, "optimize_for_inference", sabotaged)
     with pytest.raises(
         ExportError, match=r"does not agree .* 0\.\d+ of the largest \(at most 0.00"
     ):
@@ -244,13 +244,13 @@ def test_a_kill_while_comparing_leaves_no_file_of_that_name(tiny_run, tmp_path, 
 
 def test_a_file_that_holds_for_one_length_alone_is_refused(tiny_run, tmp_path, monkeypatch):
     def short_sighted(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        network = fast(model, dtype)
+        network = optimize_for_inference(model, dtype)
         forward = network.forward
         network.forward = lambda x: forward(x[:, :, : x.shape[2] // 4 * 4])
         return network
 
-    monkeypatch.setattr(export, "fast", short_sighted)
-    with pytest.raises(ExportError, match=r"made-up clips of the size \(2, 2, 37, 15, 3\)"):
+    monkeypatch.setattr(export, "optimize_for_inference", short_sighted)
+    with pytest.raises(ExportError, match=r"random clips of the size \(2, 2, 37, 15, 3\)"):
         export_run(tiny_run, tmp_path / "it.pt2")
     assert not list(tmp_path.iterdir())
 
@@ -298,10 +298,10 @@ def test_the_pages_examples_run(folder, monkeypatch, capsys):
         assert capsys.readouterr().out.strip() in ("here", "there", "away")
 
 
-def test_made_up_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
+def test_synthetic_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
     lost = altered_run(tiny_run, tmp_path / "lost", recipe={"store": "nowhere.arrow"})
     manifest = export_run(lost, tmp_path / "it.pt2")
-    assert Parity(**manifest.parity).source.startswith("made-up clips")
+    assert Parity(**manifest.parity).source.startswith("synthetic clips")
     with pytest.raises(
         ExportError, match="calibrated on clips of the training split, but there is no clip store"
     ):
@@ -315,8 +315,13 @@ def test_made_up_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
         ("it.onnx", {"format": "torch"}, ExportError, "a file for torch ends in .pt2"),
         ("it.onnx", {"format": "onx"}, UnknownNameError, "did you mean 'onnx'"),
         ("it.onnx", {"precision": "int4"}, UnknownNameError, "did you mean 'int8'"),
-        ("it.onnx", {"precision": "bf16"}, ExportError, "in fp32, fp16, int8; bf16 can be had for"),
-        ("it.pt2", {"precision": "int8"}, ExportError, "can be had for onnx, openvino"),
+        (
+            "it.onnx",
+            {"precision": "bf16"},
+            ExportError,
+            r"bf16 \(supported: fp32, fp16, int8\); bf16 is supported by openv",
+        ),
+        ("it.pt2", {"precision": "int8"}, ExportError, "int8 is supported by onnx, openvino"),
         ("there.onnx", {}, ExportError, "there.onnx exists: give another name"),
         ("there.xml", {}, ExportError, "there.bin exists: give another name"),
     ],
@@ -332,7 +337,7 @@ def test_links_in_int8_are_not_for_openvino(tiny_run, tmp_path):
     options = SMALL | MODELS["asgcn"]
     header = replace(load_model(tiny_run)[1], model={"name": "asgcn", "options": options})
     save_checkpoint(tmp_path / BEST_FILE, header.build_model().state_dict(), header)
-    with pytest.raises(ExportError, match="OpenVINO does not compute ASGCN in int8"):
+    with pytest.raises(ExportError, match="does not support int8 for models that"):
         export_run(tmp_path, tmp_path / "it.xml", precision="int8")
 
 
@@ -374,7 +379,7 @@ def test_files_of_others_are_refused(text, tmp_path):
     if text:
         onnx.helper.set_model_props(model, {"kinegraph": text})
     onnx.save(model, tmp_path / "it.onnx")
-    with pytest.raises(ExportError, match="is no file of `kinegraph export`"):
+    with pytest.raises(ExportError, match="was not written by `kinegraph export`"):
         Recognizer.load(tmp_path / "it.onnx")
 
 

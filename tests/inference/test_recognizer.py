@@ -69,10 +69,10 @@ def test_a_store_without_labels_cannot_be_evaluated(tiny_run, tmp_path):
 def test_answers_come_from_the_fast_form_and_diverged_weights_answer_too(tiny_run):
     import torch
 
-    from kinegraph.runtime.network import FastNetwork
+    from kinegraph.runtime.network import PersonNetwork
 
     recognizer = Recognizer.load(tiny_run)
-    assert isinstance(recognizer.network, FastNetwork)
+    assert isinstance(recognizer.network, PersonNetwork)
     assert recognizer.precision_summary == "float32"
     diverged = Recognizer.load(tiny_run)
     torch.nn.init.constant_(diverged.model.head.weight, float("nan"))

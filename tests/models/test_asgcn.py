@@ -380,7 +380,7 @@ def test_edge_importance_is_learnt_unless_switched_off():
         ({"future": -1}, "got link_frames=6, future=-1"),
         ({"link_weight": float("nan")}, "link_weight=nan"),
         ({"max_hop": 0}, "max_hop: expected"),
-        ({"dropout": 1.5}, "cannot take"),
+        ({"dropout": 1.5}, "does not accept"),
     ],
 )
 def test_options_that_make_no_model(options, message):

@@ -12,7 +12,7 @@ from kinegraph.models.shift_layers import (
     local_sources,
     naive_shifts,
     nonlocal_sources,
-    read_moments,
+    temporal_sample,
 )
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -68,18 +68,23 @@ def test_a_spatial_shift_moves_features_and_its_gradient_moves_them_back(spatial
     layout = get_layout("kinect20")
     shift = SpatialShift(layout, 6, spatial, direction=1)
     rows = torch.randn(3, 120, dtype=torch.float64, requires_grad=True)
-    assert torch.equal(shift(rows), rows[:, shift.index])
-    assert torch.autograd.gradcheck(shift, rows)
+
+    def shift_rows(rows: torch.Tensor) -> torch.Tensor:
+        x = rows.view(1, 3, 20, 6).permute(0, 3, 1, 2)
+        return shift(x).permute(0, 2, 3, 1).reshape(3, 120)
+
+    assert torch.equal(shift_rows(rows), rows[:, shift.index])
+    assert torch.autograd.gradcheck(shift_rows, rows)
 
 
 def test_a_local_shift_reaches_neighbours_only_and_a_nonlocal_one_all_joints():
     hand, wrist, thumb = 7, 6, 22
-    rows = torch.zeros(1, 25, 64)
-    rows[:, hand] = 1.0
+    x = torch.zeros(1, 64, 1, 25)
+    x[..., hand] = 1.0
     reached = {}
     for spatial in ("local", "nonlocal"):
-        moved = SpatialShift(get_layout("ntu25"), 64, spatial, direction=1)(rows.flatten(1))
-        reached[spatial] = moved.view(25, 64).any(dim=1).nonzero().flatten().tolist()
+        moved = SpatialShift(get_layout("ntu25"), 64, spatial, direction=1)(x)
+        reached[spatial] = moved[0, :, 0].any(dim=0).nonzero().flatten().tolist()
     assert reached == {"local": [wrist, hand, thumb], "nonlocal": list(range(25))}
 
 
@@ -122,7 +127,7 @@ def test_moments_are_those_of_the_equation(stride, T):
     far = 180 * torch.rand(6, generator=generator) - 90
     position = torch.cat([near, far])
     expected = shift_frames_by_gather(x, position, stride)
-    torch.testing.assert_close(read_moments(x, position, stride), expected)
+    torch.testing.assert_close(temporal_sample(x, position, stride), expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -130,7 +135,7 @@ def test_the_exact_gradient_is_the_derivative(stride):
     x = torch.randn(2, 4, 7, 3, dtype=torch.float64, requires_grad=True)
     shift = torch.tensor([-2.3, -0.4, 0.7, 9.1], dtype=torch.float64, requires_grad=True)
     middle = (stride - 1) / 2
-    assert torch.autograd.gradcheck(lambda a, b: read_moments(a, b + middle, stride), (x, shift))
+    assert torch.autograd.gradcheck(lambda a, b: temporal_sample(a, b + middle, stride), (x, shift))
 
 
 def test_at_a_whole_shift_the_derivative_is_the_one_from_the_right():

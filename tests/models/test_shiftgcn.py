@@ -190,12 +190,12 @@ def test_faithful_normalisation_has_a_place_for_every_persons_joint():
     m, v, c = 1, 7, 2
     with torch.no_grad():
         model.data_bn.bias[(m * 25 + v) * 3 + c] = 5.0
-        rows = model._normalise_together(torch.zeros(1, 3, 4, 25, 2))
+        rows = model.data_bn(torch.zeros(2, 3, 4, 25))
     assert rows.nonzero().unique(dim=0)[:, [0, 1, 3]].unique(dim=0).tolist() == [[m, c, v]]
 
 
 def test_published_weights_want_as_many_persons_as_they_were_trained_with():
-    with pytest.raises(ModelError, match=r"normalises 2 persons together .* clips have 1"):
+    with pytest.raises(ModelError, match=r"normalizes 2 persons together .* clips have 1"):
         small(faithful=True)(torch.zeros(1, 3, 4, 25, 1))
 
 
@@ -222,8 +222,8 @@ def test_half_precision_keeps_the_answer():
         ({"shift_init": -1.0}, "shift_init=-1.0"),
         ({"shift_init": float("nan")}, "shift_init=nan"),
         ({"pool": "joint"}, "unknown pool 'joint'"),
-        ({"dropout": 1.5}, "cannot take"),
-        ({"reach": "far"}, "cannot take"),
+        ({"dropout": 1.5}, "does not accept"),
+        ({"reach": "far"}, "does not accept"),
     ],
 )
 def test_options_that_make_no_model(options, message):

@@ -9,7 +9,7 @@ from kinegraph.bench.reference.stgcn import ReferenceSTGCN
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model, model_options
 from kinegraph.models.published_weights import load_twostream
-from kinegraph.models.twostream import relative_motion
+from kinegraph.models.twostream import RelativeMotion
 from kinegraph.skeleton.graph import adjacency
 from models.test_stgcn import randomise
 
@@ -28,12 +28,12 @@ def noise(*shape):
 
 
 def of_frames(*values):
-    """(1, 1, T, 1, 1): one coordinate of one joint."""
-    return torch.tensor(values).view(1, 1, -1, 1, 1)
+    """(1, 1, T, 1): one coordinate of one joint."""
+    return torch.tensor(values).view(1, 1, -1, 1)
 
 
 @pytest.mark.parametrize(
-    ("frames", "ghosts", "motion"),
+    ("frames", "count_absent", "motion"),
     [
         ((1.0, 4.0, 2.0, 2.0), False, (0.0, 2.5, -1.0, 0.0)),
         ((1.0, 2.0, 3.0, 4.0), False, (0.0, 0.0, 0.0, 0.0)),
@@ -43,16 +43,16 @@ def of_frames(*values):
         ((3.0,), False, (0.0,)),
     ],
 )
-def test_motion_is_a_frame_minus_the_mean_of_its_neighbours(frames, ghosts, motion):
+def test_motion_is_a_frame_minus_the_mean_of_its_neighbours(frames, count_absent, motion):
     x = of_frames(*frames)
-    assert torch.equal(relative_motion(x, ghosts=ghosts), of_frames(*motion))
+    assert torch.equal(RelativeMotion(count_absent=count_absent)(x), of_frames(*motion))
 
 
 def test_a_joint_with_one_zero_coordinate_is_there():
-    x = torch.zeros(1, 2, 3, 1, 1)
-    x[0, 0, :, 0, 0] = torch.tensor([1.0, 5.0, 1.0])
-    x[0, 1, :, 0, 0] = torch.tensor([2.0, 0.0, 2.0])
-    assert relative_motion(x)[0, :, 1, 0, 0].tolist() == [4.0, -2.0]
+    x = torch.zeros(1, 2, 3, 1)
+    x[0, 0, :, 0] = torch.tensor([1.0, 5.0, 1.0])
+    x[0, 1, :, 0] = torch.tensor([2.0, 0.0, 2.0])
+    assert RelativeMotion(count_absent=False)(x)[0, :, 1, 0].tolist() == [4.0, -2.0]
 
 
 def test_an_original_state_dict_gives_the_same_function():

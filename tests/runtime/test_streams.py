@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.runtime.fuse import fast, relative_error
-from kinegraph.runtime.layers import GraphMix
-from kinegraph.runtime.streams import open_stream, open_streams
+from kinegraph.ops.layers import GraphMix
+from kinegraph.runtime.fuse import optimize_for_inference, relative_error
+from kinegraph.runtime.streams import open_streams
 from models.networks import LOCAL, WHOLE, clips, settled
 
 SMALL = LOCAL[0][1]
+
+
+class OneStream:
+    """The only stream of a model."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        self.streams = open_streams(model, *args, **options)
+        self.key = self.streams.open()
+
+    def push(self, frame: Any) -> Tensor | None:
+        return self.streams.push({self.key: frame})[self.key]
+
+    def flush(self) -> Tensor | None:
+        return self.streams.flush(self.key)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.streams.state_dict(self.key)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.streams.load_state_dict(self.key, state)
 
 
 def clip_answer(model: nn.Module, frames: list[Tensor]) -> Tensor:
@@ -26,7 +47,7 @@ def clip_answer(model: nn.Module, frames: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("name", ["stgcn", "shiftgcn", "stgcn_twostream", "asgcn"])
 def test_a_stream_may_be_flushed_at_any_time_and_goes_on(name):
     model = settled(name, SMALL)
-    stream, frames = open_stream(model), []
+    stream, frames = OneStream(model), []
     assert stream.flush() is None
     answers = []
     for frame in clips(50)[1].unbind(dim=1):
@@ -44,7 +65,7 @@ def test_a_stream_may_be_flushed_at_any_time_and_goes_on(name):
 def test_running_answers_are_about_the_features_known_so_far():
     """One block of kernel 9: after t frames, features 0 to t - 5 are known."""
     model = settled("stgcn", {"channels": (8,), "strides": (1,)})
-    stream, x = open_stream(model, together=1), clips(20)[:1]
+    stream, x = OneStream(model, chunk=1), clips(20)[:1]
     with torch.inference_mode():
         features = model.forward_features(x)
         for t in range(20):
@@ -59,8 +80,8 @@ def test_running_answers_are_about_the_features_known_so_far():
 def test_many_streams_come_and_go_and_keep_their_own_state():
     model = settled("shiftgcn", LOCAL[4][1])
     rng = random.Random(0)
-    for spread in (True, False):
-        streams, pushed, checked = open_streams(model, spread=spread), {}, 0
+    for amortize in (True, False):
+        streams, pushed, checked = open_streams(model, amortize=amortize), {}, 0
         for _ in range(60):
             if len(pushed) < 5 and rng.random() < 0.3:
                 pushed[streams.open()] = []
@@ -83,7 +104,7 @@ def test_many_streams_come_and_go_and_keep_their_own_state():
 
 def test_what_is_plain_already_streams_too():
     for case in (("stgcn", SMALL), WHOLE[0]):
-        network, frames = fast(settled(*case)), list(clips(9)[0].unbind(dim=1))
+        network, frames = optimize_for_inference(settled(*case)), list(clips(9)[0].unbind(dim=1))
         streams = open_streams(network)
         key = streams.open()
         for frame in frames:
@@ -93,23 +114,23 @@ def test_what_is_plain_already_streams_too():
 
 
 def test_streams_whose_frames_come_at_different_times_go_together():
-    network = fast(settled("stgcn", SMALL))
+    network = optimize_for_inference(settled("stgcn", SMALL))
     worked: list[int] = []
-    network.paths[0].head.register_forward_pre_hook(lambda _, given: worked.append(len(given[0])))
-    for spread in (True, False):
-        streams = open_streams(network, spread=spread)
+    network.classifier.register_forward_pre_hook(lambda _, given: worked.append(len(given[0])))
+    for amortize in (True, False):
+        streams = open_streams(network, amortize=amortize)
         keys = [streams.open() for _ in range(8)]
         worked.clear()
         for t in range(80):
             for own in (keys[:3], keys[3:4], keys[4:]):
                 own = own if t > 10 else own[:1]  # some come later
                 streams.push({key: torch.randn(3, 20, 1) for key in own})
-        assert worked[-2:] == [8, 8] if spread else max(worked[-8:]) <= 4
+        assert worked[-2:] == [8, 8] if amortize else max(worked[-8:]) <= 4
 
 
 def test_nobody_waits_long_for_streams_that_pause_or_are_slow():
-    network = fast(settled("stgcn", SMALL))
-    streams = open_streams(network, together=4)
+    network = optimize_for_inference(settled("stgcn", SMALL))
+    streams = open_streams(network, chunk=4)
     quick, slow, gone, late = (streams.open() for _ in range(4))
     heard: list[Tensor] = []
     for t in range(120):
@@ -118,17 +139,17 @@ def test_nobody_waits_long_for_streams_that_pause_or_are_slow():
         if answer is not None and (not heard or answer is not heard[-1]):
             heard.append(answer)
         for key in (quick, slow, late):
-            assert len(streams._lines[key].pending) < 16
+            assert len(streams._streams[key].pending) < 16
     assert len(heard) > 20
 
 
 def test_the_work_of_eight_frames_is_spread_over_as_many():
-    network = fast(settled("stgcn", SMALL))
+    network = optimize_for_inference(settled("stgcn", SMALL))
     blocks = [module for module in network.modules() if isinstance(module, GraphMix)]
     worked: list[object] = []
     for block in blocks:
         block.register_forward_hook(lambda *_: worked.append(1))
-    stream, at = open_stream(network), []
+    stream, at = OneStream(network), []
     for _ in range(32):
         worked.clear()
         stream.push(torch.randn(3, 20, 1))
@@ -138,7 +159,7 @@ def test_the_work_of_eight_frames_is_spread_over_as_many():
 
 def test_work_that_is_broken_off_is_begun_again():
     model = settled("stgcn", SMALL)
-    network, frames = fast(model), list(clips(30)[0].unbind(dim=1))
+    network, frames = optimize_for_inference(model), list(clips(30)[0].unbind(dim=1))
     streams = open_streams(network)
     keys = [streams.open(), streams.open()]
     broken = iter([KeyboardInterrupt])
@@ -167,7 +188,7 @@ def test_work_that_is_broken_off_is_begun_again():
 def test_a_stored_stream_goes_on_elsewhere(name, after):
     model = settled(name, SMALL)
     frames = list(clips(30)[1].unbind(dim=1))
-    first, other = open_stream(model), open_stream(model)
+    first, other = OneStream(model), OneStream(model)
     other.push(torch.randn(3, 20, 2))  # is replaced
     for frame in frames[:after]:
         first.push(frame)
@@ -182,13 +203,13 @@ def test_a_stored_stream_goes_on_elsewhere(name, after):
 
 
 def test_states_that_do_not_fit_are_refused():
-    steps, windows = open_stream(settled("stgcn", SMALL)), open_stream(settled("asgcn", SMALL))
-    wider = open_stream(settled("stgcn", {**SMALL, "channels": (16, 16, 16)}))
+    steps, windows = OneStream(settled("stgcn", SMALL)), OneStream(settled("asgcn", SMALL))
+    wider = OneStream(settled("stgcn", {**SMALL, "channels": (16, 16, 16)}))
     for stream in (steps, windows, wider):
         stream.push(torch.randn(3, 20, 2))
-    with pytest.raises(ModelError, match="no state of a stream of step networks"):
+    with pytest.raises(ModelError, match="not a state of a stream of step networks"):
         steps.load_state_dict(windows.state_dict())
-    with pytest.raises(ModelError, match="no state of a stream of windows"):
+    with pytest.raises(ModelError, match="not a state of a stream of windows"):
         windows.load_state_dict(steps.state_dict())
     with pytest.raises(ModelError, match="of another model"):
         steps.load_state_dict(wider.state_dict())
@@ -196,7 +217,7 @@ def test_states_that_do_not_fit_are_refused():
 
 def test_sliding_windows_see_the_latest_frames():
     model = settled("stgcn", SMALL)
-    stream = open_stream(model, "window", window=8)
+    stream = OneStream(model, "window", window=8)
     frames = list(clips(20)[0].unbind(dim=1))
     for t, frame in enumerate(frames):
         answer = stream.push(frame)
@@ -208,7 +229,7 @@ def test_sliding_windows_see_the_latest_frames():
 def test_a_model_in_training_streams_as_if_in_evaluation():
     model = settled("stgcn", {**SMALL, "dropout": 0.5})
     frames = list(clips(9)[0].unbind(dim=1))
-    stream = open_stream(model.train())
+    stream = OneStream(model.train())
     for frame in frames:
         stream.push(frame)
     flushed = stream.flush()
@@ -219,7 +240,7 @@ def test_a_model_in_training_streams_as_if_in_evaluation():
 @pytest.mark.parametrize("mode", ["step", "window"])
 def test_a_frame_is_copied_when_it_is_pushed(mode):
     model, buffer = settled("stgcn", SMALL), torch.zeros(3, 20, 2)
-    stream, frames = open_stream(model, mode), list(clips(9)[0].unbind(dim=1))
+    stream, frames = OneStream(model, mode), list(clips(9)[0].unbind(dim=1))
     for frame in frames:
         buffer.copy_(frame)
         stream.push(buffer)
@@ -244,10 +265,10 @@ def test_a_state_goes_into_one_of_several_streams_and_is_not_shared():
 
 def test_states_that_were_tampered_with_are_refused_and_change_nothing():
     model = settled("stgcn", SMALL)
-    stream, frames = open_stream(model), list(clips(12)[0].unbind(dim=1))
+    stream, frames = OneStream(model), list(clips(12)[0].unbind(dim=1))
     for frame in frames:
         stream.push(frame)
-    good, fresh = stream.state_dict(), open_stream(model)
+    good, fresh = stream.state_dict(), OneStream(model)
     for name, value in {
         "before": torch.tensor(-(10**6)),
         "pushed": torch.tensor(10**7),
@@ -280,9 +301,9 @@ def test_released_shift_gcn_knows_how_many_persons_there_are():
     model = settled("shiftgcn", {**SMALL, "faithful": True, "persons": 2})
     for mode in ("step", "window"):
         with pytest.raises(ModelError, match=r"2 persons|20, 2\)"):
-            open_stream(model, mode).push(torch.ones(3, 20, 4))
+            OneStream(model, mode).push(torch.ones(3, 20, 4))
     with pytest.raises(ModelError, match="2 persons together"):
-        fast(model)(torch.ones(1, 3, 9, 20, 1))
+        optimize_for_inference(model)(torch.ones(1, 3, 9, 20, 1))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +320,7 @@ def test_released_shift_gcn_knows_how_many_persons_there_are():
 )
 @pytest.mark.parametrize("mode", ["step", "window"])
 def test_frames_that_do_not_fit_are_refused(mode, frame, message):
-    stream = open_stream(settled("stgcn", SMALL), mode)
+    stream = OneStream(settled("stgcn", SMALL), mode)
     with pytest.raises(ModelError, match=message):
         stream.push(frame)
     stream.push(torch.zeros(3, 20, 1))
@@ -310,17 +331,17 @@ def test_frames_that_do_not_fit_are_refused(mode, frame, message):
 def test_modes_and_keys_that_do_not_exist():
     model = settled("stgcn", SMALL)
     with pytest.raises(UnknownNameError, match="did you mean 'step'"):
-        open_stream(model, "steps")
+        OneStream(model, "steps")
     with pytest.raises(ModelError, match="not local in time"):
-        open_stream(settled(*WHOLE[0]), "step")
+        OneStream(settled(*WHOLE[0]), "step")
     for mode in ("step", "window"):
         for window in (0, 2.5, 2**63):
             with pytest.raises(ModelError, match="a window of 1 to 100000 frames"):
-                open_stream(model, mode, window=window)
+                OneStream(model, mode, window=window)
         streams = open_streams(model, mode)
-        with pytest.raises(ModelError, match="no stream has the key 7"):
+        with pytest.raises(ModelError, match="unknown stream key 7"):
             streams.push({7: torch.zeros(3, 20, 1)})
         key = streams.open()
         streams.close(key)
-        with pytest.raises(ModelError, match="no stream has the key"):
+        with pytest.raises(ModelError, match="unknown stream key"):
             streams.flush(key)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kinegraph.bench.baselines import create_reference
 from kinegraph.errors import unknown_name
-from kinegraph.runtime.fuse import fast
+from kinegraph.runtime.fuse import optimize_for_inference
 
 Network = Callable[[Tensor], Tensor]
 
@@ -51,7 +51,7 @@ def _export(name: str, model: nn.Module, folder: Path) -> Network:
     from kinegraph.inference.export.writers import writer
 
     runtime, path = FORMATS[name], folder / f"model{FORMATS[name].suffix}"
-    traced = trace_clips(fast(model))
+    traced = trace_clips(optimize_for_inference(model))
     writer(traced, name, "fp32", None)(path, "{}")
     run = runtime.open(path, "fp32")
     takes_lengths: Any = getattr(traced.network, "takes_lengths", False)

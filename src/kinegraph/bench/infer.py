@@ -22,7 +22,7 @@ from kinegraph.bench.result import (
 from kinegraph.bench.timing import time_interleaved
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import BenchError
-from kinegraph.runtime.fuse import fast, relative_error
+from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.transforms.to_model_input import to_array
 
 #: Largest difference of logits between the two sides, relative to the largest logit.
@@ -50,7 +50,7 @@ def bench_infer(
     """
     model, precision = baselines.create_released_model(name), options.precision
     ours, x = (
-        fast(model, PRECISIONS[precision]),
+        optimize_for_inference(model, PRECISIONS[precision]),
         baselines.random_clips(batch, baselines.CLIP_FRAMES),
     )
     with open_backend(against, model) as theirs, torch.inference_mode():
@@ -103,11 +103,11 @@ def bench_recorded(
     made: dict[str, Any] = {"layout": store.layout, "in_channels": store.num_channels}
     released = baselines.create_released_model(name, **made)
     theirs = baselines.create_reference(released).eval()
-    ours = fast(baselines.create_warmed_up_model(name, **made), dtype)
+    ours = optimize_for_inference(baselines.create_warmed_up_model(name, **made), dtype)
     recorded = [load_clip(store, i) for i in select_evenly(store, clips)]
     padded = [pad_clip(x) for x in recorded]
     with torch.inference_mode():
-        optimized = fast(released, dtype)
+        optimized = optimize_for_inference(released, dtype)
         expected = torch.cat([theirs(x) for x in padded])
         got = torch.cat([optimized(x) for x in padded])
         error = check_agreement(expected, got, precision)

@@ -20,9 +20,9 @@ from kinegraph.bench.result import (
 )
 from kinegraph.bench.timing import Spread, percentile, time_call, time_interleaved
 from kinegraph.errors import BenchError
-from kinegraph.runtime.fuse import fast
-from kinegraph.runtime.network import FastNetwork
-from kinegraph.runtime.streams import Streams, open_streams
+from kinegraph.runtime.fuse import optimize_for_inference
+from kinegraph.runtime.network import PersonNetwork
+from kinegraph.runtime.streams import StreamBatch, open_streams
 
 FRAMES_PER_ROUND = 40
 FRAMES_PER_BATCH = 4  # of each of many streams
@@ -44,7 +44,7 @@ def bench_stream(name: str, options: BenchOptions = DEFAULT_OPTIONS) -> BenchRes
     """
     model, precision = _create_model(name), options.precision
     theirs = baselines.create_reference(model).eval()
-    ours = _require_step_network(fast(model, PRECISIONS[precision]), name)
+    ours = _require_step_network(optimize_for_inference(model, PRECISIONS[precision]), name)
     x = baselines.random_clips(frames=baselines.CLIP_FRAMES, persons=1)
     streams = open_streams(ours, window=baselines.CLIP_FRAMES)
     key = streams.open()
@@ -94,7 +94,9 @@ def bench_streams(
         BenchError: the model has no step network.
     """
     precision = options.precision
-    network = _require_step_network(fast(_create_model(name), PRECISIONS[precision]), name)
+    network = _require_step_network(
+        optimize_for_inference(_create_model(name), PRECISIONS[precision]), name
+    )
     trials: dict[int, list[float]] = {}
 
     def is_in_time(number: int) -> bool:
@@ -142,7 +144,7 @@ def find_largest(fits: Callable[[int], bool], limit: int = MAX_TRIED_STREAMS) ->
 
 def measure_ticks(network: nn.Module, streams: int, ticks: int) -> list[float]:
     """Return the seconds that each of the last ``ticks`` frames of so many streams took."""
-    pool = open_streams(network, window=baselines.CLIP_FRAMES, together=FRAMES_PER_BATCH)
+    pool = open_streams(network, window=baselines.CLIP_FRAMES, chunk=FRAMES_PER_BATCH)
     keys = [pool.open() for _ in range(streams)]
     clips = baselines.random_clips(streams, frames=ticks, persons=1)
 
@@ -155,8 +157,8 @@ def measure_ticks(network: nn.Module, streams: int, ticks: int) -> list[float]:
         return [push(t) for t in range(ticks)]
 
 
-def _require_step_network(network: nn.Module, name: str) -> FastNetwork:
-    if not isinstance(network, FastNetwork):
+def _require_step_network(network: nn.Module, name: str) -> PersonNetwork:
+    if not isinstance(network, PersonNetwork):
         raise BenchError(
             f"{name} has no step network: its stream runs the window again for every frame, which "
             f"`kinegraph bench infer --model {name}` measures"
@@ -170,7 +172,7 @@ def _create_model(name: str) -> nn.Module:
 
 
 def _make_pusher(
-    streams: Streams, key: int, clip: Tensor, times: list[float]
+    streams: StreamBatch, key: int, clip: Tensor, times: list[float]
 ) -> Callable[[int], Any]:
     """Return a function that pushes the next frames of a repeated clip and appends their times."""
     position = iter(range(10**9))

@@ -19,8 +19,9 @@ from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
-from kinegraph.models import MODELS, predict_logits
-from kinegraph.runtime.fuse import fast, fastest_dtype
+from kinegraph.models import MODELS
+from kinegraph.models.base import predict_logits
+from kinegraph.runtime.fuse import fastest_dtype, optimize_for_inference
 from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import CheckpointHeader
 
@@ -77,7 +78,7 @@ class Recognizer(TrainedModel):
         if not known and dtype == torch.float32:
             return self.model
         try:
-            return fast(self.model, dtype)
+            return optimize_for_inference(self.model, dtype)
         except ModelError:
             if dtype == torch.float32:  # weights of a training that has diverged answer too
                 return self.model

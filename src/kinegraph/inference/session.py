@@ -20,8 +20,7 @@ from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFr
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.streaming_backends import Logits, Update, read_state, select_backend
-from kinegraph.runtime.micro_batching import TOGETHER
-from kinegraph.runtime.step_work import Stop, never
+from kinegraph.runtime.micro_batching import CHUNK_FRAMES, StopCondition, no_stop
 from kinegraph.runtime.streams import Mode
 from kinegraph.training.checkpoint import DEFAULT_FPS, CheckpointHeader
 
@@ -158,8 +157,8 @@ class SessionPool:
             self._streams[key].frames += key not in rejected
         return rejected
 
-    def step(self, stop: Stop = never) -> None:
-        """Run the share of work that is due for the stored frames; see `StepStreams.go_on`."""
+    def step(self, stop: StopCondition = no_stop) -> None:
+        """Run the share of work that is due for the stored frames; see `StepStreams.step`."""
         self._backend.step(stop)
 
     def poll(
@@ -358,7 +357,7 @@ def open_session(
         1 if every is None else every,
         fps=fps,
         immediate=every is not None,
-        chunk_frames=TOGETHER,
+        chunk_frames=CHUNK_FRAMES,
     )
     return StreamingSession(pool, meta)
 

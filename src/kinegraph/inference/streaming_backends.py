@@ -23,11 +23,10 @@ from kinegraph.inference.online_preprocessing import (
     input_frame_shape,
 )
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.runtime.fuse import fast
-from kinegraph.runtime.micro_batching import FARTHEST, StepStreams
-from kinegraph.runtime.network import FastNetwork
+from kinegraph.runtime.fuse import optimize_for_inference
+from kinegraph.runtime.micro_batching import MAX_COORDINATE, StepStreams, StopCondition
+from kinegraph.runtime.network import PersonNetwork
 from kinegraph.runtime.step import check_window
-from kinegraph.runtime.step_work import Stop
 from kinegraph.runtime.streams import Mode
 from kinegraph.training.batch import Batch
 
@@ -66,8 +65,8 @@ class StreamingBackend(Protocol):
         """
         ...
 
-    def step(self, stop: Stop) -> None:
-        """Run the share of work that is due after `enqueue`, see `StepStreams.go_on`."""
+    def step(self, stop: StopCondition) -> None:
+        """Run the share of work that is due after `enqueue`, see `StepStreams.step`."""
         ...
 
     def poll(self, stream: Any) -> Update:
@@ -127,13 +126,13 @@ def select_backend(
     return WindowBackend(recognizer, window, every)
 
 
-def _step_network(recognizer: Recognizer) -> FastNetwork | None:
+def _step_network(recognizer: Recognizer) -> PersonNetwork | None:
     """Return the network that runs frame by frame, None if model or transforms do not allow it."""
     model = recognizer.model
     if recognizer.pipeline.whole_clip_steps() or isinstance(model, ExportedModel):
         return None  # an exported file runs whole clips
-    network = fast(model)
-    return network if isinstance(network, FastNetwork) else None
+    network = optimize_for_inference(model)
+    return network if isinstance(network, PersonNetwork) else None
 
 
 @dataclass
@@ -164,7 +163,7 @@ class StepBackend:
     def __init__(
         self,
         recognizer: Recognizer,
-        network: FastNetwork,
+        network: PersonNetwork,
         window: int | None,
         every: int | None,
         chunk_frames: int,
@@ -179,10 +178,10 @@ class StepBackend:
         self._network, self._window, self._chunk_frames = network, window, chunk_frames
         self._every = every
         self._due: list[_StepStream] = []
-        self._streams = self._open_streams(spread=True)
+        self._streams = self._open_streams(amortize=True)
 
-    def _open_streams(self, *, spread: bool) -> StepStreams:
-        return StepStreams(self._network, self._window, together=self._chunk_frames, spread=spread)
+    def _open_streams(self, *, amortize: bool) -> StepStreams:
+        return StepStreams(self._network, self._window, chunk=self._chunk_frames, amortize=amortize)
 
     def open(self, number: int) -> _StepStream:
         return _StepStream(self._streams.open(), self._preprocessor.initial_history())
@@ -203,7 +202,7 @@ class StepBackend:
                 if self._every and stream.frames % self._every == 0:
                     self._due.append(stream)
         if inputs:
-            self._streams.take(inputs)
+            self._streams.enqueue(inputs)
         return rejected
 
     def _preprocess(
@@ -213,17 +212,17 @@ class StepBackend:
         given = [frames[key][1] for key in keys]
         try:
             arrays, updated = self._preprocessor(given, [frames[key][0].history for key in keys])
-            if all(np.abs(array).max() < FARTHEST for array in arrays):
+            if all(np.abs(array).max() < MAX_COORDINATE for array in arrays):
                 return dict(zip(keys, zip(arrays, updated, strict=True), strict=True))
-            raise ClipError(f"{given[0].name}: expected coordinates below {FARTHEST:.0e}")
+            raise ClipError(f"{given[0].name}: expected coordinates below {MAX_COORDINATE:.0e}")
         except REJECTED_FRAME as error:
             if len(keys) == 1:
                 return {keys[0]: error}
         single = [self._preprocess([key], frames) for key in keys]  # finds the frame at fault
         return {key: result for one in single for key, result in one.items()}
 
-    def step(self, stop: Stop) -> None:
-        self._streams.go_on(stop)
+    def step(self, stop: StopCondition) -> None:
+        self._streams.step(stop)
         due, self._due = self._due, []
         for stream in due:
             stream.update = Update(self.flush(stream), stream.frames)
@@ -236,7 +235,7 @@ class StepBackend:
         if logits is None or logits is stream.latest:
             return NO_UPDATE
         stream.latest = logits
-        return Update(_to_numpy(logits), self._streams.known(stream.key))
+        return Update(_to_numpy(logits), self._streams.frames_of_latest(stream.key))
 
     def flush(self, stream: _StepStream) -> Logits | None:
         return _to_numpy(self._streams.flush(stream.key))
@@ -258,7 +257,7 @@ class StepBackend:
         stream.history, stream.frames, stream.latest = history, frames, None
 
     def flush_state(self, state: State, meta: Mapping[str, MetaValue]) -> Logits | None:
-        streams = self._open_streams(spread=False)
+        streams = self._open_streams(amortize=False)
         key = streams.open()
         streams.load_state_dict(key, state)
         return _to_numpy(streams.flush(key))
@@ -314,7 +313,7 @@ class WindowBackend:
                 rejected[key] = error
         return rejected
 
-    def step(self, stop: Stop) -> None:
+    def step(self, stop: StopCondition) -> None:
         due, self._due = self._due, []
         for shape in {batch.x.shape for _, batch in due}:
             streams, batches = zip(*(one for one in due if one[1].x.shape == shape), strict=True)

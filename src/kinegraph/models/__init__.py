@@ -1,8 +1,9 @@
-"""The model families: (N, C, T, V, M) tensors in, logits out."""
+"""The registry of model families: clips (N, C, T, V, M) in, logits out."""
 
 from __future__ import annotations
 
 import inspect
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from torch import nn
@@ -23,28 +24,74 @@ MODELS: dict[str, type[nn.Module]] = {
     "stgcn_twostream": TwoStreamSTGCN,
 }
 
-_FIXED = ("self", "layout", "num_classes", "in_channels")
+#: The entry points by which an installed package adds models: name = "module:Class".
+ENTRY_POINT_GROUP = "kinegraph.models"
+
+_CONTRACT = ("forward", "forward_features", "forward_head", "reset_classifier", "parameter_groups")
+_FIXED = ("layout", "num_classes", "in_channels")
+
+
+def register_model(name: str, cls: type[nn.Module]) -> None:
+    """Add a model of one's own; from then on its name works wherever a model is named.
+
+    It is known in this process. A package that is installed may state it as an entry point of the
+    group ``kinegraph.models`` instead, which every process and the command line find.
+
+    Args:
+        name: letters, digits and underscores.
+        cls: keeps the contract of `kinegraph.models.base.SkeletonModel`.
+
+    Raises:
+        ModelError: a name that is taken or not allowed, or a class that does not keep the contract.
+    """
+    if not name.isidentifier():
+        raise ModelError(f"expected a model name of letters, digits and underscores, got {name!r}")
+    if MODELS.get(name, cls) is not cls:
+        raise ModelError(
+            f"there is a model {name!r} already ({MODELS[name].__name__}): choose another name"
+        )
+    _check_contract(name, cls)
+    MODELS[name] = cls
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return sorted(MODELS)
+    """Return the names that `create_model` accepts."""
+    return sorted({*MODELS, *_plugins()})
+
+
+def find_model(name: str) -> type[nn.Module]:
+    """Return the class of a model, from this package, `register_model` or an installed package.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        ModelError: the installed package that states it cannot be loaded.
+    """
+    if name not in MODELS and name in (plugins := _plugins()):
+        try:
+            cls = plugins[name].load()
+        except Exception as error:
+            # a foreign package is imported here, which may fail in any way
+            raise ModelError(
+                f"model {name!r} cannot be loaded from {plugins[name].value}: {error}"
+            ) from error
+        register_model(name, cls)
+    if name not in MODELS:
+        raise unknown_name("model", name, list_models())
+    return MODELS[name]
 
 
 def model_options(name: str) -> dict[str, Any]:
-    """The options of a model with their defaults, beside layout, num_classes and in_channels.
+    """Return the options of a model with their defaults, beside those that every model has.
 
     Raises:
-        UnknownNameError: no such model.
+        UnknownNameError: there is no such model.
     """
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    parameters = inspect.signature(MODELS[name].__init__).parameters
+    parameters = inspect.signature(find_model(name)).parameters
     return {key: p.default for key, p in parameters.items() if key not in _FIXED}
 
 
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
-    """What is wrong with the names of these options, a sentence each."""
+    """Return what is wrong with the names of these options, a sentence each."""
     known = model_options(name)
     mistakes = []
     for key in options:
@@ -64,7 +111,7 @@ def create_model(
     in_channels: int = 3,
     **options: Any,
 ) -> nn.Module:
-    """A fresh model.
+    """Return a new model with random weights.
 
     Args:
         name: one of `list_models`.
@@ -74,12 +121,32 @@ def create_model(
         options: see the model's class, or `model_options`.
 
     Raises:
-        UnknownNameError: no such model or layout.
-        ModelError: an option that the model does not have, or cannot take.
+        UnknownNameError: there is no such model or layout.
+        ModelError: an option that the model does not have, or a value that it does not accept.
     """
     if mistakes := check_options(name, options):
         raise ModelError("; ".join(mistakes))
     try:
-        return MODELS[name](layout, num_classes, in_channels=in_channels, **options)
+        return find_model(name)(layout, num_classes, in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"model {name!r} cannot take {options}: {error}") from error
+        raise ModelError(f"model {name!r} does not accept {options}: {error}") from error
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _check_contract(name: str, cls: Any) -> None:
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ModelError(f"model {name!r}: expected a class of torch.nn.Module, got {cls!r}")
+    if missing := [method for method in _CONTRACT if not hasattr(cls, method)]:
+        raise ModelError(
+            f"model {name!r}: {cls.__name__} has no method {', '.join(missing)} (see "
+            "kinegraph.models.base.SkeletonModel)"
+        )
+    parameters = inspect.signature(cls).parameters
+    if missing := [given for given in _FIXED if given not in parameters]:
+        raise ModelError(
+            f"model {name!r}: {cls.__name__}() takes no argument {', '.join(missing)}; expected "
+            "(layout, num_classes, *, in_channels=3, ...)"
+        )

@@ -24,8 +24,6 @@ from kinegraph.models.layers import (
     check_last_pose,
     fold_persons,
     init_published,
-    mean_over_persons,
-    pool_places,
     present_persons,
     unfold_persons,
 )

@@ -79,6 +79,10 @@ class ActionalStructuralConv(nn.Module):
 class ActionalMix(InferenceLayer):
     """`ActionalStructuralConv` as one product over the skeleton's links and those of each clip."""
 
+    weight: Tensor
+    bias: Tensor
+    link_bias: Tensor
+
     def __init__(self, conv: ActionalStructuralConv) -> None:
         super().__init__()
         graph, actional = conv.structural, conv.actional

@@ -289,6 +289,8 @@ class LinkInference(nn.Module):
         faithful: see `LinkDecoder`.
     """
 
+    keeps_full_precision = True  # a rounding may choose another kind of link
+
     def __init__(self, num_joints: int, in_channels: int, frames: int, *, faithful: bool) -> None:
         super().__init__()
         self.encoder = LinkEncoder(num_joints, frames * in_channels)

@@ -269,7 +269,6 @@ class ShiftGCN(SkeletonModel):
         return [{"params": p, "weight_decay": factor * weight_decay} for p, factor in groups if p]
 
 
-
 def _init_residual(module: nn.Module) -> None:
     if isinstance(module, Residual) and module.conv is not None:
         nn.init.kaiming_normal_(module.conv.weight, mode="fan_out", nonlinearity="relu")

@@ -1,6 +1,7 @@
 """Inference layers that treat each frame by itself.
 
-Shapes: n folded persons, C channels, T frames of a clip, f frames of a step, V joints, K partitions.
+Shapes: n folded persons, C channels, T frames of a clip, f frames of a step, V joints, K graph
+partitions.
 All activations are (n, T, V, C) and contiguous, so that the graph product, the channel product and
 the temporal convolution all read whole rows.
 """
@@ -25,7 +26,7 @@ class InferenceLayer(nn.Module):
     """A layer of a trained network, on whole clips or on a few frames at a time.
 
     This class is for layers that treat each frame by itself; `kinegraph.ops.temporal` has those
-    that look at neighbouring frames. A module whose forward pass has a faster form returns it,
+    that look at neighboring frames. A module whose forward pass has a faster form returns it,
     made of such layers, from a method ``inference_layer()``.
     """
 
@@ -84,6 +85,9 @@ class Linear(InferenceLayer):
         weight: (C, C').
         bias: (C',) or None.
     """
+
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -154,6 +158,9 @@ class GraphMix(InferenceLayer):
         bias: (V, C').
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, A: Tensor, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         K, V = A.shape[:2]
@@ -186,6 +193,8 @@ class Permute(InferenceLayer):
     Args:
         index: (V*C,) the source of each feature v*C + c.
     """
+
+    scale: Tensor | None
 
     def __init__(self, index: Tensor) -> None:
         super().__init__()

@@ -68,6 +68,8 @@ class WinogradTemporalConv(TemporalConv):
         stride: 1 or 2.
     """
 
+    bias: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor, *, left: int, stride: int) -> None:
         super().__init__(weight, bias, left=left, stride=stride)
         frames, taps, products = filter_matrices(ROWS[stride])
@@ -84,7 +86,7 @@ class WinogradTemporalConv(TemporalConv):
     @classmethod
     def replace(cls, layer: TemporalConv) -> TemporalConv:
         """Return this form of a convolution where it exists and is faster, else the layer."""
-        nine = layer.weight.shape[2:] == (TAPS, 1) and layer.left == TAPS // 2
+        nine = layer.weight.shape[2:] == (TAPS, 1)
         plain = layer.groups == 1 and layer.dilation == 1 and layer.bias is not None
         if not (nine and plain and layer.stride in ROWS):
             return layer

@@ -2,11 +2,11 @@
 
 Shapes: n folded persons, f frames of a step, V joints, C channels.
 
-A stream gives the layers f frames at a time. A layer that looks at neighbouring frames then needs
+A stream gives the layers f frames at a time. A layer that looks at neighboring frames then needs
 only the last few frames of the step before, which are kept as state. Every layer knows, by
 `InferenceLayer.infer_delay`, the number of its first frame in the first step. Frames with negative
 numbers lie before the clip: they, and those after its end, are padding for every layer that looks
-at neighbouring frames, as they are in a whole clip.
+at neighboring frames, as they are in a whole clip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Inference layers that look at neighbouring frames.
+"""Inference layers that look at neighboring frames.
 
 Shapes: n folded persons, C channels, T frames of a clip, f frames of a step, V joints, k frames of
 a kernel. All activations are (n, T, V, C) and contiguous.
@@ -74,6 +74,9 @@ class TemporalConv(TemporalLayer):
         dilation: frames from one of the k to the next.
     """
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(
         self,
         weight: Tensor,
@@ -124,7 +127,7 @@ class TemporalConv(TemporalLayer):
         return y.permute(0, 2, 3, 1)
 
     def unfolded_gemm(self, x: Tensor) -> Tensor:
-        """Multiply the frames of each window, side by side, by one matrix: no weights are packed."""
+        """Multiply the frames of each window, side by side, by one matrix."""
         C_out, C, k, width = self.weight.shape
         depthwise = self.groups == C_out
         if width > 1 or (self.groups > 1 and not depthwise):
@@ -141,7 +144,7 @@ class TemporalConv(TemporalLayer):
 
 
 class TemporalPool(TemporalLayer):
-    """The mean or the largest of k neighbouring frames.
+    """The mean or the largest of k neighboring frames.
 
     Frames outside the clip count as zeros in the mean, and not at all in the maximum.
 

@@ -1,4 +1,4 @@
-"""Optimize a trained model for inference: batch norms folded, operations fused, the same answers."""
+"""Optimize a trained model for inference: fold batch norms, fuse operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_PRODUCTS = 2
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision in which a device multiplies fastest: bfloat16 if it has units for it."""
+    """Return the precision in which a device multiplies fastest: bfloat16 if it has units."""
     if device.type == "cpu":
         able = torch.cpu.get_capabilities()
         has_units = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
@@ -58,6 +58,11 @@ def optimize_for_inference(
     """
     if isinstance(model, InferenceNetwork):
         return model
+    if missing := [name for name in ("layout", "in_channels") if not hasattr(model, name)]:
+        raise ModelError(
+            f"{type(model).__name__} does not keep the contract of a model: it has no "
+            f"{' and no '.join(missing)} (see kinegraph.models.base.SkeletonModel)"
+        )
     try:
         network = fuse_persons(model, dtype)
     except UntranslatableError:

@@ -244,9 +244,7 @@ class StepStreams:
         if due := self._due_streams():
             self._continue_job(self._start_job(step, due), streams, stop)
 
-    def _continue_job(
-        self, job: IncrementalJob, keys: Iterable[int], stop: StopCondition
-    ) -> bool:
+    def _continue_job(self, job: IncrementalJob, keys: Iterable[int], stop: StopCondition) -> bool:
         """Do what is due for the next frame of these streams; return whether that was all."""
         job.register_frames(keys)
         if self._is_late(MAX_BACKLOG_CHUNKS):

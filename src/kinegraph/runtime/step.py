@@ -26,10 +26,8 @@ def check_window(window: int) -> None:
     Raises:
         ModelError: with the number.
     """
-    if isinstance(window, bool) or not isinstance(window, int):
-        raise ModelError(f"expected a window of frames, got {window!r}")
-    if not 1 <= window <= MAX_WINDOW_FRAMES:
-        raise ModelError(f"expected a window of 1 to {MAX_WINDOW_FRAMES} frames, got {window}")
+    if type(window) is not int or not 1 <= window <= MAX_WINDOW_FRAMES:
+        raise ModelError(f"expected a window of 1 to {MAX_WINDOW_FRAMES} frames, got {window!r}")
 
 
 class StepNetwork(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
-from kinegraph.models import predict_logits
+from kinegraph.models.base import predict_logits
 from kinegraph.training.batch import Batch
 
 

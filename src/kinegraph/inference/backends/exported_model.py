@@ -1,6 +1,6 @@
-"""An exported file in place of a run: what it says of itself, and a module that it answers for.
+"""A model in an exported file: its manifest, its interface, and a module that runs it.
 
-Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames of a hop.
+Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames of a step.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from kinegraph.training.checkpoint import CheckpointHeader
 
 VERSION = 1
 
-Talk = Generator[Sequence[Tensor], Sequence[Tensor], Tensor]
+#: Calls of a network: yields its inputs, is sent its outputs, returns the logits.
+Calls = Generator[Sequence[Tensor], Sequence[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One tensor that a step network keeps from hop to hop, with a row for each stream.
+class StateSpec:
+    """One state tensor of a step network, with a row for each stream.
 
     Attributes:
         shape: of a row.
         dtype: its name in torch, such as float32.
-        fill: what it is full of before the first hop.
+        fill: the value of all its numbers before the first step.
     """
 
     shape: tuple[int, ...]
     dtype: str
     fill: float
 
-    def blank(self, streams: int) -> Tensor:
-        """(S, ...) before the first hop."""
+    def initial(self, streams: int) -> Tensor:
+        """Return (S, ...) before the first step."""
         return torch.full((streams, *self.shape), self.fill, dtype=getattr(torch, self.dtype))
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What goes into an exported network, and what comes out of it.
+    """Inputs and outputs of an exported network.
 
     Attributes:
         inputs: names, in order.
         outputs: names, in order.
-        least: frames that a clip needs to have.
+        least: frames of the shortest clip.
         persons: M of the clips; None for any.
-        lengths: whether the second input says how many frames of each clip are real.
+        lengths: whether the second input is how many frames of each clip are real.
         hop: frames that a step network takes at a time; 0: a network of whole clips.
         delay: frames that have to follow a clip until its answer is known.
-        kept: what a step network keeps, beside who has been seen.
+        kept: the state of a step network, beside who has been seen.
     """
 
     inputs: tuple[str, ...]
@@ -64,39 +65,39 @@ class Interface:
     lengths: bool = False
     hop: int = 0
     delay: int = 0
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[StateSpec, ...] = ()
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`, lists for tuples."""
-        kept = tuple(Kept(**{**entry, "shape": tuple(entry["shape"])}) for entry in data["kept"])
+        """Return the inverse of `dataclasses.asdict`, with lists for tuples."""
+        kept = tuple(StateSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in data["kept"])
         names = {key: tuple(data[key]) for key in ("inputs", "outputs")}
         return cls(**{**data, **names, "kept": kept})
 
-    def talk(self, x: Tensor, lengths: Tensor | None = None) -> Talk:
-        """Yields what the network is to be given, is sent what it gives, returns the logits.
+    def iterate_calls(self, x: Tensor, lengths: Tensor | None = None) -> Calls:
+        """Yield the inputs of each call of the network, and return the logits.
 
         Args:
             x: (N, C, T, V, M).
             lengths: (N,) how many of the first frames are real, None for all.
         """
         if self.hop:
-            return (yield from self._step_talk(x))
+            return (yield from self._iterate_steps(x))
         if not self.lengths:
             return (yield [x])[0]
         if lengths is None:
             lengths = torch.full(x.shape[:1], x.shape[2])
         return (yield [x, lengths])[0]
 
-    def _step_talk(self, x: Tensor) -> Talk:
-        """A clip a hop at a time, with blank frames before and after it."""
+    def _iterate_steps(self, x: Tensor) -> Calls:
+        """Yield a clip a step at a time, with blank frames before and after it."""
         N, _, T, _, M = x.shape
         last = self.hop - 1 + T + self.delay
         last += -last % self.hop
         after = last - T - self.hop + 1
         x = nn.functional.pad(x, (0, 0, 0, 0, self.hop - 1, after))
         end = torch.full((N,), T)
-        state = [torch.zeros(N, M, dtype=torch.bool), *(kept.blank(N) for kept in self.kept)]
+        state = [torch.zeros(N, M, dtype=torch.bool), *(spec.initial(N) for spec in self.kept)]
         logits = x.new_empty(0)
         for before in range(0, last, self.hop):
             frames = x[:, :, before : before + self.hop].contiguous()
@@ -104,16 +105,27 @@ class Interface:
         return logits
 
 
+def run_calls(calls: Calls, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> Tensor:
+    """Return the logits after all calls of a network."""
+    given = next(calls)
+    while True:
+        try:
+            given = calls.send(run(given))
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """What an exported file says of itself.
+    """The metadata of an exported file.
 
     Attributes:
         header: of the run.
         format: onnx, openvino or torch.
         precision: fp32, fp16, bf16 or int8.
         interface: inputs and outputs.
-        parity: how it compares with the module, None while that is not known.
+        parity: how it compares with the original network, None while that is not known.
         versions: of the packages that wrote it.
     """
 
@@ -125,15 +137,15 @@ class Manifest:
     versions: dict[str, str]
 
     def to_json(self) -> str:
-        """For the file's metadata."""
+        """Return the text for the file's metadata."""
         return json.dumps({"version": VERSION, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`.
+        """Return the inverse of `to_json`.
 
         Raises:
-            ValueError: this is no manifest, or one of another version.
+            ValueError: the text is not a manifest, or one of another version.
         """
         try:
             data = json.loads(text)
@@ -145,27 +157,16 @@ class Manifest:
             }
             return cls(**{**data, **made})
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no manifest of kinegraph: {error!r}") from error
-
-
-def drive(talk: Talk, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> Tensor:
-    """The logits at the end of a talk with a network."""
-    given = next(talk)
-    while True:
-        try:
-            given = talk.send(run(given))
-        except StopIteration as end:
-            logits: Tensor = end.value
-            return logits
+            raise ValueError(f"its manifest is not one of kinegraph: {error!r}") from error
 
 
 class ExportedModel(nn.Module):
-    """An exported network, called like a model; on the CPU.
+    """An exported network that is called like a model; on the CPU.
 
     Args:
         interface: of the network.
         shape: (C, V) of the clips.
-        run: gives inputs to the file's own runtime.
+        run: calls the file's runtime.
     """
 
     takes_lengths = True
@@ -180,12 +181,11 @@ class ExportedModel(nn.Module):
         """(N, C, T, V, M) -> logits (N, classes).
 
         Raises:
-            ModelError: clips of another shape than the file can take.
+            ModelError: clips of another shape than the file was exported for.
         """
         self._check(x)
-        return drive(
-            self.interface.talk(x.cpu(), None if lengths is None else lengths.cpu()), self._run
-        )
+        known = None if lengths is None else lengths.cpu()
+        return run_calls(self.interface.iterate_calls(x.cpu(), known), self._run)
 
     def _check(self, x: Tensor) -> None:
         C, V = self.shape
@@ -202,12 +202,12 @@ class ExportedModel(nn.Module):
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a path names an exported file, by its ending."""
+    """Return whether a path names an exported file, by its suffix."""
     return format_of(path) is not None and not path.is_dir()
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What an exported file says of itself.
+    """Return the manifest of an exported file.
 
     Raises:
         ExportError: there is no such file, a damaged one, or one that kinegraph did not write.
@@ -218,17 +218,17 @@ def read_manifest(path: Path) -> Manifest:
     text = FORMATS[name].read(path)
     try:
         if text is None:
-            raise ValueError("it carries no manifest")
+            raise ValueError("it has no manifest")
         return Manifest.from_json(text)
     except ValueError as error:
         raise ExportError(
-            f"{path} is no file of `kinegraph export`: {error}; only such files say how raw clips "
-            "become their input"
+            f"{path} was not written by `kinegraph export`: {error}; only such files state how raw "
+            "clips become their input"
         ) from error
 
 
 def load_exported(path: Path) -> tuple[ExportedModel, CheckpointHeader]:
-    """The network in an exported file, run by its own runtime, and the run's header.
+    """Return the network in an exported file, run by its runtime, and the header of its run.
 
     Raises:
         ExportError: see `read_manifest`; or the package that runs it is not installed.

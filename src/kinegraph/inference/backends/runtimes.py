@@ -1,4 +1,4 @@
-"""The runtimes of exported files: each reads a file's manifest, and answers with its network."""
+"""Runtimes of exported files: read the manifest of a file, and run its network."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ KEY = "kinegraph"
 EXTRA = f"{KEY}.json"
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
-#: What OpenVINO is asked to compute in; processors that cannot, compute in fp32.
+#: Precision hints for OpenVINO; processors without that precision compute in fp32.
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
         suffix: of its name.
-        precisions: that can be had.
-        read: the manifest's text, None if there is none.
-        open: the network, for a path and the precision it was exported in.
+        precisions: that it supports.
+        read: returns the manifest's text, None if there is none.
+        open: loads the network, for a path and the precision it was exported in.
     """
 
     suffix: str
@@ -42,19 +42,19 @@ class Format:
 
 
 def format_of(path: Path) -> str | None:
-    """The name of the format that files of this name have; None for any other file."""
+    """Return the format of a file by its suffix; None for any other file."""
     return next((name for name, form in FORMATS.items() if path.suffix == form.suffix), None)
 
 
 def missing(package: str, error: ImportError) -> ExportError:
-    """The error for a package that is not installed."""
+    """Return the error for a package that is not installed."""
     return ExportError(
         f"the package {package} is needed here ({error}): pip install 'kinegraph[export]'"
     )
 
 
 def _damaged(path: Path, error: Exception) -> ExportError:
-    # the last line says why, those before it name places in the runtime's own source
+    # the last line is the reason, those before it name places in the runtime's own source
     *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
     return ExportError(f"{path} cannot be opened, it is damaged or of another kind: {reason}")
 
@@ -98,7 +98,7 @@ def _openvino_model(path: Path) -> Any:
         if not path.read_bytes()[:5].startswith(b"<?xml"):  # it would try to read other kinds
             raise ValueError("expected XML")
         return openvino.Core().read_model(path)
-    except Exception as error:  # RuntimeError, and TypeError for what is no model at all
+    except Exception as error:  # RuntimeError, and TypeError for what is not a model at all
         raise _damaged(path, error) from error
 
 

@@ -1,4 +1,4 @@
-"""From a run to a file that other runtimes answer with: traced, compared, and only then written."""
+"""Export a run to a file for another runtime: trace, compare, and only then write."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from kinegraph.inference.backends.exported_model import Manifest, is_exported, l
 from kinegraph.inference.backends.runtimes import FORMATS, format_of
 from kinegraph.inference.evaluate import select_clips
 from kinegraph.inference.export.parity import BOUNDS, check, check_sizes, compare
-from kinegraph.inference.export.quantize import Feeds, feeds_of
-from kinegraph.inference.export.trace import Traced, trace_clips, trace_steps
+from kinegraph.inference.export.quantize import Feeds, iterate_inputs
+from kinegraph.inference.export.trace import TracedNetwork, trace_clips, trace_steps
 from kinegraph.inference.export.writers import Writer, writer
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.runtime.fuse import fast
-from kinegraph.runtime.network import FastNetwork
+from kinegraph.runtime.fuse import optimize_for_inference
+from kinegraph.runtime.network import PersonNetwork
 from kinegraph.training.batch import Batch
 
-#: Clips that a file is compared on, that int8 is calibrated with, and the same in steps.
-COMPARED, CALIBRATED, CALIBRATED_IN_STEPS = 64, 64, 8
+#: Number of clips to compare a file on, to calibrate int8, and to calibrate it in steps.
+COMPARED_CLIPS, CALIBRATION_CLIPS, CALIBRATION_STREAMS = 64, 64, 8
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx"), "openvino": ("torch", "openvino")}
 
@@ -49,23 +49,23 @@ def export_run(
     streaming: bool = False,
     store: ClipStore | None = None,
 ) -> Manifest:
-    """Write a run's network as a file for another runtime.
+    """Export a run; the exported model is verified against the original before it is written.
 
-    The file is written beside, opened by its own runtime and compared with the module on clips
-    of the test split (made-up ones where the store is out of reach), before it gets its name.
+    The file is written beside, opened by its runtime and compared with the model on clips of the
+    test split (synthetic ones where the store is out of reach), before it is renamed.
 
     Args:
         run: the run's folder, or a checkpoint file.
         out: the file, which ends in .onnx, .xml (with a .bin beside it) or .pt2.
         format: onnx, openvino or torch; None: by the ending of ``out``.
         precision: fp32, fp16, bf16 or int8.
-        streaming: a step network, which takes a few frames at a time and returns what it keeps.
+        streaming: a step network, which takes a few frames at a time and returns its state.
         store: the clips to compare on and to calibrate with; default the recipe's.
 
     Raises:
         ExportError: a format and precision that do not go together, a package that is missing,
-            a file that is there already, or one that does not answer as the module does.
-        CheckpointError, ModelError: there is no run, or one without a recogniser.
+            a file that exists already, or one that differs too much from the model.
+        CheckpointError, ModelError: there is no run, or one that names no actions.
     """
     name = _format(out, format, precision)
     if is_exported(run):
@@ -86,7 +86,7 @@ def export_run(
 
 
 def _format(out: Path, format: str | None, precision: str) -> str:
-    """The format's name, if there is such a file."""
+    """Return the name of the format, if it has files of this name and precision."""
     if precision not in BOUNDS:
         raise unknown_name("precision", precision, BOUNDS)
     if format is not None and format not in FORMATS:
@@ -100,32 +100,33 @@ def _format(out: Path, format: str | None, precision: str) -> str:
     if precision not in FORMATS[name].precisions:
         others = [known for known, form in FORMATS.items() if precision in form.precisions]
         raise ExportError(
-            f"{name} cannot be had in {precision}, but in {', '.join(FORMATS[name].precisions)}; "
-            f"{precision} can be had for {', '.join(others)}"
+            f"format {name!r} does not support {precision} (supported: "
+            f"{', '.join(FORMATS[name].precisions)}); {precision} is supported by "
+            f"{', '.join(others)}"
         )
     return name
 
 
 def _files(out: Path, name: str) -> list[Path]:
-    """All files of an export; the one that the others belong to is the last."""
+    """Return all files of an export; the last is the one that users name."""
     return [*([out.with_suffix(".bin")] if name == "openvino" else []), out]
 
 
-def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: bool) -> Traced:
+def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: bool) -> TracedNetwork:
     # OpenVINO stores half precision by itself, and computes in what the processor has
     dtype = torch.float32 if name == "openvino" else DTYPES.get(precision, torch.float32)
-    network = fast(recognizer.model, dtype)
-    if name == "openvino" and precision == "int8" and not isinstance(network, FastNetwork):
-        # seen with 2026.4: a quantized convolution behind links of each clip gives other numbers
+    network = optimize_for_inference(recognizer.model, dtype)
+    if name == "openvino" and precision == "int8" and not isinstance(network, PersonNetwork):
+        # 2026.4: a quantized convolution behind a product of two activations is wrong
         raise ExportError(
-            f"OpenVINO does not compute {type(network).__name__} in int8 as it is written: export "
-            "it for onnx, or in another precision"
+            "format 'openvino' does not support int8 for models that are not local in time: export "
+            "to onnx, or in another precision"
         )
     return trace_steps(network, recognizer.header.persons) if streaming else trace_clips(network)
 
 
-def _feeds(recognizer: Recognizer, traced: Traced, store: ClipStore | None) -> Feeds:
-    """Calls of the network for clips of the training split."""
+def _feeds(recognizer: Recognizer, traced: TracedNetwork, store: ClipStore | None) -> Feeds:
+    """Return a function that yields inputs of the network for clips of the training split."""
     try:
         store, indices = select_clips(recognizer.header, store, split="train")
     except (StoreError, CheckpointError) as error:
@@ -133,19 +134,19 @@ def _feeds(recognizer: Recognizer, traced: Traced, store: ClipStore | None) -> F
             f"int8 is calibrated on clips of the training split, but {error}; or name the "
             "store with --store"
         ) from error
-    count = CALIBRATED_IN_STEPS if traced.interface.hop else CALIBRATED
+    count = CALIBRATION_STREAMS if traced.interface.hop else CALIBRATION_CLIPS
     chosen = _evenly(indices, count)
 
     def feeds() -> Iterator[Sequence[torch.Tensor]]:
         clips = recognizer.batches(store, chosen, batch_size=1)
-        talks = (traced.interface.talk(clip.x, clip.lengths) for clip in clips)
-        return feeds_of(talks, traced.network)
+        calls = (traced.interface.iterate_calls(clip.x, clip.lengths) for clip in clips)
+        return iterate_inputs(calls, traced.network)
 
     return feeds
 
 
 def _evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` of the indices, or all if there are fewer, spread over them."""
+    """Return ``count`` evenly spaced indices, or all if there are fewer."""
     places = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
     return indices[places]
 
@@ -179,20 +180,20 @@ def _write(
 
 
 def _clips(recognizer: Recognizer, store: ClipStore | None) -> tuple[Iterator[Batch], str]:
-    """Clips to compare on, one a batch, and where they are from."""
+    """Return clips to compare on, one a batch, and where they are from."""
     try:
         found, indices = select_clips(recognizer.header, store)
     except (StoreError, ProtocolError, CheckpointError):
         if store is not None:
             raise
-        clips = (recognizer.batch(clip) for clip in made_up_clips(recognizer, COMPARED))
-        return clips, "made-up clips (the run's store is out of reach)"
-    chosen = _evenly(indices, COMPARED)
+        clips = (recognizer.batch(clip) for clip in synthetic_clips(recognizer, COMPARED_CLIPS))
+        return clips, "synthetic clips (the store of the run is out of reach)"
+    chosen = _evenly(indices, COMPARED_CLIPS)
     return recognizer.batches(found, chosen, batch_size=1), f"test clips of {found.path.name}"
 
 
-def made_up_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
-    """Bodies that wander: joints around their places, of lengths from 32 to 95 frames."""
+def synthetic_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
+    """Yield clips of joints on random walks, 32 to 95 frames long."""
     header, rng = recognizer.header, np.random.default_rng(0)
     D = int(header.training.get("coordinates", 3))
     places = rng.normal(0, 0.4, (header.persons, 1, recognizer.layout.num_joints, D))
@@ -200,4 +201,4 @@ def made_up_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
         frames = int(rng.integers(32, 96))
         steps = rng.normal(0, 0.03, (*places.shape[:1], frames, *places.shape[2:]))
         joints = (places + steps.cumsum(axis=1)).astype(np.float32)
-        yield Clip(joints, recognizer.layout, id=f"made-up {number}", fps=30.0)
+        yield Clip(joints, recognizer.layout, id=f"synthetic {number}", fps=30.0)

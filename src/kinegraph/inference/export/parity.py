@@ -1,4 +1,4 @@
-"""How an exported network compares with the module that it was made from."""
+"""Compare an exported network with the model that it was made from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ExportError
 from kinegraph.inference.backends.exported_model import ExportedModel
-from kinegraph.models import predict_logits
+from kinegraph.models.base import predict_logits
 from kinegraph.runtime.fuse import relative_error
 from kinegraph.training.batch import Batch
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is allowed: the largest difference as a share of the largest logit, the least share of
-    clips with the same most probable class."""
+    """Limits of a precision.
+
+    Attributes:
+        relative: largest difference of logits, as a share of the largest logit.
+        agreement: smallest share of clips with the same most probable class.
+    """
 
     relative: float
     agreement: float
@@ -36,7 +40,7 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Parity:
-    """An exported network beside its module.
+    """How an exported network compares with its model.
 
     Attributes:
         clips: how many were compared.
@@ -44,8 +48,8 @@ class Parity:
         difference: largest, of two logits.
         relative: the same as a share of the largest logit.
         agreement: share of the clips with the same most probable class.
-        speed: how many times as fast as the module the file answers, a clip at a time (medians of
-            calls in turn, both with as many threads).
+        speed: of the file, relative to the model, a clip at a time (medians of interleaved calls
+            with the same number of threads).
         size: bytes of the file or files.
     """
 
@@ -61,10 +65,10 @@ class Parity:
 def compare(
     model: nn.Module, exported: nn.Module, clips: Iterable[Batch], source: str, size: int
 ) -> Parity:
-    """Give clips to both in turn, one after the other.
+    """Run both on the same clips, in turn.
 
     Args:
-        model: the module.
+        model: the model.
         exported: the file, loaded.
         clips: batches of one clip.
         source: where they are from, in words.
@@ -74,12 +78,12 @@ def compare(
     got: list[Tensor] = []
     seconds: tuple[list[float], list[float]] = ([], [])
     for batch in clips:
-        if not expected:  # what a runtime prepares at the first call is no part of its speed
-            _answer(model, batch)
-            _answer(exported, batch)
+        if not expected:  # the first call, which a runtime uses to prepare, is not timed
+            _logits(model, batch)
+            _logits(exported, batch)
         for network, logits, times in ((model, expected, seconds[0]), (exported, got, seconds[1])):
             begun = time.perf_counter()
-            logits.append(_answer(network, batch))
+            logits.append(_logits(network, batch))
             times.append(time.perf_counter() - begun)
     theirs, ours = torch.cat(expected), torch.cat(got)
     return Parity(
@@ -94,10 +98,10 @@ def compare(
 
 
 def check_sizes(model: nn.Module, exported: ExportedModel, precision: str) -> None:
-    """Refuse a file that answers otherwise for other numbers of clips, frames and persons.
+    """Refuse a file that differs for other numbers of clips, frames and persons.
 
     Raises:
-        ExportError: logits of made-up clips differ by more than the bound.
+        ExportError: logits of random clips differ by more than the limit.
     """
     (C, V), M = exported.shape, exported.interface.persons
     draw = torch.Generator().manual_seed(0)
@@ -105,25 +109,25 @@ def check_sizes(model: nn.Module, exported: ExportedModel, precision: str) -> No
         N, T, persons = size
         x = torch.randn(N, C, max(T, exported.interface.least), V, persons, generator=draw)
         batch = Batch(x, torch.zeros(N), torch.full((N,), x.shape[2]))
-        error = relative_error(_answer(exported, batch), _answer(model, batch))
+        error = relative_error(_logits(exported, batch), _logits(model, batch))
         if not error <= BOUNDS[precision].relative:
             raise ExportError(
-                f"the exported network does not agree with the run on made-up clips of the size "
+                f"the exported network does not agree with the run on random clips of the size "
                 f"{tuple(x.shape)}: logits differ by {error:.2g} of the largest (at most "
                 f"{BOUNDS[precision].relative:g}); no file is left"
             )
 
 
 @torch.inference_mode()
-def _answer(network: nn.Module, batch: Batch) -> Tensor:
+def _logits(network: nn.Module, batch: Batch) -> Tensor:
     return predict_logits(network, batch.x, batch.lengths).float()
 
 
 def check(parity: Parity, precision: str) -> None:
-    """Refuse a file that does not answer as the module does.
+    """Refuse a file that differs too much from the model.
 
     Raises:
-        ExportError: a figure is out of its bounds, or not a number.
+        ExportError: a figure is out of its limits, or not a number.
     """
     bounds = BOUNDS[precision]
     if not (parity.relative <= bounds.relative and parity.agreement >= bounds.agreement):

@@ -11,41 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinegraph.inference.backends.exported_model import Talk
+from kinegraph.inference.backends.exported_model import Calls
 from kinegraph.inference.backends.runtimes import missing
 
-#: Makes the inputs of the network anew, one call of it after the other.
+#: Returns an iterator over the inputs of the network, call after call.
 Feeds = Callable[[], Iterator[Sequence[Tensor]]]
 #: Sums, pooling and comparisons stay in fp32: they cost little. So do products of few terms, among
 #: them those that read the coordinates, where eight bits are a coarse grid.
 QUANTIZED = ["Conv", "Gemm", "MatMul"]
-FEWEST_TERMS = 32
+MIN_TERMS = 32
 
 
-def feeds_of(talks: Iterator[Talk], network: torch.nn.Module) -> Iterator[Sequence[Tensor]]:
-    """What goes into a network when it answers for these clips."""
-    for talk in talks:
-        given = next(talk)
+def iterate_inputs(clips: Iterator[Calls], network: torch.nn.Module) -> Iterator[Sequence[Tensor]]:
+    """Yield the inputs of every call of a network for some clips."""
+    for calls in clips:
+        given = next(calls)
         while True:
             yield given
             with torch.no_grad():
-                answer = network(*given)
+                outputs = network(*given)
             try:
-                given = talk.send([answer] if isinstance(answer, Tensor) else answer)
+                given = calls.send([outputs] if isinstance(outputs, Tensor) else outputs)
             except StopIteration:
                 break
 
 
-def quantized(model: Any, names: Sequence[str], feeds: Feeds) -> Any:
-    """An ONNX model with quantized products, weights by channel.
-
-    AS-GCN's link inference stays as it is: it decides between kinds of links, where a rounding
-    changes more than the last digits.
+def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str]) -> Any:
+    """Return an ONNX model with quantized products, weights by channel.
 
     Args:
         model: in fp32.
         names: of its inputs.
-        feeds: what to measure the ranges of activations with.
+        feeds: to measure the ranges of activations.
+        exact: names of modules that stay in fp32, because they decide between alternatives: there
+            a rounding changes more than the last digits.
     """
     try:
         import onnx
@@ -54,13 +53,13 @@ def quantized(model: Any, names: Sequence[str], feeds: Feeds) -> Any:
         raise missing("onnxruntime", error) from error
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """One call of the network after the other."""
+        """Inputs of one call after the other."""
 
         def __init__(self) -> None:
             self._feeds = feeds()
 
         def get_next(self) -> dict[str, Any] | None:
-            """The next inputs by name, None after the last."""
+            """Return the next inputs by name, None after the last."""
             given = next(self._feeds, None)
             if given is None:
                 return None
@@ -73,7 +72,7 @@ def quantized(model: Any, names: Sequence[str], feeds: Feeds) -> Any:
             path,
             Reader(),
             op_types_to_quantize=QUANTIZED,
-            nodes_to_exclude=_kept(model),
+            nodes_to_exclude=_unquantized(model, exact),
             per_channel=True,
             # seven bits for weights: with eight, sums saturate on processors without VNNI
             reduce_range=True,
@@ -83,18 +82,18 @@ def quantized(model: Any, names: Sequence[str], feeds: Feeds) -> Any:
         return onnx.load(path)
 
 
-def _kept(model: Any) -> list[str]:
-    """Names of the nodes that stay in fp32."""
+def _unquantized(model: Any, exact: Sequence[str]) -> list[str]:
+    """Return the names of the nodes that stay in fp32."""
     shapes = {weight.name: list(weight.dims) for weight in model.graph.initializer}
     return [
         node.name
         for node in model.graph.node
-        if _infers_links(node) or _terms(node, shapes) < FEWEST_TERMS
+        if _is_within(node, exact) or _terms(node, shapes) < MIN_TERMS
     ]
 
 
 def _terms(node: Any, shapes: dict[str, list[int]]) -> int:
-    """How many products with weights are added up for each number that a node gives."""
+    """Return how many products with weights are summed for each number of a node's output."""
     if node.op_type not in QUANTIZED:
         return 0
     left, right = (shapes.get(name) for name in node.input[:2])
@@ -104,6 +103,6 @@ def _terms(node: Any, shapes: dict[str, list[int]]) -> int:
     return math.prod(right[1:]) if node.op_type == "Conv" or transposed else right[-2]
 
 
-def _infers_links(node: Any) -> bool:
+def _is_within(node: Any, modules: Sequence[str]) -> bool:
     scopes = [entry.value for entry in node.metadata_props if "name_scopes" in entry.key]
-    return any("'links" in scope for scope in scopes)
+    return any(f"'{name}" in scope for scope in scopes for name in modules)

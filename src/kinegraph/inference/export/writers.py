@@ -1,4 +1,4 @@
-"""How a traced program is written as a file of each format."""
+"""Write a traced program as a file of each format."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any
 import torch
 
 from kinegraph.inference.backends.runtimes import EXTRA, KEY, missing
-from kinegraph.inference.export.quantize import Feeds, quantized
-from kinegraph.inference.export.trace import Traced
+from kinegraph.inference.export.quantize import Feeds, quantize
+from kinegraph.inference.export.trace import TracedNetwork
 
 OPSET = 20
 #: Writes the file, with this text as its manifest.
 Writer = Callable[[Path, str], None]
 
 
-def writer(traced: Traced, format: str, precision: str, feeds: Feeds | None) -> Writer:
-    """What writes a program as a file; the conversion is done once.
+def writer(traced: TracedNetwork, format: str, precision: str, feeds: Feeds | None) -> Writer:
+    """Return a function that writes a program as a file; the conversion is done once.
 
     Args:
         traced: the network, already of the precision where it is one of torch.
         format: onnx, openvino or torch.
         precision: fp32, fp16, bf16 or int8.
-        feeds: for int8: what goes into the network for clips of the training split.
+        feeds: for int8: inputs of the network for clips of the training split.
 
     Raises:
         ExportError: a package is missing.
     """
-    with _quiet():
+    with _quiet_exporters():
         if format == "torch":
             return _torch_writer(traced)
         model = None if format == "openvino" and feeds is None else _onnx(traced, feeds)
@@ -42,16 +42,16 @@ def writer(traced: Traced, format: str, precision: str, feeds: Feeds | None) -> 
         return _openvino_writer(traced, model, precision)
 
 
-def _torch_writer(traced: Traced) -> Writer:
+def _torch_writer(traced: TracedNetwork) -> Writer:
     def write(path: Path, manifest: str) -> None:
-        with _quiet():
+        with _quiet_exporters():
             torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
 
     return write
 
 
-def _onnx(traced: Traced, feeds: Feeds | None) -> Any:
-    """The program as an ONNX model, in int8 if there is something to calibrate with."""
+def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
+    """Return the program as an ONNX model, in int8 if there are inputs to calibrate with."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -67,13 +67,18 @@ def _onnx(traced: Traced, feeds: Feeds | None) -> Any:
     )
     model = program.model_proto
     if feeds is not None:
-        model = quantized(model, traced.interface.inputs, feeds)
+        exact = [
+            name
+            for name, module in traced.network.named_modules()
+            if getattr(module, "keeps_full_precision", False)
+        ]
+        model = quantize(model, traced.interface.inputs, feeds, exact)
     _tidy(model, traced)
     return model
 
 
-def _tidy(model: Any, traced: Traced) -> None:
-    """Sizes get names; what the exporter notes of its own work is left out."""
+def _tidy(model: Any, traced: TracedNetwork) -> None:
+    """Name the sizes, and delete the metadata of the exporter."""
     names = {0: "streams"} if traced.interface.hop else {0: "clips", 2: "frames", 4: "persons"}
     sizes = model.graph.input[0].type.tensor_type.shape.dim
     known = {sizes[i].dim_param: name for i, name in names.items() if sizes[i].dim_param}
@@ -97,7 +102,7 @@ def _onnx_writer(model: Any) -> Writer:
     return write
 
 
-def _openvino_writer(traced: Traced, quantized_model: Any, precision: str) -> Writer:
+def _openvino_writer(traced: TracedNetwork, quantized_model: Any, precision: str) -> Writer:
     try:
         import openvino
     except ImportError as error:
@@ -115,8 +120,8 @@ def _openvino_writer(traced: Traced, quantized_model: Any, precision: str) -> Wr
     return write
 
 
-def _name(model: Any, traced: Traced) -> None:
-    """Names and the sizes that are fixed, which the conversion loses."""
+def _name(model: Any, traced: TracedNetwork) -> None:
+    """Set the names and the fixed sizes, which the conversion loses."""
     import openvino
 
     examples, _ = traced.program.example_inputs
@@ -134,14 +139,14 @@ def _name(model: Any, traced: Traced) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own parts: nothing that a user could change."""
+def _quiet_exporters() -> Iterator[None]:
+    """Silence warnings of the exporters about their own code, which a user cannot change."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
-            # weights are kept in the order that convolutions like; all their bytes are written
+            # weights are channels-last in memory; all their bytes are written
             warnings.filterwarnings("ignore", "No complete tensor found in the group")
             yield
     finally:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinegraph.ops.minimal_filtering import WinogradTemporalConv, filter_matrices
+from kinegraph.ops.temporal import TemporalConv
 from kinegraph.runtime.fuse import relative_error
-from kinegraph.runtime.layers import TimeConv
-from kinegraph.runtime.minimal_filtering import MinimalTimeConv, transforms
 
 
 @pytest.mark.parametrize(("rows", "products"), [(3, 25), (2, 20)])
 def test_nine_outputs_of_a_filter_from_few_products(rows, products):
-    frames, taps, out = transforms(rows)
+    frames, taps, out = filter_matrices(rows)
     filters = torch.randn(3 * rows, dtype=torch.float64)
     x = torch.randn(frames.shape[1], dtype=torch.float64)
     assert frames.shape == (products, 9 + 3 * rows - 1) and out.shape == (9, products)
@@ -27,8 +27,8 @@ def test_nine_outputs_of_a_filter_from_few_products(rows, products):
 def test_it_is_the_convolution(stride, frames, left):
     weight, bias = torch.randn(64, 66, 9, 1), torch.randn(64)
     x = torch.randn(2, frames, 5, 66)
-    layer = MinimalTimeConv(weight, bias, left=left, stride=stride)
-    plain = TimeConv(weight.double(), bias.double(), left=left, stride=stride)
+    layer = WinogradTemporalConv(weight, bias, left=left, stride=stride)
+    plain = TemporalConv(weight.double(), bias.double(), left=left, stride=stride)
     expected = plain(x.double())
     got = layer(x)
     assert got.shape == expected.shape
@@ -39,18 +39,21 @@ def test_it_is_the_convolution(stride, frames, left):
 
 def test_gradients_and_other_precisions_take_the_usual_way():
     weight, bias = torch.randn(64, 64, 9, 1), torch.randn(64)
-    layer = MinimalTimeConv(weight, bias, left=4, stride=1)
+    layer = WinogradTemporalConv(weight, bias, left=4, stride=1)
     x = torch.randn(1, 12, 3, 64, requires_grad=True)
     layer(x).sum().backward()
     assert x.grad is not None and bool(x.grad.abs().sum() > 0)
-    plain = TimeConv(weight.bfloat16(), bias.bfloat16(), left=4)
+    plain = TemporalConv(weight.bfloat16(), bias.bfloat16(), left=4)
     half = layer.to(torch.bfloat16)(x.detach().bfloat16())
     assert torch.equal(half, plain(x.detach().bfloat16()))
 
 
-def test_what_it_is_for():
-    wide = torch.zeros(64, 64, 9, 1)
-    assert MinimalTimeConv.fits(wide, 1, 1) and MinimalTimeConv.fits(wide, 2, 1)
-    assert not MinimalTimeConv.fits(wide, 3, 1) and not MinimalTimeConv.fits(wide, 1, 2)
-    assert not MinimalTimeConv.fits(wide[:, :32], 1, 1)
-    assert not MinimalTimeConv.fits(wide[:, :, :7], 1, 1)
+def test_which_convolutions_it_replaces():
+    def replaced(C: int = 64, k: int = 9, stride: int = 1, **options: int) -> bool:
+        weight = torch.zeros(64, C // options.get("groups", 1), k, 1)
+        conv = TemporalConv(weight, torch.zeros(64), left=4, stride=stride, **options)
+        return isinstance(WinogradTemporalConv.replace(conv), WinogradTemporalConv)
+
+    assert replaced() and replaced(stride=2)
+    assert not replaced(stride=3) and not replaced(groups=2) and not replaced(dilation=2)
+    assert not replaced(C=32) and not replaced(k=7)
