@@ -202,6 +202,7 @@ class ShiftGCN(SkeletonModel):
         self.num_features = channels[-1]
         self.pool = pool
         self.faithful = self.counts_absent = faithful
+        self.persons = persons
         self.fixed_persons = persons if faithful else None
         temporal_conv = partial(
             ShiftTemporalConv,

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, did_you_mean
-from kinegraph.models import MODELS, check_options, list_models
+from kinegraph.models import MODELS, check_options, find_model, list_models
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
@@ -316,9 +316,9 @@ def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
     options = {key: value for key, value in objective.items() if key != "name"}
     name = str(objective.get("name", "recognition"))
     method = create_objective(name, options).required_method
-    if model not in MODELS or hasattr(MODELS[model], method):
+    if model not in list_models() or hasattr(find_model(model), method):
         return []
-    able = ", ".join(other for other in list_models() if hasattr(MODELS[other], method))
+    able = ", ".join(other for other in sorted(MODELS) if hasattr(MODELS[other], method))
     return [
         f"objective {name!r} needs a model with the method `{method}`; {model!r} does not have "
         f"it, these models do: {able}"
