@@ -10,11 +10,11 @@ from kinegraph.bench import result as results
 from kinegraph.bench.count import NetworkCost
 from kinegraph.bench.machine import PeakRates
 from kinegraph.bench.result import peak_shares, summarize_comparison
-from kinegraph.bench.timing import Comparison, Spread
+from kinegraph.bench.timing import Spread, TimedRounds
 
 
 def test_items_and_ratio():
-    comparison = Comparison((1.0, 1.0, 1.0), (0.2, 0.2, 0.2))
+    comparison = TimedRounds((1.0, 1.0, 1.0), (0.2, 0.2, 0.2))
     result = summarize_comparison(
         "frames",
         comparison,

@@ -9,8 +9,8 @@ import torch
 
 from kinegraph.bench import timing
 from kinegraph.bench.timing import (
-    Comparison,
     Spread,
+    TimedRounds,
     percentile,
     time_call,
     time_interleaved,
@@ -25,7 +25,7 @@ def test_a_spread_is_the_median_and_the_quartiles():
 
 
 def test_the_ratio_is_of_each_round_by_itself():
-    slow_second_round = Comparison((2.0, 20.0, 2.0), (1.0, 10.0, 1.0))
+    slow_second_round = TimedRounds((2.0, 20.0, 2.0), (1.0, 10.0, 1.0))
     assert slow_second_round.ratio == Spread(2.0, 2.0, 2.0)
 
 
@@ -53,7 +53,7 @@ def test_the_sides_alternate_after_a_warm_up_that_is_not_timed(clock):
     )
     assert calls == ["a0", "b0", "a0", "b0", "a1", "b1", "a2", "b2"]
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert comparison == Comparison((3, 5, 7), (8, 12, 16))
+    assert comparison == TimedRounds((3, 5, 7), (8, 12, 16))
 
 
 def test_no_further_round_begins_when_the_time_is_up(clock):

@@ -18,7 +18,7 @@ NUM_FILES = 16
 
 _MEDIAN_FRAMES, _FRAMES_SIGMA, _MIN_FRAMES, _MAX_FRAMES = 74, 0.4, 20, 300
 _TWO_PERSONS_SHARE = 0.1
-_FIRST_BODY_ID = 72057594037944738
+_BODY_ID_BASE = 72057594037944738
 
 
 def write_synthetic_store(path: Path, clips: int = NUM_CLIPS, seed: int = 0) -> Path:
@@ -41,7 +41,7 @@ def write_synthetic_ntu_files(folder: Path, files: int = NUM_FILES, seed: int = 
         values = _random_walk(rng, (_draw_length(rng), 25, 12)).astype("U32").astype(np.float64)
         values[..., -1] = 2.0
         state = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0)
-        frames = [[Body(str(_FIRST_BODY_ID + i), state, frame)] for frame in values]
+        frames = [[Body(str(_BODY_ID_BASE + i), state, frame)] for frame in values]
         paths.append(folder / f"S001C001P{i % 40 + 1:03d}R001A{i % 60 + 1:03d}.skeleton")
         write_skeleton(paths[-1], SkeletonRecording(frames))
     return paths

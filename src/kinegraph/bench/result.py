@@ -8,7 +8,7 @@ from typing import Any
 
 from kinegraph.bench.count import NetworkCost
 from kinegraph.bench.machine import PRECISIONS, describe_machine, measure_peak_rates
-from kinegraph.bench.timing import Comparison, Spread
+from kinegraph.bench.timing import Spread, TimedRounds
 from kinegraph.inference.trained_model import ProgressCallback
 
 BenchFigures = dict[str, float | int | bool | str]
@@ -81,7 +81,7 @@ class BenchResult:
 
 def summarize_comparison(
     what: str,
-    comparison: Comparison,
+    comparison: TimedRounds,
     *,
     item: str,
     names: tuple[str, str],

@@ -16,8 +16,8 @@ from kinegraph.bench.fixtures import find_skeleton_files
 from kinegraph.bench.machine import PRECISIONS, measure_peak_rates
 from kinegraph.bench.targets import TARGETS, BenchInputs, Target
 from kinegraph.clips.store import ClipStore
+from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS
 
-NUM_JOINTS = 25
 TRAINING_PRODUCTS = 3  # a backward pass takes two products where the forward pass takes one
 
 

@@ -66,7 +66,7 @@ def _infer(model: str) -> Benchmark:
     return lambda _, options: bench_infer(model, options)
 
 
-def _train(model: str) -> Benchmark:
+def _steps(model: str) -> Benchmark:
     return lambda _, options: bench_train(model, options)
 
 
@@ -89,9 +89,9 @@ TARGETS: tuple[Target, ...] = (
     Target("persons", "ST-GCN, persons at 30 frames/s", 20, 60,
            lambda _, options: bench_streams("stgcn", options=options),
            unit="persons", model="stgcn"),
-    Target("train-stgcn-bf16", "ST-GCN, a training step, bf16", 2.4, 3.5, _train("stgcn"), "bf16",
+    Target("train-stgcn-bf16", "ST-GCN, a training step, bf16", 2.4, 3.5, _steps("stgcn"), "bf16",
            model="stgcn"),
-    Target("train-shiftgcn-bf16", "Shift-GCN, a training step, bf16", 2, 4, _train("shiftgcn"),
+    Target("train-shiftgcn-bf16", "Shift-GCN, a training step, bf16", 2, 4, _steps("shiftgcn"),
            "bf16", model="shiftgcn"),
     Target("convert", "`.skeleton` text to a store, one core", 5, 20,
            lambda inputs, options: bench_convert(inputs.raw, options)),

@@ -38,7 +38,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TimedRounds:
     """The times of two sides for the same work, round by round.
 
     Attributes:
@@ -61,7 +61,7 @@ def time_interleaved(
     rounds: int,
     progress: ProgressCallback | None = None,
     seconds: float = MAX_COMPARISON_S,
-) -> Comparison:
+) -> TimedRounds:
     """Time two sides A B A B ... after a warm-up; each is called with the number of the round.
 
     Args:
@@ -83,7 +83,7 @@ def time_interleaved(
             progress(number + 1, rounds)
         if time.perf_counter() - begin > seconds:
             break
-    return Comparison(tuple(times[0]), tuple(times[1]))
+    return TimedRounds(tuple(times[0]), tuple(times[1]))
 
 
 def time_call(call: Callable[..., Any], *args: Any) -> float:
