@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.readers.person_selection import match_persons, select_poses, sort_by_score
+from kinegraph.readers.person_selection import PoseSelection, match_persons, sort_by_score
 
 V = 18
 
@@ -80,9 +80,9 @@ def test_sort_by_score_is_per_frame() -> None:
     np.testing.assert_allclose(ordered[:, 1, 0, 0], [0.2, 0.8])
 
 
-def test_choose_persons_shapes() -> None:
+def test_shapes_of_selected_persons() -> None:
     frames = {0: list(poses([0.1, 0.2, 0.3], [0.5] * 3)), 4: []}
-    options = {"max_persons": 2, "candidates": 5, "tracking": "none"}
-    assert select_poses(frames, 5, V, **options).shape == (2, 5, V, 3)
-    assert select_poses({}, 5, V, **options).shape == (0, 5, V, 3)
-    assert select_poses({0: []}, 1, V, **options).shape == (0, 1, V, 3)
+    selection = PoseSelection(max_persons=2, tracking="none", candidates=5)
+    assert selection.select(frames, 5, V).shape == (2, 5, V, 3)
+    assert selection.select({}, 5, V).shape == (0, 5, V, 3)
+    assert selection.select({0: []}, 1, V).shape == (0, 1, V, 3)

@@ -33,14 +33,14 @@ def _scan(source: Path) -> ReadPlan:
     files = [file for file in files if _NAME.fullmatch(file.name)]
     if not files:
         raise ReadError(f"{source}: expected GT_train_1.pkl to GT_test_3.pkl, found none of them")
-    classes = tuple(sorted({label for file in files for label in _load(file)[1]}))
+    classes = tuple(sorted({label for file in files for label in _load_poses(file)[1]}))
     tasks = [ReadTask(file, {"classes": classes}) for file in files]
     return ReadPlan(tasks, get_layout(_LAYOUT), classes)
 
 
 def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """Yield the clips of a file, with meta fold (1 to 3) and split (train, test)."""
-    poses, labels = _load(task.path)
+    poses, labels = _load_poses(task.path)
     classes = task.info.get("classes") or tuple(sorted(set(labels)))
     name = _NAME.fullmatch(task.path.name)
     if name is None:
@@ -57,7 +57,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
             yield ReadError(f"{task.path}: row {row}: {error}")
 
 
-def _load(path: Path) -> tuple[list[Any], list[str]]:
+def _load_poses(path: Path) -> tuple[list[Any], list[str]]:
     content = load_pickle(path)
     if not isinstance(content, dict) or not {"pose", "label"} <= content.keys():
         raise ReadError(f"{path}: expected a dictionary with pose and label")

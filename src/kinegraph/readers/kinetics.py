@@ -18,12 +18,7 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.person_selection import (
-    Poses,
-    select_poses,
-    selection_options,
-    validate_selection,
-)
+from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
@@ -46,7 +41,7 @@ def _scan(
     tracking: str = "none",
     candidates: int = 5,
 ) -> ReadPlan:
-    validate_selection(max_persons, candidates, tracking)
+    PoseSelection(max_persons, tracking, candidates)
     paths = _list_clip_files(Path(source))
     entries = {
         folder: _read_label_entries(_find_label_file(folder, labels))
@@ -129,20 +124,13 @@ def _read(
     tracking: str = "none",
     candidates: int = 5,
 ) -> Iterator[Clip | ReadError]:
-    validate_selection(max_persons, candidates, tracking)
+    selection = PoseSelection(max_persons, tracking, candidates)
     path = task.path
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise ReadError(f'{path}: expected {{"data": [frames]}}, got {describe(content)}')
     frames = _parse_frames(path, content["data"])
-    persons = select_poses(
-        frames,
-        max(frames, default=0) + 1,
-        _NUM_JOINTS,
-        max_persons=max_persons,
-        candidates=candidates,
-        tracking=tracking,
-    )
+    persons = selection.select(frames, max(frames, default=0) + 1, _NUM_JOINTS)
     if not len(persons):
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
     label = _check_label(path, content.get("label_index"), task.info.get("label"))
@@ -150,8 +138,8 @@ def _read(
     yield task.make_clip(joints, _LAYOUT, confidence=confidence, label=label, fps=_FPS)
 
 
-def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
-    frames: dict[int, list[Poses]] = {}
+def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[PoseArray]]:
+    frames: dict[int, list[PoseArray]] = {}
     for place, frame in enumerate(data):
         where = f"{path}: data[{place}]"
         if not isinstance(frame, dict) or not isinstance(frame.get("skeleton"), list):
@@ -170,7 +158,7 @@ def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[Poses]]:
     return frames
 
 
-def _parse_pose(person: object, where: str) -> Poses:
+def _parse_pose(person: object, where: str) -> PoseArray:
     if not isinstance(person, dict):
         raise ReadError(f"{where}: expected pose and score, got {describe(person)}")
     xy = parse_numbers(person.get("pose"), f"{where}: pose")

@@ -61,7 +61,7 @@ def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
             as labels.
     """
     result = ClipList()
-    rows = _read_rows(folder / CLIPS_FILE, suffixes, result)
+    rows = _read_list_rows(folder / CLIPS_FILE, suffixes, result)
     labels = [row.cells.get("label", "") for row in rows]
     result.classes = _find_classes(folder, labels)
     columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
@@ -76,7 +76,7 @@ def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
     return result
 
 
-def _read_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> list[_ListRow]:
+def _read_list_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> list[_ListRow]:
     """Return the usable rows; the others are added to the refused rows of the result."""
     lines = read_csv_rows(path)
     _, header = next(lines, (0, []))

@@ -22,16 +22,11 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.person_selection import (
-    Poses,
-    select_poses,
-    selection_options,
-    validate_selection,
-)
+from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
-LAYOUT_BY_JOINT_COUNT = {25: "body25", 18: "openpose18", 17: "coco17"}
+OPENPOSE_LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17"}
 """The layout of a pose of so many joints."""
 
 _FRAME_NAME = re.compile(r"(?:.*\D)?(\d{1,12})_keypoints\.json")
@@ -51,7 +46,7 @@ def _scan(
     tracking: str = "match",
     candidates: int = 10,
 ) -> ReadPlan:
-    validate_selection(max_persons, candidates, tracking)
+    PoseSelection(max_persons, tracking, candidates)
     _image_size(width, height)
     source = Path(source)
     clips = _list_clips(source)
@@ -94,7 +89,7 @@ def _find_layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
             except ReadError:
                 continue  # reading that clip reports it
             if poses:
-                return get_layout(LAYOUT_BY_JOINT_COUNT[len(poses[0])])
+                return get_layout(OPENPOSE_LAYOUTS[len(poses[0])])
     raise ReadError(f"{source}: expected a person in at least one frame, found none")
 
 
@@ -146,7 +141,7 @@ def _read(
     tracking: str = "match",
     candidates: int = 10,
 ) -> Iterator[Clip | ReadError]:
-    validate_selection(max_persons, candidates, tracking)
+    selection = PoseSelection(max_persons, tracking, candidates)
     frames = _read_frames(task.path)
     counts = sorted({len(pose) for poses in frames.values() for pose in poses})
     if len(counts) != 1:
@@ -154,22 +149,15 @@ def _read(
             f"{task.path}: expected people of one number of joints, "
             f"found {' and '.join(map(str, counts)) or 'no person'}"
         )
-    persons = select_poses(
-        frames,
-        max(frames) + 1,
-        counts[0],
-        max_persons=max_persons,
-        candidates=candidates,
-        tracking=tracking,
-    )
+    persons = selection.select(frames, max(frames) + 1, counts[0])
     if not len(persons):
         raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
     joints, confidence = persons[..., :2] / _image_size(width, height), persons[..., 2]
-    layout, name = LAYOUT_BY_JOINT_COUNT[counts[0]], _clip_name(task.path)
+    layout, name = OPENPOSE_LAYOUTS[counts[0]], _clip_name(task.path)
     yield task.make_clip(joints, layout, confidence=confidence, id=name)
 
 
-def _read_frames(clip: Path) -> dict[int, list[Poses]]:
+def _read_frames(clip: Path) -> dict[int, list[PoseArray]]:
     """Return poses by frame, counted from the first file's number; a missing file is a gap."""
     files = list_frame_files(clip)
     if not files:
@@ -189,7 +177,7 @@ def _read_frames(clip: Path) -> dict[int, list[Poses]]:
     return {number - first: read_people(path) for number, path in files}
 
 
-def read_people(path: Path) -> list[Poses]:
+def read_people(path: Path) -> list[PoseArray]:
     """Return the poses (V, 3) in one frame file, in file order.
 
     Raises:
@@ -201,11 +189,11 @@ def read_people(path: Path) -> list[Poses]:
     return [_parse_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
 
 
-def _parse_pose(person: Any, where: str) -> Poses:
+def _parse_pose(person: Any, where: str) -> PoseArray:
     if not isinstance(person, dict):
         raise ReadError(f"{where}: expected pose_keypoints_2d, got {describe(person)}")
     values = parse_numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
-    if len(values) not in {3 * count for count in LAYOUT_BY_JOINT_COUNT}:
+    if len(values) not in {3 * count for count in OPENPOSE_LAYOUTS}:
         raise ReadError(
             f"{where}: expected x, y, confidence of 17, 18 or 25 joints, got {len(values)} numbers"
         )

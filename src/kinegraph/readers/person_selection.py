@@ -1,81 +1,77 @@
 """Selection of the poses that become the persons of a clip, from the poses found in each frame.
 
-Pose estimators list the people of a frame in no fixed order. Poses are (V, 3) float32: x, y and
+Pose estimators list the people of a frame in no fixed order. PoseArray are (V, 3) float32: x, y and
 score, with x and y NaN and the score 0 where a joint was not seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.errors import unknown_name
-from kinegraph.readers.reader import check_count
+from kinegraph.readers.reader import check_choice, check_count
 
-Poses = NDArray[np.float32]
+PoseArray = NDArray[np.float32]
 
 _NO_SHARED_JOINT = 1e30  # more than any distance, less than a person that is already taken
 
 
-def select_poses(
-    frames: Mapping[int, Sequence[Poses]],
-    num_frames: int,
-    num_joints: int,
-    *,
-    max_persons: int,
-    candidates: int,
-    tracking: str,
-) -> Poses:
-    """Return the persons of a clip, selected from the poses found in each frame.
+@dataclass(frozen=True)
+class PoseSelection:
+    """The options of a selection, validated.
 
-    Args:
-        frames: frame number -> poses (V, 3) of that frame.
-        num_frames: T; every frame number is below it.
-        num_joints: V.
+    Attributes:
         max_persons: maximum number of persons.
-        candidates: number of poses of a frame that are considered, in file order.
         tracking: "none" takes the poses with the highest scores of each frame, so a person may
             change places; "match" links poses over time with `match_persons`.
-
-    Returns:
-        (M, T, V, 3) float32, without persons that are never seen; M may be 0. Scores, which
-        may exceed 1 before, become confidences of at most 1.
-
-    Raises:
-        UnknownNameError: there is no such tracking.
-    """
-    if tracking not in TRACKING_METHODS:
-        raise unknown_name("tracking", tracking, TRACKING_METHODS)
-    most = min(max((len(poses) for poses in frames.values()), default=0), candidates)
-    stacked = np.full((num_frames, most, num_joints, 3), np.nan, dtype=np.float32)
-    stacked[..., 2] = 0
-    for frame, poses in frames.items():
-        for m, pose in enumerate(poses[:most]):
-            stacked[frame, m] = pose
-    chosen = TRACKING_METHODS[tracking](stacked).swapaxes(0, 1)[:max_persons]
-    chosen = chosen[(chosen[..., 2] > 0).any(axis=(1, 2))]
-    chosen[..., 2] = np.minimum(chosen[..., 2], 1)
-    return chosen
-
-
-def validate_selection(max_persons: object, candidates: object, tracking: str) -> None:
-    """Validate options of `select_poses`.
+        candidates: number of poses of a frame that are considered, in file order.
 
     Raises:
         ReadError: a number is not a whole number above 0.
         UnknownNameError: there is no such tracking.
     """
-    if tracking not in TRACKING_METHODS:
-        raise unknown_name("tracking", tracking, TRACKING_METHODS)
-    check_count("max_persons", max_persons)
-    check_count("candidates", candidates)
+
+    max_persons: int
+    tracking: str
+    candidates: int
+
+    def __post_init__(self) -> None:
+        check_choice("tracking", self.tracking, [*TRACKING_METHODS])
+        check_count("max_persons", self.max_persons)
+        check_count("candidates", self.candidates)
+
+    def select(
+        self, frames: Mapping[int, Sequence[PoseArray]], num_frames: int, num_joints: int
+    ) -> PoseArray:
+        """Return the persons of a clip.
+
+        Args:
+            frames: frame number -> poses (V, 3) of that frame.
+            num_frames: T; every frame number is below it.
+            num_joints: V.
+
+        Returns:
+            (M, T, V, 3) float32, without persons that are never seen; M may be 0. Scores, which
+            may exceed 1 before, become confidences of at most 1.
+        """
+        most = min(max((len(poses) for poses in frames.values()), default=0), self.candidates)
+        stacked = np.full((num_frames, most, num_joints, 3), np.nan, dtype=np.float32)
+        stacked[..., 2] = 0
+        for frame, poses in frames.items():
+            for m, pose in enumerate(poses[:most]):
+                stacked[frame, m] = pose
+        chosen = TRACKING_METHODS[self.tracking](stacked).swapaxes(0, 1)[: self.max_persons]
+        chosen = chosen[(chosen[..., 2] > 0).any(axis=(1, 2))]
+        chosen[..., 2] = np.minimum(chosen[..., 2], 1)
+        return chosen
 
 
 def selection_options(tracking: str, candidates: int) -> dict[str, str]:
-    """Return the help lines of the options of `select_poses`, with the defaults of a reader."""
+    """Return the help lines of the options of `PoseSelection`, with the defaults of a reader."""
     return {
         "max_persons": "maximum number of persons of a clip (default 2)",
         "tracking": "match: persons linked over time; none: the best-scored poses of each frame "
@@ -84,13 +80,13 @@ def selection_options(tracking: str, candidates: int) -> dict[str, str]:
     }
 
 
-def sort_by_score(poses: Poses) -> Poses:
+def sort_by_score(poses: PoseArray) -> PoseArray:
     """Return each frame's poses (T, M, V, 3) by descending total score."""
     order = np.argsort(-poses[..., 2].sum(axis=2), axis=1, kind="stable")
     return np.take_along_axis(poses, order[:, :, None, None], axis=1)
 
 
-def match_persons(poses: Poses) -> Poses:
+def match_persons(poses: PoseArray) -> PoseArray:
     """Link the poses (T, M, V, 3) over time, then sort the persons by total score.
 
     From each frame to the next, each person takes the nearest pose that is still free, in order
@@ -105,7 +101,7 @@ def match_persons(poses: Poses) -> Poses:
     return linked[:, order]
 
 
-def _match_frame(current: Poses, following: Poses) -> NDArray[np.intp]:
+def _match_frame(current: PoseArray, following: PoseArray) -> NDArray[np.intp]:
     """Return (M,): for each person of this frame, its index in the next one."""
     distance = _pose_distances(current, following)
     places = np.zeros(len(current), dtype=np.intp)
@@ -115,7 +111,7 @@ def _match_frame(current: Poses, following: Poses) -> NDArray[np.intp]:
     return places
 
 
-def _pose_distances(current: Poses, following: Poses) -> NDArray[np.float64]:
+def _pose_distances(current: PoseArray, following: PoseArray) -> NDArray[np.float64]:
     """Return the distances (M, M) of this frame's poses to the next one's."""
     offset = following[None, :, :, :2].astype(np.float64) - current[:, None, :, :2]
     squared = (offset**2).sum(axis=-1)
@@ -127,6 +123,6 @@ def _pose_distances(current: Poses, following: Poses) -> NDArray[np.float64]:
 
 
 #: Tracking method -> function from poses (T, M, V, 3) to the same with persons in order.
-TRACKING_METHODS: Mapping[str, Callable[[Poses], Poses]] = MappingProxyType(
+TRACKING_METHODS: Mapping[str, Callable[[PoseArray], PoseArray]] = MappingProxyType(
     {"none": sort_by_score, "match": match_persons}
 )

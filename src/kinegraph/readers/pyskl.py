@@ -24,7 +24,7 @@ from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT_BY_JOINT_COUNT = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
+_PYSKL_LAYOUTS = {17: "coco17", 25: "ntu25_pyskl", 18: "openpose18"}
 """The default layout of an annotation of V joints."""
 
 _SPLIT_NAME = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<after>\w*)")
@@ -41,7 +41,7 @@ def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = ""
     files = [source] if source.is_file() else sorted(f for f in source.glob("*") if _matches(f))
     if not files:
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
-    annotations, _ = _load(files[0], str(split))
+    annotations, _ = _load_annotations(files[0], str(split))
     chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
     return ReadPlan([ReadTask(file) for file in files], chosen)
 
@@ -55,7 +55,7 @@ def _read(
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that has
     the clip; ``split`` (train, val, test) by the chosen pair.
     """
-    annotations, splits = _load(task.path, str(split))
+    annotations, splits = _load_annotations(task.path, str(split))
     chosen = get_layout(layout or _guess_layout(task.path, annotations[0]))
     facts: dict[str, dict[str, MetaValue]] = defaultdict(dict)
     for name, clips in splits.items():
@@ -71,7 +71,7 @@ def _read(
             yield ReadError(f"{task.path}: annotation {row}: {error}")
 
 
-def _load(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[str]]]:
+def _load_annotations(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[str]]]:
     content = load_pickle(path)
     splits: Any = {}
     if isinstance(content, dict) and "annotations" in content:
@@ -113,7 +113,7 @@ def _guess_layout(path: Path, annotation: Annotation) -> str:
         joints = _get_keypoint(annotation).shape[2]
     except ReadError as error:
         raise ReadError(f"{path}: annotation 0: {error}") from None
-    return guess_layout(joints, LAYOUT_BY_JOINT_COUNT, path)
+    return guess_layout(joints, _PYSKL_LAYOUTS, path)
 
 
 def _get_keypoint(annotation: Annotation) -> NDArray[Any]:

@@ -26,8 +26,8 @@ from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
 _FPS = 15.0  # stated by the authors
 _COLUMNS = 1 + 2 * 15 * 3  # the frame number, then x, y, z of each joint
-_OFFSET = np.array([1280.0, 960.0, 0.0])
-_SCALE = np.array([-2560.0, -1920.0, 10000.0 / 7.8125])
+_MM_OFFSET = np.array([1280.0, 960.0, 0.0])
+_MM_SCALE = np.array([-2560.0, -1920.0, 10000.0 / 7.8125])
 _NAME = compile_path_pattern(
     r"(?P<pair>s\d\ds\d\d)/(?P<action>\d\d)/(?P<replication>\d\d\d)/skeleton_pos\.txt"
 )
@@ -42,7 +42,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     table = read_table(task.path, _COLUMNS, ",")
     normalized = table[:, 1:].reshape(len(table), 2, 15, 3).transpose(1, 0, 2, 3)
     with np.errstate(over="ignore"):
-        joints = validate_joints(_OFFSET + _SCALE * normalized, task.path)
+        joints = validate_joints(_MM_OFFSET + _MM_SCALE * normalized, task.path)
     joints[(normalized == 0).all(axis=-1)] = np.nan
     yield task.make_clip(joints, "sbu15", id=_clip_id(task), fps=_FPS)
 

@@ -23,7 +23,7 @@ from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
-LAYOUT_BY_JOINT_COUNT = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
+_STACKED_LAYOUTS = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
 """The default layout of a stacked array of V joints."""
 LABELS_HELP = "the label file, relative to the array's folder"
 
@@ -182,7 +182,7 @@ def _is_stacked(shape: Shape) -> bool:
 
 def _guess_layout(path: Path) -> str:
     shape = read_npy_shape(path) or ()
-    return guess_layout(shape[-2] if len(shape) > 1 else 0, LAYOUT_BY_JOINT_COUNT, path)
+    return guess_layout(shape[-2] if len(shape) > 1 else 0, _STACKED_LAYOUTS, path)
 
 
 def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
@@ -258,7 +258,7 @@ def _make_unique(path: Path, names: Any, num_rows: int) -> tuple[str, ...]:
 
 def _matches(path: Path) -> bool:
     shape = read_npy_shape(path) or ()
-    known = _is_stacked(shape) and shape[-2] in LAYOUT_BY_JOINT_COUNT
+    known = _is_stacked(shape) and shape[-2] in _STACKED_LAYOUTS
     return known and shape[-1] <= 10 and not is_fsd_shape(shape)
 
 

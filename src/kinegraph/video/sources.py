@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from kinegraph.errors import LiveError, ReadError
-from kinegraph.readers.openpose import LAYOUT_BY_JOINT_COUNT, list_frame_files, read_people
+from kinegraph.readers.openpose import OPENPOSE_LAYOUTS, list_frame_files, read_people
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
@@ -208,7 +208,7 @@ def _layout_of(folder: Path, files: list[tuple[int, Path]]) -> SkeletonLayout:
         except ReadError:
             continue  # reported when the frames are read
         if people:
-            return get_layout(LAYOUT_BY_JOINT_COUNT[len(people[0])])
+            return get_layout(OPENPOSE_LAYOUTS[len(people[0])])
     raise ReadError(f"{folder}: expected a person in at least one frame, found none")
 
 

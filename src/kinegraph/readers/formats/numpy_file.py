@@ -32,7 +32,7 @@ def open_npy(path: Path) -> NDArray[Any]:
     """
     try:
         with path.open("rb") as file:
-            shape, by_column, dtype = _read_header(file)
+            shape, by_column, dtype = _read_npy_header(file)
             offset = file.tell()
         _check_size(shape, dtype, path.stat().st_size - offset)
         order: Any = "F" if by_column else "C"
@@ -113,13 +113,13 @@ def _read_member(
         )
     with archive.open(member) as packed:
         file = io.BytesIO(packed.read(limit + 1))
-    shape, by_column, dtype = _read_header(file)
+    shape, by_column, dtype = _read_npy_header(file)
     _check_size(shape, dtype, len(file.getbuffer()) - file.tell())
     values = np.frombuffer(file.getbuffer(), dtype, math.prod(shape), file.tell())
     return values.reshape(shape, order="F" if by_column else "C")
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,

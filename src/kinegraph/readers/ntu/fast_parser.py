@@ -33,22 +33,22 @@ Values = NDArray[np.float64]
 BLOCK_BYTES = 1 << 16
 
 _SPACE, _NEWLINE, _RETURN, _MINUS, _DOT, _ZERO = b" \n\r-.0"
-_BODY = bytes([1 + len(BODY_FIELDS), 1, *[len(JOINT_FIELDS)] * NUM_JOINTS])
+_BODY_LINE_COUNTS = bytes([1 + len(BODY_FIELDS), 1, *[len(JOINT_FIELDS)] * NUM_JOINTS])
 """The count of numbers in each line of a body."""
-_JOINTS = str(NUM_JOINTS).encode()
+_JOINT_COUNT = str(NUM_JOINTS).encode()
 _COUNT_DIGITS = len(str(MAX_SKELETON_FRAMES))
 
 # a fraction of up to eight digits, its first in the lowest byte of a little-endian word
-_DIGITS = 8
-_KEPT = np.array([(1 << 8 * n) - 1 for n in range(_DIGITS + 1)], np.uint64)
-_LETTERS = 0x4040404040404040
+_WORD_DIGITS = 8
+_DIGIT_MASKS = np.array([(1 << 8 * n) - 1 for n in range(_WORD_DIGITS + 1)], np.uint64)
+_LETTER_BITS = 0x4040404040404040
 _DIGIT_VALUES = 0x0F0F0F0F0F0F0F0F
-_JOINS = (
+_JOIN_STEPS = (
     (10 * 2**8 + 1, 8, 0x00FF00FF00FF00FF),  # neighbouring digits to pairs
     (100 * 2**16 + 1, 16, 0x0000FFFF0000FFFF),  # pairs to fours
     (10_000 * 2**32 + 1, 32, 0x00000000FFFFFFFF),  # fours to eight
 )
-_SCALE = 10.0**_DIGITS
+_FRACTION_SCALE = 10.0**_WORD_DIGITS
 
 
 class _UnusualError(Exception):
@@ -81,7 +81,7 @@ def _parse_usual(content: bytes) -> BodyDetections:
     num_frames, frames, ids, expected = _walk_counts(words)
     if not np.array_equal(fields, np.frombuffer(expected, np.uint8)):
         raise _UnusualError
-    joints = _parse_values(content, bounds[:-1, is_joint] + 1, bounds[1:, is_joint])
+    joints = _parse_joint_values(content, bounds[:-1, is_joint] + 1, bounds[1:, is_joint])
     joints = joints.T.reshape(-1, NUM_JOINTS, 3)
     return BodyDetections(num_frames, np.array(frames, np.int64), ids, joints)
 
@@ -187,10 +187,10 @@ def _walk_counts(words: Sequence[bytes]) -> tuple[int, list[int], list[str], byt
         bodies = _parse_count(rest, len(words))
         for _ in range(bodies):
             ids.append(next(rest, b"").decode())
-            if next(rest, b"") != _JOINTS:
+            if next(rest, b"") != _JOINT_COUNT:
                 raise _UnusualError
         frames += [t] * bodies
-        fields += b"\x01" + _BODY * bodies
+        fields += b"\x01" + _BODY_LINE_COUNTS * bodies
     if next(rest, None) is not None:
         raise _UnusualError
     return num_frames, frames, ids, bytes(fields)
@@ -206,19 +206,19 @@ def _parse_count(rest: Iterator[bytes], most: int) -> int:
 # --------------------------------------------------------------------- values of numbers
 
 
-def _parse_values(content: bytes, begins: ByteOffsets, ends: ByteOffsets) -> Values:
+def _parse_joint_values(content: bytes, begins: ByteOffsets, ends: ByteOffsets) -> Values:
     """Return the values of words d.dddddddd, eight digits at a time; of others word by word."""
     text = np.frombuffer(content, np.uint8)
     negative = text[begins] == _MINUS
     dots = begins + negative + 1
     digits = ends - dots - 1
-    usual = (text[dots] == _DOT) & (digits <= _DIGITS)
+    usual = (text[dots] == _DOT) & (digits <= _WORD_DIGITS)
     digits[~usual] = 0
     every = np.ndarray(max(0, len(text) - 7), "<u8", text, strides=(1,))
-    words = every[dots + 1] & _KEPT[digits]
-    usual &= words & _LETTERS == 0
+    words = every[dots + 1] & _DIGIT_MASKS[digits]
+    usual &= words & _LETTER_BITS == 0
     # both parts are whole numbers below 2^53, so one division rounds as reading text does
-    values = ((text[dots - 1] - _ZERO) * _SCALE + _join_digits(words)) / _SCALE
+    values = ((text[dots - 1] - _ZERO) * _FRACTION_SCALE + _join_digits(words)) / _FRACTION_SCALE
     np.negative(values, out=values, where=negative)
     odd = _slice_tokens(content, begins[~usual] - 1, ends[~usual])
     values[~usual] = [_parse_float(token) for token in odd]
@@ -228,7 +228,7 @@ def _parse_values(content: bytes, begins: ByteOffsets, ends: ByteOffsets) -> Val
 def _join_digits(words: NDArray[Any]) -> NDArray[Any]:
     """Return the whole numbers of texts of eight digits; an absent digit counts as 0."""
     words = words & _DIGIT_VALUES
-    for factor, shift, kept in _JOINS:
+    for factor, shift, kept in _JOIN_STEPS:
         words = (words * factor >> shift) & kept
     return words
 

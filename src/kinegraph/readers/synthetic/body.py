@@ -139,10 +139,10 @@ class _Trunk:
         self.up = leaned @ _rotation_y(pose.twist)
         self.pelvis = turn @ _rotation_z(-0.3 * pose.tilt) @ _rotation_x(-0.5 * pose.lean)
         base = pose.root + np.array([0.0, body.hip_height + 0.02, 0.0])
-        middle = base + _rotate(self.low, [0.0, body.lower_spine, 0.0])
-        top = middle + _rotate(self.up, [0.0, body.upper_spine, 0.0])
-        neck = top + _rotate(self.up, [0.0, body.neck, -0.005])
-        head = neck + _rotate(self.up @ _rotation_x(-pose.nod), [0.0, body.head, -0.03])
+        middle = base + _apply_rotation(self.low, [0.0, body.lower_spine, 0.0])
+        top = middle + _apply_rotation(self.up, [0.0, body.upper_spine, 0.0])
+        neck = top + _apply_rotation(self.up, [0.0, body.neck, -0.005])
+        head = neck + _apply_rotation(self.up @ _rotation_x(-pose.nod), [0.0, body.head, -0.03])
         self.places = {
             "spine_base": base,
             "spine_mid": middle,
@@ -154,13 +154,13 @@ class _Trunk:
 
 def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     body, sign, top = pose.body, SIDE_SIGN[side], trunk.places["spine_shoulder"]
-    shoulder = top + _rotate(trunk.up, [sign * body.shoulder, -0.03, 0.0])
-    target = top + _rotate(trunk.up, pose.hands[side])
-    pole = _rotate(trunk.up, pose.elbows[side])
+    shoulder = top + _apply_rotation(trunk.up, [sign * body.shoulder, -0.03, 0.0])
+    target = top + _apply_rotation(trunk.up, pose.hands[side])
+    pole = _apply_rotation(trunk.up, pose.elbows[side])
     # the wrist is kept straight: hand and forearm are one bone for the elbow
     elbow, hand = _solve_two_bones(shoulder, target, body.upper_arm, body.forearm + body.palm, pole)
     along = _normalize(hand - elbow)
-    inward = _normalize(_perpendicular_part(_rotate(trunk.up, [-sign, 0.4, -0.6]), along))
+    inward = _normalize(_perpendicular_part(_apply_rotation(trunk.up, [-sign, 0.4, -0.6]), along))
     return {
         "shoulder": shoulder,
         "elbow": elbow,
@@ -173,14 +173,14 @@ def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
 
 def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     body, sign = pose.body, SIDE_SIGN[side]
-    hip = trunk.places["spine_base"] + _rotate(trunk.pelvis, [sign * body.hip, -0.02, 0.0])
-    target = _rotate(trunk.turn, pose.ankles[side])
+    hip = trunk.places["spine_base"] + _apply_rotation(trunk.pelvis, [sign * body.hip, -0.02, 0.0])
+    target = _apply_rotation(trunk.turn, pose.ankles[side])
     knee, ankle = _solve_two_bones(
-        hip, target, body.thigh, body.shin, _rotate(trunk.turn, [0.25 * sign, 0.0, -1.0])
+        hip, target, body.thigh, body.shin, _apply_rotation(trunk.turn, [0.25 * sign, 0.0, -1.0])
     )
     drop = -0.6 * body.ankle
     pointing = trunk.turn @ _rotation_x(-(pose.toes[side] - 0.15))
-    foot = ankle + _rotate(pointing, [0.25 * sign * body.foot, drop, -body.foot])
+    foot = ankle + _apply_rotation(pointing, [0.25 * sign * body.foot, drop, -body.foot])
     return {"hip": hip, "knee": knee, "ankle": ankle, "foot": foot}
 
 
@@ -217,7 +217,7 @@ def _normalize(vectors: Array) -> Array:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _rotate(rotation: Array, vectors: ArrayLike) -> Array:
+def _apply_rotation(rotation: Array, vectors: ArrayLike) -> Array:
     """Return rotations (T, 3, 3) applied to vectors (T, 3), or to one vector for all frames."""
     vectors = np.broadcast_to(np.asarray(vectors, dtype=np.float64), rotation.shape[:2])
     return np.asarray(np.einsum("tij,tj->ti", rotation, vectors))
