@@ -42,7 +42,7 @@ from kinegraph.training.checkpoint import load_model, save_checkpoint
 from kinegraph.training.data import split_training_clips
 from kinegraph.training.model_zoo import PRETRAINED_FOLDER, model_card
 from kinegraph.training.recipe import load_recipe
-from kinegraph.transforms import convert_layout, get_transform
+from kinegraph.transforms import TRANSFORMS, convert_layout
 from kinegraph.transforms.temporal_sampling import take_frames
 
 NAME = "penn-action"
@@ -104,8 +104,8 @@ def other_clips(data: Path, name: str) -> Iterator[Clip]:
 def _seen_from_somewhere(clip: Clip, rng: np.random.Generator) -> Clip:
     if clip.num_channels == 2:
         return convert_layout(clip, LAYOUT)
-    centered = get_transform("center")(clip, None, frame="first")
-    turned = get_transform("random_rotate")(centered, rng, degrees=[8, 75, 8])
+    centered = TRANSFORMS["center"](clip, None, frame="first")
+    turned = TRANSFORMS["random_rotate"](centered, rng, degrees=[8, 75, 8])
     return convert_layout(turned, LAYOUT, "front")
 
 
@@ -224,17 +224,17 @@ def calibrated(recognizer: Recognizer, store: ClipStore, held: NDArray[np.int64]
 
 def drop_in_frames(clip: Clip, rng: np.random.Generator) -> Clip:
     """Each joint of each frame is hidden with a probability of 30 %."""
-    return get_transform("joint_dropout")(clip, rng, p=0.3, per="frame")
+    return TRANSFORMS["joint_dropout"](clip, rng, p=0.3, per="frame")
 
 
 def drop_throughout(clip: Clip, rng: np.random.Generator) -> Clip:
     """Each joint is hidden throughout the clip with a probability of 30 %."""
-    return get_transform("joint_dropout")(clip, rng, p=0.3, per="clip")
+    return TRANSFORMS["joint_dropout"](clip, rng, p=0.3, per="clip")
 
 
 def half_rate(clip: Clip, _: np.random.Generator) -> Clip:
     """Every other frame."""
-    return get_transform("reduce_frame")(clip, None, step=2)
+    return TRANSFORMS["reduce_frame"](clip, None, step=2)
 
 
 CHANGES: dict[str, Change] = {

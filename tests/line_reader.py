@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinegraph.clips import Clip
+from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.skeleton import SkeletonLayout

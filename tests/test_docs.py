@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from kinegraph.cli import app, main
-from kinegraph.cli.list_ import Kind
+from kinegraph.cli.list_ import ListKind
 from kinegraph.clips.clip import Clip
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
@@ -152,7 +152,7 @@ def test_every_command_in_the_pages_exists():
             if word.startswith("--"):
                 assert plain(word) in known, f"{page}: {' '.join(words)}: {word}"
         if words[1] == "list" and words[2:]:
-            assert set(words[2].split("|")) <= {*Kind} | {"NAME"}, page
+            assert set(words[2].split("|")) <= {*ListKind} | {"NAME"}, page
         checked += 1
     assert checked > 25
 

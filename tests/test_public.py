@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import kinegraph as kg
 
 NAMES = [
@@ -42,6 +44,15 @@ def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(kg, "create_modle")
 
 
-def test_importing_it_loads_neither_torch_nor_matplotlib():
-    code = "import sys, kinegraph; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("kinegraph", {"numpy", "torch", "matplotlib", "pyarrow", "pydantic"}),
+        ("kinegraph.cli", {"numpy", "torch", "matplotlib", "pyarrow", "pydantic", "scipy"}),
+        ("kinegraph.transforms", {"torch", "pyarrow", "pydantic", "scipy"}),
+    ],
+)
+def test_importing_it_does_not_load_heavy_packages(module: str, absent: set[str]):
+    code = f"import sys, {module}; print(*({absent!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "")

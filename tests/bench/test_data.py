@@ -10,7 +10,9 @@ import pytest
 from kinegraph.bench import data
 from kinegraph.bench.data import bench_bytes, bench_crops, read_dense_crops, write_dense_array
 from kinegraph.bench.result import BenchOptions
-from kinegraph.clips import Clip, ClipStore, StoreWriter
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import BenchError
 from kinegraph.skeleton import get_layout
 

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from kinegraph.clips import Clip
+from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.skeleton import get_layout
 

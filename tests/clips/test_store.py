@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kinegraph.clips import Clip, ClipStore, StoreWriter
+from kinegraph.clips.clip import Clip
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS
+from kinegraph.clips.store import ClipStore
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import StoreError, UnknownNameError
 from kinegraph.skeleton import SkeletonLayout, get_layout
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import real_data
-from kinegraph.clips import Clip, ClipStore, StoreWriter
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
 from kinegraph.clips.validate import validate_store
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.readers import nw_ucla
 from kinegraph.readers.convert import convert
 from kinegraph.skeleton import get_layout

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from conftest import made_up_clips
-from kinegraph.clips.store import ClipStore, StoreWriter
+from kinegraph.clips.store import ClipStore
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.cluster import predict as predict_module
 from kinegraph.cluster.predict import InputFiles, create_task, merge_shards
 from kinegraph.cluster.score import ClusterScorer

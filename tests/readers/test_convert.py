@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from conftest import real_data
-from kinegraph.clips import ClipStore
 from kinegraph.clips.splits import get_split_indices
+from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ReadError, StoreError, UnknownNameError
 from kinegraph.readers import convert as convert_module
 from kinegraph.readers import nw_ucla

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError, UnknownNameError
+from kinegraph.errors import TransformError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import (
     Pipeline,
     check_steps,
-    get_transform,
-    list_transforms,
     parse_steps,
 )
 
@@ -124,10 +122,3 @@ def test_a_pipeline_is_not_changed_through_its_lists() -> None:
 def test_a_pipeline_keeps_what_the_clip_is() -> None:
     made = Pipeline.from_list(RECIPE, "bone")(walker(), None)
     assert (made.label, made.id, made.num_frames) == (3, "w", 16)
-
-
-def test_transforms_by_name() -> None:
-    assert get_transform("trim").__name__ == "trim"
-    assert list_transforms() == sorted(list_transforms())
-    with pytest.raises(UnknownNameError, match=r"unknown transform 'Trim' \(did you mean 'trim'"):
-        get_transform("Trim")

@@ -12,7 +12,8 @@ from kinegraph.bench.reference.ntu import read_ntu_line_by_line
 from kinegraph.bench.result import DEFAULT_OPTIONS, BenchOptions, BenchResult, summarize_comparison
 from kinegraph.bench.timing import time_interleaved
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.store import ClipStore, StoreWriter
+from kinegraph.clips.store import ClipStore
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import BenchError
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert

@@ -19,7 +19,8 @@ from kinegraph.bench.result import (
     summarize_comparison,
 )
 from kinegraph.bench.timing import Spread, time_interleaved
-from kinegraph.clips.store import ClipStore, Crops, StoreWriter
+from kinegraph.clips.store import ClipStore, Crops
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import BenchError
 
 CROP_FRAMES = 64

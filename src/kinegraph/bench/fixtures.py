@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.store import StoreWriter
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import BenchError
 from kinegraph.readers.ntu.skeleton_file import Body, SkeletonRecording, write_skeleton
 from kinegraph.skeleton.layouts import get_layout

@@ -10,7 +10,7 @@ import typer
 from kinegraph.cli.console import print_table
 
 
-class Kind(enum.StrEnum):
+class ListKind(enum.StrEnum):
     """What `kinegraph list` can list."""
 
     readers = "readers"
@@ -26,21 +26,21 @@ class Kind(enum.StrEnum):
 
 
 def list_kind(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[ListKind, typer.Argument(help="What to list.")],
     name: Annotated[str, typer.Argument(help="For classes: the name of the set.")] = "",
 ) -> None:
     """List the available readers, layouts, models and so on, or the classes of a data set."""
     {
-        Kind.readers: _print_readers,
-        Kind.layouts: _print_layouts,
-        Kind.models: _print_models,
-        Kind.objectives: _print_objectives,
-        Kind.protocols: _print_protocols,
-        Kind.recipes: _print_recipes,
-        Kind.classes: lambda: _print_classes(name),
-        Kind.transforms: _print_transforms,
-        Kind.conversions: _print_conversions,
-        Kind.pretrained: _print_pretrained,
+        ListKind.readers: _print_readers,
+        ListKind.layouts: _print_layouts,
+        ListKind.models: _print_models,
+        ListKind.objectives: _print_objectives,
+        ListKind.protocols: _print_protocols,
+        ListKind.recipes: _print_recipes,
+        ListKind.classes: lambda: _print_classes(name),
+        ListKind.transforms: _print_transforms,
+        ListKind.conversions: _print_conversions,
+        ListKind.pretrained: _print_pretrained,
     }[kind]()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -104,6 +104,13 @@ class Clip:
         if confidence is None and self.confidence is not None:
             confidence = self.confidence if self.confidence.shape == joints.shape[:3] else None
         return replace(self, joints=joints, confidence=confidence)
+
+    def map_arrays(
+        self, function: Callable[[NDArray[np.float32]], NDArray[np.float32]], **changes: Any
+    ) -> Clip:
+        """Return a copy with ``function`` applied to joints and confidence, and other changes."""
+        confidence = None if self.confidence is None else function(self.confidence)
+        return replace(self, joints=function(self.joints), confidence=confidence, **changes)
 
     def with_checked_joints(
         self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.skeleton.layout import SkeletonLayout
 
-FORMAT_VERSION = 1
+STORE_FORMAT = 1
 HEADER_KEY = b"kinegraph"
 Indices = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ class StoreHeader(NamedTuple):
     def to_json(self) -> str:
         """Return the header as text with sorted keys, so that equal headers give equal bytes."""
         data = {
-            "format": FORMAT_VERSION,
+            "format": STORE_FORMAT,
             "layout": self.layout.to_dict(),
             "coordinates": self.coordinates,
             "classes": None if self.classes is None else list(self.classes),
@@ -71,9 +71,9 @@ class StoreHeader(NamedTuple):
             ValueError, KeyError, TypeError, LayoutError: it is not a header of this version.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("format") != FORMAT_VERSION:
+        if not isinstance(data, dict) or data.get("format") != STORE_FORMAT:
             found = data.get("format") if isinstance(data, dict) else data
-            raise ValueError(f"expected format {FORMAT_VERSION}, got {found!r}")
+            raise ValueError(f"expected format {STORE_FORMAT}, got {found!r}")
         coordinates, classes = data["coordinates"], data["classes"]
         if not isinstance(coordinates, int) or coordinates < 1:
             raise ValueError(f"expected 1 or more coordinates, got {coordinates!r}")

@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
-from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import LayoutError, StoreError, UnknownNameError, did_you_mean
 from kinegraph.skeleton.layout import SkeletonLayout
-
-__all__ = ["ClipStore", "Crops", "StoreWriter", "is_store"]
 
 ARROW_MAGIC = b"ARROW1"
 

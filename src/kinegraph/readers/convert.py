@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.store import StoreWriter
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 

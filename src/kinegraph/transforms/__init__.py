@@ -10,7 +10,7 @@ from kinegraph.transforms import (  # noqa: F401  each of them registers its tra
 from kinegraph.transforms.convert_layout import convert_layout
 from kinegraph.transforms.input_streams import STREAMS, to_stream
 from kinegraph.transforms.pipeline import Pipeline, check_steps, parse_steps
-from kinegraph.transforms.registry import TRANSFORMS, Transform, get_transform, list_transforms
+from kinegraph.transforms.registry import TRANSFORMS, Transform
 from kinegraph.transforms.to_model_input import to_array
 
 __all__ = [
@@ -20,8 +20,6 @@ __all__ = [
     "Transform",
     "check_steps",
     "convert_layout",
-    "get_transform",
-    "list_transforms",
     "parse_steps",
     "to_array",
     "to_stream",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -167,8 +166,7 @@ def person_swap(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -
         return clip
     order = np.arange(clip.num_persons)
     order[:2] = 1, 0
-    confidence = None if clip.confidence is None else clip.confidence[order]
-    return clip.with_joints(clip.joints[order], confidence)
+    return clip.map_arrays(lambda array: array[order])
 
 
 @transform(random=True)
@@ -202,10 +200,10 @@ def swap_sides(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) ->
 
 def _add_ghosts(clip: Clip, persons: int) -> Clip:
     """Return the clip with at least this many persons, absent joints at the origin."""
-    missing = [(0, max(0, persons - clip.num_persons)), (0, 0), (0, 0)]
-    confidence = None if clip.confidence is None else np.pad(clip.confidence, missing)
-    joints = np.nan_to_num(np.pad(clip.joints, [*missing, (0, 0)]))
-    return replace(clip, joints=joints, confidence=confidence)
+    missing = max(0, persons - clip.num_persons)
+    return clip.map_arrays(
+        lambda array: np.nan_to_num(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)))
+    )
 
 
 def _swap_left_right(clip: Clip, rng: np.random.Generator, p: float, name: str) -> Clip:
@@ -216,5 +214,4 @@ def _swap_left_right(clip: Clip, rng: np.random.Generator, p: float, name: str) 
     if rng.random() >= p:
         return clip
     order = np.asarray(clip.layout.mirror)
-    confidence = None if clip.confidence is None else clip.confidence[:, :, order]
-    return clip.with_joints(clip.joints[:, :, order], confidence)
+    return clip.map_arrays(lambda array: array[:, :, order])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import Annotated, Literal
 
@@ -185,7 +184,7 @@ def flip_y(clip: Clip) -> Clip:
     require_coordinates(clip, "flip_y", 2, 3)
     joints = clip.joints.copy()
     joints[..., 1] *= -1
-    return replace(clip, joints=joints)
+    return clip.with_joints(joints)
 
 
 def find_body_center(layout: SkeletonLayout) -> int:

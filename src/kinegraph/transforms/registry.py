@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 import numpy as np
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError, unknown_name
+from kinegraph.errors import TransformError
 from kinegraph.transforms.validation import find_option_errors
 
 Scope = Literal["frame", "history", "clip"]
@@ -104,19 +104,3 @@ def transform(
         return made
 
     return register
-
-
-def get_transform(name: str) -> Transform:
-    """Return the transform of this name.
-
-    Raises:
-        UnknownNameError: no transform has this name.
-    """
-    if name not in TRANSFORMS:
-        raise unknown_name("transform", name, TRANSFORMS)
-    return TRANSFORMS[name]
-
-
-def list_transforms() -> list[str]:
-    """Return the names of all transforms, sorted."""
-    return sorted(TRANSFORMS)

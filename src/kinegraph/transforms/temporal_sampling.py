@@ -5,7 +5,6 @@ With an rng a sampler draws frames (training), without one it is deterministic (
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -146,7 +145,7 @@ def zero_pad(clip: Clip, *, frames: Count = 300) -> Clip:
 
     The joints of empty frames are absent; `to_array` makes them zeros.
     """
-    return _place(take_frames(clip, np.arange(min(clip.num_frames, frames))), 0, frames)
+    return _pad_around(take_frames(clip, np.arange(min(clip.num_frames, frames))), 0, frames)
 
 
 @transform(pads=True, per_person=True)
@@ -169,7 +168,7 @@ def random_choose(
         begin = spare // 2 if rng is None else int(rng.integers(0, spare + 1))
         return take_frames(clip, np.arange(begin, begin + frames))
     begin = 0 if rng is None else int(rng.integers(0, 1 - spare))
-    return _place(clip, begin, frames)
+    return _pad_around(clip, begin, frames)
 
 
 @transform(pads=True)
@@ -188,7 +187,7 @@ def auto_pad(
     drawn = rng if random else None
     if length <= frames:
         begin = 0 if drawn is None else int(drawn.integers(0, frames - length + 1))
-        return _place(take_frames(clip, np.arange(length)), begin, frames)
+        return _pad_around(take_frames(clip, np.arange(length)), begin, frames)
     if drawn is None:
         return take_frames(clip, _evenly_spaced(length, frames))
     return take_frames(clip, np.sort(drawn.choice(length, frames, replace=False)))
@@ -202,7 +201,7 @@ def random_shift(clip: Clip, rng: np.random.Generator) -> Clip:
         return clip
     span = np.arange(shown[0], shown[-1] + 1)
     begin = int(rng.integers(0, clip.num_frames - len(span) + 1))
-    return _place(take_frames(clip, span), begin, clip.num_frames)
+    return _pad_around(take_frames(clip, span), begin, clip.num_frames)
 
 
 @transform(per_person=True)
@@ -234,9 +233,7 @@ def drop_empty_frames(clip: Clip) -> Clip:
 
 def take_frames(clip: Clip, index: Indices) -> Clip:
     """Return the clip with the frames of these indices."""
-    confidence = None if clip.confidence is None else clip.confidence[:, index]
-    joints, padded_from = clip.joints[:, index], _count_real(clip, index)
-    return replace(clip, joints=joints, confidence=confidence, padded_from=padded_from)
+    return clip.map_arrays(lambda array: array[:, index], padded_from=_count_real(clip, index))
 
 
 def _count_real(clip: Clip, index: Indices) -> int | None:
@@ -277,28 +274,30 @@ def _repeat_indices(shown: NDArray[np.bool_], frames: int) -> Indices:
 def _take_own_frames(clip: Clip, order: Indices, real: int) -> Clip:
     """Take the frames ``order`` (M, T') of each person; -1 is an empty frame."""
     person = np.arange(clip.num_persons)[:, None]
-    joints = clip.joints[person, order]
-    joints[order < 0] = np.nan
-    real = min(real, order.shape[1])
-    if clip.confidence is None:
-        return replace(clip, joints=joints, padded_from=real)
-    confidence = clip.confidence[person, order]
-    confidence[order < 0] = 0
-    return replace(clip, joints=joints, confidence=confidence, padded_from=real)
+
+    def take(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        taken = array[person, order]
+        taken[order < 0] = _empty_value(array)
+        return taken
+
+    return clip.map_arrays(take, padded_from=min(real, order.shape[1]))
 
 
-def _place(clip: Clip, begin: int, frames: int) -> Clip:
+def _pad_around(clip: Clip, begin: int, frames: int) -> Clip:
     """Place the whole clip at frame ``begin`` of ``frames`` frames, the others empty."""
-    span = slice(begin, begin + clip.num_frames)
-    real = begin + clip.num_real_frames
-    shape = (clip.num_persons, frames, clip.num_joints)
-    joints = np.full((*shape, clip.num_channels), np.nan, dtype=np.float32)
-    joints[:, span] = clip.joints
-    if clip.confidence is None:
-        return replace(clip, joints=joints, padded_from=real)
-    confidence = np.zeros(shape, dtype=np.float32)
-    confidence[:, span] = clip.confidence
-    return replace(clip, joints=joints, confidence=confidence, padded_from=real)
+
+    def pad(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        shape = (len(array), frames, *array.shape[2:])
+        padded = np.full(shape, _empty_value(array), dtype=np.float32)
+        padded[:, begin : begin + clip.num_frames] = array
+        return padded
+
+    return clip.map_arrays(pad, padded_from=begin + clip.num_real_frames)
+
+
+def _empty_value(array: NDArray[np.float32]) -> float:
+    """Return the value of joints or confidence in an empty frame."""
+    return np.nan if array.ndim == 4 else 0.0
 
 
 def _resample(clip: Clip, begin: int, end: int, frames: int) -> Clip:
@@ -312,16 +311,11 @@ def _resample(clip: Clip, begin: int, end: int, frames: int) -> Clip:
     low = positions.astype(np.intp)
     high = np.minimum(low + 1, length - 1)
     weight = (positions - low).astype(np.float32)
-    joints = _interpolate(clip.joints, begin + low, begin + high, weight[:, None, None])
-    if clip.confidence is None:
-        return replace(clip, joints=joints, padded_from=None)
-    confidence = _interpolate(clip.confidence, begin + low, begin + high, weight[:, None])
-    return replace(clip, joints=joints, confidence=confidence, padded_from=None)
 
+    def interpolate(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        first, second = array[:, begin + low], array[:, begin + high]
+        w = weight.reshape(-1, *(1,) * (array.ndim - 2))
+        mixed = first + (second - first) * w
+        return np.where(np.isnan(mixed), np.where(w <= 0.5, first, second), mixed)
 
-def _interpolate(
-    values: NDArray[np.float32], low: Indices, high: Indices, weight: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    first, second = values[:, low], values[:, high]
-    mixed = first + (second - first) * weight
-    return np.where(np.isnan(mixed), np.where(weight <= 0.5, first, second), mixed)
+    return clip.map_arrays(interpolate, padded_from=None)

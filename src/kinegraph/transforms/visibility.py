@@ -39,11 +39,13 @@ def persons(
     if each_frame:
         return _rank_each_frame(clip, max_persons)
     if by == "order":
-        return _take_persons(clip, np.arange(clip.num_persons)[:max_persons])
-    importance = (
-        _spread_energy(clip) if by == "energy" else _present_confidence(clip).sum(axis=(1, 2))
-    )
-    return _take_persons(clip, np.argsort(-importance, kind="stable")[:max_persons])
+        importance = np.zeros(clip.num_persons)
+    elif by == "energy":
+        importance = _spread_energy(clip)
+    else:
+        importance = _present_confidence(clip).sum(axis=(1, 2))
+    order = np.argsort(-importance, kind="stable")[:max_persons]
+    return clip.map_arrays(lambda array: array[order])
 
 
 @transform(scope="frame", per_person=True)
@@ -145,11 +147,6 @@ def adjacent_valid_frames(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ND
     before = np.maximum.accumulate(np.where(seen, t, -1), axis=1)
     after = np.minimum.accumulate(np.where(seen, t, frames)[:, ::-1], axis=1)[:, ::-1]
     return before, after
-
-
-def _take_persons(clip: Clip, index: NDArray[np.intp]) -> Clip:
-    confidence = None if clip.confidence is None else clip.confidence[index]
-    return replace(clip, joints=clip.joints[index], confidence=confidence)
 
 
 def _rank_each_frame(clip: Clip, count: int) -> Clip:
