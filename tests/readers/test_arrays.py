@@ -220,7 +220,7 @@ def test_rows_that_are_no_clips(folder, tmp_path):
     reasons = [reason for _, reason in plan.refused]
     for line, expected in enumerate(
         [
-            "clips.csv:3: there is no such file",
+            "clips.csv:3: the file does not exist",
             "clips.csv:4: the file is outside of the folder",
             "clips.csv:5: the file is outside of the folder",
             "clips.csv:6: the file is outside of the folder",

@@ -147,7 +147,9 @@ def test_one_raw_file_is_a_source_too(source, tmp_path):
 
 
 def test_a_missing_source(tmp_path):
-    with pytest.raises(ReadError, match=r"there is no file or folder .*expected files of lines"):
+    with pytest.raises(
+        ReadError, match=r"file or folder .* does not exist; expected files of lines"
+    ):
         convert(READER, tmp_path / "nothing", tmp_path / "a.store")
 
 

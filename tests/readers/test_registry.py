@@ -107,7 +107,7 @@ def test_unknown_files(tmp_path):
         ReadError, match=r"some\.bin has no format .*choose one of --reader ntu, .*, synthetic"
     ):
         guess_reader(path)
-    with pytest.raises(ReadError, match="there is no file or folder"):
+    with pytest.raises(ReadError, match="does not exist"):
         guess_reader(tmp_path / "none")
     with pytest.raises(ReadError, match="choose one of --reader"):
         guess_reader(tmp_path)
@@ -136,10 +136,12 @@ def test_read_clips_refuses(tmp_path):
     assert read_clip(tmp_path, layout="coco17").id == "a"
     with pytest.raises(UnknownNameError, match=r"unknown option of reader 'arrays': 'layuot'"):
         read_clips(tmp_path, "arrays", layuot="coco17")
-    with pytest.raises(ReadError, match="there is no file or folder"):
+    with pytest.raises(ReadError, match="does not exist"):
         read_clips(tmp_path / "none", "arrays")
     (tmp_path / "clips.csv").write_text("file,label\nnone.npy,1\n")
-    with pytest.raises(ReadError, match=r"no usable clip in .*clips\.csv:2: there is no such file"):
+    with pytest.raises(
+        ReadError, match=r"no usable clip in .*clips\.csv:2: the file does not exist"
+    ):
         read_clips(tmp_path, "arrays", layout="coco17")
 
 

@@ -69,7 +69,7 @@ def get_reader(name: str) -> Reader:
     """Return the reader of that name.
 
     Raises:
-        UnknownNameError: there is no such reader; the message suggests the nearest name.
+        UnknownNameError: the reader is unknown; the message suggests the nearest name.
     """
     if name not in READERS:
         raise unknown_name("reader", name, READERS)
@@ -91,7 +91,7 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
     """
     path = Path(path)
     if not path.exists():
-        raise ReadError(f"there is no file or folder {path}")
+        raise ReadError(f"file or folder {path} does not exist")
     files = [path] if path.is_file() else list(islice(_list_files(path), _MAX_FILES_TRIED))
     if preferred in READERS and any(map(READERS[preferred].matches, files)):
         return READERS[preferred]
@@ -119,7 +119,7 @@ def read_clips(path: str | Path, reader: str | None = None, **options: Any) -> l
     Raises:
         ReadError: a clip cannot be read, or there is none. To keep the good clips among bad ones,
             use `kinegraph.readers.convert.convert`.
-        UnknownNameError: there is no such reader or option.
+        UnknownNameError: the reader or an option is unknown.
     """
     return list(_iterate_source(path, reader, options))
 

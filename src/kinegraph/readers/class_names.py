@@ -21,7 +21,7 @@ def class_names(set_name: str) -> tuple[str, ...]:
 
     Raises:
         ReadError: the dataset has no class names here.
-        UnknownNameError: there is no such class set.
+        UnknownNameError: the class set is unknown.
     """
     if set_name in _UNNAMED_SETS:
         raise ReadError(f"no class names for {set_name!r}: {_UNNAMED_SETS[set_name]}")

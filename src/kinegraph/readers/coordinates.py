@@ -21,7 +21,7 @@ def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float3
         path: the file, for messages.
 
     Raises:
-        ReadError: there is no frame, or a number is not finite in float32.
+        ReadError: the array has no frame, or a number is not finite in float32.
     """
     joints = validate_joints(coordinates, path)
     joints[(joints == 0).all(axis=-1)] = np.nan

@@ -28,7 +28,7 @@ def find_files(source: Path, pattern: re.Pattern[str], example: str) -> list[Pat
     """Return the matching files below a folder, sorted; or the single file, whatever its name.
 
     Raises:
-        ReadError: there is no such file.
+        ReadError: no file matches.
     """
     if source.is_file():
         return [source]
@@ -57,7 +57,7 @@ def plan_named_files(
         labels: label by action number; None if action 1 is label 0 and so on.
 
     Raises:
-        ReadError: there is no such file.
+        ReadError: no file matches.
     """
     classes = class_names(class_set)
     labels = labels or {label + 1: label for label in range(len(classes))}

@@ -112,7 +112,7 @@ def _find_fault(folder: Path, path: Path, suffixes: Sequence[str], taken: set[Pa
     if path.suffix not in suffixes:
         return f"expected a file of type {', '.join(suffixes)}"
     if not path.is_file():
-        return "there is no such file"
+        return "the file does not exist"
     return "a clip of this name is already listed" if path.with_suffix("") in taken else ""
 
 

@@ -32,7 +32,7 @@ class PoseSelection:
 
     Raises:
         ReadError: a number is not a whole number above 0.
-        UnknownNameError: there is no such tracking.
+        UnknownNameError: the tracking is unknown.
     """
 
     max_persons: int

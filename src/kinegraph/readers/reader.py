@@ -92,7 +92,7 @@ class Reader:
             if name not in self.options:
                 raise unknown_name(f"option of reader {self.name!r}:", name, self.options)
         if not source.exists() and not self.creates_source:
-            raise ReadError(f"there is no file or folder {source}; expected {self.summary}")
+            raise ReadError(f"file or folder {source} does not exist; expected {self.summary}")
         return self.scan(source, **options)
 
 

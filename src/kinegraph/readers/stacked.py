@@ -74,7 +74,7 @@ def find_stacked_arrays(
     """Return the arrays with a fitting shape, and the refused ones: damaged or derived streams.
 
     Raises:
-        ReadError: there is no such array.
+        ReadError: no array fits.
     """
     if source.is_file():
         shape = open_npy(source).shape

@@ -1,8 +1,9 @@
-"""The one place that opens pickles, because data sets of the field ship arrays in them.
+"""Pickles of arrays, loaded without executing what they name.
 
-A pickle is a program. This loader first walks its opcodes without running any of them, then runs
-it with a vocabulary of a few harmless callables: numpy arrays, scalars and dtypes are rebuilt here
-from checked shapes and checked byte counts, so that numpy's own unpickling is never reached.
+Public datasets are shipped as pickles, but a pickle is a program. This loader first checks the
+opcodes without running them, then runs them with a few harmless functions only: numpy arrays,
+scalars and dtypes are rebuilt here from checked shapes and byte counts, so that numpy's own
+unpickling is never used. No other file of the package may open pickles.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 
-MAX_BYTES = 16 * 2**30
-"""Largest pickle that is opened; the largest published skeleton pickle is a quarter of it."""
+MAX_PICKLE_BYTES = 16 * 2**30
+"""Maximum size of a pickle; the largest published skeleton pickle is a quarter of it."""
 MAX_OPCODES = 32_000_000
-"""Most instructions; they bound the small objects that a pickle can make."""
-MAX_DEPTH = 32
-"""Deepest nesting of containers."""
+"""Maximum number of instructions; it bounds the small objects that a pickle can make."""
+MAX_NESTING = 32
+"""Maximum nesting of containers."""
 
 _CALLABLES = {
     ("numpy", "ndarray"): "array_type",
@@ -37,30 +38,32 @@ _CALLABLES = {
     ("_codecs", "encode"): "encode",
     ("builtins", "set"): "make_set",
     ("builtins", "frozenset"): "make_set",
-    ("builtins", "bytes"): "no_bytes",
+    ("builtins", "bytes"): "empty_bytes",
     ("collections", "OrderedDict"): "make_dict",
 }
 _OUTSIDE_OPCODES = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"}
 _OBJECT_OPCODES = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER", "READONLY_BUFFER"}
 _REFUSED_OPCODES = _OUTSIDE_OPCODES | _OBJECT_OPCODES
-_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
-_SIZES = {code: opcode.arg.n if opcode.arg else 0 for code, opcode in _OPCODES.items()}
-_WATCHED = {
+_OPCODE_BY_BYTE = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_ARGUMENT_SIZES = {
+    code: opcode.arg.n if opcode.arg else 0 for code, opcode in _OPCODE_BY_BYTE.items()
+}
+_CHECKED_OPCODES = {
     code: opcode.name
-    for code, opcode in _OPCODES.items()
+    for code, opcode in _OPCODE_BY_BYTE.items()
     if opcode.name in _REFUSED_OPCODES | {"GLOBAL", "PUT", "BINPUT", "LONG_BINPUT"}
 }
 _NEWLINE_ARGUMENTS = {ord("c"): 2, ord("i"): 2}
 _STOP = ord(".")
-_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,6}|O[48]?|\?)")
-_LEAVES = (str, bytes, bytearray, int, float, type(None), np.generic)
+_DTYPE_SPEC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,6}|O[48]?|\?)")
+_LEAF_TYPES = (str, bytes, bytearray, int, float, type(None), np.generic)
 
 
 def load_pickle(path: Path) -> Any:
-    """What a pickle of numpy arrays and plain containers holds.
+    """Return the content of a pickle of numpy arrays and plain containers.
 
-    Arrays may be read-only views of the loaded bytes. Texts of Python 2 pickles are read as
-    Latin-1. OrderedDict comes back as dict, frozenset as set.
+    Arrays may be read-only views of the loaded bytes. Text of Python 2 pickles is read as
+    Latin-1. OrderedDict becomes dict, frozenset becomes set.
 
     Raises:
         ReadError: the file is missing, too large, damaged, or names anything other than numpy
@@ -68,16 +71,16 @@ def load_pickle(path: Path) -> Any:
     """
     try:
         size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            _refuse(f"expected a pickle of 1 to {MAX_BYTES} bytes, got {size}")
+        if not 0 < size <= MAX_PICKLE_BYTES:
+            _refuse(f"expected a pickle of 1 to {MAX_PICKLE_BYTES} bytes, got {size}")
         _check_opcodes(path)
         with path.open("rb") as file:
-            vocabulary = _Vocabulary(budget=4 * size + 2**16)
-            content = _Unpickler(file, vocabulary).load()
-            return _Finisher(vocabulary.spend).finish(content)[0]
+            calls = _AllowedCalls(budget=4 * size + 2**16)
+            content = _Unpickler(file, calls).load()
+            return _Resolver(calls.charge).resolve(content)[0]
     except ReadError:
         raise
-    # A damaged pickle may raise anything at all, out of memory included.
+    # a damaged pickle may raise any exception, MemoryError included
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ReadError(f"{path}: cannot be read as a pickle of arrays: {reason}") from error
@@ -95,8 +98,8 @@ def _check_opcodes(path: Path) -> None:
             end = _argument_end(data, position + 1, code)
             if end > size:
                 break
-            if code in _WATCHED:
-                _check_opcode(_WATCHED[code], data[position + 1 : end], count)
+            if code in _CHECKED_OPCODES:
+                _check_opcode(_CHECKED_OPCODES[code], data[position + 1 : end], count)
             if code == _STOP:
                 return
             position, count = end, count + 1
@@ -106,10 +109,10 @@ def _check_opcodes(path: Path) -> None:
 
 
 def _argument_end(data: mmap.mmap, start: int, code: int) -> int:
-    """Where the argument of an opcode ends; past the end of the data if it is cut off."""
-    if code not in _SIZES:
-        _refuse(f"byte {start - 1} is no pickle instruction")
-    size = _SIZES[code]
+    """Return the end of an opcode's argument; past the end of the data if it is cut off."""
+    if code not in _ARGUMENT_SIZES:
+        _refuse(f"byte {start - 1} is not a pickle instruction")
+    size = _ARGUMENT_SIZES[code]
     if size >= 0:
         return start + size
     if size == pickletools.UP_TO_NEWLINE:
@@ -126,7 +129,7 @@ def _check_opcode(name: str, argument: bytes, count: int) -> None:
     if name == "GLOBAL":
         module, attribute = argument.decode("utf-8").split("\n")[:2]
         _method_name(module, attribute)
-    # A memo slot far beyond the instructions so far would only make the memo table huge.
+    # a memo slot far beyond the number of instructions so far only makes the memo table huge
     elif (int(argument) if name == "PUT" else int.from_bytes(argument, "little")) > count:
         _refuse("its memo does not count up")
 
@@ -142,25 +145,25 @@ def _method_name(module: str, attribute: str) -> str:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, vocabulary: _Vocabulary) -> None:
+    def __init__(self, file: BinaryIO, calls: _AllowedCalls) -> None:
         super().__init__(file, encoding="latin1")
-        self._vocabulary = vocabulary
+        self._calls = calls
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(self._vocabulary, _method_name(module, name))
+        method: Callable[..., Any] = getattr(self._calls, _method_name(module, name))
         return method
 
     def persistent_load(self, pid: Any) -> NoReturn:
         _refuse("it refers to objects outside of itself")
 
 
-class _Vocabulary:
-    """What a pickle may call. What the calls copy is counted, as one text can be copied often."""
+class _AllowedCalls:
+    """The functions that a pickle may call; their copies are charged to a budget of bytes."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
 
-    def spend(self, size: int) -> None:
+    def charge(self, size: int) -> None:
         self._budget -= size
         if self._budget < 0:
             _refuse("it unpacks to far more than the file's size")
@@ -172,10 +175,10 @@ class _Vocabulary:
         return _PendingDType(spec)
 
     def reconstruct(self, kind: object, shape: object, code: object) -> _PendingArray:
-        return _PendingArray(self.spend)
+        return _PendingArray(self.charge)
 
     def scalar(self, dtype: _PendingDType, raw: bytes | str) -> np.generic:
-        array = _from_bytes(_raw_bytes(raw, self.spend), _resolved(dtype), (), False)
+        array = _make_array(_to_bytes(raw, self.charge), _resolve_dtype(dtype), (), False)
         return cast(np.generic, array[()])
 
     def frombuffer(
@@ -186,32 +189,32 @@ class _Vocabulary:
         order: object,
         axes: object = None,
     ) -> _PendingArray:
-        array = _PendingArray(self.spend)
-        value = _from_bytes(raw, _resolved(dtype), _checked_shape(shape), order == "F")
-        array.value = value.transpose(_checked_shape(axes)) if axes is not None else value
+        array = _PendingArray(self.charge)
+        value = _make_array(raw, _resolve_dtype(dtype), _validate_shape(shape), order == "F")
+        array.value = value.transpose(_validate_shape(axes)) if axes is not None else value
         return array
 
     def encode(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1"):
             _refuse(f"it encodes text as {encoding!r}; expected latin1")
-        self.spend(len(text))
+        self.charge(len(text))
         return text.encode("latin1")
 
     def make_set(self, items: list[Any] | tuple[Any, ...] = ()) -> set[Any]:
-        self.spend(64 * len(items))
+        self.charge(64 * len(items))
         return set(items)
 
     def make_dict(self, items: list[Any] | tuple[Any, ...] = ()) -> dict[Any, Any]:
-        self.spend(64 * len(items))
+        self.charge(64 * len(items))
         return dict(items)
 
-    def no_bytes(self) -> bytes:
+    def empty_bytes(self) -> bytes:
         return b""
 
 
 class _PendingDType:
     def __init__(self, spec: object) -> None:
-        if not isinstance(spec, str) or not _DTYPE.fullmatch(spec):
+        if not isinstance(spec, str) or not _DTYPE_SPEC.fullmatch(spec):
             _refuse(f"it holds arrays of type {spec!r}; expected numbers, texts or objects")
         self._spec = "O" if "O" in spec else spec.lstrip("<>=|")
         self._big = spec[0] == ">"
@@ -227,10 +230,10 @@ class _PendingDType:
 
 
 class _PendingArray:
-    """An array under construction: its shape, type and data arrive after the object itself."""
+    """An array under construction: the pickle states shape, type and data after the object."""
 
-    def __init__(self, spend: Callable[[int], None]) -> None:
-        self._spend = spend
+    def __init__(self, charge: Callable[[int], None]) -> None:
+        self._charge = charge
         self.value: NDArray[Any] | None = None
         self.items: list[Any] | None = None
         self.shape: tuple[int, ...] = ()
@@ -238,40 +241,40 @@ class _PendingArray:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         *_, shape, dtype, by_column, raw = state
-        self.shape, resolved = _checked_shape(shape), _resolved(dtype)
+        self.shape, resolved = _validate_shape(shape), _resolve_dtype(dtype)
         self.by_column = bool(by_column)
         if resolved.kind != "O":
-            raw = _raw_bytes(raw, self._spend)
-            self.value = _from_bytes(raw, resolved, self.shape, self.by_column)
+            raw = _to_bytes(raw, self._charge)
+            self.value = _make_array(raw, resolved, self.shape, self.by_column)
             return
         if not isinstance(raw, list) or len(raw) != math.prod(self.shape):
             _refuse(f"an object array of shape {self.shape} does not come with its items")
-        self._spend(8 * len(raw))
+        self._charge(8 * len(raw))
         self.items = raw
 
 
-def _resolved(dtype: object) -> np.dtype[Any]:
+def _resolve_dtype(dtype: object) -> np.dtype[Any]:
     if not isinstance(dtype, _PendingDType):
         _refuse(f"expected the type of an array, got {type(dtype).__name__}")
     return dtype.resolve()
 
 
-def _raw_bytes(raw: object, spend: Callable[[int], None]) -> bytes | bytearray:
-    if isinstance(raw, str):  # how Python 2 wrote bytes
-        spend(len(raw))
+def _to_bytes(raw: object, charge: Callable[[int], None]) -> bytes | bytearray:
+    if isinstance(raw, str):  # the bytes of Python 2
+        charge(len(raw))
         return raw.encode("latin1")
     if not isinstance(raw, bytes | bytearray):
         _refuse(f"expected the bytes of an array, got {type(raw).__name__}")
     return raw
 
 
-def _checked_shape(shape: object) -> tuple[int, ...]:
+def _validate_shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
         _refuse(f"expected the shape of an array, got {shape!r:.80}")
     return shape
 
 
-def _from_bytes(
+def _make_array(
     raw: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], by_column: bool
 ) -> NDArray[Any]:
     expected = math.prod(shape) * dtype.itemsize
@@ -284,53 +287,53 @@ def _from_bytes(
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
 
 
-class _Finisher:
-    """Puts arrays in place of those under construction.
+class _Resolver:
+    """Replaces arrays under construction by arrays.
 
-    An object that a pickle refers to again costs its size again, since whoever uses the result
-    will copy it again: a small pickle could otherwise stand for a list of endless length.
+    An object that occurs again is charged again, because users of the result copy it again:
+    otherwise a small pickle could represent a list of unlimited length.
     """
 
-    def __init__(self, spend: Callable[[int], None]) -> None:
-        self._spend = spend
+    def __init__(self, charge: Callable[[int], None]) -> None:
+        self._charge = charge
         # by id: the original (so that its id is not used again), the result, its bytes
-        self._done: dict[int, tuple[Any, Any, int]] = {}
+        self._resolved_objects: dict[int, tuple[Any, Any, int]] = {}
 
-    def finish(self, value: Any, depth: int = 0) -> tuple[Any, int]:
-        """The finished value and the bytes in it."""
-        if isinstance(value, _LEAVES):
+    def resolve(self, value: Any, depth: int = 0) -> tuple[Any, int]:
+        """Return the resolved value and the bytes in it."""
+        if isinstance(value, _LEAF_TYPES):
             return value, 8
-        if depth > MAX_DEPTH:
-            _refuse(f"its containers are nested deeper than {MAX_DEPTH} or contain themselves")
-        if id(value) in self._done:
-            _, result, size = self._done[id(value)]
-            self._spend(size)
+        if depth > MAX_NESTING:
+            _refuse(f"its containers are nested deeper than {MAX_NESTING} or contain themselves")
+        if id(value) in self._resolved_objects:
+            _, result, size = self._resolved_objects[id(value)]
+            self._charge(size)
         else:
-            result, size = self._finish_container(value, depth + 1)
-            self._done[id(value)] = value, result, size
+            result, size = self._resolve_container(value, depth + 1)
+            self._resolved_objects[id(value)] = value, result, size
         return result, size
 
-    def _finish_container(self, value: Any, depth: int) -> tuple[Any, int]:
+    def _resolve_container(self, value: Any, depth: int) -> tuple[Any, int]:
         if isinstance(value, _PendingArray):
-            return self._finish_array(value, depth)
+            return self._resolve_array(value, depth)
         if isinstance(value, dict):
-            keys, more = self._finish_items(value.keys(), depth)
-            values, size = self._finish_items(value.values(), depth)
+            keys, more = self._resolve_items(value.keys(), depth)
+            values, size = self._resolve_items(value.values(), depth)
             return dict(zip(keys, values, strict=True)), size + more
         if isinstance(value, list | tuple | set | frozenset):
-            items, size = self._finish_items(value, depth)
+            items, size = self._resolve_items(value, depth)
             return type(value)(items), size
         _refuse(
             f"it holds a {type(value).__name__}; only numpy arrays and plain containers are loaded"
         )
 
-    def _finish_items(self, items: Iterable[Any], depth: int) -> tuple[list[Any], int]:
-        finished = [self.finish(item, depth) for item in items]
-        return [item for item, _ in finished], sum(size for _, size in finished)
+    def _resolve_items(self, items: Iterable[Any], depth: int) -> tuple[list[Any], int]:
+        resolved_items = [self.resolve(item, depth) for item in items]
+        return [item for item, _ in resolved_items], sum(size for _, size in resolved_items)
 
-    def _finish_array(self, pending: _PendingArray, depth: int) -> tuple[NDArray[Any], int]:
+    def _resolve_array(self, pending: _PendingArray, depth: int) -> tuple[NDArray[Any], int]:
         if pending.items is not None:
-            items, size = self._finish_items(pending.items, depth)
+            items, size = self._resolve_items(pending.items, depth)
             flat = np.empty(len(items), dtype=object)
             for index, item in enumerate(items):
                 flat[index] = item

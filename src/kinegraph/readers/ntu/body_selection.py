@@ -49,7 +49,7 @@ def select_bodies(
         a person, the others keep every frame.
 
     Raises:
-        UnknownNameError: there is no such rule.
+        UnknownNameError: the rule is unknown.
     """
     rule = get_person_rule(persons)
     return rule(replace(bodies, joints=_mask_invalid_joints(bodies.joints)), max_persons, faithful)
@@ -59,7 +59,7 @@ def get_person_rule(name: str) -> PersonRule:
     """Return the rule of this name.
 
     Raises:
-        UnknownNameError: there is no such rule.
+        UnknownNameError: the rule is unknown.
     """
     if name not in PERSON_RULES:
         raise unknown_name("person selection", name, PERSON_RULES)
