@@ -62,7 +62,7 @@ def test_draw_run_shows_predicted_poses(capsys, foretold, tmp_path):
     code, out, err = run(capsys, "draw", "run", foretold, "--out", tmp_path)
     assert code == 0, err
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"curves.png", "graph.png", "poses-a-usual-clip.png"} <= names
+    assert {"curves.png", "graph.png", "poses-median-error.png"} <= names
     assert len(out.splitlines()) == len(names)
     code, out, err = run(capsys, "draw", "run", foretold, "--clip", "clip003", "--out", tmp_path)
     assert code == 0, err
@@ -70,19 +70,19 @@ def test_draw_run_shows_predicted_poses(capsys, foretold, tmp_path):
     assert run(capsys, "draw", "run", foretold, "--clip", "absent", "--out", tmp_path)[0] == 2
 
 
-def test_another_preparation_than_that_of_the_first_weights_is_told(
+def test_initial_weights_with_different_preprocessing_cause_a_warning(
     capsys, tiny_recipe, tiny_run, tmp_path
 ):
     tiny_recipe["train"]["epochs"] = 1
     tiny_recipe["model"]["channels"] = [16, 16]
     file = tmp_path / "tiny.yaml"
     start = f"init_from={tiny_run}"
-    for steps, told in ((["scale"], True), ([{"jitter": {"std": 0.1}}], False)):
+    for steps, warned in ((["scale"], True), ([{"jitter": {"std": 0.1}}], False)):
         tiny_recipe["transforms"] = [*steps, {"resize": {"frames": 8}}, "stream"]
         file.write_text(yaml.safe_dump(tiny_recipe))
-        code, _, err = run(capsys, "train", file, start, "--out", tmp_path / f"run{told}")
+        code, _, err = run(capsys, "train", file, start, "--out", tmp_path / f"run{warned}")
         assert code == 0, err
-        assert ("learnt from clips prepared otherwise: [{'resize'" in err) is told
+        assert ("was trained with different preprocessing: [{'resize'" in err) is warned
 
 
 def test_streams_make_a_run_each_and_finished_ones_are_kept(capsys, tiny_recipe, tmp_path):
@@ -114,7 +114,7 @@ def test_streams_are_names_joined_by_commas(capsys, tiny_recipe, tmp_path, strea
     file.write_text(yaml.safe_dump(tiny_recipe))
     code, _, err = run(capsys, "train", file, "--streams", streams)
     assert code == 2
-    assert "different streams joined by commas" in err
+    assert "different streams separated by commas" in err
 
 
 @pytest.mark.parametrize("protocol", ["xsub", "xview"])

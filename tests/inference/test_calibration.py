@@ -6,11 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.calibration import Calibration, fit_temperature
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.scores import Scores, softmax
+from kinegraph.inference.scores import Scores
 from kinegraph.training.checkpoint import (
     find_checkpoint,
     load_header,
@@ -23,13 +24,13 @@ LOGITS = np.array([[2.0, 0.0, 1.0], [0.0, 0.1, 3.0]], np.float32)
 
 def test_none_at_all_is_plain_softmax_and_always_known():
     nothing = Calibration.from_dict(None)
-    np.testing.assert_allclose(nothing.probabilities(LOGITS), softmax(LOGITS))
+    np.testing.assert_allclose(nothing.probabilities(LOGITS), softmax(LOGITS, axis=1))
     assert nothing.is_confident(nothing.probabilities(LOGITS)).all()
 
 
 def test_temperature_divides_and_the_background_takes_its_share_away():
     made = Calibration(2.0, 0.4, background=2).probabilities(LOGITS)
-    whole = softmax(LOGITS / 2)
+    whole = softmax(LOGITS / 2, axis=1)
     np.testing.assert_allclose(made[:, :2], whole[:, :2], rtol=1e-6)
     assert (made[:, 2] == 0).all()
     assert Calibration(2.0, 0.4, 2).is_confident(made).tolist() == [True, False]
@@ -38,7 +39,7 @@ def test_temperature_divides_and_the_background_takes_its_share_away():
 def test_a_fitted_temperature_finds_the_one_that_labels_were_drawn_with():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (4000, 5))
-    shares = softmax(logits / 2.5)
+    shares = softmax(logits / 2.5, axis=1)
     labels = np.array([rng.choice(5, p=row) for row in shares])
     assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.1)
 
@@ -46,7 +47,7 @@ def test_a_fitted_temperature_finds_the_one_that_labels_were_drawn_with():
 def test_what_states_no_calibration_is_refused():
     assert Calibration.from_dict(Calibration(1.5, 0.2, 4).to_dict()) == Calibration(1.5, 0.2, 4)
     for wrong in ({"heat": 1}, {"temperature": 0}, {"threshold": 2}, {"temperature": "hot"}):
-        with pytest.raises(CheckpointError, match="the header states no calibration"):
+        with pytest.raises(CheckpointError, match="invalid calibration in the header"):
             Calibration.from_dict(wrong)
 
 

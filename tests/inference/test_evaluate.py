@@ -47,5 +47,5 @@ def test_fewer_than_five_classes_make_top5_certain():
 
 
 def test_a_label_beyond_the_models_classes_is_an_error():
-    with pytest.raises(CheckpointError, match="labels up to 4, the model 3 classes"):
+    with pytest.raises(CheckpointError, match="labels up to 4, the model has 3 classes"):
         evaluate(scores([0], [4], 0.8, classes=3), str)

@@ -83,7 +83,7 @@ ONE = scores([[1.0, 0.0], [0.0, 1.0]], [0, 1])
         (scores([[1, 0, 0]] * 2, [0, 1]), "differ in their classes: 2 and 3 of them"),
         (scores([[1, 0]] * 2, [0, 0]), "left and right label clip 'b' differently"),
         (scores([[1, 0]] * 3, [0, 1, 1], "abb"), "right: the same clip id stands there more"),
-        (scores([[1, 0], [float("nan"), 0]], [0, 1]), "right: some scores are no finite numbers"),
+        (scores([[1, 0], [float("nan"), 0]], [0, 1]), "right: some scores are not finite"),
     ],
 )
 def test_scores_that_do_not_go_together(other, message):

@@ -62,7 +62,7 @@ def test_a_store_without_labels_cannot_be_evaluated(tiny_run, tmp_path):
     with StoreWriter(tmp_path / "s.arrow", clips[0].layout, None, {}) as writer:
         for clip in clips:
             writer.write(Clip(clip.joints, clip.layout, id=clip.id, meta=clip.meta))
-    with pytest.raises(CheckpointError, match="no labelled clip in split 'test'"):
+    with pytest.raises(CheckpointError, match="split 'test' has no labelled clips"):
         evaluate_run(tiny_run, store=ClipStore(tmp_path / "s.arrow"))
 
 

@@ -27,5 +27,5 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_files_that_hold_no_scores(tmp_path, content):
     path = tmp_path / "scores.npz"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="holds no scores"):
+    with pytest.raises(CheckpointError, match="does not contain kinegraph scores"):
         Scores.load(path)

@@ -1,4 +1,4 @@
-"""`kinegraph demo`: the main job from raw files to a named action, on made-up performers."""
+"""`kinegraph demo`: from raw files to a named action, with synthetic performers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 from kinegraph.cli.console import find_free_folder, progress
 from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 
-SHOWN = 3
+NUM_EXAMPLES = 3
 
 if TYPE_CHECKING:
     from kinegraph.clips.store import ClipStore
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo"),
 ) -> None:
-    """Write synthetic recordings as raw files, convert, train, evaluate, report and predict."""
+    """Write synthetic recordings as raw files; convert, train, evaluate, report and predict."""
     import numpy as np
 
     from kinegraph.clips.splits import get_split_indices
@@ -34,27 +34,27 @@ def demo(
     print(f"1/5  raw recordings in {raw}, converted to {store}")
     with progress("converting") as bar:
         convert(get_reader("synthetic"), raw, store, progress=bar)
-    print(f"2/5  inspected: {_inspected(ClipStore(store))}")
+    print(f"2/5  inspected: {_summarize(ClipStore(store))}")
     recipe = load_recipe("demo", [f"store={store}"])
     print(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
     train(recipe, run)
-    print("4/5  evaluating on performers that were never seen in training")
-    outcome = evaluate_and_report(run)
+    print("4/5  evaluating on performers who are not in the training set")
+    results = evaluate_and_report(run)
     print("5/5  naming the actions in three raw files, drawn at random")
     opened, recognizer = ClipStore(store), Recognizer.load(run)
     unseen = get_split_indices(opened, recipe.protocol, "test")
-    for index in np.random.default_rng(0).choice(unseen, SHOWN, replace=False):
+    for index in np.random.default_rng(0).choice(unseen, NUM_EXAMPLES, replace=False):
         clip = opened[int(index)]
         answer = recognizer(read_clip(raw / f"{clip.id}.skeleton"))
         truth = recognizer.header.class_name(int(opened.labels[index]))
         print(f"     {clip.id}: {answer.name} ({answer.probability:.0%}); it was {truth}")
     print()
-    print_summary(run, outcome)
+    print_summary(run, results)
 
 
-def _inspected(store: ClipStore) -> str:
+def _summarize(store: ClipStore) -> str:
     from kinegraph.clips.validate import validate_store
 
     report = validate_store(store)
     worst = [finding.text for finding in report.findings if finding.severity == "error"]
-    return f"{report.clips} clips of {len(report.classes)} actions; {worst or 'nothing is wrong'}"
+    return f"{report.clips} clips of {len(report.classes)} actions; {worst or 'no problems found'}"

@@ -1,4 +1,4 @@
-"""`kinegraph train`: a recipe to a run with its report, or to one run a stream."""
+"""`kinegraph train`: train a recipe, evaluate it and write a report; or one run per stream."""
 
 from __future__ import annotations
 
@@ -21,46 +21,49 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or name of a bundled recipe.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as train.epochs=2.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Recipe values to change, such as train.epochs=2."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run's folder; default runs/NAME. With --streams, of all runs."),
+        typer.Option(help="Folder of the run (default: runs/NAME), or of all runs with --streams."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue after the last finished epoch.")] = False,
     streams: Annotated[
-        str | None, typer.Option(help="One run for each of these, such as joint,bone.")
+        str | None, typer.Option(help="Train one run per stream, such as joint,bone.")
     ] = None,
 ) -> None:
-    """Train by a recipe, evaluate on the test split, and write report.html."""
-    # several processes look for unused parameters; PyTorch warns if a model has none of them
+    """Train a recipe, evaluate it on the test split, and write report.html."""
+    # with several processes PyTorch warns if a model has no unused parameters
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from kinegraph.training.recipe import load_recipe
 
     if streams is None:
-        settled = load_recipe(recipe, overrides or ())
-        name = f"{settled.name}-{settled.stream}"
-        _train(settled, out or _default_folder(name, resume=resume), resume=resume)
+        loaded = load_recipe(recipe, overrides or ())
+        name = f"{loaded.name}-{loaded.stream}"
+        _train(loaded, out or _default_folder(name, resume=resume), resume=resume)
         return
     names = _stream_names(streams)
-    wanted = [load_recipe(recipe, [*(overrides or ()), f"stream={name}"]) for name in names]
+    recipes = [load_recipe(recipe, [*(overrides or ()), f"stream={name}"]) for name in names]
     folder = out or Path("runs")
-    runs = [folder / f"{settled.name}-{settled.stream}" for settled in wanted]
-    for number, (settled, run) in enumerate(zip(wanted, runs, strict=True), start=1):
-        _tell(f"stream {number} of {len(wanted)}: {settled.stream}")
-        _train(settled, run, resume=resume and run.exists())
-    _tell(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
+    runs = [folder / f"{loaded.name}-{loaded.stream}" for loaded in recipes]
+    for number, (loaded, run) in enumerate(zip(recipes, runs, strict=True), start=1):
+        _print_from_rank_zero(f"stream {number} of {len(recipes)}: {loaded.stream}")
+        _train(loaded, run, resume=resume and run.exists())
+    _print_from_rank_zero(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
-    """Train in all processes; the first one evaluates, and speaks."""
+    """Train in all processes; rank 0 evaluates and prints."""
     from kinegraph.training.distributed import is_rank_zero
     from kinegraph.training.train import train as run
 
     if recipe.init_from and is_rank_zero():
-        _tell_other_preparation(recipe, recipe.init_from)
+        _warn_about_preprocessing(recipe, recipe.init_from)
     run(recipe, folder, resume=resume)
     if not is_rank_zero():
         return
@@ -70,8 +73,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
         print_summary(folder, evaluate_and_report(folder))
 
 
-def _tell_other_preparation(recipe: Recipe, start: str) -> None:
-    """Weights know one way of preparing clips: to go on with another is legal, but seldom meant."""
+def _warn_about_preprocessing(recipe: Recipe, start: str) -> None:
+    """Warn if the initial weights were trained with other transforms or another stream."""
     from kinegraph.training.checkpoint import find_checkpoint, load_header
     from kinegraph.transforms import Pipeline
 
@@ -80,13 +83,13 @@ def _tell_other_preparation(recipe: Recipe, start: str) -> None:
     before, now = (p.for_evaluation().to_list() for p in (theirs, recipe.pipeline()))
     if (before, theirs.stream) != (now, recipe.stream):
         print(
-            f"kinegraph: {start} learnt from clips prepared otherwise: {before}, stream "
-            f"{theirs.stream}; this recipe: {now}, stream {recipe.stream}",
+            f"kinegraph: warning: {start} was trained with different preprocessing: {before}, "
+            f"stream {theirs.stream}; this recipe has {now}, stream {recipe.stream}",
             file=sys.stderr,
         )
 
 
-def _tell(text: str) -> None:
+def _print_from_rank_zero(text: str) -> None:
     from kinegraph.training.distributed import is_rank_zero
 
     if is_rank_zero():
@@ -100,17 +103,17 @@ def _stream_names(text: str) -> list[str]:
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if not all(names) or twice:
         raise RecipeError(
-            f"expected different streams joined by commas, such as joint,bone, got {text!r}"
+            f"expected different streams separated by commas, such as joint,bone, got {text!r}"
         )
     return names
 
 
 def _default_folder(name: str, *, resume: bool) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that is free; to resume, the last that is there."""
+    """Return the first unused folder of runs/NAME, runs/NAME-2, ...; to resume, the last used."""
     folder = Path("runs") / name
     if not resume:
         return find_free_folder(folder)
-    begun = list(itertools.takewhile(Path.exists, number_folders(folder)))
-    if not begun:
+    used = list(itertools.takewhile(Path.exists, number_folders(folder)))
+    if not used:
         raise RecipeError(f"{folder} does not exist: there is nothing to resume")
-    return begun[-1]
+    return used[-1]

@@ -1,7 +1,7 @@
-"""How sure a model may be, and when it should say that it does not know: settled by logits alone.
+"""Calibration: logits to probabilities that match the accuracy, and a threshold for "unknown".
 
-Temperature: Guo et al., On Calibration of Modern Neural Networks, ICML 2017. Whatever gives logits
-(a run, a stream, an exported file) is calibrated alike.
+Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, ICML 2017. Only logits
+are needed, so runs, streams and exported files are calibrated in the same way.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
-from kinegraph.inference.scores import softmax
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From logits to probabilities that can be believed.
+    """Calibration of a model's logits.
 
     Attributes:
-        temperature: what logits are divided by.
-        threshold: an answer is known if its probability is at least this; 0: always.
-        background: the class that was trained on none of the actions, or None. It is never an
-            answer; what it is given is missing from the probabilities of the others.
+        temperature: divisor of the logits.
+        threshold: minimum probability of a confident answer; with 0 every answer is confident.
+        background: the class of clips without any of the actions, or None. It is never an
+            answer: its probability is set to 0, so that the others sum to less than 1.
     """
 
     temperature: float = 1.0
@@ -35,44 +34,47 @@ class Calibration:
     background: int | None = None
 
     @classmethod
-    def from_dict(cls, stated: Mapping[str, Any] | None) -> Self:
-        """As the header of a checkpoint states it; None is none at all.
+    def from_dict(cls, fields: Mapping[str, Any] | None) -> Self:
+        """Create the calibration of a checkpoint header; None means no calibration.
 
         Raises:
-            CheckpointError: other fields, or numbers that make no calibration.
+            CheckpointError: unknown fields, or values out of range.
         """
         try:
-            made = cls(**(stated or {}))
-            if not (made.temperature > 0 and 0 <= made.threshold <= 1):
-                raise ValueError("a temperature above 0 and a threshold from 0 to 1 are needed")
-            return made
+            calibration = cls(**(fields or {}))
+            if not (calibration.temperature > 0 and 0 <= calibration.threshold <= 1):
+                raise ValueError("expected a temperature above 0 and a threshold from 0 to 1")
+            return calibration
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"the header states no calibration: {error}") from error
+            raise CheckpointError(f"invalid calibration in the header: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """For the header of a checkpoint."""
+        """Return the fields for a checkpoint header."""
         return asdict(self)
 
     def probabilities(self, logits: Array) -> Array:
-        """(N, classes) -> (N, classes): 0 for the background, so that a row may sum to less."""
-        shares = softmax(logits / np.float32(self.temperature))
+        """Return calibrated probabilities, (N, classes), 0 for the background class."""
+        from scipy.special import softmax
+
+        probabilities = np.asarray(softmax(logits / np.float32(self.temperature), axis=1))
         if self.background is not None:
-            shares[:, self.background] = 0
-        return shares
+            probabilities[:, self.background] = 0
+        return probabilities
 
     def is_confident(self, probabilities: Array) -> NDArray[np.bool_]:
-        """(N, classes) -> (N,): whether the best answer may be given."""
+        """Return for each row, (N,), whether its largest probability reaches the threshold."""
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
 
 def fit_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
-    """The temperature under which held-out clips are most likely, from 0.05 to 20."""
+    """Fit the temperature, from 0.05 to 20, that maximizes the likelihood of held-out clips."""
     from scipy.optimize import minimize_scalar
+    from scipy.special import softmax
 
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        shares = softmax(logits.astype(np.float64) / np.exp(log_temperature))
-        return float(-np.log(np.maximum(shares[rows, labels], 1e-12)).mean())
+        probabilities = softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
+        return float(-np.log(np.maximum(probabilities[rows, labels], 1e-12)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log((0.05, 20)), method="bounded").x))

@@ -1,4 +1,4 @@
-"""How good a run is: accuracy, calibration and confusion on a split."""
+"""Evaluation of a run on a split: accuracy, calibration error, confusion matrix."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from kinegraph.training.recipe import Recipe
 
 NUM_BINS = 15
 
-Answers = TypeVar("Answers", Scores, PoseErrors, covariant=True)
+ScoreType = TypeVar("ScoreType", Scores, PoseErrors, covariant=True)
 
 
-class StoreScorer(Protocol[Answers]):
-    """Something that scores clips as `Recognizer.score_store` does, perhaps on other machines."""
+class StoreScorer(Protocol[ScoreType]):
+    """Scores clips like `Recognizer.score_store`, perhaps on other machines."""
 
     def __call__(
         self,
@@ -39,13 +39,13 @@ class StoreScorer(Protocol[Answers]):
         *,
         batch_size: int,
         progress: ProgressCallback | None,
-    ) -> Answers:
-        """Scores, or pose errors, of clips of a store."""
+    ) -> ScoreType:
+        """Return scores, or pose errors, of clips of a store."""
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One row of the per-class table; accuracy is None for a class without clips."""
+    """Accuracy of one class, None for a class without clips."""
 
     label: int
     name: str
@@ -55,7 +55,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Clips whose top probability lies in (low, high]: how often right, how sure."""
+    """Accuracy and mean confidence of the clips whose top probability is in (low, high]."""
 
     low: float
     high: float
@@ -66,17 +66,17 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one split; all accuracies are fractions.
+    """Metrics of one split; all accuracies are fractions.
 
     Attributes:
-        clips: how many.
-        top1, top5: share of clips whose label is the first, among the first five.
-        mean_class: mean over classes of their accuracy.
+        clips: number of clips.
+        top1, top5: fraction of clips whose label is the first, among the first five.
+        mean_class: mean of the classes' accuracies.
         ece: expected calibration error with 15 bins (Guo et al. 2017, equation 3).
-        per_class: a row a class.
-        confusion: (classes, classes) counts, rows true, columns answered.
+        per_class: one row per class.
+        confusion: (classes, classes) counts, rows true, columns predicted.
         bins: the reliability diagram.
-        unknown: share of clips that a calibrated model does not name; None for others.
+        unknown: fraction of clips that a calibrated model answers with "unknown", else None.
     """
 
     clips: int
@@ -90,7 +90,7 @@ class Evaluation:
     unknown: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the metrics as plain data, for JSON."""
         return {**asdict(self), "confusion": self.confusion.tolist()}
 
 
@@ -105,26 +105,27 @@ def evaluate_run(
     score: StoreScorer[Scores] | None = None,
     precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
-    """Score a split with a run's checkpoint.
+    """Evaluate a run on a split.
 
     Args:
         run: the run's folder, or a checkpoint file.
         store: the clips; default the recipe's store.
         protocol: default the recipe's.
         split: train, test, all, or val (the part of train that the recipe holds out).
-        batch_size: clips at a time.
+        batch_size: clips per batch.
         progress: called with (clips done, clips in all).
-        score: who scores the clips; default the run's recognizer, here.
-        precision: of that recognizer, see `Recognizer.load`.
+        score: function that scores the clips; default the run's recognizer.
+        precision: precision of that recognizer, see `Recognizer.load`.
 
     Raises:
-        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+        CheckpointError, StoreError, ProtocolError: the run, the clips or the split do not exist, or
+            do not fit each other.
     """
     recognizer = Recognizer.load(run, precision)
     store, indices = select_clips(recognizer.header, store, protocol, split)
     indices = indices[store.labels[indices] >= 0]
     if not len(indices):
-        raise CheckpointError(f"{store.path}: no labelled clip in split {split!r}")
+        raise CheckpointError(f"{store.path}: split {split!r} has no labelled clips")
     score = score or recognizer.score_store
     scores = score(store, indices, batch_size=batch_size, progress=progress)
     calibration = recognizer.calibration if recognizer.header.calibration else None
@@ -141,10 +142,10 @@ def evaluate_poses(
     progress: ProgressCallback | None = None,
     score: StoreScorer[PoseErrors] | None = None,
 ) -> PoseErrors:
-    """Pose errors of a run on a split; the arguments are those of `evaluate_run`.
+    """Return the pose errors of a run on a split; see `evaluate_run` for the arguments.
 
     Raises:
-        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+        CheckpointError, StoreError, ProtocolError: see `evaluate_run`.
     """
     scorer = PoseScorer.load(run)
     store, indices = select_clips(scorer.header, store, protocol, split)
@@ -153,10 +154,10 @@ def evaluate_poses(
 
 
 def supported_tasks(run: Path) -> tuple[bool, bool]:
-    """Whether a run names actions, and whether it predicts poses; exported files name actions.
+    """Return whether a run names actions, and whether it predicts poses.
 
     Raises:
-        CheckpointError: there is no run, or a damaged one.
+        CheckpointError: there is no run, or it is damaged.
     """
     if is_exported(run):
         return True, False
@@ -170,10 +171,10 @@ def select_clips(
     protocol: str | None = None,
     split: str = "test",
 ) -> tuple[ClipStore, NDArray[np.int64]]:
-    """The store and the clips of a split, by the run's recipe where nothing else is asked for.
+    """Return a store and the clip indices of a split; the defaults are those of the run's recipe.
 
     Raises:
-        CheckpointError, StoreError, ProtocolError: something is missing or does not fit.
+        CheckpointError, StoreError, ProtocolError: see `evaluate_run`.
     """
     recipe = Recipe.model_validate(header.recipe)
     store = store or ClipStore(Path(recipe.store))
@@ -183,17 +184,17 @@ def select_clips(
     else:
         indices = get_split_indices(store, protocol, split)
     if not len(indices):
-        raise CheckpointError(f"{store.path}: no clip in split {split!r} of {protocol!r}")
+        raise CheckpointError(f"{store.path}: split {split!r} of {protocol!r} has no clips")
     return store, indices
 
 
 def evaluate(
     scores: Scores, class_name: Callable[[int], str], calibration: Calibration | None = None
 ) -> Evaluation:
-    """Figures of scores with known labels; those of a calibrated model are of its best action.
+    """Compute the metrics of scores with known labels.
 
     Raises:
-        CheckpointError: a label that the model has no class for, or scores that are no numbers.
+        CheckpointError: a label is not one of the model's classes, or scores are not finite.
     """
     import torch
     from torchmetrics.functional import classification as metrics
@@ -202,10 +203,10 @@ def evaluate(
     classes = scores.logits.shape[1]
     if scores.labels.max() >= classes:
         raise CheckpointError(
-            f"the clips have labels up to {scores.labels.max()}, the model {classes} classes"
+            f"the clips have labels up to {scores.labels.max()}, the model has {classes} classes"
         )
-    shares = (calibration or Calibration()).probabilities(scores.logits)
-    probabilities = torch.from_numpy(shares)
+    rows = (calibration or Calibration()).probabilities(scores.logits)
+    probabilities = torch.from_numpy(rows)
     labels = torch.from_numpy(scores.labels)
     confusion = metrics.multiclass_confusion_matrix(probabilities, labels, classes).numpy()
 
@@ -230,19 +231,20 @@ def evaluate(
         ece=float(ece),
         per_class=per_class,
         confusion=confusion,
-        bins=_bins(shares, scores.labels),
-        unknown=float(1 - calibration.is_confident(shares).mean()) if calibration else None,
+        bins=_reliability_bins(rows, scores.labels),
+        unknown=float(1 - calibration.is_confident(rows).mean()) if calibration else None,
     )
 
 
-def _bins(shares: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[ReliabilityBin, ...]:
-    confidence = shares.max(axis=1)
-    right = shares.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, NUM_BINS + 1)
+def _reliability_bins(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64]
+) -> tuple[ReliabilityBin, ...]:
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
     bins = []
-    for low, high in itertools.pairwise(edges):
+    for low, high in itertools.pairwise(np.linspace(0, 1, NUM_BINS + 1)):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
-            share, sure = float(right[inside].mean()), float(confidence[inside].mean())
-            bins.append(ReliabilityBin(float(low), float(high), int(inside.sum()), share, sure))
+            accuracy, mean = float(correct[inside].mean()), float(confidence[inside].mean())
+            bins.append(ReliabilityBin(float(low), float(high), int(inside.sum()), accuracy, mean))
     return tuple(bins)

@@ -1,4 +1,4 @@
-"""How well a model predicts or rebuilds poses: errors a clip, with the baseline beside them."""
+"""Errors of predicted or reconstructed poses per clip, with those of a baseline."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kinegraph.training.objectives import PosePrediction
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Mean Euclidean error per joint of each clip (MPJPE), in input units.
+    """Mean per-joint position error (MPJPE) of each clip, in input units.
 
     Attributes:
         ids: N clip ids.
-        error: (N,) of the model; NaN where a clip shows no joint that counts.
-        baseline: (N,) of what needs no model: the last pose held (zero velocity), or, for
-            reconstruction, the clip's mean pose.
+        error: (N,) error of the model; NaN for a clip without scored joints.
+        baseline: (N,) error of a prediction without a model: the last pose repeated (zero
+            velocity), or, for reconstruction, the clip's mean pose.
     """
 
     ids: tuple[str, ...]
@@ -34,7 +34,7 @@ class PoseErrors:
     baseline: NDArray[np.float32]
 
     def to_dict(self) -> dict[str, Any]:
-        """Means over clips, for JSON."""
+        """Return the means over clips, for JSON."""
         scored = ~np.isnan(self.error)
         error, baseline = self.error[scored], self.baseline[scored]
         return {
@@ -46,27 +46,27 @@ class PoseErrors:
 
 
 class PoseScorer(TrainedModel):
-    """Pose errors of clips, by a model that was trained to predict or rebuild poses.
+    """Scores clips with a model that was trained to predict or reconstruct poses.
 
     >>> scorer = PoseScorer.load("runs/autoencoder")  # doctest: +SKIP
-    >>> scorer.score([clip]).error  # the higher, the less like the training clips  # doctest: +SKIP
+    >>> scorer.score([clip]).error  # larger: less like the training clips  # doctest: +SKIP
     """
 
     def predict_poses(self, batch: Batch) -> PosePrediction:
-        """Predicted and true poses.
+        """Return predicted and true poses.
 
         Raises:
-            CheckpointError: the model was not trained on poses.
+            CheckpointError: the model was not trained to predict poses.
         """
         with torch.inference_mode():
             poses = self.objective.predict_poses(self.model, batch)
         if poses is None:
             name = self.header.objective["name"]
-            raise CheckpointError(f"a run with the objective {name!r} predicts no poses")
+            raise CheckpointError(f"a run with the objective {name!r} does not predict poses")
         return poses
 
     def score(self, clips: Sequence[Clip]) -> PoseErrors:
-        """Errors of clips of any length, one at a time."""
+        """Return the errors of clips of any length, computed one clip at a time."""
         return _collect(
             [clip.id for clip in clips], (self.predict_poses(self.batch(c)) for c in clips)
         )
@@ -79,7 +79,7 @@ class PoseScorer(TrainedModel):
         batch_size: int = 64,
         progress: ProgressCallback | None = None,
     ) -> PoseErrors:
-        """Errors of clips of a store, in batches."""
+        """Return the errors of clips of a store, computed in batches."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
         return _collect(
             [store.ids[i] for i in indices], (self.predict_poses(batch) for batch in batches)
@@ -87,7 +87,7 @@ class PoseScorer(TrainedModel):
 
 
 def _collect(ids: Sequence[str], poses: Iterable[PosePrediction]) -> PoseErrors:
-    """Errors of one batch after the other, so that only one is held in memory."""
+    """Join the errors of batches, of which only one is in memory at a time."""
     pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
     error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()
     return PoseErrors(tuple(ids), error, baseline)

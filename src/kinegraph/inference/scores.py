@@ -1,4 +1,4 @@
-"""Scores: what a model said of each clip, kept with the clips' ids so that they join by id."""
+"""Scores: the logits of clips, with clip ids so that scores of several runs can be joined."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ class Scores:
 
     @property
     def probabilities(self) -> NDArray[np.floating]:
-        """(N, classes): softmax of the logits."""
-        return softmax(self.logits)
+        """Softmax of the logits, (N, classes)."""
+        from scipy.special import softmax
+
+        return np.asarray(softmax(self.logits, axis=1))
 
     def require_finite(self, name: str = "the run") -> None:
-        """Refuse what a diverged training said.
+        """Check that all logits are finite.
 
         Raises:
-            CheckpointError: logits that are no finite numbers; the message begins with ``name``.
+            CheckpointError: a logit is NaN or infinite; the message begins with ``name``.
         """
         if not np.isfinite(self.logits).all():
-            raise CheckpointError(
-                f"{name}: some scores are no finite numbers, the training has diverged"
-            )
+            raise CheckpointError(f"{name}: some scores are not finite, the training has diverged")
 
     def save(self, path: Path) -> None:
-        """Write an .npz with ids, labels and logits: whole, or not at all.
+        """Write an .npz file with ids, labels and logits atomically.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: the file cannot be written.
         """
         content = io.BytesIO()
         np.savez_compressed(content, ids=np.array(self.ids), labels=self.labels, logits=self.logits)
@@ -55,20 +55,14 @@ class Scores:
 
     @classmethod
     def load(cls, path: Path) -> Scores:
-        """The inverse of `save`.
+        """Read a file that `save` wrote.
 
         Raises:
-            CheckpointError: the file holds no scores.
+            CheckpointError: the file does not contain scores.
         """
         try:
             with np.load(path, allow_pickle=False) as data:
                 ids = tuple(str(name) for name in data["ids"])
                 return cls(ids, data["labels"], data["logits"])
         except (OSError, EOFError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} holds no scores of kinegraph: {error}") from error
-
-
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(N, classes) -> (N, classes): shares that sum to 1."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+            raise CheckpointError(f"{path} does not contain kinegraph scores: {error}") from error
