@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -28,14 +30,11 @@ class WebSocketConnection(ABC):
     def __init__(self, socket: WebSocket, service: Service) -> None:
         self.socket, self.service = socket, service
         self.close_code = CloseCode.NORMAL_CLOSURE
+        self._timeout: asyncio.Timeout | None = None
 
     @abstractmethod
     async def serve(self) -> None:
         """Answer messages until the client or the server ends the connection."""
-
-    @abstractmethod
-    def begin_drain(self) -> None:
-        """Stop to read messages, and end once those that were received are answered."""
 
     async def run(self) -> None:
         """Serve the connection from its acceptance to its end.
@@ -55,33 +54,50 @@ class WebSocketConnection(ABC):
             self.service.connections.discard(self)
 
     async def drain(self) -> None:
-        """Answer the messages that were received, and close."""
+        """Stop to receive messages, answer those that were received, and close."""
         self.close_code = CloseCode.GOING_AWAY
-        self.begin_drain()
+        with suppress(RuntimeError):  # no message is awaited now
+            if self._timeout is not None:
+                self._timeout.reschedule(asyncio.get_running_loop().time())
         while self in self.service.connections:
             await asyncio.sleep(0.01)
 
-    async def receive(self) -> dict[str, Any] | None:
-        """Return the next message; None if the client has disconnected.
+    async def receive(self) -> Mapping[str, Any] | None:
+        """Return the next message; None if the client has disconnected or the server drains.
 
         Raises:
             RequestRejectedError: no message arrived within the idle timeout.
         """
         seconds = self.service.limits.idle_timeout
+        if self.close_code == CloseCode.GOING_AWAY:
+            return None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as self._timeout:
                 message = await self.socket.receive()
         except TimeoutError as error:
+            if self.close_code == CloseCode.GOING_AWAY:
+                return None
             raise RequestRejectedError(
                 f"no message for {seconds:g} s", HTTPStatus.REQUEST_TIMEOUT
             ) from error
-        return dict(message) if message["type"] == "websocket.receive" else None
+        return message if message["type"] == "websocket.receive" else None
 
     def rejection(self, error: KinegraphError, **fields: Any) -> str:
         """Count a rejection and return it as a message."""
         status = status_of(error)
         self.service.metrics.rejected.labels(int(status)).inc()
         return to_json({"error": str(error), "status": status, **fields})
+
+
+async def run_until_first(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines until one of them ends, and cancel the others."""
+    tasks = [asyncio.create_task(one) for one in coroutines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def accept(socket: WebSocket) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,7 +32,7 @@ from kinegraph.server.protocol import (
     to_json,
 )
 from kinegraph.server.service import SHUTDOWN_GRACE_S, Service
-from kinegraph.server.ws_connection import WebSocketConnection
+from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
 
 REJECTION_PAUSE_S = 0.005
 """Seconds before the next message is read after a rejected one."""
@@ -123,36 +124,16 @@ class StreamConnection(WebSocketConnection):
         self._pending = 0
         self._rejected = 0
         self._is_full = False
-        self._reader: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Answer frames until the client or the server ends the connection."""
-        sender = asyncio.create_task(self._send())
-        self._reader = asyncio.create_task(self._read())
-        tasks = (sender, self._reader)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if (
-                self.close_code != CloseCode.NORMAL_CLOSURE
-            ):  # the client may still read its last answers
-                deadline = time.monotonic() + SHUTDOWN_GRACE_S
-                while (self._pending or len(self._send_queue)) and not sender.done():
-                    if time.monotonic() > deadline:
-                        break
-                    await asyncio.sleep(0.005)
+            await run_until_first(self._send(), self._read())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             for person in self._persons.values():
                 person.worker.drop(person)
                 self.service.release(person.worker)
             self._persons.clear()
-
-    def begin_drain(self) -> None:
-        """Stop to read messages."""
-        if self._reader is not None:
-            self._reader.cancel()
 
     def on_results(self, responses: list[SessionResponse]) -> None:
         """Queue the answers of a worker."""
@@ -191,14 +172,17 @@ class StreamConnection(WebSocketConnection):
 
     async def _read(self) -> None:
         try:
-            while (message := await self.receive()) is not None:
-                if not await self._handle(message):
-                    return
+            while (message := await self.receive()) is not None and await self._handle(message):
+                pass
         except RequestRejectedError as error:  # the connection was idle
             self._reject(error)
             self.close_code = CloseCode.POLICY_VIOLATION
+        if self.close_code != CloseCode.NORMAL_CLOSURE:  # the client may read its last answers
+            deadline = time.monotonic() + SHUTDOWN_GRACE_S
+            while (self._pending or len(self._send_queue)) and time.monotonic() < deadline:
+                await asyncio.sleep(0.005)
 
-    async def _handle(self, message: dict[str, Any]) -> bool:
+    async def _handle(self, message: Mapping[str, Any]) -> bool:
         """Handle a websocket message; return whether the client may send another one."""
         arrival = time.monotonic()
         try:

@@ -15,13 +15,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from starlette.websockets import WebSocket
+from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError
+from kinegraph.inference.recognizer import Recognizer
 from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
-from kinegraph.server.ws_connection import WebSocketConnection
-from kinegraph.video.estimators.base import PoseEstimator, load_estimator, missing_package
+from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
+from kinegraph.video.estimators.base import load_estimator, missing_package
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.segmentation import Segment, dominant_action
 
@@ -64,24 +66,17 @@ class VideoConnection(WebSocketConnection):
 
     async def serve(self) -> None:
         """Answer images until the client or the server ends the connection."""
-        session = VideoSession(self.service)
-        tasks: list[asyncio.Task[None]] = []
         try:
-            await self.socket.send_text(to_json(await self._run(session.open)))
-            tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._process(session))]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            session = await self._run(VideoSession, self.service.recognizer)
         except KinegraphError as error:
             await self._reject(error)
+            return
+        try:
+            await self.socket.send_text(to_json(session.skeleton()))
+            await run_until_first(self._read(), self._process(session))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self._thread.submit(session.close)
             self._thread.shutdown(wait=False)
-
-    def begin_drain(self) -> None:
-        """End the video."""
-        self._put(None)
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -92,14 +87,17 @@ class VideoConnection(WebSocketConnection):
             while (message := await self.receive()) is not None:
                 image = message.get("bytes")
                 if image is None:
-                    self._put(None)
-                    await asyncio.sleep(math.inf)  # until the queue is processed
-                elif len(image) > max_bytes:
+                    break
+                if len(image) > max_bytes:
                     await self._reject(too_large(f"expected images of at most {max_bytes} bytes"))
                 else:
                     self._put(image)
         except RequestRejectedError as error:  # the connection was idle
             await self._reject(error)
+            return
+        if message is not None or self.close_code == CloseCode.GOING_AWAY:
+            self._put(None)
+            await asyncio.sleep(math.inf)  # until all images are processed
 
     def _put(self, image: bytes | None) -> None:
         if self._images.qsize() >= MAX_PENDING_IMAGES and image is not None:
@@ -131,18 +129,15 @@ class VideoConnection(WebSocketConnection):
 class VideoSession:
     """The pose estimator and action pipeline of one video; all methods run in one thread."""
 
-    def __init__(self, service: Service) -> None:
-        self._recognizer = service.recognizer
-        self._estimator: PoseEstimator | None = None
-        self._pipeline: ActionPipeline | None = None
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._estimator = load_estimator()
+        self._pipeline = ActionPipeline(recognizer, self._estimator.layout)
         self._last_time = -math.inf
         self._segments: list[Segment] = []
 
-    def open(self) -> dict[str, Any]:
-        """Load the pose estimator and return its skeleton for the client."""
-        self._estimator = load_estimator()
+    def skeleton(self) -> dict[str, Any]:
+        """Return the joints and bones of the poses, for the client."""
         layout = self._estimator.layout
-        self._pipeline = ActionPipeline(self._recognizer, layout)
         bones = [[a, b] for a, b in layout.bones]
         sides = [_side(name) for name in layout.joints]
         return {"joints": list(layout.joints), "bones": bones, "sides": sides}
@@ -156,8 +151,6 @@ class VideoSession:
         Raises:
             RequestRejectedError: the image cannot be decoded, or its time is not increasing.
         """
-        if self._estimator is None or self._pipeline is None:
-            raise unavailable("the pose estimator is not loaded")
         time = self._parse_time(data)
         image = _decode_jpeg(data[TIME.size :])
         self._last_time = time
@@ -178,15 +171,14 @@ class VideoSession:
 
     def finish(self) -> dict[str, Any]:
         """Return the last segments, and the dominant action of the video."""
-        segments = self._pipeline.finish() if self._pipeline else []
+        segments = self._pipeline.finish()
         self._segments += segments
         main = dominant_action(self._segments).to_dict()
         return {"end": True, "segments": _to_dicts(segments), "main": main}
 
     def close(self) -> None:
         """Release the resources of the pose estimator."""
-        if self._estimator is not None:
-            self._estimator.close()
+        self._estimator.close()
 
     def _parse_time(self, data: bytes) -> float:
         if len(data) <= TIME.size:

@@ -64,7 +64,7 @@ def test_a_recording_that_breaks_off_is_read_as_far_as_it_goes(tmp_path):
     video = VideoFile(half)
     pictures = list(video)
     assert 40 < len(pictures) < 80
-    assert "breaks off after" in video.warning and "of 4.0 s" in video.warning
+    assert "is truncated after" in video.warning and "of 4.0 s" in video.warning
 
 
 def test_damage_in_the_middle_costs_what_is_damaged(tmp_path):

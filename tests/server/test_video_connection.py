@@ -1,0 +1,134 @@
+"""The websocket of a video, with a pose estimator that needs no images of people."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from inference.test_streaming_backends import recognizer
+from kinegraph.server import ws_video
+from kinegraph.server.ws_video import TIME
+from kinegraph.video.estimators.base import PoseFrame
+from server.serving import heard, running
+
+LAYOUT = recognizer([]).layout
+
+
+class OnePerson:
+    """A pose estimator that sees a person in every image."""
+
+    layout = LAYOUT
+
+    def __call__(self, image: np.ndarray, time: float) -> PoseFrame:
+        joints = np.random.default_rng(0).uniform(10, 40, (1, LAYOUT.num_joints, 2))
+        confidence = np.ones((1, LAYOUT.num_joints), np.float32)
+        height, width = image.shape[:2]
+        return PoseFrame(time, joints.astype(np.float32), confidence, width, height)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    pytest.importorskip("PIL", reason="PILLOW IS ABSENT")
+    monkeypatch.setattr(ws_video, "missing_requirement", lambda: None)
+    monkeypatch.setattr(ws_video, "load_estimator", OnePerson)
+    with running(max_videos=1, max_errors=3) as one:
+        one.video = one.stream.replace("stream", "video")
+        yield one
+
+
+def image(time: float, size: int = 64) -> bytes:
+    """A message with a gray image."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (size, 48)).save(file, "JPEG")
+    return TIME.pack(time) + file.getvalue()
+
+
+def test_images_are_answered_until_the_text_that_ends_the_video(server):
+    async def client() -> None:
+        async with connect(server.video) as ws:
+            assert len((await heard(ws))["joints"]) == LAYOUT.num_joints
+            for t in range(20):
+                await ws.send(image(t / 30))
+                message = await heard(ws)
+                assert message["time"] == t / 30 and (message["width"], message["height"]) == (
+                    64,
+                    48,
+                )
+                assert len(message["persons"][0]["joints"]) == LAYOUT.num_joints
+            await ws.send(json.dumps({"end": True}))
+            message = await heard(ws)
+            assert message["end"] and "name" in message["main"]
+            with pytest.raises(ConnectionClosed) as end:
+                await ws.recv()
+            assert end.value.rcvd.code == 1000
+
+    asyncio.run(client())
+
+
+def test_wrong_images_are_refused_and_too_many_of_them_end_the_video(server):
+    async def client() -> None:
+        async with connect(server.video) as ws:
+            await heard(ws)
+            await ws.send(image(1.0))
+            assert "persons" in await heard(ws)
+            for wrong, words in (
+                (b"12", "8 bytes"),
+                (image(1.0), "after 1 s"),
+                (image(2.0, 4000), "1920 pixels"),
+                (TIME.pack(3.0) + b"no image", "JPEG"),
+            ):
+                await ws.send(wrong)
+                assert words in (await heard(ws))["error"]
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+
+    asyncio.run(client())
+
+
+def test_one_video_more_than_allowed_is_refused(server):
+    async def clients() -> None:
+        async with connect(server.video) as first, connect(server.video) as second:
+            await heard(first)
+            assert (await heard(second))["status"] == 503
+            with pytest.raises(ConnectionClosed) as end:
+                await second.recv()
+            assert end.value.rcvd.code == 1013
+
+    asyncio.run(clients())
+
+
+def test_a_video_ends_with_its_last_segments_when_the_server_stops(server):
+    async def client() -> None:
+        async with connect(server.video) as ws:
+            await heard(ws)
+            await ws.send(image(0.0))
+            await heard(ws)
+            server.stop()
+            assert (await heard(ws))["end"]
+            with pytest.raises(ConnectionClosed) as end:
+                await ws.recv()
+            assert end.value.rcvd.code == 1001
+
+    asyncio.run(client())
+
+
+def test_a_server_without_an_estimator_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(ws_video, "missing_requirement", lambda: "install it")
+
+    async def client(one) -> None:
+        async with connect(one.stream.replace("stream", "video")) as ws:
+            assert await heard(ws) == {"error": "install it", "status": 501}
+
+    with running() as one:
+        asyncio.run(client(one))
