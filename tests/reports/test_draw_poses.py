@@ -78,15 +78,6 @@ def test_the_curves_are_the_errors_by_future_frame() -> None:
     assert dots.get_xdata().tolist() == [1, 3, 5, 8, 10]
 
 
-def test_errors_of_many_clips_take_the_place_of_this_clips() -> None:
-    figure = forecast(error=np.arange(10), baseline=np.arange(10) + 1.0)
-    still, model = figure.axes[-1].lines
-    assert model.get_ydata().tolist() == list(range(10))
-    assert still.get_ydata()[0] == 1
-    assert "mean of many clips" in notes(figure.axes[-1])
-    assert "0.25" in notes(figure.axes[1])
-
-
 def test_3d_has_two_views_and_2d_one() -> None:
     assert len(forecast(d=3).axes) == 2 * 6 + 1
     assert len(forecast(d=2).axes) == 6 + 1
@@ -167,7 +158,3 @@ def test_other_mistakes_are_refused() -> None:
         forecast(d=1)
     with pytest.raises(ClipError, match="draw 1 frame or more, got 0"):
         forecast(frames=0)
-    with pytest.raises(ClipError, match="error: expected one number for each of 10 frames"):
-        forecast(error=np.zeros(3), baseline=np.zeros(10))
-    with pytest.raises(ClipError, match="baseline: expected error and baseline together"):
-        forecast(error=np.zeros(10))

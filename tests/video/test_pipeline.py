@@ -202,5 +202,5 @@ def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
         gc.collect()
         return len(gc.get_objects())
 
-    first = kept(0, 300)
-    assert kept(300, 900) < first + 200
+    first = kept(0, 120)
+    assert kept(120, 360) < first + 200

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +57,7 @@ def watch(
     """
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.video.pipeline import ActionPipeline
+    from kinegraph.video.recording import WatchCache
     from kinegraph.video.sources import open_source
     from kinegraph.video.tracking import Tracker
 
@@ -66,7 +66,8 @@ def watch(
     opened = open_source(source, poses, fps)
     try:
         pipeline = ActionPipeline(recognizer, opened.layout, Tracker(persons))
-        with _open_cache(opened, bool(out or page)) as cache:
+        with ExitStack() as stack:
+            cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
             result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
             main = _print_summary(opened, result, as_json)
             if as_json:
@@ -103,14 +104,6 @@ def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LiveError(f"cannot create the folder of {path}: {error.strerror}") from error
-
-
-@contextmanager
-def _open_cache(source: Source, wanted: bool) -> Iterator[WatchCache | None]:
-    from kinegraph.video.recording import WatchCache
-
-    with ExitStack() as stack:
-        yield stack.enter_context(WatchCache(source)) if wanted else None
 
 
 def _detect(

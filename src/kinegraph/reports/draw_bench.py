@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE,
-    GRAY,
-    LIGHT_GRAY,
-    ORANGE,
-    SLATE,
-    despine,
-    plot_label,
-)
+from kinegraph.reports import style
 
 _WIDTH = 7.6  # inches
 _NAME_LENGTH = 46  # characters
@@ -55,21 +46,25 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
     """
     figure = Figure(figsize=(_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
     ax = figure.add_subplot()
-    despine(ax, grid="x")
+    style.despine(ax, grid="x")
     _set_scale(ax, bars)
     for row, bar in enumerate(bars):
         _draw_bar(ax, row, bar)
-    names = [plot_label(bar.name, _NAME_LENGTH) for bar in bars]
-    ax.set_yticks(range(len(bars)), names, color=BLACK)
+    names = [style.plot_label(bar.name, _NAME_LENGTH) for bar in bars]
+    ax.set_yticks(range(len(bars)), names, color=style.BLACK)
     ax.set_ylim(len(bars) - 0.4, -0.6)
-    ax.axvline(1, color=SLATE, linewidth=0.9, zorder=1)
-    ax.set_xlabel("speed-up over the baseline", fontsize=9, color=GRAY)
+    ax.axvline(1, color=style.SLATE, linewidth=0.9, zorder=1)
+    ax.set_xlabel("speed-up over the baseline", fontsize=9, color=style.GRAY)
     if any(bar.minimum is not None for bar in bars):
-        ax.plot([], [], "|", color=BLACK, markersize=10, label="minimum")
-        ax.plot([], [], "D", color=BLACK, markerfacecolor="white", markersize=4.5, label="goal")
+        ax.plot([], [], "|", color=style.BLACK, markersize=10, label="minimum")
+        ax.plot(
+            [], [], "D", color=style.BLACK, markerfacecolor="white", markersize=4.5, label="goal"
+        )
         figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8.5)
     if machine:
-        figure.supxlabel(plot_label(machine, 120), fontsize=7.5, color=GRAY, x=0.01, ha="left")
+        figure.supxlabel(
+            style.plot_label(machine, 120), fontsize=7.5, color=style.GRAY, x=0.01, ha="left"
+        )
     return figure
 
 
@@ -84,19 +79,20 @@ def _set_scale(ax: Axes, bars: Sequence[Bar]) -> None:
 
 
 def _draw_bar(ax: Axes, row: int, bar: Bar) -> None:
-    text = "not measured"
+    text, color = "not measured", style.GRAY
+    dark: dict[str, Any] = {"color": style.BLACK, "zorder": 5}
     if bar.value:
-        reached = bar.minimum is None or bar.value >= bar.minimum
-        color = BLUE if reached else ORANGE
-        ax.barh(row, bar.value - 1, left=1, height=0.5, color=color, zorder=2)
+        met = bar.minimum is None or bar.value >= bar.minimum
+        face = style.BLUE if met else style.ORANGE
+        ax.barh(row, bar.value - 1, left=1, height=0.5, color=face, zorder=2)
         if bar.low and bar.high and bar.low != bar.high:
-            ax.plot([bar.low, bar.high], [row, row], color=BLACK, linewidth=1.3, zorder=4)
+            ax.plot([bar.low, bar.high], [row, row], linewidth=1.3, **dark)
         text = f"{bar.value:.3g}x" if bar.unit == "x" else f"{bar.value:.0f} {bar.unit}"
+        color = style.BLACK
     if bar.minimum:
-        ax.plot(bar.minimum, row, "|", color=BLACK, markersize=15, markeredgewidth=1.6, zorder=5)
+        ax.plot(bar.minimum, row, "|", markersize=15, markeredgewidth=1.6, **dark)
     if bar.goal:
-        ax.plot(bar.goal, row, "D", color=BLACK, markerfacecolor="white", markersize=4.5, zorder=5)
+        ax.plot(bar.goal, row, "D", markerfacecolor="white", markersize=4.5, **dark)
     beside = ax.get_yaxis_transform()
-    ax.text(1.01, row, text, transform=beside, fontsize=9, color=BLACK if bar.value else GRAY,
-            va="center")  # fmt: skip
-    ax.axhline(row + 0.5, color=LIGHT_GRAY, linewidth=0.5, zorder=0)
+    ax.text(1.01, row, text, transform=beside, fontsize=9, color=color, va="center")
+    ax.axhline(row + 0.5, color=style.LIGHT_GRAY, linewidth=0.5, zorder=0)

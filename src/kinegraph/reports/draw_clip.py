@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.files import atomic_path
+from kinegraph.reports import style
 from kinegraph.reports.panels import (
     LEGEND_HEIGHT,
     PANEL_GAP,
@@ -27,16 +28,6 @@ from kinegraph.reports.panels import (
     strip_figure,
 )
 from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, joint_sides
-from kinegraph.reports.style import (
-    BLACK,
-    GRAY,
-    HUES,
-    OFF_WHITE,
-    SIDE_COLORS,
-    SIDE_LEGEND,
-    add_color_legend,
-    blend,
-)
 from kinegraph.skeleton import SkeletonLayout
 
 _TOP, _BOTTOM = 0.34, 0.24  # inches
@@ -72,8 +63,8 @@ def draw_clip(
         for ax, frame in zip(row, chosen, strict=True):
             bodies.draw(ax, view.points, frame)
     for ax, frame in zip(rows[-1], chosen, strict=True):
-        ax.set_xlabel(_frame_label(clip, frame), fontsize=9, color=GRAY, labelpad=4)
-    add_color_legend(figure, bodies.legend)
+        ax.set_xlabel(_frame_label(clip, frame), fontsize=9, color=style.GRAY, labelpad=4)
+    style.add_color_legend(figure, bodies.legend)
     return figure
 
 
@@ -126,7 +117,7 @@ class _Bodies:
         alone = len(self.persons) < 2
         #: of bones and of joints, for each person
         self.colors = [
-            _person_colors(clip.layout, None if alone else HUES[i % len(HUES)])
+            _person_colors(clip.layout, None if alone else style.HUES[i % len(style.HUES)])
             for i in range(len(self.persons))
         ]
         self.legend = _legend_entries(clip.layout, self.persons)
@@ -142,7 +133,7 @@ def _person_colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[st
     """Return colors of bones and joints: by side, or as shades of a person's hue."""
     if hue is None:
         return bone_colors(layout), joint_colors(layout)
-    shade = {side: blend(hue, *how) for side, how in _SIDE_SHADES.items()}
+    shade = {side: style.blend(hue, *how) for side, how in _SIDE_SHADES.items()}
     if not layout.mirror_pairs:
         shade["trunk"] = hue
     return [shade[s] for s in bone_sides(layout)], [shade[s] for s in joint_sides(layout)]
@@ -150,13 +141,13 @@ def _person_colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[st
 
 def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[str, str]]:
     if not persons:
-        return [("no visible joints", GRAY)]
+        return [("no visible joints", style.GRAY)]
     if len(persons) > 1:
-        entries = [(f"person {m + 1}", hue) for m, hue in zip(persons, HUES, strict=False)]
-        if len(persons) > len(HUES):
-            entries.append((f"and {len(persons) - len(HUES)} more", GRAY))
-        return [*entries, ("(left side paler)", GRAY)] if layout.mirror_pairs else entries
-    return SIDE_LEGEND if layout.mirror_pairs else []
+        entries = [(f"person {m + 1}", hue) for m, hue in zip(persons, style.HUES, strict=False)]
+        if len(persons) > len(style.HUES):
+            entries.append((f"and {len(persons) - len(style.HUES)} more", style.GRAY))
+        return [*entries, ("(left side paler)", style.GRAY)] if layout.mirror_pairs else entries
+    return style.SIDE_LEGEND if layout.mirror_pairs else []
 
 
 def _frame_label(clip: Clip, frame: int) -> str:
@@ -182,8 +173,8 @@ def _render_frames(
     for i, view in enumerate(views):
         row.append(add_panel(figure, view, i, width, (tall - _TOP - height, height)))
         label_projection(row[-1], view, views)
-    add_color_legend(figure, bodies.legend)
-    number = figure.text(0.02, 0.985, "", fontsize=10, color=BLACK, va="top")
+    style.add_color_legend(figure, bodies.legend)
+    number = figure.text(0.02, 0.985, "", fontsize=10, color=style.BLACK, va="top")
     for done, frame in enumerate(frames, start=1):
         number.set_text(f"frame {frame} / {clip.num_frames - 1}")
         artists = []
@@ -205,9 +196,11 @@ def _palette(colors: list[Sequence[str]]) -> Any:
     """
     from PIL import Image
 
-    grounds = ("#ffffff", OFF_WHITE)
-    solid = sorted({BLACK, GRAY, *HUES, *SIDE_COLORS.values()}.union(*colors))
-    shades = [blend(c, ground, s) for c in solid for ground in grounds for s in (0, 0.4, 0.7)]
+    grounds = ("#ffffff", style.OFF_WHITE)
+    solid = sorted(
+        {style.BLACK, style.GRAY, *style.HUES, *style.SIDE_COLORS.values()}.union(*colors)
+    )
+    shades = [style.blend(c, ground, s) for c in solid for ground in grounds for s in (0, 0.4, 0.7)]
     entries = list(dict.fromkeys([*grounds, *shades]))[:256]
     palette = Image.new("P", (1, 1))
     palette.putpalette([int(c[i : i + 2], 16) for c in entries for i in (1, 3, 5)])

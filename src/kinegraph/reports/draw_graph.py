@@ -14,22 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
+from kinegraph.reports import style
 from kinegraph.reports.rest_pose import bone_colors, joint_colors, joint_sides, rest_pose
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE_CMAP,
-    GRAY,
-    LIGHT_GRAY,
-    ORANGE_CMAP,
-    add_axes_inches,
-    add_heading,
-    annotate_offset,
-    despine,
-    plot_label,
-    tint,
-    write_inches,
-    write_title,
-)
 from kinegraph.skeleton import (
     SkeletonLayout,
     adjacency,
@@ -72,25 +58,27 @@ def draw_graph(
     rows = math.ceil((len(parts) + 2) / columns)
     height = max(6.2, rows * (_MATRIX + 0.5) + 1.1)
     figure = Figure(figsize=(_SKELETON + columns * _MATRIX, height))
-    body = add_axes_inches(figure, (0, 0.02 * height, _SKELETON, 0.9 * height))
+    body = style.add_axes_inches(figure, (0, 0.02 * height, _SKELETON, 0.9 * height))
     draw_labeled_skeleton(body, layout)
     counts = f"{layout.num_joints} joints, {len(layout.bones)} bones"
-    center = plot_label(layout.joints[layout.center])
-    write_title(figure, f"{plot_label(layout.name)} · {counts} · center: {center}", y=0.12)
+    center = style.plot_label(layout.joints[layout.center])
+    style.write_title(
+        figure, f"{style.plot_label(layout.name)} · {counts} · center: {center}", y=0.12
+    )
     axes = _matrix_axes(figure, rows, columns, len(parts) + 2)
     hops = hop_distance(layout)
-    draw_matrix(axes[0], hops.astype(float), ORANGE_CMAP, float(max(1, hops.max())))
-    add_heading(axes[0], "hop distance", f"0 to {hops.max()} bones")
+    draw_matrix(axes[0], hops.astype(float), style.ORANGE_CMAP, float(max(1, hops.max())))
+    style.add_heading(axes[0], "hop distance", f"0 to {hops.max()} bones")
     strongest = float(max(whole.max(), parts.max()))
     for ax, weights, name in zip(axes[1:], (whole, *parts), names, strict=True):
-        draw_matrix(ax, weights, BLUE_CMAP, strongest)
-        add_heading(ax, name, f"{np.count_nonzero(weights)} non-zero")
+        draw_matrix(ax, weights, style.BLUE_CMAP, strongest)
+        style.add_heading(ax, name, f"{np.count_nonzero(weights)} non-zero")
     sums = bool(np.array_equal(parts.sum(axis=0), whole))
     why = " (agcn normalizes each partition separately)" if strategy == "agcn" else ""
     sentence = f"partitions sum to the normalized adjacency: {sums}{why}"
     scale = f"row: source joint, column: target joint; white is 0, darkest blue is {strongest:.2g}"
-    write_inches(figure, _SKELETON + 0.25, 0.38, sentence, fontsize=9.5, color=BLACK)
-    write_inches(figure, _SKELETON + 0.25, 0.17, scale, fontsize=8, color=GRAY)
+    style.write_inches(figure, _SKELETON + 0.25, 0.38, sentence, fontsize=9.5, color=style.BLACK)
+    style.write_inches(figure, _SKELETON + 0.25, 0.17, scale, fontsize=8, color=style.GRAY)
     return figure
 
 
@@ -117,7 +105,7 @@ def draw_skeleton(
     bones, joints = colors or (bone_colors(layout), joint_colors(layout))
     lines = LineCollection(
         [pose[list(bone)] for bone in layout.bones],
-        colors=[LIGHT_GRAY] * len(layout.bones) if bones is None else list(bones),
+        colors=[style.LIGHT_GRAY] * len(layout.bones) if bones is None else list(bones),
         linewidths=bone_widths,
         capstyle="round",
     )
@@ -170,8 +158,8 @@ def draw_linked_skeleton(
         dots: colors of the joints; by default those of the sides.
     """
     joints = joint_colors(layout) if dots is None else dots
-    style: dict[str, Any] = {"size": size, "margin": margin, "colors": (None, joints)}
-    pose = draw_skeleton(ax, layout, bone_widths=3.0, **style)
+    options: dict[str, Any] = {"size": size, "margin": margin, "colors": (None, joints)}
+    pose = draw_skeleton(ax, layout, bone_widths=3.0, **options)
     strongest = float(weights.max(initial=0.0))
     linked = {frozenset(bone) for bone in layout.bones}
     some = weights.max(axis=0, initial=0.0)
@@ -196,7 +184,7 @@ def _arrow(
         arrowstyle="-|>",
         mutation_scale=5 + 3 * share,
         linewidth=0.6 + share,
-        color=tint(color, 0.45 * (1 - share)),
+        color=style.tint(color, 0.45 * (1 - share)),
         shrinkA=2.5,
         shrinkB=2.5,
         clip_on=False,
@@ -231,16 +219,16 @@ def _label_joint(
     label: tuple[float, float],
 ) -> None:
     """Write a joint's name at the end of a thin line; the name of the center is bold."""
-    ax.plot([at[0], label[0]], [at[1], label[1]], color=LIGHT_GRAY, linewidth=0.7, zorder=0)
+    ax.plot([at[0], label[0]], [at[1], label[1]], color=style.LIGHT_GRAY, linewidth=0.7, zorder=0)
     right = label[0] > at[0]
-    name = plot_label(layout.joints[joint], 20)
+    name = style.plot_label(layout.joints[joint], 20)
     ax.annotate(
         f"{joint}  {name}" if right else f"{name}  {joint}",
         label,
         (3 if right else -3, 0),
         textcoords="offset points",
         fontsize=8,
-        color=BLACK,
+        color=style.BLACK,
         fontweight="bold" if joint == layout.center else "normal",
         ha="left" if right else "right",
         va="center",
@@ -296,7 +284,7 @@ def draw_matrix(ax: Axes, matrix: NDArray[np.floating], cmap: Colormap, stronges
     ticks = list(range(0, len(matrix), 5))
     ax.set_xticks(ticks)
     ax.set_yticks(ticks)
-    despine(ax, grid=None, frame=True)
+    style.despine(ax, grid=None, frame=True)
     ax.tick_params(labelsize=7)
 
 
@@ -305,14 +293,14 @@ def label_matrix(ax: Axes, layout: SkeletonLayout) -> None:
     cell, colors = _cell_points(ax, layout.num_joints), joint_colors(layout)
     font = min(7.0, max(4.5, 0.62 * cell))
     ticks = list(range(0, layout.num_joints, math.ceil(1.2 * font / cell)))
-    names = [f"{plot_label(layout.joints[joint], _NAME_LENGTH)}  {joint}" for joint in ticks]
+    names = [f"{style.plot_label(layout.joints[joint], _NAME_LENGTH)}  {joint}" for joint in ticks]
     ax.set_yticks(ticks, names, fontsize=font)
     ax.set_xticks(ticks, names, fontsize=font, rotation=90)
     for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
         for label, joint in zip(labels, ticks, strict=True):
             label.set_color(colors[joint])
-    style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7, "color": GRAY}
-    annotate_offset(ax, "row: source\ncolumn: target", (0, 0), (-5, -8), **style)
+    options: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7, "color": style.GRAY}
+    style.annotate_offset(ax, "row: source\ncolumn: target", (0, 0), (-5, -8), **options)
 
 
 def matrix_label_size(layout: SkeletonLayout) -> float:
@@ -328,18 +316,18 @@ def write_cell_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
         return
     image: Any = ax.images[0]
     grounds = image.to_rgba(image.get_array())
-    style: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
-    style["fontsize"] = min(8.0, 0.48 * cell)
+    options: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
+    options["fontsize"] = min(8.0, 0.48 * cell)
     for row, column in np.argwhere(matrix):
         value = matrix[row, column]
         text = f"{value:.0f}" if value == round(value) else f"{value:.2f}".lstrip("0")
-        ax.text(column, row, text, color=contrast_color(grounds[row, column]), **style)
+        ax.text(column, row, text, color=contrast_color(grounds[row, column]), **options)
 
 
 def contrast_color(ground: NDArray[np.floating] | Sequence[float]) -> str:
     """Return the text color for a background of these red, green and blue values (0 to 1)."""
     brightness = float(np.dot((0.299, 0.587, 0.114), np.asarray(ground)[:3]))
-    return "white" if brightness < 0.62 else BLACK
+    return "white" if brightness < 0.62 else style.BLACK
 
 
 def _cell_points(ax: Axes, cells: int) -> float:

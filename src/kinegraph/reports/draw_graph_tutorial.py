@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from kinegraph.reports import style
 from kinegraph.reports.draw_graph import (
     contrast_color,
     draw_labeled_skeleton,
@@ -24,21 +25,6 @@ from kinegraph.reports.draw_graph import (
     matrix_label_size,
     write_cell_values,
     write_joint_numbers,
-)
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE_CMAP,
-    GRAY,
-    GREEN,
-    LIGHT_GRAY,
-    ORANGE_CMAP,
-    SLATE,
-    VIOLET,
-    add_axes_inches,
-    plot_label,
-    sequential_cmap,
-    tint,
-    write_inches,
 )
 from kinegraph.skeleton import (
     SkeletonLayout,
@@ -56,12 +42,12 @@ _WRAP = 36  # characters
 
 # Blue and orange are the sides of the body.
 _HUES = {
-    "all": GREEN,
-    "close": GREEN,
-    "outward": GREEN,
-    "hop": GREEN,
-    "further": VIOLET,
-    "inward": VIOLET,
+    "all": style.GREEN,
+    "close": style.GREEN,
+    "outward": style.GREEN,
+    "hop": style.GREEN,
+    "further": style.VIOLET,
+    "inward": style.VIOLET,
 }
 _MEANINGS = {
     "all": "All neighbors are treated alike: they share the same weights.",
@@ -125,7 +111,7 @@ def draw_graph_tutorial(
         *_partition_steps(layout, parts, names, strongest),
         _sum_step(layout, parts, names, whole),
     ]
-    name = plot_label(layout.name)
+    name = style.plot_label(layout.name)
     title = f"From skeleton to graph: {name}, {strategy}, up to {_bones(max_hop)}"
     if strategy == "spatial" and center_distance == "truncated":
         title += f"; joints beyond {_bones(max_hop)} count as equally far from the center"
@@ -143,7 +129,7 @@ def _graph_steps(
         _Step(
             "Skeleton",
             f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
-            f"counted from the center, {plot_label(layout.joints[layout.center])}, in bold.",
+            f"counted from the center, {style.plot_label(layout.joints[layout.center])}, in bold.",
             lambda ax: draw_labeled_skeleton(ax, layout),
         ),
         _Step(
@@ -152,16 +138,16 @@ def _graph_steps(
             f"{np.count_nonzero(linked)} in all. The diagonal links each joint to itself (a ring); "
             "without it a joint would receive from its neighbors but lose its own features. Row: "
             "the source, which sends. Column: the target, which receives.",
-            _links(layout, linked[None], [SLATE]),
-            _matrix(layout, linked, BLUE_CMAP, 1.6),
+            _links(layout, linked[None], [style.SLATE]),
+            _matrix(layout, linked, style.BLUE_CMAP, 1.6),
         ),
         _Step(
             "Hop distance",
             "The number of bones on the shortest path between two joints: 0 on the diagonal, 1 "
             f"for the other ones of step 2, {hops.max()} at most. On the body: the row of the "
             f"center. Pairs up to {_bones(max_hop)} apart count as neighbors in the next steps.",
-            _numbers(layout, hops[layout.center], ORANGE_CMAP),
-            _matrix(layout, hops, ORANGE_CMAP, float(max(1, hops.max()))),
+            _numbers(layout, hops[layout.center], style.ORANGE_CMAP),
+            _matrix(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
         ),
         _Step(
             "Normalized adjacency",
@@ -169,8 +155,8 @@ def _graph_steps(
             "degree of its target, the number of joints that it receives from, itself included: "
             f"the numbers on the body, {degrees.min()} to {degrees.max()}. Every column now sums "
             "to 1, and every joint takes the mean of its neighbors.",
-            _numbers(layout, degrees, BLUE_CMAP),
-            _matrix(layout, whole, BLUE_CMAP, strongest),
+            _numbers(layout, degrees, style.BLUE_CMAP),
+            _matrix(layout, whole, style.BLUE_CMAP, strongest),
         ),
     ]
 
@@ -187,7 +173,7 @@ def _partition_steps(
             f"Partition {i} of {len(parts)}: {name}",
             f"{_meaning(name)} {np.count_nonzero(part)} of the {total} entries.",
             _links(layout, part[None], [color]),
-            _matrix(layout, part, sequential_cmap(color), strongest),
+            _matrix(layout, part, style.sequential_cmap(color), strongest),
         )
         for i, (part, name, color) in enumerate(zip(parts, names, _colors(names), strict=True), 1)
     ]
@@ -217,7 +203,7 @@ def _sum_step(
         )
 
     def mosaic(ax: Axes) -> None:
-        draw_matrix(ax, total, BLUE_CMAP, 1.0)
+        draw_matrix(ax, total, style.BLUE_CMAP, 1.0)
         tiles = np.ones((*total.shape, 3))
         for part, color in zip(parts, colors, strict=True):
             tiles[part != 0] = to_rgb(color)
@@ -239,8 +225,8 @@ def _colors(names: tuple[str, ...]) -> list[str]:
     colors = []
     for name in names:
         kind, _, hop = name.partition(" ")
-        hue = SLATE if hop == "0" else _HUES.get(kind, SLATE)
-        colors.append(tint(hue, 0.65 * (1 - 1 / max(1, int(hop or 1)))))
+        hue = style.SLATE if hop == "0" else _HUES.get(kind, style.SLATE)
+        colors.append(style.tint(hue, 0.65 * (1 - 1 / max(1, int(hop or 1)))))
     return colors
 
 
@@ -280,15 +266,15 @@ def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
     width = _TEXT + _BODY + labels + side + 2 * _EDGE
     tall = _TOP + len(steps) * (band + _GAP)
     figure = Figure(figsize=(width, tall))
-    write_inches(figure, _EDGE, -0.2, title, fontsize=13, color=BLACK, va="top")
+    style.write_inches(figure, _EDGE, -0.2, title, fontsize=13, color=style.BLACK, va="top")
     for number, step in enumerate(steps, start=1):
         top = tall - _TOP - (number - 1) * (band + _GAP)
         _write(figure, number, step, top)
         space = _BODY if step.matrix else width - _TEXT - 2 * _EDGE
-        step.body(add_axes_inches(figure, (_EDGE + _TEXT, top - band, space, band)))
+        step.body(style.add_axes_inches(figure, (_EDGE + _TEXT, top - band, space, band)))
         if step.matrix:
             box = (width - _EDGE - side, top - side, side, side)
-            step.matrix(add_axes_inches(figure, box))
+            step.matrix(style.add_axes_inches(figure, box))
     return figure
 
 
@@ -296,15 +282,17 @@ def _write(figure: Figure, number: int, step: _Step, top: float) -> None:
     """Write the number, title and words of a step under a thin line; ``top`` is in inches."""
     width, height = figure.get_size_inches()
     x, y = _EDGE / width, (top + _GAP / 2) / height
-    figure.add_artist(Line2D([x, 1 - x], [y, y], color=LIGHT_GRAY, linewidth=0.8))
+    figure.add_artist(Line2D([x, 1 - x], [y, y], color=style.LIGHT_GRAY, linewidth=0.8))
     title = textwrap.wrap(f"{number}  {step.title}", 34)
-    place: dict[str, Any] = {"fontsize": 9, "color": GRAY, "va": "top"}
-    write_inches(figure, _EDGE, top, "\n".join(title), **place | {"fontsize": 11.5, "color": BLACK})
+    place: dict[str, Any] = {"fontsize": 9, "color": style.GRAY, "va": "top"}
+    style.write_inches(
+        figure, _EDGE, top, "\n".join(title), **place | {"fontsize": 11.5, "color": style.BLACK}
+    )
     top -= 0.2 * len(title) + 0.1
     lines = textwrap.wrap(step.words, _WRAP)
-    write_inches(figure, _EDGE, top, "\n".join(lines), linespacing=1.4, **place)
+    style.write_inches(figure, _EDGE, top, "\n".join(lines), linespacing=1.4, **place)
     top -= 0.178 * len(lines) + 0.12
     for name, color in step.legend:
-        write_inches(figure, _EDGE, top, "■", **place | {"color": color})
-        write_inches(figure, _EDGE + 0.17, top, name, **place)
+        style.write_inches(figure, _EDGE, top, "■", **place | {"color": color})
+        style.write_inches(figure, _EDGE + 0.17, top, name, **place)
         top -= 0.18

@@ -12,30 +12,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kinegraph.reports import style
 from kinegraph.reports.draw_graph import (
     draw_linked_skeleton,
     draw_matrix,
     draw_skeleton,
     label_matrix,
     matrix_label_size,
-)
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE,
-    GRAY,
-    GREEN,
-    HUES,
-    LIGHT_GRAY,
-    OFF_WHITE,
-    ORANGE,
-    VIOLET,
-    add_axes_inches,
-    add_heading,
-    despine,
-    plot_label,
-    sequential_cmap,
-    write_inches,
-    write_title,
 )
 from kinegraph.skeleton import SkeletonLayout
 
@@ -47,11 +30,11 @@ _UNIT = (4.9, 2.5)
 _MIN_LIMIT = 0.05  # smallest change of a factor that gets a full color
 _BINS = 40  # on either side of shift 0
 _FACTORS = LinearSegmentedColormap.from_list(
-    "kinegraph_factors", ["#0b3c66", BLUE, "#ffffff", ORANGE, "#8f3606"], N=257
+    "kinegraph_factors", ["#0b3c66", style.BLUE, "#ffffff", style.ORANGE, "#8f3606"], N=257
 )
-_GAINS = LinearSegmentedColormap.from_list("kinegraph_gains", [BLUE, "#c3cad3", ORANGE])
+_GAINS = LinearSegmentedColormap.from_list("kinegraph_gains", [style.BLUE, "#c3cad3", style.ORANGE])
 # Orange and blue are the sides of the body.
-_LINK_HUES = (GREEN, VIOLET, *HUES[4:])
+_LINK_HUES = (style.GREEN, style.VIOLET, *style.HUES[4:])
 
 
 def draw_edge_importance(
@@ -90,9 +73,9 @@ def draw_edge_importance(
         ax.remove()
     for ax, (name, weights) in zip(axes.flat, importance, strict=False):
         _draw_block(ax, layout, base, np.abs(A * weights).sum(axis=0))
-        ax.set_title(plot_label(name), fontsize=9, color=BLACK, pad=2)
+        ax.set_title(style.plot_label(name), fontsize=9, color=style.BLACK, pad=2)
     note = "orange: larger weight than in the untrained graph; blue: smaller (half to double)"
-    figure.text(0.01, 0.02, note, fontsize=8, color=GRAY)
+    figure.text(0.01, 0.02, note, fontsize=8, color=style.GRAY)
     return figure
 
 
@@ -117,22 +100,22 @@ def draw_temporal_shifts(shifts: Named) -> Figure:
     tall = 1.25 + _STRIP * len(rows)
     figure = Figure(figsize=(_WIDTH, tall))
     ax = figure.add_axes((0.17, 0.6 / tall, 0.55, 1 - 1.2 / tall))
-    despine(ax, grid="x")
+    style.despine(ax, grid="x")
     ends = f"{every.min():.2f} to {every.max():.2f} frames"
     mean, beyond = _shift_statistics(every)
     note = f"{ends}, mean |s| {mean:.2f}, {beyond:.0f} % beyond one frame"
-    add_heading(ax, "Learned temporal shifts", f"{len(every)} channels: {note}")
-    ax.axvspan(-1, 1, color=OFF_WHITE, zorder=0)
-    ax.axvline(0, color=GRAY, linewidth=0.8)
+    style.add_heading(ax, "Learned temporal shifts", f"{len(every)} channels: {note}")
+    ax.axvspan(-1, 1, color=style.OFF_WHITE, zorder=0)
+    ax.axvline(0, color=style.GRAY, linewidth=0.8)
     for row, (_, values) in enumerate(rows):
         _draw_histogram(ax, values, row, limit)
-    ax.set_yticks(range(len(rows)), [plot_label(name, 16) for name, _ in rows])
+    ax.set_yticks(range(len(rows)), [style.plot_label(name, 16) for name, _ in rows])
     ax.set(xlim=(-limit, limit), ylim=(len(rows) - 0.4, -0.95))
     ax.tick_params(labelsize=8)
     colors = "shift in frames (blue: reads the past, orange: the future; gray: up to one frame)"
     scale = "each layer is scaled to its own highest bar"
     names = "in, out: before and after the 1 × 1 convolution of a unit"
-    ax.set_xlabel(f"{colors}\n{scale}; {names}", fontsize=8, color=GRAY)
+    ax.set_xlabel(f"{colors}\n{scale}; {names}", fontsize=8, color=style.GRAY)
     return figure
 
 
@@ -157,13 +140,13 @@ def draw_feature_masks(masks: Named, layout: SkeletonLayout) -> Figure:
     figure = Figure(figsize=(width * columns, tall * rows + 0.4))
     for i, (name, change) in enumerate(changes):
         x, y = width * (i % columns), tall * (rows - i // columns) - 1.8
-        _draw_masked(add_axes_inches(figure, (x + 0.05, y - 0.1, 1.75, 2.0)), layout, change)
-        _draw_factors(add_axes_inches(figure, (x + 2.15, y, width - 2.4, 1.75)), name, change)
+        _draw_masked(style.add_axes_inches(figure, (x + 0.05, y - 0.1, 1.75, 2.0)), layout, change)
+        _draw_factors(style.add_axes_inches(figure, (x + 2.15, y, width - 2.4, 1.75)), name, change)
     note = (
         "factor tanh(m) + 1: orange above 1, white 1, blue below; "
         "the color scale of each unit ends at its largest change, at least 5 %"
     )
-    write_inches(figure, 0.1, 0.12, note, fontsize=8, color=GRAY)
+    style.write_inches(figure, 0.1, 0.12, note, fontsize=8, color=style.GRAY)
     return figure
 
 
@@ -187,18 +170,18 @@ def draw_links(
     band = side + labels + 0.65
     width, height = 4.0 + labels + side + 0.2, 0.5 + band * len(types)
     figure = Figure(figsize=(width, height))
-    write_title(figure, plot_label(title, 80))
+    style.write_title(figure, style.plot_label(title, 80))
     for i, weights in enumerate(types):
         name = "links" if len(types) == 1 else f"link type {i + 1} of {len(types)}"
         hue = _LINK_HUES[i % len(_LINK_HUES)]
         top = height - 0.5 - band * i - 0.55
-        body = add_axes_inches(figure, (0.15, top - band + 0.65, 3.6, band - 0.65))
+        body = style.add_axes_inches(figure, (0.15, top - band + 0.65, 3.6, band - 0.65))
         shown = _strongest(weights, strongest)
         draw_linked_skeleton(body, layout, shown[None], [hue], size=22, margin=0.08)
-        matrix = add_axes_inches(figure, (width - side - 0.2, top - side, side, side))
-        draw_matrix(matrix, weights, sequential_cmap(hue), float(weights.max()) or 1.0)
+        matrix = style.add_axes_inches(figure, (width - side - 0.2, top - side, side, side))
+        draw_matrix(matrix, weights, style.sequential_cmap(hue), float(weights.max()) or 1.0)
         label_matrix(matrix, layout)
-        add_heading(matrix, name, _summary(shown))
+        style.add_heading(matrix, name, _summary(shown))
     return figure
 
 
@@ -274,13 +257,13 @@ def _draw_histogram(ax: Axes, values: NDArray[np.float64], row: int, limit: int)
     edges = np.linspace(-limit, limit, 2 * _BINS + 1)
     counts, _ = np.histogram(values, edges)
     heights = 0.85 * counts / counts.max()
-    colors = [BLUE] * _BINS + [ORANGE] * _BINS
+    colors = [style.BLUE] * _BINS + [style.ORANGE] * _BINS
     ax.bar(edges[:-1], -heights, np.diff(edges), bottom=row + 0.3, align="edge", color=colors)
-    ax.axhline(row + 0.3, color=LIGHT_GRAY, linewidth=0.7)
+    ax.axhline(row + 0.3, color=style.LIGHT_GRAY, linewidth=0.7)
     mean, beyond = _shift_statistics(values)
     text = f"mean |s| {mean:.2f}   {beyond:.0f} % > 1 frame"
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    ax.annotate(text, (1, row), (6, 0), fontsize=7.5, color=BLACK, va="center", **place)
+    ax.annotate(text, (1, row), (6, 0), fontsize=7.5, color=style.BLACK, va="center", **place)
 
 
 def _draw_masked(ax: Axes, layout: SkeletonLayout, change: NDArray[np.float64]) -> None:
@@ -292,7 +275,7 @@ def _draw_masked(ax: Axes, layout: SkeletonLayout, change: NDArray[np.float64]) 
         bone_widths=1.2,
         size=12 + 60 * amounts / _color_limit(amounts),
         colors=(None, _FACTORS(0.5 + gains / (2 * _color_limit(gains)))),
-        edges=(GRAY, 0.4),
+        edges=(style.GRAY, 0.4),
         margin=0.08,
     )
 
@@ -301,13 +284,13 @@ def _draw_factors(ax: Axes, name: str, change: NDArray[np.float64]) -> None:
     limit = _color_limit(change)
     image: dict[str, Any] = {"interpolation": "none", "aspect": "auto", "cmap": _FACTORS}
     ax.imshow(change, vmin=-limit, vmax=limit, **image)
-    despine(ax, grid=None, frame=True)
+    style.despine(ax, grid=None, frame=True)
     joints, channels = change.shape
     ax.set_yticks(range(0, joints, 5))
     ax.set_xticks([0, channels - 1] if channels > 1 else [0])
     ax.tick_params(labelsize=7)
     note = f"factors {_range(change)}, by joint {_range(change.mean(axis=1))}"
-    add_heading(ax, f"{plot_label(name)}: {joints} joints, {channels} channels", note)
+    style.add_heading(ax, f"{style.plot_label(name)}: {joints} joints, {channels} channels", note)
 
 
 def _color_limit(change: NDArray[np.float64]) -> float:

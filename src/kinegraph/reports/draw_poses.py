@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
+from kinegraph.reports import style
 from kinegraph.reports.panels import (
     LEGEND_HEIGHT,
     Projection,
@@ -22,17 +22,6 @@ from kinegraph.reports.panels import (
     strip_figure,
 )
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE,
-    GRAY,
-    SIDE_LEGEND,
-    add_axes_inches,
-    add_color_legend,
-    add_heading,
-    annotate_offset,
-    despine,
-)
 from kinegraph.skeleton import SkeletonLayout
 
 _TITLE, _HEADING, _CURVE, _BELOW = 0.36, 0.6, 1.25, 0.5  # inches
@@ -42,26 +31,13 @@ Poses = NDArray[np.floating]
 Errors = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """True and predicted poses of the same frames.
+class _Labels(NamedTuple):
+    """Names of the prediction and the baseline; heading and first frame of the error curves."""
 
-    Attributes:
-        layout: of the joints.
-        true, predicted: (T, V, D), NaN where absent.
-        chosen: frames that are drawn, with their names.
-        errors: of ``predicted``, (T,), NaN where nothing can be compared.
-        baseline: (T,) errors of a prediction without a model.
-        baseline_name: at most two words.
-    """
-
-    layout: SkeletonLayout
-    true: Poses
-    predicted: Poses
-    chosen: dict[int, str]
-    errors: Errors
-    baseline: Errors
-    baseline_name: str
+    predicted: str
+    baseline: str
+    heading: str
+    first: int
 
 
 def draw_forecast(
@@ -69,12 +45,9 @@ def draw_forecast(
     true: Poses,
     predicted: Poses,
     layout: SkeletonLayout,
-    error: Errors | None = None,
-    baseline: Errors | None = None,
     *,
     frames: int = 5,
     title: str | None = None,
-    y_up: bool | None = None,
 ) -> Figure:
     """Draw future poses of one person, predicted over true, and the error by frame.
 
@@ -85,11 +58,9 @@ def draw_forecast(
         context_last: (V, D), the pose right before the future; D is 2 or 3.
         true: (k, V, D) in the same units, NaN where absent.
         predicted: (k, V, D).
-        error: (k,) for the curve, the mean over many clips; by default this clip's.
-        baseline: (k,) of zero velocity over the same clips; give both or neither.
+        layout: layout of the joints.
         frames: number of future frames to draw.
         title: written above.
-        y_up: as in `kinegraph.reports.panels.project_joints`.
 
     Raises:
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;
@@ -98,28 +69,15 @@ def draw_forecast(
     true = _checked("true future", true, layout)
     predicted = _checked("predicted future", predicted, layout, true.shape)
     last = _checked("last pose", np.asarray(context_last)[None], layout, (1, *true.shape[1:]))
-    held = np.broadcast_to(last, true.shape)
-    # the last pose comes first; nothing is predicted for it
-    compared = _Comparison(
-        layout,
+    absent = np.full_like(last, np.nan)  # the first panel has no prediction
+    poses = [
         np.concatenate([last, true]),
-        np.concatenate([np.full_like(last, np.nan), predicted]),
-        {0: "last seen"} | {f + 1: f"+{f + 1}" for f in _chosen(len(true), frames)},
-        np.concatenate([[np.nan], frame_errors(true, predicted)]),
-        np.concatenate([[np.nan], frame_errors(true, held)]),
-        "zero velocity",
-    )
-    own = error is None and baseline is None
-    curves = compared.errors[1:], compared.baseline[1:]
-    if not own:
-        curves = (
-            _checked_errors("error", error, len(true)),
-            _checked_errors("baseline", baseline, len(true)),
-        )
-    figure, ax = _draw_comparison(compared, "predicted", title, y_up)
-    _draw_error_curves(ax, compared, curves, 1, own)
-    add_heading(ax, "error by future frame", "of this clip" if own else "mean of many clips")
-    return figure
+        np.concatenate([absent, predicted]),
+        np.concatenate([absent, np.broadcast_to(last, true.shape)]),
+    ]
+    chosen = {0: "last seen"} | {f + 1: f"+{f + 1}" for f in _chosen(len(true), frames)}
+    labels = _Labels("predicted", "zero velocity", "error by future frame", 1)
+    return _draw_comparison(layout, poses, chosen, labels, title)
 
 
 def draw_reconstruction(
@@ -129,7 +87,6 @@ def draw_reconstruction(
     *,
     frames: int = 6,
     title: str | None = None,
-    y_up: bool | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of one person, reconstructed over true, and the error by frame.
 
@@ -138,21 +95,17 @@ def draw_reconstruction(
     Args:
         true: (T, V, D), NaN where absent; D is 2 or 3.
         rebuilt: (T, V, D).
-        frames, title, y_up: as in `draw_forecast`.
+        layout, frames, title: as in `draw_forecast`.
 
     Raises:
         ClipError: as `draw_forecast`.
     """
     true = _checked("true clip", true, layout)
     rebuilt = _checked("reconstructed clip", rebuilt, layout, true.shape)
-    mean = np.broadcast_to(_mean_pose(true), true.shape)
-    errors = frame_errors(true, rebuilt), frame_errors(true, mean)
+    poses = [true, rebuilt, np.broadcast_to(_mean_pose(true), true.shape)]
     chosen = {frame: f"frame {frame}" for frame in _chosen(len(true), frames)}
-    compared = _Comparison(layout, true, rebuilt, chosen, *errors, "mean pose")
-    figure, ax = _draw_comparison(compared, "reconstructed", title, y_up)
-    _draw_error_curves(ax, compared, errors, 0, True)
-    add_heading(ax, "error by frame", "of this clip")
-    return figure
+    labels = _Labels("reconstructed", "mean pose", "error by frame", 0)
+    return _draw_comparison(layout, poses, chosen, labels, title)
 
 
 def frame_errors(true: Poses, other: Poses) -> Errors:
@@ -179,17 +132,6 @@ def _checked(
     return np.where(np.isfinite(values).all(axis=-1, keepdims=True), values, np.float32(np.nan))
 
 
-def _checked_errors(what: str, given: Errors | None, frames: int) -> Errors:
-    if given is None:
-        raise ClipError(f"{what}: expected error and baseline together, got only the other")
-    values = np.asarray(given, dtype=np.float64)
-    if values.shape != (frames,):
-        raise ClipError(
-            f"{what}: expected one number for each of {frames} frames, got shape {values.shape}"
-        )
-    return values
-
-
 def _chosen(total: int, frames: int) -> list[int]:
     if frames < 1:
         raise ClipError(f"expected to draw 1 frame or more, got {frames}")
@@ -204,26 +146,44 @@ def _mean_pose(true: Poses) -> Poses:
 
 
 def _draw_comparison(
-    compared: _Comparison, name: str, title: str | None, y_up: bool | None
-) -> tuple[Figure, Axes]:
-    """Return a figure with its panels, and empty axes for curves below them."""
-    layout, frames = compared.layout, list(compared.chosen)
-    views = project_joints(np.stack([compared.true, compared.predicted]), frames, y_up, name)
+    layout: SkeletonLayout,
+    poses: list[Poses],
+    chosen: dict[int, str],
+    labels: _Labels,
+    title: str | None,
+) -> Figure:
+    """Draw the chosen frames of poses (true, predicted, baseline) and curves of their errors."""
+    true, predicted, baseline = poses
+    errors, simple = frame_errors(true, predicted), frame_errors(true, baseline)
+    frames = list(chosen)
+    views = project_joints(np.stack([true, predicted]), frames, None, labels.predicted)
     margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + LEGEND_HEIGHT
     figure, rows = strip_figure(views, frames, title, margins, min_columns=4)
     for view, row in zip(views, rows, strict=True):
         for ax, frame in zip(row, frames, strict=True):
             _draw_pair(ax, view, layout, frame)
-    for ax, frame in zip(rows[0], frames, strict=True):
-        _write_errors(ax, compared, frame)
-    if not np.isfinite(compared.errors).any():
-        add_color_legend(figure, [("no joints to compare", GRAY)])
-    elif layout.mirror_pairs:
-        add_color_legend(figure, [("true", _TRUE), (f"{name} in color:", GRAY), *SIDE_LEGEND])
+    for ax, (frame, name) in zip(rows[0], chosen.items(), strict=True):
+        style.annotate_offset(ax, name, (0, 1), (1, 28), fontsize=9, color=style.BLACK)
+        if np.isfinite(errors[frame]):
+            options: dict[str, Any] = {"fontsize": 8}
+            style.annotate_offset(
+                ax, f"{errors[frame]:.3g}", (0, 1), (1, 16), color=style.BLUE, **options
+            )
+            text = f"{labels.baseline} {simple[frame]:.3g}"
+            style.annotate_offset(ax, text, (0, 1), (1, 5), color=style.GRAY, **options)
+    if not np.isfinite(errors).any():
+        style.add_color_legend(figure, [("no joints to compare", style.GRAY)])
     else:
-        add_color_legend(figure, [("true", _TRUE), (f"{name} in color", GRAY)])
+        sides = style.SIDE_LEGEND if layout.mirror_pairs else []
+        name = f"{labels.predicted} in color" + ":" * bool(sides)
+        style.add_color_legend(figure, [("true", _TRUE), (name, style.GRAY), *sides])
     width = figure.get_figwidth() - 0.75
-    return figure, add_axes_inches(figure, (0.55, _BELOW + LEGEND_HEIGHT, width, _CURVE))
+    ax = style.add_axes_inches(figure, (0.55, _BELOW + LEGEND_HEIGHT, width, _CURVE))
+    _draw_error_curves(ax, errors, simple, labels.first, frames)
+    for height, name, color in ((6, labels.baseline, style.GRAY), (18, "model", style.BLUE)):
+        style.annotate_offset(ax, name, (1, 1), (0, height), color=color, fontsize=9, ha="right")
+    style.add_heading(ax, labels.heading, "of this clip")
+    return figure
 
 
 def _draw_pair(ax: Axes, view: Projection, layout: SkeletonLayout, frame: int) -> None:
@@ -235,35 +195,19 @@ def _draw_pair(ax: Axes, view: Projection, layout: SkeletonLayout, frame: int) -
         artist.set_zorder(4)
 
 
-def _write_errors(ax: Axes, compared: _Comparison, frame: int) -> None:
-    """Write the name of a frame, its error and the error of the baseline above a panel."""
-    annotate_offset(ax, compared.chosen[frame], (0, 1), (1, 28), fontsize=9, color=BLACK)
-    for height, errors, color, name in (
-        (16, compared.errors, BLUE, ""),
-        (5, compared.baseline, GRAY, f"{compared.baseline_name} "),
-    ):
-        if np.isfinite(errors[frame]):
-            text = f"{name}{errors[frame]:.3g}"
-            annotate_offset(ax, text, (0, 1), (1, height), fontsize=8, color=color)
-
-
 def _draw_error_curves(
-    ax: Axes, compared: _Comparison, curves: tuple[Errors, Errors], first: int, marked: bool
+    ax: Axes, errors: Errors, baseline: Errors, first: int, chosen: list[int]
 ) -> None:
-    """Draw errors from frame ``first`` on, with dots at the drawn frames if ``marked``."""
-    despine(ax)
-    errors, baseline = curves
-    x = np.arange(first, first + len(errors))
-    style: dict[str, Any] = {"linewidth": 1.6, "markersize": 4}
-    style["marker"] = "o" if len(x) == 1 else ""
-    ax.plot(x, baseline, color=GRAY, linestyle=(0, (3, 2)), **style)
-    ax.plot(x, errors, color=BLUE, **style)
-    if marked:
-        at = [frame for frame in compared.chosen if np.isfinite(compared.errors[frame])]
-        ax.plot(at, compared.errors[at], "o", color=BLUE, markersize=4)
-    for height, name, color in ((6, compared.baseline_name, GRAY), (18, "model", BLUE)):
-        annotate_offset(ax, name, (1, 1), (0, height), color=color, fontsize=9, ha="right")
+    """Draw errors from frame ``first`` on, with dots at the chosen frames."""
+    style.despine(ax)
+    x = np.arange(first, len(errors))
+    options: dict[str, Any] = {"linewidth": 1.6, "markersize": 4}
+    options["marker"] = "o" if len(x) == 1 else ""
+    ax.plot(x, baseline[first:], color=style.GRAY, linestyle=(0, (3, 2)), **options)
+    ax.plot(x, errors[first:], color=style.BLUE, **options)
+    at = [frame for frame in chosen if np.isfinite(errors[frame])]
+    ax.plot(at, errors[at], "o", color=style.BLUE, markersize=4)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     note = "frame (error: mean distance of joints, in units of the input)"
-    ax.set_xlabel(note, color=GRAY, fontsize=8)
+    ax.set_xlabel(note, color=style.GRAY, fontsize=8)

@@ -12,22 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE,
-    BLUE_CMAP,
-    GRAY,
-    OFF_WHITE,
-    ORANGE,
-    ORANGE_CMAP,
-    SLATE,
-    add_heading,
-    despine,
-    message_figure,
-    percent_label,
-    plot_label,
-    tint,
-)
+from kinegraph.reports import style
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import ClassResult, ReliabilityBin
@@ -41,7 +26,7 @@ _PANELS = {
     "loss": (2.0, "loss"),
     "lr": (0.8, "learning rate"),
 }
-_CURVE_COLORS = {"train": tint(SLATE, 0.45), "val": BLUE}
+_CURVE_COLORS = {"train": style.tint(style.SLATE, 0.45), "val": style.BLUE}
 
 History = Sequence[Mapping[str, Any]]
 Curves = dict[str, NDArray[np.float64]]
@@ -57,14 +42,14 @@ def draw_training_curves(history: History) -> Figure:
     """
     panels = {kind: curves for kind in _PANELS if (curves := _curves(history, kind))}
     if not panels:
-        return message_figure("No training history was recorded.", _WIDTH)
+        return style.message_figure("No training history was recorded.", _WIDTH)
     heights = [_PANELS[kind][0] for kind in panels]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.55 * len(panels) + 0.3))
     figure.set_layout_engine("constrained", hspace=0.04)
     grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)
     for ax, (kind, curves) in zip(grid[:, 0], panels.items(), strict=True):
         _draw_curves(ax, curves, kind)
-    grid[-1, 0].set_xlabel("epoch", fontsize=9, color=GRAY)
+    grid[-1, 0].set_xlabel("epoch", fontsize=9, color=style.GRAY)
     return figure
 
 
@@ -90,13 +75,13 @@ def draw_confusion_matrix(confusion: NDArray[np.integer], names: Sequence[str]) 
     ax = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # the square root makes small shares of errors visible
-    wrong, right = ORANGE_CMAP(np.sqrt(shares))[..., :3], BLUE_CMAP(shares)[..., :3]
+    wrong, right = style.ORANGE_CMAP(np.sqrt(shares))[..., :3], style.BLUE_CMAP(shares)[..., :3]
     ax.imshow(np.where(np.eye(classes, dtype=bool)[..., None], right, wrong), interpolation="none")
     _name_classes(ax, names, size)
     if classes <= _MAX_COUNTED:
         _write_counts(ax, counts, shares)
-    ax.set_ylabel("true class", fontsize=9, color=GRAY)
-    ax.set_xlabel("predicted class", fontsize=9, color=GRAY)
+    ax.set_ylabel("true class", fontsize=9, color=style.GRAY)
+    ax.set_xlabel("predicted class", fontsize=9, color=style.GRAY)
     return figure
 
 
@@ -107,7 +92,7 @@ def draw_class_accuracy(per_class: Sequence[ClassResult]) -> Figure:
         per_class: rows with name, clips and accuracy (a fraction or None).
     """
     if not per_class:
-        return message_figure("No classes were evaluated.", _WIDTH)
+        return style.message_figure("No classes were evaluated.", _WIDTH)
     rows = sorted(per_class, key=lambda row: (row.accuracy is None, -(row.accuracy or 0.0)))
     columns = math.ceil(len(rows) / 40)
     each = math.ceil(len(rows) / columns)
@@ -127,27 +112,28 @@ def draw_reliability_diagram(bins: Sequence[ReliabilityBin]) -> Figure:
         bins: rows with low, high, clips, accuracy and confidence (fractions).
     """
     if not bins:
-        return message_figure("No clips were evaluated.", _WIDTH)
+        return style.message_figure("No clips were evaluated.", _WIDTH)
     figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    light = tint(BLUE, 0.3)
+    light = style.tint(style.BLUE, 0.3)
     for row in bins:
         middle, width = (row.low + row.high) / 2, 0.86 * (row.high - row.low)
         upper.bar(middle, row.accuracy, width, color=light)
-        upper.plot([row.low, row.high], [row.confidence] * 2, color=ORANGE, linewidth=2)
-        lower.bar(middle, row.clips, width, color=tint(SLATE, 0.45))
-    ideal = {"color": GRAY, "linewidth": 0.8, "linestyle": (0, (3, 3))}
+        upper.plot([row.low, row.high], [row.confidence] * 2, color=style.ORANGE, linewidth=2)
+        lower.bar(middle, row.clips, width, color=style.tint(style.SLATE, 0.45))
+    ideal = {"color": style.GRAY, "linewidth": 0.8, "linestyle": (0, (3, 3))}
     (diagonal,) = upper.plot([0, 1], [0, 1], label="perfect calibration", **ideal)
-    mean = upper.plot([], [], color=ORANGE, linewidth=2, label="mean confidence")
+    mean = upper.plot([], [], color=style.ORANGE, linewidth=2, label="mean confidence")
     legend = [Patch(color=light, label="accuracy"), *mean, diagonal]
-    upper.legend(handles=legend, loc="upper left", frameon=False, fontsize=8, labelcolor=GRAY)
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3}
+    upper.legend(handles=legend, frameon=False, fontsize=8, labelcolor=style.GRAY, **place)
     for ax, title in ((upper, "accuracy"), (lower, "clips")):
-        despine(ax)
-        add_heading(ax, title)
+        style.despine(ax)
+        style.add_heading(ax, title)
     upper.set(xlim=(0, 1), ylim=(0, 1.02))
-    upper.yaxis.set_major_formatter(percent_label)
-    lower.xaxis.set_major_formatter(percent_label)
-    lower.set_xlabel("confidence", fontsize=9, color=GRAY)
+    upper.yaxis.set_major_formatter(style.percent_label)
+    lower.xaxis.set_major_formatter(style.percent_label)
+    lower.set_xlabel("confidence", fontsize=9, color=style.GRAY)
     return figure
 
 
@@ -176,19 +162,19 @@ def to_float(value: Any, default: float = math.nan) -> float:
 
 
 def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
-    despine(ax)
+    style.despine(ax)
     for name, points in curves.items():
-        color = _CURVE_COLORS.get(name, SLATE)
+        color = _CURVE_COLORS.get(name, style.SLATE)
         dot = "o" if len(points) == 1 else ""
         ax.plot(*points.T, color=color, linewidth=1.6, marker=dot, markersize=4)
     note = ""
     if kind == "accuracy":
-        ax.yaxis.set_major_formatter(percent_label)
+        ax.yaxis.set_major_formatter(style.percent_label)
         if "val" in curves:
             epoch, value = curves["val"][np.argmax(curves["val"][:, 1])]
-            ax.plot(epoch, value, "o", color=BLUE, markersize=5, markeredgecolor="white")
+            ax.plot(epoch, value, "o", color=style.BLUE, markersize=5, markeredgecolor="white")
             note = f"best on val: {100 * value:.1f} % at epoch {epoch:.0f}"
-    add_heading(ax, _PANELS[kind][1], note)
+    style.add_heading(ax, _PANELS[kind][1], note)
     if kind == "lr":
         ax.set_ylim(bottom=0)
     else:
@@ -203,39 +189,39 @@ def _name_curves(ax: Axes, curves: Curves) -> None:
     close = len(ends) == 2 and apart < 0.1 * (high - low)
     for rank, name in enumerate(ends):
         offset = (6, (6 if rank else -6) if close else 0)
-        color = _CURVE_COLORS.get(name, SLATE)
-        style: dict[str, Any] = {"fontsize": 9, "color": color, "va": "center"}
-        ax.annotate(name, tuple(curves[name][-1]), offset, textcoords="offset points", **style)
+        color = _CURVE_COLORS.get(name, style.SLATE)
+        options: dict[str, Any] = {"fontsize": 9, "color": color, "va": "center"}
+        ax.annotate(name, tuple(curves[name][-1]), offset, textcoords="offset points", **options)
 
 
 def _name_classes(ax: Axes, names: Sequence[str], size: float) -> None:
     """Write as many class names as fit along ``size`` inches."""
-    despine(ax, grid=None, frame=True)
+    style.despine(ax, grid=None, frame=True)
     ticks = list(range(0, len(names), max(1, math.ceil(len(names) * 0.105 / size))))
     font = 8 if len(names) <= 40 else 6.5
-    labels = [plot_label(names[i], 22) for i in ticks]
+    labels = [style.plot_label(names[i], 22) for i in ticks]
     ax.set_yticks(ticks, labels, fontsize=font)
     ax.set_xticks(ticks, labels, fontsize=font, rotation=90)
-    ax.tick_params(colors=BLACK)
+    ax.tick_params(colors=style.BLACK)
 
 
 def _write_counts(ax: Axes, counts: NDArray[np.integer], shares: NDArray[np.floating]) -> None:
     for row, column in np.argwhere(counts):
         dark = shares[row, column] > (0.55 if row == column else 0.3)
-        style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 7.5}
-        color = "white" if dark else BLACK
-        ax.text(column, row, str(counts[row, column]), color=color, **style)
+        options: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 7.5}
+        color = "white" if dark else style.BLACK
+        ax.text(column, row, str(counts[row, column]), color=color, **options)
 
 
 def _draw_bars(ax: Axes, rows: Sequence[ClassResult], length: int, size: float) -> None:
-    despine(ax, grid=None)
+    style.despine(ax, grid=None)
     values = [row.accuracy or 0.0 for row in rows]
-    ax.barh(range(len(rows)), [1.0] * len(rows), 0.66, color=OFF_WHITE)
-    ax.barh(range(len(rows)), values, 0.66, color=tint(BLUE, 0.25))
+    ax.barh(range(len(rows)), [1.0] * len(rows), 0.66, color=style.OFF_WHITE)
+    ax.barh(range(len(rows)), values, 0.66, color=style.tint(style.BLUE, 0.25))
     for i, row in enumerate(rows):
         text = "no clips" if row.accuracy is None else f"{100 * row.accuracy:.0f} % of {row.clips}"
-        ax.text(1.02, i, text, fontsize=size - 1, color=GRAY, va="center_baseline")
-    ax.set_yticks(range(len(rows)), [plot_label(row.name, 26) for row in rows], fontsize=size)
-    ax.tick_params(colors=BLACK)
+        ax.text(1.02, i, text, fontsize=size - 1, color=style.GRAY, va="center_baseline")
+    ax.set_yticks(range(len(rows)), [style.plot_label(row.name, 26) for row in rows], fontsize=size)
+    ax.tick_params(colors=style.BLACK)
     ax.set_xticks([])
     ax.set(xlim=(0, 1.32), ylim=(length - 0.4, -0.6))

@@ -10,23 +10,13 @@ from matplotlib.figure import Figure
 
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
+from kinegraph.reports import style
 from kinegraph.reports.page import (
     Comparison,
     RunReport,
     format_percent,
     wilson_interval,
     write_report,
-)
-from kinegraph.reports.style import (
-    BLACK,
-    BLUE,
-    GRAY,
-    OFF_WHITE,
-    SLATE,
-    add_heading,
-    despine,
-    plot_label,
-    tint,
 )
 from kinegraph.training.checkpoint import collect_versions
 
@@ -83,24 +73,28 @@ def draw_fusion(fusion: Fusion) -> Figure:
     count = len(fusion.runs)
     figure = Figure(figsize=(_WIDTH, 0.75 + _ROW * (count + 1)), layout="constrained")
     ax = figure.add_subplot()
-    despine(ax, grid=None)
+    style.despine(ax, grid=None)
     places = [*range(count), count + 0.25]
-    colors = [tint(SLATE, 0.45)] * count + [tint(BLUE, 0.25)]
+    colors = [style.tint(style.SLATE, 0.45)] * count + [style.tint(style.BLUE, 0.25)]
     notes = [*(f"weight {run.weight:.2g}" for run in fusion.runs), ""]
     results = [*(run.evaluation for run in fusion.runs), fusion.evaluation]
-    style: dict[str, Any] = {"va": "center_baseline", "fontsize": 8}
+    options: dict[str, Any] = {"va": "center_baseline", "fontsize": 8}
     for y, result, color, note in zip(places, results, colors, notes, strict=True):
-        ax.barh(y, 1.0, 0.62, color=OFF_WHITE)
+        ax.barh(y, 1.0, 0.62, color=style.OFF_WHITE)
         ax.barh(y, result.top1, 0.62, color=color)
-        ax.plot(wilson_interval(result.top1, result.clips), [y] * 2, color=BLACK, linewidth=1.1)
-        ax.text(1.02, y, format_percent(result.top1), color=BLACK, **style)
-        ax.text(1.18, y, note, color=GRAY, **style)
-    names = [plot_label(label, 26) for label in _labels(fusion.runs)]
+        ax.plot(
+            wilson_interval(result.top1, result.clips), [y] * 2, color=style.BLACK, linewidth=1.1
+        )
+        ax.text(1.02, y, format_percent(result.top1), color=style.BLACK, **options)
+        ax.text(1.18, y, note, color=style.GRAY, **options)
+    names = [style.plot_label(label, 26) for label in _labels(fusion.runs)]
     ax.set_yticks(places, [*names, "fused"], fontsize=9)
-    ax.tick_params(colors=BLACK)
+    ax.tick_params(colors=style.BLACK)
     ax.set_xticks([])
     ax.set(xlim=(0, 1.42), ylim=(count + 0.75, -0.5))
-    add_heading(ax, f"top-1 accuracy on {fusion.split}", "thin lines: 95 % confidence intervals")
+    style.add_heading(
+        ax, f"top-1 accuracy on {fusion.split}", "thin lines: 95 % confidence intervals"
+    )
     return figure
 
 

@@ -68,8 +68,8 @@ def _facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
     return {
         "data": f"{recipe['store']}, protocol {recipe['protocol']}",
         "model": f"{header.model['name']}, {parameters:,} parameters",
-        "input": f"{header.stream} of {header.persons} person(s), layout {header.layout['name']}",
-        "trained on": f"{training['clips']} clips; {training['held_out']} held out",
+        "input": f"{header.stream}, persons: {header.persons}, layout {header.layout['name']}",
+        "training clips": f"{training['clips']}, held out for validation: {training['held_out']}",
         "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
         "training time": f"{training['seconds'] / 60:.1f} minutes",
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import numpy as np
 
@@ -35,15 +34,8 @@ class WatchCache:
         self._video_path = Path(self._folder.name) / "video.mp4"
         self._video = VideoWriter(self._video_path) if source.live else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Delete the folder."""
         if self._video is not None:
             self._video.close()
         self._poses.close()

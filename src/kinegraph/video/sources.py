@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -21,7 +21,7 @@ FPS = 30.0  # default frame rate of poses
 _CANVAS_PIXELS = 640  # longer side of frames drawn without a video
 
 
-class Source(Protocol):
+class Source(ABC):
     """Skeletons over time, and the video frames that they are drawn on.
 
     Attributes:
@@ -34,33 +34,32 @@ class Source(Protocol):
 
     name: str
     layout: SkeletonLayout
-    live: bool
+    live: bool = False
     duration: float | None
     frame_count: int | None
 
     @property
+    @abstractmethod
     def warning(self) -> str:
         """A sentence about problems in the frames read so far, or ""."""
-        ...
 
+    @abstractmethod
     def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
         """Yield each video frame, if there are any, with its poses, if they were estimated."""
-        ...
 
+    @abstractmethod
     def replay(self) -> Iterator[VideoFrame]:
         """Yield the video frames again; blank ones if there is no video."""
-        ...
 
     def scale(self) -> float:
         """Return the factor from pose coordinates to pixels of the replayed frames."""
-        ...
+        return 1.0
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (optional)
         """Release the resources."""
-        ...
 
 
-class VideoSource:
+class VideoSource(Source):
     """A video or a camera with a pose estimator.
 
     Args:
@@ -102,16 +101,12 @@ class VideoSource:
             raise LiveError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
-    def scale(self) -> float:
-        """Return 1: poses are in pixels."""
-        return 1.0
-
     def close(self) -> None:
         """Close the estimator."""
         self._estimator.close()
 
 
-class OpenPoseSource:
+class OpenPoseSource(Source):
     """A folder of OpenPose JSON files, one per frame; a missing frame number is a gap in time.
 
     Args:
@@ -122,8 +117,6 @@ class OpenPoseSource:
         ReadError: no such files, no persons, or several videos.
     """
 
-    live = False
-
     def __init__(self, folder: Path, fps: float = FPS) -> None:
         if not 0 < fps < math.inf:
             raise ReadError(f"expected the frame rate of {folder} to be above 0, got {fps}")
@@ -131,8 +124,8 @@ class OpenPoseSource:
         self.fps = fps
         self._files = _files_of(folder)
         self._first = self._files[0][0]
-        self.frame_count: int | None = len(self._files)
-        self.duration: float | None = (self._files[-1][0] - self._first + 1) / fps
+        self.frame_count = len(self._files)
+        self.duration = (self._files[-1][0] - self._first + 1) / fps
         self.layout = _layout_of(folder, self._files)
         self._reach = np.ones(2)
         self._failed: list[str] = []
@@ -160,9 +153,6 @@ class OpenPoseSource:
     def scale(self) -> float:
         """Return the factor that scales the longer side to a fixed number of pixels."""
         return _CANVAS_PIXELS / float(self._reach.max())
-
-    def close(self) -> None:
-        """Do nothing: there are no resources to release."""
 
     def _frame(self, time: float, path: Path) -> PoseFrame:
         V = self.layout.num_joints

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -40,17 +39,6 @@ class VideoWriter:
             self._file = self._av.open(str(path), "w", format="mp4", options=options)
         except (self._av.error.FFmpegError, OSError) as error:
             raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def write(self, image: Image, time: float) -> None:
         """Write a frame (H, W, 3) in RGB with its time in seconds; skip it if time goes back.
@@ -110,7 +98,7 @@ def atomic_video_writer(path: Path) -> Iterator[VideoWriter]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as partial, VideoWriter(partial) as writer:
+        with atomic_path(path) as partial, closing(VideoWriter(partial)) as writer:
             yield writer
     except OSError as error:
         raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error
