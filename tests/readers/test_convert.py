@@ -61,7 +61,7 @@ def test_what_is_refused_is_named_and_the_rest_is_stored(source, tmp_path):
         ("a.txt", "a.txt:2: bad line"),
         ("b.txt", "b.txt:2: the rest is unreadable"),
         ("c.txt", "unexpected ZeroDivisionError: by zero"),
-        ("d.txt", "clip 'd-1': joints hold infinite coordinates"),
+        ("d.txt", "clip 'd-1': joints have infinite coordinates"),
         ("same", "clip 'same': this id is already in the store; ids must be unique"),
         ("f.txt", "no clip in it"),
     ]
