@@ -16,6 +16,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError
 
 Severity = Literal["error", "warning", "note"]
+ClipIndices = Sequence[int] | NDArray[np.int64]
 
 SHORT_CLIP_FRAMES = 2
 IMBALANCE_RATIO = 10  # largest class over smallest
@@ -168,7 +169,7 @@ class ClipStatistics:
         """Return the findings about joints."""
         defects = self._defects
         short = np.flatnonzero(self.store.frames <= SHORT_CLIP_FRAMES)
-        groups: list[tuple[Severity, Sequence[int] | NDArray[np.int64], str]] = [
+        groups: list[tuple[Severity, ClipIndices, str]] = [
             ("error", defects["damaged"], "damaged: the joints do not match their digest"),
             ("error", defects["absent"], "without any present joint"),
             ("error", defects["zero"], "with all joints at zero"),
@@ -176,11 +177,7 @@ class ClipStatistics:
             ("warning", short, f"of at most {SHORT_CLIP_FRAMES} frames"),
             *self._outliers(),
         ]
-        found = [
-            Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(self.store, clips))
-            for severity, clips, text in groups
-            if len(clips)
-        ]
+        found = [_about(self.store, *group) for group in groups if len(group[1])]
         missing = self.missing()
         if missing["all"] > 0:
             most = sorted(missing["joints"].items(), key=lambda item: -item[1])[:NUM_LISTED_JOINTS]
@@ -202,7 +199,7 @@ class ClipStatistics:
         frozen = clip.num_frames > 1 and np.array_equal(clip.joints, first, equal_nan=True)
         return "frozen" if frozen else None
 
-    def _outliers(self) -> list[tuple[Severity, NDArray[np.int64], str]]:
+    def _outliers(self) -> list[tuple[Severity, ClipIndices, str]]:
         sizes = self._size[self._size > 0]
         if len(sizes) == 0:
             return []
@@ -256,8 +253,7 @@ def _class_findings(store: ClipStore) -> list[Finding]:
     found, counts = [], _class_counts(store)
     unlabeled = np.flatnonzero(store.labels < 0)
     if len(unlabeled):
-        text = f"{_count_clips(len(unlabeled))} without a label"
-        found.append(Finding("warning", text, _ids(store, unlabeled)))
+        found.append(_about(store, "warning", unlabeled, "without a label"))
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
         text = f"{len(empty)} of {len(counts)} classes have no clip: {', '.join(empty)}"
@@ -287,12 +283,10 @@ def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Findi
     if not groups:
         return []
     members = [i for group in groups for i in group]
-    text = f"{_count_clips(len(members))} in {len(groups)} groups of equal joints"
-    found = [Finding("warning", text, _ids(store, members))]
+    found = [_about(store, "warning", members, f"in {len(groups)} groups of equal joints")]
     mixed = [i for group in groups if len({*store.labels[group].tolist()}) > 1 for i in group]
     if mixed:
-        text = f"{_count_clips(len(mixed))} with joints equal to a clip of another label"
-        found.append(Finding("error", text, _ids(store, mixed)))
+        found.append(_about(store, "error", mixed, "with joints equal to a clip of another label"))
     return found
 
 
@@ -332,7 +326,11 @@ def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
     ]
 
 
-def _ids(store: ClipStore, clips: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+def _about(store: ClipStore, severity: Severity, clips: ClipIndices, text: str) -> Finding:
+    return Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(store, clips))
+
+
+def _ids(store: ClipStore, clips: ClipIndices) -> tuple[str, ...]:
     return tuple(store.ids[i] for i in clips)
 
 

@@ -26,7 +26,10 @@ UNREACHABLE = np.iinfo(np.int64).max
 
 def hop_distance(layout: Layout) -> NDArray[np.int64]:
     """Return (V, V): the number of bones on the shortest path between two joints."""
-    linked = _undirected_adjacency(get_layout(layout))
+    layout = get_layout(layout)
+    linked = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
+    for child, parent in layout.bones:
+        linked[child, parent] = linked[parent, child] = True
     hop = np.full(linked.shape, UNREACHABLE)
     frontier, distance = np.eye(len(linked), dtype=bool), 0
     while frontier.any():
@@ -118,8 +121,11 @@ def adjacency(
         return weights[None]
     masks = [hop == distance for distance in hops]
     if strategy == "spatial":
-        radius = _radius(hop[layout.center], max_hop, center_distance)
-        masks = _split_by_radius(masks, radius)
+        radius = hop[layout.center]
+        if center_distance == "truncated":
+            radius = np.where(radius > max_hop, UNREACHABLE, radius)
+        nearer = radius[:, None] < radius[None, :]
+        masks[1:] = [part for mask in masks[1:] for part in (mask & ~nearer, mask & nearer)]
     return np.stack([np.where(mask, weights, np.float32(0)) for mask in masks])
 
 
@@ -196,13 +202,6 @@ def _hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
     return list(range(0, max_hop + 1, dilation))
 
 
-def _undirected_adjacency(layout: SkeletonLayout) -> NDArray[np.bool_]:
-    linked = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
-    for child, parent in layout.bones:
-        linked[child, parent] = linked[parent, child] = True
-    return linked
-
-
 def _normalized(neighbors: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
     """Normalize a 0/1 adjacency; columns (and rows) without neighbors stay zero."""
     _check_name("normalization", normalization, get_args(Normalization))
@@ -211,20 +210,3 @@ def _normalized(neighbors: NDArray[np.bool_], normalization: str) -> NDArray[np.
         return (neighbors / degree).astype(np.float32)
     root = np.sqrt(degree)
     return (neighbors / root[:, None] / root).astype(np.float32)
-
-
-def _radius(
-    from_center: NDArray[np.int64], max_hop: int, center_distance: CenterDistance
-) -> NDArray[np.int64]:
-    if center_distance == "full":
-        return from_center
-    return np.where(from_center > max_hop, UNREACHABLE, from_center)
-
-
-def _split_by_radius(
-    masks: list[NDArray[np.bool_]], radius: NDArray[np.int64]
-) -> list[NDArray[np.bool_]]:
-    """Split the masks of all hops but 0 in two: sources not nearer to the center, and nearer."""
-    nearer = radius[:, None] < radius[None, :]
-    root, *others = masks
-    return [root, *(part for mask in others for part in (mask & ~nearer, mask & nearer))]

@@ -68,7 +68,7 @@ _BUILT_IN = (
             (4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2),
             (5, 1), (2, 1), (0, 1), (15, 0), (14, 0), (17, 15), (16, 14),
         ),
-        "OpenPose COCO-18, with the bones of ST-GCN (hips hang from the shoulders)",
+        "OpenPose COCO-18, with the bones of ST-GCN (hips are connected to the shoulders)",
     ),
     _built_in(
         "body25",
@@ -96,7 +96,7 @@ _BUILT_IN = (
         _NTU_JOINTS,
         "spine_shoulder",
         _NTU_BODY_BONES + _from_one_based((22, 8), (23, 8), (24, 12), (25, 12)),
-        "NTU RGB+D (Kinect v2) as PYSKL draws it: hand tip and thumb both hang from the hand",
+        "NTU RGB+D (Kinect v2), with the bones of PYSKL: hand tip and thumb at the hand",
     ),
     _built_in(
         "ntu_edge24",
@@ -196,8 +196,8 @@ _BUILT_IN = (
             (1, 0), (2, 0), (3, 1), (4, 2), (5, 3), (6, 4), (7, 1), (8, 2), (9, 7), (10, 8),
             (11, 9), (12, 10),
         ),
-        "Penn Action; it marks no neck, so the shoulders hang from the head, the hips from the "
-        "shoulders: the only joint that a mirror leaves in place is the head",
+        "Penn Action, which has no neck: the shoulders are connected to the head, the hips to the "
+        "shoulders; the head is the only joint that a mirror leaves in place",
     ),
     _built_in(
         "sbu15",
@@ -249,7 +249,7 @@ _BUILT_IN = (
             (28, 32), (9, 0), (10, 0), (11, 0), (12, 0),
         ),
         "MediaPipe pose connections, mostly parent first; its face, mouth and body are three "
-        "pieces, so the last four bones connect mouth and shoulders with the nose",
+        "parts, so the last four bones connect mouth and shoulders with the nose",
     ),
 )  # fmt: skip
 

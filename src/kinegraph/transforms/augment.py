@@ -17,7 +17,6 @@ from kinegraph.transforms.validation import (
     Numbers,
     Probability,
     require_ascending,
-    require_coordinates,
 )
 from kinegraph.transforms.visibility import hide
 
@@ -25,7 +24,7 @@ Degrees = Annotated[float, Interval(ge=0, le=180)]
 Factor = Annotated[float, Interval(ge=0.001, le=1000)]
 
 
-@transform(random=True)
+@transform(random=True, coordinates=(2, 3))
 def random_move(
     clip: Clip,
     rng: np.random.Generator,
@@ -43,7 +42,6 @@ def random_move(
     The released code moves absent joints too: they are zeros, which the shift makes visible. With
     ``ghosts`` this is reproduced for that many persons, whether the clip has them or not.
     """
-    require_coordinates(clip, "random_move", 2, 3)
     if ghosts:
         clip = _add_ghosts(clip, ghosts)
     lists = (angles, scales, shifts, shifts)
@@ -59,7 +57,7 @@ def random_move(
     return clip.with_joints(joints)
 
 
-@transform(random=True)
+@transform(random=True, coordinates=(2, 3))
 def random_rotate(
     clip: Clip,
     rng: np.random.Generator,
@@ -71,7 +69,6 @@ def random_rotate(
     3D clips are rotated about x, y and z; 2D clips in the plane, by the last of three ``degrees``.
     The default is about the 0.3 rad of CTR-GCN.
     """
-    require_coordinates(clip, "random_rotate", 2, 3)
     limits = np.deg2rad(np.broadcast_to(np.asarray(degrees, dtype=np.float64), (3,)))
     if clip.num_channels == 3:
         rotation = rotation_matrix(rng.uniform(-limits, limits))
@@ -81,7 +78,7 @@ def random_rotate(
     return clip.with_joints(apply_matrix(clip.joints, rotation))
 
 
-@transform(random=True)
+@transform(random=True, coordinates=(3,))
 def random_view(
     clip: Clip,
     rng: np.random.Generator,
@@ -93,7 +90,6 @@ def random_view(
 
     As Shift-GCN and CTR-GCN train on NW-UCLA.
     """
-    require_coordinates(clip, "random_view", 3)
     require_ascending("random_view", "scale", scale[0], scale[1])
     about_x, about_y = np.deg2rad(rng.uniform(-degrees, degrees, 2))
     factor = rng.uniform(scale[0], scale[1])
@@ -110,12 +106,11 @@ def random_scale(
     return clip.with_joints(clip.joints * np.float32(rng.uniform(low, high)))
 
 
-@transform(random=True)
+@transform(random=True, coordinates=(2, 3))
 def random_shear(
     clip: Clip, rng: np.random.Generator, *, amount: Annotated[float, Interval(ge=0, le=10)] = 0.5
 ) -> Clip:
     """Shear the whole clip: add a share of up to ``amount`` of each coordinate to the others."""
-    require_coordinates(clip, "random_shear", 2, 3)
     matrix: Matrix = rng.uniform(-amount, amount, (clip.num_channels, clip.num_channels))
     np.fill_diagonal(matrix, 1.0)
     return clip.with_joints(apply_matrix(clip.joints, matrix))
@@ -169,14 +164,13 @@ def person_swap(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -
     return clip.map_arrays(lambda array: array[order])
 
 
-@transform(random=True)
+@transform(random=True, coordinates=(2, 3))
 def mirror(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -> Clip:
     """Mirror the clip with probability ``p``: swap left and right joints and negate x.
 
     Raises:
         TransformError: a layout without left and right joints; not 2D or 3D.
     """
-    require_coordinates(clip, "mirror", 2, 3)
     mirrored = _swap_left_right(clip, rng, p, "mirror")
     if mirrored is clip:
         return clip

@@ -13,7 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.registry import transform
-from kinegraph.transforms.validation import MAX_NUMBER, require_coordinates
+from kinegraph.transforms.validation import MAX_NUMBER
 from kinegraph.transforms.visibility import adjacent_valid_frames, hide, nearest_valid_frames
 
 Array = NDArray[np.float32]
@@ -141,7 +141,7 @@ def minmax(clip: Clip) -> Clip:
     return clip.with_joints(np.where(flat & ~np.isnan(stretched), 0, stretched))
 
 
-@transform(scope="frame", per_person=True)
+@transform(scope="frame", per_person=True, coordinates=(2, 3))
 def image_normalize(
     clip: Clip, *, width: ImageSide | None = None, height: ImageSide | None = None
 ) -> Clip:
@@ -150,7 +150,6 @@ def image_normalize(
     Raises:
         TransformError: neither the options nor the meta have the size; not 2D or 3D.
     """
-    require_coordinates(clip, "image_normalize", 2, 3)
     size = []
     for name, given in (("width", width), ("height", height)):
         length = clip.meta.get(name) if given is None else given
@@ -165,23 +164,21 @@ def image_normalize(
     return clip.with_joints(joints)
 
 
-@transform(scope="frame", per_person=True)
+@transform(scope="frame", per_person=True, coordinates=(2,))
 def kinetics_normalize(clip: Clip, *, flip: bool = False) -> Clip:
     """Subtract 0.5 from x and y and hide joints of confidence 0, for Kinetics-Skeleton (st-gcn).
 
     With ``flip`` y grows upwards, as in 2s-AGCN.
     """
-    require_coordinates(clip, "kinetics_normalize", 2)
     centered = clip.with_joints(clip.joints - np.float32(0.5))
     if clip.confidence is not None:
         centered = hide(centered, clip.confidence == 0)
     return flip_y(centered) if flip else centered
 
 
-@transform(scope="frame", per_person=True)
+@transform(scope="frame", per_person=True, coordinates=(2, 3))
 def flip_y(clip: Clip) -> Clip:
     """Negate y, for images whose y grows downwards."""
-    require_coordinates(clip, "flip_y", 2, 3)
     joints = clip.joints.copy()
     joints[..., 1] *= -1
     return clip.with_joints(joints)

@@ -13,7 +13,6 @@ from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms.normalize import center
 from kinegraph.transforms.registry import transform
-from kinegraph.transforms.validation import require_coordinates
 
 Matrix = NDArray[np.float64]
 Axis = Literal["auto", "none"] | tuple[str, str]
@@ -35,7 +34,7 @@ LATERAL_AXES: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
 MIN_AXIS_NORM = 1e-6  # 2s-AGCN does not rotate about a shorter cross product
 
 
-@transform(scope="history")
+@transform(scope="history", coordinates=(3,))
 def prenormalize(
     clip: Clip,
     *,
@@ -64,7 +63,6 @@ def prenormalize(
     Raises:
         TransformError: not 3D, or a layout without such joints.
     """
-    require_coordinates(clip, "prenormalize", 3)
     z = _axis_ends(clip.layout, zaxis, VERTICAL_AXES, "zaxis")
     x = _axis_ends(clip.layout, xaxis, LATERAL_AXES, "xaxis")
     hidden = "unmoved" if faithful else "nearest"

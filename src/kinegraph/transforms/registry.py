@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import Any, Literal, get_type_hints
 
@@ -13,17 +14,17 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.transforms.validation import find_option_errors
 
-Scope = Literal["frame", "history", "clip"]
+#: Transforms by name, in the order of their definition.
+TRANSFORMS: dict[str, Transform] = {}
 
 
+@dataclass(eq=False)
 class Transform:
     """A function from clip to clip with validated options and stated properties.
 
-    The function is ``f(clip, *, options)``, or ``f(clip, rng, *, options)`` if it draws random
-    numbers. Absent joints are NaN and stay absent.
-
     Attributes:
-        name: the name in recipes.
+        function: ``f(clip, *, options)``, or ``f(clip, rng, *, options)`` if it draws random
+            numbers. Absent joints are NaN and stay absent.
         random: whether it changes clips in training only; evaluation leaves it out.
         scope: which frames of the clip a frame of the result depends on in evaluation: "frame"
             (that frame only), "history" (that frame, and the first and last known position of each
@@ -31,27 +32,26 @@ class Transform:
         pads: whether it only brings a clip to a number of frames; streams leave it out, because
             their length is not known.
         per_person: whether each person of the result depends on the same person only.
+        coordinates: the numbers of coordinates per joint that it takes; empty for any number.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Clip],
-        random: bool,
-        scope: Scope,
-        pads: bool,
-        per_person: bool,
-    ) -> None:
-        update_wrapper(self, function)
-        self.name = function.__name__
-        self.random, self.scope, self.pads, self.per_person = random, scope, pads, per_person
-        self._function = function
-        self._draws = "rng" in inspect.signature(function).parameters
+    function: Callable[..., Clip]
+    random: bool = False
+    scope: Literal["frame", "history", "clip"] = "clip"
+    pads: bool = False
+    per_person: bool = False
+    coordinates: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        update_wrapper(self, self.function)
+        self.name = self.function.__name__
+        self._draws = "rng" in inspect.signature(self.function).parameters
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """The annotation of each option by name, in the order of the signature."""
-        hints = get_type_hints(self._function, include_extras=True)
-        parameters = inspect.signature(self._function).parameters.values()
+        hints = get_type_hints(self.function, include_extras=True)
+        parameters = inspect.signature(self.function).parameters.values()
         return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     def find_errors(self, options: Mapping[str, Any]) -> list[str]:
@@ -74,33 +74,30 @@ class Transform:
     def apply(
         self, clip: Clip, rng: np.random.Generator | None, options: Mapping[str, Any]
     ) -> Clip:
-        """Return the transformed clip, for options that were validated before."""
+        """Return the transformed clip, for options that were validated before.
+
+        Raises:
+            TransformError: the transform does not fit the clip.
+        """
         if self.random and rng is None:
             return clip
-        return (
-            self._function(clip, rng, **options) if self._draws else self._function(clip, **options)
-        )
+        if self.coordinates and clip.num_channels not in self.coordinates:
+            expected = " or ".join(str(number) for number in self.coordinates)
+            raise TransformError(
+                f"transform {self.name!r}: expected joints of {expected} coordinates, "
+                f"clip {clip.id!r} has {clip.num_channels}"
+            )
+        return self.function(*((clip, rng) if self._draws else (clip,)), **options)
 
     def __reduce__(self) -> str:
         return self.name  # pickle by reference, like a function
 
 
-#: Transforms by name, in the order of their definition.
-TRANSFORMS: dict[str, Transform] = {}
-
-
-def transform(
-    *,
-    random: bool = False,
-    scope: Scope = "clip",
-    pads: bool = False,
-    per_person: bool = False,
-) -> Callable[[Callable[..., Clip]], Transform]:
+def transform(**properties: Any) -> Callable[[Callable[..., Clip]], Transform]:
     """Register a function as a transform with these properties, see `Transform`."""
 
     def register(function: Callable[..., Clip]) -> Transform:
-        made = Transform(function, random, scope, pads, per_person)
-        TRANSFORMS[made.name] = made
+        made = TRANSFORMS[function.__name__] = Transform(function, **properties)
         return made
 
     return register

@@ -1,4 +1,4 @@
-"""Validation of a transform's options by their annotations, and of the clip that it gets."""
+"""Validation of a transform's options by their annotations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Interval, MinLen, Predicate
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError, did_you_mean
 from kinegraph.skeleton.layouts import get_layout
 
@@ -38,20 +37,6 @@ def find_option_errors(annotations: Mapping[str, Any], options: Mapping[str, Any
         else:
             errors.append(f"unknown option {str(name)!r}; it has no options")
     return errors
-
-
-def require_coordinates(clip: Clip, name: str, *allowed: int) -> None:
-    """Check that the clip has one of the allowed numbers of coordinates per joint.
-
-    Raises:
-        TransformError: it has another number.
-    """
-    if clip.num_channels not in allowed:
-        expected = " or ".join(str(n) for n in allowed)
-        raise TransformError(
-            f"transform {name!r}: expected joints of {expected} coordinates, "
-            f"clip {clip.id!r} has {clip.num_channels}"
-        )
 
 
 def require_ascending(name: str, option: str, low: float, high: float) -> None:
