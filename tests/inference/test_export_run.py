@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -120,7 +121,9 @@ def test_a_network_that_normalises_two_persons_together_takes_two(tmp_path):
         exported(clips(1, 24, 3))
 
 
-@pytest.mark.parametrize("variant", ["shiftgcn", "stgcn_twostream"])
+@pytest.mark.parametrize(
+    "variant", ["shiftgcn", pytest.param("stgcn_twostream", marks=pytest.mark.slow)]
+)
 def test_steps_end_with_the_answer_of_the_clip(variant, tmp_path):
     exported = written(traced_of(variant, streaming=True), "torch", "fp32", tmp_path)
     agrees(model_of(variant), exported, 1e-4)
@@ -150,55 +153,62 @@ def test_every_model_in_every_format_and_precision(name, precision, variant, str
 # --------------------------------------------------------------------- from a run
 
 
+SLOW_EXPORTS = ["action.onnx", "action.xml", "step.onnx"]
+EXPORTS = ["action.pt2", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_EXPORTS)]
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
-    """The run as files: action.onnx, action.xml, action.pt2 and step.onnx."""
-    out = tmp_path_factory.mktemp("exports")
-    for form in FORMATS.values():
-        export_run(tiny_run, out / f"action{form.suffix}")
-    export_run(tiny_run, out / "step.onnx", streaming=True)
-    return out
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Callable[[str], Path]:
+    """Return a function that exports the run to a file of this name, at its first call."""
+    folder = tmp_path_factory.mktemp("exports")
 
+    @cache
+    def export_to(name: str) -> Path:
+        export_run(tiny_run, folder / name, streaming=name.startswith("step"))
+        return folder / name
 
-EXPORTS = ["action.onnx", "action.xml", "action.pt2", "step.onnx"]
+    return export_to
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_file_answers_in_place_of_its_run(name, folder, tiny_run, tiny_store):
+def test_a_file_answers_in_place_of_its_run(name, exported, tiny_run, tiny_store):
     theirs, _ = evaluate_run(tiny_run)
-    ours, _ = evaluate_run(folder / name)
+    ours, _ = evaluate_run(exported(name))
     assert ours.ids == theirs.ids
     np.testing.assert_allclose(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
     clip = ClipStore(tiny_store)[3]
-    assert Recognizer.load(folder / name)(clip).name == Recognizer.load(tiny_run)(clip).name
+    assert Recognizer.load(exported(name))(clip).name == Recognizer.load(tiny_run)(clip).name
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_clips_of_other_sizes_than_the_traced_ones(name, folder, tiny_run):
-    exported = Recognizer.load(folder / name).model
-    agrees(Recognizer.load(tiny_run).model, exported, 1e-4)
+def test_clips_of_other_sizes_than_the_traced_ones(name, exported, tiny_run):
+    network = Recognizer.load(exported(name)).model
+    agrees(Recognizer.load(tiny_run).model, network, 1e-4)
     with pytest.raises(ModelError, match=r"expected clips \(N, 2, T, 15, .\), .* got \(1, 3, 24"):
-        exported(torch.zeros(1, 3, 24, 15, 2))
+        network(torch.zeros(1, 3, 24, 15, 2))
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_file_carries_the_header_and_its_parity(name, folder, tiny_run):
-    manifest = read_manifest(folder / name)
+def test_a_file_carries_the_header_and_its_parity(name, exported, tiny_run):
+    manifest = read_manifest(exported(name))
     assert manifest.header == Recognizer.load(tiny_run).header
     parity = Parity(**manifest.parity)
     assert (parity.clips, parity.source) == (12, "test clips of tiny.arrow")
     assert parity.relative <= 1e-4
     assert parity.agreement == 1
-    written = [folder / name, *([folder / "action.bin"] if name == "action.xml" else [])]
+    path = exported(name)
+    paths = [path, *([path.with_suffix(".bin")] if name == "action.xml" else [])]
     # the figures themselves were written after the size was taken
-    assert parity.size == pytest.approx(sum(p.stat().st_size for p in written), abs=1000)
+    assert parity.size == pytest.approx(sum(p.stat().st_size for p in paths), abs=1000)
 
 
-def test_files_name_no_place_on_this_machine(folder):
-    for path in folder.iterdir():
+@pytest.mark.parametrize("name", EXPORTS)
+def test_files_name_no_place_on_this_machine(name, exported):
+    for path in exported(name).parent.iterdir():
         assert str(ROOT).encode() not in path.read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_the_training_split(tiny_run, tmp_path, monkeypatch):
     splits = []
 
@@ -288,8 +298,10 @@ def test_the_page_states_the_bounds():
         assert cells[1] == ", ".join(listed)
 
 
-def test_the_pages_examples_run(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
+@pytest.mark.slow
+def test_the_pages_examples_run(exported, monkeypatch, capsys):
+    monkeypatch.chdir(exported("action.onnx").parent)
+    exported("step.onnx")
     page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     codes = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(codes) == 2
@@ -341,23 +353,25 @@ def test_links_in_int8_are_not_for_openvino(tiny_run, tmp_path):
         export_run(tmp_path, tmp_path / "it.xml", precision="int8")
 
 
-def test_an_exported_file_is_not_exported_again(folder, tmp_path):
+def test_an_exported_file_is_not_exported_again(exported, tmp_path):
     with pytest.raises(ExportError, match="export from the run that it came from"):
-        export_run(folder / "action.onnx", tmp_path / "it.pt2")
+        export_run(exported("action.pt2"), tmp_path / "it.pt2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "name"), [("onnxruntime", "action.onnx"), ("openvino", "action.xml")]
 )
-def test_a_missing_package_is_named(package, name, folder, monkeypatch):
+def test_a_missing_package_is_named(package, name, exported, monkeypatch):
+    path = exported(name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ExportError, match=rf"{package} is needed .*pip install 'kinegraph\[export"):
-        Recognizer.load(folder / name)
+        Recognizer.load(path)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_damaged_files_are_refused(name, folder, tmp_path):
-    whole = (folder / name).read_bytes()
+def test_damaged_files_are_refused(name, exported, tmp_path):
+    whole = (exported(name)).read_bytes()
     for i, content in enumerate((b"", b"hello\n", whole[: len(whole) // 2])):
         path = tmp_path / f"{i}{Path(name).suffix}"
         path.write_bytes(content)
@@ -383,8 +397,9 @@ def test_files_of_others_are_refused(text, tmp_path):
         Recognizer.load(tmp_path / "it.onnx")
 
 
-def test_an_openvino_file_without_its_weights_is_refused(folder, tmp_path):
-    (tmp_path / "it.xml").write_bytes((folder / "action.xml").read_bytes())
+@pytest.mark.slow
+def test_an_openvino_file_without_its_weights_is_refused(exported, tmp_path):
+    (tmp_path / "it.xml").write_bytes(exported("action.xml").read_bytes())
     with pytest.raises(KinegraphError, match=r"it\.xml"):
         Recognizer.load(tmp_path / "it.xml")
 
