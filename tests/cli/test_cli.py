@@ -235,6 +235,6 @@ def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
 def test_bfloat16_says_what_it_does_to_the_answers(capsys, tiny_run, tiny_store, verb):
     files = [tiny_store] if verb == "predict" else []
     code, _, err = run(capsys, verb, tiny_run, *files, "--json", "--precision", "bf16")
-    assert code == 0 and "answered in bfloat16: logits move by up to" in err
+    assert code == 0 and "precision: bfloat16: logits change by up to" in err
     code, _, err = run(capsys, verb, tiny_run, *files, "--precision", "half")
     assert code == 2 and "unknown precision 'half'" in err

@@ -76,7 +76,7 @@ def test_weights_are_found_on_held_out_training_clips_alone(tiny_run, bone, tiny
 
 @pytest.mark.parametrize("split", ["train", "all", "val"])
 def test_found_weights_are_not_praised_on_the_clips_they_were_found_on(tiny_run, bone, split):
-    with pytest.raises(CheckpointError, match=r"found on 3 of the .* would flatter them"):
+    with pytest.raises(CheckpointError, match=r"searched on 3 of the .* would be too high"):
         fuse_runs([tiny_run, bone], search=True, split=split)
     assert fuse_runs([tiny_run, bone], split=split).evaluation.clips in (12, 24, 3)
 
@@ -111,7 +111,7 @@ def test_another_store_has_no_clips_that_the_runs_held_out(tmp_path, tiny_run, b
     with StoreWriter(path, clips[0].layout, ("here", "there", "away"), provenance) as writer:
         for clip in clips:
             writer.write(clip)
-    with pytest.raises(CheckpointError, match=r"held out 3 clips .* this store it would be \d"):
+    with pytest.raises(CheckpointError, match=r"held out 3 clips .* this store gives \d"):
         fuse_runs([tiny_run, bone], search=True, store=ClipStore(path))
     fusion = fuse_runs([tiny_run, bone], store=ClipStore(path))
     assert (fusion.evaluation.clips, fusion.store) == (18, path)
@@ -131,7 +131,7 @@ def test_runs_of_another_number_of_classes_are_told_apart(tmp_path, tiny_run):
 
 def test_a_run_that_names_no_actions_is_told_apart(tmp_path, tiny_run):
     poses = altered_run(tiny_run, tmp_path / "poses", objective={"name": "reverse"})
-    with pytest.raises(CheckpointError, match=r"poses names no actions .*'reverse'"):
+    with pytest.raises(CheckpointError, match=r"poses does not name actions, .*'reverse'"):
         fuse_runs([tiny_run, poses])
 
 

@@ -108,7 +108,7 @@ def test_asgcn_of_two_files_becomes_a_run_that_predicts(tmp_path, protocol):
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x80\x02c__main__\nEvil\n."])
 def test_files_that_hold_no_weights(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"w\.pt holds no weights that can be read"):
+    with pytest.raises(CheckpointError, match=r"cannot read weights from .*w\.pt: "):
         import_weights("shiftgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
 
 
@@ -117,10 +117,10 @@ def test_what_else_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     cases = [
         (UnknownNameError, "did you mean 'shiftgcn'", "shift-gcn", weights, {"protocol": "xsub"}),
-        (CheckpointError, "holds no state dict", "shiftgcn", tmp_path / "list.pt", {}),
-        (CheckpointError, r"no 'fcn\.weight'", "stgcn", weights, {}),
+        (CheckpointError, "expected a state dict", "shiftgcn", tmp_path / "list.pt", {}),
+        (CheckpointError, r"lacks 'fcn\.weight'", "stgcn", weights, {}),
         (CheckpointError, "--links FILE", "asgcn", weights, {}),
-        (CheckpointError, "no second file", "shiftgcn", weights, {"links": weights}),
+        (CheckpointError, "does not take --links", "shiftgcn", weights, {"links": weights}),
         (RecipeError, "known: .*shiftgcn_ntu60_xsub", "shiftgcn", weights, {"protocol": "xset"}),
     ]
     for kind, message, family, file, options in cases:

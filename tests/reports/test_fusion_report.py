@@ -10,7 +10,7 @@ import pytest
 
 from kinegraph.inference.evaluate import evaluate
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
-from kinegraph.inference.fusion import FoundWeights, fuse
+from kinegraph.inference.fusion import FoundWeights, fuse_scores
 from kinegraph.inference.scores import Scores
 from kinegraph.reports.fusion_report import describe_weights, draw_fusion, write_fusion_report
 
@@ -29,7 +29,7 @@ def fusion() -> Fusion:
         logits = right.copy()
         logits[wrong] = 0.5 * right[wrong][::-1]
         both.append(Scores(ids, labels, logits.astype(np.float32)))
-    fused = fuse(both, [0.6, 0.6])
+    fused = fuse_scores(both, [0.6, 0.6])
     return Fusion(
         runs=tuple(
             FusedRun(Path(f"runs/<{s}>"), f"<{s}>", s, 0.6, evaluate(own, "class {}".format))

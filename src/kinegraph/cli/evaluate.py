@@ -45,7 +45,7 @@ def evaluate(
             )
         if precision != "fp32":
             summary = Recognizer.load(run, precise).precision_summary
-            print(f"answered in {summary}", file=sys.stderr)
+            print(f"precision: {summary}", file=sys.stderr)
         output |= result.to_dict()
         if not as_json:
             print(format_evaluation(result))

@@ -1,4 +1,4 @@
-"""`kinegraph fuse`: several runs, usually one a stream, answer together."""
+"""`kinegraph fuse`: fuse the scores of several runs, usually one for each stream."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from kinegraph.errors import CheckpointError, RecipeError
 if TYPE_CHECKING:
     from kinegraph.inference.fuse_runs import Fusion
 
-NAME_LENGTH = 80  # characters; file systems end at 255 bytes
+MAX_NAME_CHARS = 80  # file systems allow 255 bytes
 
 
 def fuse(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
     weights: Annotated[
         str | None,
-        typer.Option(help="One a run, such as 0.6,0.4. Default: the published ones, or equal."),
+        typer.Option(help="Weights such as 0.6,0.4. Default: the published ones, or equal."),
     ] = None,
     search: Annotated[
-        bool, typer.Option("--search", help="Find the weights on held-out training clips.")
+        bool, typer.Option("--search", help="Search the weights on held-out training clips.")
     ] = False,
-    protocol: Annotated[str | None, typer.Option(help="Default: the recipes'.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Default: the recipes' store.")] = None,
-    split: Annotated[str, typer.Option(help="test, train, val or all.")] = "test",
+    protocol: Annotated[str | None, typer.Option(help="Protocol; default: the recipes'.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Clip store; default: the recipes'.")] = None,
+    split: Annotated[str, typer.Option(help="Split: test, train, val or all.")] = "test",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of scores and report; default runs/fused-NAMES.")
+        Path | None,
+        typer.Option(help="Folder of scores and report; default: runs/fused-NAMES."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead.")] = False,
 ) -> None:
-    """Add up what several runs say of each clip, and evaluate the sum."""
-    given = None if weights is None else _numbers(weights)
+    """Fuse the scores of several runs, and evaluate the sum."""
+    given = None if weights is None else _parse_weights(weights)
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.fuse_runs import fuse_runs
     from kinegraph.training.checkpoint import require_empty_folder
 
     if out:
-        require_empty_folder(out)  # asked before anything is scored
+        require_empty_folder(out)  # before anything is scored
     fusion = fuse_runs(
         runs,
         weights=given,
@@ -56,14 +57,14 @@ def fuse(
         progress=progress,
     )
     folder = out or find_free_folder(Path("runs") / fused_name([run.name for run in fusion.runs]))
-    _write(fusion, folder)
+    _save_fusion(fusion, folder)
     if as_json:
         print(json.dumps(fusion.to_dict()))
     else:
-        _print(fusion, folder)
+        _print_fusion(fusion, folder)
 
 
-def _numbers(text: str) -> list[float]:
+def _parse_weights(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -73,7 +74,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def fused_name(names: Sequence[str]) -> str:
-    """``fused-`` and the names, what they begin with said once.
+    """Return ``fused-`` and the names, with their common beginning only once.
 
     >>> fused_name(["ucla-joint", "ucla-bone"])
     'fused-ucla-joint-bone'
@@ -82,10 +83,10 @@ def fused_name(names: Sequence[str]) -> str:
     shared = itertools.takewhile(lambda same: len(set(same)) == 1, zip(*parts, strict=False))
     start = [same[0] for same in shared][: min(map(len, parts)) - 1]
     rest = (part for own in parts for part in own[len(start) :])
-    return "-".join(["fused", *start, *rest])[:NAME_LENGTH]
+    return "-".join(["fused", *start, *rest])[:MAX_NAME_CHARS]
 
 
-def _write(fusion: Fusion, folder: Path) -> None:
+def _save_fusion(fusion: Fusion, folder: Path) -> None:
     from kinegraph.reports.fusion_report import write_fusion_report
 
     try:
@@ -96,7 +97,7 @@ def _write(fusion: Fusion, folder: Path) -> None:
         raise CheckpointError(f"cannot write into {folder}: {error}") from error
 
 
-def _print(fusion: Fusion, folder: Path) -> None:
+def _print_fusion(fusion: Fusion, folder: Path) -> None:
     from kinegraph.reports.fusion_report import describe_weights
 
     results = [run.evaluation for run in fusion.runs] + [fusion.evaluation]

@@ -1,4 +1,4 @@
-"""`kinegraph import`: published weights to a run that predicts."""
+"""`kinegraph import`: convert published weights into a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 
 def import_weights(
     family: Annotated[str, typer.Argument(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")],
-    weights: Annotated[Path, typer.Argument(help="The published file of weights.")],
-    out: Annotated[Path, typer.Argument(help="The run's folder to write.")],
-    protocol: Annotated[str, typer.Option(help="What they were trained on: xsub, xview, xset.")],
-    stream: Annotated[str, typer.Option(help="What they were trained on, such as bone.")] = "joint",
-    links: Annotated[Path | None, typer.Option(help="AS-GCN's link inference.")] = None,
+    weights: Annotated[Path, typer.Argument(help="Published file of weights.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the run.")],
+    protocol: Annotated[str, typer.Option(help="Protocol of their training: xsub, xview or xset.")],
+    stream: Annotated[str, typer.Option(help="Stream of their training, such as bone.")] = "joint",
+    links: Annotated[Path | None, typer.Option(help="Weights of AS-GCN's link inference.")] = None,
 ) -> None:
-    """Turn published NTU RGB+D weights into a run; every tensor must find its place."""
+    """Convert published NTU RGB+D weights into a run; every tensor must fit the model."""
     from kinegraph.inference.import_weights import import_weights as imported
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 

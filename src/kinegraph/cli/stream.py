@@ -1,4 +1,4 @@
-"""`kinegraph stream`: frames in, a line whenever the answer changes."""
+"""`kinegraph stream`: predict frame by frame."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from kinegraph.clips.clip import MetaValue
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.inference.session import StreamingSession, Window
+    from kinegraph.inference.session import Window
 
-    Frame = tuple[NDArray[np.floating], NDArray[np.floating] | None]
-    Recording = tuple[str, float | None, Mapping[str, MetaValue], Iterator[Frame]]
-
-LONGEST_LINE = 2**20  # characters of one frame on standard input
+MAX_LINE_CHARS = 2**20  # of one frame on standard input
 
 
 def stream(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
-    file: Annotated[str, typer.Argument(help="A raw file, or - for frames on standard input.")],
-    reader: Annotated[str | None, typer.Option(help="Default: guessed from the file.")] = None,
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    file: Annotated[str, typer.Argument(help="Raw file, or - for frames on standard input.")],
+    reader: Annotated[
+        str | None, typer.Option(help="Reader of the file; default: guessed from the file.")
+    ] = None,
     mode: Annotated[str, typer.Option(help="auto, step or window.")] = "auto",
     window: Annotated[
         str,
@@ -40,9 +36,9 @@ def stream(
         ),
     ] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Frames between predictions.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a frame.")] = False,
 ) -> None:
-    """Answer frame by frame.
+    """Predict frame by frame, and print a line when the prediction changes.
 
     On standard input a frame is a line of JSON: a list of persons, each a list of joints or null,
     each a list of coordinates or null; or {"joints": ..., "confidence": ...}.
@@ -52,9 +48,24 @@ def stream(
 
     seconds = _parse_window(window)
     recognizer = Recognizer.load(run)
-    for name, fps, meta, frames in _recordings(file, reader, recognizer):
-        live = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
-        _follow(live, name, fps, frames, as_json)
+    for name, fps, meta, frames in _open_recordings(file, reader, recognizer):
+        session = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
+        shown: str | None = None
+        for number, frame in enumerate(frames):
+            found = _describe(session.push(*frame))
+            if as_json:
+                print(json.dumps({"id": name, "frame": number, **found}), flush=True)
+            elif found["name"] not in (None, shown):
+                shown = found["name"]
+                time = f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
+                print(f"{time}  {shown} {found['probability']:.1%}", flush=True)
+        found = _describe(session.flush())
+        if as_json:
+            print(json.dumps({"id": name, "frames": session.frames, **found}), flush=True)
+        else:
+            nothing = found["name"] is None
+            last = "no frames" if nothing else f"{found['name']} {found['probability']:.1%}"
+            print(f"{name}, {session.frames} frames: {last}", flush=True)
 
 
 def _parse_window(text: str) -> Window:
@@ -66,78 +77,54 @@ def _parse_window(text: str) -> Window:
         raise ModelError(f"expected --window in seconds, auto or all, got {text!r}") from error
 
 
-def _follow(
-    live: StreamingSession,
-    name: str,
-    fps: float | None,
-    frames: Iterator[Frame],
-    as_json: bool,
-) -> None:
-    """One recording from its first frame to its last."""
-    shown: str | None = None
-    for number, (joints, confidence) in enumerate(frames):
-        answer = live.push(joints, confidence)
-        if as_json:
-            _print_json({"id": name, "frame": number, **_told(answer)})
-        elif answer is not None and _name(answer) != shown:
-            shown = _name(answer)
-            print(f"{_moment(number, fps)}  {shown} {answer.probability:.1%}", flush=True)
-    answer = live.flush()
-    if as_json:
-        _print_json({"id": name, "frames": live.frames, **_told(answer)})
-    else:
-        what = "no frames" if answer is None else f"{_name(answer)} {answer.probability:.1%}"
-        print(f"{name}, {live.frames} frames: {what}", flush=True)
-
-
-def _told(answer: Prediction | None) -> dict[str, Any]:
-    if answer is None:
+def _describe(prediction: Prediction | None) -> dict[str, Any]:
+    if prediction is None:
         return {"label": None, "name": None, "probability": None}
-    label = answer.accepted.label if answer.accepted else None
-    return {"label": label, "name": _name(answer), "probability": answer.probability}
+    accepted = prediction.accepted
+    return {
+        "label": accepted.label if accepted else None,
+        "name": accepted.name if accepted else "unknown",
+        "probability": prediction.probability,
+    }
 
 
-def _name(answer: Prediction) -> str:
-    return answer.accepted.name if answer.accepted else "unknown"
+class Recording(NamedTuple):
+    """Frames in order, each with joints and confidence, and the facts about them."""
+
+    name: str
+    fps: float | None
+    meta: Mapping[str, MetaValue]
+    frames: Iterator[tuple[Any, Any]]
 
 
-def _print_json(told: dict[str, Any]) -> None:
-    print(json.dumps(told), flush=True)
-
-
-def _moment(number: int, fps: float | None) -> str:
-    return f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
-
-
-def _recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
+def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
     from kinegraph.inference.inputs import read_input_clips
     from kinegraph.inference.online_preprocessing import input_frame_shape
 
     if file == "-":
-        yield "standard input", None, {}, _from_stdin(input_frame_shape(recognizer))
+        frames = _read_stdin(input_frame_shape(recognizer))
+        yield Recording("standard input", None, {}, frames)
         return
-    for clip in map(
-        recognizer.pipeline.convert_layout, read_input_clips(Path(file), reader, recognizer)
-    ):
-        stated = clip.confidence
-        frames = (
-            (clip.joints[:, t], None if stated is None else stated[:, t])
-            for t in range(clip.num_frames)
-        )
-        yield clip.id, clip.fps, clip.meta, frames
+    for raw in read_input_clips(Path(file), reader, recognizer):
+        clip = recognizer.pipeline.convert_layout(raw)
+        confidence: Any = [None] * clip.num_frames
+        if clip.confidence is not None:
+            confidence = clip.confidence.swapaxes(0, 1)
+        frames = zip(clip.joints.swapaxes(0, 1), confidence, strict=True)
+        yield Recording(clip.id, clip.fps, clip.meta, frames)
 
 
-def _from_stdin(shape: tuple[int, int]) -> Iterator[Frame]:
+def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
     number = 0
-    while line := sys.stdin.readline(LONGEST_LINE + 1):
+    while line := sys.stdin.readline(MAX_LINE_CHARS + 1):
         number += 1
-        if len(line) > LONGEST_LINE:
-            raise ReadError(f"standard input:{number}: a frame of over {LONGEST_LINE} characters")
+        if len(line) > MAX_LINE_CHARS:
+            raise ReadError(f"standard input:{number}: a frame of over {MAX_LINE_CHARS} characters")
         if line.strip():
-            yield _frame(line, number, shape)
+            yield _parse_frame(line, number, shape)
 
 
-def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
+def _parse_frame(line: str, number: int, shape: tuple[int, int]) -> tuple[Any, Any]:
     import numpy as np
 
     from kinegraph.inference.online_preprocessing import parse_joints
@@ -151,5 +138,5 @@ def _frame(line: str, number: int, shape: tuple[int, int]) -> Frame:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(
             f"standard input:{number}: expected a frame as JSON, persons of joints of coordinates "
-            f"(null where not seen), got {line[:40].strip()!r}: {error}"
+            f"(null where not visible), got {line[:40].strip()!r}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Predictions: the named answers of a recognizer to one clip."""
+"""Predictions: the named actions of a clip, with probabilities."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one clip: all actions, the most probable first.
+    """The candidate actions of one clip, the most probable first.
 
     Attributes:
         id: of the clip.
         candidates: every action that the model can name.
         logits: of every class.
-        is_confident: whether the first guess is sure enough to be given. A model that was not
-            calibrated (`kinegraph.inference.calibration`) always believes itself.
+        is_confident: whether the first candidate is probable enough to be accepted. Always true
+            for a model without calibration (`kinegraph.inference.calibration`).
     """
 
     id: str
@@ -37,24 +37,24 @@ class Prediction:
 
     @property
     def accepted(self) -> Candidate | None:
-        """The answer that may be given: the first guess, or None for "unknown"."""
+        """The first candidate, or None if it is not probable enough ("unknown")."""
         return self.candidates[0] if self.is_confident else None
 
     @property
     def name(self) -> str:
-        """The most probable action."""
+        """The name of the most probable action."""
         return self.candidates[0].name
 
     @property
     def probability(self) -> float:
-        """Of the most probable action."""
+        """The probability of the most probable action."""
         return self.candidates[0].probability
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """For JSON: id, the ``top`` candidates, all logits."""
+        """Return id, confidence, the ``top`` candidates and all logits, for JSON."""
         return {
             "id": self.id,
             "is_confident": self.is_confident,
             "top": [vars(candidate) for candidate in self.candidates[:top]],
-            "logits": [float(value) for value in self.logits],
+            "logits": self.logits.tolist(),
         }

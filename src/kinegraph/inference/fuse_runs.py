@@ -1,4 +1,4 @@
-"""Several runs as one: whether they go together, what each says of a split, and all of them."""
+"""Fusion of runs: check that they fit together, score a split with each, and fuse the scores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kinegraph.inference.evaluate import Evaluation, evaluate, evaluate_run
 from kinegraph.inference.fusion import (
     FoundWeights,
     check_weights,
-    fuse,
-    published_weights,
+    fuse_scores,
+    published_stream_weights,
     search_weights,
 )
 from kinegraph.inference.scores import Scores
@@ -28,7 +28,7 @@ ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 
 @dataclass(frozen=True)
 class FusedRun:
-    """One of the runs of a fusion: where, on which stream, its weight, its figures alone."""
+    """One run of a fusion, with its weight and its own evaluation."""
 
     run: Path
     name: str
@@ -37,22 +37,27 @@ class FusedRun:
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        told = {"run": str(self.run), "stream": self.stream, "weight": self.weight}
-        return {**told, "top1": self.evaluation.top1, "top5": self.evaluation.top5}
+        """Return run, stream, weight and accuracies, for JSON."""
+        return {
+            "run": str(self.run),
+            "stream": self.stream,
+            "weight": self.weight,
+            "top1": self.evaluation.top1,
+            "top5": self.evaluation.top5,
+        }
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """What `fuse_runs` found.
+    """The result of `fuse_runs`.
 
     Attributes:
-        runs: each by itself, in the order given.
+        runs: the runs in the order given.
         scores: the fused logits.
         evaluation: of the fused logits.
-        weights_from: where the weights come from.
-        found: how they were found, if on held-out clips.
-        store, protocol, split: the clips that all figures are of.
+        weights_from: the source of the weights.
+        found: the result of the search on held-out clips, if there was one.
+        store, protocol, split: the clips of all evaluations.
     """
 
     runs: tuple[FusedRun, ...]
@@ -65,15 +70,13 @@ class Fusion:
     split: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``held_out`` is there if the weights were found on held-out clips."""
-        told = {
+        """Return runs and results, for JSON; ``held_out`` only after a search."""
+        result = {
             "runs": [run.to_dict() for run in self.runs],
             "fused": self.evaluation.to_dict(),
             "weights_from": self.weights_from,
         }
-        if self.found:
-            told["held_out"] = self.found.to_dict()
-        return told
+        return {**result, "held_out": self.found.to_dict()} if self.found else result
 
 
 def fuse_runs(
@@ -86,21 +89,22 @@ def fuse_runs(
     split: str = "test",
     progress: ProgressFactory | None = None,
 ) -> Fusion:
-    """Score a split with every run, and fuse what they say.
+    """Score a split with every run and fuse the scores.
 
     Args:
-        runs: folders or checkpoint files; of one store and protocol unless others are given.
-        weights: one a run; default the published ones if all streams have one, else equal ones.
-        search: find the weights on the training clips that the runs held out.
-        store: the clips; default the recipes' store. The held-out clips come from it too.
-        protocol: of the split; default the recipes'.
-        split: train, test, all, or val (the clips held out).
-        progress: opens a bar of that title for each scoring of a run.
+        runs: folders or checkpoint files, of one store and protocol unless these are given.
+        weights: one for each run; by default the published ones if all streams have one, else
+            equal ones.
+        search: search the weights on the training clips that the runs held out.
+        store: the clips, the held-out ones too; by default the recipes' store.
+        protocol: of the split; by default the recipes'.
+        split: train, test, all, or val (the held-out clips).
+        progress: opens a progress bar of a title, for each run that is scored.
 
     Raises:
-        CheckpointError: the runs do not go together, or (to search) held out no clips.
-        RecipeError: weights that are none, too few or too many, or given *and* to be found.
-        StoreError, ProtocolError: something is missing or does not fit.
+        CheckpointError: the runs do not fit together, or held out no clips to search on.
+        RecipeError: weights that are not valid, too few or too many, or given *and* searched.
+        StoreError, ProtocolError: the store or split is missing or does not fit.
     """
     if search and weights is not None:
         raise RecipeError("give --weights or --search, not both")
@@ -109,28 +113,22 @@ def fuse_runs(
     if weights is not None:
         check_weights(weights, len(runs))
     found = _search(runs, headers, store, progress) if search else None
-    alone = [
-        _scored(run, f"{name}: {split}", progress, store=store, protocol=protocol, split=split)
-        for run, name in zip(runs, run_names(runs), strict=True)
+    names, streams = run_names(runs), [header.stream for header in headers]
+    where = {"store": store, "protocol": protocol, "split": split}
+    results = [
+        _score(run, f"{name}: {split}", progress, **where)
+        for run, name in zip(runs, names, strict=True)
     ]
+    scores, evaluations = zip(*results, strict=True)
     if found:
-        _check_apart(found, alone[0][0], split)
-    chosen, origin = _chosen_weights(headers, weights, found)
-    fused = fuse([scores for scores, _ in alone], chosen, names=[str(run) for run in runs])
+        _check_disjoint(found, scores[0], split)
+    chosen, source = _choose_weights(streams, weights, found)
+    fused = fuse_scores(scores, chosen, names=[str(run) for run in runs])
     return Fusion(
-        runs=tuple(
-            map(
-                FusedRun,
-                runs,
-                run_names(runs),
-                (header.stream for header in headers),
-                chosen,
-                (figures for _, figures in alone),
-            )
-        ),
+        runs=tuple(map(FusedRun, runs, names, streams, chosen, evaluations)),
         scores=fused,
         evaluation=evaluate(fused, headers[0].class_name),
-        weights_from=origin,
+        weights_from=source,
         found=found,
         store=store.path if store else Path(headers[0].recipe["store"]),
         protocol=protocol or headers[0].recipe["protocol"],
@@ -139,7 +137,7 @@ def fuse_runs(
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
-    """The names of the runs' folders, or their paths where two have the same name."""
+    """Return the names of the runs' folders, or their paths if two names are the same."""
     folders = [run.parent if run.is_file() else run for run in runs]
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
@@ -151,37 +149,34 @@ def _search(
     store: ClipStore | None,
     progress: ProgressFactory | None,
 ) -> FoundWeights:
-    """Weights found on the clips that the runs held out, by the protocol they were trained on."""
+    """Return weights searched on the clips that the runs held out, by their own protocol."""
     _check_held_out(runs, headers)
     held_out = []
     for run, name, header in zip(runs, run_names(runs), headers, strict=True):
-        scores, _ = _scored(run, f"{name}: held-out clips", progress, store=store, split="val")
-        _check_still_there(run, header, scores)
+        scores, _ = _score(run, f"{name}: held-out clips", progress, store=store, split="val")
+        _check_held_out_clips(run, header, scores)
         held_out.append(scores)
     return search_weights(held_out, names=[f"the held-out clips of {run}" for run in runs])
 
 
-def _scored(
-    run: Path, title: str, progress: ProgressFactory | None, **which: Any
+def _score(
+    run: Path, title: str, progress: ProgressFactory | None, **where: Any
 ) -> tuple[Scores, Evaluation]:
     with progress(title) if progress else nullcontext() as bar:
-        return evaluate_run(run, progress=bar, **which)
+        return evaluate_run(run, progress=bar, **where)
 
 
-def _chosen_weights(
-    headers: Sequence[CheckpointHeader], given: Sequence[float] | None, found: FoundWeights | None
+def _choose_weights(
+    streams: Sequence[str], given: Sequence[float] | None, found: FoundWeights | None
 ) -> tuple[list[float], WeightSource]:
     if given is not None:
         return list(given), "given"
     if found:
         return list(found.weights), "held-out clips"
-    published = published_weights([header.stream for header in headers])
+    published = published_stream_weights(streams)
     if published:
         return published, "published"
-    return [1 / len(headers)] * len(headers), "equal"
-
-
-# --------------------------------------------------------------------- checks
+    return [1 / len(streams)] * len(streams), "equal"
 
 
 def check_runs(
@@ -191,7 +186,7 @@ def check_runs(
     any_store: bool,
     any_protocol: bool,
 ) -> None:
-    """Raises CheckpointError, naming two runs, unless their answers can be added up."""
+    """Raise CheckpointError, with the names of two runs, unless their scores can be fused."""
     if len(runs) < 2:
         raise CheckpointError(f"expected two runs or more to fuse, got {len(runs)}")
     files = [find_checkpoint(run).resolve() for run in runs]
@@ -199,21 +194,20 @@ def check_runs(
         if files[i] in files[:i]:
             raise CheckpointError(f"{run} is given twice: each run counts once, by its weight")
         if not header.create_objective().is_classifier:
-            told = f"it was trained for {header.objective['name']!r}"
-            raise CheckpointError(f"{run} names no actions ({told}): fuse recognisers")
+            raise CheckpointError(
+                f"{run} does not name actions, its objective is {header.objective['name']!r}: fuse "
+                "recognizers"
+            )
         _check_classes(runs[0], headers[0], run, header)
         for key, free in (("protocol", any_protocol), ("store", any_store)):
-            one, other = (_told(h.recipe[key], key) for h in (headers[0], header))
+            one, other = headers[0].recipe[key], header.recipe[key]
+            if key == "store":  # two paths may name one store
+                one, other = str(Path(one).resolve()), str(Path(other).resolve())
             if one != other and not free:
                 raise CheckpointError(
                     f"{runs[0]} and {run} differ in their {key}, {one!r} and {other!r}: give "
-                    f"--{key} to say which one all are to answer on"
+                    f"--{key} to choose one for all"
                 )
-
-
-def _told(value: str, key: str) -> str:
-    """A store is the same by whatever path it is reached."""
-    return str(Path(value).resolve()) if key == "store" else value
 
 
 def _check_classes(
@@ -233,32 +227,32 @@ def _check_held_out(runs: Sequence[Path], headers: Sequence[CheckpointHeader]) -
     for run, part in zip(runs, parts, strict=True):
         if part["fraction"] == 0:
             raise CheckpointError(
-                f"{run} held out no training clips to find weights on: train it with "
+                f"{run} held out no training clips to search weights on: train it with "
                 "validation.fraction=0.1, or give --weights"
             )
         for key, value in part.items():
             if value != parts[0][key]:
                 raise CheckpointError(
                     f"{runs[0]} and {run} held out different clips, validation.{key} is "
-                    f"{parts[0][key]!r} and {value!r}: weights are found on clips that no run "
+                    f"{parts[0][key]!r} and {value!r}: a search of weights needs clips that no run "
                     "was trained on"
                 )
 
 
-def _check_still_there(run: Path, header: CheckpointHeader, held_out: Scores) -> None:
-    """Another store's "held-out" clips may well be clips that the run was trained on."""
+def _check_held_out_clips(run: Path, header: CheckpointHeader, held_out: Scores) -> None:
+    """Raise CheckpointError for another store, whose "held-out" clips may be training clips."""
     then, now = header.training["held_out"], len(held_out.ids)
     if then != now:
         raise CheckpointError(
-            f"{run} held out {then} clips when it was trained, in this store it would be {now}: "
-            "weights are found on the store that the runs were trained on"
+            f"{run} held out {then} clips in training, but this store gives {now}: a search of "
+            "weights needs the store that the runs were trained on"
         )
 
 
-def _check_apart(found: FoundWeights, tested: Scores, split: str) -> None:
+def _check_disjoint(found: FoundWeights, tested: Scores, split: str) -> None:
     both = set(found.ids) & set(tested.ids)
     if both:
         raise CheckpointError(
-            f"the weights were found on {len(both)} of the {len(tested.ids)} clips of split "
-            f"{split!r}, whose accuracy would flatter them: fuse on the test split"
+            f"the weights were searched on {len(both)} of the {len(tested.ids)} clips of split "
+            f"{split!r}, so their accuracy would be too high: fuse on the test split"
         )

@@ -1,4 +1,4 @@
-"""Published weights as checkpoints of ours: with class names and the preprocessing they expect."""
+"""Import of published weights as runs, with class names and the expected preprocessing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
@@ -27,35 +27,35 @@ from kinegraph.training.checkpoint import (
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
 from kinegraph.training.stages import RECIPE_FILE
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Family:
-    """Weights that a paper's code has saved.
+class WeightFormat:
+    """The format of weights saved by a paper's code.
 
     Attributes:
-        load: gives a model the tensors of the file, and of a second one (empty if there is none).
-        head: the key of the classifier's weights, whose rows are the classes.
-        persons: how the reader of NTU has to choose the persons.
-        parts: whether a second file is needed.
+        load: loads a model from the tensors of the file and of a second one (empty if none).
+        head: the key of the classifier's weights, with a row for each class.
+        persons: the option ``persons`` of the NTU reader.
+        needs_links: whether there is a second file.
     """
 
-    load: Callable[[Any, State, State], None]
+    load: Callable[[Any, StateDict, StateDict], None]
     head: str
     persons: str
-    parts: bool = False
+    needs_links: bool = False
 
 
-FAMILIES = {
-    "stgcn": Family(lambda m, s, _: load_stgcn(m, s), "fcn.weight", "stgcn"),
-    "shiftgcn": Family(lambda m, s, _: load_shiftgcn(m, s), "fc.weight", "agcn"),
-    "stgcn_twostream": Family(
+WEIGHT_FORMATS = {
+    "stgcn": WeightFormat(lambda m, s, _: load_stgcn(m, s), "fcn.weight", "stgcn"),
+    "shiftgcn": WeightFormat(lambda m, s, _: load_shiftgcn(m, s), "fc.weight", "agcn"),
+    "stgcn_twostream": WeightFormat(
         lambda m, s, _: load_twostream(m, s), "origin_stream.fcn.weight", "stgcn"
     ),
-    "asgcn": Family(load_asgcn, "fcn.weight", "agcn", parts=True),
+    "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
 }
-_SETS = {60: "ntu60", 120: "ntu120"}
+DATASETS = {60: "ntu60", 120: "ntu120"}
 
 
 def import_weights(
@@ -67,46 +67,39 @@ def import_weights(
     stream: str = "joint",
     links: Path | None = None,
 ) -> Path:
-    """Turn published NTU RGB+D weights into a run that predicts.
+    """Convert published NTU RGB+D weights into a run.
 
     Args:
-        family: one of `FAMILIES`.
-        weights: the file as published: a PyTorch state dict; nothing in it is executed.
+        family: one of `WEIGHT_FORMATS`.
+        weights: the published file, a PyTorch state dict; nothing in it is executed.
         out: the run's folder; must be new.
-        protocol: what the weights were trained on, such as xsub; decides the recipe.
-        stream: what they were trained on, such as bone.
+        protocol: that the weights were trained with, such as xsub; selects the recipe.
+        stream: that they were trained on, such as bone.
         links: AS-GCN's second file, with the link inference.
 
     Returns:
-        ``out`` with last.safetensors and recipe.yaml.
+        ``out``, with last.safetensors and recipe.yaml.
 
     Raises:
         CheckpointError: no state dict in the file, or ``out`` is not empty.
-        ModelError: keys that are unknown, missing or misshapen, by name.
+        ModelError: keys that are unknown, missing or of another shape.
         RecipeError: no recipe for this family, number of classes and protocol.
     """
-    if family not in FAMILIES:
-        raise unknown_name("family of weights", family, FAMILIES)
-    known = FAMILIES[family]
-    if known.parts != (links is not None):
-        wanted = "needs its link inference: --links FILE" if known.parts else "has no second file"
-        raise CheckpointError(f"{family} {wanted}")
+    if family not in WEIGHT_FORMATS:
+        raise unknown_name("family of weights", family, WEIGHT_FORMATS)
+    form = WEIGHT_FORMATS[family]
+    if form.needs_links != (links is not None):
+        expected = "needs --links FILE" if form.needs_links else "does not take --links"
+        raise CheckpointError(f"{family} {expected}")
     require_empty_folder(out)
-    state = _read_state(weights)
-    classes = _number_of_classes(state, known, weights)
-    recipe = _recipe(family, classes, protocol, stream)
-    names = class_names(_SETS[classes])
+    state = _read_state_dict(weights)
+    classes = _count_classes(state, form, weights)
+    recipe = _find_recipe(family, classes, protocol, stream)
+    names = class_names(DATASETS[classes])
     model = create_model(
         family, layout="ntu25", num_classes=len(names), in_channels=3, **recipe.model.options
     )
-    known.load(model, state, _read_state(links) if links else {})
-    _write(out, model, recipe, names, known)
-    return out
-
-
-def _write(
-    out: Path, model: nn.Module, recipe: Recipe, names: tuple[str, ...], family: Family
-) -> None:
+    form.load(model, state, _read_state_dict(links) if links else {})
     header = CheckpointHeader(
         model={"name": recipe.model.name, "options": recipe.model.options},
         layout=get_layout("ntu25").to_dict(),
@@ -117,7 +110,7 @@ def _write(
         confidence=recipe.confidence,
         stream=recipe.stream,
         transforms=recipe.pipeline().to_list(),
-        reader={"name": "ntu", "options": {"persons": family.persons}},
+        reader={"name": "ntu", "options": {"persons": form.persons}},
         recipe=recipe.model_dump(),
         training={"coordinates": 3, "imported": True},
         versions=collect_versions(),
@@ -125,31 +118,32 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(out / LAST_FILE, model.state_dict(), header)
     atomic_write(out / RECIPE_FILE, recipe.to_yaml())
+    return out
 
 
-def _read_state(path: Path) -> State:
-    """The tensors of a PyTorch file, read without executing anything in it."""
+def _read_state_dict(path: Path) -> StateDict:
+    """Read the tensors of a PyTorch file without executing anything in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds for what is no file of its own
+    except Exception as error:  # torch raises many kinds of errors for files that are not its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} holds no weights that can be read: {reason}") from error
+        raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path} holds no state dict: expected names and tensors")
+        raise CheckpointError(f"expected a state dict of names and tensors in {path}")
     return state
 
 
-def _number_of_classes(state: State, family: Family, path: Path) -> int:
+def _count_classes(state: StateDict, form: WeightFormat, path: Path) -> int:
     for key, value in state.items():
-        if key.removeprefix("module.") == family.head and value.ndim:
+        if key.removeprefix("module.") == form.head and value.ndim:
             return int(value.shape[0])
-    raise CheckpointError(f"{path} holds no {family.head!r}: not the weights of this family")
+    raise CheckpointError(f"{path} lacks {form.head!r}: expected weights of this family")
 
 
-def _recipe(family: str, classes: int, protocol: str, stream: str) -> Recipe:
-    name = f"{family}_{_SETS.get(classes, f'{classes}classes')}_{protocol}"
+def _find_recipe(family: str, classes: int, protocol: str, stream: str) -> Recipe:
+    name = f"{family}_{DATASETS.get(classes, f'{classes}classes')}_{protocol}"
     if name not in list_recipes():
         known = [recipe for recipe in list_recipes() if recipe.startswith(f"{family}_ntu")]
         raise RecipeError(

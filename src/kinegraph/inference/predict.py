@@ -1,4 +1,4 @@
-"""What a run says of recordings: named actions, errors of predicted poses, or both."""
+"""Predictions for raw files: named actions, errors of predicted poses, or both."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kinegraph.inference.trained_model import TrainedModel
 
 
 class Predictor(NamedTuple):
-    """What a run can say.
+    """All that a run can predict of a clip.
 
     Attributes:
-        recognizer: names actions, if the run does.
-        pose_scorer: measures predicted poses, if the run predicts any.
-        top: how many guesses are told.
+        recognizer: names actions; None if the run is not a classifier.
+        pose_scorer: measures predicted poses; None if the run does not predict poses.
+        top: how many candidates a prediction lists.
     """
 
     recognizer: Recognizer | None
@@ -33,60 +33,52 @@ class Predictor(NamedTuple):
 
     @classmethod
     def load(cls, run: Path, top: int = 5, precision: Precision = "fp32") -> Predictor:
-        """The models of a run, of a checkpoint file, or an exported one.
+        """Load a run, a checkpoint file or an exported file.
 
         Raises:
-            CheckpointError, ExportError: there is none, or it is damaged.
+            CheckpointError, ExportError: the file is missing or damaged.
         """
-        answers, poses_too = supported_tasks(run)
-        scorer = PoseScorer.load(run) if poses_too else None
-        names = answers or not scorer
-        return cls(Recognizer.load(run, precision) if names else None, scorer, top)
+        names_actions, predicts_poses = supported_tasks(run)
+        pose_scorer = PoseScorer.load(run) if predicts_poses else None
+        recognizer = None if pose_scorer and not names_actions else Recognizer.load(run, precision)
+        return cls(recognizer, pose_scorer, top)
 
     @property
     def run(self) -> TrainedModel:
-        """Any of the models: they share a header."""
-        return next(loaded for loaded in (self.recognizer, self.pose_scorer) if loaded)
+        """Either of the models: they share a header."""
+        return next(model for model in (self.recognizer, self.pose_scorer) if model)
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
-        """Id, guesses, logits, pose error: what there is of them, for JSON.
+        """Return the clip's id, candidates, logits and pose error, as far as supported, for JSON.
 
         Raises:
-            CheckpointError, TransformError: the clip does not fit the model, or the answer is no
-                number.
+            CheckpointError, TransformError: the clip does not fit the model, or the logits are not
+                finite.
         """
-        told: dict[str, Any] = {"id": clip.id}
+        found: dict[str, Any] = {"id": clip.id}
         if self.recognizer:
-            answer = self.recognizer(clip)
-            if not np.isfinite(answer.logits).all():
+            prediction = self.recognizer(clip)
+            if not np.isfinite(prediction.logits).all():
                 raise CheckpointError(
-                    f"clip {clip.id!r}: the answer is no number: the training has diverged, or "
-                    "coordinates are beyond all measure"
+                    f"clip {clip.id!r}: the logits are not finite: the training has diverged, or "
+                    "the coordinates are too large"
                 )
-            told |= answer.to_dict(self.top)
+            found |= prediction.to_dict(self.top)
         if self.pose_scorer:
-            told |= _pose_error(self.pose_scorer, clip)
-        return told
-
-
-def _pose_error(scorer: PoseScorer, clip: Clip) -> dict[str, Any]:
-    """The clip's mean joint error, null where no joint counts: the higher, the stranger."""
-    errors = scorer.score([clip])
-    error, baseline = float(errors.error[0]), float(errors.baseline[0])
-    nothing = math.isnan(error)
-    return {
-        "pose_error": None if nothing else error,
-        "baseline_error": None if nothing else baseline,
-    }
+            errors = self.pose_scorer.score([clip])
+            for key, values in (("pose_error", errors.error), ("baseline_error", errors.baseline)):
+                # null where no joint counts
+                found[key] = None if math.isnan(errors.error[0]) else float(values[0])
+        return found
 
 
 def predict_files(
     predictor: Predictor, files: Iterable[Path], reader: str | None = None
 ) -> Iterator[dict[str, Any] | KinegraphError]:
-    """What is said of each clip in raw files, folders and stores.
+    """Yield the prediction of each clip in raw files, folders and stores.
 
-    A clip that cannot be read or does not fit gives its error, and the rest of its file is left
-    out; the other files are answered all the same.
+    A clip that cannot be read or does not fit yields its error, and the rest of its file is
+    skipped; the other files are processed.
     """
     for path in files:
         try:

@@ -1,4 +1,4 @@
-"""Models by name: those that come with kinegraph, and those that others have put on a hub."""
+"""Pretrained models by name: bundled with kinegraph, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.training.checkpoint import find_checkpoint, load_header
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained, model_card
 
-HUB = "hf://"
-WEIGHTS, CARD = "model.safetensors", "README.md"
+HUB_PREFIX = "hf://"
+HUB_WEIGHTS_FILE, HUB_CARD_FILE = "model.safetensors", "README.md"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load_pretrained(name: str = "penn-action", precision: Precision = "fp32") -> Recognizer:
-    """A recogniser that needs no training.
+    """Load a recognizer that needs no training.
 
     >>> load_pretrained("penn-action").layout.name
     'penn13'
 
     Args:
-        name: one of `kinegraph list pretrained`, or ``hf://owner/name`` for what `push_to_hub` has
-            put on the Hugging Face hub; that needs ``pip install "kinegraph[hub]"``. Nothing that
-            comes from there is executed: weights are numbers, and a header of plain data.
+        name: one of `kinegraph list pretrained`, or ``hf://owner/name`` for a model uploaded by
+            `push_to_hub`; that needs ``pip install "kinegraph[hub]"``. The download is only read:
+            weights are numbers, the header is plain data.
         precision: see `Recognizer.load`.
 
     Raises:
-        UnknownNameError: there is none of that name.
-        CheckpointError: the hub cannot be reached, or holds no checkpoint there.
+        UnknownNameError: an unknown name.
+        CheckpointError: the hub cannot be reached, or has no such checkpoint.
     """
-    if name.startswith(HUB):
-        return Recognizer.load(_pulled(name.removeprefix(HUB)), precision)
+    if name.startswith(HUB_PREFIX):
+        return Recognizer.load(_download(name.removeprefix(HUB_PREFIX)), precision)
     path = bundled_weights(name)
     if path is None:
         raise unknown_name("pretrained model", name, list_pretrained())
@@ -41,54 +41,57 @@ def load_pretrained(name: str = "penn-action", precision: Precision = "fp32") ->
 
 
 def push_to_hub(run: str | Path, repository: str, *, private: bool = True) -> str:
-    """Put a run's checkpoint on the Hugging Face hub, with a model card beside it.
+    """Upload a run's checkpoint to the Hugging Face hub, with a model card.
 
     Args:
         run: a run, a checkpoint file, or the name of a pretrained model.
-        repository: ``owner/name``; made if it is not there. Log in by `hf auth login` first.
-        private: whether others cannot see a repository that is made.
+        repository: ``owner/name``; created if it does not exist. Log in by `hf auth login` first.
+        private: whether a new repository is private.
 
     Returns:
-        the name by which `load_pretrained` finds it.
+        the name for `load_pretrained`.
 
     Raises:
-        CheckpointError: there is no run, or the hub does not take it.
+        CheckpointError: the run is missing, or the hub rejects it.
     """
-    hub = _hub()
     path = find_checkpoint(Path(run))
-    load_header(path)  # what is no checkpoint of ours stays here
-    repository = _checked(repository)
+    load_header(path)  # only checkpoints are uploaded
+    hub = _import_hub(repository)
+    files = {HUB_WEIGHTS_FILE: path.read_bytes(), HUB_CARD_FILE: _model_card(run, path)}
     try:
         api = hub.HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
-        for name, content in ((WEIGHTS, path.read_bytes()), (CARD, _card(run, path))):
+        for name, content in files.items():
             api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=repository)
-    except Exception as error:  # of network, rights and names: there are many kinds
-        raise CheckpointError(
-            f"the hub does not take {repository!r}: {_first_line(error)}"
-        ) from error
-    return HUB + repository
+    except Exception as error:  # network, rights and names: there are many kinds
+        raise CheckpointError(f"the hub rejects {repository!r}: {_first_line(error)}") from error
+    return HUB_PREFIX + repository
 
 
-def _pulled(repository: str) -> Path:
-    hub = _hub()
-    repository = _checked(repository)
+def _download(repository: str) -> Path:
+    hub = _import_hub(repository)
     try:
-        return Path(hub.hf_hub_download(repository, WEIGHTS))
-    except Exception as error:  # of network, rights and names: there are many kinds
+        return Path(hub.hf_hub_download(repository, HUB_WEIGHTS_FILE))
+    except Exception as error:  # network, rights and names: there are many kinds
+        reason = f"cannot download {HUB_WEIGHTS_FILE} of {repository!r} from the hub"
+        raise CheckpointError(f"{reason}: {_first_line(error)}") from error
+
+
+def _import_hub(repository: str) -> ModuleType:
+    """Import the hub's client, and check the name of a repository."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
         raise CheckpointError(
-            f"the hub gives no {WEIGHTS} of {repository!r}: {_first_line(error)}"
+            'huggingface_hub is not installed: run pip install "kinegraph[hub]"'
         ) from error
-
-
-def _checked(repository: str) -> str:
     if not _REPOSITORY.fullmatch(repository):
-        raise CheckpointError(f"expected owner/name of a hub's repository, got {repository!r}")
-    return repository
+        raise CheckpointError(f"expected a repository as owner/name, got {repository!r}")
+    return huggingface_hub
 
 
-def _card(run: str | Path, path: Path) -> bytes:
-    """The model card: that of a pretrained model, or what the header says."""
+def _model_card(run: str | Path, path: Path) -> bytes:
+    """Return the card of a bundled model, or one made from the header."""
     if bundled_weights(str(run)) == path:
         return model_card(str(run)).read_bytes()
     header = load_header(path)
@@ -98,16 +101,6 @@ def _card(run: str | Path, path: Path) -> bytes:
         f"{header.model['name']} on the skeleton {header.layout['name']}, trained on "
         f"{header.training.get('clips', 'unknown')} clips. It names: {classes}.\n"
     ).encode()
-
-
-def _hub() -> ModuleType:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise CheckpointError(
-            'huggingface_hub is not installed, and hubs need it: pip install "kinegraph[hub]"'
-        ) from error
-    return huggingface_hub
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Recognizer: a trained model with everything around it, from raw clips to named actions."""
+"""Recognizer: name the actions of raw clips with a trained model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ Precision = Literal["fp32", "bf16", "auto"]
 
 
 class Recognizer(TrainedModel):
-    """Names the action of a clip.
+    """A trained classifier of actions, from raw clips to predictions.
 
     >>> recognizer = Recognizer.load("runs/demo")  # doctest: +SKIP
     >>> recognizer(clip).name  # doctest: +SKIP
     'wave'
 
     Raises:
-        CheckpointError: the model was trained for something else.
+        CheckpointError: the model is not a classifier.
+        UnknownNameError: an unknown precision.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class Recognizer(TrainedModel):
         super().__init__(model, header)
         if not self.objective.is_classifier:
             raise CheckpointError(
-                f"a run with the objective {header.objective['name']!r} names no actions: train a "
-                "recogniser from it with init_from=RUN"
+                f"a run with the objective {header.objective['name']!r} does not name actions: "
+                "train a recognizer from it with init_from=RUN"
             )
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))
@@ -55,23 +56,23 @@ class Recognizer(TrainedModel):
 
     @classmethod
     def load(cls, run: str | Path, precision: Precision = "fp32") -> Self:
-        """The model of a run, of a checkpoint file, or an exported one.
+        """Load a run, a checkpoint file or an exported file.
 
         Args:
-            run: where it is.
+            run: the path, or the name of a bundled model.
             precision: ``fp32``, ``bf16``, or ``auto``: bfloat16 where the device has units for it.
-                `precision_summary` says what that does to the answers.
+                `precision_summary` states the effect on the logits.
 
         Raises:
-            CheckpointError, ExportError: there is none, or it is damaged.
-            UnknownNameError: no such precision.
+            CheckpointError, ExportError: the file is missing or damaged.
+            UnknownNameError: an unknown precision.
         """
         loaded = TrainedModel.load(run)
         return cls(loaded.model, loaded.header, precision)
 
     @cached_property
     def network(self) -> nn.Module:
-        """What answers: the model's fast form, or the model itself where it has none."""
+        """The network that runs: the model optimized for inference, or the model itself."""
         wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
         dtype = wanted.get(self.precision) or fastest_dtype(self.device)
         known = type(self.model) in MODELS.values()
@@ -80,29 +81,29 @@ class Recognizer(TrainedModel):
         try:
             return optimize_for_inference(self.model, dtype)
         except ModelError:
-            if dtype == torch.float32:  # weights of a training that has diverged answer too
+            if dtype == torch.float32:  # weights of a diverged training run as they are
                 return self.model
             raise
 
     @property
     def precision_summary(self) -> str:
-        """In what precision it answers, and how far that moves the logits of a random clip."""
+        """The precision, and how much it changes the logits of a random clip."""
         share = getattr(self.network, "difference", 0.0)
         if getattr(self.network, "dtype", torch.float32) == torch.float32:
             return "float32"
-        return f"bfloat16: logits move by up to {share:.1%} of the largest"
+        return f"bfloat16: logits change by up to {share:.1%} of the largest"
 
     def __call__(self, clip: Clip) -> Prediction:
-        """The answer for one clip.
+        """Return the prediction for one clip.
 
         Raises:
             CheckpointError: the clip has another layout than the model.
             TransformError: the transforms do not fit the clip.
         """
-        return next(iter(self.decode(self.score([clip]))))
+        return self.decode(self.score([clip]))[0]
 
     def score(self, clips: Iterable[Clip]) -> Scores:
-        """Logits of clips of any length, one at a time."""
+        """Return the logits of clips of any length, run one at a time."""
         ids, labels, logits = [], [], []
         for clip in clips:
             ids.append(clip.id)
@@ -118,30 +119,32 @@ class Recognizer(TrainedModel):
         batch_size: int = 64,
         progress: ProgressCallback | None = None,
     ) -> Scores:
-        """Logits of clips of a store, in batches; the arguments are those of `batches`."""
+        """Return the logits of clips of a store, run in batches; see `batches`."""
         batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
         logits = np.concatenate([self.logits(batch) for batch in batches])
         return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
 
     def decode(self, scores: Scores) -> list[Prediction]:
-        """Named candidates for each clip, with calibrated probabilities.
+        """Return named candidates with calibrated probabilities for each clip.
 
-        Logits that are no numbers (a training has diverged, or coordinates are beyond all measure)
-        make probabilities of 0, which means: not known.
+        Logits that are NaN (of a diverged training, or of huge coordinates) give probabilities of
+        0 and a prediction that is not confident.
         """
         shares = np.nan_to_num(self.calibration.probabilities(scores.logits))
-        known = self.calibration.is_confident(shares)
-        answers = []
-        for name, logits, own, sure in zip(scores.ids, scores.logits, shares, known, strict=True):
+        confident = self.calibration.is_confident(shares)
+        predictions = []
+        for name, logits, own, sure in zip(
+            scores.ids, scores.logits, shares, confident, strict=True
+        ):
             candidates = tuple(
                 Candidate(int(i), self.header.class_name(int(i)), float(own[i]))
                 for i in np.argsort(-own, kind="stable")
                 if i != self.calibration.background
             )
-            answers.append(Prediction(name, candidates, logits, bool(sure)))
-        return answers
+            predictions.append(Prediction(name, candidates, logits, bool(sure)))
+        return predictions
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        """(N, classes) of a batch."""
+        """Return the logits (N, classes) of a batch."""
         return predict_logits(self.network, batch.x, batch.lengths).float().cpu().numpy()

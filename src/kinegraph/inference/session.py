@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import count
 from math import isfinite
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,7 +18,13 @@ from kinegraph.inference.answer import Prediction
 from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFrame
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.streaming_backends import Logits, Update, read_state, select_backend
+from kinegraph.inference.streaming_backends import (
+    Logits,
+    Stream,
+    Update,
+    read_state,
+    select_backend,
+)
 from kinegraph.runtime.micro_batching import CHUNK_FRAMES, StopCondition, no_stop
 from kinegraph.runtime.streams import Mode
 from kinegraph.training.checkpoint import DEFAULT_FPS, CheckpointHeader
@@ -107,7 +112,7 @@ class SessionPool:
             chunk_frames=chunk_frames,
         )
         self._numbers = count()
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._results: dict[int, StreamResult] = {}
 
     @property
@@ -121,7 +126,8 @@ class SessionPool:
     def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
         """Start a stream and return its key. ``meta`` is as for `open_session`."""
         key = next(self._numbers)
-        self._streams[key] = _Stream(self._backend.open(key), dict(meta or {}))
+        self._streams[key] = stream = Stream(key, dict(meta or {}))
+        self._backend.open(stream)
         return key
 
     def num_frames(self, key: int) -> int:
@@ -143,13 +149,13 @@ class SessionPool:
     def enqueue(self, frames: Mapping[int, RawFrame]) -> dict[int, KinegraphError]:
         """Validate and store the next frame of some streams; return the errors by key."""
         rejected: dict[int, KinegraphError] = {}
-        validated: dict[int, tuple[Any, ValidatedFrame]] = {}
+        validated: dict[int, tuple[Stream, ValidatedFrame]] = {}
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow is rejected as infinite
             for key, frame in frames.items():
                 stream = self._stream(key)
                 try:
                     name = f"frame {stream.frames}"
-                    validated[key] = stream.handle, self._validator(*frame, name, stream.meta)
+                    validated[key] = stream, self._validator(*frame, name, stream.meta)
                 except ClipError as error:
                     rejected[key] = error
             rejected |= self._backend.enqueue(validated)
@@ -165,9 +171,7 @@ class SessionPool:
         self, keys: Iterable[int], rejected: Mapping[int, KinegraphError]
     ) -> dict[int, Update | KinegraphError]:
         """Return what is new of some streams, or the errors of `enqueue`."""
-        return {
-            key: rejected.get(key) or self._backend.poll(self._stream(key).handle) for key in keys
-        }
+        return {key: rejected.get(key) or self._backend.poll(self._stream(key)) for key in keys}
 
     def decode(
         self, updates: Mapping[int, Update | KinegraphError]
@@ -188,12 +192,12 @@ class SessionPool:
         More frames may follow. The cost is that of as many frames as the network lags behind.
         """
         stream = self._stream(key)
-        return self._prediction(self._backend.flush(stream.handle) if stream.frames else None)
+        return self._prediction(self._backend.flush(stream) if stream.frames else None)
 
     def snapshot(self, key: int) -> StreamSnapshot:
         """Return the present state of a stream for `decode_snapshot`."""
         stream = self._stream(key)
-        state = self._backend.state_dict(stream.handle) if stream.frames else {}
+        state = self._backend.state_dict(stream) if stream.frames else {}
         return StreamSnapshot({k: _pack(tensor) for k, tensor in state.items()}, stream.meta)
 
     def decode_snapshot(self, snapshot: StreamSnapshot) -> Prediction | None:
@@ -206,7 +210,7 @@ class SessionPool:
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """Return all state of a stream, to continue it later or elsewhere."""
         stream, latest = self._stream(key), self._results.get(key, NO_RESULT)
-        state = {"frames": torch.tensor(stream.frames), **self._backend.state_dict(stream.handle)}
+        state = {"frames": torch.tensor(stream.frames), **self._backend.state_dict(stream)}
         if latest.prediction is not None:
             state["latest"] = torch.from_numpy(np.array(latest.prediction.logits))
             state["latest_frames"] = torch.tensor(latest.frames)
@@ -225,12 +229,12 @@ class SessionPool:
             result = StreamResult(self._prediction(logits), _read_count(state, "latest_frames"))
         own = {"frames", "latest", "latest_frames"}
         rest = {name: tensor for name, tensor in state.items() if name not in own}
-        self._backend.load_state_dict(stream.handle, rest, frames, stream.meta)
+        self._backend.load_state_dict(stream, rest)
         stream.frames, self._results[key] = frames, result
 
     def close(self, key: int) -> None:
         """End a stream and free its frames."""
-        self._backend.close(self._stream(key).handle)
+        self._backend.close(self._stream(key))
         del self._streams[key]
         self.drop(key)
 
@@ -247,19 +251,10 @@ class SessionPool:
     def _prediction(self, logits: Logits | None) -> Prediction | None:
         return None if logits is None else self._predictions([logits])[0]
 
-    def _stream(self, key: int) -> _Stream:
+    def _stream(self, key: int) -> Stream:
         if key not in self._streams:
             raise ModelError(f"no stream has the key {key!r}: open one first")
         return self._streams[key]
-
-
-@dataclass
-class _Stream:
-    """A stream: its handle in the backend, and how many frames were pushed."""
-
-    handle: Any
-    meta: dict[str, MetaValue]
-    frames: int = 0
 
 
 class StreamingSession:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,14 +30,13 @@ from kinegraph.runtime.step import check_window
 from kinegraph.runtime.streams import Mode
 from kinegraph.training.batch import Batch
 
-Array = NDArray[np.float32]
 Logits = NDArray[np.float32]
-State = Mapping[str, Tensor]
+StreamState = Mapping[str, Tensor]
 REJECTED_FRAME = (ClipError, TransformError, ModelError)
 
 
 class Update(NamedTuple):
-    """New logits of a stream after a frame, or None; and after how many frames they hold."""
+    """New logits of a stream, or None; and how many frames they include."""
 
     logits: Logits | None
     frames: int
@@ -46,58 +45,65 @@ class Update(NamedTuple):
 NO_UPDATE = Update(None, 0)
 
 
+@dataclass
+class Stream:
+    """A stream, with what the backend keeps of it.
+
+    Attributes:
+        number: counts the streams of a pool.
+        meta: facts about the recording, as in `Clip.meta`.
+        frames: how many were pushed.
+        update: what is new since the last `StreamingBackend.poll`.
+        key: of the stream in `StepStreams`.
+        history: of the transforms, in mode ``step``.
+        latest: the logits of the last update, in mode ``step``.
+        window: the latest frames, in mode ``window``.
+    """
+
+    number: int
+    meta: dict[str, MetaValue]
+    frames: int = 0
+    update: Update = NO_UPDATE
+    key: int = 0
+    history: JointHistory = field(default_factory=list)
+    latest: Tensor | None = None
+    window: deque[Clip] = field(default_factory=deque)
+
+
 class StreamingBackend(Protocol):
-    """A way to run streams; `open` returns the handle of a stream, which the other methods take."""
+    """A way to run streams."""
 
     mode: Mode
 
-    def open(self, number: int) -> Any:
-        """Start the stream of this number."""
-        ...
+    def open(self, stream: Stream) -> None:
+        """Start a stream."""
 
-    def enqueue(
-        self, frames: Mapping[int, tuple[Any, ValidatedFrame]]
-    ) -> dict[int, KinegraphError]:
-        """Add the next frame of some streams; return the errors of the frames that do not fit.
-
-        Args:
-            frames: handle and frame of each stream, by any key.
-        """
-        ...
+    def enqueue(self, frames: Mapping[int, tuple[Stream, ValidatedFrame]]) -> Rejected:
+        """Add the next frame of some streams, by any key; return the errors of those refused."""
 
     def step(self, stop: StopCondition) -> None:
         """Run the share of work that is due after `enqueue`, see `StepStreams.step`."""
-        ...
 
-    def poll(self, stream: Any) -> Update:
+    def poll(self, stream: Stream) -> Update:
         """Return what is new since the last poll."""
-        ...
 
-    def flush(self, stream: Any) -> Logits | None:
+    def flush(self, stream: Stream) -> Logits | None:
         """Return the logits of all frames so far, as if the stream ended here."""
-        ...
 
-    def state_dict(self, stream: Any) -> dict[str, Tensor]:
-        """Return all state of a stream, copied."""
-        ...
+    def state_dict(self, stream: Stream) -> dict[str, Tensor]:
+        """Return a copy of all that the backend keeps of a stream."""
 
-    def load_state_dict(
-        self, stream: Any, state: State, frames: int, meta: Mapping[str, MetaValue]
-    ) -> None:
-        """Replace the state of a stream by that of another, which was given so many frames.
+    def load_state_dict(self, stream: Stream, state: StreamState) -> None:
+        """Restore a copied state; if it does not fit, raise ModelError and change nothing."""
 
-        Raises:
-            ModelError: the state does not fit; the stream is unchanged.
-        """
-        ...
+    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
+        """Return what `flush` gives for a stream of this state. Safe in any thread."""
 
-    def flush_state(self, state: State, meta: Mapping[str, MetaValue]) -> Logits | None:
-        """Return what `flush` would for a stream of this state. Safe in any thread."""
-        ...
-
-    def close(self, stream: Any) -> None:
+    def close(self, stream: Stream) -> None:
         """End a stream and free its frames."""
-        ...
+
+
+Rejected = dict[int, KinegraphError]
 
 
 def select_backend(
@@ -135,17 +141,6 @@ def _step_network(recognizer: Recognizer) -> PersonNetwork | None:
     return network if isinstance(network, PersonNetwork) else None
 
 
-@dataclass
-class _StepStream:
-    """The key of a stream in `StepStreams`, its preprocessing state, and its latest logits."""
-
-    key: int
-    history: JointHistory
-    frames: int = 0
-    latest: Tensor | None = None
-    update: Update = NO_UPDATE
-
-
 class StepBackend:
     """The step network: each frame is run once, those of all streams in one call.
 
@@ -168,28 +163,25 @@ class StepBackend:
         every: int | None,
         chunk_frames: int,
     ) -> None:
-        self._preprocessor = OnlinePreprocessor(recognizer)
-        self._device = recognizer.device
         if window is not None and every is None:
             # The latest features are unknown, as a feature needs the `delay` frames that follow it.
             # Without this correction 90 % of the changes between actions of Penn Action were
             # reported within 4.4 s, with it within 3.7 s.
             window = max(window - network.delay // 2, window // 2, 1)
+        self._preprocessor = OnlinePreprocessor(recognizer)
+        self._device = recognizer.device
         self._network, self._window, self._chunk_frames = network, window, chunk_frames
-        self._every = every
-        self._due: list[_StepStream] = []
-        self._streams = self._open_streams(amortize=True)
+        self._every, self._due = every, list[Stream]()
+        self._streams = self._create_streams(amortize=True)
 
-    def _open_streams(self, *, amortize: bool) -> StepStreams:
+    def _create_streams(self, *, amortize: bool) -> StepStreams:
         return StepStreams(self._network, self._window, chunk=self._chunk_frames, amortize=amortize)
 
-    def open(self, number: int) -> _StepStream:
-        return _StepStream(self._streams.open(), self._preprocessor.initial_history())
+    def open(self, stream: Stream) -> None:
+        stream.key, stream.history = self._streams.open(), self._preprocessor.initial_history()
 
-    def enqueue(
-        self, frames: Mapping[int, tuple[_StepStream, ValidatedFrame]]
-    ) -> dict[int, KinegraphError]:
-        rejected: dict[int, KinegraphError] = {}
+    def enqueue(self, frames: Mapping[int, tuple[Stream, ValidatedFrame]]) -> Rejected:
+        rejected: Rejected = {}
         inputs: dict[int, Tensor] = {}
         for group in _group_alike(frames):
             for key, result in self._preprocess(group, frames).items():
@@ -197,21 +189,20 @@ class StepBackend:
                     rejected[key] = result
                     continue
                 stream, (array, stream.history) = frames[key][0], result
-                stream.frames += 1
                 inputs[stream.key] = torch.from_numpy(array).to(self._device)
-                if self._every and stream.frames % self._every == 0:
+                if self._every and (stream.frames + 1) % self._every == 0:
                     self._due.append(stream)
         if inputs:
             self._streams.enqueue(inputs)
         return rejected
 
     def _preprocess(
-        self, keys: list[int], frames: Mapping[int, tuple[_StepStream, ValidatedFrame]]
-    ) -> dict[int, tuple[Array, JointHistory] | KinegraphError]:
+        self, keys: list[int], frames: Mapping[int, tuple[Stream, ValidatedFrame]]
+    ) -> dict[int, tuple[NDArray[np.float32], JointHistory] | KinegraphError]:
         """Return the network's input and the new history of each stream, or its error."""
-        given = [frames[key][1] for key in keys]
+        streams, given = [frames[key][0] for key in keys], [frames[key][1] for key in keys]
         try:
-            arrays, updated = self._preprocessor(given, [frames[key][0].history for key in keys])
+            arrays, updated = self._preprocessor(given, [stream.history for stream in streams])
             if all(np.abs(array).max() < MAX_COORDINATE for array in arrays):
                 return dict(zip(keys, zip(arrays, updated, strict=True), strict=True))
             raise ClipError(f"{given[0].name}: expected coordinates below {MAX_COORDINATE:.0e}")
@@ -227,53 +218,38 @@ class StepBackend:
         for stream in due:
             stream.update = Update(self.flush(stream), stream.frames)
 
-    def poll(self, stream: _StepStream) -> Update:
-        if self._every:
-            update, stream.update = stream.update, NO_UPDATE
-            return update
+    def poll(self, stream: Stream) -> Update:
         logits = self._streams.latest(stream.key)
-        if logits is None or logits is stream.latest:
-            return NO_UPDATE
-        stream.latest = logits
-        return Update(_to_numpy(logits), self._streams.frames_of_latest(stream.key))
+        if not self._every and logits is not None and logits is not stream.latest:
+            stream.latest = logits
+            return Update(_to_numpy(logits), self._streams.frames_of_latest(stream.key))
+        return _take_update(stream)
 
-    def flush(self, stream: _StepStream) -> Logits | None:
+    def flush(self, stream: Stream) -> Logits | None:
         return _to_numpy(self._streams.flush(stream.key))
 
-    def state_dict(self, stream: _StepStream) -> dict[str, Tensor]:
+    def state_dict(self, stream: Stream) -> dict[str, Tensor]:
         seen = {
             f"seen.{i}": torch.from_numpy(stream.history[i].copy())
             for i in self._preprocessor.stateful_steps()
         }
         return {**self._streams.state_dict(stream.key), **seen}
 
-    def load_state_dict(
-        self, stream: _StepStream, state: State, frames: int, meta: Mapping[str, MetaValue]
-    ) -> None:
+    def load_state_dict(self, stream: Stream, state: StreamState) -> None:
         history = self._preprocessor.initial_history()
         for i in self._preprocessor.stateful_steps():
             history[i] = read_state(state, f"seen.{i}", history[i].shape)
         self._streams.load_state_dict(stream.key, state)
-        stream.history, stream.frames, stream.latest = history, frames, None
+        stream.history, stream.latest, stream.update = history, None, NO_UPDATE
 
-    def flush_state(self, state: State, meta: Mapping[str, MetaValue]) -> Logits | None:
-        streams = self._open_streams(amortize=False)
+    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
+        streams = self._create_streams(amortize=False)
         key = streams.open()
         streams.load_state_dict(key, state)
         return _to_numpy(streams.flush(key))
 
-    def close(self, stream: _StepStream) -> None:
+    def close(self, stream: Stream) -> None:
         self._streams.close(stream.key)
-
-
-@dataclass
-class _WindowStream:
-    """The latest frames of a stream, the offset of its turns, and its latest update."""
-
-    offset: int
-    window: deque[Clip]
-    frames: int = 0
-    update: Update = NO_UPDATE
 
 
 class WindowBackend:
@@ -290,25 +266,23 @@ class WindowBackend:
     def __init__(self, recognizer: Recognizer, window: int | None, every: int) -> None:
         self._recognizer, self._window, self._every = recognizer, window, every
         self._validator = FrameValidator(recognizer)
-        self._due: list[tuple[_WindowStream, Batch]] = []
+        self._due: list[tuple[Stream, Batch]] = []
 
-    def open(self, number: int) -> _WindowStream:
-        return _WindowStream(number % self._every, deque(maxlen=self._window))
+    def open(self, stream: Stream) -> None:
+        stream.window = deque(maxlen=self._window)
 
-    def enqueue(
-        self, frames: Mapping[int, tuple[_WindowStream, ValidatedFrame]]
-    ) -> dict[int, KinegraphError]:
-        rejected: dict[int, KinegraphError] = {}
+    def enqueue(self, frames: Mapping[int, tuple[Stream, ValidatedFrame]]) -> Rejected:
+        rejected: Rejected = {}
         for key, (stream, given) in frames.items():
             try:
                 frame = self._validator.to_clip(given)
                 window = deque([*stream.window, frame], self._window)
-                due = (stream.frames + 1 - stream.offset) % self._every == 0
+                due = (stream.frames + 1 - stream.number) % self._every == 0
                 if due and _is_anyone_visible(window):
                     self._due.append((stream, self._recognizer.batch(join_frames(window))))
                 elif frame.valid.any():
                     self._recognizer.batch(frame)  # so that transforms reject a bad frame now
-                stream.window, stream.frames = window, stream.frames + 1
+                stream.window = window
             except KinegraphError as error:
                 rejected[key] = error
         return rejected
@@ -317,16 +291,14 @@ class WindowBackend:
         due, self._due = self._due, []
         for shape in {batch.x.shape for _, batch in due}:
             streams, batches = zip(*(one for one in due if one[1].x.shape == shape), strict=True)
-            tensors = map(torch.cat, zip(*batches, strict=True))
-            logits = self._recognizer.logits(Batch(*tensors))
+            logits = self._recognizer.logits(Batch(*map(torch.cat, zip(*batches, strict=True))))
             for stream, row in zip(streams, logits, strict=True):
                 stream.update = Update(row, stream.frames)
 
-    def poll(self, stream: _WindowStream) -> Update:
-        update, stream.update = stream.update, NO_UPDATE
-        return update
+    def poll(self, stream: Stream) -> Update:
+        return _take_update(stream)
 
-    def flush(self, stream: _WindowStream) -> Logits | None:
+    def flush(self, stream: Stream) -> Logits | None:
         return self._logits(stream.window)
 
     def _logits(self, window: Sequence[Clip]) -> Logits | None:
@@ -334,7 +306,7 @@ class WindowBackend:
             return None
         return self._recognizer.logits(self._recognizer.batch(join_frames(window)))[0]
 
-    def state_dict(self, stream: _WindowStream) -> dict[str, Tensor]:
+    def state_dict(self, stream: Stream) -> dict[str, Tensor]:
         if not stream.window:
             return {}
         clip = join_frames(stream.window)
@@ -343,30 +315,28 @@ class WindowBackend:
             state["confidence"] = torch.from_numpy(np.array(clip.confidence))
         return state
 
-    def load_state_dict(
-        self, stream: _WindowStream, state: State, frames: int, meta: Mapping[str, MetaValue]
-    ) -> None:
-        stream.window = deque(self._frames_of_state(state, meta), self._window)
-        stream.frames, stream.update = frames, NO_UPDATE
+    def load_state_dict(self, stream: Stream, state: StreamState) -> None:
+        stream.window = deque(self._split_state(state, stream.meta), self._window)
+        stream.update = NO_UPDATE
 
-    def flush_state(self, state: State, meta: Mapping[str, MetaValue]) -> Logits | None:
-        return self._logits(self._frames_of_state(state, meta))
+    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
+        return self._logits(self._split_state(state, meta))
 
-    def _frames_of_state(self, state: State, meta: Mapping[str, MetaValue]) -> list[Clip]:
+    def _split_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> list[Clip]:
+        """Return the frames of a state, each as a clip of its own."""
         if set(state) - {"joints", "confidence"}:
             raise ModelError("expected the state of a stream in mode 'window', got one of 'step'")
         if not state:
             return []
         joints = read_state(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
-        confidences: Sequence[Array | None] = [None] * joints.shape[1]
+        T, layout = joints.shape[1], self._recognizer.layout
+        confidences: Sequence[NDArray[np.float32] | None] = [None] * T
         if "confidence" in state:
-            stated = read_state(state, "confidence", joints.shape[:3])
-            confidences = np.split(stated, joints.shape[1], axis=1)
-        frames = np.split(joints, joints.shape[1], axis=1)
-        layout = self._recognizer.layout
-        return [Clip(f, layout, c, meta=meta) for f, c in zip(frames, confidences, strict=True)]
+            confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
+        frames = zip(np.split(joints, T, axis=1), confidences, strict=True)
+        return [Clip(frame, layout, confidence, meta=meta) for frame, confidence in frames]
 
-    def close(self, stream: _WindowStream) -> None:
+    def close(self, stream: Stream) -> None:
         stream.window.clear()
 
 
@@ -384,7 +354,7 @@ def join_frames(frames: Sequence[Clip]) -> Clip:
     return Clip(joints, last.layout, confidence if stated else None, id=last.id, meta=last.meta)
 
 
-def read_state(state: State, name: str, shape: Sequence[int | None]) -> NDArray[Any]:
+def read_state(state: StreamState, name: str, shape: Sequence[int | None]) -> NDArray[Any]:
     """Return a copy of a tensor of a state; None in the shape allows any size above 0.
 
     Raises:
@@ -392,16 +362,21 @@ def read_state(state: State, name: str, shape: Sequence[int | None]) -> NDArray[
     """
     if not isinstance(tensor := state.get(name), Tensor):
         raise ModelError(f"expected the state of a streaming session, got one without {name!r}")
-    fits = tensor.ndim == len(shape) and all(
-        size == wanted if wanted is not None else size
-        for size, wanted in zip(tensor.shape, shape, strict=True)
-    )
-    if not fits:
+    given = tuple(tensor.shape)
+    if len(given) != len(shape) or any(
+        not size if wanted is None else size != wanted
+        for size, wanted in zip(given, shape, strict=True)
+    ):
+        expected = tuple("any" if size is None else size for size in shape)
         raise ModelError(
-            f"the state is of another model: expected {name!r} of the shape "
-            f"{tuple('any' if n is None else n for n in shape)}, got {tuple(tensor.shape)}"
+            f"the state is of another model: expected {name!r} of shape {expected}, got {given}"
         )
     return np.array(tensor.detach().cpu().numpy())
+
+
+def _take_update(stream: Stream) -> Update:
+    update, stream.update = stream.update, NO_UPDATE
+    return update
 
 
 def _to_numpy(logits: Tensor | None) -> Any:
@@ -412,10 +387,10 @@ def _is_anyone_visible(frames: Iterable[Clip]) -> bool:
     return any(frame.valid.any() for frame in frames)
 
 
-def _group_alike(frames: Mapping[int, tuple[Any, ValidatedFrame]]) -> list[list[int]]:
+def _group_alike(frames: Mapping[int, tuple[Stream, ValidatedFrame]]) -> list[list[int]]:
     """Return the keys in groups of frames with the same meta, and all or none with confidence."""
     groups: dict[Any, list[int]] = {}
-    for key, (_, frame) in frames.items():
-        same = (frame.confidence is None, tuple(sorted(frame.meta.items())))
+    for key, (stream, frame) in frames.items():
+        same = (frame.confidence is None, tuple(sorted(stream.meta.items())))
         groups.setdefault(same, []).append(key)
     return list(groups.values())

@@ -1,4 +1,4 @@
-"""A trained model with what turns raw clips into its input: the same checks for every answer."""
+"""Trained model: the network of a run, and raw clips as its input."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.data import ClipDataset, create_loader
 from kinegraph.training.devices import default_device
 
-ProgressCallback = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int | None], None]  # (done, total if known)
 
 
 class TrainedModel:
-    """The model of a run in evaluation mode, its header, and clips as it takes them.
+    """The model of a run in evaluation mode, with its preprocessing.
 
     Attributes:
         model: the model, on ``device``.
-        header: of its checkpoint.
-        layout: the skeleton that it knows.
-        objective: what it was trained for.
+        header: the header of its checkpoint.
+        layout: the skeleton layout of its input.
+        pipeline: the transforms of the run, without augmentation.
+        objective: the objective that it was trained for.
     """
 
     def __init__(self, model: nn.Module, header: CheckpointHeader) -> None:
@@ -43,16 +44,16 @@ class TrainedModel:
 
     @classmethod
     def load(cls, run: str | Path) -> Self:
-        """The model of a run, of a checkpoint file, or an exported one.
+        """Load a run, a checkpoint file or an exported file.
 
         Raises:
-            CheckpointError, ExportError: there is none, or it is damaged.
+            CheckpointError, ExportError: the file is missing or damaged.
         """
         path = Path(run)
         return cls(*(load_exported(path) if is_exported(path) else load_model(path)))
 
     def batch(self, clip: Clip) -> Batch:
-        """One clip as a batch of its own, on the model's device.
+        """Return one clip as a batch, on the model's device.
 
         Raises:
             CheckpointError: the clip has another layout than the model.
@@ -78,13 +79,11 @@ class TrainedModel:
         batch_size: int = 64,
         progress: ProgressCallback | None = None,
     ) -> Iterator[Batch]:
-        """Clips of a store in their order.
+        """Yield clips of a store in batches, in the order of the indices.
 
-        Args:
-            store: the clips.
-            indices: which of them.
-            batch_size: clips at a time.
-            progress: called with (clips done, clips in all).
+        Raises:
+            CheckpointError: the store has another layout than the model.
+            TransformError: the transforms do not fit a clip.
         """
         self._check_layout(store.layout, str(store.path))
         if not self.pipeline.converts_layout:
@@ -108,7 +107,7 @@ class TrainedModel:
         return Batch(*(tensor.to(self.device) for tensor in batch))
 
     def _check_layout(self, layout: SkeletonLayout, what: str) -> None:
-        if self.pipeline.converts_layout:  # it takes any layout, or says why not
+        if self.pipeline.converts_layout:  # the transform itself checks the layout
             return
         if layout.joints != self.layout.joints or layout.bones != self.layout.bones:
             raise CheckpointError(
