@@ -1,4 +1,4 @@
-"""The user's own data: what is accepted, and that everything ambiguous is refused."""
+"""Reader of own data: accepted arrays, and refusal of everything ambiguous."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ def test_binary_table(folder):
         read_all(folder)
 
 
-def test_what_looks_like_the_users_own(folder):
+def test_matching_files(folder):
     np.save(folder / "a.npy", walk())
     np.save(folder / "flat.npy", np.ones((3, 7)))
     np.savez(folder / "b.npz", joints=walk())

@@ -1,4 +1,4 @@
-"""Class names: how many, in which order, and what is said where there are none."""
+"""Class names: their number and order, and errors for datasets without names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion stores what is good, names what is not, and never leaves half a store."""
+"""Conversion: good clips are stored, bad ones are reported, and a store is complete or absent."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_processes_give_the_same_bytes_as_one(source, tmp_path):
     assert seen == [(i, 40) for i in range(1, 41)]
 
 
-def test_only_few_units_are_read_ahead(source, tmp_path, monkeypatch):
+def test_only_few_tasks_are_prefetched(source, tmp_path, monkeypatch):
     """Memory is bounded: the pool never holds more than a few chunks of clips."""
     pending = []
 
@@ -158,14 +158,14 @@ def test_a_source_of_another_kind(source, tmp_path):
         convert(READER, source(), tmp_path / "a.store")
 
 
-def test_nothing_usable_says_why_and_leaves_nothing(source, tmp_path):
+def test_a_source_without_usable_clips_is_an_error(source, tmp_path):
     raw = source(a="bad\nbad", b="bug", c="bad")
     with pytest.raises(ReadError, match=r"no usable clip in .*a.txt:1: bad line.*and 1 more$"):
         convert(READER, raw, tmp_path / "a.store")
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_an_empty_plan_says_so(tmp_path):
+def test_an_empty_plan_is_an_error(tmp_path):
     empty = replace(READER, scan=lambda source: ReadPlan([], HINGE))
     with pytest.raises(ReadError, match="nothing was stored: it holds no clip"):
         convert(empty, tmp_path, tmp_path / "a.store")

@@ -1,4 +1,4 @@
-"""What raw coordinates become."""
+"""Raw coordinates as joints of a clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding raw files that are named after their facts."""
+"""Raw files whose paths state the facts of a clip."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_nothing_found(tmp_path: Path) -> None:
         find_files(tmp_path / "missing", PATTERN, EXAMPLE)
 
 
-def test_units_know_label_and_meta(tmp_path: Path) -> None:
+def test_tasks_have_label_and_meta(tmp_path: Path) -> None:
     for name in ("a01_s1s2.txt", "a09_s1s2.txt", "a10_s1s2.txt", "a00_s1s2.txt"):
         (tmp_path / name).touch()
     found = plan_named_files(tmp_path, PATTERN, EXAMPLE, "florence15", "florence3d")

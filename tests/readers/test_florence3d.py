@@ -1,4 +1,4 @@
-"""The Florence 3D Actions reader."""
+"""Reader of Florence 3D Actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FSD-10 arrays: padding off, confidence apart, unseen joints absent."""
+"""Reader of FSD-10 arrays: padding removed, confidence separate, untracked joints absent."""
 
 from __future__ import annotations
 

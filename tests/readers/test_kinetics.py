@@ -1,4 +1,4 @@
-"""The Kinetics-Skeleton reader against the published filling of arrays, and on damaged files."""
+"""Reader of Kinetics-Skeleton: against the published array layout, and damaged files."""
 
 from __future__ import annotations
 

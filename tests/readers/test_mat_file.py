@@ -1,4 +1,4 @@
-"""MATLAB 5 files: the same answers as scipy's, and no trust in what a header claims."""
+"""MATLAB 5 files: equal to scipy, and refusal of sizes and types that do not fit."""
 
 from __future__ import annotations
 

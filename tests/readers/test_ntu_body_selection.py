@@ -1,4 +1,4 @@
-"""Each person selection on made-up bodies, and on the real recording of two persons."""
+"""Body selection on synthetic bodies, and on the real recording of two persons."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_one_person_stays_one(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", PERSON_RULES)
-def test_nobody_gives_no_person(rule: str) -> None:
+def test_frames_without_bodies_give_no_person(rule: str) -> None:
     assert select_bodies(SkeletonRecording([[], []]).detections, rule).size == 0
     assert select_bodies(SkeletonRecording([]).detections, rule).size == 0
 
@@ -102,7 +102,7 @@ def test_tracks_keep_frames_without_bodies() -> None:
     np.testing.assert_array_equal(chosen, joints[None])
 
 
-def test_agcn_looks_at_four_bodies_by_order() -> None:
+def test_agcn_considers_four_bodies_by_order() -> None:
     persons = [person(seed, amount) for seed, amount in enumerate((0.1, 2, 0.2, 3, 9))]
     chosen = select_bodies(recording(*persons), "agcn")
     energies = [motion_energy(p) for p in persons[:4]]

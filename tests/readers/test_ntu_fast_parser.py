@@ -1,4 +1,4 @@
-"""The quick way to the joints of a .skeleton file against the careful one, to the last bit."""
+"""Fast parser of .skeleton files: equal to the careful parser, to the last bit."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_real_files_take_the_quick_way(only_quick: None) -> None:
 
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])
 @pytest.mark.parametrize("block", [4096, 1 << 16])
-def test_made_up_files_take_the_quick_way(
+def test_synthetic_files_take_the_fast_path(
     newline: str, block: int, tmp_path: Path, only_quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ntu_joints, "BLOCK_BYTES", block)
@@ -97,7 +97,7 @@ def test_every_form_of_a_number(column: int, tmp_path: Path, only_quick: None) -
 
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])
 @pytest.mark.parametrize("frames", [[], [[]], [[], []]])
-def test_nobody(frames: list[list[Body]], newline: str, tmp_path: Path) -> None:
+def test_frames_without_bodies(frames: list[list[Body]], newline: str, tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
     write_skeleton(path, SkeletonRecording(frames, newline))
     assert_equal(read_joints(path), SkeletonRecording(frames).detections)

@@ -1,4 +1,4 @@
-"""The NTU reader: names, scanning, clips."""
+"""Reader of NTU RGB+D: names, scan, clips."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_name_in_two_folders_is_read_once(tmp_path: Path) -> None:
     assert plan.refused[0][1].startswith("another file has this name")
 
 
-def test_nobody_in_any_frame(tmp_path: Path) -> None:
+def test_no_body_in_any_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.skeleton"
     write_skeleton(path, SkeletonRecording([[], []]))
     with pytest.raises(ReadError, match="expected a body in at least one frame"):
@@ -144,7 +144,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
         READER.scan(path, missing=tmp_path / "none.txt")
 
 
-def test_matches_looks_at_the_first_line(tmp_path: Path) -> None:
+def test_matches_reads_the_first_line(tmp_path: Path) -> None:
     assert READER.matches(write(tmp_path, "a"))
     (tmp_path / "b.skeleton").write_bytes(b"\x00\x01\x02")
     (tmp_path / "c.txt").write_bytes(b"103\r\n")

@@ -1,4 +1,4 @@
-"""The .skeleton parser against a line-by-line reference, its writer, and damaged files."""
+"""Parser of .skeleton files: against a line-by-line reference, its writer, and damaged files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line_by_line(path: Path) -> list[list[tuple[str, list[float], list[list[floa
     return frames
 
 
-def made_up(persons: int = 2, frames: int = 4) -> SkeletonRecording:
+def synthetic_recording(persons: int = 2, frames: int = 4) -> SkeletonRecording:
     joints = np.random.default_rng(0).normal(size=(persons, frames, 25, 3)).astype(np.float32)
     joints[:, 1] = np.nan
     joints[0, 2, 3] = np.nan
@@ -57,7 +57,7 @@ def lines_of(path: Path) -> list[str]:
 def good(tmp_path: Path) -> Path:
     """Four frames of two bodies, the second frame empty: 1 + 4 + 6 * 27 lines."""
     path = tmp_path / "S001C001P001R001A001.skeleton"
-    write_skeleton(path, made_up())
+    write_skeleton(path, synthetic_recording())
     return path
 
 
@@ -99,7 +99,7 @@ def test_joints_survive_as_float32(good: Path) -> None:
 
 
 def test_plain_newlines_are_kept(tmp_path: Path) -> None:
-    recording = SkeletonRecording(made_up().frames, newline="\n")
+    recording = SkeletonRecording(synthetic_recording().frames, newline="\n")
     write_skeleton(tmp_path / "a.skeleton", recording)
     assert b"\r" not in (tmp_path / "a.skeleton").read_bytes()
     assert read_skeleton(tmp_path / "a.skeleton").newline == "\n"

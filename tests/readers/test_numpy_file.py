@@ -1,4 +1,4 @@
-"""No .npy or .npz header is believed."""
+"""Headers of .npy and .npz files that do not fit the bytes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The NW-UCLA reader."""
+"""Reader of NW-UCLA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenPose reader on made-up folders of frames."""
+"""Reader of OpenPose output, on synthetic folders of frames."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_unseen_joints_are_absent(tmp_path: Path) -> None:
     assert np.argwhere(~read(tmp_path).valid).tolist() == [[0, 0, 1]]
 
 
-def test_persons_are_linked_unless_told_otherwise(tmp_path: Path) -> None:
+def test_persons_are_linked_by_default(tmp_path: Path) -> None:
     for t in range(6):
         people = [person(10, confidence=0.4 + t % 2 * 0.2), person(500)]
         write_frame(tmp_path, t, *people[:: -1 if t % 3 else 1])

@@ -1,4 +1,4 @@
-"""The Penn Action reader."""
+"""Reader of Penn Action."""
 
 from __future__ import annotations
 

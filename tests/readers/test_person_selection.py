@@ -1,4 +1,4 @@
-"""Linking poses over time, against loops written from the definition."""
+"""Links of poses over time, against loops written from the definition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = 18
 
 
 def poses(places: list[float | None], scores: list[float]) -> NDArray[np.float32]:
-    """(M, V, 3): bodies at x = place, or nobody."""
+    """(M, V, 3): bodies at x = place, or no bodies."""
     result = np.full((len(places), V, 3), np.nan, dtype=np.float32)
     result[..., 2] = 0
     for m, (place, score) in enumerate(zip(places, scores, strict=True)):

@@ -1,4 +1,4 @@
-"""Only arrays and plain containers come out of a pickle, and nothing in it is executed."""
+"""Pickles: only arrays and plain containers are loaded, and nothing is executed."""
 
 from __future__ import annotations
 

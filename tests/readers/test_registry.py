@@ -1,4 +1,4 @@
-"""The registry: names, guesses, and reading clips without knowing which reader."""
+"""Registry of readers: names, recognition of files, and reading clips."""
 
 from __future__ import annotations
 

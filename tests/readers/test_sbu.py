@@ -1,4 +1,4 @@
-"""The SBU Kinect Interaction reader."""
+"""Reader of SBU Kinect Interaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacked arrays: rows, persons and frames without padding, labels from their files."""
+"""Reader of stacked arrays: rows, persons and frames without padding, and label files."""
 
 from __future__ import annotations
 

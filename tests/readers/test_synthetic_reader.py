@@ -1,4 +1,4 @@
-"""The embedded data set: human bodies, distinct actions, honest files, nothing half-made."""
+"""Synthetic dataset: human bodies, distinct actions, files like a sensor's, complete or absent."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ def test_bad_options_are_refused(tmp_path, options, message):
 
 
 class Interrupted(BaseException):
-    """What Ctrl-C looks like, without being it."""
+    """An interrupt like Ctrl-C that the test itself raises."""
 
 
 @pytest.mark.parametrize(

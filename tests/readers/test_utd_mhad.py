@@ -1,4 +1,4 @@
-"""The UTD-MHAD reader."""
+"""Reader of UTD-MHAD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The UTKinect reader."""
+"""Reader of UTKinect-Action3D."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UTKinect's label files."""
+"""Label files of UTKinect."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _DIGIT_MASKS = np.array([(1 << 8 * n) - 1 for n in range(_WORD_DIGITS + 1)], np.
 _LETTER_BITS = 0x4040404040404040
 _DIGIT_VALUES = 0x0F0F0F0F0F0F0F0F
 _JOIN_STEPS = (
-    (10 * 2**8 + 1, 8, 0x00FF00FF00FF00FF),  # neighbouring digits to pairs
+    (10 * 2**8 + 1, 8, 0x00FF00FF00FF00FF),  # adjacent digits to pairs
     (100 * 2**16 + 1, 16, 0x0000FFFF0000FFFF),  # pairs to fours
     (10_000 * 2**32 + 1, 32, 0x00000000FFFFFFFF),  # fours to eight
 )
@@ -52,7 +52,7 @@ _FRACTION_SCALE = 10.0**_WORD_DIGITS
 
 
 class _UnusualError(Exception):
-    """The text has not the usual form; it may be damaged, or written by another program."""
+    """The text does not have the usual form: it is damaged, or from another program."""
 
 
 def read_joints(path: Path | str) -> BodyDetections:
