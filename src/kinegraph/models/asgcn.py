@@ -292,11 +292,7 @@ class ASGCN(SkeletonModel):
 
     def _rows(self, x: Tensor, present: Tensor) -> Tensor:
         rows = fold_persons(x)
-        return rows[present.flatten()] if self._selects() else rows
-
-    def _selects(self) -> bool:
-        """Whether absent persons are left out; an exported graph works on all, which is equal."""
-        return not (self.faithful or torch.compiler.is_exporting())
+        return rows if self.faithful else rows[present.flatten()]
 
     def _run(self, x: Tensor, present: Tensor, links: Tensor | None) -> Tensor:
         """(N, C, T, V, M) -> features (n, F, T', V)."""
@@ -321,7 +317,7 @@ class ASGCN(SkeletonModel):
         frames = self._frame_numbers(lengths, shifted).clamp(0, x.shape[2] - 1)
         clips = torch.arange(x.shape[0], device=x.device)[:, None]
         persons = x.movedim(2, 1)[clips, frames].permute(0, 4, 3, 1, 2).flatten(0, 1)
-        return persons[present.flatten()] if self._selects() else persons
+        return persons if self.faithful else persons[present.flatten()]
 
     def _frame_numbers(self, lengths: Tensor, shifted: bool) -> Tensor:
         if self.faithful:

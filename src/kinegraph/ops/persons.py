@@ -5,8 +5,9 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, F 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
+import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
@@ -18,10 +19,31 @@ Pool = Literal["mean", "joints"]
 def present_persons(x: Tensor) -> Tensor:
     """(N, C, T, V, M) -> (N, M) bool: persons with any non-zero coordinate.
 
-    A clip in which nobody is present keeps all its persons, so that every clip has an answer.
+    A clip in which nobody is present keeps all its persons, so that every clip has an answer. While
+    a network is exported, the result is a mask that selects all persons, see `ExportMask`.
     """
-    present = (x != 0).any(dim=1).any(dim=1).any(dim=1)
-    return present | ~present.any(dim=1, keepdim=True)
+    seen = (x != 0).any(dim=1).any(dim=1).any(dim=1)
+    present = seen | ~seen.any(dim=1, keepdim=True)
+    return cast(Tensor, ExportMask(present)) if torch.compiler.is_exporting() else present
+
+
+class ExportMask:
+    """Stands for the mask of present persons (N, M) while a network is exported.
+
+    A graph of operations cannot select a number of persons that depends on the clip. So all of them
+    are computed: ``rows[present.flatten()]`` is all rows, and absent persons are left out of the
+    mean over persons only. The logits are the same.
+
+    Args:
+        mask: (N, M) bool, the persons that count.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+
+    def flatten(self) -> slice:
+        """Return what selects all rows."""
+        return slice(None)
 
 
 def fold_persons(x: Tensor) -> Tensor:
@@ -32,6 +54,8 @@ def fold_persons(x: Tensor) -> Tensor:
 
 def unfold_persons(rows: Tensor, present: Tensor) -> Tensor:
     """(n, C, T, V) of the present persons -> (N, M, C, T, V), zero where a person is absent."""
+    if isinstance(present, ExportMask):
+        return rows.unflatten(0, present.mask.shape)
     if rows.shape[0] < present.numel():
         full = rows.new_zeros(present.numel(), *rows.shape[1:])
         rows = full.index_copy(0, present.flatten().nonzero().flatten(), rows)
@@ -42,6 +66,7 @@ def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
     """(N, M, F) -> (N, F): mean over the present persons, or over all M if ``present`` is None."""
     if present is None:
         return x.mean(dim=1)
+    present = present.mask if isinstance(present, ExportMask) else present
     weight = present.to(x.dtype).unsqueeze(-1)
     return (x * weight).sum(dim=1) / weight.sum(dim=1)
 
