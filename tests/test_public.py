@@ -29,6 +29,7 @@ NAMES = [
     "read_clip",
     "read_clips",
     "register_layout",
+    "register_model",
     "train",
 ]
 

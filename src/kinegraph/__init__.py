@@ -28,6 +28,7 @@ _MODULE_OF = {
     "read_clip": "kinegraph.readers",
     "read_clips": "kinegraph.readers",
     "register_layout": "kinegraph.skeleton.layouts",
+    "register_model": "kinegraph.models",
     "train": "kinegraph.training.train",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
 from kinegraph.bench.reference.stgcn import build_reference_stgcn, build_reference_twostream
-from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models import MODELS, create_model
 from kinegraph.skeleton.layout import SkeletonLayout
 
@@ -64,26 +64,28 @@ def create_warmed_up_model(
 def create_released_model(name: str, **options: Any) -> nn.Module:
     """Create a warmed-up model that computes what the released code computes, without dropout.
 
+    A family without a reference network has no such form: it is created with its defaults.
+
     Raises:
-        UnknownNameError: the model has no reference network.
+        UnknownNameError: there is no such model.
     """
-    if name not in REFERENCE_BUILDERS:
-        raise unknown_name("model with a reference network", name, REFERENCE_BUILDERS)
-    return create_warmed_up_model(name, faithful=True, dropout=0.0, **options)
+    if name in REFERENCE_BUILDERS:
+        options = {"faithful": True, "dropout": 0.0, **options}
+    return create_warmed_up_model(name, **options)
 
 
 def create_reference(model: nn.Module) -> nn.Module:
     """Create the reference network of a released model, with the same weights.
 
+    For a family without a reference network it is a copy of the model.
+
     Raises:
-        ModelError: the model is not a released one, or its family has no reference network.
+        ModelError: the model has a reference network, but is not the released one.
     """
     for name, build in REFERENCE_BUILDERS.items():
         if isinstance(model, MODELS[name]):
             return build(model)
-    raise ModelError(
-        f"{type(model).__name__} has no reference network; known: {', '.join(REFERENCE_BUILDERS)}"
-    )
+    return deepcopy(model)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,7 @@ def count_cost(network: nn.Module, x: Tensor) -> NetworkCost:
         network: (N, C, T, V, M) -> (N, classes).
         x: the input.
     """
+    network = deepcopy(network).requires_grad_(False)  # the counter follows gradients otherwise
     outputs, operations = _OutputCounter(), FlopCounterMode(display=False)
     with torch.no_grad(), operations, outputs:  # inference mode would hide the inner operations
         network(x)

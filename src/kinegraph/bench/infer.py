@@ -40,14 +40,17 @@ def bench_infer(
     """Recognize dense clips of 300 frames and two persons: the same function on both sides.
 
     Args:
-        name: a model with a reference network.
+        name: of a model.
         options: precision, rounds and progress.
-        against: one of `BACKENDS`, always in fp32.
+        against: one of `BACKENDS`, always in fp32; ``reference`` is ``module`` for a family that
+            has no reference network.
         batch: clips at a time.
 
     Raises:
         BenchError: the logits of the two sides differ.
     """
+    if against == "reference" and name not in baselines.REFERENCE_BUILDERS:
+        against = "module"
     model, precision = baselines.create_released_model(name), options.precision
     ours, x = (
         optimize_for_inference(model, PRECISIONS[precision]),

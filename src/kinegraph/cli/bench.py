@@ -29,7 +29,7 @@ class BenchPrecision(enum.StrEnum):
     bf16 = "bf16"
 
 
-ModelOption = Annotated[str, typer.Option(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")]
+ModelOption = Annotated[str, typer.Option(help="A model of `kinegraph list models`.")]
 PrecisionOption = Annotated[
     BenchPrecision, typer.Option(help="Precision of ours; the baseline is in fp32.")
 ]
