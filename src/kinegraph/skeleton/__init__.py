@@ -17,13 +17,13 @@ from kinegraph.skeleton.layouts import (
     read_layout,
     register_layout,
 )
-from kinegraph.skeleton.projection import PROJECTIONS, Projection, get_projection
+from kinegraph.skeleton.projection import PROJECTIONS, CameraProjection, get_projection
 
 __all__ = [
     "LAYOUTS",
     "LAYOUT_ALIASES",
     "PROJECTIONS",
-    "Projection",
+    "CameraProjection",
     "SkeletonLayout",
     "adjacency",
     "convert_joints",

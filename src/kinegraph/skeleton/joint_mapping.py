@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kinegraph.errors import LayoutError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.skeleton.projection import Projection, get_projection
+from kinegraph.skeleton.projection import CameraProjection, get_projection
 
 Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
@@ -113,7 +113,7 @@ def convert_joints(
     source: str | SkeletonLayout,
     target: str | SkeletonLayout,
     confidence: Array | None = None,
-    camera: str | Projection | None = None,
+    camera: str | CameraProjection | None = None,
 ) -> tuple[Array, Array | None]:
     """Convert joints of one layout into joints of another.
 
@@ -122,8 +122,8 @@ def convert_joints(
         source: the layout of the joints.
         target: the layout to convert to.
         confidence: (..., V).
-        camera: how 3D joints become flat (a `Projection` or its name, ``front`` or ``pinhole``);
-            None keeps their coordinates.
+        camera: how 3D joints become flat (a `CameraProjection` or its name, ``front`` or
+            ``pinhole``); None keeps their coordinates.
 
     Returns:
         joints (..., V', D'), NaN where the source has no such joint, or where one of the joints

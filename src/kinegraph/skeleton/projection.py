@@ -13,7 +13,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Projection:
+class CameraProjection:
     """The image of a camera that is placed and oriented as the depth sensor was.
 
     Input axes are those of depth sensors: x grows to the sensor's left, y upwards, z away from it.
@@ -52,16 +52,16 @@ class Projection:
 
 
 #: Projections by the name of their camera: orthographic, and a pinhole of focal length 1.
-PROJECTIONS = {"front": Projection(), "pinhole": Projection(focal=1.0)}
+PROJECTIONS = {"front": CameraProjection(), "pinhole": CameraProjection(focal=1.0)}
 
 
-def get_projection(name: str | Projection) -> Projection:
+def get_projection(name: str | CameraProjection) -> CameraProjection:
     """Return the projection of this name; a projection is returned as it is.
 
     Raises:
         UnknownNameError: no camera has this name.
     """
-    if isinstance(name, Projection):
+    if isinstance(name, CameraProjection):
         return name
     if name not in PROJECTIONS:
         raise unknown_name("camera", str(name), PROJECTIONS)

@@ -12,7 +12,7 @@ from kinegraph.errors import LayoutError, TransformError, UnknownNameError
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.skeleton.projection import Projection
+from kinegraph.skeleton.projection import CameraProjection
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.validation import MAX_NUMBER, LayoutName, NonNegative
 
@@ -20,7 +20,7 @@ DEFAULT_LAYOUT = "coco17"
 
 
 def convert_layout(
-    clip: Clip, to: str | SkeletonLayout, camera: str | Projection | None = None
+    clip: Clip, to: str | SkeletonLayout, camera: str | CameraProjection | None = None
 ) -> Clip:
     """Convert a clip to another layout; joints that the clip's layout lacks are absent.
 
@@ -28,7 +28,8 @@ def convert_layout(
         clip: a clip of any layout.
         to: the layout to convert to, or its name.
         camera: how a 3D clip becomes flat: ``front`` (orthographic), ``pinhole``, or a
-            `Projection`; None keeps the coordinates. With a camera y grows downwards, as in images.
+            `CameraProjection`; None keeps the coordinates. With a camera y grows downwards, as in
+            images.
 
     Raises:
         UnknownNameError: no layout or camera has that name.
@@ -57,7 +58,7 @@ def layout(
     Raises:
         TransformError: see `convert_layout`.
     """
-    projections = {"front": Projection(), "pinhole": Projection(focal, distance)}
+    projections = {"front": CameraProjection(), "pinhole": CameraProjection(focal, distance)}
     projection = projections.get(camera) if clip.num_channels == 3 else None
     try:
         return convert_layout(clip, to, projection)
