@@ -311,7 +311,7 @@ def test_recipes_page_lists_every_objective_with_its_options_and_models():
     expected = {}
     for name in OBJECTIVES:
         options = [f"{k}: {written(v)}" for k, v in objective_options(name).items()]
-        needs = create_objective(name, {}).required_method
+        needs = create_objective({"name": name}).required_method
         models = [] if needs == "forward" else [m for m in MODELS if hasattr(MODELS[m], needs)]
         expected[name] = (options, models)
     expected["recognition"] = (expected["recognition"][0], ["future_weight"])

@@ -54,7 +54,7 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
     options = {"split": "all", "batch_size": 5}
     one, result = evaluate_run(run, **options)
     scorer = ClusterScorer("local", run)
-    many, again = evaluate_run(run, **options, score=scorer.score, progress=progress)
+    many, again = evaluate_run(run, **options, score=scorer, progress=progress)
     one.save(tmp_path / "one.npz")
     many.save(tmp_path / "many.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "many.npz").read_bytes()
@@ -67,8 +67,8 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
 def test_an_interrupted_evaluation_goes_on(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt, match="2 of 5 shards"):
-        evaluate(score=ClusterScorer("impatient", run).score)
-    scores, _ = evaluate(score=ClusterScorer("local", run).score)
+        evaluate(score=ClusterScorer("impatient", run))
+    scores, _ = evaluate(score=ClusterScorer("local", run))
     assert here[1].seen == [(10, 15), (5, 10), (0, 5)]
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -76,11 +76,11 @@ def test_an_interrupted_evaluation_goes_on(run, here):
 def test_a_damaged_shard_is_scored_again(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(score=ClusterScorer("impatient", run).score)
+        evaluate(score=ClusterScorer("impatient", run))
     next(run.glob("*.shards/*.npy")).write_bytes(b"\x93NUMPY")
     with pytest.raises(ClusterError, match="was damaged"):
-        evaluate(score=ClusterScorer("local", run).score)
-    scores, _ = evaluate(score=ClusterScorer("local", run).score)
+        evaluate(score=ClusterScorer("local", run))
+    scores, _ = evaluate(score=ClusterScorer("local", run))
     assert len(here[2].seen) == 1
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -92,7 +92,7 @@ def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_p
             writer.write(clip)
     store = ClipStore(tmp_path / "3d.arrow")
     with pytest.raises(CheckpointError, match="has 3 coordinates a joint"):
-        evaluate_run(run, store=store, split="all", score=ClusterScorer("local", run).score)
+        evaluate_run(run, store=store, split="all", score=ClusterScorer("local", run))
 
 
 def test_a_node_that_sees_another_run_says_so(run):

@@ -8,7 +8,7 @@ import torch
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import TransformError
-from kinegraph.training.batch import Sample, collate
+from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.data import ClipDataset, create_loader, split_training_clips
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.transforms import Pipeline
@@ -16,7 +16,7 @@ from kinegraph.transforms import Pipeline
 
 def batches(store: ClipStore, recipe, workers: int, epoch: int) -> torch.Tensor:
     """All of an epoch, in order."""
-    dataset = ClipDataset(store, range(12), recipe.pipeline(), persons=2, confidence=True, seed=3)
+    dataset = ClipDataset(store, range(12), Preprocessor(recipe.pipeline(), 2, True), seed=3)
     made = create_loader(dataset, 4, workers=workers)
     made.sampler.set_epoch(epoch)
     return torch.cat([batch.x for batch in made])
@@ -59,8 +59,6 @@ def test_clips_of_different_lengths_are_refused_with_the_remedy():
 
 def test_a_transform_that_does_not_fit_names_the_clip(tiny_store):
     pipeline = Pipeline.from_list([{"scale": {"by": "torso"}}, "flip_y", "image_normalize"])
-    dataset = ClipDataset(
-        ClipStore(tiny_store), [0], pipeline, persons=1, confidence=False, seed=None
-    )
+    dataset = ClipDataset(ClipStore(tiny_store), [0], Preprocessor(pipeline, 1, False))
     with pytest.raises(TransformError, match="clip 'clip000': "):
         dataset[0, 0]

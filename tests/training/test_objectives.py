@@ -181,16 +181,16 @@ def test_a_model_without_a_future_says_what_to_set():
 def test_names_and_options_are_checked():
     assert set(OBJECTIVES) >= {"recognition", "links", "reconstruct", "reverse", "denoise"}
     with pytest.raises(UnknownNameError, match="did you mean 'reverse'"):
-        create_objective("revers", {})
+        create_objective({"name": "revers"})
     with pytest.raises(RecipeError, match=r"no option 'future' .*did you mean 'future_weight'"):
-        create_objective("recognition", {"future": 0.1})
+        create_objective({"future": 0.1})
     with pytest.raises(RecipeError, match="hidden fractions"):
-        create_objective("denoise", {"frames": 1.0})
+        create_objective({"name": "denoise", "frames": 1.0})
     for options in ({"joints": "many"}, {"frames": None}):
         with pytest.raises(RecipeError, match="objective 'denoise': invalid options"):
-            create_objective("denoise", options)
+            create_objective({"name": "denoise", **options})
     with pytest.raises(RecipeError, match="future_weight must be 0 or more"):
-        create_objective("recognition", {"future_weight": -1})
+        create_objective({"future_weight": -1})
 
 
 def test_a_batch_without_a_joint_that_counts_has_a_loss_but_no_figures():

@@ -10,7 +10,6 @@ import yaml
 
 from kinegraph.errors import RecipeError
 from kinegraph.models import create_model
-from kinegraph.training.objectives import create_objective
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 
 
@@ -21,9 +20,7 @@ def test_shipped_recipes_are_sound_and_say_where_they_come_from(name):
     assert recipe.about.endswith(".")
     model = create_model(recipe.model.name, layout="ntu25", num_classes=2, **recipe.model.options)
     for stage in (recipe, *map(recipe.stage, range(len(recipe.stages)))):
-        assert hasattr(
-            model, create_objective(stage.objective.name, stage.objective.options).required_method
-        )
+        assert hasattr(model, stage.objective.create().required_method)
 
 
 def test_a_stage_is_the_recipe_but_for_what_it_names():
@@ -67,6 +64,13 @@ def test_five_errors_are_reported_at_once(tiny_recipe):
         "unknown stream 'bones' (did you mean 'bone'?)",
     ):
         assert part in message
+
+
+@pytest.mark.parametrize("part", ["model", "objective", "train"])
+def test_keys_that_are_not_text_are_errors(tiny_recipe, part):
+    tiny_recipe[part] = {1: 2}
+    with pytest.raises(RecipeError, match="keys should be strings"):
+        parse_recipe(tiny_recipe, "my.yaml")
 
 
 def test_missing_keys_and_unknown_names(tiny_recipe):

@@ -27,6 +27,7 @@ def evaluate(
     from kinegraph.clips.store import ClipStore
     from kinegraph.cluster.score import ClusterScorer
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
+    from kinegraph.inference.pose_errors import PoseScorer
     from kinegraph.inference.recognizer import Recognizer
 
     if cluster is not None and precision != "fp32":
@@ -34,12 +35,13 @@ def evaluate(
     opened = ClipStore(store) if store else None
     options: dict[str, Any] = {"store": opened, "protocol": protocol, "split": split}
     precise: Any = precision
-    remote = ClusterScorer(cluster, run) if cluster is not None else None
+    score = score_poses = None
+    if cluster is not None:
+        score, score_poses = (ClusterScorer(cluster, run, s) for s in (Recognizer, PoseScorer))
     names_actions, predicts_poses = supported_tasks(run)
     output: dict[str, object] = {}
     if names_actions:
         with progress(f"evaluating {split}") as bar:
-            score = remote.score if remote else None
             scores, result = evaluate_run(
                 run, **options, progress=bar, score=score, precision=precise
             )
@@ -56,7 +58,6 @@ def evaluate(
         )
     if predicts_poses:
         with progress(f"scoring poses of {split}") as bar:
-            score_poses = remote.score_poses if remote else None
             poses = evaluate_poses(run, **options, progress=bar, score=score_poses)
         output["poses"] = poses.to_dict()
         if not as_json:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from kinegraph.readers.convert import stat_files
 MAX_BATCHES_PER_SHARD = 64
 
 Scorer = Recognizer | PoseScorer
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,52 +37,27 @@ class ClusterScorer:
         cluster: see `kinegraph.cluster.ray_workers.connect`.
         run: a run's folder, a checkpoint file, or an exported one; on storage that all nodes
             share, like the store.
+        scorer: the class whose ``score_store`` scores the clips.
     """
 
     cluster: str
     run: Path
+    scorer: type[Scorer] = Recognizer
 
-    def score(
+    def __call__(
         self,
         store: ClipStore,
-        indices: Indices,
+        indices: NDArray[np.int64],
         *,
         batch_size: int,
         progress: ProgressCallback | None,
-    ) -> Scores:
-        """Score clips like `Recognizer.score_store`.
+    ) -> Any:
+        """Return what ``score_store`` of the scorer returns: `Scores` or `PoseErrors`.
 
         Raises:
             ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
         """
-        logits = self._compute_rows(Recognizer, store, indices, batch_size, progress)
-        return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
-
-    def score_poses(
-        self,
-        store: ClipStore,
-        indices: Indices,
-        *,
-        batch_size: int,
-        progress: ProgressCallback | None,
-    ) -> PoseErrors:
-        """Score clips like `PoseScorer.score_store`.
-
-        Raises:
-            ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
-        """
-        rows = self._compute_rows(PoseScorer, store, indices, batch_size, progress)
-        return PoseErrors(tuple(store.ids[i] for i in indices), *np.ascontiguousarray(rows.T))
-
-    def _compute_rows(
-        self,
-        scorer: type[Scorer],
-        store: ClipStore,
-        indices: Indices,
-        batch_size: int,
-        progress: ProgressCallback | None,
-    ) -> NDArray[np.float32]:
-        model, name = WorkerModel.from_run(self.run), scorer.__name__.lower()
+        model, name = WorkerModel.from_run(self.run), self.scorer.__name__.lower()
         facts = {
             "kind": name,
             "model": model.fingerprint(),
@@ -94,20 +69,24 @@ class ClusterScorer:
         job = ShardedJob.open(model.job_path(name), ".npy", facts, len(indices), **sizes)
 
         def create_task(shard: Shard) -> Task:
-            arguments = (scorer, model, store.path, indices[shard.start : shard.stop], batch_size)
+            own = indices[shard.start : shard.stop]
+            arguments = (self.scorer, model, store.path, own, batch_size)
             return Task(job, shard, score_shard, arguments, (job.folder, model.run, store.path))
 
         job.run(model.workers(self.cluster), create_task, progress)
         rows = np.concatenate(list(_load_rows(job)))
         job.delete()
-        return rows
+        ids = tuple(store.ids[i] for i in indices)
+        if self.scorer is PoseScorer:
+            return PoseErrors(ids, *np.ascontiguousarray(rows.T))
+        return Scores(ids, store.labels[indices], rows)
 
 
 def score_shard(
     scorer: type[Scorer],
     model: WorkerModel,
     store: Path,
-    indices: Indices,
+    indices: NDArray[np.int64],
     batch_size: int,
     job: ShardedJob,
     shard: Shard,

@@ -15,7 +15,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.training.batch import Batch, collate, prepare_clip
+from kinegraph.training.batch import Batch, Preprocessor, collate
 from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.data import ClipDataset, create_loader
 from kinegraph.training.devices import default_device
@@ -38,6 +38,7 @@ class TrainedModel:
         self.header = header
         self.layout = SkeletonLayout.from_dict(header.layout)
         self.pipeline = header.pipeline().for_evaluation()
+        self._preprocess = Preprocessor(self.pipeline, header.persons, header.confidence)
         self.objective = header.create_objective()
         self.device = default_device()
         self.model = model.eval().to(self.device)
@@ -60,16 +61,10 @@ class TrainedModel:
             TransformError: the transforms do not fit the clip.
         """
         self._check_layout(clip.layout, f"clip {clip.id!r}")
-        item = prepare_clip(
-            clip,
-            self.pipeline,
-            None,
-            persons=self.header.persons,
-            confidence=self.header.confidence,
-        )
-        if item[0].shape[0] != self.header.in_channels:
+        sample = self._preprocess(clip)
+        if sample.x.shape[0] != self.header.in_channels:
             self._check_channels(clip.num_channels, f"clip {clip.id!r}")
-        return self._on_device(collate([item]))
+        return self._on_device(collate([sample]))
 
     def batches(
         self,
@@ -88,14 +83,7 @@ class TrainedModel:
         self._check_layout(store.layout, str(store.path))
         if not self.pipeline.converts_layout:
             self._check_channels(store.num_channels, str(store.path))
-        dataset = ClipDataset(
-            store,
-            indices,
-            self.pipeline,
-            persons=self.header.persons,
-            confidence=self.header.confidence,
-            seed=None,
-        )
+        dataset = ClipDataset(store, indices, self._preprocess)
         done = 0
         for batch in create_loader(dataset, batch_size, workers=0):
             yield self._on_device(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -43,25 +44,32 @@ class Batch(NamedTuple):
     lengths: Tensor
 
 
-def prepare_clip(
-    clip: Clip,
-    pipeline: Pipeline,
-    rng: np.random.Generator | None,
-    *,
-    persons: int,
-    confidence: bool,
-) -> Sample:
-    """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
+@dataclass(frozen=True)
+class Preprocessor:
+    """Conversion of clips to model input.
 
-    Raises:
-        TransformError: the transforms do not fit the clip; the message names the clip.
+    Attributes:
+        pipeline: the transforms.
+        persons: M; further persons are dropped, missing ones are zeros.
+        confidence: append the confidence of the joints as last channel.
     """
-    try:
-        prepared = pipeline(clip, rng)
-        x = to_array(prepared, persons, confidence=confidence)
-    except TransformError as error:
-        raise TransformError(f"clip {clip.id!r}: {error}") from error
-    return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
+
+    pipeline: Pipeline
+    persons: int
+    confidence: bool
+
+    def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Sample:
+        """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
+
+        Raises:
+            TransformError: the transforms do not fit the clip; the message names the clip.
+        """
+        try:
+            prepared = self.pipeline(clip, rng)
+            x = to_array(prepared, self.persons, confidence=self.confidence)
+        except TransformError as error:
+            raise TransformError(f"clip {clip.id!r}: {error}") from error
+        return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

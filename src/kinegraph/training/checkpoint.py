@@ -84,8 +84,7 @@ class CheckpointHeader:
 
     def create_objective(self) -> Objective:
         """Create the objective that the model was trained with."""
-        options = {key: value for key, value in self.objective.items() if key != "name"}
-        return create_objective(self.objective["name"], options)
+        return create_objective(self.objective)
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or ``class 7`` if the data set has no names."""

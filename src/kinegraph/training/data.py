@@ -15,10 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from kinegraph.clips.splits import get_split_indices, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError
-from kinegraph.training.batch import Sample, collate, prepare_clip
+from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.devices import should_pin_memory
 from kinegraph.training.recipe import Recipe
-from kinegraph.transforms import Pipeline
 
 #: Batches that each loader worker prepares in advance.
 PREFETCH_FACTOR = 4
@@ -76,9 +75,7 @@ class ClipDataset(Dataset[Sample]):
     Args:
         store: the store.
         indices: the clips to use.
-        pipeline: the transforms.
-        persons: M.
-        confidence: append the confidence as a channel.
+        preprocess: the conversion of a clip.
         seed: seed of the augmentation, or None for evaluation.
     """
 
@@ -86,17 +83,12 @@ class ClipDataset(Dataset[Sample]):
         self,
         store: ClipStore,
         indices: Sequence[int] | NDArray[np.int64],
-        pipeline: Pipeline,
-        *,
-        persons: int,
-        confidence: bool,
-        seed: int | None,
+        preprocess: Preprocessor,
+        seed: int | None = None,
     ) -> None:
         self.store = store
         self.indices = np.asarray(indices)
-        self.pipeline = pipeline.for_evaluation() if seed is None else pipeline
-        self.persons = persons
-        self.confidence = confidence
+        self.preprocess = preprocess
         self.seed = seed
 
     def __len__(self) -> int:
@@ -110,9 +102,7 @@ class ClipDataset(Dataset[Sample]):
         epoch, position = key
         index = int(self.indices[position])
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-        return prepare_clip(
-            self.store[index], self.pipeline, rng, persons=self.persons, confidence=self.confidence
-        )
+        return self.preprocess(self.store[index], rng)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -131,7 +121,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(
-        self, length: int, *, seed: int | None, batch_size: int, rank: int = 0, world_size: int = 1
+        self, length: int, seed: int | None, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.length = length
         self.seed = seed
@@ -173,13 +163,7 @@ def create_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(
-            len(dataset),
-            seed=dataset.seed,
-            batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
-        ),
+        sampler=EpochSampler(len(dataset), dataset.seed, batch_size, rank, world_size),
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

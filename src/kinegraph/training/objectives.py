@@ -6,6 +6,7 @@ Shapes: N clips, M persons, C channels, T frames, V joints, k future frames.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -117,7 +118,6 @@ class RecognitionObjective(Objective):
     def compute_loss(
         self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
     ) -> LossOutput:
-        """See `Objective.compute_loss`."""
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
             loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
@@ -128,7 +128,6 @@ class RecognitionObjective(Objective):
         return LossOutput(loss, logits, _pose_metrics(poses))
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
-        """See `Objective.predict_poses`."""
         return self._predict(model, batch)[1] if self.future_weight else None
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, PosePrediction]:
@@ -156,7 +155,6 @@ class LinkInferenceObjective(Objective):
     def compute_loss(
         self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
     ) -> LossOutput:
-        """See `Objective.compute_loss`."""
         losses = model.link_loss(batch.x, batch.lengths)  # type: ignore[operator]
         return LossOutput(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
 
@@ -166,44 +164,42 @@ class LinkInferenceObjective(Objective):
         return [{"params": parameters, "weight_decay": weight_decay}]
 
 
-class FuturePredictionObjective(Objective):
+class PoseObjective(Objective):
+    """Base class of objectives that only predict poses: mean squared error, selection by MPJPE."""
+
+    best_metric = ("val_mpjpe", -1)
+    predicts_poses = True
+
+    def compute_loss(
+        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
+    ) -> LossOutput:
+        poses = self.predict_poses(model, batch)
+        return LossOutput(poses.squared_error(), None, _pose_metrics(poses))
+
+    def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
+        raise NotImplementedError
+
+
+class FuturePredictionObjective(PoseObjective):
     """Prediction of the last frames of each clip; the model's option ``future`` is their number.
 
     The baseline repeats the last pose (zero velocity). All poses are real frames, before any
     padding.
     """
 
-    best_metric = ("val_mpjpe", -1)
-    predicts_poses = True
     required_method = "predict_future"
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
-        """See `Objective.compute_loss`."""
-        return _pose_loss(self.predict_poses(model, batch))
-
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
-        """See `Objective.predict_poses`."""
         return _predict_future(model, batch, _future_frames(model))[1]
 
 
-class ReconstructionObjective(Objective):
+class ReconstructionObjective(PoseObjective):
     """Reconstruction of each clip from its own features; the baseline is the clip's mean pose."""
 
-    best_metric = ("val_mpjpe", -1)
-    predicts_poses = True
     reconstructs = True
     required_method = "reconstruct"
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
-        """See `Objective.compute_loss`."""
-        return _pose_loss(self.predict_poses(model, batch))
-
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
-        """See `Objective.predict_poses`."""
         given, true = self._given(model, batch), self._true(batch)
         seen = (true != 0).any(dim=1) & _real_frames(batch)[..., None, None]
         predicted = model.reconstruct(given, batch.lengths)  # type: ignore[operator]
@@ -281,13 +277,15 @@ def objective_options(name: str) -> dict[str, Any]:
     return {key: p.default for key, p in parameters.items()}
 
 
-def create_objective(name: str, options: dict[str, Any]) -> Objective:
-    """Create an objective by name.
+def create_objective(config: Mapping[str, Any]) -> Objective:
+    """Create an objective from its ``name`` (default: recognition) and its options.
 
     Raises:
         UnknownNameError: there is no such objective.
         RecipeError: an option is unknown, or its value is invalid.
     """
+    name = str(config.get("name", "recognition"))
+    options = {str(key): value for key, value in config.items() if key != "name"}
     known = objective_options(name)
     for key in options:
         if key not in known:
@@ -365,10 +363,6 @@ def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor
 def _real_frames(batch: Batch) -> Tensor:
     """Return which frames are not padding, (N, T) bool."""
     return torch.arange(batch.x.shape[2], device=batch.x.device) < batch.lengths[:, None]
-
-
-def _pose_loss(poses: PosePrediction) -> LossOutput:
-    return LossOutput(poses.squared_error(), None, _pose_metrics(poses))
 
 
 @torch.no_grad()

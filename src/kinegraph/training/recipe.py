@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, find_model, list_models
+from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
@@ -50,7 +51,7 @@ class ObjectiveConfig(_NamedConfig):
 
     def create(self) -> Objective:
         """Create the objective."""
-        return create_objective(self.name, self.options)
+        return create_objective(self.model_dump())
 
 
 class ValidationConfig(_StrictModel):
@@ -157,6 +158,10 @@ class Recipe(_StrictModel):
     def pipeline(self) -> Pipeline:
         """Return the transform pipeline."""
         return Pipeline.from_list(self.transforms, self.stream)
+
+    def preprocessor(self) -> Preprocessor:
+        """Return the conversion of clips to model input."""
+        return Preprocessor(self.pipeline(), self.persons, self.confidence)
 
     def stage(self, number: int) -> Recipe:
         """Return the recipe of a stage."""
@@ -294,7 +299,7 @@ def _find_name_errors(data: dict[str, Any]) -> list[str]:
     model = data.get("model", {})
     if isinstance(model, dict):
         name = str(model.get("name", "stgcn"))
-        options = {key: value for key, value in model.items() if key != "name"}
+        options = {str(key): value for key, value in model.items() if key != "name"}
         errors += _collect_errors(lambda: check_options(name, options))
         objectives = [data.get("objective")]
         stages = data.get("stages", [])
@@ -313,9 +318,7 @@ def _find_name_errors(data: dict[str, Any]) -> list[str]:
 
 
 def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
-    options = {key: value for key, value in objective.items() if key != "name"}
-    name = str(objective.get("name", "recognition"))
-    method = create_objective(name, options).required_method
+    name, method = objective.get("name", "recognition"), create_objective(objective).required_method
     if model not in list_models() or hasattr(find_model(model), method):
         return []
     able = ", ".join(other for other in sorted(MODELS) if hasattr(MODELS[other], method))

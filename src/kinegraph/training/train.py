@@ -11,11 +11,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Callback
-from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.store import ClipStore
@@ -127,20 +125,15 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_enough_clips(splits, layout)
     _set_threads(settings, layout)
     seed_everything(recipe.seed, workers=True, verbose=False)
-    train_set = _create_dataset(recipe, store, splits.train, seed=recipe.seed)
-    val_set = _create_dataset(recipe, store, splits.val, seed=None)
+    train_set = ClipDataset(store, splits.train, recipe.preprocessor(), recipe.seed)
+    val_set = ClipDataset(store, splits.val, recipe.preprocessor())
     header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
     if stage.init_from is not None:
         load_initial_weights(model, header, stage.init_from)
+    place = {"rank": get_rank(), "world_size": layout.world_size}
     batches, val_batches = (
-        create_loader(
-            dataset,
-            settings.batch_size,
-            workers=settings.workers,
-            rank=get_rank(),
-            world_size=layout.world_size,
-        )
+        create_loader(dataset, settings.batch_size, workers=settings.workers, **place)
         for dataset in (train_set, val_set)
     )
     module = TrainingModule(
@@ -210,19 +203,6 @@ def describe_environment(layout: ProcessLayout) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **collect_versions(),
     }
-
-
-def _create_dataset(
-    recipe: Recipe, store: ClipStore, indices: NDArray[np.int64], *, seed: int | None
-) -> ClipDataset:
-    return ClipDataset(
-        store,
-        indices,
-        recipe.pipeline(),
-        persons=recipe.persons,
-        confidence=recipe.confidence,
-        seed=seed,
-    )
 
 
 def _build_header(
