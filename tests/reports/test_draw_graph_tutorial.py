@@ -175,9 +175,10 @@ def test_mistakes_are_those_of_the_graph() -> None:
 def test_the_command_draws_one_tall_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "steps.png"
+    path, layout = tmp_path / "steps.png", tmp_path / "stick.yaml"
+    layout.write_text("{name: stick, joints: [a, b, c], bones: [[0, 1], [2, 1]], center: 1}")
     with pytest.raises(SystemExit) as end:
-        main(["draw", "graph", "penn13", "--steps", "--strategy", "agcn", "--out", str(path)])
+        main(["draw", "graph", str(layout), "--steps", "--strategy", "agcn", "--out", str(path)])
     assert not end.value.code
     assert path.name in capsys.readouterr().out.replace("\n", "")
     from PIL import Image

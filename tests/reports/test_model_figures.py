@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from kinegraph.models import MODELS, create_model
 from kinegraph.models.excitation_config import WIRINGS
+from kinegraph.reports import model_figures as module
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
@@ -19,6 +21,12 @@ EXPECTED = {
     "asgcn": {"Graph", "Edge importance"},
     "shiftgcn": {"Graph", "Temporal shifts", "Feature masks"},
 }
+
+
+@pytest.fixture
+def no_graph(monkeypatch):
+    """Leave out the graph, which takes longest to draw and is checked elsewhere."""
+    monkeypatch.setattr(module, "draw_graph", lambda layout: Figure())
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -34,6 +42,7 @@ def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():
     assert set(model_figures(model)) == {"Graph"}
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_units_are_counted_from_one():
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **SMALL)
     texts = [t.get_text() for ax in model_figures(model)["Feature masks"].axes for t in ax.texts]
@@ -48,6 +57,7 @@ def shift_labels(**options):
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
+@pytest.mark.usefixtures("no_graph")
 @pytest.mark.parametrize("excitation", [None, *WIRINGS])
 def test_every_shift_of_every_wiring_has_a_label_of_its_own(excitation):
     labels = shift_labels(excitation=excitation)
@@ -64,6 +74,7 @@ def block_titles(name, **options):
     return [ax.get_title() for ax in model_figures(model)["Edge importance"].axes]
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_blocks_are_named_by_what_they_belong_to():
     assert block_titles("stgcn") == ["block 1", "block 2"]
     heads = [f"future head {i + 1}" for i in range(6)]

@@ -1,4 +1,4 @@
-"""Pictures of clips: strips of frames and animated GIFs."""
+"""Figures of clips: strips of frames and animated GIFs."""
 
 from __future__ import annotations
 

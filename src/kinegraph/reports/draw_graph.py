@@ -1,4 +1,4 @@
-"""Pictures of a layout's graph: its joints by name, hop distances, adjacency and partitions."""
+"""Figures of a layout's graph: its joints by name, hop distances, adjacency and partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tall picture that explains step by step how a skeleton becomes the graph of a network."""
+"""A tall figure that explains step by step how a skeleton becomes the graph of a network."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ Draw = Callable[[Axes], object]
 
 @dataclass(frozen=True)
 class _Step:
-    """One band of the picture: words, a body, and a matrix unless the body is wide."""
+    """One band of the figure: words, a body, and a matrix unless the body is wide."""
 
     title: str
     words: str

@@ -1,4 +1,4 @@
-"""Pictures of what a network learned: edge importance, temporal shifts, feature masks, links."""
+"""Figures of what a network learned: edge importance, temporal shifts, feature masks, links."""
 
 from __future__ import annotations
 

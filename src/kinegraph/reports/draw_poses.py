@@ -1,4 +1,4 @@
-"""Pictures of predicted poses over true ones: forecasts and reconstructions."""
+"""Figures of predicted poses over true ones: forecasts and reconstructions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: training curves, confusion matrix, class accuracy, reliability diagram."""
+"""Figures of a run: training curves, confusion matrix, class accuracy, reliability diagram."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
 
 Figures = dict[str, Figure]
 
-#: Names in pictures for the parts of a model that have graph convolutions.
+#: Names in figures for the parts of a model that have graph convolutions.
 _PARTS = {
     "blocks": "block",
     "forecast": "future head",

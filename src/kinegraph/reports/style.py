@@ -1,4 +1,4 @@
-"""Colors, axes, headings and figures in inches, shared by all pictures."""
+"""Colors, axes, headings and figures in inches, shared by all figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIOLET = "#8056b8"
 #: Colors of unordered categories, such as persons and fingers.
 HUES = (BLUE, ORANGE, GREEN, VIOLET, "#c2417c", "#8a7420")
 
-#: Colors of the left limbs, the right limbs and the trunk, in every picture of a body.
+#: Colors of the left limbs, the right limbs and the trunk, in every figure of a body.
 SIDE_COLORS = {"left": BLUE, "right": ORANGE, "trunk": SLATE}
 SIDE_LEGEND = [("left side", BLUE), ("right side", ORANGE), ("trunk", SLATE)]
 
