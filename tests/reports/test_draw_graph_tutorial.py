@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from functools import cache
 from pathlib import Path
@@ -162,7 +161,7 @@ def test_texts_do_not_overlap(name: str) -> None:
 
 def test_a_single_joint_is_drawn() -> None:
     dot = SkeletonLayout("dot", ("a $x$",), (), 0)
-    draw_graph_tutorial(dot, strategy="uniform").savefig(io.BytesIO(), dpi=30)
+    draw_graph_tutorial(dot, strategy="uniform").draw_without_rendering()
 
 
 def test_mistakes_are_those_of_the_graph() -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from kinegraph.errors import LiveError, ReadError
 from kinegraph.video.decode import Camera, VideoFile, parse_camera_index
-from video.films import need_av, picture, turn_film, write_film
+from video.synthetic_videos import add_rotation, picture, require_av, write_video
 
-need_av()
+require_av()
 
 
 def test_pictures_come_upright_in_their_order_with_their_times(tmp_path):
-    path = write_film(tmp_path / "a.mp4", [picture(n) for n in range(0, 200, 10)])
+    path = write_video(tmp_path / "a.mp4", [picture(n) for n in range(0, 200, 10)])
     video = VideoFile(path)
     assert (video.width, video.height, video.frame_count) == (64, 48, 20)
     assert video.duration == pytest.approx(20 / 30, abs=1e-3)
@@ -31,13 +31,13 @@ def test_pictures_come_upright_in_their_order_with_their_times(tmp_path):
 
 def test_times_are_those_of_the_file_even_or_not(tmp_path):
     times = [0.0, 0.05, 0.3, 0.31, 2.0]
-    path = write_film(tmp_path / "a.mkv", [picture(9)] * 5, [t + 7 for t in times])
+    path = write_video(tmp_path / "a.mkv", [picture(9)] * 5, [t + 7 for t in times])
     assert [p.time for p in VideoFile(path)] == pytest.approx(times, abs=2e-3)
 
 
 def test_a_turned_recording_is_turned_back(tmp_path):
-    path = write_film(tmp_path / "a.mp4", [picture(20)] * 3)
-    turn_film(path)
+    path = write_video(tmp_path / "a.mp4", [picture(20)] * 3)
+    add_rotation(path)
     video = VideoFile(path)
     assert (video.width, video.height) == (48, 64)
     image = next(iter(video)).image
@@ -45,8 +45,8 @@ def test_a_turned_recording_is_turned_back(tmp_path):
 
 
 def test_pictures_of_another_size_are_fitted_into_the_first(tmp_path):
-    small = write_film(tmp_path / "a.ts", [picture(80)] * 30)
-    large = write_film(tmp_path / "b.ts", [picture(80, 48, 128)] * 30)
+    small = write_video(tmp_path / "a.ts", [picture(80)] * 30)
+    large = write_video(tmp_path / "b.ts", [picture(80, 48, 128)] * 30)
     both = tmp_path / "c.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())
     pictures = list(VideoFile(both))
@@ -58,7 +58,7 @@ def test_pictures_of_another_size_are_fitted_into_the_first(tmp_path):
 def test_a_recording_that_breaks_off_is_read_as_far_as_it_goes(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(120)]
-    whole = write_film(tmp_path / "a.mp4", images, options={"movflags": "+faststart"})
+    whole = write_video(tmp_path / "a.mp4", images, options={"movflags": "+faststart"})
     half = tmp_path / "half.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     video = VideoFile(half)
@@ -70,7 +70,7 @@ def test_a_recording_that_breaks_off_is_read_as_far_as_it_goes(tmp_path):
 def test_damage_in_the_middle_costs_what_is_damaged(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(60)]
-    path = write_film(tmp_path / "a.mkv", images)
+    path = write_video(tmp_path / "a.mkv", images)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 3000] = bytes(3000)
@@ -79,7 +79,7 @@ def test_damage_in_the_middle_costs_what_is_damaged(tmp_path):
 
 
 def test_recordings_that_were_joined_go_on(tmp_path):
-    part = write_film(tmp_path / "a.ts", [picture(9)] * 30)
+    part = write_video(tmp_path / "a.ts", [picture(9)] * 30)
     joined = tmp_path / "b.ts"
     joined.write_bytes(part.read_bytes() * 2)
     times = [p.time for p in VideoFile(joined)]
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
-    path = write_film(tmp_path / "a.mp4", [picture(n % 200) for n in range(900)])
+    path = write_video(tmp_path / "a.mp4", [picture(n % 200) for n in range(900)])
     video = VideoFile(path)
     tracemalloc.start()
     seen = sum(1 for _ in video)
@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 def test_a_camera_that_is_not_there_is_said_to_be_missing():
     pytest.importorskip("cv2", reason="NOT TESTED: the extra `video` is not installed")
-    with pytest.raises(LiveError, match="no picture comes from camera 99"):
+    with pytest.raises(LiveError, match="camera 99 delivers no frames"):
         Camera(99)
 
 

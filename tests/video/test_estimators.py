@@ -12,7 +12,7 @@ from kinegraph.errors import LiveError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import load_estimator
 from kinegraph.video.estimators.rtmlib import RtmlibPoses
-from video.films import need_av
+from video.synthetic_videos import require_av
 
 
 def mediapipe_poses():
@@ -32,7 +32,7 @@ def test_mediapipe_sees_nobody_in_a_blank_picture_and_says_nothing(capfd):
 
 def test_mediapipe_sees_a_person_where_the_person_is():
     path = real_data("videos") / "ta_chi.mp4"
-    need_av()
+    require_av()
     estimator = mediapipe_poses()
     frames = [estimator(p.image, p.time) for p, _ in zip(VideoFile(path), range(5), strict=False)]
     estimator.close()

@@ -15,21 +15,21 @@ from kinegraph.video import sources
 from kinegraph.video.decode import VideoFile, VideoFrame
 from kinegraph.video.estimators.base import PoseFrame
 from kinegraph.video.pipeline import ActionPipeline
-from video.films import LevelPoses, gray_of, need_av, picture, write_film
+from video.synthetic_videos import GrayLevelEstimator, gray_level, picture, require_av, write_video
 from video.test_sources import openpose
 
 
 @pytest.fixture(autouse=True)
 def poses(monkeypatch):
     """Poses without a network, whatever the name."""
-    monkeypatch.setattr(sources, "load_estimator", lambda name: LevelPoses())
+    monkeypatch.setattr(sources, "load_estimator", lambda name: GrayLevelEstimator())
 
 
 def film(path, *parts, fps=10):
     """A film of (label, seconds)."""
-    need_av()
-    images = [picture(gray_of(label)) for label, s in parts for _ in range(round(s * fps))]
-    return write_film(path, images, fps=fps)
+    require_av()
+    images = [picture(gray_level(label)) for label, s in parts for _ in range(round(s * fps))]
+    return write_video(path, images, fps=fps)
 
 
 def watched(capsys, *words):
@@ -135,7 +135,7 @@ def test_what_cannot_be_is_one_sentence(capsys, tmp_path, tiny_run, words, said)
 def test_ctrl_c_writes_what_there_is(capsys, tmp_path, tiny_run, monkeypatch):
     path = film(tmp_path / "a.mp4", (1, 12))
 
-    class Impatient(LevelPoses):
+    class Impatient(GrayLevelEstimator):
         def __call__(self, image, time):
             if time > 6:
                 raise KeyboardInterrupt
@@ -158,13 +158,13 @@ class FakeCamera(sources.Camera):
 
     def __iter__(self):
         for n in range(300):
-            yield VideoFrame(n / 10, picture(gray_of(n // 200)))
+            yield VideoFrame(n / 10, picture(gray_level(n // 200)))
 
 
 def test_a_camera_is_watched_until_it_ends_and_drawn_afterwards(
     capsys, tmp_path, tiny_run, monkeypatch
 ):
-    need_av()
+    require_av()
     monkeypatch.setattr(sources, "Camera", FakeCamera)
     out, page = tmp_path / "b.mp4", tmp_path / "p.html"
     code, told, _ = watched(
@@ -191,13 +191,13 @@ def test_skeletons_of_another_layout_are_converted(tiny_run):
 
 def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
     recognizer = Recognizer.load(tiny_run)
-    estimator = LevelPoses()
+    estimator = GrayLevelEstimator()
     pipeline = ActionPipeline(recognizer, estimator.layout)
 
     def kept(start, stop):
         for n in range(start, stop):
             # another person every two seconds
-            frame = estimator(picture(gray_of(0)), n / 30 + 2 * (n // 60))
+            frame = estimator(picture(gray_level(0)), n / 30 + 2 * (n // 60))
             pipeline(frame)
         gc.collect()
         return len(gc.get_objects())

@@ -11,7 +11,7 @@ from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import PoseEstimator, load_estimator
 from kinegraph.video.sources import OpenPoseSource, VideoSource, open_source
-from video.films import LevelPoses, gray_of, need_av, picture, write_film
+from video.synthetic_videos import GrayLevelEstimator, gray_level, picture, require_av, write_video
 
 
 def openpose(folder, frames, joints=17):
@@ -67,9 +67,9 @@ def test_two_files_of_a_frame_are_refused(tmp_path):
 
 
 def test_skeletons_are_looked_for_no_more_often_than_the_rate(tmp_path):
-    need_av()
-    path = write_film(tmp_path / "a.mp4", [picture(gray_of(0))] * 120, fps=120)
-    estimator = LevelPoses()
+    require_av()
+    path = write_video(tmp_path / "a.mp4", [picture(gray_level(0))] * 120, fps=120)
+    estimator = GrayLevelEstimator()
     source = VideoSource(VideoFile(path), estimator, fps=30)
     frames = list(source.frames())
     assert len(frames) == 120 and all(picture is not None for picture, _ in frames)
@@ -80,9 +80,9 @@ def test_skeletons_are_looked_for_no_more_often_than_the_rate(tmp_path):
 
 
 def test_a_rate_like_that_of_the_model_is_taken_as_it_is(tmp_path):
-    need_av()
-    path = write_film(tmp_path / "a.mp4", [picture(gray_of(0))] * 33, fps=33)
-    source = VideoSource(VideoFile(path), LevelPoses(), fps=30)
+    require_av()
+    path = write_video(tmp_path / "a.mp4", [picture(gray_level(0))] * 33, fps=33)
+    source = VideoSource(VideoFile(path), GrayLevelEstimator(), fps=30)
     assert sum(frame is not None for _, frame in source.frames()) == 33
 
 
@@ -92,4 +92,4 @@ def test_an_unknown_estimator_is_refused(tmp_path):
 
 
 def test_estimators_keep_the_protocol():
-    assert isinstance(LevelPoses(), PoseEstimator)
+    assert isinstance(GrayLevelEstimator(), PoseEstimator)

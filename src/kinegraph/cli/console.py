@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-Cluster = Annotated[
+ClusterOption = Annotated[
     str | None,
     typer.Option(
         help="Run on a Ray cluster: HOST:PORT, auto, or local for all cores of this machine."
     ),
 ]
 
-Precision = Annotated[
+PrecisionOption = Annotated[
     str, typer.Option(help="fp32, bf16, or auto: bf16 if the device accelerates it.")
 ]
 

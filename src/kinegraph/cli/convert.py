@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import Cluster, print_table, progress
+from kinegraph.cli.console import ClusterOption, print_table, progress
 from kinegraph.errors import ClusterError, ReadError
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -27,7 +27,7 @@ def convert(
         bool,
         typer.Option("--float16", help="Store as float16 (half the size); prints rounding error."),
     ] = False,
-    cluster: Cluster = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Read raw recordings into one store. Further --key value pairs are the reader's options."""
     from kinegraph.cluster.convert import convert as convert_on_cluster

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import Cluster, Precision, progress
+from kinegraph.cli.console import ClusterOption, PrecisionOption, progress
 from kinegraph.cli.run_summary import format_evaluation, format_pose_errors, print_class_accuracy
 from kinegraph.errors import CheckpointError, ClusterError
 
@@ -20,8 +20,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, train, val or all.")] = "test",
     store: Annotated[Path | None, typer.Option(help="Default: that of the recipe.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    precision: Precision = "fp32",
-    cluster: Cluster = None,
+    precision: PrecisionOption = "fp32",
+    cluster: ClusterOption = None,
 ) -> None:
     """Evaluate a run: accuracy, calibration, confusion matrix, or errors of predicted poses."""
     from kinegraph.clips.store import ClipStore

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import Cluster, Precision, progress
+from kinegraph.cli.console import ClusterOption, PrecisionOption, progress
 from kinegraph.errors import ClusterError, KinegraphError
 
 
@@ -21,8 +21,8 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Candidate actions for each clip.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a clip.")] = False,
-    precision: Precision = "fp32",
-    cluster: Cluster = None,
+    precision: PrecisionOption = "fp32",
+    cluster: ClusterOption = None,
 ) -> None:
     """Name the actions in raw files. A file with an error is reported, and the others follow."""
     from kinegraph.cluster.predict import predict_files as predict_on_cluster

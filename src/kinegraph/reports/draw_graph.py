@@ -29,7 +29,7 @@ from kinegraph.skeleton.graph import CenterDistance, Strategy
 _SKELETON = 5.6  # inches
 _NAMES = 1.2
 _MATRIX = 2.1
-_NAME_LENGTH = 18  # characters of a joint's name beside a matrix
+_JOINT_NAME_LENGTH = 18  # characters of a joint's name beside a matrix
 _MIN_CELL = 9.0  # points: cells below this size have no values
 
 Colors = Sequence[Any] | NDArray[np.floating]
@@ -293,7 +293,9 @@ def label_matrix(ax: Axes, layout: SkeletonLayout) -> None:
     cell, colors = _cell_points(ax, layout.num_joints), joint_colors(layout)
     font = min(7.0, max(4.5, 0.62 * cell))
     ticks = list(range(0, layout.num_joints, math.ceil(1.2 * font / cell)))
-    names = [f"{style.plot_label(layout.joints[joint], _NAME_LENGTH)}  {joint}" for joint in ticks]
+    names = [
+        f"{style.plot_label(layout.joints[joint], _JOINT_NAME_LENGTH)}  {joint}" for joint in ticks
+    ]
     ax.set_yticks(ticks, names, fontsize=font)
     ax.set_xticks(ticks, names, fontsize=font, rotation=90)
     for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
@@ -305,7 +307,7 @@ def label_matrix(ax: Axes, layout: SkeletonLayout) -> None:
 
 def matrix_label_size(layout: SkeletonLayout) -> float:
     """Return the inches that the names of `label_matrix` need beside and below a matrix."""
-    longest = min(_NAME_LENGTH, max(len(joint) for joint in layout.joints))
+    longest = min(_JOINT_NAME_LENGTH, max(len(joint) for joint in layout.joints))
     return max(0.75, 0.16 + 0.056 * (4 + longest))
 
 

@@ -138,16 +138,16 @@ def _graph_steps(
             f"{np.count_nonzero(linked)} in all. The diagonal links each joint to itself (a ring); "
             "without it a joint would receive from its neighbors but lose its own features. Row: "
             "the source, which sends. Column: the target, which receives.",
-            _links(layout, linked[None], [style.SLATE]),
-            _matrix(layout, linked, style.BLUE_CMAP, 1.6),
+            _link_panel(layout, linked[None], [style.SLATE]),
+            _matrix_panel(layout, linked, style.BLUE_CMAP, 1.6),
         ),
         _Step(
             "Hop distance",
             "The number of bones on the shortest path between two joints: 0 on the diagonal, 1 "
             f"for the other ones of step 2, {hops.max()} at most. On the body: the row of the "
             f"center. Pairs up to {_bones(max_hop)} apart count as neighbors in the next steps.",
-            _numbers(layout, hops[layout.center], style.ORANGE_CMAP),
-            _matrix(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
+            _number_panel(layout, hops[layout.center], style.ORANGE_CMAP),
+            _matrix_panel(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
         ),
         _Step(
             "Normalized adjacency",
@@ -155,8 +155,8 @@ def _graph_steps(
             "degree of its target, the number of joints that it receives from, itself included: "
             f"the numbers on the body, {degrees.min()} to {degrees.max()}. Every column now sums "
             "to 1, and every joint takes the mean of its neighbors.",
-            _numbers(layout, degrees, style.BLUE_CMAP),
-            _matrix(layout, whole, style.BLUE_CMAP, strongest),
+            _number_panel(layout, degrees, style.BLUE_CMAP),
+            _matrix_panel(layout, whole, style.BLUE_CMAP, strongest),
         ),
     ]
 
@@ -172,8 +172,8 @@ def _partition_steps(
         _Step(
             f"Partition {i} of {len(parts)}: {name}",
             f"{_meaning(name)} {np.count_nonzero(part)} of the {total} entries.",
-            _links(layout, part[None], [color]),
-            _matrix(layout, part, style.sequential_cmap(color), strongest),
+            _link_panel(layout, part[None], [color]),
+            _matrix_panel(layout, part, style.sequential_cmap(color), strongest),
         )
         for i, (part, name, color) in enumerate(zip(parts, names, _colors(names), strict=True), 1)
     ]
@@ -212,7 +212,7 @@ def _sum_step(
         label_matrix(ax, layout)
 
     legend = tuple(zip(names, colors, strict=True))
-    return _Step("Sum of the partitions", words, _links(layout, parts, colors), mosaic, legend)
+    return _Step("Sum of the partitions", words, _link_panel(layout, parts, colors), mosaic, legend)
 
 
 def _meaning(name: str) -> str:
@@ -234,11 +234,11 @@ def _bones(number: int) -> str:
     return f"{number} bone" if number == 1 else f"{number} bones"
 
 
-def _links(layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]) -> Draw:
+def _link_panel(layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]) -> Draw:
     return lambda ax: draw_linked_skeleton(ax, layout, links, colors)
 
 
-def _numbers(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap) -> Draw:
+def _number_panel(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap) -> Draw:
     """Draw the body with a number in each joint, darker for larger numbers."""
     grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
 
@@ -249,7 +249,9 @@ def _numbers(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colorma
     return draw
 
 
-def _matrix(layout: SkeletonLayout, values: NDArray[Any], cmap: Colormap, strongest: float) -> Draw:
+def _matrix_panel(
+    layout: SkeletonLayout, values: NDArray[Any], cmap: Colormap, strongest: float
+) -> Draw:
     def draw(ax: Axes) -> None:
         draw_matrix(ax, values.astype(float), cmap, strongest)
         write_cell_values(ax, values.astype(float))
@@ -269,7 +271,7 @@ def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
     style.write_inches(figure, _EDGE, -0.2, title, fontsize=13, color=style.BLACK, va="top")
     for number, step in enumerate(steps, start=1):
         top = tall - _TOP - (number - 1) * (band + _GAP)
-        _write(figure, number, step, top)
+        _write_step(figure, number, step, top)
         space = _BODY if step.matrix else width - _TEXT - 2 * _EDGE
         step.body(style.add_axes_inches(figure, (_EDGE + _TEXT, top - band, space, band)))
         if step.matrix:
@@ -278,7 +280,7 @@ def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
     return figure
 
 
-def _write(figure: Figure, number: int, step: _Step, top: float) -> None:
+def _write_step(figure: Figure, number: int, step: _Step, top: float) -> None:
     """Write the number, title and words of a step under a thin line; ``top`` is in inches."""
     width, height = figure.get_size_inches()
     x, y = _EDGE / width, (top + _GAP / 2) / height

@@ -15,7 +15,7 @@ from kinegraph.errors import ClipError
 from kinegraph.reports import style
 from kinegraph.reports.panels import (
     LEGEND_HEIGHT,
-    Projection,
+    PanelView,
     draw_joints,
     project_joints,
     spaced_frames,
@@ -66,9 +66,9 @@ def draw_forecast(
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;
             fewer than one frame.
     """
-    true = _checked("true future", true, layout)
-    predicted = _checked("predicted future", predicted, layout, true.shape)
-    last = _checked("last pose", np.asarray(context_last)[None], layout, (1, *true.shape[1:]))
+    true = _check_poses("true future", true, layout)
+    predicted = _check_poses("predicted future", predicted, layout, true.shape)
+    last = _check_poses("last pose", np.asarray(context_last)[None], layout, (1, *true.shape[1:]))
     absent = np.full_like(last, np.nan)  # the first panel has no prediction
     poses = [
         np.concatenate([last, true]),
@@ -100,8 +100,8 @@ def draw_reconstruction(
     Raises:
         ClipError: as `draw_forecast`.
     """
-    true = _checked("true clip", true, layout)
-    rebuilt = _checked("reconstructed clip", rebuilt, layout, true.shape)
+    true = _check_poses("true clip", true, layout)
+    rebuilt = _check_poses("reconstructed clip", rebuilt, layout, true.shape)
     poses = [true, rebuilt, np.broadcast_to(_mean_pose(true), true.shape)]
     chosen = {frame: f"frame {frame}" for frame in _chosen(len(true), frames)}
     labels = _Labels("reconstructed", "mean pose", "error by frame", 0)
@@ -117,7 +117,7 @@ def frame_errors(true: Poses, other: Poses) -> Errors:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _checked(
+def _check_poses(
     what: str, poses: Poses, layout: SkeletonLayout, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
     """Validate poses (T, V, D) of a layout and, if given, a shape."""
@@ -186,7 +186,7 @@ def _draw_comparison(
     return figure
 
 
-def _draw_pair(ax: Axes, view: Projection, layout: SkeletonLayout, frame: int) -> None:
+def _draw_pair(ax: Axes, view: PanelView, layout: SkeletonLayout, frame: int) -> None:
     true, predicted = view.points[:, frame]
     gray = [_TRUE] * len(layout.bones), [_TRUE] * layout.num_joints
     draw_joints(ax, layout, true, gray, width=3.6, dot=12)

@@ -31,7 +31,7 @@ def write_fusion_report(fusion: Fusion, path: Path) -> Path:
         OSError: the file cannot be written.
     """
     rows = [
-        (run.name, run.stream, f"{run.weight:.3g}", *_metrics(run.evaluation))
+        (run.name, run.stream, f"{run.weight:.3g}", *_format_metrics(run.evaluation))
         for run in fusion.runs
     ]
     report = RunReport(
@@ -45,7 +45,7 @@ def write_fusion_report(fusion: Fusion, path: Path) -> Path:
             title="Runs",
             figure=draw_fusion(fusion),
             header=_HEADER,
-            rows=[*rows, ("fused", "", "", *_metrics(fusion.evaluation))],
+            rows=[*rows, ("fused", "", "", *_format_metrics(fusion.evaluation))],
         ),
         evaluations={fusion.split: fusion.evaluation},
         environment=collect_versions(),
@@ -104,7 +104,7 @@ def _labels(runs: Sequence[FusedRun]) -> list[str]:
     return streams if len(set(streams)) == len(streams) else [run.name for run in runs]
 
 
-def _metrics(result: Evaluation) -> tuple[str, ...]:
+def _format_metrics(result: Evaluation) -> tuple[str, ...]:
     low, high = wilson_interval(result.top1, result.clips)
     return (
         format_percent(result.top1),

@@ -32,7 +32,7 @@ from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
 Figures = dict[str, Figure]
 
 #: Names in figures for the parts of a model that have graph convolutions.
-_PARTS = {
+_PART_NAMES = {
     "blocks": "block",
     "forecast": "future head",
     "origin_stream": "clip stream",
@@ -154,7 +154,7 @@ def _count(path: list[str]) -> str:
 
 def _block_name(path: list[str]) -> str:
     """Return ``block 4`` for ``blocks.3.gcn``, ``future head 1`` for ``forecast.blocks.0.gcn``."""
-    part = _PARTS.get(path[0], path[0].replace("_", " "))
+    part = _PART_NAMES.get(path[0], path[0].replace("_", " "))
     return " ".join([part, _count(path) or "".join(path[1:2])]).strip()
 
 

@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Projection:
+class PanelView:
     """One view of a clip: points (M, T, V, 2) with y up, and the limits shared by its frames."""
 
     name: str
@@ -33,7 +33,7 @@ class Projection:
 
 def project_joints(
     joints: NDArray[np.float32], frames: Sequence[int], y_up: bool | None, what: str
-) -> list[Projection]:
+) -> list[PanelView]:
     """Project joints (M, T, V, D) to one or two views whose limits fit the given frames.
 
     Two coordinates are taken as image coordinates with y down and are flipped. Three coordinates
@@ -52,7 +52,7 @@ def project_joints(
     flat = [("front", np.stack([x, y], axis=-1))]
     if solid:
         flat.append(("side", np.stack([joints[..., 2], y], axis=-1)))
-    return [Projection(name, points, _bounds(points[:, frames])) for name, points in flat]
+    return [PanelView(name, points, _bounds(points[:, frames])) for name, points in flat]
 
 
 def spaced_frames(total: int, wanted: int) -> list[int]:
@@ -62,7 +62,7 @@ def spaced_frames(total: int, wanted: int) -> list[int]:
     return np.unique(np.linspace(0, total - 1, wanted).round().astype(int)).tolist()
 
 
-def panel_heights(views: list[Projection], width: float) -> list[float]:
+def panel_heights(views: list[PanelView], width: float) -> list[float]:
     """Return heights in inches: the first by the shape of the bodies, the second smaller."""
     left, right, bottom, top = views[0].box
     tall = width * float(np.clip((top - bottom) / (right - left), 0.75, 1.9))
@@ -70,7 +70,7 @@ def panel_heights(views: list[Projection], width: float) -> list[float]:
 
 
 def strip_figure(
-    views: list[Projection],
+    views: list[PanelView],
     frames: Sequence[int],
     title: str | None,
     margins: tuple[float, float],
@@ -100,7 +100,7 @@ def strip_figure(
 
 
 def add_panel(
-    figure: Figure, view: Projection, column: int, width: float, vertical: tuple[float, float]
+    figure: Figure, view: PanelView, column: int, width: float, vertical: tuple[float, float]
 ) -> Axes:
     """Add an empty panel with the limits of a view; ``vertical`` is its bottom and height."""
     y, height = vertical
@@ -121,7 +121,7 @@ def set_equal_limits(ax: Axes, box: Box) -> None:
     ax.set_ylim(y - unit * height / 2, y + unit * height / 2)
 
 
-def label_projection(ax: Axes, view: Projection, views: list[Projection]) -> None:
+def label_projection(ax: Axes, view: PanelView, views: list[PanelView]) -> None:
     """Write the name of a view in the corner of a panel if there are several views."""
     if len(views) > 1:
         ax.text(0.05, 0.97, view.name, transform=ax.transAxes, va="top", fontsize=8, color=GRAY)

@@ -43,7 +43,7 @@ def write_run_report(
     parameters = sum(p.numel() for p in model.parameters())
     report = RunReport(
         title=header.recipe["name"],
-        facts=_facts(header, parameters),
+        facts=_run_facts(header, parameters),
         history=read_history(run),
         evaluations={"test": evaluation} if evaluation else {},
         poses={"test": poses} if poses else {},
@@ -63,7 +63,7 @@ def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     return {"curves": draw_training_curves(read_history(run)), **named}
 
 
-def _facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
+def _run_facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
     recipe, training = header.recipe, header.training
     return {
         "data": f"{recipe['store']}, protocol {recipe['protocol']}",

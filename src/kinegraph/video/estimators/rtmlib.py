@@ -14,7 +14,7 @@ from kinegraph.video.estimators.base import Array, Image, PoseFrame, missing_pac
 MIN_SCORE = 0.3  # the threshold of rtmlib's own drawings
 
 #: (H, W, 3) in BGR -> joints (M, 17, 2) in pixels and scores (M, 17).
-Body = Callable[[Image], tuple[Any, Any]]
+BodyEstimator = Callable[[Image], tuple[Any, Any]]
 
 
 class RtmlibPoses:
@@ -24,7 +24,7 @@ class RtmlibPoses:
         body: an ``rtmlib.Body`` with its models and device.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: BodyEstimator) -> None:
         self.layout = get_layout("coco17")
         self._body = body
 

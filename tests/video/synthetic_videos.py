@@ -1,4 +1,4 @@
-"""Small videos and estimators that need no network, for the tests of this room."""
+"""Synthetic videos and an estimator without a network, for tests."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from kinegraph.video.estimators.base import PoseFrame
 CLASSES = 3
 
 
-def need_av():
-    """PyAV, or a loud skip."""
+def require_av():
+    """Return PyAV, or skip the test."""
     return pytest.importorskip("av", reason="NOT TESTED: the extra `video` is not installed")
 
 
 def picture(level: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A gray picture whose upper left quarter is white."""
+    """Return a gray image whose upper left quarter is white."""
     image = np.full((height, width, 3), level, np.uint8)
     image[: height // 2, : width // 2] = 255
     return image
 
 
-def write_film(
+def write_video(
     path: Path,
     images: Sequence[np.ndarray],
     times: Sequence[float] | None = None,
     fps: int = 30,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A film of the images, mpeg4 in whatever holds it by the name's ending."""
-    av = need_av()
+    """Write a video of the images, mpeg4 in the container of the file extension."""
+    av = require_av()
     with av.open(str(path), "w", options=options or {}) as file:
         stream = file.add_stream("mpeg4", rate=fps, options={"qscale": "2"})
         stream.height, stream.width = images[0].shape[:2]
@@ -51,8 +51,8 @@ def write_film(
     return path
 
 
-def turn_film(path: Path) -> None:
-    """Note in an mp4 file that it is to be shown turned by a quarter, clockwise."""
+def add_rotation(path: Path) -> None:
+    """Add metadata to an mp4 file that rotates it by 90 degrees clockwise."""
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
     one, height = 1 << 16, 48 << 16
@@ -60,8 +60,8 @@ def turn_film(path: Path) -> None:
     path.write_bytes(content)
 
 
-class LevelPoses:
-    """Sees the class of a made-up clip by the picture's gray; nobody in black ones.
+class GrayLevelEstimator:
+    """Detects the class of a synthetic clip by the gray level of an image; none in black ones.
 
     Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learned.
     """
@@ -82,6 +82,6 @@ class LevelPoses:
         self.closed = True
 
 
-def gray_of(label: int) -> int:
-    """The level that `LevelPoses` takes for a class; -1 is nobody."""
+def gray_level(label: int) -> int:
+    """Return the gray level of a class; -1 is an image without a person."""
     return 50 * (label + 1)
