@@ -1,4 +1,4 @@
-"""Many streams at once: each says what it says alone, whatever the others do."""
+"""Session pools: each stream gives the results that it gives in a session of its own."""
 
 from __future__ import annotations
 
@@ -46,48 +46,48 @@ def frames_of(person: int, frames: int = 30) -> list[RawFrame]:
     """Two persons' frames, moved; every second stream states no confidence."""
     clip = two_persons(frames)
     joints, stated = clip.joints + np.float32(person), clip.confidence
-    told = stated is not None and person % 2 == 0
-    return [RawFrame(joints[:, t], stated[:, t] if told else None) for t in range(frames)]
+    results = stated is not None and person % 2 == 0
+    return [RawFrame(joints[:, t], stated[:, t] if results else None) for t in range(frames)]
 
 
-def played(crowd: SessionPool, people: dict[int, list[RawFrame]], starts: dict[int, int]) -> dict:
+def played(pool: SessionPool, people: dict[int, list[RawFrame]], starts: dict[int, int]) -> dict:
     """(every distinct answer with its frames, the last answer) of people who come and go."""
     keys: dict[int, int] = {}
-    told: dict[int, dict[int, np.ndarray]] = {person: {} for person in people}
+    results: dict[int, dict[int, np.ndarray]] = {person: {} for person in people}
     ends: dict[int, Prediction | None] = {}
     for tick in range(200):
         now = {}
         for person, frames in people.items():
             t = tick - starts[person]
             if t == 0:
-                keys[person] = crowd.open(SIZED)
+                keys[person] = pool.open(SIZED)
             if 0 <= t < len(frames):
                 now[keys[person]] = frames[t]
             elif t == len(frames):
-                ends[person] = crowd.flush(keys[person])
-                crowd.close(keys.pop(person))
-        found = crowd.push_many(now)
+                ends[person] = pool.flush(keys[person])
+                pool.close(keys.pop(person))
+        found = pool.push_many(now)
         for person, key in keys.items():
             if key in found and found[key].prediction is not None:
-                told[person][found[key].frames] = found[key].prediction.logits
-    assert len(crowd) == 0 and set(ends) == set(people)
-    return {person: (told[person], ends[person]) for person in people}
+                results[person][found[key].frames] = found[key].prediction.logits
+    assert len(pool) == 0 and set(ends) == set(people)
+    return {person: (results[person], ends[person]) for person in people}
 
 
-def test_an_answer_says_how_many_frames_it_is_about_though_its_stream_has_paused():
-    crowd = SessionPool(recognizer([]))
-    paused, other = crowd.open(SIZED), crowd.open(SIZED)
+def test_a_result_states_its_frames_after_its_stream_has_paused():
+    pool = SessionPool(recognizer([]))
+    paused, other = pool.open(SIZED), pool.open(SIZED)
     frames = {key: frames_of(key, 60) for key in (paused, other)}
     for t in range(22):
-        crowd.push_many({key: RawFrame(*frames[key][t]) for key in (paused, other)})
+        pool.push_many({key: RawFrame(*frames[key][t]) for key in (paused, other)})
     for t in range(22, 50):
-        crowd.push_many({other: RawFrame(*frames[other][t])})
-    told = crowd.push_many({paused: RawFrame(*frames[paused][22])})[paused]
-    key = crowd.open(SIZED)
-    always = [crowd.push_many({key: RawFrame(*frame)})[key] for frame in frames[paused][:40]]
+        pool.push_many({other: RawFrame(*frames[other][t])})
+    results = pool.push_many({paused: RawFrame(*frames[paused][22])})[paused]
+    key = pool.open(SIZED)
+    always = [pool.push_many({key: RawFrame(*frame)})[key] for frame in frames[paused][:40]]
     logits = {one.frames: one.prediction.logits for one in always if one.prediction}
-    assert told.frames == 19
-    np.testing.assert_allclose(told.prediction.logits, logits[19], rtol=0, atol=1e-5)
+    assert results.frames == 19
+    np.testing.assert_allclose(results.prediction.logits, logits[19], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("transforms", STEPS)
@@ -95,16 +95,16 @@ def test_steps_together_are_steps_alone(transforms):
     asked = recognizer(transforms)
     masks = any("mask_confidence" in step for step in transforms)
     people = {p: frames_of(p, 40 + p) for p in range(0, 12, 2 if masks else 1)}
-    crowd = SessionPool(asked)
-    assert crowd.mode == "step"
-    found = played(crowd, people, {p: 5 * p for p in people})
+    pool = SessionPool(asked)
+    assert pool.mode == "step"
+    found = played(pool, people, {p: 5 * p for p in people})
     for person, frames in people.items():
-        told, end = found[person]
+        results, end = found[person]
         expected = alone(asked, frames)
-        assert list(told) == list(range(11, max(told) + 1, 4)) and len(told) >= 6
-        for so_far in set(told) & set(expected):
-            np.testing.assert_allclose(told[so_far], expected[so_far], rtol=0, atol=1e-5)
-        assert len(expected) > 1 and max(told) + 8 > max(expected)
+        assert list(results) == list(range(11, max(results) + 1, 4)) and len(results) >= 6
+        for so_far in set(results) & set(expected):
+            np.testing.assert_allclose(results[so_far], expected[so_far], rtol=0, atol=1e-5)
+        assert len(expected) > 1 and max(results) + 8 > max(expected)
         live = open_session(asked, meta=SIZED)
         for frame in frames:
             live.push(*frame)
@@ -113,59 +113,59 @@ def test_steps_together_are_steps_alone(transforms):
 
 def test_windows_together_are_windows_alone():
     asked = recognizer([{"resize": {"frames": 8}}])
-    crowd = SessionPool(asked, window=0.3, every=4)
-    assert crowd.mode == "window"
+    pool = SessionPool(asked, window=0.3, every=4)
+    assert pool.mode == "window"
     people = {p: frames_of(p) for p in range(5)}
-    found = played(crowd, people, {p: 3 * p for p in people})
+    found = played(pool, people, {p: 3 * p for p in people})
     for person, frames in people.items():
-        told, end = found[person]
+        results, end = found[person]
         live = open_session(asked, window=0.3, every=1)
         answers = [live.push(*frame) for frame in frames]
-        assert len(told) >= 7 and set(np.diff(list(told))) == {4}
-        for after, logits in told.items():
+        assert len(results) >= 7 and set(np.diff(list(results))) == {4}
+        for after, logits in results.items():
             np.testing.assert_allclose(logits, answers[after - 1].logits, rtol=0, atol=1e-5)
         np.testing.assert_allclose(end.logits, answers[-1].logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("transforms", [[], [{"resize": {"frames": 8}}]])
-def test_a_bad_frame_is_its_streams_alone(transforms):
+def test_a_bad_frame_affects_its_own_stream_only(transforms):
     asked = recognizer(transforms)
-    crowd = SessionPool(asked)
-    good, bad = crowd.open(), crowd.open()
+    pool = SessionPool(asked)
+    good, bad = pool.open(), pool.open()
     live = open_session(asked, every=1)
     wrong = [np.zeros((15, 3)), np.full((15, 2), np.inf), "text", [[["a"]]], {}, None]
     for i, frame in enumerate(frames_of(1)):
         live.push(*frame)
-        found = crowd.push_many({good: frame, bad: RawFrame(wrong[i % len(wrong)])})
+        found = pool.push_many({good: frame, bad: RawFrame(wrong[i % len(wrong)])})
         assert isinstance(found[bad], ClipError) and isinstance(found[good], StreamResult)
-    np.testing.assert_allclose(crowd.flush(good).logits, live.flush().logits, atol=1e-5)
-    assert crowd.flush(bad) is None
+    np.testing.assert_allclose(pool.flush(good).logits, live.flush().logits, atol=1e-5)
+    assert pool.flush(bad) is None
 
 
-def test_absurdly_far_joints_are_refused_alone():
-    crowd = SessionPool(recognizer([]))
-    near, far = crowd.open(), crowd.open()
+def test_too_large_coordinates_are_refused_alone():
+    pool = SessionPool(recognizer([]))
+    near, far = pool.open(), pool.open()
     frame = frames_of(1)[0]
-    found = crowd.push_many({far: RawFrame(frame.joints * 1e20), near: frame})
+    found = pool.push_many({far: RawFrame(frame.joints * 1e20), near: frame})
     assert isinstance(found[far], ClipError) and "1e+09" in str(found[far])
     assert isinstance(found[near], StreamResult)
 
 
-def test_an_ending_is_worked_out_later():
+def test_a_snapshot_is_decoded_later():
     asked = recognizer([])
-    crowd = SessionPool(asked)
-    key = crowd.open()
-    assert crowd.flush(key) is None
+    pool = SessionPool(asked)
+    key = pool.open()
+    assert pool.flush(key) is None
     frames, live = frames_of(1), open_session(asked)
     for frame in frames[:20]:
-        crowd.push_many({key: frame})
+        pool.push_many({key: frame})
         live.push(*frame)
-    later = crowd.snapshot(key)
+    later = pool.snapshot(key)
     for frame in frames[20:]:
-        crowd.push_many({key: frame})
-    crowd.close(key)
+        pool.push_many({key: frame})
+    pool.close(key)
     np.testing.assert_allclose(
-        crowd.decode_snapshot(later).logits, live.flush().logits, rtol=0, atol=1e-5
+        pool.decode_snapshot(later).logits, live.flush().logits, rtol=0, atol=1e-5
     )
 
 
@@ -222,13 +222,13 @@ def test_a_window_is_in_seconds_at_the_frame_rate_of_the_stream():
     assert window_frames(trained, "auto") == 30 and window_frames(trained, 1.0, 60) == 60
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_options_are_refused():
     asked = recognizer([{"resize": {"frames": 8}}])
     with pytest.raises(UnknownNameError, match="stream mode"):
         SessionPool(asked, "stpe")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="look at the whole clip"):
         SessionPool(asked, "step")
-    with pytest.raises(ModelError, match="every 1 or more"):
+    with pytest.raises(ModelError, match="every to be 1 or more"):
         SessionPool(asked, every=0)
     with pytest.raises(ModelError, match="expected window to be a finite number above 0"):
         SessionPool(asked, window=0)

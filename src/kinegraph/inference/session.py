@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import count
 from math import isfinite
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.errors import ClipError, KinegraphError, ModelError, unknown_name
+from kinegraph.errors import ClipError, KinegraphError, ModelError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFrame
 from kinegraph.inference.recognizer import Recognizer
@@ -21,6 +21,7 @@ from kinegraph.inference.scores import Scores
 from kinegraph.inference.streaming_backends import (
     Logits,
     Stream,
+    StreamOptions,
     Update,
     read_state,
     select_backend,
@@ -46,8 +47,8 @@ class StreamResult(NamedTuple):
 
     Attributes:
         prediction: None as long as there is none.
-        frames: how many frames of the stream it includes, as far as the frames that follow them
-            are known. It lags behind the frames that were pushed.
+        frames: after how many frames of the stream it holds; these are fewer than were pushed
+            while the work on the latest frames is not finished.
     """
 
     prediction: Prediction | None
@@ -97,20 +98,11 @@ class SessionPool:
         immediate: bool = False,
         chunk_frames: int = POOL_CHUNK_FRAMES,
     ) -> None:
-        if mode not in get_args(Mode):
-            raise unknown_name("stream mode", mode, get_args(Mode))
-        if every < 1:
-            raise ModelError(f"expected an answer every 1 or more frames, got every={every}")
+        frames = window_frames(recognizer.header, window, fps)
+        options = StreamOptions(mode, frames, every, immediate, chunk_frames)
         self.recognizer = recognizer
         self._validator = FrameValidator(recognizer)
-        self._backend = select_backend(
-            recognizer,
-            mode,
-            window_frames(recognizer.header, window, fps),
-            every,
-            immediate=immediate,
-            chunk_frames=chunk_frames,
-        )
+        self._backend = select_backend(recognizer, options)
         self._numbers = count()
         self._streams: dict[int, Stream] = {}
         self._results: dict[int, StreamResult] = {}

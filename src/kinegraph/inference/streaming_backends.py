@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError
+from kinegraph.errors import (
+    ClipError,
+    KinegraphError,
+    ModelError,
+    TransformError,
+    unknown_name,
+)
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.online_preprocessing import (
     FrameValidator,
@@ -106,30 +112,36 @@ class StreamingBackend(Protocol):
 Rejected = dict[int, KinegraphError]
 
 
-def select_backend(
-    recognizer: Recognizer,
-    mode: Mode,
-    window: int | None,
-    every: int,
-    *,
-    immediate: bool,
-    chunk_frames: int,
-) -> StreamingBackend:
+class StreamOptions(NamedTuple):
+    """Options of all streams of a pool, see `SessionPool`; the window in frames."""
+
+    mode: Mode
+    window: int | None
+    every: int
+    immediate: bool
+    chunk_frames: int
+
+
+def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingBackend:
     """Return the step backend where mode, model and transforms allow it, else the window backend.
 
     Raises:
         ModelError: mode ``step`` is not possible, or the window has no or too many frames.
+        UnknownNameError: an unknown mode.
     """
-    if window is not None:
-        check_window(window)
-    network = None if mode == "window" else _step_network(recognizer)
+    if options.mode not in get_args(Mode):
+        raise unknown_name("stream mode", options.mode, get_args(Mode))
+    if options.every < 1:
+        raise ModelError(f"expected every to be 1 or more frames, got {options.every}")
+    if options.window is not None:
+        check_window(options.window)
+    network = None if options.mode == "window" else _step_network(recognizer)
     if network is not None:
-        due = every if immediate else None
-        return StepBackend(recognizer, network, window, due, chunk_frames)
-    if mode == "step":
+        return StepBackend(recognizer, network, options)
+    if options.mode == "step":
         OnlinePreprocessor(recognizer)  # its error names the transforms that need the whole clip
         raise ModelError("mode 'step': this model is not local in time; take mode 'window'")
-    return WindowBackend(recognizer, window, every)
+    return WindowBackend(recognizer, options)
 
 
 def _step_network(recognizer: Recognizer) -> PersonNetwork | None:
@@ -144,34 +156,25 @@ def _step_network(recognizer: Recognizer) -> PersonNetwork | None:
 class StepBackend:
     """The step network: each frame is run once, those of all streams in one call.
 
-    Args:
-        recognizer: the transforms and the device.
-        network: of its model.
-        window: how many of the latest frames a prediction covers; None for all.
-        every: frames between updates that include all frames so far; None for updates without
-            extra work, which lag behind by ``network.delay`` and the frames of a chunk.
-        chunk_frames: frames of a stream that are run at a time.
+    Updates lag behind by ``network.delay`` and the frames of a chunk, unless they are immediate.
     """
 
     mode: Mode = "step"
 
     def __init__(
-        self,
-        recognizer: Recognizer,
-        network: PersonNetwork,
-        window: int | None,
-        every: int | None,
-        chunk_frames: int,
+        self, recognizer: Recognizer, network: PersonNetwork, options: StreamOptions
     ) -> None:
-        if window is not None and every is None:
+        window = options.window
+        if window is not None and not options.immediate:
             # The latest features are unknown, as a feature needs the `delay` frames that follow it.
             # Without this correction 90 % of the changes between actions of Penn Action were
             # reported within 4.4 s, with it within 3.7 s.
             window = max(window - network.delay // 2, window // 2, 1)
         self._preprocessor = OnlinePreprocessor(recognizer)
         self._device = recognizer.device
-        self._network, self._window, self._chunk_frames = network, window, chunk_frames
-        self._every, self._due = every, list[Stream]()
+        self._network, self._window, self._chunk_frames = network, window, options.chunk_frames
+        self._every = options.every if options.immediate else None
+        self._due: list[Stream] = []
         self._streams = self._create_streams(amortize=True)
 
     def _create_streams(self, *, amortize: bool) -> StepStreams:
@@ -255,16 +258,13 @@ class StepBackend:
 class WindowBackend:
     """The network on clips: the latest frames of a stream are run as a clip, in batches.
 
-    Args:
-        recognizer: the transforms and the model.
-        window: frames of the clip; None for all.
-        every: frames between updates of a stream; different streams take turns.
+    Different streams take turns.
     """
 
     mode: Mode = "window"
 
-    def __init__(self, recognizer: Recognizer, window: int | None, every: int) -> None:
-        self._recognizer, self._window, self._every = recognizer, window, every
+    def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
+        self._recognizer, self._window, self._every = recognizer, options.window, options.every
         self._validator = FrameValidator(recognizer)
         self._due: list[tuple[Stream, Batch]] = []
 
@@ -363,13 +363,10 @@ def read_state(state: StreamState, name: str, shape: Sequence[int | None]) -> ND
     if not isinstance(tensor := state.get(name), Tensor):
         raise ModelError(f"expected the state of a streaming session, got one without {name!r}")
     given = tuple(tensor.shape)
-    if len(given) != len(shape) or any(
-        not size if wanted is None else size != wanted
-        for size, wanted in zip(given, shape, strict=True)
-    ):
-        expected = tuple("any" if size is None else size for size in shape)
+    same = all(wanted in (None, size) for size, wanted in zip(given, shape, strict=False))
+    if not same or len(given) != len(shape) or 0 in given:
         raise ModelError(
-            f"the state is of another model: expected {name!r} of shape {expected}, got {given}"
+            f"the state is of another model: expected {name!r} of shape {tuple(shape)}, got {given}"
         )
     return np.array(tensor.detach().cpu().numpy())
 
