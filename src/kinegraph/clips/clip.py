@@ -47,10 +47,10 @@ class Clip:
     padded_from: int | None = None
 
     def __post_init__(self) -> None:
-        joints = _validated_joints(self.joints, self.layout, self.id)
+        joints = _validate_joints(self.joints, self.layout, self.id)
         object.__setattr__(self, "joints", joints)
         if self.confidence is not None:
-            object.__setattr__(self, "confidence", _validated_confidence(self.confidence, joints))
+            object.__setattr__(self, "confidence", _validate_confidence(self.confidence, joints))
         if self.label is not None and self.label < 0:
             raise ClipError(f"clip {self.id!r}: expected a label of 0 or more, got {self.label}")
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
@@ -131,7 +131,7 @@ class Clip:
         return f"Clip(id={self.id!r}, layout={layout!r}, MxTxVxD={shape}, label={self.label})"
 
 
-def _validated_joints(
+def _validate_joints(
     joints: NDArray[np.float32], layout: SkeletonLayout, name: str
 ) -> NDArray[np.float32]:
     joints = np.asarray(joints, dtype=np.float32)
@@ -168,7 +168,7 @@ def _make_wholly_absent(joints: NDArray[np.float32], name: str) -> NDArray[np.fl
     return joints
 
 
-def _validated_confidence(
+def _validate_confidence(
     confidence: NDArray[np.float32], joints: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     confidence = np.asarray(confidence, dtype=np.float32)

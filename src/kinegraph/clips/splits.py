@@ -227,16 +227,18 @@ def _integer(meta: ClipMeta, key: str) -> int:
     return number
 
 
-def _by_number(name: str, summary: str, key: str, assign: Callable[[int], Any]) -> Protocol:
+def _make_number_protocol(
+    name: str, summary: str, key: str, assign: Callable[[int], Any]
+) -> Protocol:
     """Return the protocol that splits by a whole number in the clips' meta."""
     return Protocol(name, summary, (key,), lambda meta: assign(_integer(meta, key)))
 
 
-def _train_if(condition: bool) -> Split:
+def _to_split(condition: bool) -> Split:
     return "train" if condition else "test"
 
 
-def _official(meta: ClipMeta) -> Split | None:
+def _assign_official(meta: ClipMeta) -> Split | None:
     known: dict[MetaValue, Split | None] = {
         "train": "train",
         "test": "test",
@@ -251,12 +253,12 @@ def _official(meta: ClipMeta) -> Split | None:
     )
 
 
-def _holdout(meta: ClipMeta) -> Split:
+def _assign_holdout(meta: ClipMeta) -> Split:
     digest = hashlib.blake2b(str(meta["id"]).encode(), digest_size=8).digest()
-    return _train_if(int.from_bytes(digest, "big") >= HOLDOUT_FRACTION * 2**64)
+    return _to_split(int.from_bytes(digest, "big") >= HOLDOUT_FRACTION * 2**64)
 
 
-def _sbu_fold(fold: int) -> SplitFunction:
+def _make_sbu_rule(fold: int) -> SplitFunction:
     def assign_split(meta: ClipMeta) -> Split | None:
         if meta["pair"] in SBU_FOLDS[fold - 1]:
             return "test"
@@ -265,44 +267,48 @@ def _sbu_fold(fold: int) -> SplitFunction:
     return assign_split
 
 
-def _ddnet_split(fold: int) -> SplitFunction:
-    return lambda meta: _official(meta) if _integer(meta, "fold") == fold else None
+def _make_ddnet_rule(fold: int) -> SplitFunction:
+    return lambda meta: _assign_official(meta) if _integer(meta, "fold") == fold else None
 
 
 _PROTOCOLS = (
-    _by_number(
+    _make_number_protocol(
         *("xsub", "NTU RGB+D 60 and 120 by subject", "subject"),
-        lambda n: _train_if(n in NTU_TRAIN_SUBJECTS),
+        lambda n: _to_split(n in NTU_TRAIN_SUBJECTS),
     ),
-    _by_number(
+    _make_number_protocol(
         *("xview", "NTU RGB+D 60: cameras 2 and 3, test camera 1", "camera"),
         {1: "test", 2: "train", 3: "train"}.get,
     ),
-    _by_number(
+    _make_number_protocol(
         *("xset", "NTU RGB+D 120: even setups, test odd setups", "setup"),
-        lambda n: _train_if(n % 2 == 0),
+        lambda n: _to_split(n % 2 == 0),
     ),
-    _by_number(
+    _make_number_protocol(
         *("ucla-xview", "NW-UCLA: cameras 1 and 2, test camera 3", "camera"),
         {1: "train", 2: "train", 3: "test"}.get,
     ),
-    _by_number(
+    _make_number_protocol(
         "odd-even-subjects",
         "odd subjects, test even subjects (UTD-MHAD, Florence 3D, UTKinect)",
         "subject",
-        lambda n: _train_if(n % 2 == 1),
+        lambda n: _to_split(n % 2 == 1),
     ),
-    Protocol("official", "the split that the data set's own files give", ("split",), _official),
-    _by_number(
+    Protocol(
+        "official", "the split that the data set's own files give", ("split",), _assign_official
+    ),
+    _make_number_protocol(
         "every-seventh",
         "test on rows 1, 8, 15 ... of an array (the figure skating tutorial)",
         "row",
-        lambda n: _train_if(n % 7 != 1),
+        lambda n: _to_split(n % 7 != 1),
     ),
-    Protocol("holdout", "test on a fifth of the clips, by the hash of their ids", (), _holdout),
+    Protocol(
+        "holdout", "test on a fifth of the clips, by the hash of their ids", (), _assign_holdout
+    ),
     *(
         Protocol(
-            f"sbu-fold{fold}", f"SBU, test on pair set {fold} of 5", ("pair",), _sbu_fold(fold)
+            f"sbu-fold{fold}", f"SBU, test on pair set {fold} of 5", ("pair",), _make_sbu_rule(fold)
         )
         for fold in range(1, 6)
     ),
@@ -311,7 +317,7 @@ _PROTOCOLS = (
             f"ddnet-split{fold}",
             f"DD-Net's JHMDB files, split {fold} of 3",
             ("fold", "split"),
-            _ddnet_split(fold),
+            _make_ddnet_rule(fold),
         )
         for fold in range(1, 4)
     ),

@@ -177,7 +177,7 @@ class ClipStatistics:
             ("warning", short, f"of at most {SHORT_CLIP_FRAMES} frames"),
             *self._outliers(),
         ]
-        found = [_about(self.store, *group) for group in groups if len(group[1])]
+        found = [_make_finding(self.store, *group) for group in groups if len(group[1])]
         missing = self.missing()
         if missing["all"] > 0:
             most = sorted(missing["joints"].items(), key=lambda item: -item[1])[:NUM_LISTED_JOINTS]
@@ -253,7 +253,7 @@ def _class_findings(store: ClipStore) -> list[Finding]:
     found, counts = [], _class_counts(store)
     unlabeled = np.flatnonzero(store.labels < 0)
     if len(unlabeled):
-        found.append(_about(store, "warning", unlabeled, "without a label"))
+        found.append(_make_finding(store, "warning", unlabeled, "without a label"))
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
         text = f"{len(empty)} of {len(counts)} classes have no clip: {', '.join(empty)}"
@@ -283,10 +283,12 @@ def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Findi
     if not groups:
         return []
     members = [i for group in groups for i in group]
-    found = [_about(store, "warning", members, f"in {len(groups)} groups of equal joints")]
+    found = [_make_finding(store, "warning", members, f"in {len(groups)} groups of equal joints")]
     mixed = [i for group in groups if len({*store.labels[group].tolist()}) > 1 for i in group]
     if mixed:
-        found.append(_about(store, "error", mixed, "with joints equal to a clip of another label"))
+        found.append(
+            _make_finding(store, "error", mixed, "with joints equal to a clip of another label")
+        )
     return found
 
 
@@ -326,7 +328,7 @@ def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
     ]
 
 
-def _about(store: ClipStore, severity: Severity, clips: ClipIndices, text: str) -> Finding:
+def _make_finding(store: ClipStore, severity: Severity, clips: ClipIndices, text: str) -> Finding:
     return Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(store, clips))
 
 

@@ -79,7 +79,7 @@ class StoreWriter:
             self._open_file = self._atomic_file()
             self._open_file.__enter__()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _write_error(self.path, error) from error
         return self
 
     def write(self, clip: Clip, source: str = "") -> None:
@@ -90,12 +90,12 @@ class StoreWriter:
                 label range than the store's; meta that JSON cannot represent; coordinates beyond
                 the range of float16. The clip is left out and the writer stays usable.
         """
-        meta = self._checked_meta(clip)
+        meta = self._validate(clip)
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
         stored = _round_to_float16(clip) if self.dtype == "float16" else clip
-        rounding = 0.0 if stored is clip else _largest_error(stored, clip)
+        rounding = 0.0 if stored is clip else _max_rounding_error(stored, clip)
         self.rounding = max(self.rounding, rounding)
         source = source.encode(errors="backslashreplace").decode()
         self._rows.append(_StoreRow(stored, meta, source, rounding))
@@ -112,7 +112,7 @@ class StoreWriter:
         try:
             self._open_file.__exit__(kind, error, trace)
         except OSError as failure:
-            raise _unwritable(self.path, failure) from failure
+            raise _write_error(self.path, failure) from failure
 
     @contextmanager
     def _atomic_file(self) -> Iterator[None]:
@@ -125,9 +125,9 @@ class StoreWriter:
 
     def check(self, clip: Clip) -> None:
         """Raise the StoreError that `write` would raise for this clip, if any."""
-        self._checked_meta(clip)
+        self._validate(clip)
 
-    def _checked_meta(self, clip: Clip) -> str:
+    def _validate(self, clip: Clip) -> str:
         """Return the clip's meta as JSON, if the clip may be written."""
         if self._file is None:
             raise StoreError(f"{self.path}: write clips inside `with StoreWriter(...) as store:`")
@@ -161,7 +161,7 @@ class StoreWriter:
                 self._arrow = pa.ipc.new_file(self._file, self._schema)
             self._arrow.write_batch(_batch(self._rows, self._schema))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _write_error(self.path, error) from error
         self._rows, self._bytes = [], 0
 
     @cached_property
@@ -188,7 +188,7 @@ def _round_to_float16(clip: Clip) -> Clip:
     return clip.with_joints(joints, confidence)
 
 
-def _largest_error(stored: Clip, clip: Clip) -> float:
+def _max_rounding_error(stored: Clip, clip: Clip) -> float:
     """Return the largest error of a present coordinate; 0 if no joint is present."""
     errors = np.abs(stored.joints.astype(np.float64) - clip.joints)
     return float(np.fmax.reduce(errors, axis=None, initial=0))
@@ -258,5 +258,5 @@ def _library_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("kinegraph", "numpy", "pyarrow")}
 
 
-def _unwritable(path: Path, error: OSError) -> StoreError:
+def _write_error(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write the store {path}: {error.strerror or error}")

@@ -60,7 +60,7 @@ def normalized_adjacency(
     """
     layout = get_layout(layout)
     hop = hop_distance(layout)
-    return _normalized(np.isin(hop, _hops(layout, max_hop, dilation)), normalization)
+    return _normalize_degrees(np.isin(hop, _list_hops(layout, max_hop, dilation)), normalization)
 
 
 def adjacency(
@@ -108,7 +108,7 @@ def adjacency(
     """
     layout = get_layout(layout)
     _check_name("center distance", center_distance, get_args(CenterDistance))
-    hops = _hops(layout, max_hop, dilation)
+    hops = _list_hops(layout, max_hop, dilation)
     partition_names(strategy, max_hop=max_hop, dilation=dilation)
     if strategy == "agcn":
         _check_name("normalization", normalization, get_args(Normalization))
@@ -116,7 +116,7 @@ def adjacency(
             raise ModelError(f"strategy 'agcn' is column-normalized, got {normalization!r}")
         return directed_adjacency(layout)
     hop = hop_distance(layout)
-    weights = _normalized(np.isin(hop, hops), normalization)
+    weights = _normalize_degrees(np.isin(hop, hops), normalization)
     if strategy == "uniform":
         return weights[None]
     masks = [hop == distance for distance in hops]
@@ -151,7 +151,7 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
             child, parent = parent, child
         inward[parent, child] = True
     self_link = np.eye(layout.num_joints, dtype=bool)
-    return np.stack([_normalized(part, "column") for part in (self_link, inward, inward.T)])
+    return np.stack([_normalize_degrees(part, "column") for part in (self_link, inward, inward.T)])
 
 
 def partition_names(
@@ -191,7 +191,7 @@ def _check_hops(max_hop: int, dilation: int) -> None:
             raise ModelError(f"{key}: expected a whole number of bones, 1 or more, got {hops!r}")
 
 
-def _hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
+def _list_hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
     _check_hops(max_hop, dilation)
     farthest = max(1, layout.num_joints - 1)
     if max_hop > farthest:
@@ -202,7 +202,7 @@ def _hops(layout: SkeletonLayout, max_hop: int, dilation: int) -> list[int]:
     return list(range(0, max_hop + 1, dilation))
 
 
-def _normalized(neighbors: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
+def _normalize_degrees(neighbors: NDArray[np.bool_], normalization: str) -> NDArray[np.float32]:
     """Normalize a 0/1 adjacency; columns (and rows) without neighbors stay zero."""
     _check_name("normalization", normalization, get_args(Normalization))
     degree = np.maximum(neighbors.sum(axis=0), 1).astype(np.float64)

@@ -20,7 +20,7 @@ Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
 
-def _both_sides(parts: Parts) -> Parts:
+def _add_right_side(parts: Parts) -> Parts:
     """Add the same entries for the right side."""
     return parts | {
         joint.replace("left_", "right_"): tuple(part.replace("left_", "right_") for part in own)
@@ -34,9 +34,9 @@ _KINECT1: Parts = {
     "spine": ("spine_mid",),
     "shoulder_center": ("neck",),
 }
-_KINECT1 |= _both_sides(_KINECT_FOOT)
+_KINECT1 |= _add_right_side(_KINECT_FOOT)
 _KINECT2: Parts = {"spine_base": ("mid_hip",), "spine_shoulder": ("neck",), "neck": ("throat",)}
-_KINECT2 |= _both_sides(_KINECT_FOOT | {"left_thumb": ("left_thumb_tip",)})
+_KINECT2 |= _add_right_side(_KINECT_FOOT | {"left_thumb": ("left_thumb_tip",)})
 
 #: Layout -> joint -> the body part that it marks, followed by the parts that it may stand for where
 #: the layout does not mark them. A joint that is not listed marks the part of its own name. "neck"
@@ -51,13 +51,13 @@ BODY_PARTS: dict[str, Parts] = {
     # OpenNI marks the ends of arms and legs, but neither wrists nor ankles
     "sbu15": {
         "torso": ("spine_mid",),
-        **_both_sides(
+        **_add_right_side(
             {"left_hand": ("left_hand", "left_wrist"), "left_foot": ("left_foot", "left_ankle")}
         ),
     },
     "jhmdb15": {"belly": ("spine_mid",), "face": ("head",)},
-    "body25": _both_sides({"left_big_toe": ("left_toe",)}),
-    "mediapipe33": _both_sides(
+    "body25": _add_right_side({"left_big_toe": ("left_toe",)}),
+    "mediapipe33": _add_right_side(
         {
             "left_foot_index": ("left_toe",),
             "left_thumb": ("left_thumb_knuckle",),
@@ -72,7 +72,7 @@ MIDPOINTS: Parts = {
     "mid_hip": ("left_hip", "right_hip"),
     "neck": ("left_shoulder", "right_shoulder"),
     "head": ("left_ear", "right_ear"),
-    **_both_sides({"left_hand": ("left_index_knuckle", "left_pinky_knuckle")}),
+    **_add_right_side({"left_hand": ("left_index_knuckle", "left_pinky_knuckle")}),
 }
 
 #: Layouts of depth sensors: their joints have a depth, which joints of an image lack.
@@ -96,7 +96,7 @@ def map_joints(
     source, target = get_layout(source), get_layout(target)
     if source.joints == target.joints:
         return tuple((joint,) for joint in range(source.num_joints))
-    joint_of_part = _joint_of_part(source)
+    joint_of_part = _index_parts(source)
     mapping = tuple(
         _find_sources(_body_parts(target, joint), joint_of_part) for joint in target.joints
     )
@@ -204,7 +204,7 @@ def _body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
     return BODY_PARTS.get(layout.name, {}).get(joint, (joint,))
 
 
-def _joint_of_part(layout: SkeletonLayout) -> dict[str, int]:
+def _index_parts(layout: SkeletonLayout) -> dict[str, int]:
     """Return body part -> the joint that marks it, else the joint that may stand for it."""
     parts = [_body_parts(layout, joint) for joint in layout.joints]
     substitutes = {part: joint for joint, own in enumerate(parts) for part in own[1:]}

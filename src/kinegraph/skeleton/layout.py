@@ -120,9 +120,9 @@ def _validate_and_normalize(layout: SkeletonLayout) -> None:
             raise LayoutError(f"layout field {text!r}: expected text, got {reprlib.repr(value)}")
     if not layout.name:
         raise LayoutError("layout field 'name': expected a name, got an empty text")
-    object.__setattr__(layout, "joints", _validated_names(layout))
+    object.__setattr__(layout, "joints", _validate_names(layout))
     for key in ("bones", "mirror_pairs"):
-        object.__setattr__(layout, key, _validated_pairs(layout, key))
+        object.__setattr__(layout, key, _validate_pairs(layout, key))
     object.__setattr__(layout, "center", _joint_index(layout, "center", layout.center))
     _reject_repeats(layout)
     connected = _find_parents(layout)
@@ -137,7 +137,7 @@ def _field_error(layout: SkeletonLayout, where: str, what: str) -> LayoutError:
     return LayoutError(f"layout {layout.name!r}: {where}: {what}")
 
 
-def _validated_names(layout: SkeletonLayout) -> tuple[str, ...]:
+def _validate_names(layout: SkeletonLayout) -> tuple[str, ...]:
     joints = layout.joints
     if not isinstance(joints, list | tuple) or not joints:
         expected = f"expected a list of names, got {reprlib.repr(joints)}"
@@ -152,14 +152,14 @@ def _validated_names(layout: SkeletonLayout) -> tuple[str, ...]:
     return tuple(joints)
 
 
-def _validated_pairs(layout: SkeletonLayout, key: str) -> Pairs:
+def _validate_pairs(layout: SkeletonLayout, key: str) -> Pairs:
     pairs = getattr(layout, key)
     if not isinstance(pairs, list | tuple):
         raise _field_error(layout, key, f"expected a list of pairs, got {reprlib.repr(pairs)}")
-    return tuple(_validated_pair(layout, f"{key}[{i}]", pair) for i, pair in enumerate(pairs))
+    return tuple(_validate_pair(layout, f"{key}[{i}]", pair) for i, pair in enumerate(pairs))
 
 
-def _validated_pair(layout: SkeletonLayout, where: str, pair: Any) -> tuple[int, int]:
+def _validate_pair(layout: SkeletonLayout, where: str, pair: Any) -> tuple[int, int]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         expected = f"expected a pair of joints, got {reprlib.repr(pair)}"
         raise _field_error(layout, where, expected)

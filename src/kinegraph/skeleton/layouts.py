@@ -10,7 +10,7 @@ from kinegraph.errors import LayoutError, unknown_name
 from kinegraph.skeleton.layout import Pairs, SkeletonLayout
 
 
-def _built_in(
+def _make_layout(
     name: str, joints: str, center: str, bones: Iterable[tuple[int, int]], source: str
 ) -> SkeletonLayout:
     """Return a layout; its mirror pairs follow from the names (left_x belongs to right_x)."""
@@ -58,7 +58,7 @@ _FINGERS = " ".join(
 _HAND_JOINTS = f"thumb_cmc thumb_mcp thumb_ip thumb_tip {_FINGERS}"
 
 _BUILT_IN = (
-    _built_in(
+    _make_layout(
         "openpose18",
         """nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist
         right_hip right_knee right_ankle left_hip left_knee left_ankle
@@ -70,7 +70,7 @@ _BUILT_IN = (
         ),
         "OpenPose COCO-18, with the bones of ST-GCN (hips are connected to the shoulders)",
     ),
-    _built_in(
+    _make_layout(
         "body25",
         """nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist
         mid_hip right_hip right_knee right_ankle left_hip left_knee left_ankle
@@ -84,21 +84,21 @@ _BUILT_IN = (
         ),
         "OpenPose BODY_25, with the bones PaddleVideo uses for FSD-10",
     ),
-    _built_in(
+    _make_layout(
         "ntu25",
         _NTU_JOINTS,
         "spine_shoulder",
         _NTU_BODY_BONES + _from_one_based((22, 23), (23, 8), (24, 25), (25, 12)),
         "NTU RGB+D (Kinect v2), with the bones of ST-GCN, AS-GCN, 2s-AGCN and Shift-GCN",
     ),
-    _built_in(
+    _make_layout(
         "ntu25_pyskl",
         _NTU_JOINTS,
         "spine_shoulder",
         _NTU_BODY_BONES + _from_one_based((22, 8), (23, 8), (24, 12), (25, 12)),
         "NTU RGB+D (Kinect v2), with the bones of PYSKL: hand tip and thumb at the hand",
     ),
-    _built_in(
+    _make_layout(
         "ntu_edge24",
         _NTU_BONE_NODES,
         "neck_bone",
@@ -110,7 +110,7 @@ _BUILT_IN = (
         "ST-GCN's ntu_edge: the bones of ntu25 are the nodes, each named after its child joint; "
         "neck_bone, the center, is listed as a child of spine_mid_bone",
     ),
-    _built_in(
+    _make_layout(
         "coco17",
         _COCO_JOINTS,
         "nose",
@@ -120,7 +120,7 @@ _BUILT_IN = (
         ),
         "COCO keypoints, with the tree of PYSKL",
     ),
-    _built_in(
+    _make_layout(
         "coco17_paddle",
         _COCO_JOINTS,
         "left_hip",
@@ -131,7 +131,7 @@ _BUILT_IN = (
         "COCO keypoints, with PaddleVideo's coco_keypoint bones: one cycle, the parent listed "
         "first, and the left hip as center, so that its spatial partitions are not mirror images",
     ),
-    _built_in(
+    _make_layout(
         "coco17_mmskeleton",
         _COCO_JOINTS,
         "nose",
@@ -141,7 +141,7 @@ _BUILT_IN = (
         ),
         "COCO keypoints, with mmskeleton's bones: three cycles",
     ),
-    _built_in(
+    _make_layout(
         "kinect20",
         f"hip_center spine shoulder_center head {_KINECT_LIMBS}",
         "shoulder_center",
@@ -152,7 +152,7 @@ _BUILT_IN = (
         ),
         "Kinect v1 in the order of NW-UCLA and UTKinect, with the bones of CTR-GCN",
     ),
-    _built_in(
+    _make_layout(
         "utd_mhad20",
         f"head shoulder_center spine hip_center {_KINECT_LIMBS}",
         "shoulder_center",
@@ -163,7 +163,7 @@ _BUILT_IN = (
         ),
         "Kinect v1 in the order of UTD-MHAD, with the bones of kinect20",
     ),
-    _built_in(
+    _make_layout(
         "msr20",
         """left_shoulder right_shoulder shoulder_center spine left_hip right_hip hip_center
         left_elbow right_elbow left_wrist right_wrist left_hand right_hand
@@ -176,7 +176,7 @@ _BUILT_IN = (
         ),
         "Kinect v1 in the file order of MSRAction3D; which side is left is not stated by its files",
     ),
-    _built_in(
+    _make_layout(
         "jhmdb15",
         """neck belly face right_shoulder left_shoulder right_hip left_hip right_elbow left_elbow
         right_knee left_knee right_wrist left_wrist right_ankle left_ankle""",
@@ -187,7 +187,7 @@ _BUILT_IN = (
         ),
         "JHMDB puppet joints",
     ),
-    _built_in(
+    _make_layout(
         "penn13",
         """head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist
         left_hip right_hip left_knee right_knee left_ankle right_ankle""",
@@ -199,7 +199,7 @@ _BUILT_IN = (
         "Penn Action, which has no neck: the shoulders are connected to the head, the hips to the "
         "shoulders; the head is the only joint that a mirror leaves in place",
     ),
-    _built_in(
+    _make_layout(
         "sbu15",
         """head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand
         left_hip left_knee left_foot right_hip right_knee right_foot""",
@@ -207,7 +207,7 @@ _BUILT_IN = (
         _FIFTEEN_BONES,
         "SBU Kinect Interaction (OpenNI joints)",
     ),
-    _built_in(
+    _make_layout(
         "florence15",
         """head neck spine left_shoulder left_elbow left_wrist right_shoulder right_elbow
         right_wrist left_hip left_knee left_ankle right_hip right_knee right_ankle""",
@@ -215,7 +215,7 @@ _BUILT_IN = (
         _FIFTEEN_BONES,
         "Florence 3D Actions",
     ),
-    _built_in(
+    _make_layout(
         "shrec22",
         f"wrist palm {_HAND_JOINTS}",
         "palm",
@@ -226,14 +226,14 @@ _BUILT_IN = (
         ),
         "SHREC'17 and DHG hands; beyond the palm the parent is listed first",
     ),
-    _built_in(
+    _make_layout(
         "hand21",
         f"wrist {_HAND_JOINTS}",
         "wrist",
         tuple((j, 0 if j % 4 == 1 else j - 1) for j in range(1, 21)),
         "MediaPipe hands, with five chains of four from the wrist as in PYSKL's handmp",
     ),
-    _built_in(
+    _make_layout(
         "mediapipe33",
         """nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer
         left_ear right_ear left_mouth right_mouth left_shoulder right_shoulder left_elbow

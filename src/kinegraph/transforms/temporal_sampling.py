@@ -29,7 +29,7 @@ def uniform_sample(
     A clip shorter than ``frames`` is repeated from a random start; from one shorter than twice that
     random frames are left out.
     """
-    return take_frames(clip, _uniform_indices(clip.num_frames, frames, rng))
+    return take_frames(clip, _sample_bins(clip.num_frames, frames, rng))
 
 
 @transform(per_person=True)
@@ -41,7 +41,7 @@ def random_frames(
     As Shift-GCN and CTR-GCN sample NW-UCLA.
     """
     if rng is None:
-        return take_frames(clip, _evenly_spaced(clip.num_frames, frames))
+        return take_frames(clip, _spread_indices(clip.num_frames, frames))
     return take_frames(clip, np.sort(rng.integers(0, clip.num_frames, frames)))
 
 
@@ -189,7 +189,7 @@ def auto_pad(
         begin = 0 if drawn is None else int(drawn.integers(0, frames - length + 1))
         return _pad_around(take_frames(clip, np.arange(length)), begin, frames)
     if drawn is None:
-        return take_frames(clip, _evenly_spaced(length, frames))
+        return take_frames(clip, _spread_indices(length, frames))
     return take_frames(clip, np.sort(drawn.choice(length, frames, replace=False)))
 
 
@@ -243,7 +243,7 @@ def _count_real(clip: Clip, index: Indices) -> int | None:
     return max(1, int(np.searchsorted(index, clip.padded_from)))
 
 
-def _uniform_indices(length: int, frames: int, rng: np.random.Generator | None) -> Indices:
+def _sample_bins(length: int, frames: int, rng: np.random.Generator | None) -> Indices:
     edges = np.arange(frames + 1) * length // frames
     if rng is None:
         index = np.arange(frames) if length < frames else edges[:-1] + np.diff(edges) // 2
@@ -257,7 +257,7 @@ def _uniform_indices(length: int, frames: int, rng: np.random.Generator | None) 
     return edges[:-1] + rng.integers(0, np.diff(edges))
 
 
-def _evenly_spaced(length: int, frames: int) -> Indices:
+def _spread_indices(length: int, frames: int) -> Indices:
     """Return ``frames`` indices from the first to the last, rounded down (in exact integers)."""
     return np.arange(frames) * (length - 1) // max(frames - 1, 1)
 
