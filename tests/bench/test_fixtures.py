@@ -6,7 +6,7 @@ import numpy as np
 
 from kinegraph.bench.fixtures import write_synthetic_ntu_files, write_synthetic_store
 from kinegraph.clips.store import ClipStore
-from kinegraph.readers.ntu.reader import read_skeleton
+from kinegraph.readers.ntu.skeleton_file import read_skeleton
 
 
 def test_a_store_as_long_as_ntu(tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 from conftest import real_data
 from kinegraph.bench.reference.ntu import read_ntu_line_by_line
 from kinegraph.clips.clip import Clip
-from kinegraph.readers.ntu.reader import READER, SkeletonRecording, write_skeleton
+from kinegraph.readers.ntu.reader import READER
+from kinegraph.readers.ntu.skeleton_file import SkeletonRecording, write_skeleton
 from kinegraph.readers.reader import ReadTask
 
 

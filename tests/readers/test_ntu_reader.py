@@ -11,12 +11,8 @@ import pytest
 from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
-from kinegraph.readers.ntu.reader import (
-    READER,
-    SkeletonRecording,
-    parse_recording_name,
-    write_skeleton,
-)
+from kinegraph.readers.ntu.reader import READER, parse_recording_name
+from kinegraph.readers.ntu.skeleton_file import SkeletonRecording, write_skeleton
 from kinegraph.readers.reader import ReadTask
 
 

@@ -44,23 +44,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-READERS: dict[str, Reader] = {
-    "ntu": ntu.READER,
-    "kinetics": kinetics.READER,
-    "openpose": openpose.READER,
-    "nw_ucla": nw_ucla.READER,
-    "utd_mhad": utd_mhad.READER,
-    "penn_action": penn_action.READER,
-    "sbu": sbu.READER,
-    "florence3d": florence3d.READER,
-    "utkinect": utkinect.READER,
-    "ddnet": ddnet.READER,
-    "pyskl": pyskl.READER,
-    "fsd": fsd.READER,
-    "stacked": stacked.READER,
-    "arrays": arrays.READER,
-    "synthetic": synthetic.READER,
-}
+_ALL_READERS = (
+    ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
+    penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
+    pyskl.READER, fsd.READER, stacked.READER, arrays.READER, synthetic.READER,
+)  # fmt: skip
+READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}
+"""Every reader by name."""
 
 _MAX_FILES_TRIED = 50
 

@@ -15,25 +15,8 @@ from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, get_person_rule, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
-from kinegraph.readers.ntu.skeleton_file import (
-    Body,
-    SkeletonRecording,
-    read_skeleton,
-    write_skeleton,
-)
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_count
 from kinegraph.skeleton.layouts import get_layout
-
-__all__ = [
-    "READER",
-    "Body",
-    "SkeletonRecording",
-    "parse_recording_name",
-    "read_joints",
-    "read_skeleton",
-    "select_bodies",
-    "write_skeleton",
-]
 
 _FPS = 30.0  # Kinect v2, stated by the authors
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
