@@ -1,9 +1,9 @@
-"""Trains every shipped recipe of a real set and writes the table of docs/numbers.md.
+"""Accuracy of every bundled recipe of a real dataset: the table of docs/numbers.md.
 
     python benchmarks/accuracy.py DATA [--out runs/numbers] [--jobs 2] [--only NAME ...]
 
-DATA is the folder that holds the raw sets by name. Finished runs are kept: an interrupted table
-goes on where it was. Each run is one process with one thread, ``--jobs`` of them at a time.
+DATA is the folder of the raw datasets, by name. Finished runs are kept, so that an interrupted
+benchmark continues. Each run is one process with one thread, ``--jobs`` of them at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
-    # glibc gives large blocks back and faults them in again, every batch anew, unless told not to
+    # by default glibc returns large blocks to the system and faults them in again in every batch
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_TOP_PAD_": "268435456",
@@ -38,11 +38,11 @@ class Case:
     """One row of the table.
 
     Attributes:
-        recipe: shipped recipe.
+        recipe: bundled recipe.
         source: raw folder within DATA.
-        title: what the row is called.
-        protocols: the runs of one seed; their mean is the figure.
-        seeds: how many.
+        title: title of the row.
+        protocols: protocols whose runs are averaged for each seed.
+        seeds: number of seeds.
         floor, published: for comparison (see docs/numbers.md for their sources).
         also: a further protocol to evaluate the same runs on.
     """
@@ -99,7 +99,7 @@ CLEAN_SUFFIX = {"ucla-xview-clean": (" without the 95 leaked test clips", "79.7"
 
 
 def run(words: Sequence[object]) -> str:
-    """Standard output of a command that must succeed; one thread, memory kept between batches."""
+    """Run a command that must succeed, with one thread, and return its standard output."""
     done = subprocess.run(
         [*KINEGRAPH, *map(str, words)],
         env={**os.environ, **SETTINGS},
@@ -112,8 +112,8 @@ def run(words: Sequence[object]) -> str:
     return done.stdout
 
 
-def store_of(source: str, data: Path, out: Path) -> Path:
-    """A raw set's store, converted if it is not there yet."""
+def get_store(source: str, data: Path, out: Path) -> Path:
+    """Return the store of a raw dataset, converted if it does not exist."""
     store = out / f"{source}.arrow"
     if not store.exists():
         run(["convert", READERS.get(source, source), data / source, store])
@@ -121,7 +121,7 @@ def store_of(source: str, data: Path, out: Path) -> Path:
 
 
 def train(case: Case, store: Path, protocol: str, seed: int, out: Path) -> Path:
-    """One run; an unfinished one goes on, a finished one is kept."""
+    """Train a run; an unfinished one is continued, a finished one is kept."""
     folder = out / f"{case.recipe}-{protocol}-{seed}"
     if (folder / "report.html").exists():
         return folder
@@ -133,7 +133,7 @@ def train(case: Case, store: Path, protocol: str, seed: int, out: Path) -> Path:
 
 
 def accuracy(folder: Path, protocol: str = "") -> float:
-    """Test top-1 of a run in per cent: by its own scores, or on another protocol's test split."""
+    """Return the test top-1 of a run in percent, from its scores or on another protocol."""
     from kinegraph.inference.scores import Scores
 
     if protocol:
@@ -144,14 +144,14 @@ def accuracy(folder: Path, protocol: str = "") -> float:
 
 
 def minutes(folder: Path) -> float:
-    """Training time of a run."""
+    """Return the training time of a run in minutes."""
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 
     return load_header(find_checkpoint(folder)).training["seconds"] / 60
 
 
 def row(title: str, figures: list[float], time: float, floor: str, published: str) -> str:
-    """One line of the table; the spread is the standard deviation over seeds."""
+    """Return a row of the table, with the standard deviation over seeds."""
     mean = f"{statistics.mean(figures):.1f}"
     if len(figures) > 1:
         mean += f" ± {statistics.stdev(figures):.1f}"
@@ -160,7 +160,7 @@ def row(title: str, figures: list[float], time: float, floor: str, published: st
 
 
 def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
-    """The case's line, and the one of its further protocol."""
+    """Return the row of a case, and that of its further protocol."""
     time = statistics.mean(minutes(folder) for folder in runs.values())
     lines = []
     for also in ("", case.also) if case.also else ("",):
@@ -177,7 +177,7 @@ def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
 
 
 def write_table(name: str, header: Sequence[str], lines: list[str]) -> None:
-    """Put the lines between the markers of that name in docs/numbers.md."""
+    """Replace the lines between the markers of that name in docs/numbers.md."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, rest = TABLE.read_text(encoding="utf-8").split(begin)
     after = rest.split(end)[1]
@@ -187,20 +187,20 @@ def write_table(name: str, header: Sequence[str], lines: list[str]) -> None:
 
 
 def main() -> None:
-    """Convert, train, evaluate, write."""
+    """Convert, train, evaluate and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/numbers"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[case.recipe for case in CASES])
-    words = parser.parse_args()
-    words.out.mkdir(parents=True, exist_ok=True)
-    chosen = [case for case in CASES if case.recipe in words.only]
-    stores = {case.recipe: store_of(case.source, words.data, words.out) for case in chosen}
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    chosen = [case for case in CASES if case.recipe in options.only]
+    stores = {case.recipe: get_store(case.source, options.data, options.out) for case in chosen}
     jobs = [(c, p, seed) for c in chosen for seed in range(c.seeds) for p in c.protocols]
-    with ThreadPoolExecutor(words.jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
         folders = pool.map(
-            lambda job: train(job[0], stores[job[0].recipe], *job[1:], words.out), jobs
+            lambda job: train(job[0], stores[job[0].recipe], *job[1:], options.out), jobs
         )
         runs = dict(zip(jobs, folders, strict=True))
     lines = []

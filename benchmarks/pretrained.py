@@ -1,15 +1,15 @@
-"""Makes the weights that install with kinegraph: `make pretrained`.
+"""Training of the bundled pretrained model: `make pretrained`.
 
     python benchmarks/pretrained.py DATA [--out runs/pretrained] [--only measure]
 
-DATA is the folder that holds the raw sets by name. It builds the stores, trains the recipe
-`penn_action_live`, calibrates the model on clips that were held out of training, measures it on
-Penn Action's official test split, and writes checkpoint and model card to src/kinegraph/pretrained.
-`--only measure` measures the weights that are there, and prints the figures of the card.
+DATA is the folder of the raw datasets, by name. The script builds the stores, trains the recipe
+`penn_action_live`, calibrates the model on held-out training clips, evaluates it on the official
+test split of Penn Action, and writes checkpoint and model card to src/kinegraph/pretrained.
+`--only measure` evaluates the bundled weights and prints the numbers of the model card.
 
-Clips of other sets, converted to Penn Action's joints, teach the model what is none of its
-actions. Those that it is reported on are of other sets, or of other actions, than those that it
-was trained and its threshold was chosen with.
+Clips of other datasets, converted to the joints of Penn Action, are the training clips of the
+background class. The reported rate of unknown clips is measured on other datasets, or other
+actions, than those of the training and of the choice of the threshold.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ RECIPE = "penn_action_live"
 LAYOUT = get_layout("penn13")
 ACTIONS = class_names("penn_action")
 OTHER = len(ACTIONS)
-BLOCK = 20  # clips of neighbouring numbers may be cut from one video: they are held out together
+#: Consecutive clips that are held out together, because they may be cut from one video.
+BLOCK_CLIPS = 20
 
-# labels of other sets that show an action of Penn Action, or come too near to one
-ALIKE: dict[str, set[int]] = {
+#: Labels of other datasets that show an action of Penn Action, or a similar one.
+SIMILAR_LABELS: dict[str, set[int]] = {
     "nw_ucla": {8},  # throw
     "utd_mhad": {4, 11, 13, 14, 16, 26},  # throw, bowling, baseball, tennis, tennis, squat
     "sbu": set(),
@@ -61,12 +62,14 @@ ALIKE: dict[str, set[int]] = {
     "utkinect": {5},  # throw
     "florence3d": set(),
 }
-# how many clips of a set are for training; none: all of them are for the report
-TAUGHT = {"nw_ucla": 150, "utd_mhad": 200, "sbu": 100, "jhmdb14": 190}
-# actions of the one set from video that are for the report: catch, jump, push, run, wave
-REPORTED = {"jhmdb14": {0, 3, 7, 8, 13}}
-STILL = 50
-PIECE = 60  # frames: a clip that is longer is also taught in pieces
+#: Number of training clips of each dataset; all clips of the others are for the report.
+TRAINING_CLIPS = {"nw_ucla": 150, "utd_mhad": 200, "sbu": 100, "jhmdb14": 190}
+#: Labels of the video dataset that are for the report: catch, jump, push, run, wave.
+REPORTED_LABELS = {"jhmdb14": {0, 3, 7, 8, 13}}
+#: Synthetic background clips of each kind.
+SYNTHETIC_CLIPS = 50
+#: Frames per piece; longer clips are trained on as pieces, too.
+PIECE_FRAMES = 60
 
 Change = Callable[[Clip, np.random.Generator], Clip]
 
@@ -75,33 +78,33 @@ Change = Callable[[Clip, np.random.Generator], Clip]
 
 
 def penn_clips(data: Path) -> list[Clip]:
-    """Penn Action with blocks to hold out together; what is invisible has the confidence 0."""
+    """Read Penn Action, with blocks to hold out together; invisible joints have confidence 0."""
     clips = read_clips(data / "penn_action", invisible="keep")
-    return [replace(c, meta={**c.meta, "block": f"penn-{int(c.id) // BLOCK}"}) for c in clips]
+    return [replace(c, meta={**c.meta, "block": f"penn-{int(c.id) // BLOCK_CLIPS}"}) for c in clips]
 
 
-def pieces(clip: Clip) -> Iterator[Clip]:
-    """Of a long clip what a stream sees at a time, so that each second of it counts alike."""
-    if clip.num_frames > PIECE:
-        for begin in range(0, clip.num_frames - PIECE + 1, PIECE):
-            frames = np.arange(begin, begin + PIECE)
+def split_clip(clip: Clip) -> Iterator[Clip]:
+    """Yield the pieces of a long clip, so that each second has the same weight in training."""
+    if clip.num_frames > PIECE_FRAMES:
+        for begin in range(0, clip.num_frames - PIECE_FRAMES + 1, PIECE_FRAMES):
+            frames = np.arange(begin, begin + PIECE_FRAMES)
             yield replace(take_frames(clip, frames), id=f"{clip.id}-{begin:03d}")
 
 
-def other_clips(data: Path, name: str) -> Iterator[Clip]:
-    """Persons of another set that do none of the actions, flat, from any side."""
+def read_background(data: Path, name: str) -> Iterator[Clip]:
+    """Yield clips of another dataset without the actions, in 2D, seen from random sides."""
     for clip in read_clips(data / name):
-        if clip.label in ALIKE[name] or clip.meta.get("fold", 1) != 1:
+        if clip.label in SIMILAR_LABELS[name] or clip.meta.get("fold", 1) != 1:
             continue
         rng = np.random.default_rng([len(name), *clip.id.encode()])
         block = f"{name}-{clip.label}"
-        reported = name not in TAUGHT or clip.label in REPORTED.get(name, set())
+        reported = name not in TRAINING_CLIPS or clip.label in REPORTED_LABELS.get(name, set())
         meta = {"split": "test" if reported else "train", "block": block}
-        for number, joints in enumerate(_seen_from_somewhere(clip, rng).joints):
+        for number, joints in enumerate(_project_from_random_side(clip, rng).joints):
             yield Clip(joints[None], LAYOUT, None, OTHER, f"{name}-{clip.id}-{number}", meta=meta)
 
 
-def _seen_from_somewhere(clip: Clip, rng: np.random.Generator) -> Clip:
+def _project_from_random_side(clip: Clip, rng: np.random.Generator) -> Clip:
     if clip.num_channels == 2:
         return convert_layout(clip, LAYOUT)
     centered = TRANSFORMS["center"](clip, None, frame="first")
@@ -109,17 +112,17 @@ def _seen_from_somewhere(clip: Clip, rng: np.random.Generator) -> Clip:
     return convert_layout(turned, LAYOUT, "front")
 
 
-def as_visible_as(clip: Clip, other: Clip) -> Clip:
-    """The clip with the confidence of another one, so that hidden joints do not tell the set."""
+def copy_visibility(clip: Clip, other: Clip) -> Clip:
+    """Return the clip with the confidence of another, so that it does not reveal the dataset."""
     places = np.linspace(0, other.num_frames - 1, clip.num_frames).round().astype(int)
     if other.confidence is None:
         return clip
     return replace(clip, confidence=other.confidence[:, places])
 
 
-def noise(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
-    """Nobody: joints that have changed their names, in half of them with every frame."""
-    for number, i in enumerate(rng.choice(len(clips), STILL, replace=False)):
+def shuffled_joints(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
+    """Yield clips with permuted joints; in half of them every frame has another permutation."""
+    for number, i in enumerate(rng.choice(len(clips), SYNTHETIC_CLIPS, replace=False)):
         order = np.argsort(rng.random((clips[i].num_frames if number % 2 else 1, 13)), axis=1)
         mixed = np.take_along_axis(clips[i].joints, order[None, :, :, None], axis=2)
         meta = {"split": "train", "block": f"noise-{number % 4}"}
@@ -127,36 +130,38 @@ def noise(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
         yield replace(made, id=f"noise-{number:02d}", meta=meta)
 
 
-def still(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
-    """People who do nothing: one frame of a clip, held."""
-    for number, i in enumerate(rng.choice(len(clips), STILL, replace=False)):
+def frozen_poses(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
+    """Yield clips that repeat one frame."""
+    for number, i in enumerate(rng.choice(len(clips), SYNTHETIC_CLIPS, replace=False)):
         held = np.full(40, int(rng.integers(0, clips[i].num_frames)))
         meta = {"split": "train", "block": f"still-{number % 4}"}
         yield replace(take_frames(clips[i], held), id=f"still-{number:02d}", meta=meta)
 
 
 def build(data: Path, out: Path) -> None:
-    """Two stores: Penn Action with what is taught beside it, and the unknown of the report."""
+    """Write two stores: Penn Action with the background, and the unknown clips of the report."""
     rng = np.random.default_rng(0)
     penn = penn_clips(data)
     seen = [clip for clip in penn if clip.meta["split"] == "train"]
-    taught: list[Clip] = []
+    background: list[Clip] = []
     reported: list[Clip] = []
-    for name in ALIKE:
-        clips = list(other_clips(data, name))
+    for name in SIMILAR_LABELS:
+        clips = list(read_background(data, name))
         reported += [clip for clip in clips if clip.meta["split"] == "test"]
         own = [clip for clip in clips if clip.meta["split"] == "train"]
-        chosen = rng.choice(len(own), min(TAUGHT.get(name, 0), len(own)), replace=False)
-        taught += [as_visible_as(own[i], seen[rng.integers(len(seen))]) for i in sorted(chosen)]
-    taught += list(still(taught, rng))
-    taught += list(noise(seen, rng))
-    parts = [piece for clip in seen for piece in pieces(clip)]
-    write(out / f"{RECIPE}.arrow", [*penn, *parts, *taught])
+        chosen = rng.choice(len(own), min(TRAINING_CLIPS.get(name, 0), len(own)), replace=False)
+        background += [
+            copy_visibility(own[i], seen[rng.integers(len(seen))]) for i in sorted(chosen)
+        ]
+    background += list(frozen_poses(background, rng))
+    background += list(shuffled_joints(seen, rng))
+    parts = [piece for clip in seen for piece in split_clip(clip)]
+    write(out / f"{RECIPE}.arrow", [*penn, *parts, *background])
     write(out / "unknown.arrow", reported)
 
 
 def write(path: Path, clips: Sequence[Clip]) -> None:
-    """A store of clips of Penn Action's joints."""
+    """Write a store of clips with Penn Action's joints."""
     provenance = {"reader": "penn_action", "options": {}}
     with StoreWriter(path, LAYOUT, [*ACTIONS, "other"], provenance) as writer:
         for clip in clips:
@@ -167,7 +172,7 @@ def write(path: Path, clips: Sequence[Clip]) -> None:
 
 
 def train(out: Path) -> Path:
-    """The run of the recipe; an unfinished one goes on, a finished one is kept."""
+    """Train the recipe; an unfinished run is continued, a finished one is kept."""
     folder = out / "run"
     if not (folder / "report.html").exists():
         resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
@@ -177,33 +182,33 @@ def train(out: Path) -> Path:
     return folder
 
 
-def half_of_it(clip: Clip, rng: np.random.Generator) -> Clip:
-    """A window of half the clip, as a stream sees it: at least 24 frames."""
+def cut_half(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Return a random window of half the clip, at least 24 frames."""
     length = min(clip.num_frames, max(24, clip.num_frames // 2))
     begin = int(rng.integers(0, clip.num_frames - length + 1))
     return take_frames(clip, np.arange(begin, begin + length))
 
 
-def as_it_is(clip: Clip, _: np.random.Generator) -> Clip:
-    """No change."""
+def keep_clip(clip: Clip, _: np.random.Generator) -> Clip:
+    """Return the clip unchanged."""
     return clip
 
 
 def score(
-    recognizer: Recognizer, store: ClipStore, indices: NDArray[np.int64], change: Change = as_it_is
+    recognizer: Recognizer, store: ClipStore, indices: NDArray[np.int64], change: Change = keep_clip
 ) -> Scores:
-    """Logits of changed clips."""
+    """Score changed clips."""
     clips = (change(store[int(i)], np.random.default_rng(int(i))) for i in indices)
     return recognizer.score(clips)
 
 
-def calibrated(recognizer: Recognizer, store: ClipStore, held: NDArray[np.int64]) -> Calibration:
-    """Temperature and threshold by held-out training clips, whole and halved.
+def calibrate(recognizer: Recognizer, store: ClipStore, held: NDArray[np.int64]) -> Calibration:
+    """Fit temperature and threshold on held-out training clips, whole and cut in half.
 
-    The threshold is the lowest at which at most 2 % of the actions are named wrongly, and at
-    least 90 % of the others are not named.
+    The threshold is the lowest with at most 2 % of the actions named wrongly and at least 90 % of
+    the background answered with "unknown".
     """
-    parts = [score(recognizer, store, held, change) for change in (as_it_is, half_of_it)]
+    parts = [score(recognizer, store, held, change) for change in (keep_clip, cut_half)]
     logits = np.concatenate([part.logits for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     made = Calibration(fit_temperature(logits, labels), 0.0, OTHER)
@@ -223,31 +228,31 @@ def calibrated(recognizer: Recognizer, store: ClipStore, held: NDArray[np.int64]
 
 
 def drop_in_frames(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Each joint of each frame is hidden with a probability of 30 %."""
+    """Hide each joint of each frame with a probability of 30 %."""
     return TRANSFORMS["joint_dropout"](clip, rng, p=0.3, per="frame")
 
 
 def drop_throughout(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Each joint is hidden throughout the clip with a probability of 30 %."""
+    """Hide each joint in the whole clip with a probability of 30 %."""
     return TRANSFORMS["joint_dropout"](clip, rng, p=0.3, per="clip")
 
 
 def half_rate(clip: Clip, _: np.random.Generator) -> Clip:
-    """Every other frame."""
+    """Keep every second frame."""
     return TRANSFORMS["reduce_frame"](clip, None, step=2)
 
 
 CHANGES: dict[str, Change] = {
-    "all joints": as_it_is,
+    "all joints": keep_clip,
     "30 % of the joints dropped at random, in every frame anew": drop_in_frames,
     "30 % of the joints dropped at random, for the whole clip": drop_throughout,
     "half the frame rate": half_rate,
-    "half of the clip": half_of_it,
+    "half of the clip": cut_half,
 }
 
 
 def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict[str, Any]:
-    """All figures of the model card."""
+    """Return all numbers of the model card."""
     test = get_split_indices(penn, "official", "test")
     test = test[penn.labels[test] != OTHER]
     rows = {}
@@ -262,15 +267,15 @@ def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict
             "top1": found.top1, "unknown": found.unknown, "wrong": wrong, "ece": found.ece
         }  # fmt: skip
         print(f"{title}: {rows[title]}", file=sys.stderr, flush=True)
-    strangers: dict[str, Any] = {}
+    by_dataset: dict[str, Any] = {}
     scores = score(recognizer, unknown, np.arange(len(unknown)))
     shares = recognizer.calibration.probabilities(scores.logits)
     refused = ~recognizer.calibration.is_confident(shares)
     sets = np.array([name.split("-")[0] for name in scores.ids])
     for name in np.unique(sets):
         own = refused[sets == name]
-        strangers[str(name)] = {"clips": len(own), "unknown": float(own.mean())}
-    return {"test": rows, "unknown": strangers, "clips": len(test)}
+        by_dataset[str(name)] = {"clips": len(own), "unknown": float(own.mean())}
+    return {"test": rows, "unknown": by_dataset, "clips": len(test)}
 
 
 # --------------------------------------------------------------------- model card
@@ -278,8 +283,8 @@ def measure(recognizer: Recognizer, penn: ClipStore, unknown: ClipStore) -> dict
 CARD = Path(__file__).with_name("penn_action_card.md")
 
 
-def card(recognizer: Recognizer, figures: dict[str, Any], path: Path) -> str:
-    """The model card."""
+def render_card(recognizer: Recognizer, figures: dict[str, Any], path: Path) -> str:
+    """Return the text of the model card."""
     header = recognizer.header
     rows = [
         f"| {title} | {100 * f['top1']:.1f} | {100 * f['wrong']:.1f} | {100 * f['unknown']:.1f} "
@@ -303,8 +308,8 @@ def card(recognizer: Recognizer, figures: dict[str, Any], path: Path) -> str:
     )
 
 
-def counts(store: ClipStore, held: NDArray[np.int64]) -> dict[str, int]:
-    """How many clips taught what, those of Penn Action counted whole."""
+def count_clips(store: ClipStore, held: NDArray[np.int64]) -> dict[str, int]:
+    """Count training, held-out and background clips; pieces of a clip are not counted."""
     train = get_split_indices(store, "official", "train")
     penn = {int(i) for i in train if store.ids[i].isdigit()}
     taught = int((store.labels[train] == OTHER).sum())
@@ -312,31 +317,31 @@ def counts(store: ClipStore, held: NDArray[np.int64]) -> dict[str, int]:
 
 
 def main() -> None:
-    """Build, train, calibrate, measure, write."""
+    """Build the stores, train, calibrate, evaluate, and write weights and model card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained"))
     parser.add_argument("--only", choices=["measure"])
-    words = parser.parse_args()
-    paths = words.out / f"{RECIPE}.arrow", words.out / "unknown.arrow"
+    options = parser.parse_args()
+    paths = options.out / f"{RECIPE}.arrow", options.out / "unknown.arrow"
     if not all(path.exists() for path in paths):
-        build(words.data, words.out)
+        build(options.data, options.out)
     penn, unknown = map(ClipStore, paths)
-    if words.only:
+    if options.only:
         print(json.dumps(measure(Recognizer.load(NAME), penn, unknown), indent=1))
         return
-    run = train(words.out)
+    run = train(options.out)
     model, header = load_model(run)
     held = split_training_clips(load_recipe(RECIPE, [f"store={paths[0]}"]), penn).val
-    made = calibrated(Recognizer(model, header), penn, held)
-    facts = {**header.training, "counts": counts(penn, held)}
-    header = replace(header, calibration=made.to_dict(), training=facts)
+    calibration = calibrate(Recognizer(model, header), penn, held)
+    facts = {**header.training, "counts": count_clips(penn, held)}
+    header = replace(header, calibration=calibration.to_dict(), training=facts)
     PRETRAINED_FOLDER.mkdir(exist_ok=True)
     path = PRETRAINED_FOLDER / f"{NAME}.safetensors"
     save_checkpoint(path, model.state_dict(), header)
     recognizer = Recognizer.load(path)
     figures = measure(recognizer, penn, unknown)
-    model_card(NAME).write_text(card(recognizer, figures, path), encoding="utf-8")
+    model_card(NAME).write_text(render_card(recognizer, figures, path), encoding="utf-8")
 
 
 if __name__ == "__main__":

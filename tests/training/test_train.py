@@ -114,6 +114,7 @@ def test_folders_that_hold_something_else(trained, tmp_path):
         train(recipe, tmp_path / "new", resume=True)
     with pytest.raises(CheckpointError, match="another recipe"):
         train(recipe.model_copy(update={"seed": 9}), run, resume=True)
+    assert train(recipe.model_copy(update={"about": "Reworded."}), run, resume=True) == run
 
 
 def test_checkpoints_that_are_none(trained, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, TypeAdapter
@@ -102,8 +103,9 @@ def _check_resumable(recipe: Recipe, out: Path) -> None:
 
 
 def _differing_keys(one: Recipe, two: Recipe) -> list[str]:
-    """Return keys whose values differ, without train.workers, which does not change any result."""
-    first, second = (r.model_dump(exclude={"train": {"workers"}}) for r in (one, two))
+    """Return keys whose values differ, without those that do not change any result."""
+    ignored: Any = {"about": True, "train": {"workers"}}
+    first, second = (r.model_dump(exclude=ignored) for r in (one, two))
     keys = [key for key in first if key != "train" and first[key] != second[key]]
     inner = [key for key in first["train"] if first["train"][key] != second["train"][key]]
     return [*keys, *(f"train.{key}" for key in inner)]
