@@ -31,23 +31,11 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
+from kinegraph.reports import style
 from kinegraph.reports.draw_graph import draw_linked_skeleton
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.panels import draw_joints, set_equal_limits, spaced_frames
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
-from kinegraph.reports.style import (
-    BLUE,
-    GRAY,
-    GREEN,
-    LIGHT_GRAY,
-    OFF_WHITE,
-    ORANGE,
-    SLATE,
-    VIOLET,
-    add_color_legend,
-    add_heading,
-    despine,
-)
 from kinegraph.skeleton import SkeletonLayout
 from kinegraph.training.recipe import load_recipe
 from kinegraph.training.train import train
@@ -55,9 +43,9 @@ from kinegraph.transforms.input_streams import to_stream
 
 HERE = Path(__file__).parent
 WIDTH = 8.0  # inches
-PARTITIONS = (SLATE, GREEN, VIOLET)  # self, farther from the center, nearer to it
+PARTITIONS = (style.SLATE, style.GREEN, style.VIOLET)  # self, farther from the center, nearer to it
 HIDDEN = "#fbe6d4"
-FACTORS = LinearSegmentedColormap.from_list("factors", [BLUE, "#ffffff", ORANGE])
+FACTORS = LinearSegmentedColormap.from_list("factors", [style.BLUE, "#ffffff", style.ORANGE])
 
 Floats = NDArray[np.floating]
 
@@ -102,28 +90,32 @@ def stgcn(demo: Demo) -> Figure:
     ax.axis("off")
     over_time = np.stack([bodies[:-1], bodies[1:]], axis=-2)
     ax.add_collection(
-        LineCollection(over_time.reshape(-1, 2, 2), colors=LIGHT_GRAY, linewidths=0.6)
+        LineCollection(over_time.reshape(-1, 2, 2), colors=style.LIGHT_GRAY, linewidths=0.6)
     )
-    ax.plot(*bodies[:, joint].T, color=ORANGE, linewidth=1.8, zorder=2)
-    gray = [GRAY] * len(layout.bones), [GRAY] * layout.num_joints
+    ax.plot(*bodies[:, joint].T, color=style.ORANGE, linewidth=1.8, zorder=2)
+    gray = [style.GRAY] * len(layout.bones), [style.GRAY] * layout.num_joints
     for body in bodies:
         draw_joints(ax, layout, body, gray, width=1.3, dot=7)
     _draw_neighbours(ax, layout, bodies[middle], joint)
     box = _box(bodies)
     set_equal_limits(ax, box)
     for frame, body in zip(frames, bodies, strict=True):
-        place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": GRAY}
+        place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": style.GRAY}
         ax.text(np.nanmean(body[:, 0]), box[2] + 0.02, f"frame {frame}", **place)
-    add_heading(
+    style.add_heading(
         ax, "graph of a clip", "bones within a frame, each joint linked to itself over time"
     )
     body_ax = figure.add_axes((0.7, 0.1, 0.29, 0.74))
     weights = kg.adjacency(layout, strategy="spatial")
-    style: dict[str, Any] = {"size": 12, "margin": 0.05, "dots": [GRAY] * layout.num_joints}
-    draw_linked_skeleton(body_ax, layout, weights, PARTITIONS, **style)
-    add_heading(body_ax, "partitions", "source to target; rings: self-links")
-    words = [("self", SLATE), ("from farther out", GREEN), ("from nearer the center", VIOLET)]
-    add_color_legend(figure, [*words, ("the same joint in other frames", ORANGE)])
+    options: dict[str, Any] = {"size": 12, "margin": 0.05, "dots": [style.GRAY] * layout.num_joints}
+    draw_linked_skeleton(body_ax, layout, weights, PARTITIONS, **options)
+    style.add_heading(body_ax, "partitions", "source to target; rings: self-links")
+    words = [
+        ("self", style.SLATE),
+        ("from farther out", style.GREEN),
+        ("from nearer the center", style.VIOLET),
+    ]
+    style.add_color_legend(figure, [*words, ("the same joint in other frames", style.ORANGE)])
     return figure
 
 
@@ -148,10 +140,10 @@ def fusion(demo: Demo) -> Figure:
         "bone_motion": "the change of the bone",
     }
     figure = Figure(figsize=(WIDTH, 3.3))
-    pale = [LIGHT_GRAY] * len(layout.bones), [LIGHT_GRAY] * layout.num_joints
+    pale = [style.LIGHT_GRAY] * len(layout.bones), [style.LIGHT_GRAY] * layout.num_joints
     for i, (name, note) in enumerate(notes.items()):
-        ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=OFF_WHITE)
-        despine(ax, grid=None)
+        ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=style.OFF_WHITE)
+        style.despine(ax, grid=None)
         ax.set(xticks=[], yticks=[])
         set_equal_limits(ax, _box(body))
         draw_joints(ax, layout, body, pale, width=2.5, dot=14)
@@ -161,15 +153,15 @@ def fusion(demo: Demo) -> Figure:
         else:
             starts = body - vectors if name == "bone" else body
             _draw_vectors(ax, starts, vectors, list(joint_colors(layout)))
-        add_heading(ax, name, note)
+        style.add_heading(ax, name, note)
     return figure
 
 
 def _draw_vectors(ax: Axes, starts: Floats, vectors: Floats, colors: list[str]) -> None:
-    style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4}
+    options: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4}
     seen = ~np.isnan(vectors).any(axis=-1) & (np.linalg.norm(vectors, axis=-1) > 0)
     drawn_colors = [color for color, there in zip(colors, seen, strict=True) if there]
-    ax.quiver(*starts[seen].T, *vectors[seen].T, color=drawn_colors, width=0.012, **style)
+    ax.quiver(*starts[seen].T, *vectors[seen].T, color=drawn_colors, width=0.012, **options)
 
 
 def excitation(demo: Demo) -> Figure:
@@ -195,7 +187,7 @@ def excitation(demo: Demo) -> Figure:
         ax.set_yticks(ticks, labels, fontsize=8)
         ax.set_xticks([])
     ax.set_xticks(range(0, len(joints), 5))
-    ax.set_xlabel("frame", fontsize=8, color=GRAY)
+    ax.set_xlabel("frame", fontsize=8, color=style.GRAY)
     return figure
 
 
@@ -233,8 +225,8 @@ def _draw_factors(ax: Axes, factors: Floats, title: str) -> None:
     limit = float(np.abs(factors - 1.5).max())
     image: dict[str, Any] = {"aspect": "auto", "cmap": FACTORS, "interpolation": "none"}
     ax.imshow(factors, vmin=1.5 - limit, vmax=1.5 + limit, **image)
-    despine(ax, grid=None, frame=True)
-    add_heading(
+    style.despine(ax, grid=None, frame=True)
+    style.add_heading(
         ax, title, f"{factors.min():.2f} to {factors.max():.2f}; white 1.5, orange more, blue less"
     )
 
@@ -251,7 +243,7 @@ def autoencoder(demo: Demo) -> Figure:
         if begin <= frame < end:
             panel.set_facecolor(HIDDEN)
     curve.axvspan(begin - 0.5, end - 0.5, color=HIDDEN, zorder=0)
-    curve.text(T / 2 - 0.5, 0, "hidden", ha="center", va="bottom", fontsize=8, color=GRAY)
+    curve.text(T / 2 - 0.5, 0, "hidden", ha="center", va="bottom", fontsize=8, color=style.GRAY)
     return figure
 
 

@@ -92,7 +92,8 @@ def draw_temporal_shifts(shifts: Named) -> Figure:
     Raises:
         ValueError: no layers; shifts that are not one finite number per channel.
     """
-    rows = [(name, _checked_shifts(name, s)) for name, s in shifts]
+    expected = "one finite shift per channel"
+    rows = [(name, _check_finite(f"layer {name!r}", s, (None,), expected)) for name, s in shifts]
     if not rows:
         raise ValueError("expected the temporal shifts of one layer or more, got none")
     every = np.concatenate([s for _, s in rows])
@@ -131,7 +132,11 @@ def draw_feature_masks(masks: Named, layout: SkeletonLayout) -> Figure:
     Raises:
         ValueError: no units; masks that are not (V, C) finite numbers.
     """
-    changes = [(name, np.tanh(_checked_mask(name, m, layout))) for name, m in masks]
+    shape = (layout.num_joints, None)
+    expected = f"a finite mask of shape ({shape[0]}, channels) for layout {layout.name!r}"
+    changes = [
+        (name, np.tanh(_check_finite(f"unit {name!r}", m, shape, expected))) for name, m in masks
+    ]
     if not changes:
         raise ValueError("expected the feature masks of one unit or more, got none")
     columns = min(2, len(changes))
@@ -164,7 +169,7 @@ def draw_links(
     Raises:
         ValueError: another shape; weights that are negative or not finite.
     """
-    types = _checked_links(links, layout)
+    types = _check_links(links, layout)
     labels = matrix_label_size(layout)
     side = float(np.clip(0.13 * layout.num_joints, 2.4, 4.8))
     band = side + labels + 0.65
@@ -185,30 +190,24 @@ def draw_links(
     return figure
 
 
-def _checked_shifts(name: str, shifts: NDArray[np.floating]) -> NDArray[np.float64]:
-    values = np.asarray(shifts, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise ValueError(
-            f"layer {name!r}: expected one finite shift per channel, got shape {values.shape}"
-            f" with {np.count_nonzero(~np.isfinite(values))} not finite"
-        )
-    return values
-
-
-def _checked_mask(
-    name: str, mask: NDArray[np.floating], layout: SkeletonLayout
+def _check_finite(
+    what: str, given: NDArray[np.floating], shape: tuple[int | None, ...], expected: str
 ) -> NDArray[np.float64]:
-    values = np.asarray(mask, dtype=np.float64)
-    fits = values.ndim == 2 and len(values) == layout.num_joints and values.shape[1] > 0
-    if not fits or not np.isfinite(values).all():
+    """Validate finite numbers of a shape, in which None is any size above 0."""
+    values = np.asarray(given, dtype=np.float64)
+    fits = values.ndim == len(shape) and values.size > 0
+    fits = fits and all(
+        want in (None, size) for want, size in zip(shape, values.shape, strict=True)
+    )
+    bad = np.count_nonzero(~np.isfinite(values))
+    if not fits or bad:
         raise ValueError(
-            f"unit {name!r}: expected a finite mask of shape ({layout.num_joints}, channels) for "
-            f"layout {layout.name!r}, got {values.shape}"
+            f"{what}: expected {expected}, got shape {values.shape} with {bad} values not finite"
         )
     return values
 
 
-def _checked_links(links: NDArray[np.floating], layout: SkeletonLayout) -> NDArray[np.float64]:
+def _check_links(links: NDArray[np.floating], layout: SkeletonLayout) -> NDArray[np.float64]:
     """Return (types, V, V) with a zero diagonal."""
     values = np.array(links, dtype=np.float64)
     V = layout.num_joints
