@@ -82,7 +82,7 @@ def test_what_a_store_says_of_all_clips(tmp_path):
     assert store.digests == [clip.digest for clip in clips]
     assert store.sources == ["a.txt", "b.txt", "c.txt"]
     assert store.metas[0]["höhe"] is None
-    assert store.meta(1) == {}
+    assert store.metas[1] == {}
     assert (store.num_channels, store.num_classes, store.classes) == (2, 3, None)
     assert store.provenance["reader"] == "test"
     assert set(store.provenance) == {"reader", "kinegraph", "numpy", "pyarrow"}
@@ -395,7 +395,7 @@ def test_columns_that_contradict_each_other(tmp_path, changes, message):
 def test_meta_of_another_kind(tmp_path, text):
     write_table(tmp_path / "a", row(meta=text), header())
     with pytest.raises(StoreError, match="meta"):
-        ClipStore(tmp_path / "a").meta(0)
+        ClipStore(tmp_path / "a").metas[0]
 
 
 def test_an_arrow_file_without_clips(tmp_path):

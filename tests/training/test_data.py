@@ -36,7 +36,7 @@ def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
     assert len(splits.train) == 9
     assert len(splits.val) == 3
     assert not set(splits.train) & set(splits.val)
-    subjects = [store.meta(int(i))["subject"] for i in (*splits.train, *splits.val)]
+    subjects = [store.metas[int(i)]["subject"] for i in (*splits.train, *splits.val)]
     assert all(subject % 2 == 1 for subject in subjects)
     recipe.validation.fraction = 0
     assert len(split_training_clips(recipe, store).train) == 12

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
 from kinegraph.errors import LayoutError, StoreError, UnknownNameError, did_you_mean
-from kinegraph.skeleton.layout import SkeletonLayout
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -49,6 +48,13 @@ class ClipStore(Sequence[Clip]):
     Args:
         path: a file that `StoreWriter` wrote.
 
+    Attributes:
+        layout: the layout of every clip.
+        num_channels: D, the coordinates per joint.
+        classes: class names by label, or None if the classes have no names.
+        provenance: the reader, options, source and library versions that the store was made with.
+        ids, labels, persons, frames: per clip its id, its label (-1: none), M and T.
+
     Raises:
         StoreError: the file is missing, empty, truncated, damaged or of another kind.
     """
@@ -56,7 +62,8 @@ class ClipStore(Sequence[Clip]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         reader = _open_arrow(self.path)
-        self._header = _read_header(self.path, reader.schema)
+        header = _read_header(self.path, reader.schema)
+        self.layout, self.num_channels, self.classes, self.provenance = header
         columns = _read_columns(self.path, reader)
         self._columns = columns
         self.ids: list[str] = columns.column("id").to_pylist()
@@ -69,24 +76,9 @@ class ClipStore(Sequence[Clip]):
         _check_shapes(self)
 
     @property
-    def layout(self) -> SkeletonLayout:
-        """The layout of every clip."""
-        return self._header.layout
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Class names by label, or None if the classes have no names."""
-        return self._header.classes
-
-    @property
     def num_classes(self) -> int:
         """The number of class names, else one more than the highest label (0 without labels)."""
         return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
-
-    @property
-    def num_channels(self) -> int:
-        """D, the coordinates per joint."""
-        return self._header.coordinates
 
     @property
     def fps(self) -> float | None:
@@ -105,11 +97,6 @@ class ClipStore(Sequence[Clip]):
         if "rounding" not in self._columns.schema.names:
             return 0.0
         return float(self._columns.column("rounding").to_numpy().max())
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """The reader, options, source and library versions that this store was made with."""
-        return self._header.provenance
 
     @cached_property
     def digests(self) -> list[str]:
@@ -131,10 +118,6 @@ class ClipStore(Sequence[Clip]):
         if not all(isinstance(meta, dict) for meta in metas):
             raise StoreError(f"{self.path}: expected every clip's meta to be a JSON object")
         return metas
-
-    def meta(self, index: int) -> dict[str, MetaValue]:
-        """Return the meta of one clip."""
-        return self.metas[self._position(index)]
 
     def find(self, name: str) -> int:
         """Return the index of the clip with this id.

@@ -137,15 +137,17 @@ def _field_error(layout: SkeletonLayout, where: str, what: str) -> LayoutError:
     return LayoutError(f"layout {layout.name!r}: {where}: {what}")
 
 
+def _type_error(layout: SkeletonLayout, where: str, expected: str, value: Any) -> LayoutError:
+    return _field_error(layout, where, f"expected {expected}, got {reprlib.repr(value)}")
+
+
 def _validate_names(layout: SkeletonLayout) -> tuple[str, ...]:
     joints = layout.joints
     if not isinstance(joints, list | tuple) or not joints:
-        expected = f"expected a list of names, got {reprlib.repr(joints)}"
-        raise _field_error(layout, "joints", expected)
+        raise _type_error(layout, "joints", "a list of names", joints)
     for i, joint in enumerate(joints):
         if not isinstance(joint, str) or not joint:
-            expected = f"expected a name, got {reprlib.repr(joint)}"
-            raise _field_error(layout, f"joints[{i}]", expected)
+            raise _type_error(layout, f"joints[{i}]", "a name", joint)
     if len({*joints}) < len(joints):
         i = next(i for i, joint in enumerate(joints) if joint in joints[:i])
         raise _field_error(layout, f"joints[{i}]", f"{joints[i]!r} is listed twice")
@@ -155,14 +157,13 @@ def _validate_names(layout: SkeletonLayout) -> tuple[str, ...]:
 def _validate_pairs(layout: SkeletonLayout, key: str) -> Pairs:
     pairs = getattr(layout, key)
     if not isinstance(pairs, list | tuple):
-        raise _field_error(layout, key, f"expected a list of pairs, got {reprlib.repr(pairs)}")
+        raise _type_error(layout, key, "a list of pairs", pairs)
     return tuple(_validate_pair(layout, f"{key}[{i}]", pair) for i, pair in enumerate(pairs))
 
 
 def _validate_pair(layout: SkeletonLayout, where: str, pair: Any) -> tuple[int, int]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        expected = f"expected a pair of joints, got {reprlib.repr(pair)}"
-        raise _field_error(layout, where, expected)
+        raise _type_error(layout, where, "a pair of joints", pair)
     first, second = (_joint_index(layout, where, joint) for joint in pair)
     if first == second:
         raise _field_error(layout, where, f"pairs {layout.joints[first]} with itself")
@@ -175,8 +176,7 @@ def _joint_index(layout: SkeletonLayout, where: str, joint: Any) -> int:
             raise _field_error(layout, where, f"no joint is named {reprlib.repr(joint)}")
         return layout.joints.index(joint)
     if isinstance(joint, bool) or not hasattr(joint, "__index__"):
-        expected = f"expected a joint's name or index, got {reprlib.repr(joint)}"
-        raise _field_error(layout, where, expected)
+        raise _type_error(layout, where, "a joint's name or index", joint)
     index, last = operator.index(joint), layout.num_joints - 1
     if not 0 <= index <= last:
         raise _field_error(layout, where, f"joint {index} is out of range, joints are 0 to {last}")
