@@ -28,7 +28,7 @@ check: setup
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_architecture.py
+	$(BIN)/python -m pytest tests/test_architecture.py tests/test_style.py
 
 format: setup
 	$(BIN)/ruff check --fix src tests

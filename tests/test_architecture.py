@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -66,6 +66,12 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
             yield node, node.module or ""
 
 
+def refuse(offenses: Iterable[str]) -> None:
+    """Fail with one line for each offense."""
+    if lines := list(offenses):
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
 def test_every_room_is_listed_and_only_rooms_before_it_are_imported():
     assert len(FILES) > 40
     assert {room(path) for path in FILES} == {*MAY_IMPORT, "__init__", "__main__"}
@@ -75,14 +81,14 @@ def test_every_room_is_listed_and_only_rooms_before_it_are_imported():
 
 
 def test_a_room_imports_only_what_it_may():
-    assert not [
+    refuse(
         f"{place(path, node)} imports {name}"
         for path in FILES
         if room(path) in MAY_IMPORT
         for node, name in imports(syntax(path))
         if name.startswith("kinegraph.")
         and name.split(".")[1] not in MAY_IMPORT[room(path)] | {room(path)}
-    ]
+    )
 
 
 # --------------------------------------------------------------------- import cycles
@@ -141,7 +147,7 @@ def imported_packages(tree: ast.AST) -> set[str]:
 
 def test_numpy_rooms_never_import_torch():
     numpy_files = [path for path in FILES if room(path) in NO_TORCH]
-    assert not [place(p) for p in numpy_files if "torch" in imported_packages(syntax(p))]
+    refuse(place(p) for p in numpy_files if "torch" in imported_packages(syntax(p)))
 
 
 def test_light_files_import_heavy_packages_only_inside_functions():
@@ -176,7 +182,7 @@ def forbidden(path: Path, node: ast.AST) -> str:
 
 def test_nothing_forbidden_is_done():
     found = ((path, node) for path in FILES for node in ast.walk(syntax(path)))
-    assert not [f"{place(p, node)}: {wrong}" for p, node in found if (wrong := forbidden(p, node))]
+    refuse(f"{place(p, node)}: {wrong}" for p, node in found if (wrong := forbidden(p, node)))
 
 
 def test_only_one_file_imports_pickle():
@@ -185,4 +191,4 @@ def test_only_one_file_imports_pickle():
 
 
 def test_every_file_has_a_docstring():
-    assert not [place(path) for path in FILES if not ast.get_docstring(syntax(path))]
+    refuse(place(path) for path in FILES if not ast.get_docstring(syntax(path)))

@@ -30,7 +30,7 @@ class BenchPrecision(enum.StrEnum):
 
 
 ModelOption = Annotated[str, typer.Option(help="A model of `kinegraph list models`.")]
-PrecisionOption = Annotated[
+BenchPrecisionOption = Annotated[
     BenchPrecision, typer.Option(help="Precision of ours; the baseline is in fp32.")
 ]
 RoundsOption = Annotated[int | None, typer.Option(min=1, help="How often both sides are timed.")]
@@ -51,7 +51,7 @@ def infer(
     against: Annotated[
         str, typer.Option(help="reference, module, onnx, openvino or torch.")
     ] = "reference",
-    precision: PrecisionOption = BenchPrecision.fp32,
+    precision: BenchPrecisionOption = BenchPrecision.fp32,
     batch: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 1,
     recorded: Annotated[
         Path | None, typer.Option(metavar="STORE", help="Recorded clips at their own lengths.")
@@ -77,7 +77,7 @@ def infer(
 @app.command("stream")
 def bench_stream_command(
     model: ModelOption = "stgcn",
-    precision: PrecisionOption = BenchPrecision.fp32,
+    precision: BenchPrecisionOption = BenchPrecision.fp32,
     streams: Annotated[
         int | None,
         typer.Option(min=0, help="Persons at 30 frames/s; 0: search the largest number."),
@@ -102,7 +102,7 @@ def bench_stream_command(
 @app.command("train")
 def bench_train_command(
     model: ModelOption = "stgcn",
-    precision: PrecisionOption = BenchPrecision.fp32,
+    precision: BenchPrecisionOption = BenchPrecision.fp32,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 2,
     epochs: Annotated[
         int, typer.Option(min=0, help="Also train the demo for so many epochs; 0: do not.")

@@ -132,7 +132,7 @@ def merge_shards(
     for shard in job.shards:
         part = _slice(conversion, shard)
         with job.guard_read(shard):
-            entries, clips = _load(job, shard)
+            entries, clips = _load_store_shard(job, shard)
         coordinates = coordinates or (clips and clips.num_channels)
         if clips and clips.num_channels != coordinates:
             yield from read_tasks(part, part.plan.tasks)
@@ -142,7 +142,7 @@ def merge_shards(
             yield task, [Refusal(*entry) if entry else next(stored) for entry in refusals]
 
 
-def _load(job: ShardedJob, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
+def _load_store_shard(job: ShardedJob, shard: Shard) -> tuple[list[list[Any]], ClipStore | None]:
     """Return the entries of each task (None for a stored clip) and the store of a shard."""
     entries = json.loads(job.shard_path(shard).read_text())
     stored = sum(entry is None for task_entries in entries for entry in task_entries)

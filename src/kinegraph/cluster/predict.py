@@ -148,7 +148,7 @@ def _load_predictor(model: WorkerModel, top: int) -> Predictor:
 
 def merge_shards(inputs: InputFiles, job: ShardedJob) -> Iterator[dict[str, Any] | KinegraphError]:
     """Yield the answers in the order of the files, each file up to its first error."""
-    entries = (entry for shard in job.shards for entry in _load(job, shard))
+    entries = (entry for shard in job.shards for entry in _load_predictions(job, shard))
     empty: Iterator[Entry] = ((number, [], None) for number in range(len(inputs.sources)))
     number = itemgetter(0)
     for i, own_entries in groupby(merge(empty, entries, key=number), key=number):
@@ -177,7 +177,7 @@ def _answers(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
             raise KinegraphError(error)
 
 
-def _load(job: ShardedJob, shard: Shard) -> list[Entry]:
+def _load_predictions(job: ShardedJob, shard: Shard) -> list[Entry]:
     with job.guard_read(shard):
         entries = json.loads(job.shard_path(shard).read_text())
         return [(int(number), list(answers), error) for number, answers, error in entries]

@@ -105,7 +105,7 @@ class RayWorkers:
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"items {shard.start} to {shard.stop - 1} ended {MAX_RETRIES + 1} workers, the "
-                f"last error: {_first_line(error)}"
+                f"last error: {_ray_message(error)}"
             ) from error
 
 
@@ -137,7 +137,7 @@ def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[Ra
                 **(own if address == LOCAL_ADDRESS else {}),
             )
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise ClusterError(f"cannot join cluster {address!r}: {_first_line(error)}") from error
+            raise ClusterError(f"cannot join cluster {address!r}: {_ray_message(error)}") from error
         try:
             yield RayWorkers(address, threads, gpu)
         finally:
@@ -155,7 +155,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _first_line(error: Exception) -> str:
+def _ray_message(error: Exception) -> str:
     """Return the first line of Ray's message; the rest is about flags of its own command."""
     if isinstance(error, ConnectionError) and "running Ray instance" in str(error):
         return "no cluster runs on this machine: start one with `ray start --head`"

@@ -41,13 +41,13 @@ def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
     """
     joints, coordinates = shape
     absent = [float("nan")] * coordinates
-    nobody = [None] * joints
+    no_person = [None] * joints
     if not isinstance(persons, list):
         raise TypeError(f"a list of persons cannot be a {type(persons).__name__}")
     if len(persons) == joints and any(_is_joint(given, coordinates) for given in persons):
         persons = [persons]
     return [
-        [absent if joint is None else joint for joint in (nobody if person is None else person)]
+        [absent if joint is None else joint for joint in (no_person if person is None else person)]
         for person in persons
     ]
 

@@ -1,4 +1,4 @@
-"""Where excitation stands in the units of a network, as a recipe says it."""
+"""Positions of excitation modules in the units of a network, as recipes name them."""
 
 from __future__ import annotations
 

@@ -144,8 +144,8 @@ def matched(
     """The tensors of ``state`` by our names, each with the shape of the expected one.
 
     Args:
-        expected: by our name, their name and a tensor of ours; "[...]" at the end of a name says
-            which part of their tensor it is.
+        expected: by our name, their name and a tensor of ours; "[...]" at the end of a name selects
+            a part of their tensor.
         state: the tensors by their names.
 
     Raises:

@@ -57,7 +57,9 @@ def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[st
     check_adjacency(graphs[0], A, model.layout.name, model.faithful)
     ours = model.state_dict()
     learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    main = {key: (_name(key), own) for key, own in learnt.items() if not key.startswith(_LINK)}
+    main = {
+        key: (_their_name(key), own) for key, own in learnt.items() if not key.startswith(_LINK)
+    }
     links = {key: (key[len(_LINK) :], learnt[key]) for key in learnt if key.startswith(_LINK)}
     weights: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -67,7 +69,7 @@ def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[st
     model.load_state_dict({**ours, **found})
 
 
-def _name(key: str) -> str:
+def _their_name(key: str) -> str:
     """The future head's blocks are named as the others; only its last one is of another kind."""
     if not key.startswith(_FUTURE):
         return rename(key, _RULES)

@@ -139,7 +139,7 @@ class ShiftGCNBlock(nn.Module):
 class ShiftGCN(SkeletonModel):
     """Shift-GCN for any layout and any number of persons.
 
-    The network knows no bones, unless ``spatial`` is ``local``: which joints inform each other is
+    XX: which joints inform each other is
     left to the learnt masks.
 
     Args:

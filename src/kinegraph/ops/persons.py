@@ -19,7 +19,7 @@ Pool = Literal["mean", "joints"]
 def present_persons(x: Tensor) -> Tensor:
     """(N, C, T, V, M) -> (N, M) bool: persons with any non-zero coordinate.
 
-    A clip in which nobody is present keeps all its persons, so that every clip has an answer. While
+    A clip without present persons keeps all its persons, so that every clip has an answer. While
     a network is exported, the result is a mask that selects all persons, see `ExportMask`.
     """
     seen = (x != 0).any(dim=1).any(dim=1).any(dim=1)

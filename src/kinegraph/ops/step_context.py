@@ -3,8 +3,8 @@
 Shapes: n folded persons, f frames of a step, V joints, C channels.
 
 A stream gives the layers f frames at a time. A layer that looks at neighboring frames then needs
-only the last few frames of the step before, which are kept as state. Every layer knows, by
-`InferenceLayer.infer_delay`, the number of its first frame in the first step. Frames with negative
+only the last few frames of the step before, which are kept as state. `InferenceLayer.infer_delay`
+returns for every layer the number of its first frame in the first step. Frames with negative
 numbers lie before the clip: they, and those after its end, are padding for every layer that looks
 at neighboring frames, as they are in a whole clip.
 """
@@ -17,19 +17,19 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 #: A computation in small parts: yields the size of each part, in multiplications of one joint.
-Incremental = Generator[float, None, Result]
+Incremental = Generator[float, None, T]
 
 
-def drain(job: Incremental[Result]) -> Result:
+def drain(job: Incremental[T]) -> T:
     """Return the result of an incremental computation."""
     while True:
         try:
             next(job)
         except StopIteration as stop:
-            result: Result = stop.value
+            result: T = stop.value
             return result
 
 

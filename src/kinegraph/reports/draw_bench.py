@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kinegraph.reports import style
 
-_WIDTH = 7.6  # inches
+_BARS_WIDTH = 7.6  # inches
 _NAME_LENGTH = 46  # characters
 _TICKS = (0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -44,7 +44,7 @@ def draw_bench(bars: Sequence[Bar], machine: str = "") -> Figure:
         bars: the measurements, the first one on top.
         machine: the machine that they were taken on, written below.
     """
-    figure = Figure(figsize=(_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
+    figure = Figure(figsize=(_BARS_WIDTH, 0.42 * max(len(bars), 1) + 1.25), layout="constrained")
     ax = figure.add_subplot()
     style.despine(ax, grid="x")
     _set_scale(ax, bars)

@@ -30,7 +30,7 @@ from kinegraph.reports.panels import (
 from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, joint_sides
 from kinegraph.skeleton import SkeletonLayout
 
-_TOP, _BOTTOM = 0.34, 0.24  # inches
+_TITLE_HEIGHT, _BOTTOM = 0.34, 0.24  # inches
 _SIDE_SHADES = {"left": ("#ffffff", 0.42), "right": ("#000000", 0.1), "trunk": ("#000000", 0.5)}
 
 DrawProgress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ def draw_clip(
     chosen = spaced_frames(clip.num_frames, frames)
     views = project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
-    margins = _TOP if title else PANEL_GAP, _BOTTOM + LEGEND_HEIGHT * bool(bodies.legend)
+    margins = _TITLE_HEIGHT if title else PANEL_GAP, _BOTTOM + LEGEND_HEIGHT * bool(bodies.legend)
     figure, rows = strip_figure(views, chosen, title, margins, min_columns=2)
     for view, row in zip(views, rows, strict=True):
         for ax, frame in zip(row, chosen, strict=True):
@@ -164,14 +164,14 @@ def _render_frames(
     views = project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
     width = 3.2
     height = panel_heights(views, width)[0]
-    tall = _TOP + height + PANEL_GAP + LEGEND_HEIGHT
+    tall = _TITLE_HEIGHT + height + PANEL_GAP + LEGEND_HEIGHT
     figure = Figure(figsize=(width * len(views), tall), dpi=100)
     canvas = FigureCanvasAgg(figure)
     bodies = _Bodies(clip)
     palette = _palette([colors for pair in bodies.colors for colors in pair])
     row = []
     for i, view in enumerate(views):
-        row.append(add_panel(figure, view, i, width, (tall - _TOP - height, height)))
+        row.append(add_panel(figure, view, i, width, (tall - _TITLE_HEIGHT - height, height)))
         label_projection(row[-1], view, views)
     style.add_color_legend(figure, bodies.legend)
     number = figure.text(0.02, 0.985, "", fontsize=10, color=style.BLACK, va="top")

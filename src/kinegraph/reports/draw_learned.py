@@ -24,7 +24,7 @@ from kinegraph.skeleton import SkeletonLayout
 
 Named = Sequence[tuple[str, NDArray[np.floating]]]
 
-_WIDTH = 7.0  # inches
+_STRIP_WIDTH = 7.0  # inches
 _STRIP = 0.4
 _UNIT = (4.9, 2.5)
 _MIN_LIMIT = 0.05  # smallest change of a factor that gets a full color
@@ -99,7 +99,7 @@ def draw_temporal_shifts(shifts: Named) -> Figure:
     every = np.concatenate([s for _, s in rows])
     limit = max(1, math.ceil(np.abs(every).max()))
     tall = 1.25 + _STRIP * len(rows)
-    figure = Figure(figsize=(_WIDTH, tall))
+    figure = Figure(figsize=(_STRIP_WIDTH, tall))
     ax = figure.add_axes((0.17, 0.6 / tall, 0.55, 1 - 1.2 / tall))
     style.despine(ax, grid="x")
     ends = f"{every.min():.2f} to {every.max():.2f} frames"

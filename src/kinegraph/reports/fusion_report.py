@@ -20,7 +20,7 @@ from kinegraph.reports.page import (
 )
 from kinegraph.training.checkpoint import collect_versions
 
-_WIDTH, _ROW = 5.8, 0.36  # inches
+_RUNS_WIDTH, _ROW = 5.8, 0.36  # inches
 _HEADER = ("run", "stream", "weight", "top-1", "95 % interval", "top-5", "mean class")
 
 
@@ -31,7 +31,7 @@ def write_fusion_report(fusion: Fusion, path: Path) -> Path:
         OSError: the file cannot be written.
     """
     rows = [
-        (run.name, run.stream, f"{run.weight:.3g}", *_format_metrics(run.evaluation))
+        (run.name, run.stream, f"{run.weight:.3g}", *_format_evaluation(run.evaluation))
         for run in fusion.runs
     ]
     report = RunReport(
@@ -45,7 +45,7 @@ def write_fusion_report(fusion: Fusion, path: Path) -> Path:
             title="Runs",
             figure=draw_fusion(fusion),
             header=_HEADER,
-            rows=[*rows, ("fused", "", "", *_format_metrics(fusion.evaluation))],
+            rows=[*rows, ("fused", "", "", *_format_evaluation(fusion.evaluation))],
         ),
         evaluations={fusion.split: fusion.evaluation},
         environment=collect_versions(),
@@ -71,7 +71,7 @@ def draw_fusion(fusion: Fusion) -> Figure:
     The thin lines are 95 % confidence intervals (Wilson 1927).
     """
     count = len(fusion.runs)
-    figure = Figure(figsize=(_WIDTH, 0.75 + _ROW * (count + 1)), layout="constrained")
+    figure = Figure(figsize=(_RUNS_WIDTH, 0.75 + _ROW * (count + 1)), layout="constrained")
     ax = figure.add_subplot()
     style.despine(ax, grid=None)
     places = [*range(count), count + 0.25]
@@ -104,7 +104,7 @@ def _labels(runs: Sequence[FusedRun]) -> list[str]:
     return streams if len(set(streams)) == len(streams) else [run.name for run in runs]
 
 
-def _format_metrics(result: Evaluation) -> tuple[str, ...]:
+def _format_evaluation(result: Evaluation) -> tuple[str, ...]:
     low, high = wilson_interval(result.top1, result.clips)
     return (
         format_percent(result.top1),

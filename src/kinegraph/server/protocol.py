@@ -119,14 +119,14 @@ def prediction_payload(
 def _to_message(payload: FramePayload, shape: tuple[int, int]) -> ClientMessage:
     frame = None
     if payload.joints is not None:
-        frame = RawFrame(_to_joints(payload.joints, shape), payload.confidence)
+        frame = RawFrame(_joints_to_array(payload.joints, shape), payload.confidence)
     elif not payload.flush and not payload.end:
         raise RequestRejectedError('expected "joints", or "flush": true, or "end": true')
     time = math.nan if payload.time is None else payload.time
     return ClientMessage(payload.person, frame, time, payload.meta, payload.flush, payload.end)
 
 
-def _to_joints(value: Any, shape: tuple[int, int]) -> Any:
+def _joints_to_array(value: Any, shape: tuple[int, int]) -> Any:
     """Convert joints to an array, or to lists with NaN for null; their shape is checked later."""
     try:
         return np.asarray(value, np.float32)

@@ -163,7 +163,7 @@ def load_header(path: Path) -> CheckpointHeader:
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint of kinegraph.
     """
-    return _load(path)[1]
+    return _load_tensors(path)[1]
 
 
 def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
@@ -173,7 +173,7 @@ def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its model.
     """
     path = find_checkpoint(Path(run))
-    state, header = _load(path)
+    state, header = _load_tensors(path)
     try:
         model = header.build_model()
         model.load_state_dict(state)
@@ -183,10 +183,10 @@ def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
     return model.eval(), header
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
+def _load_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
     """Read weights and header; if the file is damaged, the error names an undamaged alternative."""
     try:
-        return _read(path)
+        return _read_tensors(path)
     except CheckpointError as error:
         names = [BEST_FILE, LAST_FILE]
         others = [path.with_name(n) for n in names if path.name in names and n != path.name]
@@ -197,13 +197,13 @@ def _load(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
 
 def _is_undamaged(path: Path) -> bool:
     try:
-        _read(path)
+        _read_tensors(path)
     except CheckpointError:
         return False
     return True
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -57,8 +57,8 @@ def prenormalize(
     person's ``joint`` is absent is not centered; the vectors are those of the first frame that
     shows the first person, with absent joints at the origin; a vector exactly opposite to its axis
     is not rotated. Without, gaps are bridged by the nearest frame that shows the joint, and by the
-    first frame that shows both ends of a vector. (The released AS-GCN rotates by frame 0, whoever
-    is in it.)
+    first frame that shows both ends of a vector. (The released AS-GCN rotates by frame 0, also
+    where that shows another person.)
 
     Raises:
         TransformError: not 3D, or a layout without such joints.

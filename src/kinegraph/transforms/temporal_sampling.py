@@ -15,7 +15,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.validation import Count, require_ascending
 
-Indices = NDArray[np.intp]
+FrameIndices = NDArray[np.intp]
 SpeedFactor = Annotated[float, Interval(ge=0.1, le=10)]
 Fraction = Annotated[float, Interval(ge=0.01, le=1)]
 
@@ -231,19 +231,19 @@ def drop_empty_frames(clip: Clip) -> Clip:
     return take_frames(clip, shown) if shown.size else clip
 
 
-def take_frames(clip: Clip, index: Indices) -> Clip:
+def take_frames(clip: Clip, index: FrameIndices) -> Clip:
     """Return the clip with the frames of these indices."""
     return clip.map_arrays(lambda array: array[:, index], padded_from=_count_real(clip, index))
 
 
-def _count_real(clip: Clip, index: Indices) -> int | None:
+def _count_real(clip: Clip, index: FrameIndices) -> int | None:
     """Return how many of these frames of a padded clip are real; None if they are out of order."""
     if clip.padded_from is None or (np.diff(index) < 0).any():
         return None
     return max(1, int(np.searchsorted(index, clip.padded_from)))
 
 
-def _sample_bins(length: int, frames: int, rng: np.random.Generator | None) -> Indices:
+def _sample_bins(length: int, frames: int, rng: np.random.Generator | None) -> FrameIndices:
     edges = np.arange(frames + 1) * length // frames
     if rng is None:
         index = np.arange(frames) if length < frames else edges[:-1] + np.diff(edges) // 2
@@ -257,12 +257,12 @@ def _sample_bins(length: int, frames: int, rng: np.random.Generator | None) -> I
     return edges[:-1] + rng.integers(0, np.diff(edges))
 
 
-def _spread_indices(length: int, frames: int) -> Indices:
+def _spread_indices(length: int, frames: int) -> FrameIndices:
     """Return ``frames`` indices from the first to the last, rounded down (in exact integers)."""
     return np.arange(frames) * (length - 1) // max(frames - 1, 1)
 
 
-def _repeat_indices(shown: NDArray[np.bool_], frames: int) -> Indices:
+def _repeat_indices(shown: NDArray[np.bool_], frames: int) -> FrameIndices:
     """Return the frames of one person, repeated; -1 for a person who is never present."""
     present = np.flatnonzero(shown)
     if not present.size:
@@ -271,7 +271,7 @@ def _repeat_indices(shown: NDArray[np.bool_], frames: int) -> Indices:
     return own[np.arange(frames) % len(own)]
 
 
-def _take_own_frames(clip: Clip, order: Indices, real: int) -> Clip:
+def _take_own_frames(clip: Clip, order: FrameIndices, real: int) -> Clip:
     """Take the frames ``order`` (M, T') of each person; -1 is an empty frame."""
     person = np.arange(clip.num_persons)[:, None]
 

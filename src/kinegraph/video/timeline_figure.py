@@ -12,7 +12,7 @@ from kinegraph.reports.style import BLACK, GRAY, HUES, LIGHT_GRAY, despine, plot
 from kinegraph.video.segmentation import Segment, format_time
 
 MAX_PERSONS = 30  # of more persons, those with the longest segments
-_WIDTH = 9.4  # inches
+_TIMELINE_WIDTH = 9.4  # inches
 _LETTER = 0.11  # inches
 
 
@@ -20,7 +20,7 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
     """Draw a bar for each segment up to a time in seconds; unknown actions are gray."""
     rows = _rows(segments)
     colors = action_colors(segments)
-    figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * max(1, len(rows))))
+    figure = Figure(figsize=(_TIMELINE_WIDTH, 0.9 + 0.42 * max(1, len(rows))))
     figure.set_layout_engine("constrained")
     ax = figure.subplots()
     despine(ax, grid="x")
@@ -30,7 +30,7 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
             solid = tint(color, 0.65 * (1 - segment.probability))
             face = color if segment.label is None else solid
             ax.barh(row, segment.seconds, left=segment.start, height=0.62, color=face, ec="white")
-            room = segment.seconds / max(until, 1e-9) * (_WIDTH - 1.4)
+            room = segment.seconds / max(until, 1e-9) * (_TIMELINE_WIDTH - 1.4)
             if len(segment.name) * _LETTER < room:
                 text_color = GRAY if segment.label is None else BLACK
                 middle = segment.start + segment.seconds / 2

@@ -47,7 +47,7 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             mistake = _mistake(archive)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RecursionError) as error:
-        raise ExportError(f"{path} is no exported program, or a damaged one: {error}") from error
+        raise ExportError(f"{path} is not an exported program, or is damaged: {error}") from error
     if mistake:
         raise ExportError(f"{path} is not loaded: {mistake}, which kinegraph never writes")
 

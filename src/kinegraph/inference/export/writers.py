@@ -111,7 +111,7 @@ def _openvino_writer(traced: TracedNetwork, quantized_model: Any, precision: str
         model = openvino.Core().read_model(quantized_model.SerializeToString())
     else:
         model = openvino.convert_model(traced.program)
-        _name(model, traced)
+        _rename_interface(model, traced)
 
     def write(path: Path, manifest: str) -> None:
         model.set_rt_info(manifest, KEY)
@@ -120,7 +120,7 @@ def _openvino_writer(traced: TracedNetwork, quantized_model: Any, precision: str
     return write
 
 
-def _name(model: Any, traced: TracedNetwork) -> None:
+def _rename_interface(model: Any, traced: TracedNetwork) -> None:
     """Set the names and the fixed sizes, which the conversion loses."""
     import openvino
 

@@ -29,7 +29,7 @@ MAX_FILE_BYTES = 2**26
 
 _HEADER_BYTES = 128
 _MAGIC = b"MATLAB 5.0 MAT-file"
-_MATRIX, _COMPRESSED = 14, 15
+_MATRIX_TYPE, _COMPRESSED_TYPE = 14, 15
 _CHAR_CLASS, _NUMBER_CLASSES = 4, range(6, 16)  # double, single, 8 to 64 bit integers
 _COMPLEX_FLAG = 0x08
 _NUMBER_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
@@ -109,15 +109,15 @@ def _checked_variables(data: bytes, order: str) -> Iterator[bytes]:
     """Yield the unpacked variables that are real arrays or text, each with its tag."""
     limit = unpack_limit(len(data))
     for kind, content in _elements(data[_HEADER_BYTES:], order):
-        if kind == _COMPRESSED:
+        if kind == _COMPRESSED_TYPE:
             # MATLAB sometimes leaves the stream open; the sizes inside reveal a truncation
             content = zlib.decompressobj().decompress(content, limit + 1)
             if len(content) > limit:
                 raise ValueError(f"its variables unpack to more than {limit} bytes")
             limit -= len(content)
             kind, content = next(_elements(content, order))
-        if kind == _MATRIX and _is_plain_array(content, order):
-            yield struct.pack(f"{order}II", _MATRIX, len(content)) + content
+        if kind == _MATRIX_TYPE and _is_plain_array(content, order):
+            yield struct.pack(f"{order}II", _MATRIX_TYPE, len(content)) + content
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
@@ -129,7 +129,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
             kind, start, size, end = tag & 0xFFFF, at + 4, small, at + 8
         else:
             kind, start = tag, at + 8
-            end = start + size + (0 if tag == _COMPRESSED else -size % 8)
+            end = start + size + (0 if tag == _COMPRESSED_TYPE else -size % 8)
         if start + size > min(end, len(data)):
             raise ValueError(f"an element claims {size} bytes, {len(data) - start} are there")
         yield kind, data[start : start + size]

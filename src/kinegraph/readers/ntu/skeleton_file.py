@@ -27,7 +27,7 @@ MAX_SKELETON_FRAMES = 100_000
 """An hour at 30 frames/s; a frame without bodies takes 2 bytes of a file, 600 of a clip."""
 
 _LINES_PER_BODY = 2 + NUM_JOINTS
-_TRACKED = 2.0
+_TRACKED_VALUE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +122,8 @@ class SkeletonRecording:
 def _make_body(joints: NDArray[np.float64], body_id: str) -> Body:
     values = np.zeros((NUM_JOINTS, len(JOINT_FIELDS)))
     values[:, :3] = joints
-    values[:, -1] = _TRACKED
-    return Body(body_id, (*[0.0] * (len(BODY_FIELDS) - 1), _TRACKED), values)
+    values[:, -1] = _TRACKED_VALUE
+    return Body(body_id, (*[0.0] * (len(BODY_FIELDS) - 1), _TRACKED_VALUE), values)
 
 
 # --------------------------------------------------------------------- writing

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, Array, mirror_joints
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, DoubleArray, mirror_joints
 from kinegraph.readers.synthetic.performer import Keyframes, Performer, Take, draw_progress
 
 # --------------------------------------------------------------------- actions
 
 
-def _draw_start_position(take: Take) -> Array:
+def _draw_start_position(take: Take) -> DoubleArray:
     """Return the hand's start: at rest, or before the waist, already holding the object."""
     if take.happens(0.5):
         return take.rest(RIGHT)
@@ -147,7 +147,7 @@ def _kick(take: Take) -> None:
     pose.hands[RIGHT] += hit[:, None] * [0.12 * size, 0.06, 0.15 * size]
 
 
-def _bend_to_seat(take: Take, seated: Array) -> None:
+def _bend_to_seat(take: Take, seated: DoubleArray) -> None:
     """Bend the pose toward sitting on a chair behind, by shares (T,) of the way."""
     pose, body = take.pose, take.pose.body
     seat = body.shin + body.ankle + take.rng.uniform(0.0, 0.10)
@@ -260,7 +260,7 @@ ACTIONS: dict[str, SyntheticAction] = {
 
 def perform(
     action: SyntheticAction, performer: Performer, partner: Performer, rng: np.random.Generator
-) -> Array:
+) -> DoubleArray:
     """Return joints (M, T, 25, 3) of one or two persons near the origin; one alone faces -z.
 
     Args:
@@ -286,8 +286,11 @@ def perform(
 
 
 def _act_out(
-    act: Callable[[Take], None], performer: Performer, progress: Array, rng: np.random.Generator
-) -> Array:
+    act: Callable[[Take], None],
+    performer: Performer,
+    progress: DoubleArray,
+    rng: np.random.Generator,
+) -> DoubleArray:
     take = Take(performer, rng, progress)
     act(take)
     joints = take.pose.joints()
@@ -295,7 +298,7 @@ def _act_out(
     return mirror_joints(joints) if performer.left_handed != other_hand else joints
 
 
-def _place_in_scene(joints: Array, turn: float, place: Array) -> Array:
+def _place_in_scene(joints: DoubleArray, turn: float, place: DoubleArray) -> DoubleArray:
     """Return joints turned to the left about the vertical and moved over the floor."""
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])

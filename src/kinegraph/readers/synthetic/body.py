@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kinegraph.skeleton.layouts import get_layout
 
-Array = NDArray[np.float64]
+DoubleArray = NDArray[np.float64]
 
 LEFT, RIGHT = 0, 1
 SIDE_SIGN = (-1.0, 1.0)  # of x
@@ -99,7 +99,7 @@ class Pose:
             self.elbows[side] = (0.3 * sign, -0.6, 0.9)
             self.ankles[side] = (1.1 * sign * body.hip, body.ankle, 0.0)
 
-    def reach(self, side: int, out: ArrayLike, up: ArrayLike, forward: ArrayLike) -> Array:
+    def reach(self, side: int, out: ArrayLike, up: ArrayLike, forward: ArrayLike) -> DoubleArray:
         """Return (T, 3) or (3,): a position of a hand, in arm lengths from its shoulder."""
         sign, arm = SIDE_SIGN[side], self.body.arm
         shoulder = sign * self.body.shoulder, -0.03
@@ -109,15 +109,15 @@ class Pose:
         return np.stack(np.broadcast_arrays(x, y, z), axis=-1)
 
     @property
-    def mouth(self) -> Array:
+    def mouth(self) -> DoubleArray:
         """(3,): the position before the mouth, in the frame of `hands`."""
         return np.array([0.0, self.body.neck + 0.45 * self.body.head, -0.11])
 
-    def ear(self, side: int) -> Array:
+    def ear(self, side: int) -> DoubleArray:
         """Return (3,): the position beside an ear, in the frame of `hands`."""
         return np.array([0.10 * SIDE_SIGN[side], self.body.neck + 0.8 * self.body.head, -0.03])
 
-    def joints(self) -> Array:
+    def joints(self) -> DoubleArray:
         """Return the joints (T, 25, 3) of layout ntu25."""
         trunk = _Trunk(self)
         places = dict(trunk.places)
@@ -152,7 +152,7 @@ class _Trunk:
         }
 
 
-def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
+def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, DoubleArray]:
     body, sign, top = pose.body, SIDE_SIGN[side], trunk.places["spine_shoulder"]
     shoulder = top + _apply_rotation(trunk.up, [sign * body.shoulder, -0.03, 0.0])
     target = top + _apply_rotation(trunk.up, pose.hands[side])
@@ -171,7 +171,7 @@ def _arm_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     }
 
 
-def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
+def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, DoubleArray]:
     body, sign = pose.body, SIDE_SIGN[side]
     hip = trunk.places["spine_base"] + _apply_rotation(trunk.pelvis, [sign * body.hip, -0.02, 0.0])
     target = _apply_rotation(trunk.turn, pose.ankles[side])
@@ -184,7 +184,7 @@ def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, Array]:
     return {"hip": hip, "knee": knee, "ankle": ankle, "foot": foot}
 
 
-def mirror_joints(joints: Array) -> Array:
+def mirror_joints(joints: DoubleArray) -> DoubleArray:
     """Return joints (T, 25, 3) with left and right swapped, in the performer's frame."""
     return joints[:, list(get_layout("ntu25").mirror)] * [-1.0, 1.0, 1.0]
 
@@ -193,8 +193,8 @@ def mirror_joints(joints: Array) -> Array:
 
 
 def _solve_two_bones(
-    start: Array, target: Array, first: float, second: float, pole: Array
-) -> tuple[Array, Array]:
+    start: DoubleArray, target: DoubleArray, first: float, second: float, pole: DoubleArray
+) -> tuple[DoubleArray, DoubleArray]:
     """Return middle and end (T, 3) of two bones that reach for a target and bend toward a pole.
 
     The bones keep their lengths: if the target is out of reach, they point at it.
@@ -208,34 +208,34 @@ def _solve_two_bones(
     return start + first * (cosine[:, None] * along + bend), start + distance[:, None] * along
 
 
-def _perpendicular_part(vectors: Array, along: Array) -> Array:
+def _perpendicular_part(vectors: DoubleArray, along: DoubleArray) -> DoubleArray:
     """Return the part of the vectors that is perpendicular to a unit vector."""
     return vectors - (vectors * along).sum(axis=-1, keepdims=True) * along
 
 
-def _normalize(vectors: Array) -> Array:
+def _normalize(vectors: DoubleArray) -> DoubleArray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _apply_rotation(rotation: Array, vectors: ArrayLike) -> Array:
+def _apply_rotation(rotation: DoubleArray, vectors: ArrayLike) -> DoubleArray:
     """Return rotations (T, 3, 3) applied to vectors (T, 3), or to one vector for all frames."""
     vectors = np.broadcast_to(np.asarray(vectors, dtype=np.float64), rotation.shape[:2])
     return np.asarray(np.einsum("tij,tj->ti", rotation, vectors))
 
 
-def _rotation_x(angle: Array) -> Array:
+def _rotation_x(angle: DoubleArray) -> DoubleArray:
     return _rotation(angle, 1, 2)
 
 
-def _rotation_y(angle: Array) -> Array:
+def _rotation_y(angle: DoubleArray) -> DoubleArray:
     return _rotation(angle, 2, 0)
 
 
-def _rotation_z(angle: Array) -> Array:
+def _rotation_z(angle: DoubleArray) -> DoubleArray:
     return _rotation(angle, 0, 1)
 
 
-def _rotation(angle: Array, first: int, second: int) -> Array:
+def _rotation(angle: DoubleArray, first: int, second: int) -> DoubleArray:
     """Return right-handed rotations (T, 3, 3) in the plane of two axes."""
     rotation = np.broadcast_to(np.eye(3), (*angle.shape, 3, 3)).copy()
     rotation[..., first, first] = rotation[..., second, second] = np.cos(angle)

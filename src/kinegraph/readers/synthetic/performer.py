@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, Array, BodyProportions, Pose
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, BodyProportions, DoubleArray, Pose
 
 SYNTHETIC_FPS = 30.0
 MIN_TAKE_FRAMES, MAX_TAKE_FRAMES = 25, 60
@@ -66,13 +66,15 @@ class Take:
         pose: the pose, at first idle standing.
     """
 
-    def __init__(self, performer: Performer, rng: np.random.Generator, progress: Array) -> None:
+    def __init__(
+        self, performer: Performer, rng: np.random.Generator, progress: DoubleArray
+    ) -> None:
         self.performer, self.rng, self.progress = performer, rng, progress
         self.amplitude = float(np.clip(performer.amplitude * rng.uniform(0.88, 1.12), 0.65, 1.3))
         self.pose = Pose(performer.body, len(progress))
         _apply_idle_pose(self)
 
-    def curve(self, *keys: Keyframe) -> Array:
+    def curve(self, *keys: Keyframe) -> DoubleArray:
         """Return smooth values through (progress, value) keyframes; times vary with the take."""
         times = np.array([time for time, _ in keys])
         times[1:-1] += self.rng.normal(0.0, 0.02, len(times) - 2)
@@ -84,19 +86,19 @@ class Take:
         eased = eased.reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray(values[at] + eased * (values[at + 1] - values[at]))
 
-    def oscillate(self, min_cycles: float, max_cycles: float) -> Array:
+    def oscillate(self, min_cycles: float, max_cycles: float) -> DoubleArray:
         """Return (T,) in [-1, 1]: an oscillation with a random number of cycles in the range."""
         cycles, phase = self.rng.uniform(min_cycles, max_cycles), self.rng.uniform(0, 2 * np.pi)
         return np.asarray(np.sin(2 * np.pi * cycles * self.progress + phase))
 
-    def drift(self, size: float) -> Array:
+    def drift(self, size: float) -> DoubleArray:
         """Return (T,): slow random motion of about that size."""
         seconds = np.arange(len(self.progress)) / SYNTHETIC_FPS
         rates, phases = self.rng.uniform(0.15, 0.7, 2), self.rng.uniform(0, 2 * np.pi, 2)
         waves = np.sin(2 * np.pi * rates[:, None] * seconds + phases[:, None])
         return np.asarray(size * waves.sum(axis=0))
 
-    def jitter(self, size: float) -> Array:
+    def jitter(self, size: float) -> DoubleArray:
         """Return (3,): a random displacement, constant over the take."""
         return self.rng.normal(0.0, size, 3)
 
@@ -111,7 +113,7 @@ class Take:
         """Return True with that probability."""
         return bool(self.rng.random() < probability)
 
-    def rest(self, side: int) -> Array:
+    def rest(self, side: int) -> DoubleArray:
         """Return (3,): the position of the idle hand when the take begins."""
         return self.pose.hands[side, 0].copy()
 
@@ -134,7 +136,7 @@ def _apply_idle_pose(take: Take) -> None:
         pose.elbows[LEFT] = (-1.0, -0.2, 0.5)
 
 
-def draw_progress(seconds: float, performer: Performer, rng: np.random.Generator) -> Array:
+def draw_progress(seconds: float, performer: Performer, rng: np.random.Generator) -> DoubleArray:
     """Return (T,) from 0 to 1: progress of an action over its seconds, with pauses at both ends."""
     frames = SYNTHETIC_FPS * seconds / (performer.tempo * rng.uniform(0.9, 1.1))
     before, after = rng.integers(0, 7, 2).tolist()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.readers.ntu.skeleton_file import JOINT_FIELDS, Body, SkeletonRecording
-from kinegraph.readers.synthetic.body import Array
+from kinegraph.readers.synthetic.body import DoubleArray
 from kinegraph.skeleton.layouts import get_layout
 
 _DECIMAL_PLACES = 4  # of a meter: a tenth of a millimeter
@@ -36,7 +36,7 @@ class SyntheticCamera:
     distance: float
     pitch: float
 
-    def transform(self, scene: Array) -> Array:
+    def transform(self, scene: DoubleArray) -> DoubleArray:
         """Return scene coordinates (..., 3) in the sensor's: x to its left, y up, z away."""
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         around = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
@@ -54,7 +54,7 @@ SYNTHETIC_CAMERAS: dict[int, SyntheticCamera] = {
 
 
 def record_scene(
-    scene: Array, camera: SyntheticCamera, body_id: int, rng: np.random.Generator
+    scene: DoubleArray, camera: SyntheticCamera, body_id: int, rng: np.random.Generator
 ) -> SkeletonRecording:
     """Return the recording of a scene by a sensor.
 
@@ -73,7 +73,7 @@ def record_scene(
     return SkeletonRecording([list(frame) for frame in zip(*bodies, strict=True)])
 
 
-def _record_person(joints: Array, body_id: str, rng: np.random.Generator) -> list[Body]:
+def _record_person(joints: DoubleArray, body_id: str, rng: np.random.Generator) -> list[Body]:
     """Return one person's body in every frame, from the true joints (T, 25, 3)."""
     state = np.where(_find_hidden_joints(joints), _INFERRED, _TRACKED)
     values = np.zeros((*state.shape, len(JOINT_FIELDS)))
@@ -90,7 +90,7 @@ def _joint_indices(*names: str) -> NDArray[np.intp]:
     return np.array([layout.index(name) for name in names])
 
 
-def _find_hidden_joints(joints: Array) -> NDArray[np.bool_]:
+def _find_hidden_joints(joints: DoubleArray) -> NDArray[np.bool_]:
     """Return (T, 25): whether a joint is behind the trunk (within 9 cm of the spine's line)."""
     low, high = np.moveaxis(joints[:, _joint_indices("spine_base", "spine_shoulder")], 1, 0)
     axis = high - low
@@ -100,7 +100,9 @@ def _find_hidden_joints(joints: Array) -> NDArray[np.bool_]:
     return np.asarray((share > 0) & (share < 1) & (beside < 0.09) & (behind > 0.10))
 
 
-def _draw_noise(joints: Array, state: NDArray[np.int_], rng: np.random.Generator) -> Array:
+def _draw_noise(
+    joints: DoubleArray, state: NDArray[np.int_], rng: np.random.Generator
+) -> DoubleArray:
     """Return noise (T, 25, 3): grows with squared distance, larger in z, lasts some frames."""
     fresh = rng.standard_normal((2, *joints.shape))
     slow = fresh[1]
@@ -126,14 +128,14 @@ def _draw_lost_joints(state: NDArray[np.int_], rng: np.random.Generator) -> NDAr
     return lost
 
 
-def _project_to_pixels(joints: Array) -> Array:
+def _project_to_pixels(joints: DoubleArray) -> DoubleArray:
     """Return (..., 4): depth x, y and color x, y of a Kinect v2, to a tenth of a pixel."""
     across = joints[..., :2] / np.maximum(joints[..., 2:], 0.1) * [1.0, -1.0]
     depth, color = 366.0 * across + [256.0, 208.0], 1081.0 * across + [974.0, 568.0]
     return np.round(np.concatenate([depth, color], axis=-1), 1)
 
 
-def _body_state(values: Array) -> tuple[float, ...]:
+def _body_state(values: DoubleArray) -> tuple[float, ...]:
     """Return the nine numbers of a body's first line."""
     base, top, left, right = values[
         _joint_indices("spine_base", "spine_shoulder", "left_hand", "right_hand")
