@@ -115,8 +115,9 @@ def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
     with torch.no_grad():
         assert_same(live.flush(), asked.model(prepared(asked, clip)))
     if transforms in CAUSAL:
-        asked.pipeline = asked.pipeline.without_length_steps()
-        assert_same(live.flush(), asked(clip).logits)
+        steps = asked.pipeline.without_length_steps().to_list()
+        unpadded = Recognizer(asked.model, replace(asked.header, transforms=steps))
+        assert_same(live.flush(), unpadded(clip).logits)
 
 
 def test_steps_turn_as_the_first_frames_say():
@@ -149,9 +150,8 @@ def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     assert live.mode == "window"
     answer = follow(live, clip)[-1]
     assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
-    if transforms:
-        with pytest.raises(ModelError, match="take mode 'window'"):
-            open_session(asked, "step")
+    with pytest.raises(ModelError, match=r"take mode 'window'|ASGCN is not local in time"):
+        open_session(asked, "step")
 
 
 def test_every_answers_to_all_frames_so_far_and_holds():

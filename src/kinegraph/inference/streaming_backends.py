@@ -29,11 +29,10 @@ from kinegraph.inference.online_preprocessing import (
     input_frame_shape,
 )
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.micro_batching import MAX_COORDINATE, StepStreams, StopCondition
 from kinegraph.runtime.network import PersonNetwork
-from kinegraph.runtime.step import check_window
-from kinegraph.runtime.streams import Mode
+from kinegraph.runtime.step import MAX_WINDOW_FRAMES, check_window
+from kinegraph.runtime.streams import Mode, open_streams
 from kinegraph.training.batch import Batch
 
 Logits = NDArray[np.float32]
@@ -135,22 +134,16 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
         raise ModelError(f"expected every to be 1 or more frames, got {options.every}")
     if options.window is not None:
         check_window(options.window)
-    network = None if options.mode == "window" else _step_network(recognizer)
-    if network is not None:
-        return StepBackend(recognizer, network, options)
-    if options.mode == "step":
-        OnlinePreprocessor(recognizer)  # its error names the transforms that need the whole clip
-        raise ModelError("mode 'step': this model is not local in time; take mode 'window'")
+    model, mode = recognizer.model, options.mode
+    needs_clips = isinstance(model, ExportedModel) or recognizer.pipeline.whole_clip_steps()
+    if mode == "step" and needs_clips:
+        OnlinePreprocessor(recognizer)  # raises an error that names the transforms, if any
+        raise ModelError("mode 'step': an exported file runs whole clips; take mode 'window'")
+    if mode != "window" and not needs_clips:
+        streams = open_streams(model, mode)
+        if isinstance(streams, StepStreams):
+            return StepBackend(recognizer, streams.network, options)
     return WindowBackend(recognizer, options)
-
-
-def _step_network(recognizer: Recognizer) -> PersonNetwork | None:
-    """Return the network that runs frame by frame, None if model or transforms do not allow it."""
-    model = recognizer.model
-    if recognizer.pipeline.whole_clip_steps() or isinstance(model, ExportedModel):
-        return None  # an exported file runs whole clips
-    network = optimize_for_inference(model)
-    return network if isinstance(network, PersonNetwork) else None
 
 
 class StepBackend:
@@ -264,7 +257,8 @@ class WindowBackend:
     mode: Mode = "window"
 
     def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
-        self._recognizer, self._window, self._every = recognizer, options.window, options.every
+        self._recognizer, self._every = recognizer, options.every
+        self._window = options.window or MAX_WINDOW_FRAMES
         self._validator = FrameValidator(recognizer)
         self._due: list[tuple[Stream, Batch]] = []
 
