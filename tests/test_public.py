@@ -1,4 +1,4 @@
-"""The surface: what `import kinegraph` offers, and what it does not load."""
+"""The public names of kinegraph, and the packages that importing it does not load."""
 
 from __future__ import annotations
 

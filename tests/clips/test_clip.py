@@ -1,4 +1,4 @@
-"""What a clip accepts, refuses and keeps."""
+"""Validation of clips, their properties and copies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def joints(persons: int = 2, frames: int = 5, coordinates: int = 3) -> np.ndarra
     return rng.normal(size=(persons, frames, 17, coordinates)).astype(np.float32)
 
 
-def test_a_clip_knows_its_shape():
+def test_the_shape_of_a_clip():
     clip = Clip(joints(2, 5, 3), LAYOUT)
     assert (clip.num_persons, clip.num_frames, clip.num_joints, clip.num_channels) == (2, 5, 17, 3)
 
@@ -45,7 +45,7 @@ def test_arrays_become_float32_and_read_only():
         (np.full((1, 5, 17, 3), np.inf), "joints have infinite"),
     ],
 )
-def test_arrays_that_make_no_clip(array, message):
+def test_invalid_arrays(array, message):
     with pytest.raises(ClipError, match=f"clip 'a': {message}"):
         Clip(array, LAYOUT, id="a")
 

@@ -1,4 +1,4 @@
-"""Published sizes of published splits, and what a split refuses."""
+"""Published sizes of published splits, and mistakes that a split reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kinegraph.readers.ntu.reader import parse_recording_name
 
 
 def clip_set(metas, labels=None, digests=None, ids=None):
-    """Just enough of a store."""
+    """Return the part of a store that a split needs."""
     ids = ids or [f"clip{i}" for i in range(len(metas))]
     labels = np.zeros(len(metas), np.int64) if labels is None else np.asarray(labels)
     return SimpleNamespace(ids=ids, metas=metas, labels=labels, digests=digests or ids)
@@ -114,7 +114,7 @@ def test_a_holdout_is_a_fifth_and_depends_on_the_id_alone():
     assert 360 < len(test) < 440
     backwards, _ = split_by_protocol(clip_set([{}] * 2000, ids=ids[::-1]), "holdout")
     assert {ids[i] for i in train} == {ids[::-1][i] for i in backwards}
-    # frozen: another hash would move clips from training to test in everybody's recipes
+    # frozen: another hash would move clips from training to test in existing recipes
     assert test[:5].tolist() == [1, 2, 12, 22, 24]
 
 
@@ -169,7 +169,7 @@ def test_a_clip_without_the_meta_key():
         ("official", {"split": "training"}, "to be train, test, val or none, got 'training'"),
     ],
 )
-def test_values_that_make_no_sense(protocol, meta, message):
+def test_invalid_values(protocol, meta, message):
     with pytest.raises(ProtocolError, match=f"clip 'clip0': expected meta .*{message}"):
         split_by_protocol(clip_set([meta]), protocol)
 

@@ -1,4 +1,4 @@
-"""A store gives back what was written, and nothing but whole stores exist."""
+"""A store returns what was written, and only complete stores exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYOUT = get_layout("coco17")
 
 
 def make_clip(name: str, **changes) -> Clip:
-    """A clip whose size and values follow from its name."""
+    """Return a clip whose size and values follow from its name."""
     rng = np.random.default_rng(sum(name.encode()))
     persons, frames = int(rng.integers(1, 3)), int(rng.integers(1, 9))
     joints = rng.normal(size=(persons, frames, 17, 2)).astype(np.float32)
@@ -38,7 +38,7 @@ def make_clip(name: str, **changes) -> Clip:
 
 
 def bare_clip(name: str) -> Clip:
-    """A clip of joints only."""
+    """Return a clip without confidence and meta."""
     return Clip(np.ones((1, 4, 17, 2)), LAYOUT, id=name)
 
 
@@ -71,7 +71,7 @@ def test_clips_come_back_as_they_were(tmp_path):
     assert_equal(store[np.int64(301)], clips[301])
 
 
-def test_what_a_store_says_of_all_clips(tmp_path):
+def test_the_facts_that_hold_for_all_clips(tmp_path):
     clips = [make_clip("a", label=2), bare_clip("b"), make_clip("c", label=0)]
     store = write(tmp_path / "a.store", clips, provenance={"reader": "test"})
     assert store.ids == ["a", "b", "c"]
@@ -420,7 +420,7 @@ def test_other_columns(tmp_path):
 # --------------------------------------------------------------------- float16
 
 
-def test_float16_halves_the_bytes_and_says_its_error(tmp_path):
+def test_float16_halves_the_bytes_and_reports_its_error(tmp_path):
     clips = [make_clip(f"clip{i}", confidence=None) for i in range(300)] + [make_clip("with")]
     whole = write(tmp_path / "whole", clips)
     half = write(tmp_path / "half", clips, dtype="float16")
@@ -468,7 +468,7 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path):
 
 
 def cut(store: ClipStore, indices, starts, frames: int, persons: int | None = None):
-    """What crops says, one clip at a time."""
+    """Compute crops one clip at a time."""
     joints, rows, who = [], [], []
     for row, (i, start) in enumerate(zip(indices, starts, strict=True)):
         for m, person in enumerate(store[i].joints[:persons]):
@@ -497,7 +497,7 @@ def test_crops_are_pieces_of_clips(tmp_path, dtype, frames, persons):
     crops.joints[...] = 0  # the caller's own
 
 
-def test_crops_refuse_what_is_not_there(tmp_path):
+def test_crops_out_of_range_are_rejected(tmp_path):
     store = write(tmp_path / "a", [bare_clip("x"), bare_clip("y")])
     with pytest.raises(IndexError, match="has 2 clips, there is no clip 2"):
         store.read_crops([0, 2], [0, 0], 3)

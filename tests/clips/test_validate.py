@@ -23,7 +23,7 @@ BODY = RNG.normal(size=(17, 2))
 
 
 def joints(frames: int = 10, persons: int = 1) -> np.ndarray:
-    """A body that shivers."""
+    """Return a body with small random motion."""
     return (BODY + RNG.normal(scale=0.01, size=(persons, frames, 17, 2))).astype(np.float32)
 
 
@@ -33,7 +33,7 @@ def clip(name: str, array: np.ndarray | None = None, **fields) -> Clip:
 
 @pytest.fixture
 def report(tmp_path):
-    """Call it with clips for the report on their store."""
+    """Return a function that writes clips to a store and validates it."""
 
     def examined(*clips: Clip, **header):
         with StoreWriter(tmp_path / "a.store", LAYOUT, **header) as writer:
@@ -64,7 +64,7 @@ def test_a_healthy_store_has_no_findings(report):
     assert found.protocols == {}
 
 
-def test_rounding_is_told(report):
+def test_rounding_is_reported(report):
     finding = only_finding(report(*healthy(), dtype="float16"))
     assert finding.severity == "note"
     assert re.fullmatch(
@@ -122,7 +122,7 @@ def test_absent_joints_are_counted_by_name(report):
     assert only_finding(found).text.startswith("7.6% of joints are absent (most: nose 50.0%")
 
 
-def test_a_joint_that_comes_and_goes_is_no_jump(report):
+def test_a_joint_that_comes_and_goes_does_not_jump(report):
     gaps = joints() + 100
     gaps[:, ::2] = np.nan
     found = report(clip("a", gaps), clip("b"))
@@ -169,7 +169,7 @@ def test_equal_clips_and_equal_clips_of_two_labels(report):
     assert warning.text == "4 clips in 2 groups of equal joints"
 
 
-def test_a_damaged_clip_is_told_by_its_digest(report, tmp_path):
+def test_a_damaged_clip_is_found_by_its_digest(report, tmp_path):
     report(*healthy())
     path = tmp_path / "a.store"
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""What every registered layout promises."""
+"""Properties of every registered layout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def layout(request: pytest.FixtureRequest) -> SkeletonLayout:
     return get_layout(request.param)
 
 
-def test_its_name_is_its_key_and_says_how_many_joints(layout: SkeletonLayout) -> None:
+def test_its_name_is_its_key_and_contains_the_number_of_joints(layout: SkeletonLayout) -> None:
     assert LAYOUTS[layout.name] is layout
     count = re.search(r"[a-z](\d+)(_|$)", layout.name)
     assert count and int(count[1]) == layout.num_joints
 
 
-def test_it_says_where_it_comes_from(layout: SkeletonLayout) -> None:
+def test_it_has_a_source(layout: SkeletonLayout) -> None:
     assert layout.source
 
 

@@ -1,4 +1,4 @@
-"""What every transform promises, for all of the registry."""
+"""Properties of every registered transform."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHANGES_LAYOUT = {"layout"}
 
 
 def clip_for(name: str, seed: int = 0) -> Clip:
-    """Two persons with holes: single joints, whole frames at both ends, an absence of one."""
+    """Return two persons with gaps: single joints, frames at both ends, frames of one person."""
     draw = np.random.default_rng(seed)
     layout = get_layout("body25" if name in FLAT_ONLY or name == "skeleton_norm" else "ntu25")
     shape = (2, 20, layout.num_joints, 2 if name in FLAT_ONLY else 3)

@@ -106,7 +106,7 @@ def test_columns_sum_to_one(name: str, max_hop: int) -> None:
     np.testing.assert_allclose(whole.sum(axis=0), 1, rtol=1e-6)
 
 
-def test_symmetric_normalisation_follows_the_papers_formula() -> None:
+def test_symmetric_normalization_follows_the_papers_formula() -> None:
     whole = normalized_adjacency("jhmdb15", normalization="symmetric")
     linked = (normalized_adjacency("jhmdb15") != 0).astype(float)
     root = np.diag(linked.sum(axis=0) ** -0.5)
@@ -195,7 +195,7 @@ def test_hop_distances_are_not_bounded() -> None:
     assert hop_distance(layout)[layout.index("left_hand_tip"), layout.index("right_foot")] == 12
 
 
-def test_agcn_partitions_are_the_ntu_spatial_ones_normalised_one_by_one() -> None:
+def test_agcn_partitions_are_the_ntu_spatial_ones_normalized_one_by_one() -> None:
     self_link, inward, outward = directed_adjacency("ntu25") != 0
     root, close, further = adjacency("ntu25") != 0
     np.testing.assert_array_equal(self_link, root)
@@ -253,7 +253,7 @@ def test_a_single_joint_has_a_graph() -> None:
         ({"strategy": "agcn", "normalization": "symmetric"}, ModelError, "column-normalized"),
     ],
 )  # fmt: skip
-def test_what_makes_no_graph_is_refused(options: dict, error: type, match: str) -> None:
+def test_invalid_options_are_rejected(options: dict, error: type, match: str) -> None:
     with pytest.raises(error, match=match):
         adjacency("ntu25", **options)
 

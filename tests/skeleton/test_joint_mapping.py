@@ -1,4 +1,4 @@
-"""Skeletons into one another: what survives, what is made of two, what stays absent."""
+"""Conversion between layouts: joints that are kept, midpoints, absent joints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BODIES = [name for name in LAYOUTS if name not in ("hand21", "shrec22", "ntu_edg
 
 
 def named(source: str, target: str) -> dict[str, tuple[str, ...]]:
-    """Joint of the target -> names of the joints of the source that it is made of."""
+    """Return target joint -> names of its source joints."""
     joints, origins = get_layout(source).joints, map_joints(source, target)
     found = zip(get_layout(target).joints, origins, strict=True)
     return {name: tuple(joints[i] for i in own) for name, own in found}
 
 
 def numbered(name: str, dims: int = 2) -> np.ndarray:
-    """One frame in which joint i stands at (i, 10 i, ...)."""
+    """Return one frame in which joint i is at (i, 10 i, ...)."""
     V = get_layout(name).num_joints
     return (np.arange(V)[:, None] * 10.0 ** np.arange(dims)).astype(np.float32)[None]
 

@@ -1,4 +1,4 @@
-"""Layouts: what they refuse, what they derive, and how a user adds one."""
+"""Layouts: validation, derived properties, and registration by a user."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_names_become_indices() -> None:
         ("parents", [1], "unknown layout field 'parents'.*; known: name, joints"),
     ],
 )
-def test_what_is_no_layout_is_refused(field: str, value: object, match: str) -> None:
+def test_an_invalid_layout_is_rejected(field: str, value: object, match: str) -> None:
     with pytest.raises(LayoutError, match=match):
         SkeletonLayout.from_dict({**STICK, field: value})
 

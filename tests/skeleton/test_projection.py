@@ -1,4 +1,4 @@
-"""Cameras: what becomes of joints in space."""
+"""Projections of 3D joints onto an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_is_behind_a_pinhole_is_absent():
     assert np.isnan(get_projection("pinhole")(behind)).all(axis=1).tolist() == [True, True, False]
 
 
-def test_what_is_flat_and_what_is_no_camera_are_refused():
+def test_flat_joints_and_unknown_cameras_are_rejected():
     with pytest.raises(LayoutError, match="joints of 3 coordinates, got 2"):
         CameraProjection()(POINTS[:, :2])
     with pytest.raises(UnknownNameError, match=r"unknown camera 'fron' \(did you mean 'front'"):

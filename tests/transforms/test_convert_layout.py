@@ -1,4 +1,4 @@
-"""Clips of one skeleton as clips of another, in calls and in recipes."""
+"""Conversion of clips to another layout, in calls and in recipes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_step_makes_clips_flat_and_leaves_flat_ones():
     np.testing.assert_array_equal(several.convert_layout(body()).joints, made.joints)
 
 
-def test_mistakes_are_told_before_anything_runs():
+def test_mistakes_are_reported_before_anything_runs():
     (mistake,) = check_steps([("layout", {"to": "pen13"})])
     expected = "step 1 (layout): to: unknown layout 'pen13' (did you mean 'penn13'?); known: "
     assert mistake.startswith(expected)

@@ -1,4 +1,4 @@
-"""Place and size of a body."""
+"""Normalization of position and size."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_wrong_option_is_one_sentence() -> None:
 
 
 def penn_body(seed: int = 0) -> Clip:
-    """Somebody upright, a trunk of 100 pixels long, in a few frames."""
+    """Return an upright person with a trunk of 100 pixels, in a few frames."""
     x = [0, -20, 20, -25, 25, -30, 30, -12, 12, -12, 12, -12, 12]
     y = [-40, 0, 0, 52, 52, 98, 98, 100, 100, 175, 175, 245, 245]
     pose = np.stack([x, y], axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Pre-normalisation against a slow reference written from the definition, on real recordings."""
+"""Prenormalization against a slow reference written from the definition, on real recordings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _turn_onto(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def slow_reference(padded: np.ndarray) -> np.ndarray:
-    """2s-AGCN's pre-normalisation of zero-padded (M, 300, 25, 3), person by person."""
+    """2s-AGCN's prenormalization of zero-padded (M, 300, 25, 3), person by person."""
     persons = padded.astype(np.float64)
     for m, person in enumerate(persons):
         if person.sum() == 0:

@@ -1,4 +1,4 @@
-"""The samplers: which frames come out, in training and in evaluation."""
+"""The frames that samplers take, in training and in evaluation."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_random_crop_is_a_window_of_a_random_length() -> None:
     assert random_crop(short, rng(0), shortest=10) is short
 
 
-def test_random_speed_leaves_as_many_frames_as_the_factor_says() -> None:
+def test_random_speed_divides_the_number_of_frames_by_the_factor() -> None:
     clip = ramp(60)
     faster = random_speed(clip, rng(0), low=2, high=2)
     assert frames_of(faster) == pytest.approx(np.arange(30) * 2 + 0.5)

@@ -102,7 +102,7 @@ def held_clip(confidence: bool = True) -> Clip:
     return Clip(joints, get_layout("coco17"), stated)
 
 
-def test_hold_missing_keeps_the_last_sighting_and_says_that_it_is_none() -> None:
+def test_hold_missing_keeps_the_last_position_with_confidence_0() -> None:
     held = hold_missing(held_clip())
     np.testing.assert_array_equal(held.joints[0, :, 4, 0], [np.nan, 1, 1, 1, 4])
     np.testing.assert_allclose(held.confidence[0, :, 4], [0, 0.7, 0, 0, 0.7])
@@ -117,9 +117,9 @@ def test_forget_confidence_tells_only_what_is_seen() -> None:
     clip = held_clip()
     stated = clip.confidence.copy()
     stated[0, 1, 0] = 0.1
-    told = forget_confidence(clip.with_joints(clip.joints, stated), threshold=0.5)
-    assert not told.valid[0, 1, 0]
-    np.testing.assert_array_equal(told.confidence, told.valid)
+    made = forget_confidence(clip.with_joints(clip.joints, stated), threshold=0.5)
+    assert not made.valid[0, 1, 0]
+    np.testing.assert_array_equal(made.confidence, made.valid)
     silent = forget_confidence(held_clip(confidence=False), threshold=0.5)
     np.testing.assert_array_equal(silent.confidence, silent.valid)
 
