@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import unknown_name
+from kinegraph.readers.coordinates import FLOAT32_MAX
 from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, BodyDetections
 
 PersonJoints = NDArray[np.float64]
@@ -27,8 +28,6 @@ MAX_BODY_SPREAD = 0.8
 """CTR-GCN: a frame in which a body is wider than this share of its height is noise."""
 MIN_NOISE_SHARE = 0.69754
 """CTR-GCN: a body with at least this share of noise frames is noise."""
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def select_bodies(
@@ -79,9 +78,9 @@ def motion_energy(joints: PersonJoints) -> float:
 def _mask_invalid_joints(joints: PersonJoints) -> PersonJoints:
     """Return joints with NaN for those at (0, 0, 0), the sensor, and those that are not finite."""
     sizes = np.abs(joints)
-    if joints.size and sizes.min() > 0 and sizes.max() <= _FLOAT32_MAX:
+    if joints.size and sizes.min() > 0 and sizes.max() <= FLOAT32_MAX:
         return joints
-    finite = (sizes <= _FLOAT32_MAX).all(axis=-1, keepdims=True)
+    finite = (sizes <= FLOAT32_MAX).all(axis=-1, keepdims=True)
     return np.where(finite & sizes.any(axis=-1, keepdims=True), joints, np.nan)
 
 

@@ -278,8 +278,8 @@ def perform(
     towards = np.pi / 2 if rng.random() < 0.5 else -np.pi / 2
     turn = towards + float(rng.normal(0.0, 0.2))
     # the pelvis moves 0.17 m closer, then the hands reach the other's chest
-    apart = 0.20 + 0.95 * performer.body.arm
-    ahead = 0.5 * apart * np.array([-np.sin(turn), 0.0, -np.cos(turn)])
+    distance = 0.20 + 0.95 * performer.body.arm
+    ahead = 0.5 * distance * np.array([-np.sin(turn), 0.0, -np.cos(turn)])
     return np.stack(
         [_place_in_scene(first, turn, -ahead), _place_in_scene(second, turn + np.pi, ahead)]
     )
