@@ -31,10 +31,8 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
-from kinegraph.reports import style
-from kinegraph.reports.draw_graph import draw_linked_skeleton
+from kinegraph.reports import panels, style
 from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.reports.panels import draw_joints, set_equal_limits, spaced_frames
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.skeleton import SkeletonLayout
 from kinegraph.training.recipe import load_recipe
@@ -82,7 +80,7 @@ def stgcn(demo: Demo) -> Figure:
     """Draw a clip as a graph in space and time, and the partitions of every joint's neighbors."""
     clip, spacing = demo.clip("wave"), 0.95
     layout = clip.layout
-    frames = spaced_frames(clip.num_frames, 5)
+    frames = panels.spaced_frames(clip.num_frames, 5)
     bodies = clip.joints[0, frames, :, :2] + [[[i * spacing, 0]] for i in range(len(frames))]
     joint, middle = layout.index("right_elbow"), len(frames) // 2
     figure = Figure(figsize=(WIDTH, 3.7))
@@ -95,10 +93,10 @@ def stgcn(demo: Demo) -> Figure:
     ax.plot(*bodies[:, joint].T, color=style.ORANGE, linewidth=1.8, zorder=2)
     gray = [style.GRAY] * len(layout.bones), [style.GRAY] * layout.num_joints
     for body in bodies:
-        draw_joints(ax, layout, body, gray, width=1.3, dot=7)
+        panels.draw_joints(ax, layout, body, gray, width=1.3, dot=7)
     _draw_neighbours(ax, layout, bodies[middle], joint)
     box = _box(bodies)
-    set_equal_limits(ax, box)
+    panels.set_equal_limits(ax, box)
     for frame, body in zip(frames, bodies, strict=True):
         place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": style.GRAY}
         ax.text(np.nanmean(body[:, 0]), box[2] + 0.02, f"frame {frame}", **place)
@@ -108,7 +106,7 @@ def stgcn(demo: Demo) -> Figure:
     body_ax = figure.add_axes((0.7, 0.1, 0.29, 0.74))
     weights = kg.adjacency(layout, strategy="spatial")
     options: dict[str, Any] = {"size": 12, "margin": 0.05, "dots": [style.GRAY] * layout.num_joints}
-    draw_linked_skeleton(body_ax, layout, weights, PARTITIONS, **options)
+    panels.draw_linked_skeleton(body_ax, layout, weights, PARTITIONS, **options)
     style.add_heading(body_ax, "partitions", "source to target; rings: self-links")
     words = [
         ("self", style.SLATE),
@@ -145,8 +143,8 @@ def fusion(demo: Demo) -> Figure:
         ax = figure.add_axes((0.005 + 0.25 * i, 0.02, 0.24, 0.82), facecolor=style.OFF_WHITE)
         style.despine(ax, grid=None)
         ax.set(xticks=[], yticks=[])
-        set_equal_limits(ax, _box(body))
-        draw_joints(ax, layout, body, pale, width=2.5, dot=14)
+        panels.set_equal_limits(ax, _box(body))
+        panels.draw_joints(ax, layout, body, pale, width=2.5, dot=14)
         vectors = to_stream(clip, name).joints[0, frame, :, :2]
         if name == "joint":
             ax.scatter(*body.T, s=16, color=list(joint_colors(layout)), zorder=4)
@@ -207,14 +205,14 @@ def _gains(model: Any, x: torch.Tensor) -> list[Floats]:
 def _draw_frames(ax: Axes, layout: SkeletonLayout, joints: Floats) -> None:
     """Draw bodies (T, V, 3) above their frames."""
     T = len(joints)
-    frames = spaced_frames(T, 8)
+    frames = panels.spaced_frames(T, 8)
     high = np.nanmax(joints[..., 1]) - np.nanmin(joints[..., 1])
     width, tall = ax.get_window_extent().size
     unit = T * tall / width / (1.05 * high)  # frames a metre
     colors = list(bone_colors(layout)), list(joint_colors(layout))
     for frame in frames:
         body = joints[frame, :, :2] - [np.nanmean(joints[frame, :, 0]), np.nanmin(joints[..., 1])]
-        for artist in draw_joints(ax, layout, unit * body + [frame, 0], colors, width=1.4):
+        for artist in panels.draw_joints(ax, layout, unit * body + [frame, 0], colors, width=1.4):
             artist.set_clip_on(False)
     ax.set(xlim=(-0.5, T - 0.5), ylim=(-0.03 * unit * high, 1.02 * unit * high))
     ax.axis("off")
@@ -237,9 +235,9 @@ def autoencoder(demo: Demo) -> Figure:
     figure = clip_figures(run, demo.clip("kick").id)["Poses"]
     T, hidden = 32, 8  # of the recipe: clips of 32 frames, a quarter of them hidden
     begin, end = (T - hidden) // 2, (T + hidden) // 2
-    *panels, curve = figure.axes
-    frames = spaced_frames(T, 6)
-    for panel, frame in zip(panels, [*frames, *frames], strict=True):
+    *axes, curve = figure.axes
+    frames = panels.spaced_frames(T, 6)
+    for panel, frame in zip(axes, [*frames, *frames], strict=True):
         if begin <= frame < end:
             panel.set_facecolor(HIDDEN)
     curve.axvspan(begin - 0.5, end - 0.5, color=HIDDEN, zorder=0)

@@ -8,12 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.reports.draw_graph import (
-    draw_graph,
-    draw_matrix,
-    label_matrix,
-    write_cell_values,
-)
+from kinegraph.reports.draw_graph import draw_graph
+from kinegraph.reports.panels import draw_matrix, label_matrix, write_cell_values
 from kinegraph.reports.style import BLUE_CMAP
 from kinegraph.skeleton import LAYOUTS, SkeletonLayout, adjacency, hop_distance
 

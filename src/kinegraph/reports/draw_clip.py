@@ -15,18 +15,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.files import atomic_path
-from kinegraph.reports import style
-from kinegraph.reports.panels import (
-    LEGEND_HEIGHT,
-    PANEL_GAP,
-    add_panel,
-    draw_joints,
-    label_projection,
-    panel_heights,
-    project_joints,
-    spaced_frames,
-    strip_figure,
-)
+from kinegraph.reports import panels, style
 from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, joint_sides
 from kinegraph.skeleton import SkeletonLayout
 
@@ -54,11 +43,14 @@ def draw_clip(
     """
     if frames < 1:
         raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
-    chosen = spaced_frames(clip.num_frames, frames)
-    views = project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
+    chosen = panels.spaced_frames(clip.num_frames, frames)
+    views = panels.project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
-    margins = _TITLE_HEIGHT if title else PANEL_GAP, _BOTTOM + LEGEND_HEIGHT * bool(bodies.legend)
-    figure, rows = strip_figure(views, chosen, title, margins, min_columns=2)
+    margins = (
+        _TITLE_HEIGHT if title else panels.PANEL_GAP,
+        _BOTTOM + panels.LEGEND_HEIGHT * bool(bodies.legend),
+    )
+    figure, rows = panels.strip_figure(views, chosen, title, margins, min_columns=2)
     for view, row in zip(views, rows, strict=True):
         for ax, frame in zip(row, chosen, strict=True):
             bodies.draw(ax, view.points, frame)
@@ -95,7 +87,7 @@ def animate_clip(
         raise ClipError(
             f"clip {clip.id!r}: expected fps and max_frames above 0, got {fps} and {max_frames}"
         )
-    chosen = spaced_frames(clip.num_frames, max_frames)
+    chosen = panels.spaced_frames(clip.num_frames, max_frames)
     images = _render_frames(clip, chosen, y_up, progress)
     # Browsers slow down images shown for less than 20 ms.
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
@@ -125,7 +117,7 @@ class _Bodies:
     def draw(self, ax: Axes, points: NDArray[np.float32], frame: int) -> list[Any]:
         """Draw one frame of points (M, T, V, 2) and return the artists."""
         pairs = zip(self.persons, self.colors, strict=True)
-        drawn = [draw_joints(ax, self.layout, points[m, frame], own) for m, own in pairs]
+        drawn = [panels.draw_joints(ax, self.layout, points[m, frame], own) for m, own in pairs]
         return [artist for artists in drawn for artist in artists]
 
 
@@ -161,18 +153,20 @@ def _render_frames(
     """Yield one Pillow image per frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
-    views = project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
+    views = panels.project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
     width = 3.2
-    height = panel_heights(views, width)[0]
-    tall = _TITLE_HEIGHT + height + PANEL_GAP + LEGEND_HEIGHT
+    height = panels.panel_heights(views, width)[0]
+    tall = _TITLE_HEIGHT + height + panels.PANEL_GAP + panels.LEGEND_HEIGHT
     figure = Figure(figsize=(width * len(views), tall), dpi=100)
     canvas = FigureCanvasAgg(figure)
     bodies = _Bodies(clip)
     palette = _palette([colors for pair in bodies.colors for colors in pair])
     row = []
     for i, view in enumerate(views):
-        row.append(add_panel(figure, view, i, width, (tall - _TITLE_HEIGHT - height, height)))
-        label_projection(row[-1], view, views)
+        row.append(
+            panels.add_panel(figure, view, i, width, (tall - _TITLE_HEIGHT - height, height))
+        )
+        panels.label_projection(row[-1], view, views)
     style.add_color_legend(figure, bodies.legend)
     number = figure.text(0.02, 0.985, "", fontsize=10, color=style.BLACK, va="top")
     for done, frame in enumerate(frames, start=1):

@@ -14,18 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from kinegraph.reports import style
-from kinegraph.reports.draw_graph import (
-    contrast_color,
-    draw_labeled_skeleton,
-    draw_linked_skeleton,
-    draw_matrix,
-    draw_skeleton,
-    label_matrix,
-    matrix_label_size,
-    write_cell_values,
-    write_joint_numbers,
-)
+from kinegraph.reports import panels, style
 from kinegraph.skeleton import (
     SkeletonLayout,
     adjacency,
@@ -130,7 +119,7 @@ def _graph_steps(
             "Skeleton",
             f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
             f"counted from the center, {style.plot_label(layout.joints[layout.center])}, in bold.",
-            lambda ax: draw_labeled_skeleton(ax, layout),
+            lambda ax: panels.draw_labeled_skeleton(ax, layout),
         ),
         _Step(
             "Adjacency matrix with self-links",
@@ -203,13 +192,13 @@ def _sum_step(
         )
 
     def mosaic(ax: Axes) -> None:
-        draw_matrix(ax, total, style.BLUE_CMAP, 1.0)
+        panels.draw_matrix(ax, total, style.BLUE_CMAP, 1.0)
         tiles = np.ones((*total.shape, 3))
         for part, color in zip(parts, colors, strict=True):
             tiles[part != 0] = to_rgb(color)
         ax.images[0].set_data(tiles)
-        write_cell_values(ax, total.astype(float))
-        label_matrix(ax, layout)
+        panels.write_cell_values(ax, total.astype(float))
+        panels.label_matrix(ax, layout)
 
     legend = tuple(zip(names, colors, strict=True))
     return _Step("Sum of the partitions", words, _link_panel(layout, parts, colors), mosaic, legend)
@@ -235,7 +224,7 @@ def _bones(number: int) -> str:
 
 
 def _link_panel(layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]) -> Draw:
-    return lambda ax: draw_linked_skeleton(ax, layout, links, colors)
+    return lambda ax: panels.draw_linked_skeleton(ax, layout, links, colors)
 
 
 def _number_panel(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap) -> Draw:
@@ -243,8 +232,10 @@ def _number_panel(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Co
     grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
 
     def draw(ax: Axes) -> None:
-        pose = draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
-        write_joint_numbers(ax, pose, list(numbers), [contrast_color(g) for g in grounds])
+        pose = panels.draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
+        panels.write_joint_numbers(
+            ax, pose, list(numbers), [panels.contrast_color(g) for g in grounds]
+        )
 
     return draw
 
@@ -253,16 +244,16 @@ def _matrix_panel(
     layout: SkeletonLayout, values: NDArray[Any], cmap: Colormap, strongest: float
 ) -> Draw:
     def draw(ax: Axes) -> None:
-        draw_matrix(ax, values.astype(float), cmap, strongest)
-        write_cell_values(ax, values.astype(float))
-        label_matrix(ax, layout)
+        panels.draw_matrix(ax, values.astype(float), cmap, strongest)
+        panels.write_cell_values(ax, values.astype(float))
+        panels.label_matrix(ax, layout)
 
     return draw
 
 
 def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
     """Draw all steps below one another."""
-    labels = matrix_label_size(layout)
+    labels = panels.matrix_label_size(layout)
     side = float(np.clip(0.165 * layout.num_joints, 2.9, 5.6))
     band = max(_BAND, side + labels)
     width = _TEXT + _BODY + labels + side + 2 * _EDGE

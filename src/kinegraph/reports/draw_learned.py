@@ -12,14 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kinegraph.reports import style
-from kinegraph.reports.draw_graph import (
-    draw_linked_skeleton,
-    draw_matrix,
-    draw_skeleton,
-    label_matrix,
-    matrix_label_size,
-)
+from kinegraph.reports import panels, style
 from kinegraph.skeleton import SkeletonLayout
 
 Named = Sequence[tuple[str, NDArray[np.floating]]]
@@ -170,7 +163,7 @@ def draw_links(
         ValueError: another shape; weights that are negative or not finite.
     """
     types = _check_links(links, layout)
-    labels = matrix_label_size(layout)
+    labels = panels.matrix_label_size(layout)
     side = float(np.clip(0.13 * layout.num_joints, 2.4, 4.8))
     band = side + labels + 0.65
     width, height = 4.0 + labels + side + 0.2, 0.5 + band * len(types)
@@ -182,10 +175,10 @@ def draw_links(
         top = height - 0.5 - band * i - 0.55
         body = style.add_axes_inches(figure, (0.15, top - band + 0.65, 3.6, band - 0.65))
         shown = _strongest(weights, strongest)
-        draw_linked_skeleton(body, layout, shown[None], [hue], size=22, margin=0.08)
+        panels.draw_linked_skeleton(body, layout, shown[None], [hue], size=22, margin=0.08)
         matrix = style.add_axes_inches(figure, (width - side - 0.2, top - side, side, side))
-        draw_matrix(matrix, weights, style.sequential_cmap(hue), float(weights.max()) or 1.0)
-        label_matrix(matrix, layout)
+        panels.draw_matrix(matrix, weights, style.sequential_cmap(hue), float(weights.max()) or 1.0)
+        panels.label_matrix(matrix, layout)
         style.add_heading(matrix, name, _summary(shown))
     return figure
 
@@ -229,7 +222,7 @@ def _draw_block(
     child, parent = np.array(layout.bones, dtype=int).reshape(-1, 2).T
     both, before = (m[child, parent] + m[parent, child] for m in (learned, base))
     leaving, at_first = learned.sum(axis=1), base.sum(axis=1)
-    draw_skeleton(
+    panels.draw_skeleton(
         ax,
         layout,
         bone_widths=0.6 + 4.0 * both / max(float(both.max(initial=0.0)), 1e-9),
@@ -268,7 +261,7 @@ def _draw_histogram(ax: Axes, values: NDArray[np.float64], row: int, limit: int)
 def _draw_masked(ax: Axes, layout: SkeletonLayout, change: NDArray[np.float64]) -> None:
     """Draw the body: mean changes of the channels as colors, their mean sizes as areas."""
     gains, amounts = change.mean(axis=1), np.abs(change).mean(axis=1)
-    draw_skeleton(
+    panels.draw_skeleton(
         ax,
         layout,
         bone_widths=1.2,

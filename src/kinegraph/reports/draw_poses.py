@@ -12,15 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
-from kinegraph.reports import style
-from kinegraph.reports.panels import (
-    LEGEND_HEIGHT,
-    PanelView,
-    draw_joints,
-    project_joints,
-    spaced_frames,
-    strip_figure,
-)
+from kinegraph.reports import panels, style
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.skeleton import SkeletonLayout
 
@@ -135,7 +127,7 @@ def _check_poses(
 def _chosen(total: int, frames: int) -> list[int]:
     if frames < 1:
         raise ClipError(f"expected to draw 1 frame or more, got {frames}")
-    return spaced_frames(total, frames)
+    return panels.spaced_frames(total, frames)
 
 
 def _mean_pose(true: Poses) -> Poses:
@@ -156,9 +148,9 @@ def _draw_comparison(
     true, predicted, baseline = poses
     errors, simple = frame_errors(true, predicted), frame_errors(true, baseline)
     frames = list(chosen)
-    views = project_joints(np.stack([true, predicted]), frames, None, labels.predicted)
-    margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + LEGEND_HEIGHT
-    figure, rows = strip_figure(views, frames, title, margins, min_columns=4)
+    views = panels.project_joints(np.stack([true, predicted]), frames, None, labels.predicted)
+    margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + panels.LEGEND_HEIGHT
+    figure, rows = panels.strip_figure(views, frames, title, margins, min_columns=4)
     for view, row in zip(views, rows, strict=True):
         for ax, frame in zip(row, frames, strict=True):
             _draw_pair(ax, view, layout, frame)
@@ -178,7 +170,7 @@ def _draw_comparison(
         name = f"{labels.predicted} in color" + ":" * bool(sides)
         style.add_color_legend(figure, [("true", _TRUE), (name, style.GRAY), *sides])
     width = figure.get_figwidth() - 0.75
-    ax = style.add_axes_inches(figure, (0.55, _BELOW + LEGEND_HEIGHT, width, _CURVE))
+    ax = style.add_axes_inches(figure, (0.55, _BELOW + panels.LEGEND_HEIGHT, width, _CURVE))
     _draw_error_curves(ax, errors, simple, labels.first, frames)
     for height, name, color in ((6, labels.baseline, style.GRAY), (18, "model", style.BLUE)):
         style.annotate_offset(ax, name, (1, 1), (0, height), color=color, fontsize=9, ha="right")
@@ -186,12 +178,12 @@ def _draw_comparison(
     return figure
 
 
-def _draw_pair(ax: Axes, view: PanelView, layout: SkeletonLayout, frame: int) -> None:
+def _draw_pair(ax: Axes, view: panels.PanelView, layout: SkeletonLayout, frame: int) -> None:
     true, predicted = view.points[:, frame]
     gray = [_TRUE] * len(layout.bones), [_TRUE] * layout.num_joints
-    draw_joints(ax, layout, true, gray, width=3.6, dot=12)
+    panels.draw_joints(ax, layout, true, gray, width=3.6, dot=12)
     colors = bone_colors(layout), joint_colors(layout)
-    for artist in draw_joints(ax, layout, predicted, colors, width=1.5):
+    for artist in panels.draw_joints(ax, layout, predicted, colors, width=1.5):
         artist.set_zorder(4)
 
 
