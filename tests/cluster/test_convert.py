@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from kinegraph.clips.clip import Clip
-from kinegraph.cluster.convert import CLIPS_SUFFIX, create_task, merge_shards, open_job
+from kinegraph.cluster.convert import (
+    CLIPS_SUFFIX,
+    create_read_task,
+    merge_conversion,
+    open_conversion_job,
+)
 from kinegraph.cluster.sharding import ShardedJob
 from kinegraph.errors import ClusterError, ReadError
 from kinegraph.readers.convert import ConversionResult, convert, scan_source, store_results
@@ -45,14 +50,14 @@ def shards_of(
 ) -> tuple[ShardedJob, object]:
     """The job and the intake of a conversion."""
     intake = scan_source(reader, raw, target, {})
-    return replace(open_job(intake, target), size=size), intake
+    return replace(open_conversion_job(intake, target), size=size), intake
 
 
 def by_shards(raw: Path, target: Path, size: int, reader: Reader = READER) -> ConversionResult:
     """Convert as a cluster does."""
     job, intake = shards_of(raw, target, size, reader)
-    job.run(WorkersHere(), partial(create_task, intake, job))
-    done = store_results(intake, merge_shards(intake, job), target)
+    job.run(WorkersHere(), partial(create_read_task, intake, job))
+    done = store_results(intake, merge_conversion(intake, job), target)
     job.delete()
     return done
 
@@ -91,7 +96,7 @@ def test_the_first_clip_of_all_settles_the_coordinates(tmp_path, size):
 def test_finished_shards_are_kept_until_a_raw_file_changes(raw, tmp_path):
     job, intake = shards_of(raw, tmp_path / "a", 2)
     with pytest.raises(KeyboardInterrupt):
-        job.run(WorkersHere(stop_after=2), partial(create_task, intake, job))
+        job.run(WorkersHere(stop_after=2), partial(create_read_task, intake, job))
     again, intake = shards_of(raw, tmp_path / "a", 2)
     assert again == job
     assert len(again.unfinished_shards()) == 3
@@ -101,11 +106,11 @@ def test_finished_shards_are_kept_until_a_raw_file_changes(raw, tmp_path):
 
 def test_a_shards_store_that_was_cut_short_is_made_again(raw, tmp_path):
     job, intake = shards_of(raw, tmp_path / "a", 100)
-    job.run(WorkersHere(), partial(create_task, intake, job))
+    job.run(WorkersHere(), partial(create_read_task, intake, job))
     clips = job.shard_path(job.shards[0], CLIPS_SUFFIX)
     clips.write_bytes(clips.read_bytes()[:-9])
     with pytest.raises(ClusterError, match=r"was damaged .* and has been deleted"):
-        store_results(intake, merge_shards(intake, job), tmp_path / "a")
+        store_results(intake, merge_conversion(intake, job), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert by_shards(raw, tmp_path / "a", 100).stored == 6
 
@@ -129,5 +134,5 @@ def test_a_full_disk_keeps_what_is_finished(raw, tmp_path, monkeypatch):
             monkeypatch.setattr("pyarrow.ipc.new_file", full)
 
     with pytest.raises(ClusterError, match=r"cannot write the store .*No space .*; 2 of 5 shards"):
-        job.run(WorkersHere(), partial(create_task, intake, job), progress)
+        job.run(WorkersHere(), partial(create_read_task, intake, job), progress)
     assert len(job.unfinished_shards()) == 3

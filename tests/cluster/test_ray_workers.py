@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kinegraph.cli import main
 from kinegraph.cluster import ray_workers
-from kinegraph.cluster.convert import convert as convert_on
+from kinegraph.cluster.convert import convert_on_cluster
 from kinegraph.cluster.ray_workers import _node_versions, _run_task, connect
 from kinegraph.cluster.sharding import Shard, ShardedJob, Task
 from kinegraph.errors import ClusterError, ReadError
@@ -65,7 +66,8 @@ def test_a_node_that_is_killed_changes_no_byte(cluster, raw, tmp_path, capsys):
         if told == [1, 2, 3]:
             cluster.remove_node(second, allow_graceful=False)
 
-    many = convert_on(READER, raw, tmp_path / "many", cluster=cluster.address, progress=progress)
+    place = {"cluster": cluster.address, "progress": progress}
+    many = convert_on_cluster(READER, raw, tmp_path / "many", **place)
     one = convert(READER, raw, tmp_path / "one", workers=1)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "many").read_bytes()
     assert replace(many, path=one.path) == one
@@ -123,14 +125,17 @@ def test_a_node_works_in_the_folder_of_the_command(tmp_path, monkeypatch):
     ],
 )
 def test_an_address_without_a_cluster_is_refused_before_ray_starts(
-    capsys, raw, address, message, monkeypatch
+    capsys, tmp_path, address, message, monkeypatch
 ):
     import ray
+
+    np.save(tmp_path / "a.npy", np.ones((1, 4, 25, 3), np.float32))
 
     calls = []
     monkeypatch.setattr(ray, "init", lambda *address, **_: calls.append(address))
     with pytest.raises(SystemExit) as end:
-        main(["convert", "ntu", str(raw), str(raw / "a.arrow"), "--cluster", address])
+        words = ["convert", "arrays", str(tmp_path), str(tmp_path / "a.arrow")]
+        main([*words, "--cluster", address, "--layout", "ntu25"])
     assert end.value.code == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and re.search(message, err), err
@@ -160,7 +165,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 def test_a_shard_that_kills_its_workers_is_named(cluster, raw, tmp_path):
     (raw / "f5.txt").write_text("die")
     with pytest.raises(ClusterError, match=r"items 5 to 5 ended 4 workers.*; \d of 10 shards"):
-        convert_on(READER, raw, tmp_path / "a", cluster=cluster.address)
+        convert_on_cluster(READER, raw, tmp_path / "a", cluster=cluster.address)
     (raw / "f5.txt").write_text("0 1")
 
 

@@ -18,7 +18,7 @@ from conftest import made_up_clips
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.cluster import predict as predict_module
-from kinegraph.cluster.predict import InputFiles, create_task, merge_shards
+from kinegraph.cluster.predict import InputFiles, create_predict_task, merge_predictions
 from kinegraph.cluster.score import ClusterScorer
 from kinegraph.cluster.sharding import Shard
 from kinegraph.cluster.worker_model import WorkerModel
@@ -145,9 +145,10 @@ def words(answers) -> list[str]:
 def test_answers_of_shards_come_as_on_one_machine(run, files, here, monkeypatch, size):
     predictor = Predictor.load(run, top=2)
     one = words(predict_files(predictor, files))
-    job = predict_module.open_job
-    monkeypatch.setattr(predict_module, "open_job", lambda *a: replace(job(*a), size=size))
-    many = words(predict_module.predict_files(predictor, run, files, cluster="local"))
+    job = predict_module.open_prediction_job
+    resized = lambda *a: replace(job(*a), size=size)  # noqa: E731
+    monkeypatch.setattr(predict_module, "open_prediction_job", resized)
+    many = words(predict_module.predict_on_cluster(predictor, run, files, cluster="local"))
     assert many == one
     assert len(one) == 24 + 1 + 3 + 1 + 1 + 1 + 24
     assert [line[0] for line in one].count("{") == 24 + 3 + 1 + 24
@@ -160,7 +161,7 @@ def test_an_empty_folder_is_the_same_error(run, tmp_path, here):
     (tmp_path / "empty" / "a.npy").write_bytes(b"no array")
     predictor = Predictor.load(run)
     one = words(predict_files(predictor, [tmp_path / "empty"], "arrays"))
-    many = predict_module.predict_files(
+    many = predict_module.predict_on_cluster(
         predictor, run, [tmp_path / "empty"], "arrays", cluster="local"
     )
     assert words(many) == one
@@ -177,11 +178,11 @@ def test_pieces_are_counted_over_all_files(run, files):
 
 def test_an_interrupted_prediction_goes_on(run, files):
     model, opened = WorkerModel.from_run(run), InputFiles(files, None, Predictor.load(run))
-    job = replace(predict_module.open_job(model, 5, opened), size=10)
-    task = partial(create_task, model, 5, opened, job)
+    job = replace(predict_module.open_prediction_job(model, 5, opened), size=10)
+    task = partial(create_predict_task, model, 5, opened, job)
     with pytest.raises(KeyboardInterrupt, match="2 of 6 shards"):
         job.run(WorkersHere(stop_after=2), task)
     workers = WorkersHere()
     job.run(workers, task)
     assert len(workers.seen) == 4
-    assert len(list(merge_shards(opened, job))) == 55
+    assert len(list(merge_predictions(opened, job))) == 55

@@ -30,7 +30,7 @@ def convert(
     cluster: ClusterOption = None,
 ) -> None:
     """Read raw recordings into one store. Further --key value pairs are the reader's options."""
-    from kinegraph.cluster.convert import convert as convert_on_cluster
+    from kinegraph.cluster.convert import convert_on_cluster
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert as convert_here
 

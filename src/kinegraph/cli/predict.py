@@ -25,7 +25,7 @@ def predict(
     cluster: ClusterOption = None,
 ) -> None:
     """Name the actions in raw files. A file with an error is reported, and the others follow."""
-    from kinegraph.cluster.predict import predict_files as predict_on_cluster
+    from kinegraph.cluster.predict import predict_on_cluster
     from kinegraph.inference.predict import Predictor, predict_files
 
     if cluster is not None and precision != "fp32":

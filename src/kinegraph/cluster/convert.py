@@ -30,7 +30,7 @@ MAX_TASKS_PER_SHARD = 256
 CLIPS_SUFFIX = ".arrow"
 
 
-def convert(
+def convert_on_cluster(
     reader: Reader,
     source: str | Path,
     store_path: str | Path,
@@ -60,15 +60,15 @@ def convert(
         ReadError, StoreError, UnknownNameError: as on one machine.
     """
     conversion = scan_source(reader, Path(source), Path(store_path), options or {})
-    job = open_job(conversion, Path(store_path))
-    job.run(connect(cluster), partial(create_task, conversion, job), progress)
-    merged = merge_shards(conversion, job)
+    job = open_conversion_job(conversion, Path(store_path))
+    job.run(connect(cluster), partial(create_read_task, conversion, job), progress)
+    merged = merge_conversion(conversion, job)
     result = store_results(conversion, merged, Path(store_path), progress, dtype)
     job.delete()
     return result
 
 
-def open_job(conversion: ConversionJob, store_path: Path) -> ShardedJob:
+def open_conversion_job(conversion: ConversionJob, store_path: Path) -> ShardedJob:
     """Return the job of a conversion, the same one as long as no raw file changes."""
     plan = conversion.plan
     facts = {
@@ -81,7 +81,7 @@ def open_job(conversion: ConversionJob, store_path: Path) -> ShardedJob:
     return ShardedJob.open(store_path, ".json", facts, len(plan.tasks), largest=largest)
 
 
-def create_task(conversion: ConversionJob, job: ShardedJob, shard: Shard) -> Task:
+def create_read_task(conversion: ConversionJob, job: ShardedJob, shard: Shard) -> Task:
     """Return the task that reads a shard."""
     part = _slice(conversion, shard)
     present = [path for path, stat in part.stats.items() if stat is not None]
@@ -118,7 +118,7 @@ def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> None:
         draft.write_text(json.dumps(entries))
 
 
-def merge_shards(
+def merge_conversion(
     conversion: ConversionJob, job: ShardedJob
 ) -> Generator[tuple[ReadTask, TaskResult]]:
     """Yield every task with its result, as `kinegraph.readers.convert.read_tasks` does.

@@ -59,7 +59,7 @@ def _open(path: Path, reader: str | None, predictor: Predictor) -> InputSource |
         return error
 
 
-def predict_files(
+def predict_on_cluster(
     predictor: Predictor,
     run: Path,
     files: Sequence[Path],
@@ -85,14 +85,16 @@ def predict_files(
         ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
     """
     model, inputs = WorkerModel.from_run(run), InputFiles(files, reader, predictor)
-    job = open_job(model, predictor.top, inputs)
+    job = open_prediction_job(model, predictor.top, inputs)
     job.run(
-        model.workers(cluster), partial(create_task, model, predictor.top, inputs, job), progress
+        model.workers(cluster),
+        partial(create_predict_task, model, predictor.top, inputs, job),
+        progress,
     )
-    return merge_shards(inputs, job)
+    return merge_predictions(inputs, job)
 
 
-def open_job(model: WorkerModel, top: int, inputs: InputFiles) -> ShardedJob:
+def open_prediction_job(model: WorkerModel, top: int, inputs: InputFiles) -> ShardedJob:
     """Return the job of these predictions, the same one as long as run and files do not change."""
     sources = [source for source in inputs.sources if isinstance(source, InputSource)]
     facts = {"model": model.fingerprint(), "top": top, "files": [_facts(s) for s in sources]}
@@ -106,7 +108,7 @@ def _facts(source: InputSource) -> list[Any]:
     return [reader, options, len(source.parts), fingerprint_files(files)]
 
 
-def create_task(
+def create_predict_task(
     model: WorkerModel, top: int, inputs: InputFiles, job: ShardedJob, shard: Shard
 ) -> Task:
     """Return the task that answers a shard."""
@@ -146,7 +148,9 @@ def _load_predictor(model: WorkerModel, top: int) -> Predictor:
     return Predictor.load(model.run, top)
 
 
-def merge_shards(inputs: InputFiles, job: ShardedJob) -> Iterator[dict[str, Any] | KinegraphError]:
+def merge_predictions(
+    inputs: InputFiles, job: ShardedJob
+) -> Iterator[dict[str, Any] | KinegraphError]:
     """Yield the answers in the order of the files, each file up to its first error."""
     entries = (entry for shard in job.shards for entry in _load_predictions(job, shard))
     empty: Iterator[Entry] = ((number, [], None) for number in range(len(inputs.sources)))

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
 
-Array = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -52,7 +50,7 @@ class Calibration:
         """Return the fields for a checkpoint header."""
         return asdict(self)
 
-    def probabilities(self, logits: Array) -> Array:
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities, (N, classes), 0 for the background class."""
         from scipy.special import softmax
 
@@ -61,12 +59,12 @@ class Calibration:
             probabilities[:, self.background] = 0
         return probabilities
 
-    def is_confident(self, probabilities: Array) -> NDArray[np.bool_]:
+    def is_confident(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return for each row, (N,), whether its largest probability reaches the threshold."""
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
 
-def fit_temperature(logits: Array, labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Fit the temperature, from 0.05 to 20, that maximizes the likelihood of held-out clips."""
     from scipy.optimize import minimize_scalar
     from scipy.special import softmax

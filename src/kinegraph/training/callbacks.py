@@ -156,9 +156,9 @@ class ProgressBar(Callback):
         """Print the line of the epoch."""
         metrics = _metrics(trainer)
         line = f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
-        line += _format_metrics(metrics, "train_")
+        line += _format_split_metrics(metrics, "train_")
         if "val_loss" in metrics:
-            line += f"  validation:{_format_metrics(metrics, 'val_')}"
+            line += f"  validation:{_format_split_metrics(metrics, 'val_')}"
         self.bar.console.print(f"{line}  {self._rate()}", highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
@@ -177,7 +177,7 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
     return {key: float(value) for key, value in trainer.callback_metrics.items()}
 
 
-def _format_metrics(metrics: dict[str, float], prefix: str) -> str:
+def _format_split_metrics(metrics: dict[str, float], prefix: str) -> str:
     """Return the metrics of a split, the loss first."""
     own = {key.removeprefix(prefix): v for key, v in metrics.items() if key.startswith(prefix)}
     names = sorted(own, key=lambda name: (name != "loss", name != "accuracy", name))

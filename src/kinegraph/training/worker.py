@@ -17,7 +17,7 @@ from kinegraph.training.launcher import ERROR_EXIT_CODE, HOST
 from kinegraph.training.train import train_stages
 
 
-def worker_main() -> None:
+def run_worker() -> None:
     """Train the stages that standard input lists, together with the other processes."""
     stages = sys.stdin.readline()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -47,4 +47,4 @@ def _exit_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    worker_main()
+    run_worker()
