@@ -226,7 +226,7 @@ def test_invalid_options_are_refused():
     asked = recognizer([{"resize": {"frames": 8}}])
     with pytest.raises(UnknownNameError, match="stream mode"):
         SessionPool(asked, "stpe")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="look at the whole clip"):
+    with pytest.raises(ModelError, match="need the whole clip"):
         SessionPool(asked, "step")
     with pytest.raises(ModelError, match="every to be 1 or more"):
         SessionPool(asked, every=0)

@@ -52,14 +52,14 @@ def stream(
         session = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
         shown: str | None = None
         for number, frame in enumerate(frames):
-            found = _describe(session.push(*frame))
+            found = _format_fields(session.push(*frame))
             if as_json:
                 print(json.dumps({"id": name, "frame": number, **found}), flush=True)
             elif found["name"] not in (None, shown):
                 shown = found["name"]
                 time = f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
                 print(f"{time}  {shown} {found['probability']:.1%}", flush=True)
-        found = _describe(session.flush())
+        found = _format_fields(session.flush())
         if as_json:
             print(json.dumps({"id": name, "frames": session.frames, **found}), flush=True)
         else:
@@ -77,7 +77,7 @@ def _parse_window(text: str) -> Window:
         raise ModelError(f"expected --window in seconds, auto or all, got {text!r}") from error
 
 
-def _describe(prediction: Prediction | None) -> dict[str, Any]:
+def _format_fields(prediction: Prediction | None) -> dict[str, Any]:
     if prediction is None:
         return {"label": None, "name": None, "probability": None}
     accepted = prediction.accepted

@@ -5,7 +5,8 @@ Shapes: S streams, M persons, V joints, D coordinates, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +116,7 @@ class OnlinePreprocessor:
         if whole := model.pipeline.whole_clip_steps():
             raise ModelError(
                 f"mode 'step' takes frames one by one, but the transforms {', '.join(whole)} of "
-                "this run look at the whole clip; take mode 'window'"
+                "this run need the whole clip; take mode 'window'"
             )
         self._layout = model.layout
         self._persons = model.header.persons
@@ -201,11 +202,10 @@ class CausalTransform:
             stated = np.concatenate([before, frame.confidence], axis=1)
         joints = np.concatenate([history, now], axis=1)
         result = self.pipeline(frame.with_checked_joints(joints, stated))
-        confidence = None if result.confidence is None else result.confidence[:, -1:]
         updated = np.concatenate(
             [np.where(np.isnan(first), now, first), np.where(np.isnan(now), last, now)], axis=1
         )
-        return result.with_checked_joints(result.joints[:, -1:], confidence), updated
+        return _map_arrays(result, lambda array: array[:, -1:]), updated
 
 
 def _per_person_step(pipeline: Pipeline, persons: int) -> Pipeline | None:
@@ -231,9 +231,9 @@ def _causal_transforms(model: TrainedModel) -> Iterator[CausalTransform]:
 
 def _split_streams(clip: Clip, streams: int) -> Iterator[Clip]:
     """Yield (M, 1, V, D) of each stream of (S * M, 1, V, D)."""
-    stated = [None] * streams if clip.confidence is None else np.split(clip.confidence, streams)
-    for joints, confidence in zip(np.split(clip.joints, streams), stated, strict=True):
-        yield clip.with_checked_joints(joints, confidence)
+    M = clip.num_persons // streams
+    for i in range(0, clip.num_persons, M):
+        yield _map_arrays(clip, itemgetter(slice(i, i + M)))
 
 
 def _merge_streams(clips: Sequence[Clip]) -> Clip:
@@ -249,9 +249,13 @@ def _streams_to_frames(clip: Clip, streams: int) -> Clip:
     def split(array: Array) -> Array:
         return np.moveaxis(array.reshape(streams, -1, *array.shape[2:]), 0, 1)
 
-    return clip.with_checked_joints(
-        split(clip.joints), None if clip.confidence is None else split(clip.confidence)
-    )
+    return _map_arrays(clip, split)
+
+
+def _map_arrays(clip: Clip, function: Callable[[Array], Array]) -> Clip:
+    """Apply a function to joints and confidence; unlike `Clip.map_arrays`, validate nothing."""
+    confidence = None if clip.confidence is None else function(clip.confidence)
+    return clip.with_checked_joints(function(clip.joints), confidence)
 
 
 def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
