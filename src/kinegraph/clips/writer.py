@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +64,7 @@ class StoreWriter:
         self._arrow: Any = None
         self._coordinates = 0
         self._ids: set[str] = set()
-        self._rows: list[_StoreRow] = []
+        self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -97,8 +97,21 @@ class StoreWriter:
         stored = _round_to_float16(clip) if self.dtype == "float16" else clip
         rounding = 0.0 if stored is clip else _max_rounding_error(stored, clip)
         self.rounding = max(self.rounding, rounding)
-        source = source.encode(errors="backslashreplace").decode()
-        self._rows.append(_StoreRow(stored, meta, source, rounding))
+        self._rows.append(
+            {
+                "id": clip.id,
+                "label": clip.label,
+                "persons": clip.num_persons,
+                "frames": clip.num_frames,
+                "joints": stored.joints,
+                "confidence": stored.confidence,
+                "fps": clip.fps,
+                "meta": meta,
+                "digest": stored.digest,
+                "source": source.encode(errors="backslashreplace").decode(),
+                "rounding": rounding,
+            }
+        )
         self._bytes += clip.joints.nbytes
         if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
             self._flush()
@@ -112,7 +125,8 @@ class StoreWriter:
         try:
             self._open_file.__exit__(kind, error, trace)
         except OSError as failure:
-            raise _write_error(self.path, failure) from failure
+            if error is None:
+                raise _write_error(self.path, failure) from failure
 
     @contextmanager
     def _atomic_file(self) -> Iterator[None]:
@@ -159,7 +173,7 @@ class StoreWriter:
         try:
             if self._arrow is None:
                 self._arrow = pa.ipc.new_file(self._file, self._schema)
-            self._arrow.write_batch(_batch(self._rows, self._schema))
+            self._arrow.write_batch(_make_batch(self._rows, self._schema))
         except OSError as error:
             raise _write_error(self.path, error) from error
         self._rows, self._bytes = [], 0
@@ -170,22 +184,9 @@ class StoreWriter:
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 
-class _StoreRow(NamedTuple):
-    """A row of the store: the clip as it will be read, and further columns."""
-
-    clip: Clip
-    meta: str
-    source: str
-    rounding: float
-
-
 def _round_to_float16(clip: Clip) -> Clip:
     """Return the clip with joints and confidence rounded to float16."""
-    confidence = clip.confidence
-    if confidence is not None:
-        confidence = confidence.astype(np.float16).astype(np.float32)
-    joints = clip.joints.astype(np.float16).astype(np.float32)
-    return clip.with_joints(joints, confidence)
+    return clip.map_arrays(lambda array: array.astype(np.float16).astype(np.float32))
 
 
 def _max_rounding_error(stored: Clip, clip: Clip) -> float:
@@ -235,23 +236,12 @@ def _meta_json(clip: Clip) -> str:
         ) from error
 
 
-def _batch(rows: Sequence[_StoreRow], schema: Any) -> Any:
-    clips = [row.clip for row in rows]
-    number = schema.field("joints").type.value_type.to_pandas_dtype()
-    columns = {
-        "id": [clip.id for clip in clips],
-        "label": [clip.label for clip in clips],
-        "persons": [clip.num_persons for clip in clips],
-        "frames": [clip.num_frames for clip in clips],
-        "joints": ragged_array([clip.joints for clip in clips], number),
-        "confidence": ragged_array([clip.confidence for clip in clips], number),
-        "fps": [clip.fps for clip in clips],
-        "meta": [row.meta for row in rows],
-        "digest": [clip.digest for clip in clips],
-        "source": [row.source for row in rows],
-        "rounding": [row.rounding for row in rows],
-    }
-    return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
+def _make_batch(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    dtype = schema.field("joints").type.value_type.to_pandas_dtype()
+    for name in ("joints", "confidence"):
+        columns[name] = ragged_array(columns[name], dtype)
+    return pa.record_batch(columns, schema=schema)
 
 
 def _library_versions() -> dict[str, str]:
