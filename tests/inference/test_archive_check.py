@@ -109,7 +109,7 @@ def test_what_acts_is_refused(change, told, entries, tmp_path):
 @pytest.mark.parametrize("gone", [PROGRAM, WEIGHTS, SAMPLES])
 def test_what_is_incomplete_is_refused(gone, entries, tmp_path):
     path = rewritten(entries, lambda content: content.pop(gone), tmp_path / "it.pt2")
-    with pytest.raises(ExportError, match="no exported program, or a damaged one"):
+    with pytest.raises(ExportError, match="not an exported program, or is damaged"):
         check_archive(path)
 
 
