@@ -331,7 +331,7 @@ def transform_options(name: str) -> list[str]:
 
 
 def test_readme_lists_every_reader_and_recipe():
-    table = rows(section(ROOT / "README.md", "What is in it"))
+    table = rows(section(ROOT / "README.md", "Datasets and recipes"))
     assert {name for cells in table for name in ticked(cells[1])} == set(READERS)
     assert {name for c in table if len(c) > 2 for name in ticked(c[2])} == set(list_recipes())
 
