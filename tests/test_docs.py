@@ -254,15 +254,19 @@ def test_the_example_model_keeps_the_contract(tmp_path, monkeypatch, capsys):
     from contracts import test_models as contract
     from kinegraph import models
 
-    (code,) = [code for mark, code in blocks(DOCS / "add-a-model.md") if mark == "python run"]
+    codes = [code for mark, code in blocks(DOCS / "add-a-model.md") if mark == "python run"]
     monkeypatch.setattr(models, "MODELS", dict(MODELS))
-    run_code(code, tmp_path, capsys)
-    assert "frame_conv" not in MODELS
-    for layout, persons in (("ntu25", 1), ("jhmdb15", 2)):
-        contract.test_forward_features_head_and_reset("frame_conv", layout, persons)
-    contract.test_parameter_groups_hold_every_parameter_once("frame_conv")
-    contract.test_a_few_steps_lower_the_loss_of_one_batch("frame_conv")
-    assert load_recipe("nw_ucla", ["model={name: frame_conv, width: 128}"]).model.options
+    for code in codes:
+        run_code(code, tmp_path, capsys)
+    assert "small_graph_net" not in MODELS
+    for name, mode in (("small_graph_net", "step"), ("frame_attention", "window")):
+        for layout, persons in (("ntu25", 1), ("jhmdb15", 2)):
+            contract.test_forward_features_head_and_reset(name, layout, persons)
+            contract.test_optimized_and_streamed_logits_are_those_of_the_model(name, layout)
+        contract.test_parameter_groups_hold_every_parameter_once(name)
+        contract.test_a_few_steps_lower_the_loss_of_one_batch(name)
+        assert contract.stream_mode(name) == mode
+        assert load_recipe("nw_ucla", [f"model={{name: {name}, width: 128}}"]).model.options
 
 
 # --------------------------------------------------------------------- lists that are complete

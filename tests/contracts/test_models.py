@@ -6,7 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinegraph.inference.backends.exported_model import ExportedModel
+from kinegraph.inference.backends.runtimes import FORMATS
+from kinegraph.inference.export.trace import trace_clips
+from kinegraph.inference.export.writers import writer
 from kinegraph.models import MODELS, create_model, list_models, model_options
+from kinegraph.runtime.fuse import optimize_for_inference, relative_error
+from kinegraph.runtime.micro_batching import StepStreams
+from kinegraph.runtime.streams import open_streams
+from kinegraph.skeleton.layouts import list_layouts
 
 CASES = [(name, layout, M) for name in MODELS for layout in ("ntu25", "jhmdb15") for M in (1, 2)]
 
@@ -40,6 +48,61 @@ def test_forward_features_head_and_reset(name, layout, M):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
         model.reset_classifier(4)
         assert model(x).shape == (3, 4)
+
+
+def seen_something(name: str, layout: str = "ntu25") -> torch.nn.Module:
+    """Return a small model whose batch norms have seen a batch."""
+    torch.manual_seed(0)
+    model = create_model(name, layout=layout, num_classes=6, **narrow(name))
+    model.train()(torch.randn(4, 3, 24, model.layout.num_joints, 2))
+    return model.eval()
+
+
+def stream_mode(name: str) -> str:
+    """Return how streams of a model are computed: by steps or by windows."""
+    return "step" if isinstance(open_streams(seen_something(name)), StepStreams) else "window"
+
+
+@pytest.mark.parametrize("layout", list_layouts())
+@pytest.mark.parametrize("name", list(MODELS))
+def test_optimized_and_streamed_logits_are_those_of_the_model(name, layout):
+    model = seen_something(name, layout)
+    network, x = optimize_for_inference(model), torch.randn(2, 3, 19, model.layout.num_joints, 2)
+    x[1, ..., 1] = 0
+    with torch.inference_mode():
+        expected = model(x)
+        assert relative_error(network(x), expected) < 1e-5
+    streams = open_streams(network)
+    keys = [streams.open(), streams.open()]
+    for t in range(19):
+        streams.push({key: clip[:, t] for key, clip in zip(keys, x, strict=True)})
+    flushed = torch.stack([streams.flush(key) for key in keys])
+    assert relative_error(flushed, expected) < 1e-5
+
+
+def test_which_families_are_computed_step_by_step():
+    assert {name for name in MODELS if stream_mode(name) == "window"} == {"asgcn"}
+
+
+LAYOUTS = [
+    pytest.param(layout, marks=[] if layout == "ntu25" else pytest.mark.slow)
+    for layout in list_layouts()
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", list(MODELS))
+def test_an_exported_network_gives_the_logits_of_the_clip(name, layout, tmp_path):
+    model = seen_something(name, layout)
+    traced = trace_clips(optimize_for_inference(model))
+    writer(traced, "torch", "fp32", None)(tmp_path / "it.pt2", "{}")
+    shape = 3, model.layout.num_joints
+    exported = ExportedModel(
+        traced.interface, shape, FORMATS["torch"].open(tmp_path / "it.pt2", "fp32")
+    )
+    x = torch.randn(2, 3, 31, shape[1], traced.interface.persons or 1)
+    with torch.inference_mode():
+        assert relative_error(exported(x), model(x)) < 1e-4
 
 
 @pytest.mark.parametrize("name", list(MODELS))

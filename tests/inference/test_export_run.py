@@ -227,7 +227,7 @@ def test_int8_is_calibrated_on_the_training_split(tiny_run, tmp_path, monkeypatc
 def test_an_export_that_does_not_agree_leaves_no_file(tiny_run, tmp_path, monkeypatch):
     def sabotaged(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
         network = optimize_for_inference(model, dtype)
-        network.classifier.head.weight.mul_(1.5)
+        network.classifier.model.head.weight.mul_(1.5)
         return network
 
     monkeypatch.setattr(export, "optimize_for_inference", sabotaged)

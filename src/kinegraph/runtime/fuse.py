@@ -14,7 +14,7 @@ from kinegraph.runtime.network import (
     PersonNetwork,
     WholeClipNetwork,
 )
-from kinegraph.runtime.trace import trace_method, translate
+from kinegraph.runtime.trace import copy_classifier, translate
 
 #: Largest difference of logits, as a share of the largest logit, that the optimization may make.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
@@ -82,7 +82,7 @@ def fuse_persons(model: nn.Module, dtype: torch.dtype = torch.float32) -> Person
     modes = {module: module.training for module in model.modules()}
     try:
         layers = translate(model.eval(), "forward_persons")
-        classifier = deepcopy(trace_method(model, "classify"))
+        classifier = copy_classifier(model)
     finally:
         _restore(modes)
     return PersonNetwork(model, layers, classifier, dtype)

@@ -90,8 +90,8 @@ class _Tracer(fx.Tracer):
         return hasattr(m, "inference_layer") or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace_method(module: nn.Module, method: str) -> fx.GraphModule:
-    """Return a module of its own that computes what a method does.
+def trace_method(module: nn.Module, method: str) -> fx.Graph:
+    """Return the operations of a method.
 
     Raises:
         UntranslatableError: the method decides by the values or sizes of its inputs what to do.
@@ -101,10 +101,31 @@ def trace_method(module: nn.Module, method: str) -> fx.GraphModule:
     except Exception as error:
         # a model's own code runs here with stand-ins for tensors, and may fail in any way
         raise UntranslatableError(f"{type(module).__name__}.{method}: {error}") from error
-    traced = fx.GraphModule(module, graph)
-    graph.eliminate_dead_code()
-    traced.recompile()
-    return traced
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    return graph
+
+
+class _Classifier(nn.Module):
+    """The root of the graph of `SkeletonModel.classify`, with no name that a graph module has."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(N, P) -> (N, classes)."""
+        logits: Tensor = self.model.classify(pooled)
+        return logits
+
+
+def copy_classifier(model: nn.Module) -> fx.GraphModule:
+    """Return a copy of what `SkeletonModel.classify` computes, without the rest of the model.
+
+    Raises:
+        UntranslatableError: see `trace_method`.
+    """
+    root = _Classifier(model)
+    return deepcopy(fx.GraphModule(root, trace_method(root, "forward")))
 
 
 def translate(module: nn.Module, method: str = "forward") -> LayerGraph:
@@ -118,21 +139,21 @@ def translate(module: nn.Module, method: str = "forward") -> LayerGraph:
     Raises:
         UntranslatableError: with the first operation that has no layer.
     """
-    traced = trace_method(module, method)
-    translation = _Translation(traced)
-    for node in traced.graph.nodes:
+    graph = trace_method(module, method)
+    translation = _Translation(module, graph)
+    for node in graph.nodes:
         translation.add(node)
     return translation.fused()
 
 
 class _Translation:
-    """Layers and what each reads, made from the nodes of a traced module, one after the other."""
+    """Layers and what each reads, made from the nodes of a graph, one after the other."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         self.module = module
         self.layers: list[InferenceLayer] = []
         self.inputs: list[tuple[int, ...]] = []
-        self.num_inputs = sum(node.op == "placeholder" for node in module.graph.nodes)
+        self.num_inputs = sum(node.op == "placeholder" for node in graph.nodes)
         self.output = -1
         self._results: dict[fx.Node, Any] = {}  # a `Value`, a constant, or a tuple of them
 
