@@ -70,8 +70,12 @@ class ExportError(KinegraphError):
     """An export that is not possible, or an exported file that is not valid."""
 
 
-class LiveError(KinegraphError):
-    """A video, camera or pose estimator that cannot be opened."""
+class VideoError(KinegraphError):
+    """A video, camera or pose estimator that cannot be opened; a video that cannot be written."""
+
+
+class ServerError(KinegraphError):
+    """A server that cannot start with its options, or that has stopped unexpectedly."""
 
 
 class ClusterError(KinegraphError):

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from inference.test_session import alone
 from inference.test_streaming_backends import recognizer
-from kinegraph.errors import LiveError
+from kinegraph.errors import ServerError
 from kinegraph.inference.session import RawFrame, open_session
 from kinegraph.server.auth import SUBPROTOCOL, token_subprotocol
 from kinegraph.server.errors import RequestRejectedError
@@ -531,13 +531,13 @@ def test_a_token_is_asked_for_and_may_come_three_ways():
 
 def test_others_than_this_machine_need_a_token():
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
-        with pytest.raises(LiveError, match="--token"):
+        with pytest.raises(ServerError, match="--token"):
             open_socket(host, 0, None)
-    with pytest.raises(LiveError, match="8 characters"):
+    with pytest.raises(ServerError, match="8 characters"):
         open_socket("127.0.0.1", 0, "short")
     with (
         open_socket("127.0.0.1", 0, None) as taken,
-        pytest.raises(LiveError, match="another --port"),
+        pytest.raises(ServerError, match="another --port"),
     ):
         open_socket("127.0.0.1", taken.getsockname()[1], None)
 
@@ -606,7 +606,7 @@ def test_a_pace_allows_its_rate_and_short_bursts():
 
 
 def test_limits_are_above_nothing():
-    with pytest.raises(LiveError, match="limit frame_rate"):
+    with pytest.raises(ServerError, match="limit frame_rate"):
         Limits(frame_rate=0)
 
 

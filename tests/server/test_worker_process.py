@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from inference.test_session import frames_of
 from inference.test_streaming_backends import recognizer
-from kinegraph.errors import ClipError, LiveError
+from kinegraph.errors import ClipError, ServerError
 from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
 from kinegraph.server.worker_process import RemoteSessionPool
 from server.serving import heard, running, walk
@@ -49,7 +49,7 @@ def test_it_says_what_a_crowd_here_says():
 def test_a_model_that_cannot_be_sent_is_refused():
     asked = recognizer([])
     asked.model.own = lambda: None  # no other process could have it
-    with pytest.raises(LiveError, match="cannot be sent to another process"):
+    with pytest.raises(ServerError, match="cannot be sent to another process"):
         RemoteSessionPool(asked)
 
 

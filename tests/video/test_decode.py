@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kinegraph.errors import LiveError, ReadError
+from kinegraph.errors import ReadError, VideoError
 from kinegraph.video.decode import Camera, VideoFile, parse_camera_index
 from video.synthetic_videos import add_rotation, picture, require_av, write_video
 
@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 def test_a_camera_that_is_not_there_is_said_to_be_missing():
     pytest.importorskip("cv2", reason="NOT TESTED: the extra `video` is not installed")
-    with pytest.raises(LiveError, match="camera 99 delivers no frames"):
+    with pytest.raises(VideoError, match="camera 99 delivers no frames"):
         Camera(99)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import real_data
-from kinegraph.errors import LiveError
+from kinegraph.errors import VideoError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import load_estimator
 from kinegraph.video.estimators.rtmlib import RtmlibPoses
@@ -85,5 +85,5 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch, nam
         return real(module, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(LiveError, match=rf"{name} is not installed.*pip install {install}"):
+    with pytest.raises(VideoError, match=rf"{name} is not installed.*pip install {install}"):
         load_estimator(name)

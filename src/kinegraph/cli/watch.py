@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinegraph.cli.console import progress
-from kinegraph.errors import LiveError
+from kinegraph.errors import VideoError
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
@@ -97,13 +97,13 @@ def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
         if path is None:
             continue
         if path.suffix.lower() != suffix or path.is_dir():
-            raise LiveError(f"expected an output file that ends in {suffix}, got {path}")
+            raise VideoError(f"expected an output file that ends in {suffix}, got {path}")
         if path.exists() and Path(source).exists() and path.samefile(source):
-            raise LiveError(f"{path} is the input file; write to another file")
+            raise VideoError(f"{path} is the input file; write to another file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LiveError(f"cannot create the folder of {path}: {error.strerror}") from error
+            raise VideoError(f"cannot create the folder of {path}: {error.strerror}") from error
 
 
 def _detect(

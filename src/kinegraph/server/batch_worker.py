@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.errors import KinegraphError, LiveError
+from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.session import RawFrame, StreamResult, StreamSnapshot
 from kinegraph.server.admission import warmup
 from kinegraph.server.errors import RequestRejectedError
@@ -220,7 +220,7 @@ class BatchWorker:
     def _process(self, batch: list[tuple[PersonSession, SessionRequest]]) -> list[SessionResponse]:
         try:
             return self._process_batch(batch)
-        except LiveError as error:
+        except ServerError as error:
             self._deliver(self._on_worker_lost)
             message = str(error)
         except Exception:  # the other sessions must go on

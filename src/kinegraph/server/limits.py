@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinegraph.errors import LiveError
+from kinegraph.errors import ServerError
 
 MIB = 2**20
 RATE_TOLERANCE = 1.2
@@ -60,7 +60,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None and not value > 0:
-                raise LiveError(f"expected the limit {name} to be above 0, got {value}")
+                raise ServerError(f"expected the limit {name} to be above 0, got {value}")
 
 
 class TokenBucket:

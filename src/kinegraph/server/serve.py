@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kinegraph.errors import LiveError
+from kinegraph.errors import ServerError
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.server.auth import AccessMiddleware, is_loopback
 from kinegraph.server.limits import Limits
@@ -24,15 +24,15 @@ def open_socket(host: str, port: int, token: str | None) -> socket.socket:
     """Open a listening socket.
 
     Raises:
-        LiveError: the address is not a loopback one and there is no token, the token is too
+        ServerError: the address is not a loopback one and there is no token, the token is too
             short, or the address is not available.
     """
     if token is None and not is_loopback(host):
-        raise LiveError(
+        raise ServerError(
             f"other machines can reach {host}: set a token with --token, or serve on 127.0.0.1"
         )
     if token is not None and len(token) < MIN_TOKEN_LENGTH:
-        raise LiveError(
+        raise ServerError(
             f"expected a token of at least {MIN_TOKEN_LENGTH} characters, got {len(token)}; "
             "generate one with `openssl rand -hex 16`"
         )
@@ -41,7 +41,7 @@ def open_socket(host: str, port: int, token: str | None) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=256)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise LiveError(
+        raise ServerError(
             f"cannot listen on {host}:{port}: {error}; choose another --port"
         ) from error
 
@@ -74,7 +74,7 @@ def create_server(
         options: options of `Service` and `SessionPool`.
 
     Raises:
-        LiveError: a package is not installed, or the model cannot be sent to a process.
+        ServerError: a package is not installed, or the model cannot be sent to a process.
     """
     try:
         import uvicorn
@@ -82,7 +82,7 @@ def create_server(
         from kinegraph.server.app import create_app
         from kinegraph.server.connection_guard import RequestTimeout
     except ImportError as error:
-        raise LiveError(
+        raise ServerError(
             f"the server needs {error.name}, which is not installed; run "
             'pip install "kinegraph[serve]"'
         ) from error
@@ -141,10 +141,10 @@ def run_server(server: Any, listening: socket.socket) -> None:
     """Run a server until SIGTERM or SIGINT, and drain its connections.
 
     Raises:
-        LiveError: a worker process exited unexpectedly.
+        ServerError: a worker process exited unexpectedly.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the exit code of a normal shutdown is 0
     server.run([listening])
     if server.worker_lost:
-        raise LiveError("the server has stopped because a worker process exited unexpectedly")
+        raise ServerError("the server has stopped because a worker process exited unexpectedly")

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.errors import KinegraphError, LiveError
+from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
@@ -38,7 +38,7 @@ class RemoteSessionPool:
         busy_seconds: seconds of work of the process, up to its latest answer.
 
     Raises:
-        LiveError: the model cannot be sent to another process.
+        ServerError: the model cannot be sent to another process.
     """
 
     def __init__(self, recognizer: Recognizer, niceness: int = 0, **options: Any) -> None:
@@ -53,7 +53,7 @@ class RemoteSessionPool:
         try:
             self._process.start()
         except Exception as error:  # pickling raises many types of errors
-            raise LiveError(f"this model cannot be sent to another process: {error}") from error
+            raise ServerError(f"this model cannot be sent to another process: {error}") from error
         finally:
             worker_pipe.close()
 
@@ -105,7 +105,7 @@ class RemoteSessionPool:
             self._pipe.send((method, arguments))
             answer, self.busy_seconds = self._pipe.recv()
         except (OSError, EOFError) as error:
-            raise LiveError("a worker process exited unexpectedly") from error
+            raise ServerError("a worker process exited unexpectedly") from error
         if isinstance(answer, Exception):
             raise answer
         return answer

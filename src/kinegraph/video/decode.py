@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinegraph.errors import LiveError, ReadError
+from kinegraph.errors import ReadError, VideoError
 from kinegraph.video.estimators.base import Image, missing_package
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def open_av() -> Any:
     """Import PyAV.
 
     Raises:
-        LiveError: it is not installed.
+        VideoError: it is not installed.
     """
     try:
         import av
@@ -179,7 +179,7 @@ class Camera:
         width, height: of the frames, in pixels.
 
     Raises:
-        LiveError: there is no such camera, or it delivers no frames.
+        VideoError: there is no such camera, or it delivers no frames.
     """
 
     duration: float | None = None
@@ -193,7 +193,7 @@ class Camera:
         first = self._capture.read()[1] if self._capture.isOpened() else None
         if first is None:
             self._capture.release()
-            raise LiveError(
+            raise VideoError(
                 f"camera {index} delivers no frames: check that it is connected, that this user "
                 "may read it and that no other program uses it; cameras are numbered from 0"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinegraph.errors import LiveError, ReadError
+from kinegraph.errors import ReadError, VideoError
 from kinegraph.readers.openpose import OPENPOSE_LAYOUTS, list_frame_files, read_people
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -98,7 +98,7 @@ class VideoSource(Source):
     def replay(self) -> Iterator[VideoFrame]:
         """Yield the frames of the file again."""
         if self.live:
-            raise LiveError(f"{self.name} cannot be replayed: expected a file")
+            raise VideoError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ def open_source(what: str, poses: str = "mediapipe", fps: float | None = None) -
         fps: frame rate of a folder; maximum rate of pose estimation in a video.
 
     Raises:
-        ReadError, LiveError, UnknownNameError: it cannot be opened.
+        ReadError, VideoError, UnknownNameError: it cannot be opened.
     """
     path = Path(what)
     if path.is_dir():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kinegraph.errors import LiveError
+from kinegraph.errors import VideoError
 from kinegraph.files import atomic_path
 from kinegraph.video.decode import open_av
 from kinegraph.video.estimators.base import Image
@@ -26,7 +26,7 @@ class VideoWriter:
         path: path of the file; the extension is ignored.
 
     Raises:
-        LiveError: the file cannot be written, or no codec is available.
+        VideoError: the file cannot be written, or no codec is available.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class VideoWriter:
             options = {"movflags": "+faststart"}
             self._file = self._av.open(str(path), "w", format="mp4", options=options)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error
+            raise VideoError(f"cannot write a video to {path}: {error.strerror}") from error
 
     def write(self, image: Image, time: float) -> None:
         """Write a frame (H, W, 3) in RGB with its time in seconds; skip it if time goes back.
@@ -73,13 +73,13 @@ class VideoWriter:
                 packet.duration = self._gap  # takes effect for the last one
             self._file.mux(packets)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise LiveError(f"cannot write the video {self._path}: {error}") from error
+            raise VideoError(f"cannot write the video {self._path}: {error}") from error
 
     def _add_stream(self, image: Image) -> Any:
         height, width = (max(2, side - side % 2) for side in image.shape[:2])
         codec = next((c for c in _CODECS if c in self._av.codecs_available), None)
         if codec is None:
-            raise LiveError(
+            raise VideoError(
                 f"PyAV has no encoder to write mp4 files (expected one of {', '.join(_CODECS)}); "
                 "install another build of av"
             )
@@ -94,11 +94,11 @@ def atomic_video_writer(path: Path) -> Iterator[VideoWriter]:
     """Open a video file that is put in place when it is complete; a failure leaves no file.
 
     Raises:
-        LiveError: it cannot be written.
+        VideoError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, closing(VideoWriter(partial)) as writer:
             yield writer
     except OSError as error:
-        raise LiveError(f"cannot write a video to {path}: {error.strerror}") from error
+        raise VideoError(f"cannot write a video to {path}: {error.strerror}") from error

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.errors import LiveError, unknown_name
+from kinegraph.errors import VideoError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
 
 Array = NDArray[np.float32]
@@ -61,7 +61,7 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
 
     Raises:
         UnknownNameError: unknown name.
-        LiveError: a required package is not installed.
+        VideoError: a required package is not installed.
     """
     if name not in ESTIMATORS:
         raise unknown_name("pose estimator", name, ESTIMATORS)
@@ -69,8 +69,8 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
     return open_estimator()
 
 
-def missing_package(package: str, install: str = '"kinegraph[video]"') -> LiveError:
+def missing_package(package: str, install: str = '"kinegraph[video]"') -> VideoError:
     """Return the error for a package that is not installed."""
-    return LiveError(
+    return VideoError(
         f"{package} is not installed; pose estimation from video needs it: pip install {install}"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kinegraph.errors import LiveError
+from kinegraph.errors import VideoError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.estimators.base import Image, PoseFrame, missing_package
 
@@ -59,7 +59,7 @@ def open_estimator() -> MediapipePoses:
     """Return a new estimator.
 
     Raises:
-        LiveError: MediaPipe or a system library that it needs is not installed.
+        VideoError: MediaPipe or a system library that it needs is not installed.
     """
     return MediapipePoses()
 
@@ -71,7 +71,7 @@ def _pose_module() -> Any:
     except ModuleNotFoundError as error:
         raise missing_package("mediapipe") from error
     except ImportError as error:
-        raise LiveError(
+        raise VideoError(
             f"mediapipe is installed but cannot be imported ({error}); if libGL or libglib is "
             "missing, install the system packages libgl1 and libglib2.0-0 (Debian)"
         ) from error

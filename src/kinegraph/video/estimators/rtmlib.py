@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kinegraph.errors import LiveError
+from kinegraph.errors import VideoError
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.video.estimators.base import Array, Image, PoseFrame, missing_package
 
@@ -54,7 +54,7 @@ def open_estimator() -> RtmlibPoses:
     """Return an estimator on the CPU; rtmlib downloads its models on first use.
 
     Raises:
-        LiveError: rtmlib is not installed, or the download fails.
+        VideoError: rtmlib is not installed, or the download fails.
     """
     try:
         from rtmlib import Body as RtmlibBody
@@ -63,5 +63,5 @@ def open_estimator() -> RtmlibPoses:
     try:
         body = RtmlibBody(mode="lightweight", backend="onnxruntime", device="cpu")
     except OSError as error:
-        raise LiveError(f"rtmlib cannot download its models: {error}") from error
+        raise VideoError(f"rtmlib cannot download its models: {error}") from error
     return RtmlibPoses(body)
