@@ -34,7 +34,7 @@ class ClientMessage(NamedTuple):
         frame: the next frame, or None.
         time: time of the frame in seconds, or NaN.
         meta: facts about the recording, with the first frame.
-        flush: request an answer to all frames so far.
+        flush: request a prediction that includes the latest frames.
         end: the same, and end the person's stream.
     """
 
