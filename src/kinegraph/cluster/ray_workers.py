@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -234,10 +234,4 @@ def _require_path(path: Path) -> None:
 
 def _node_versions() -> dict[str, str]:
     """Return the versions of the packages that determine the bits of a result."""
-    versions = {}
-    for name in ("kinegraph", "numpy", "pyarrow", "torch"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "none"
-    return versions
+    return {name: version(name) for name in ("kinegraph", "numpy", "pyarrow", "torch")}

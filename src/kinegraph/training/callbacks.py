@@ -168,9 +168,7 @@ class ProgressBar(Callback):
         """Remove the bar."""
         self.bar.stop()
 
-    def on_exception(self, *_: Any) -> None:
-        """Remove the bar."""
-        self.bar.stop()
+    on_exception = on_train_end
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

@@ -75,10 +75,8 @@ class Objective:
     predicts_poses = False
     reconstructs = False
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
-        """Return loss and metrics of a batch; cross entropies use the label smoothing."""
+    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
+        """Return loss and metrics of a batch; ``smoothing`` is label smoothing."""
         raise NotImplementedError
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
@@ -115,15 +113,13 @@ class RecognitionObjective(Objective):
         self.required_method = "predict_future" if future_weight else "forward"
         self.predicts_poses = future_weight > 0
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
+    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
-            loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+            loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
             return LossOutput(loss, logits)
         logits, poses = self._predict(model, batch)
-        loss = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+        loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
         loss = loss + self.future_weight * poses.squared_error()
         return LossOutput(loss, logits, _pose_metrics(poses))
 
@@ -152,9 +148,7 @@ class LinkInferenceObjective(Objective):
 
     required_method = "link_loss"
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
+    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
         losses = model.link_loss(batch.x, batch.lengths)  # type: ignore[operator]
         return LossOutput(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
 
@@ -170,9 +164,7 @@ class PoseObjective(Objective):
     best_metric = ("val_mpjpe", -1)
     predicts_poses = True
 
-    def compute_loss(
-        self, model: nn.Module, batch: Batch, label_smoothing: float = 0.0
-    ) -> LossOutput:
+    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
         poses = self.predict_poses(model, batch)
         return LossOutput(poses.squared_error(), None, _pose_metrics(poses))
 
