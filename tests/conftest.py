@@ -1,4 +1,4 @@
-"""Where the tests find real data, and what they say when it is not there."""
+"""Fixtures and data that several tests share: real data sets, a small store, a recipe and a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATA_ROOT = Path(
 
 
 def real_data(name: str) -> Path:
-    """The folder or file of that name under KINEGRAPH_DATA, or a loud skip."""
+    """Return the file or folder of this name under KINEGRAPH_DATA; skip the test without it."""
     path = DATA_ROOT / name
     if not path.exists():
         pytest.skip(f"REAL DATA ABSENT: {name} (set KINEGRAPH_DATA to the folder that has it)")
@@ -21,7 +21,7 @@ def real_data(name: str) -> Path:
 
 
 def made_up_clips(per_class: int = 8, classes: int = 3, persons: int = 1) -> list:
-    """Clips of 2D noise around a class's own place, of even and odd subjects in turn."""
+    """Return clips of 2D noise around a center for each class, of even and odd subjects in turn."""
     import numpy as np
 
     from kinegraph.clips.clip import Clip
@@ -41,7 +41,7 @@ def made_up_clips(per_class: int = 8, classes: int = 3, persons: int = 1) -> lis
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of a store of 24 made-up clips of three classes, twelve of them for training."""
+    """Write a store of 24 synthetic clips of three classes, twelve of them for training."""
     from kinegraph.clips.writer import StoreWriter
 
     path = tmp_path_factory.mktemp("stores") / "tiny.arrow"
@@ -55,7 +55,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_recipe(tiny_store: Path) -> dict:
-    """A recipe that learns the tiny store in a second or two."""
+    """Return a recipe that trains on the tiny store in a second or two."""
     return {
         "name": "tiny",
         "store": str(tiny_store),
@@ -69,7 +69,7 @@ def tiny_recipe(tiny_store: Path) -> dict:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Path:
-    """A run that has learnt the tiny store."""
+    """Train a run on the tiny store."""
     from kinegraph.training.recipe import parse_recipe
     from kinegraph.training.train import train
 

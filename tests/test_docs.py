@@ -1,7 +1,8 @@
-"""The pages say what is so: links lead somewhere, commands and code run, lists are complete."""
+"""The pages are true: links have targets, commands and code run, lists are complete."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -28,7 +29,7 @@ from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
-from test_architecture import MAY_IMPORT, SOURCE
+from test_architecture import MAY_IMPORT, SOURCE, refuse, syntax
 
 ROOT = SOURCE.parents[1]
 DOCS = ROOT / "docs"
@@ -41,29 +42,29 @@ SMALL = ("train.epochs=1", "model.channels=[8, 8]", "model.strides=[1, 2]")
 
 @cache
 def text_of(page: Path) -> str:
-    """A page's text."""
+    """Return the text of a page."""
     return page.read_text(encoding="utf-8")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language and marks, content) of the fenced blocks of a page, in order."""
+    """Return (language and marks, content) of the fenced blocks of a page, in order."""
     return FENCE.findall(text_of(page))
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the table rows of a text, headers and rulers left out."""
+    """Return the cells of the table rows of a text, without headers and rulers."""
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     ruled = [i for i, cells in enumerate(lines) if set("".join(cells)) <= set("-| ")]
     return [line for i, line in enumerate(lines) if i not in ruled and i + 1 not in ruled]
 
 
 def ticked(cell: str) -> list[str]:
-    """What stands between backticks."""
+    """Return the parts of a cell between backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def named(page: Path) -> pytest.ParameterSet:
-    """A page as a test's parameter."""
+    """Return a page as the parameter of a test."""
     return pytest.param(page, id=page.name)
 
 
@@ -71,12 +72,12 @@ def named(page: Path) -> pytest.ParameterSet:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
+    """Return the anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", [named(page) for page in PAGES])
-def test_internal_links_lead_somewhere(page):
+def test_internal_links_have_targets(page):
     prose = FENCE.sub("", text_of(page))
     for link in re.findall(r"\]\(([^)\s]+)\)", prose):
         if "://" in link:
@@ -94,7 +95,7 @@ def test_the_readme_links_every_page():
     assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
 
 
-def test_pages_name_no_place_on_somebodys_machine():
+def test_pages_contain_no_absolute_paths():
     for page in PAGES:
         assert not re.search(r"(?<![\w.])/(work|home|tmp|root|Users)/", text_of(page)), page.name
 
@@ -103,7 +104,7 @@ def test_pages_name_no_place_on_somebodys_machine():
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """(page, words) of every kinegraph command in a block or between backticks."""
+    """Return (page, words) of every kinegraph command in a block or between backticks."""
     found = []
     for page in PAGES:
         lines = [line for _, block in blocks(page) for line in block.splitlines()]
@@ -123,10 +124,10 @@ def command_line() -> Any:
 
 
 def options_of(words: list[str]) -> set[str]:
-    """The options that a command takes; a reader's own are among those of convert.
+    """Return the options of a command; those of `convert` include the reader's own.
 
     Raises:
-        KeyError: there is no such verb.
+        KeyError: the command does not exist.
     """
     command: Any = command_line().commands[words[1]]
     if words[1] in ("draw", "bench") and len(words) > 2:
@@ -138,7 +139,7 @@ def options_of(words: list[str]) -> set[str]:
 
 
 def plain(option: str) -> str:
-    """``--max-persons=2`` and ``--max_persons`` are the same option."""
+    """Return the name of an option: ``--max-persons=2`` and ``--max_persons`` are the same."""
     return option.partition("=")[0].lstrip("-").replace("-", "_")
 
 
@@ -186,7 +187,7 @@ def test_every_make_target_in_the_pages_exists():
 
 @pytest.fixture(scope="module")
 def ucla_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with made-up recordings in the files of NW-UCLA, as the README has unpacked them."""
+    """Write synthetic recordings in the format of NW-UCLA, as the README unpacks them."""
     folder = tmp_path_factory.mktemp("readme")
     raw = folder / "raw" / "all_sqe"
     raw.mkdir(parents=True)
@@ -222,7 +223,7 @@ def test_the_readme_from_the_first_command_to_the_notebook(ucla_folder, monkeypa
 
 
 def run_code(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a block of Python prints."""
+    """Run a block of Python and return its output."""
     script = folder / "block.py"
     script.write_text(code, encoding="utf-8")
     runpy.run_path(str(script))
@@ -230,7 +231,7 @@ def run_code(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str
 
 
 def runnable() -> Iterator[pytest.ParameterSet]:
-    """(code, promised output or None) of the marked blocks outside the README."""
+    """Yield (code, promised output or None) of the marked blocks outside the README."""
     for page in PAGES[1:]:
         found = blocks(page)
         for i, (mark, code) in enumerate(found):
@@ -273,14 +274,14 @@ def test_the_example_model_keeps_the_contract(tmp_path, monkeypatch, capsys):
 
 
 def written(value: Any) -> str:
-    """A value as a recipe writes it."""
+    """Return a value as a recipe writes it."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
     return text.strip().removesuffix("...").strip()
 
 
 def recipe_keys(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, default) of every key of a recipe."""
+    """Yield (dotted key, default) of every key of a recipe."""
     for name, field in part.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
@@ -291,7 +292,7 @@ def recipe_keys(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def section(page: Path, heading: str) -> str:
-    """The text under a heading."""
+    """Return the text under a heading."""
     return re.split(rf"^## {heading}$", text_of(page), flags=re.MULTILINE)[1].split("\n## ")[0]
 
 
@@ -328,7 +329,7 @@ def test_recipes_page_lists_every_transform_with_its_options():
 
 
 def transform_options(name: str) -> list[str]:
-    """The options of a transform with their defaults."""
+    """Return the options of a transform with their defaults."""
     parameters = inspect.signature(TRANSFORMS[name]).parameters.values()
     keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return [f"{p.name}: {written(p.default)}" for p in keywords]
@@ -396,18 +397,29 @@ def test_architecture_shows_the_rooms_in_order_and_what_each_may_import():
     assert list(rules.items()) == list(MAY_IMPORT.items())
 
 
-def test_architecture_lists_every_file():
-    listed = []
+def contents_of(path: Path) -> str:
+    """Return the first line of a module's docstring, as a row of the page has it."""
+    return str(ast.get_docstring(syntax(path))).split("\n")[0].removesuffix(".")
+
+
+def test_architecture_lists_every_file_with_the_first_line_of_its_docstring():
+    listed = {}
     room = ""
     for line in section(DOCS / "architecture.md", "Files").splitlines():
         if heading := re.match(r"`(\w+)`.*:", line):
             room = "" if heading[1] == "kinegraph" else f"{heading[1]}/"
-        elif line.startswith("| `"):
-            listed.append(room + ticked(line)[0])
+        elif row := re.match(r"\| `([^`]+)` \| (.*) \|$", line):
+            assert room + row[1] not in listed, row[1]
+            listed[room + row[1]] = row[2]
     kinds = (".py", ".yaml", ".jinja")
-    files = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.*")}
-    files = {f for f in files if f.endswith(kinds) and not f.startswith("recipes/")}
+    paths = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.*")}
+    files = {f for f in paths if f.endswith(kinds) and not f.startswith("recipes/")}
     assert sorted(listed) == sorted(files)
+    refuse(
+        f"| `{file}` | {contents_of(paths[file])} |"
+        for file, text in listed.items()
+        if file.endswith(".py") and text != contents_of(paths[file])
+    )
 
 
 def test_the_citation_file_is_one():

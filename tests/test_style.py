@@ -14,6 +14,13 @@ from test_architecture import FILES, SOURCE, place, refuse, syntax
 
 ROOT = SOURCE.parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Pages whose sentences are still to be rewritten. Shrink this list; never add to it.
+PAGES_LEFT = (
+    "add-a-model asgcn autoencoder convert-skeletons excitation export fusion live numbers "
+    "performance performance-log pretrained recipes scaling serving shiftgcn stgcn streaming "
+    "two-kinds-of-skeletons"
+)
+PAGES = [page for page in PAGES if page.stem not in PAGES_LEFT.split()]
 TEXTS = [p for p in sorted(SOURCE.rglob("*")) if p.suffix in {".py", ".yaml", ".jinja", ".js"}]
 TEXTS.remove(SOURCE / "readers" / "class_names.yaml")  # names that the data sets chose
 
@@ -124,7 +131,7 @@ def test_sentences_are_plain(wrong):
     pattern = re.compile(FORBIDDEN[wrong], re.IGNORECASE)
     refuse(
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for path in TEXTS
+        for path in [*TEXTS, *PAGES]
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if pattern.search(line)
     )
