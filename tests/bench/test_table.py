@@ -97,12 +97,12 @@ def test_where_bf16_would_be_emulated_fp32_is_measured_instead(monkeypatch):
 def test_the_table_is_written_between_the_markers(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{TABLE_BEGIN}\nold\n{TABLE_END}\nafter\n")
-    update_page(page, [TargetResult(target(), result())])
+    update_page(page, [TargetResult(target(), result())], "some machine, 1 threads")
     text = page.read_text()
     assert text.startswith(f"before\n{TABLE_BEGIN}\n| what |")
     assert text.endswith(f".\n{TABLE_END}\nafter\n")
     assert "old" not in text
-    assert "\n\nMeasured on: " in text
+    assert "\n\nMeasured on: some machine, 1 threads.\n" in text
 
 
 @pytest.mark.parametrize("content", [None, b"nothing", b"\xff\xfe", REVERSED.encode()])
@@ -111,7 +111,7 @@ def test_a_page_without_the_table_is_refused(tmp_path, content):
     if content is not None:
         page.write_bytes(content)
     with pytest.raises(BenchError, match=r"page.md"):
-        update_page(page, [])
+        update_page(page, [], "some machine")
 
 
 def test_the_page_has_every_target():

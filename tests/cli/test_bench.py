@@ -86,10 +86,11 @@ def test_selected_targets_into_a_page(capsys, recordings, tmp_path):
     page, figure = tmp_path / "page.md", tmp_path / "all.svg"
     page.write_text(f"# Page\n{TABLE_BEGIN}\n{TABLE_END}\n")
     words = ("--store", store, "--raw", raw, "--rounds", 1, "--page", page, "--figure", figure)
-    code, out, _ = run(capsys, "all", "convert", "bytes", "crops", *words)
+    code, out, _ = run(capsys, "all", "convert", "bytes", "crops", "--threads", 3, *words)
     assert code == 0
     assert out.splitlines()[0] == f"| {' | '.join(table.TABLE_HEADER)} |"
     assert "| bytes on disk against dense float32 | 6x | 12x |" in page.read_text()
+    assert ", 3 threads, " in page.read_text().partition("Measured on: ")[2]
     assert figure.read_text().startswith("<?xml")
     result = json.loads(run(capsys, "all", "bytes", "--store", store, "--json")[1])
     assert result["targets"][0]["measured"] > 6

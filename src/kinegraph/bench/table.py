@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinegraph.bench.machine import describe_machine, has_bf16
+from kinegraph.bench.machine import has_bf16
 from kinegraph.bench.result import BenchOptions, BenchResult
 from kinegraph.bench.targets import TARGETS, BenchInputs, Target
 from kinegraph.errors import BenchError, KinegraphError, unknown_name
@@ -129,15 +129,19 @@ def split_page(page: Path) -> tuple[str, str]:
     return before, after
 
 
-def update_page(page: Path, results: Sequence[TargetResult]) -> None:
+def update_page(page: Path, results: Sequence[TargetResult], machine: str) -> None:
     """Write the table and the machine between the page's markers.
+
+    Args:
+        page: with the markers.
+        results: rows of the table.
+        machine: see `describe_machine`, with as many threads as were measured with.
 
     Raises:
         BenchError: see `split_page`.
     """
     before, after = split_page(page)
     table = "\n".join(format_table(results))
-    machine = describe_machine()
     page.write_text(
         f"{before}{TABLE_BEGIN}\n{table}\n\nMeasured on: {machine}.\n{TABLE_END}{after}",
         encoding="utf-8",

@@ -245,7 +245,7 @@ def measure_all(
         results = measure_targets(selected, BenchInputs(clips, files), rounds, bar)
         machine = describe_machine()
     if page is not None:
-        update_page(page, results)
+        update_page(page, results, machine)
     if figure is not None:
         draw_bars([make_target_bar(result) for result in results], machine, figure)
     if as_json:
