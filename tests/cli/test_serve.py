@@ -1,4 +1,4 @@
-"""`kinegraph serve`: it says where it is, answers, and ends when told to."""
+"""`kinegraph serve` prints its address, answers, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from conftest import made_up_clips
 from kinegraph.inference.recognizer import Recognizer
 
 
-def test_it_serves_a_run_until_told_to_end(tiny_run):
+def test_serve_answers_until_sigterm(tiny_run):
     command = [sys.executable, "-m", "kinegraph", "serve", str(tiny_run), "--port", "0"]
     server = subprocess.Popen(
         [*command, "--persons", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        said = server.stdout.readline() + server.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-        assert found and "capacity 2 persons" in said and "window" in said, server.stderr.read()
+        output = server.stdout.readline() + server.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", output)
+        assert found and "capacity 2 persons" in output and "window" in output, server.stderr.read()
         clip = made_up_clips()[4]
         body = {"joints": clip.joints.tolist(), "id": clip.id}
         answer = httpx.post(f"{found[0]}v1/predict", json=body).json()
@@ -33,7 +33,7 @@ def test_it_serves_a_run_until_told_to_end(tiny_run):
     assert (server.returncode, rest[1]) == (0, "")
 
 
-def test_mistakes_are_told_in_a_sentence(capsys, tiny_run, monkeypatch):
+def test_errors_are_one_sentence(capsys, tiny_run, monkeypatch):
     code, _, err = run(capsys, "serve", tiny_run, "--host", "0.0.0.0")
     assert code == 2 and "--token" in err and err.count("\n") == 1
     code, _, err = run(capsys, "serve", "no-such-run", "--port", "0")

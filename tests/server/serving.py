@@ -1,4 +1,4 @@
-"""A server for tests: of a small untrained model, on a free port of this machine, in a thread."""
+"""A server for tests: a small untrained model on a free port, in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAMES = made_up_clips()[0].joints.shape[2:]
 
 
 class Running:
-    """A server that runs; ``service`` is what its connections share."""
+    """A running server with its service."""
 
     def __init__(self, server: Any, service: Any, port: int) -> None:
         self.server, self.service, self.port = server, service, port
@@ -29,7 +29,7 @@ class Running:
         self.stream = f"ws://127.0.0.1:{port}/v1/stream"
 
     def stop(self) -> None:
-        """As SIGTERM does."""
+        """Stop the server as SIGTERM does."""
         self.server.should_exit = True
 
 
@@ -37,16 +37,14 @@ class Running:
 def running(
     transforms: list | None = None, token: str | None = None, **options: Any
 ) -> Iterator[Running]:
-    """A server with limits and options of its own."""
+    """Run a server with limits and options."""
     limits = {k: options.pop(k) for k in list(options) if k in Limits.__dataclass_fields__}
     services: list[Any] = []
     listening = open_socket("127.0.0.1", 0, token)
-    asked = options.pop("recognizer", None) or recognizer(transforms or [])
-    given = Limits(
-        **{"max_persons": 8, "latency_target": 60.0, **limits}
-    )  # tests run on busy machines
+    trained = options.pop("recognizer", None) or recognizer(transforms or [])
+    given = Limits(**{"max_persons": 8, "latency_target": 60.0, **limits})  # test machines are busy
     server = create_server(
-        asked,
+        trained,
         token=token,
         limits=given,
         name="two",
@@ -67,12 +65,12 @@ def running(
 
 
 def walk(frames: int = 40, seed: int = 0) -> np.ndarray:
-    """(frames, V, D): joints of one person."""
+    """Return random joints of one person, (frames, V, D)."""
     rng = np.random.default_rng(seed)
     steps = rng.normal(0, 0.1, (frames, *FRAMES)).cumsum(axis=0)
     return (rng.normal(size=FRAMES) + steps).astype(np.float32)
 
 
-async def heard(socket: Any, seconds: float = 5.0) -> dict:
-    """The next message of a server."""
+async def receive_json(socket: Any, seconds: float = 5.0) -> dict:
+    """Return the next message of the server."""
     return json.loads(await asyncio.wait_for(socket.recv(), seconds))

@@ -17,13 +17,13 @@ TIMEOUT_S = 0.5
 
 @pytest.fixture(scope="module")
 def server():
-    """A server whose clients have to be quick."""
+    """A server with a short read timeout."""
     with running(read_timeout=TIMEOUT_S, frame_rate=2000.0) as one:
         yield one
 
 
 def seconds_until_closed(raw: socket.socket) -> tuple[float, bytes]:
-    """How long a connection stays open, and what came before the end."""
+    """Return the seconds until the server closes the connection, and the bytes received."""
     raw.settimeout(10)
     began, content = time.monotonic(), b""
     try:
@@ -39,14 +39,14 @@ def connection(server) -> socket.socket:
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\n"])
-def test_a_head_that_does_not_end_is_not_awaited(server, start):
+def test_an_incomplete_request_head_times_out(server, start):
     with connection(server) as raw:
         raw.sendall(start)
         seconds, content = seconds_until_closed(raw)
         assert seconds < 5 and not content
 
 
-def test_a_head_in_small_pieces_is_not_awaited(server):
+def test_a_slow_request_head_times_out(server):
     with connection(server) as raw, pytest.raises(ConnectionError):
         raw.sendall(b"GET /health HTTP/1.1\r\n")
         for _ in range(100):
@@ -54,14 +54,14 @@ def test_a_head_in_small_pieces_is_not_awaited(server):
             time.sleep(0.05)
 
 
-def test_the_head_of_a_second_request_is_not_awaited(server):
+def test_an_incomplete_second_request_head_times_out(server):
     with connection(server) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
         seconds, content = seconds_until_closed(raw)
         assert seconds < 5 and content.count(b"HTTP/1.1") == 1 and b"200 OK" in content
 
 
-def test_a_body_that_does_not_end_is_not_awaited(server):
+def test_an_incomplete_body_times_out(server):
     with connection(server) as raw:
         head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         raw.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
@@ -69,14 +69,14 @@ def test_a_body_that_does_not_end_is_not_awaited(server):
         assert seconds < 5 and content.startswith(b"HTTP/1.1 408")
 
 
-def test_requests_of_one_connection_may_take_longer_in_all(server):
+def test_keep_alive_outlasts_the_timeout(server):
     with httpx.Client() as client:
         for _ in range(4):
             assert client.get(f"{server.url}/health").status_code == 200
             time.sleep(0.3 * TIMEOUT_S)
 
 
-def test_a_websocket_stays_open_and_frees_its_guard(server):
+def test_a_websocket_outlasts_the_timeout_and_leaves_no_guard(server):
     with handshake(server.port) as raw:
         time.sleep(3 * TIMEOUT_S)
         raw.sendall(b"\x81\x82\0\0\0\0{}")
@@ -89,7 +89,7 @@ def test_a_websocket_stays_open_and_frees_its_guard(server):
     assert not len(guard._connections)
 
 
-def test_a_message_that_does_not_end_is_not_awaited(server):
+def test_an_incomplete_message_times_out(server):
     with handshake(server.port) as raw:
         raw.sendall(b"\x01\x81\0\0\0\0{")  # the first part of a text
         time.sleep(TIMEOUT_S / 2)
@@ -98,7 +98,7 @@ def test_a_message_that_does_not_end_is_not_awaited(server):
         assert seconds < 5 and content.startswith(b"\x88") and b"\x03\xf0" in content  # 1008
 
 
-def test_a_message_in_parts_is_taken_as_a_whole(server):
+def test_a_fragmented_message_is_accepted(server):
     with handshake(server.port) as raw:
         for byte in b"\x01\x81\0\0\0\0{" + b"\x00\x80\0\0\0\0" * 1000 + b"\x80\x81\0\0\0\0}":
             raw.sendall(bytes([byte]))
@@ -108,7 +108,7 @@ def test_a_message_in_parts_is_taken_as_a_whole(server):
         assert b'expected \\"person\\"' in raw.recv(4096)
 
 
-def test_pings_whose_answers_are_not_read_end_the_connection(server):
+def test_a_ping_flood_without_reading_is_cut_off(server):
     with handshake(server.port) as raw:
         raw.settimeout(5)
         ping = b"\x89\xfd\0\0\0\0" + bytes(125)
@@ -118,7 +118,7 @@ def test_pings_whose_answers_are_not_read_end_the_connection(server):
 
 
 class Recorder:
-    """A transport and a protocol that note what is asked of them."""
+    """A transport and protocol that record the calls."""
 
     def __init__(self) -> None:
         self.received = self.written = b""
@@ -144,7 +144,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 10**7])
-def test_frames_are_counted_however_they_are_cut(size):
+def test_frames_are_counted_at_any_read_size(size):
     """Long payloads full of bytes that look like headers do not count as fragments."""
     frames = b"".join(
         bytes([0x82, 0x80 | code]) + length + bytes(4) + b"\x01\x80" * (n // 2)

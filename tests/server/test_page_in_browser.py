@@ -1,4 +1,4 @@
-"""The page in a real browser, with a real video as its camera, and as a file."""
+"""The page in a real browser, with a real video as camera and as file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTION = "clean and jerk"
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Where `kinegraph serve penn-action` answers."""
+    """The address of `kinegraph serve penn-action`."""
     command = [sys.executable, "-m", "kinegraph", "serve", "penn-action", "--port", "0"]
     server = subprocess.Popen([*command, "--persons", "4"], stdout=subprocess.PIPE, text=True)
     try:
@@ -39,7 +39,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real video as Chromium takes it for a camera: JPEGs, one after the other."""
+    """The real video in the format of Chromium's fake camera: a sequence of JPEGs."""
     av = pytest.importorskip("av", reason="THE EXTRA video IS ABSENT")
     path = tmp_path_factory.mktemp("films") / "camera.mjpeg"
     with av.open(str(real_data("videos") / "clean_and_jerk.mp4")) as video, path.open("wb") as out:
@@ -51,35 +51,35 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def browser(film: Path, *options: str):
-    """A headless Chromium whose camera shows the film."""
+    """Return a headless Chromium with the film as its camera."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="SELENIUM IS ABSENT")
     from selenium.webdriver.chrome.service import Service
 
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("CHROMIUM OR CHROMEDRIVER IS ABSENT (Debian: apt install chromium-driver)")
-    asked = webdriver.ChromeOptions()
-    asked.binary_location = chromium
+    chrome = webdriver.ChromeOptions()
+    chrome.binary_location = chromium
     for option in (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,960"),
         *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
         f"--use-file-for-fake-video-capture={film}",
         *options,
     ):
-        asked.add_argument(option)
-    asked.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=asked, service=Service(driver))
+        chrome.add_argument(option)
+    chrome.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options=chrome, service=Service(driver))
 
 
-def asked_elsewhere(driver, address: str) -> set[str]:
-    """Addresses that the page asked for and that are not the server's."""
+def foreign_addresses(driver, address: str) -> set[str]:
+    """Return the addresses of other servers that the page requested."""
     logged = " ".join(entry["message"] for entry in driver.get_log("performance"))
     found = set(re.findall(r'"(?:documentURL|url)":"((?:https?|wss?)://[^"/]+)', logged))
     return {one for one in found if one.partition("://")[2] not in address}
 
 
 @pytest.mark.parametrize("source", ["camera", "file"])
-def test_the_action_is_named_in_the_page(address, film, source):
+def test_the_page_shows_the_action(address, film, source):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -110,6 +110,6 @@ def test_the_action_is_named_in_the_page(address, film, source):
         assert not driver.find_element(By.ID, "notice").text
         wrong = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
         assert not wrong
-        assert not asked_elsewhere(driver, address)
+        assert not foreign_addresses(driver, address)
     finally:
         driver.quit()

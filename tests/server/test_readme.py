@@ -1,4 +1,4 @@
-"""The README's second screen, with real videos and the model that installs with kinegraph."""
+"""The commands of the README, with real videos and the bundled model."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_the_commands_of_the_readme(capsys, tmp_path, videos):
 
 
 def test_an_action_that_it_knows_and_one_that_it_does_not(capsys, videos):
-    told = {}
+    messages = {}
     for name in ("clean_and_jerk", "ta_chi"):
         code, out, _ = run(capsys, "watch", videos / f"{name}.mp4", "--json")
         assert code == 0
-        told[name] = json.loads(out.splitlines()[-1])
-    main = told["clean_and_jerk"]["main"]
+        messages[name] = json.loads(out.splitlines()[-1])
+    main = messages["clean_and_jerk"]["main"]
     assert main["name"] == "clean_and_jerk" and main["probability"] >= 0.5
-    segments = told["ta_chi"]["segments"]
+    segments = messages["ta_chi"]["segments"]
     unknown = sum(s["end"] - s["start"] for s in segments if s["label"] is None)
     assert unknown > 0.5 * sum(s["end"] - s["start"] for s in segments)
-    assert told["ta_chi"]["main"]["label"] is None
+    assert messages["ta_chi"]["main"]["label"] is None

@@ -21,7 +21,7 @@ CHECKS = (
 )
 
 
-def test_no_request_breaks_the_server(tmp_path):
+def test_generated_requests_fit_the_openapi_description(tmp_path):
     beside = Path(sys.executable).with_name("schemathesis")
     command = str(beside) if beside.is_file() else shutil.which("schemathesis")
     if not command:

@@ -1,4 +1,4 @@
-"""The server over real sockets: what it answers, whom it refuses, how it ends."""
+"""The server over real sockets: answers, rejections and shutdown."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits, TokenBucket
 from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
 from kinegraph.server.serve import open_socket
-from server.serving import heard, running, walk
+from server.serving import receive_json, running, walk
 
 TOKEN = "a token of letters"
 
 
 @pytest.fixture(scope="module")
 def server():
-    """One that takes what it is given for granted."""
+    """A server with a high rate limit."""
     with running(frame_rate=2000.0) as one:
         yield one
 
 
 def npz(**arrays) -> bytes:
-    """Arrays as a file."""
+    """Return an .npz file of arrays."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -45,12 +45,12 @@ def npz(**arrays) -> bytes:
 # --------------------------------------------------------------------- clips
 
 
-def test_a_clip_is_answered_as_the_command_line_does(server):
-    asked, clip = recognizer([]), walk()
+def test_predict_equals_the_command_line(server):
+    trained, clip = recognizer([]), walk()
     from kinegraph.clips.clip import Clip
     from kinegraph.inference.predict import Predictor
 
-    expected = Predictor(asked, None, 2)(Clip(clip[None], asked.layout, id="w", fps=30.0))
+    expected = Predictor(trained, None, 2)(Clip(clip[None], trained.layout, id="w", fps=30.0))
     body = {"joints": clip.tolist(), "id": "w", "fps": 30}
     answer = httpx.post(f"{server.url}/v1/predict?top=2", json=body)
     assert answer.status_code == 200 and set(answer.json()) == set(expected)
@@ -64,7 +64,7 @@ def test_a_clip_is_answered_as_the_command_line_does(server):
     np.testing.assert_allclose(packed.json()["logits"], expected["logits"], atol=1e-6)
 
 
-def test_joints_that_are_null_are_absent(server):
+def test_null_joints_are_missing(server):
     clip = walk()
     gaps = clip.copy()
     gaps[3, 2] = np.nan
@@ -77,7 +77,7 @@ def test_joints_that_are_null_are_absent(server):
         assert httpx.post(url, json={"joints": joints}).json()["logits"] == packed["logits"]
 
 
-def test_a_first_frame_may_be_null_as_a_whole_or_joint_by_joint(server):
+def test_the_first_frame_may_be_null_as_a_whole_or_joint_by_joint(server):
     listed = walk().tolist()
     answers = []
     for first in (None, [None] * 15, [[None, None]] * 15):
@@ -87,10 +87,10 @@ def test_a_first_frame_may_be_null_as_a_whole_or_joint_by_joint(server):
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_wrong_options_of_a_stream_are_refused(server):
+def test_wrong_stream_options_are_rejected(server):
     async def client(query: str) -> dict:
         async with connect(f"{server.stream}?{query}") as ws:
-            message = await heard(ws)
+            message = await receive_json(ws)
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
             return message
@@ -101,7 +101,7 @@ def test_wrong_options_of_a_stream_are_refused(server):
 
 
 def bomb() -> bytes:
-    """A small file that claims, and would unpack to, very much."""
+    """Return a small file that unpacks to a very large array."""
     file = io.BytesIO()
     with (
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -116,7 +116,7 @@ def bomb() -> bytes:
 
 
 def many_entries() -> bytes:
-    """A file of more parts than anybody needs."""
+    """Return a file with too many entries."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for i in range(200):
@@ -155,7 +155,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("kind", "body", "status", "words"), BAD.values(), ids=list(BAD))
-def test_a_bad_clip_is_refused_in_a_sentence(server, kind, body, status, words):
+def test_a_bad_clip_is_rejected_with_a_reason(server, kind, body, status, words):
     import re
 
     answer = httpx.post(f"{server.url}/v1/predict", content=body, headers={"content-type": kind})
@@ -173,7 +173,7 @@ def test_errors_of_every_kind_are_json(server):
         assert answer.status_code == status and set(answer.json()) == {"error"}
 
 
-def test_clips_beyond_the_queue_are_refused_at_once():
+def test_clips_beyond_the_queue_are_rejected_at_once():
     with running(max_queued_predictions=1) as one:
         one.service._queued_predictions = 1
         answer = httpx.post(f"{one.url}/v1/predict", json={"joints": walk().tolist()})
@@ -181,10 +181,10 @@ def test_clips_beyond_the_queue_are_refused_at_once():
         one.service._queued_predictions = 0
 
 
-# --------------------------------------------------------------------- what it says of itself
+# --------------------------------------------------------------------- description of the server
 
 
-def test_the_model_and_how_it_is(server):
+def test_model_health_metrics_and_openapi(server):
     about = httpx.get(f"{server.url}/v1/model").json()
     assert about["classes"] == ["here", "there", "away"] and about["name"] == "two"
     assert len(about["layout"]["joints"]) == 15 and about["coordinates"] == 2
@@ -208,7 +208,7 @@ def test_the_model_and_how_it_is(server):
     assert httpx.get(f"{server.url}/docs").status_code == 404
 
 
-def test_the_page_asks_nobody_else_for_anything(server):
+def test_the_page_loads_nothing_from_other_sites(server):
     page = httpx.get(server.url)
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for name in ("", "page/page.js", "page/page.css", "page/icon.svg"):
@@ -220,7 +220,7 @@ def test_the_page_asks_nobody_else_for_anything(server):
 
 
 def packed(people: dict[int, np.ndarray], time_: float = float("nan")) -> bytes:
-    """One frame of each of some people."""
+    """Return a binary message with one frame per person."""
     parts = [
         PERSON_HEADER.pack(k, time_) + joints.astype("<f4").tobytes()
         for k, joints in people.items()
@@ -228,50 +228,50 @@ def packed(people: dict[int, np.ndarray], time_: float = float("nan")) -> bytes:
     return HEADER.pack(MAGIC, 0, 1, len(people)) + b"".join(parts)
 
 
-def assert_answers(told: list[dict], frames: np.ndarray) -> None:
-    """Every answer is that of the same frames without a server."""
+def assert_answers(messages: list[dict], frames: np.ndarray) -> None:
+    """Compare every answer with that of the same frames without a server."""
     expected = alone(recognizer([]), [RawFrame(joints) for joints in frames])
-    distinct = {m["frames"]: m["logits"] for m in told if m.get("name") and "frame" in m}
+    distinct = {m["frames"]: m["logits"] for m in messages if m.get("name") and "frame" in m}
     assert len(distinct) >= 3
     assert set(distinct) & set(expected)
     for so_far in set(distinct) & set(expected):
         np.testing.assert_allclose(distinct[so_far], expected[so_far], rtol=0, atol=1e-5)
 
 
-def test_many_persons_of_many_connections_each_hear_their_own(server):
+def test_many_persons_of_many_connections_get_their_own_answers(server):
     async def client(seed: int) -> None:
         people = {"a": walk(40, 3 * seed), 7: walk(40, 3 * seed + 1)}
-        told: dict = {"a": [], 7: []}
+        messages: dict = {"a": [], 7: []}
         async with connect(f"{server.stream}?logits=true&top=2") as ws:
             for t in range(40):
-                said = {"person": "a", "joints": people["a"][t].tolist(), "time": t / 30}
-                await ws.send(json.dumps(said))
+                message_text = {"person": "a", "joints": people["a"][t].tolist(), "time": t / 30}
+                await ws.send(json.dumps(message_text))
                 await ws.send(packed({7: people[7][t]}))
                 await asyncio.sleep(0.002)
             for person in people:
                 await ws.send(json.dumps({"person": person, "flush": True}))
                 await ws.send(json.dumps({"person": person, "end": True}))
-            while not all(told[p] and "end" in told[p][-1] for p in people):
-                message = await heard(ws)
+            while not all(messages[p] and "end" in messages[p][-1] for p in people):
+                message = await receive_json(ws)
                 assert "error" not in message, message
-                told[message["person"]].append(message)
-        for person, messages in told.items():
-            frames = [m for m in messages if "frame" in m]
+                messages[message["person"]].append(message)
+        for person, own in messages.items():
+            frames = [m for m in own if "frame" in m]
             assert [m["frame"] for m in frames] == list(range(40))
             assert ("time" in frames[0]) == (person == "a")
-            assert_answers(messages, people[person])
-            end, live = messages[-1], open_session(recognizer([]))
+            assert_answers(own, people[person])
+            end, live = own[-1], open_session(recognizer([]))
             for joints in people[person]:
                 live.push(joints)
             answer = live.flush()
             np.testing.assert_allclose(end["logits"], answer.logits, rtol=0, atol=1e-5)
             assert (end["name"], end["frames"], len(end["top"])) == (answer.name, 40, 2)
-            assert any("flush" in m for m in messages)
+            assert any("flush" in m for m in own)
 
-    async def everybody() -> None:
+    async def all_clients() -> None:
         await asyncio.gather(*(client(seed) for seed in range(3)))
 
-    asyncio.run(everybody())
+    asyncio.run(all_clients())
     assert server.service.admission.in_use == 0
 
 
@@ -280,10 +280,10 @@ WRONG = {
     "no JSON": ("hello", "as JSON"),
     "deep": ("[" * 50_000, "as JSON"),
     "a number": ("3", "person"),
-    "nobody": (json.dumps({"joints": ONE}), "person"),
+    "no person": (json.dumps({"joints": ONE}), "person"),
     "a list": (json.dumps({"person": [], "joints": ONE}), "person"),
     "a long name": (json.dumps({"person": "x" * 100, "joints": ONE}), "1 to 64"),
-    "nothing said": (json.dumps({"person": 1}), "joints"),
+    "no request": (json.dumps({"person": 1}), "joints"),
     "unknown key": (json.dumps({"person": 1, "jionts": ONE}), "unknown key"),
     "too many joints": (json.dumps({"person": 1, "joints": [[0, 0]] * 99}), "(15, 2)"),
     "text": (json.dumps({"person": 1, "joints": "text"}), "joints"),
@@ -291,7 +291,7 @@ WRONG = {
     "far away": (json.dumps({"person": 1, "joints": [[1e30, 0]] * 15}), "1e+09"),
     "confidence": (json.dumps({"person": 1, "joints": ONE, "confidence": [1]}), "confidences"),
     "a long time": (json.dumps({"person": 1, "joints": ONE, "time": 1e999}), "time"),
-    "end of nobody": (json.dumps({"person": 99, "end": True}), "send a frame first"),
+    "end without frames": (json.dumps({"person": 99, "end": True}), "send a frame first"),
     "flush": (json.dumps({"person": 1, "flush": 3}), "true or false"),
     "meta": (json.dumps({"person": 1, "joints": ONE, "meta": [1]}), "meta"),
     "too long": (json.dumps({"person": 1, "joints": ONE, "meta": {"a": "x" * 2**18}}), "at most"),
@@ -303,46 +303,46 @@ WRONG = {
 }
 
 
-def test_wrong_messages_are_refused_and_nothing_else_is_lost(server):
+def test_wrong_messages_are_rejected_without_loss_of_others(server):
     frames = walk(40)
 
     async def client() -> list[dict]:
-        told = []
+        messages = []
         async with connect(f"{server.stream}?logits=true") as ws:
             wrong = list(WRONG.values())
             for t in range(40):
                 await ws.send(json.dumps({"person": "good", "joints": frames[t].tolist()}))
                 if t < len(wrong):
                     await ws.send(wrong[t][0])
-                    while "error" not in (message := await heard(ws)):
-                        told.append(message)
+                    while "error" not in (message := await receive_json(ws)):
+                        messages.append(message)
                     assert wrong[t][1] in message["error"] and message["status"] >= 400
             await ws.send(json.dumps({"person": "good", "end": True}))
-            while "end" not in (message := await heard(ws)):
-                told.append(message)
-        return told
+            while "end" not in (message := await receive_json(ws)):
+                messages.append(message)
+        return messages
 
-    told = asyncio.run(client())
-    assert len(told) == 40
-    assert_answers(told, frames)
+    messages = asyncio.run(client())
+    assert len(messages) == 40
+    assert_answers(messages, frames)
 
 
-def test_frames_come_in_order_and_null_is_not_seen(server):
+def test_times_must_increase_and_null_joints_are_missing(server):
     async def client() -> None:
         async with connect(server.stream) as ws:
             joints = [None, *ONE[1:]]
             for time_, fine in ((0.1, True), (0.2, True), (0.2, False), (0.1, False), (None, True)):
                 await ws.send(json.dumps({"person": 1, "time": time_, "joints": joints}))
-                message = await heard(ws)
+                message = await receive_json(ws)
                 assert ("error" not in message) == fine
                 assert fine or "not after 0.2" in message["error"]
             await ws.send(json.dumps([{"person": 1, "joints": ONE}, {"person": 2, "joints": ONE}]))
-            assert {(await heard(ws))["person"] for _ in range(2)} == {1, 2}
+            assert {(await receive_json(ws))["person"] for _ in range(2)} == {1, 2}
 
     asyncio.run(client())
 
 
-def test_who_is_too_fast_or_does_not_stop_is_refused():
+def test_frames_above_the_rate_are_rejected_and_end_the_stream():
     async def client(one) -> int:
         async with connect(one.stream) as ws:
             errors = 0
@@ -350,7 +350,7 @@ def test_who_is_too_fast_or_does_not_stop_is_refused():
                 for _ in range(100):
                     await ws.send(json.dumps({"person": 1, "joints": ONE}))
                 while True:
-                    errors += (await heard(ws)).get("status") == 429
+                    errors += (await receive_json(ws)).get("status") == 429
             except ConnectionClosed as end:
                 assert end.rcvd is not None and end.rcvd.code == 1008
             return errors
@@ -360,16 +360,16 @@ def test_who_is_too_fast_or_does_not_stop_is_refused():
         assert httpx.get(f"{one.url}/health").json()["persons"] == 0
 
 
-def test_there_is_room_for_so_many_and_no_more():
+def test_persons_beyond_the_capacity_are_rejected():
     async def clients(one) -> None:
-        said = json.dumps({"person": 1, "joints": ONE})
+        message_text = json.dumps({"person": 1, "joints": ONE})
         async with connect(one.stream) as first, connect(one.stream) as second:
             for ws in (first, second):
-                await ws.send(said)
-                assert "error" not in await heard(ws)
+                await ws.send(message_text)
+                assert "error" not in await receive_json(ws)
             async with connect(one.stream) as third:
-                await third.send(said)
-                refused = await heard(third)
+                await third.send(message_text)
+                refused = await receive_json(third)
                 assert (
                     refused["status"] == 503
                     and "at capacity (2 of 2 streams in use)" in refused["error"]
@@ -378,18 +378,18 @@ def test_there_is_room_for_so_many_and_no_more():
                     await third.recv()
                 assert end.value.rcvd.code == 1013
             await first.send(json.dumps({"person": 2, "joints": ONE}))
-            assert (await heard(first))["status"] == 503
-            await first.send(said)
-            assert "error" not in await heard(first)
+            assert (await receive_json(first))["status"] == 503
+            await first.send(message_text)
+            assert "error" not in await receive_json(first)
 
     with running(max_persons=2) as one:
         asyncio.run(clients(one))
 
 
-def test_there_are_so_many_connections_and_no_more():
+def test_connections_beyond_the_limit_are_rejected():
     async def clients(one) -> None:
         async with connect(one.stream), connect(one.stream), connect(one.stream) as third:
-            assert (await heard(third))["status"] == 503
+            assert (await receive_json(third))["status"] == 503
             with pytest.raises(ConnectionClosed) as end:
                 await third.recv()
             assert end.value.rcvd.code == 1013
@@ -398,10 +398,10 @@ def test_there_are_so_many_connections_and_no_more():
         asyncio.run(clients(one))
 
 
-def test_who_says_nothing_is_left():
+def test_an_idle_connection_is_closed():
     async def client(one) -> None:
         async with connect(one.stream) as ws:
-            assert (await heard(ws))["status"] == 408
+            assert (await receive_json(ws))["status"] == 408
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
 
@@ -409,10 +409,10 @@ def test_who_says_nothing_is_left():
         asyncio.run(client(one))
 
 
-def test_who_does_not_listen_holds_nobody():
-    """A client that sends and never reads, beside one that does."""
+def test_a_client_that_does_not_read_delays_no_other():
+    """One client sends and never reads, another one does both."""
 
-    async def deaf(one, stop: asyncio.Event) -> None:
+    async def never_reads(one, stop: asyncio.Event) -> None:
         async with connect(f"{one.stream}?logits=true&top=3", max_queue=1) as ws:
             for i in range(4000):
                 if stop.is_set():
@@ -421,12 +421,12 @@ def test_who_does_not_listen_holds_nobody():
                 await asyncio.sleep(0 if i % 20 else 0.002)
             ws.transport.abort()
 
-    async def listens(one, stop: asyncio.Event) -> int:
+    async def reads(one, stop: asyncio.Event) -> int:
         answers = 0
         async with connect(one.stream) as ws, asyncio.timeout(60):
             for joints in walk(60):
                 await ws.send(packed({1: joints}))
-                assert "error" not in await heard(ws)
+                assert "error" not in await receive_json(ws)
                 answers += 1
                 await asyncio.sleep(0.01)
         stop.set()
@@ -434,49 +434,49 @@ def test_who_does_not_listen_holds_nobody():
 
     async def both(one) -> int:
         stop = asyncio.Event()
-        return (await asyncio.gather(listens(one, stop), deaf(one, stop)))[0]
+        return (await asyncio.gather(reads(one, stop), never_reads(one, stop)))[0]
 
     with running(frame_rate=5000.0, max_errors=10**6) as one:
         assert asyncio.run(both(one)) == 60
 
 
-def test_a_window_answers_every_so_often():
+def test_window_mode_answers_every_few_frames():
     async def client(one) -> None:
         async with connect(f"{one.stream}?logits=true") as ws:
             for joints in walk(30):
                 await ws.send(packed({1: joints}))
-            told = [await heard(ws) for _ in range(30)]
-        assert len({m["frames"] for m in told if m["name"]}) >= 6
+            messages = [await receive_json(ws) for _ in range(30)]
+        assert len({m["frames"] for m in messages if m["name"]}) >= 6
 
     with running([{"resize": {"frames": 8}}], every=4, frame_rate=2000.0) as one:
         assert one.service.mode == "window"
         asyncio.run(client(one))
 
 
-def test_told_to_end_it_answers_what_was_said_and_parts():
+def test_shutdown_answers_received_frames_and_closes():
     async def client(one) -> None:
         async with connect(one.stream) as ws:
             for joints in walk(20):
                 await ws.send(packed({1: joints}))
             await ws.send(json.dumps({"person": 1, "end": True}))
-            assert (await heard(ws))["frame"] == 0
+            assert (await receive_json(ws))["frame"] == 0
             one.stop()
-            told = []
+            messages = []
             try:
                 while True:
-                    told.append(await heard(ws))
+                    messages.append(await receive_json(ws))
             except ConnectionClosed as end:
                 assert end.rcvd.code == 1001
-            assert told[-1]["end"] and told[-1]["frames"] == 20
+            assert messages[-1]["end"] and messages[-1]["frames"] == 20
 
     with running(frame_rate=2000.0) as one:
         asyncio.run(client(one))
 
 
-# --------------------------------------------------------------------- who may speak
+# --------------------------------------------------------------------- access control
 
 
-def test_pages_of_other_sites_and_other_names_are_turned_away(server):
+def test_other_origins_and_host_names_are_rejected(server):
     for headers, status in (
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
@@ -490,17 +490,17 @@ def test_pages_of_other_sites_and_other_names_are_turned_away(server):
         assert answer.status_code == status, headers
         assert status == 200 or answer.json()["error"]
 
-    async def strange() -> None:
+    async def foreign_origin() -> None:
         with pytest.raises(InvalidStatus) as refused:
             await connect(server.stream, origin="https://evil.example")
         assert refused.value.response.status_code == 403
         async with connect(server.stream, origin=server.url):
             pass
 
-    asyncio.run(strange())
+    asyncio.run(foreign_origin())
 
 
-def test_a_token_is_asked_for_and_may_come_three_ways():
+def test_a_token_is_required_and_accepted_in_three_ways():
     with running(token=TOKEN) as one:
         for headers, status in (
             ({}, 401),
@@ -529,7 +529,7 @@ def test_a_token_is_asked_for_and_may_come_three_ways():
         asyncio.run(clients())
 
 
-def test_others_than_this_machine_need_a_token():
+def test_addresses_beyond_loopback_require_a_token():
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         with pytest.raises(ServerError, match="--token"):
             open_socket(host, 0, None)
@@ -545,12 +545,12 @@ def test_others_than_this_machine_need_a_token():
 # --------------------------------------------------------------------- on the wire
 
 
-def test_bytes_that_are_no_request_end_soon(server):
-    for said in (b"hello\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000):
+def test_invalid_http_closes_the_connection(server):
+    for request in (b"hello\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000):
         with socket.create_connection(("127.0.0.1", server.port), 5) as raw:
             raw.settimeout(5)
             try:
-                raw.sendall(said)
+                raw.sendall(request)
                 assert raw.recv(65536).startswith(b"HTTP/1.1 400")
             except ConnectionError:
                 pass
@@ -558,7 +558,7 @@ def test_bytes_that_are_no_request_end_soon(server):
 
 
 def handshake(port: int) -> socket.socket:
-    """A websocket by hand."""
+    """Open a websocket without a client library."""
     raw = socket.create_connection(("127.0.0.1", port), 5)
     raw.sendall(
         f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
@@ -569,7 +569,7 @@ def handshake(port: int) -> socket.socket:
     return raw
 
 
-def test_a_message_of_endless_parts_ends(server):
+def test_a_message_of_too_many_fragments_closes_the_connection(server):
     with handshake(server.port) as raw:
         raw.sendall(b"\x01\x80\0\0\0\0")  # a text that goes on
         part = b"\x00\x80\0\0\0\0"  # and on, with nothing in it
@@ -577,14 +577,14 @@ def test_a_message_of_endless_parts_ends(server):
         try:
             for _ in range(50):
                 raw.sendall(part * 100)
-            heard_last = raw.recv(4096)
+            last = raw.recv(4096)
         except ConnectionError:
-            heard_last = b""
-        assert not heard_last or b"\x03\xf1" in heard_last  # 1009
+            last = b""
+        assert not last or b"\x03\xf1" in last  # 1009
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
 
 
-def test_a_huge_message_ends_the_stream(server):
+def test_a_huge_message_closes_the_connection(server):
     async def client() -> None:
         async with connect(server.stream) as ws:
             with pytest.raises(ConnectionClosed):
@@ -594,10 +594,10 @@ def test_a_huge_message_ends_the_stream(server):
     asyncio.run(client())
 
 
-# --------------------------------------------------------------------- parts
+# --------------------------------------------------------------------- units
 
 
-def test_a_pace_allows_its_rate_and_short_bursts():
+def test_token_bucket_allows_the_rate_and_short_bursts():
     pace = TokenBucket(30)
     allowed = [pace.allow(0.0) for _ in range(30)]
     assert 10 < sum(allowed) < 25
@@ -605,21 +605,21 @@ def test_a_pace_allows_its_rate_and_short_bursts():
     assert all(TokenBucket(30).allow(t / 30) for t in range(100))
 
 
-def test_limits_are_above_nothing():
+def test_limits_must_be_positive():
     with pytest.raises(ServerError, match="limit frame_rate"):
         Limits(frame_rate=0)
 
 
-def test_binary_frames_are_what_they_say():
+def test_binary_messages_are_decoded():
     joints, sure = walk(2), np.ones((1, 15), "<f4")
     body = HEADER.pack(MAGIC, 1, 1, 2)
     for k in (4, 5):
         body += (
             PERSON_HEADER.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
         )
-    said = decode_binary(body, (15, 2))
-    assert [(one.person, one.time) for one in said] == [(4, 0.4), (5, 0.5)]
-    np.testing.assert_array_equal(said[1].frame.joints[0], joints[1])
-    np.testing.assert_array_equal(said[1].frame.confidence, sure)
+    decoded = decode_binary(body, (15, 2))
+    assert [(one.person, one.time) for one in decoded] == [(4, 0.4), (5, 0.5)]
+    np.testing.assert_array_equal(decoded[1].frame.joints[0], joints[1])
+    np.testing.assert_array_equal(decoded[1].frame.confidence, sure)
     with pytest.raises(RequestRejectedError):
         decode_binary(body[:-4], (15, 2))

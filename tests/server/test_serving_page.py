@@ -1,4 +1,4 @@
-"""docs/serving.md says what is so: its programs run, against a server, as they stand there."""
+"""docs/serving.md: its programs run unchanged against a server."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_there_are_programs():
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_programs_hear_answers(number, server, folder, capsys):
+def test_programs_get_answers(number, server, folder, capsys):
     script = folder / "program.py"
     script.write_text(PROGRAMS[number].replace(HERE, f"127.0.0.1:{server.port}"))
     runpy.run_path(str(script))
-    said = capsys.readouterr().out
-    assert "error" not in said and ("'probability'" in said or '"probability":' in said)
+    output = capsys.readouterr().out
+    assert "error" not in output and ("'probability'" in output or '"probability":' in output)
 
 
 def test_the_curl_command(server, folder):
@@ -61,7 +61,7 @@ def test_the_example_answer_has_the_keys_of_an_answer(server):
 
     from websockets.asyncio.client import connect
 
-    from server.serving import heard
+    from server.serving import receive_json
 
     (example,) = [code for mark, code in blocks(PAGE) if mark == "json"]
 
@@ -69,6 +69,6 @@ def test_the_example_answer_has_the_keys_of_an_answer(server):
         async with connect(server.stream) as ws:
             joints = walk(1)[0].tolist()
             await ws.send(json.dumps({"person": "left", "time": 1.0, "joints": joints}))
-            return await heard(ws)
+            return await receive_json(ws)
 
     assert list(asyncio.run(client())) == list(json.loads(example))

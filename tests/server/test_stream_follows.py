@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from inference.test_session import poses
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.training.checkpoint import load_model
-from server.serving import heard, running
+from server.serving import receive_json, running
 from server.test_server import packed
 
 
@@ -26,7 +26,7 @@ def test_a_new_action_is_named_within_four_seconds(tiny_run, transforms):
             for part in (poses(0, 1800), poses(1, 120)):
                 for joints in part[:, 0]:
                     await socket.send(packed({1: joints}))
-                    found.append((await heard(socket, 30.0))["name"])
+                    found.append((await receive_json(socket, 30.0))["name"])
         return found
 
     with running(recognizer=recognizer, frame_rate=5000.0) as one:

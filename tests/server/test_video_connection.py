@@ -15,7 +15,7 @@ from inference.test_streaming_backends import recognizer
 from kinegraph.server import ws_video
 from kinegraph.server.ws_video import TIME
 from kinegraph.video.estimators.base import PoseFrame
-from server.serving import heard, running
+from server.serving import receive_json, running
 
 LAYOUT = recognizer([]).layout
 
@@ -54,20 +54,20 @@ def image(time: float, size: int = 64) -> bytes:
     return TIME.pack(time) + file.getvalue()
 
 
-def test_images_are_answered_until_the_text_that_ends_the_video(server):
+def test_images_are_answered_until_a_text_ends_the_video(server):
     async def client() -> None:
         async with connect(server.video) as ws:
-            assert len((await heard(ws))["joints"]) == LAYOUT.num_joints
+            assert len((await receive_json(ws))["joints"]) == LAYOUT.num_joints
             for t in range(20):
                 await ws.send(image(t / 30))
-                message = await heard(ws)
+                message = await receive_json(ws)
                 assert message["time"] == t / 30 and (message["width"], message["height"]) == (
                     64,
                     48,
                 )
                 assert len(message["persons"][0]["joints"]) == LAYOUT.num_joints
             await ws.send(json.dumps({"end": True}))
-            message = await heard(ws)
+            message = await receive_json(ws)
             assert message["end"] and "name" in message["main"]
             with pytest.raises(ConnectionClosed) as end:
                 await ws.recv()
@@ -76,12 +76,12 @@ def test_images_are_answered_until_the_text_that_ends_the_video(server):
     asyncio.run(client())
 
 
-def test_wrong_images_are_refused_and_too_many_of_them_end_the_video(server):
+def test_wrong_images_are_rejected_and_many_of_them_end_the_video(server):
     async def client() -> None:
         async with connect(server.video) as ws:
-            await heard(ws)
+            await receive_json(ws)
             await ws.send(image(1.0))
-            assert "persons" in await heard(ws)
+            assert "persons" in await receive_json(ws)
             for wrong, words in (
                 (b"12", "8 bytes"),
                 (image(1.0), "after 1 s"),
@@ -89,18 +89,18 @@ def test_wrong_images_are_refused_and_too_many_of_them_end_the_video(server):
                 (TIME.pack(3.0) + b"no image", "JPEG"),
             ):
                 await ws.send(wrong)
-                assert words in (await heard(ws))["error"]
+                assert words in (await receive_json(ws))["error"]
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
 
     asyncio.run(client())
 
 
-def test_one_video_more_than_allowed_is_refused(server):
+def test_videos_beyond_the_limit_are_rejected(server):
     async def clients() -> None:
         async with connect(server.video) as first, connect(server.video) as second:
-            await heard(first)
-            assert (await heard(second))["status"] == 503
+            await receive_json(first)
+            assert (await receive_json(second))["status"] == 503
             with pytest.raises(ConnectionClosed) as end:
                 await second.recv()
             assert end.value.rcvd.code == 1013
@@ -108,14 +108,14 @@ def test_one_video_more_than_allowed_is_refused(server):
     asyncio.run(clients())
 
 
-def test_a_video_ends_with_its_last_segments_when_the_server_stops(server):
+def test_shutdown_sends_the_last_segments(server):
     async def client() -> None:
         async with connect(server.video) as ws:
-            await heard(ws)
+            await receive_json(ws)
             await ws.send(image(0.0))
-            await heard(ws)
+            await receive_json(ws)
             server.stop()
-            assert (await heard(ws))["end"]
+            assert (await receive_json(ws))["end"]
             with pytest.raises(ConnectionClosed) as end:
                 await ws.recv()
             assert end.value.rcvd.code == 1001
@@ -123,12 +123,12 @@ def test_a_video_ends_with_its_last_segments_when_the_server_stops(server):
     asyncio.run(client())
 
 
-def test_a_server_without_an_estimator_says_what_is_missing(monkeypatch):
+def test_a_missing_estimator_is_reported(monkeypatch):
     monkeypatch.setattr(ws_video, "missing_requirement", lambda: "install it")
 
     async def client(one) -> None:
         async with connect(one.stream.replace("stream", "video")) as ws:
-            assert await heard(ws) == {"error": "install it", "status": 501}
+            assert await receive_json(ws) == {"error": "install it", "status": 501}
 
     with running() as one:
         asyncio.run(client(one))

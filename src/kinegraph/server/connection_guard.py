@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +19,8 @@ MAX_FRAGMENTS = 1024
 """Fragments of one websocket message."""
 MAX_UNSENT_BYTES = 2**16
 """Bytes that may wait for a client that sends pings."""
+
+_Connections: TypeAlias = "WeakValueDictionary[tuple[Any, ...], _HttpGuard]"
 
 
 class RequestTimeout:
@@ -34,40 +36,39 @@ class RequestTimeout:
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
         self._app, self._timeout = app, timeout
-        self._connections: WeakValueDictionary[Any, _HttpGuard] = WeakValueDictionary()
+        self._connections: _Connections = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, with the timeout of its connection suspended."""
-        connection = self._connections.get(scope.get("client"))
-        if connection is None:
-            await self._app(scope, receive, send)
-            return
-        connection.stop_timer()
+        connection = self._connections.get(scope.get("client") or ())
+        if connection is not None:
+            connection.stop_timer()
         try:
             await self._app(scope, receive, send)
         finally:
-            connection.start_timer(self._timeout)
+            if connection is not None:
+                connection.start_timer()
 
     def install(self, config: Any) -> None:
         """Load a `uvicorn.Config` and wrap the protocols of its connections."""
         config.load()
         http, websocket = config.http_protocol_class, config.ws_protocol_class
-        config.http_protocol_class = lambda **options: _HttpGuard(http(**options), self)
-        config.ws_protocol_class = lambda **options: _WebSocketGuard(
-            websocket(**options), self._timeout
-        )
+        seconds, connections = self._timeout, self._connections
 
-    def watch(self, connection: _HttpGuard, client: Any) -> None:
-        """Start the timeout of a new connection of a client's address."""
-        self._connections[client] = connection
-        connection.start_timer(self._timeout)
+        def create_http(**options: Any) -> _HttpGuard:
+            return _HttpGuard(http(**options), seconds, connections)
+
+        def create_websocket(**options: Any) -> _WebSocketGuard:
+            return _WebSocketGuard(websocket(**options), seconds)
+
+        config.http_protocol_class, config.ws_protocol_class = create_http, create_websocket
 
 
 class _Guard:
     """A protocol that passes every call on to another one, with a timer."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        self._protocol = protocol
+    def __init__(self, protocol: asyncio.Protocol, timeout: float) -> None:
+        self._protocol, self._timeout = protocol, timeout
         self._timer: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -81,9 +82,9 @@ class _Guard:
         self.stop_timer()
         self._protocol.connection_lost(error)
 
-    def start_timer(self, seconds: float) -> None:
+    def start_timer(self) -> None:
         self.stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.on_timeout)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self.on_timeout)
 
     def stop_timer(self) -> None:
         if self._timer is not None:
@@ -98,23 +99,25 @@ class _Guard:
 
 
 class _HttpGuard(_Guard):
-    """Guard of an HTTP connection."""
+    """Guard of an HTTP connection, found by the client's address."""
 
-    def __init__(self, protocol: asyncio.Protocol, timeouts: RequestTimeout) -> None:
-        super().__init__(protocol)
-        self._timeouts = timeouts
+    def __init__(
+        self, protocol: asyncio.Protocol, timeout: float, connections: _Connections
+    ) -> None:
+        super().__init__(protocol, timeout)
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._timeouts.watch(self, tuple(transport.get_extra_info("peername") or ())[:2])
+        self._connections[tuple(transport.get_extra_info("peername") or ())[:2]] = self
+        self.start_timer()
 
 
 class _WebSocketGuard(_Guard):
     """Guard of a websocket, which reads the headers of the client's frames (RFC 6455, 5.2)."""
 
     def __init__(self, protocol: asyncio.Protocol, timeout: float) -> None:
-        super().__init__(protocol)
-        self._timeout = timeout
+        super().__init__(protocol, timeout)
         self._upgraded = False
         self._header = b""  # the part of a frame's header that was received
         self._payload = 0  # bytes until the next header
@@ -153,7 +156,7 @@ class _WebSocketGuard(_Guard):
             if is_final:
                 self.stop_timer()
             elif self._fragments == 1:
-                self.start_timer(self._timeout)
+                self.start_timer()
             elif self._fragments > MAX_FRAGMENTS:
                 self._close(CloseCode.MESSAGE_TOO_BIG)
 
