@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,32 +24,55 @@ from server.serving import receive_json, running, walk
 
 
 def test_remote_pool_equals_local_pool():
+    """Remote answers may come later, because a request interrupts the work on earlier frames."""
     trained = recognizer([])
-    here, remote = SessionPool(trained), RemoteSessionPool(trained)
+    local, remote = SessionPool(trained), RemoteSessionPool(trained)
     people = {0: frames_of(0), 1: frames_of(1)}
-    keys = {p: (here.open({"width": 9}), remote.open({"width": 9})) for p in people}
-    before = dict.fromkeys(people, NO_RESULT)
+    keys = {p: (local.open({"width": 9}), remote.open({"width": 9})) for p in people}
+    answers = {p: {NO_RESULT.frames: NO_RESULT.prediction} for p in people}
+    lengths = {p: [0] for p in people}
     for t in range(30):
         found = [
             pool.push_many({keys[p][i]: frames[t] for p, frames in people.items()})
-            for i, pool in enumerate((here, remote))
+            for i, pool in enumerate((local, remote))
         ]
         for p in people:
+            expected, result = (found[i][keys[p][i]] for i in range(2))
             # the remote pool answers before it computes on the frame
-            result, expected, before[p] = found[1][keys[p][1]], before[p], found[0][keys[p][0]]
-            assert result.frames == expected.frames
-            assert (result.prediction is None) == (expected.prediction is None)
-            if result.prediction is not None:
-                np.testing.assert_array_equal(result.prediction.logits, expected.prediction.logits)
-                assert result.prediction.candidates == expected.prediction.candidates
+            assert lengths[p][-1] <= result.frames <= max(answers[p])
+            lengths[p].append(result.frames)
+            answer = answers[p][result.frames]
+            assert (result.prediction is None) == (answer is None)
+            if answer is not None:
+                np.testing.assert_array_equal(result.prediction.logits, answer.logits)
+                assert result.prediction.candidates == answer.candidates
+            answers[p][expected.frames] = expected.prediction
+    assert all(len(set(seen)) >= 3 for seen in lengths.values())
     for own, other in keys.values():
         got = remote.decode_snapshot(remote.snapshot(other))
-        np.testing.assert_array_equal(got.logits, here.flush(own).logits)
+        np.testing.assert_array_equal(got.logits, local.flush(own).logits)
     bad = remote.push_many({keys[0][1]: RawFrame(np.full((3, 3), 1.0))})
     assert isinstance(bad[keys[0][1]], ClipError) and remote.push_many({}) == {}
     remote.close(keys[0][1])
     remote.shutdown()
-    assert remote.mode == here.mode == "step"
+    assert remote.mode == local.mode == "step"
+
+
+def test_a_process_with_a_remote_pool_can_exit(tmp_path):
+    """A worker ignores SIGTERM: an exit without shutdown must not wait for it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from inference.test_streaming_backends import recognizer\n"
+        "from kinegraph.server.worker_process import RemoteSessionPool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = RemoteSessionPool(recognizer([]))\n"
+        "    pool.open()\n"
+        "    raise SystemExit(7)\n"
+    )
+    tests = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
+    done = subprocess.run([sys.executable, script], timeout=120, check=False, env=environment)
+    assert done.returncode == 7
 
 
 @pytest.mark.parametrize("transforms", [[], [{"resize": {"frames": 8}}]])

@@ -6,6 +6,7 @@ request at a time over a private pipe, and the worker answers it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -56,6 +57,8 @@ class RemoteSessionPool:
             raise ServerError(f"this model cannot be sent to another process: {error}") from error
         finally:
             worker_pipe.close()
+        # at exit, multiprocessing waits for the worker, which waits for the end of the pipe
+        atexit.register(self._pipe.close)
 
     @property
     def recognizer(self) -> Recognizer:
@@ -94,6 +97,7 @@ class RemoteSessionPool:
 
     def shutdown(self) -> None:
         """End the process."""
+        atexit.unregister(self._pipe.close)
         self._pipe.close()
         self._process.join(JOIN_TIMEOUT_S)
         if self._process.is_alive():
