@@ -82,7 +82,7 @@ class Value:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str = "forward") -> None:  # unpickling passes no argument
         super().__init__()
         self.traced_func_name = method
 
@@ -102,6 +102,8 @@ def trace_method(module: nn.Module, method: str) -> fx.Graph:
         # a model's own code runs here with stand-ins for tensors, and may fail in any way
         raise UntranslatableError(f"{type(module).__name__}.{method}: {error}") from error
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    for node in graph.nodes:
+        node.type = None  # postponed annotations are strings, with which no graph can be pickled
     return graph
 
 
