@@ -86,8 +86,7 @@ def model_options(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: there is no such model.
     """
-    parameters = inspect.signature(find_model(name)).parameters
-    return {key: p.default for key, p in parameters.items() if key not in _FIXED}
+    return _options(find_model(name))
 
 
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
@@ -130,6 +129,14 @@ def create_model(
         return find_model(name)(layout, num_classes, in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {name!r} does not accept {options}: {error}") from error
+
+
+def _options(cls: type[nn.Module]) -> dict[str, Any]:
+    shared, without = getattr(cls, "options_of", None) or (None, ())
+    options = {} if shared is None else _options(shared)
+    parameters = inspect.signature(cls).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return {k: v for k, v in {**options, **own}.items() if k not in {*_FIXED, *without}}
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -45,6 +45,8 @@ class SkeletonModel(nn.Module):
         fixed_persons: M, where the model takes clips of so many persons only; else None.
         min_frames: T of the shortest clip.
         takes_lengths: whether `forward` also takes (N,) real lengths.
+        options_of: another model whose options this one takes too (as ``**options``), and the
+            names of those that it does not take.
     """
 
     layout: SkeletonLayout
@@ -56,6 +58,7 @@ class SkeletonModel(nn.Module):
     fixed_persons: int | None = None
     min_frames = 1
     takes_lengths = False
+    options_of: tuple[type[nn.Module], tuple[str, ...]] | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,6 @@ stream, T frames, V joints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
-from kinegraph.ops.persons import Pool
+from kinegraph.models.stgcn import STGCN
 from kinegraph.ops.temporal import ZeroPaddedEdge
-from kinegraph.skeleton.graph import Strategy
 from kinegraph.skeleton.layout import SkeletonLayout
 
 
@@ -77,23 +74,14 @@ class TwoStreamSTGCN(SkeletonModel):
         layout: the skeleton, or its name.
         num_classes: number of actions.
         in_channels: C of the input.
-        channels: see `STGCN`, as for all options; both streams have the same.
-        strides: temporal stride of each block.
-        temporal_kernel: frames that a temporal convolution sees; odd.
-        strategy: partition strategy of `kinegraph.adjacency`.
-        max_hop: reach of the partitions.
-        dropout: in every block but the first.
-        edge_importance: learn one weight per edge, partition and block.
-        adaptive: also learn a free weight for every pair of joints.
-        pool: how features become one vector a person.
-        head_dropout: before the classifiers.
-        excitation: blocks that stress motion or channels.
-        faithful: reproduce the released code: as in `STGCN`, and joints that come or go are
-            taken to jump from or to the origin.
+        options: of `STGCN`; both networks have the same. With ``faithful``, joints that come or go
+            are also taken to jump from or to the origin, as in the released code.
 
     Raises:
         ModelError: options that do not make a network.
     """
+
+    options_of = (STGCN, ())
 
     def __init__(
         self,
@@ -101,48 +89,18 @@ class TwoStreamSTGCN(SkeletonModel):
         num_classes: int,
         *,
         in_channels: int = 3,
-        channels: Sequence[int] = CHANNELS,
-        strides: Sequence[int] = STRIDES,
-        temporal_kernel: int = 9,
-        strategy: Strategy = "spatial",
-        max_hop: int = 1,
-        dropout: float = 0.0,
-        edge_importance: bool = True,
-        adaptive: bool = False,
-        pool: Pool = "mean",
-        head_dropout: float = 0.0,
-        excitation: str | Mapping[str, Any] | None = None,
-        faithful: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
-
-        def stream() -> STGCN:
-            return STGCN(
-                layout,
-                num_classes,
-                in_channels=in_channels,
-                channels=channels,
-                strides=strides,
-                temporal_kernel=temporal_kernel,
-                strategy=strategy,
-                max_hop=max_hop,
-                dropout=dropout,
-                edge_importance=edge_importance,
-                adaptive=adaptive,
-                pool=pool,
-                head_dropout=head_dropout,
-                excitation=excitation,
-                faithful=faithful,
-            )
-
-        self.origin_stream = stream()
-        self.motion_stream = stream()
+        self.origin_stream, self.motion_stream = (
+            STGCN(layout, num_classes, in_channels=in_channels, **options) for _ in range(2)
+        )
         self.layout = self.origin_stream.layout
         self.in_channels = in_channels
         self.num_features = 2 * self.origin_stream.num_features
-        self.pool = pool
-        self.relative_motion = RelativeMotion(count_absent=faithful)
-        self.faithful = self.counts_absent = faithful
+        self.pool = self.origin_stream.pool
+        self.faithful = self.counts_absent = self.origin_stream.faithful
+        self.relative_motion = RelativeMotion(count_absent=self.faithful)
 
     def forward_persons(self, rows: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, 2F, T', V): the joints' features, then the motion's."""

@@ -26,7 +26,6 @@ class StreamBatch(Protocol):
 
     def open(self) -> int:
         """Open a stream and return its key."""
-        ...
 
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """Push the next frame (C, V, M) of some streams; return the logits (classes,) of each.
@@ -36,19 +35,18 @@ class StreamBatch(Protocol):
         Raises:
             ModelError: a frame of another shape, an unknown key.
         """
-        ...
 
     def flush(self, key: int) -> Tensor | None:
-        """Return the logits (classes,) of all that was pushed; the stream may continue."""
-        ...
+        """Return the logits (classes,) of all that was pushed, as if the clip ended here.
+
+        The stream may continue. None while the clip is too short.
+        """
 
     def close(self, key: int) -> None:
         """End a stream and drop its frames."""
-        ...
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """Return copies of all that is needed to continue the stream later or elsewhere."""
-        ...
 
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
         """Continue another stream in place of this one.
@@ -56,7 +54,6 @@ class StreamBatch(Protocol):
         Raises:
             ModelError: a state of another model or kind of stream.
         """
-        ...
 
 
 def open_streams(
@@ -116,7 +113,7 @@ def _reason(model: nn.Module) -> str:
     return "the network is optimized as a whole"
 
 
-class WindowStreams:
+class WindowStreams(StreamBatch):
     """Streams whose latest frames are computed again with every frame, see `open_streams`.
 
     Args:
@@ -135,13 +132,11 @@ class WindowStreams:
         self._opened = 0
 
     def open(self) -> int:
-        """Open a stream and return its key."""
         self._opened += 1
         self._frames[self._opened] = deque(maxlen=self.window)
         return self._opened
 
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
-        """Push the next frame (C, V, M) of some streams; return logits (classes,) or None."""
         checked = {key: self._validate(frame, self._of(key)) for key, frame in frames.items()}
         for key, frame in checked.items():
             self._frames[key].append(frame)
@@ -156,7 +151,6 @@ class WindowStreams:
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
-        """Return the logits (classes,) of the window; None while it is too short."""
         frames = self._of(key)
         if len(frames) < self.network.min_frames:
             return None
@@ -164,21 +158,14 @@ class WindowStreams:
         return logits[0]
 
     def close(self, key: int) -> None:
-        """End a stream and drop its frames."""
         self._of(key)
         del self._frames[key]
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
-        """Return copies of all that is needed to continue the stream later or elsewhere."""
         frames = self._of(key)
         return {"frames": torch.stack(list(frames))} if frames else {}
 
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
-        """Continue another stream in place of this one.
-
-        Raises:
-            ModelError: a state of another kind of stream.
-        """
         self._of(key)
         if set(state) - {"frames"} or any(t.ndim != 4 for t in state.values()):
             raise ModelError("not a state of a stream of windows")
