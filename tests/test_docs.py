@@ -352,7 +352,7 @@ def test_sets_are_described_as_their_readers_do():
 
 
 def test_the_matrix_of_conversions_is_that_of_the_code():
-    matrix = rows(section(DOCS / "convert-skeletons.md", "What survives"))
+    matrix = rows(section(DOCS / "convert-skeletons.md", "Converted joints"))
     _, counted = conversion_table()
     assert [(ticked(cells[0])[0], *cells[1:]) for cells in matrix] == counted
 
