@@ -1,4 +1,4 @@
-"""The table of docs/performance.md: targets, and what this machine reached."""
+"""The table of docs/performance.md: targets and measured values."""
 
 from __future__ import annotations
 

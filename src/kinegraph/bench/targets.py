@@ -1,4 +1,4 @@
-"""The target table: what is measured, and the ratio that it has to reach."""
+"""The target table: each benchmark with its minimum and its goal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interleaved timing of two sides in one process, so that noise hits both."""
+"""Interleaved timing of two sides in one process, so that both see the same load."""
 
 from __future__ import annotations
 

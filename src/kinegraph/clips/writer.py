@@ -1,4 +1,4 @@
-"""The writer of clip stores: the file appears when all clips are written, or not at all."""
+"""Writer of clip stores: the file appears only after all clips are written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a checkpoint and clips to answers."""
+"""Inference: predictions, evaluation, streaming sessions and export of trained models."""

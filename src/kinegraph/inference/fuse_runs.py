@@ -1,4 +1,4 @@
-"""Fusion of runs: check that they fit together, score a split with each, and fuse the scores."""
+"""Fusion of runs: a check that they fit together, their scores on a split, and the sum."""
 
 from __future__ import annotations
 

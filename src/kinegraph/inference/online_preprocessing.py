@@ -1,4 +1,4 @@
-"""Online preprocessing: validate raw frames and turn them into network input, frame by frame.
+"""Online preprocessing: validation of raw frames, and their conversion to network input.
 
 Shapes: S streams, M persons, V joints, D coordinates, C channels.
 """

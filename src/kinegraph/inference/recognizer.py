@@ -1,4 +1,4 @@
-"""Recognizer: name the actions of raw clips with a trained model."""
+"""Recognizer: named actions of raw clips, from a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streaming backends: run the frames of many streams step by step or window by window."""
+"""Streaming backends: frames of many streams, computed by steps or by windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of model families: clips (N, C, T, V, M) in, logits out."""
+"""Registry of model families: clips (N, C, T, V, M) in, logits out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AS-GCN's blocks: graph convolutions that also follow links of each clip, and the future head.
+"""Blocks of AS-GCN: graph convolutions over the links of each clip, and the future head.
 
 Li et al., CVPR 2019.
 

@@ -1,4 +1,4 @@
-"""The ST-GCN auto-encoder: clips from their own features, and the poses that follow a clip.
+"""The ST-GCN auto-encoder: reconstruction of clips, and prediction of future poses.
 
 Shapes: N clips, M persons, n folded persons that are present, C channels, F features, T frames,
 T' frames of the encoder's features, V joints, k future frames.

@@ -1,4 +1,4 @@
-"""The contract of a model: what every family implements, and what is then shared.
+"""Contract of a model: methods that every family implements, and methods that it inherits.
 
 Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, P pooled features.
 """

@@ -1,4 +1,4 @@
-"""Excitation: blocks that let a network stress what moves, when, and in which channel.
+"""Excitation blocks: gates on motion, channels and frames.
 
 ACTION-Net (Wang, She and Smolic, CVPR 2021) and TEA (Li et al., CVPR 2020) made them for images;
 here the places of an image are the joints of a skeleton.

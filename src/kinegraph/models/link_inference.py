@@ -1,4 +1,4 @@
-"""AS-GCN's actional links: joints that move together, found by predicting the next pose.
+"""Link inference of AS-GCN: links between joints, learned by predicting the next pose.
 
 Li et al., CVPR 2019, section 4.1, after neural relational inference (Kipf et al., ICML 2018).
 

@@ -1,4 +1,4 @@
-"""State dicts of published code -> ours, strictly: no key is ignored, none is missing."""
+"""Conversion of published state dicts: every unknown or missing key is an error."""
 
 from __future__ import annotations
 

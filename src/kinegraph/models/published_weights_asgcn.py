@@ -1,4 +1,4 @@
-"""State dicts of the released AS-GCN code -> ours, strictly."""
+"""Conversion of state dicts of the released AS-GCN code."""
 
 from __future__ import annotations
 

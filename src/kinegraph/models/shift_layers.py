@@ -1,4 +1,4 @@
-"""The two shifts of Shift-GCN: features move to other joints and frames, at hardly any cost.
+"""Spatial and temporal shift of Shift-GCN: features move to other joints and frames.
 
 Shapes: n folded persons, C channels, T frames, V joints, P the farthest frame that a shift reads.
 """

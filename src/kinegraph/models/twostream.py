@@ -1,4 +1,4 @@
-"""The released two-stream ST-GCN: one network for the joints, one for how they speed up.
+"""The released two-stream ST-GCN: one network for joints, one for their change of speed.
 
 It belongs to the code of Yan, Xiong and Lin (AAAI 2018), not to their paper.
 

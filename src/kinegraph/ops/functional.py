@@ -1,4 +1,4 @@
-"""Functions of features (n, C, T, V) that the runtime replaces as a whole, like a layer.
+"""Functions of features (n, C, T, V) that the runtime replaces by inference layers.
 
 Shapes: n folded persons, C channels, T frames, V joints. Features are channels-last in memory, so
 that all views of them as rows (n*T, V*C) or (n*T*V, C) are free.

@@ -1,4 +1,4 @@
-"""Convolutions over nine frames with a third of the multiplications: minimal filtering.
+"""Minimal filtering (Winograd): nine-tap convolutions with a third of the multiplications.
 
 Shapes: n folded persons, C channels, T frames, V joints, P groups of nine outputs, Q products.
 

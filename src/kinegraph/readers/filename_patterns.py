@@ -1,4 +1,4 @@
-"""Raw files of one clip each, whose paths state the action, the subject and other facts."""
+"""File name patterns: action, subject and other facts from the paths of raw files."""
 
 from __future__ import annotations
 

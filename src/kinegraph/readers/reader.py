@@ -1,4 +1,4 @@
-"""The contract of a reader: how one source of raw files becomes clips."""
+"""Contract of a reader: conversion of one source of raw files to clips."""
 
 from __future__ import annotations
 

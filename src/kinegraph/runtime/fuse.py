@@ -1,4 +1,4 @@
-"""Optimize a trained model for inference: fold batch norms, fuse operations."""
+"""Optimization of a trained model for inference: folded batch norms, fused operations."""
 
 from __future__ import annotations
 

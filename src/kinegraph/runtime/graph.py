@@ -1,4 +1,4 @@
-"""Inference layers as a graph: any layer may read the outputs of several before it."""
+"""Inference layers as a graph: a layer may read the outputs of several earlier layers."""
 
 from __future__ import annotations
 

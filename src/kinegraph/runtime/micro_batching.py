@@ -1,4 +1,4 @@
-"""Many streams of one step network: batched together, with the work spread evenly over frames.
+"""Streams of one step network, computed in batches, with the work spread over frames.
 
 Shapes: S streams, M persons, C channels, V joints; state tensors have a row a stream or a person,
 the persons of a stream one after the other.

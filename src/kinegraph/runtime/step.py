@@ -1,4 +1,4 @@
-"""A person network that is given a clip a few frames at a time.
+"""Step network: a person network that computes a clip a few frames at a time.
 
 Shapes: S streams, M persons, n = S*M folded persons, C channels, f frames of a step, V joints,
 P pooled features, W features of the window.

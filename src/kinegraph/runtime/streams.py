@@ -1,4 +1,4 @@
-"""Streams of a model: it is given one frame after the other and answers as they come.
+"""Streams of a model: frames in one by one, logits out, by steps or by windows.
 
 Shapes: C channels, V joints, M persons.
 """

@@ -1,4 +1,4 @@
-"""Trace a trained module with `torch.fx` and translate it into a graph of inference layers.
+"""Translation of a trained module, traced with `torch.fx`, into a graph of inference layers.
 
 Modules work on (n, C, T, V), inference layers on (n, T, V, C). A module is translated if all that
 it computes has a layer: convolutions, batch norms, functions of single numbers, sums and products,

@@ -1,4 +1,4 @@
-"""Which persons and joints are present: selecting persons, hiding joints, filling gaps."""
+"""Visibility of persons and joints: selecting persons, hiding joints, filling gaps."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From videos, cameras and pose files to action segments with start and end times."""
+"""Action segments with start and end times, from videos, cameras and pose files."""

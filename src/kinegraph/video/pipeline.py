@@ -1,4 +1,4 @@
-"""From pose frames to action segments: tracking, resampling, recognition, segmentation."""
+"""Pipeline from pose frames to action segments: tracking, recognition, segmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a .pt2 file may hold: tensors and a graph of known operations, nothing that acts when read.
+"""Check of .pt2 archives: only tensors and graphs of known operations are accepted.
 
 `torch.export.load` unpickles objects, evaluates texts and calls whatever functions a file names;
 so everything in the file is looked at before it is loaded.

@@ -1,4 +1,4 @@
-"""Runtimes of exported files: read the manifest of a file, and run its network."""
+"""Runtimes of exported files: readers of their manifest and their network."""
 
 from __future__ import annotations
 

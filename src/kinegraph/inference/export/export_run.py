@@ -1,4 +1,4 @@
-"""Export a run to a file for another runtime: trace, compare, and only then write."""
+"""Export of a run: traced, verified against the model, and only then written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare an exported network with the model that it was made from."""
+"""Comparison of an exported network with the model that it was made from."""
 
 from __future__ import annotations
 

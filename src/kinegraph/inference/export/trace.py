@@ -1,4 +1,4 @@
-"""Trace a network with `torch.export`: whole clips at once, or step by step.
+"""Tracing of a network with `torch.export`: whole clips at once, or step by step.
 
 Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames of a step.
 """

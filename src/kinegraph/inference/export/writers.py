@@ -1,4 +1,4 @@
-"""Write a traced program as a file of each format."""
+"""Writers of a traced program, one for each file format."""
 
 from __future__ import annotations
 

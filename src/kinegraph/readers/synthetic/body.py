@@ -1,4 +1,4 @@
-"""The body model of the synthetic dataset: bone lengths and a pose over time give joints.
+"""Body model of the synthetic dataset: joints from bone lengths and a pose over time.
 
 Units are meters and radians in the performer's frame: x to their right, y up, z to their back,
 the origin on the floor between the feet. For a camera in front of them these are the axes of a
