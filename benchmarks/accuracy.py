@@ -29,7 +29,7 @@ SETTINGS = {
 KINEGRAPH = (sys.executable, "-m", "kinegraph")
 TABLE = Path(__file__).parents[1] / "docs" / "numbers.md"
 HEADER = (
-    "set and protocol", "test top-1 (%)", "seeds", "minutes a run", "floor", "published",
+    "dataset and protocol", "test top-1 (%)", "seeds", "minutes per run", "baseline", "published",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class Case:
         title: title of the row.
         protocols: protocols whose runs are averaged for each seed.
         seeds: number of seeds.
-        floor, published: for comparison (see docs/numbers.md for their sources).
+        baseline, published: for comparison (see docs/numbers.md for their sources).
         also: a further protocol to evaluate the same runs on.
     """
 
@@ -52,7 +52,7 @@ class Case:
     title: str
     protocols: tuple[str, ...]
     seeds: int
-    floor: str
+    baseline: str
     published: str
     also: str = ""
 
@@ -91,11 +91,11 @@ CASES = (
         "Shift-GCN 92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),
     Case(
-        "shiftgcn_nw_ucla", "nw_ucla", "NW-UCLA, the same, by Shift-GCN as released",
+        "shiftgcn_nw_ucla", "nw_ucla", "NW-UCLA, the same, Shift-GCN as released",
         ("ucla-xview",), 2, "83.8", "92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),
 )  # fmt: skip
-CLEAN_SUFFIX = {"ucla-xview-clean": (" without the 95 leaked test clips", "79.7", "")}
+CLEAN_SUFFIX = {"ucla-xview-clean": (", without the 95 leaked test clips", "79.7", "")}
 
 
 def run(words: Sequence[object]) -> str:
@@ -150,13 +150,13 @@ def minutes(folder: Path) -> float:
     return load_header(find_checkpoint(folder)).training["seconds"] / 60
 
 
-def row(title: str, figures: list[float], time: float, floor: str, published: str) -> str:
+def row(title: str, figures: list[float], time: float, baseline: str, published: str) -> str:
     """Return a row of the table, with the standard deviation over seeds."""
     mean = f"{statistics.mean(figures):.1f}"
     if len(figures) > 1:
         mean += f" ± {statistics.stdev(figures):.1f}"
     seeds = len(figures)
-    return f"| {title} | {mean} | {seeds} | {time:.1f} | {floor} | {published} |"
+    return f"| {title} | {mean} | {seeds} | {time:.1f} | {baseline} | {published} |"
 
 
 def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
@@ -168,11 +168,11 @@ def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
             statistics.mean(accuracy(runs[protocol, seed], also) for protocol in case.protocols)
             for seed in range(case.seeds)
         ]
-        title, floor, published = case.title, case.floor, case.published
+        title, baseline, published = case.title, case.baseline, case.published
         if also:
-            addition, floor, published = CLEAN_SUFFIX[also]
+            addition, baseline, published = CLEAN_SUFFIX[also]
             title += addition
-        lines.append(row(title, figures, time, floor, published))
+        lines.append(row(title, figures, time, baseline, published))
     return lines
 
 

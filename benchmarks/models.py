@@ -67,9 +67,9 @@ MODELS = (
     Variant("AS-GCN without the future-pose head", "asgcn-nohead", ASGCN, NO_HEAD),
     Variant("AS-GCN without either", "asgcn-neither", ASGCN, (*NO_LINKS, *NO_HEAD)),
     excitation_variant(1, "me_series", "ME in series"),
-    excitation_variant(2, "me_parallel", "ME and a temporal unit beside"),
-    excitation_variant(3, "ce_parallel", "CE and a temporal unit beside"),
-    excitation_variant(4, "ce_parallel_plain", "CE beside"),
+    excitation_variant(2, "me_parallel", "ME in parallel, temporal branch"),
+    excitation_variant(3, "ce_parallel", "CE in parallel, temporal branch"),
+    excitation_variant(4, "ce_parallel_plain", "CE in parallel"),
     excitation_variant(5, "me_ce_action", "ME and CE in series"),
     excitation_variant(6, "mta", "MTA"),
 )
@@ -158,8 +158,8 @@ def fused_accuracy(runs: Runs, data_set: str, count: int, seed: int) -> float:
 def fusion_lines(runs: Runs) -> list[str]:
     """Return a row for each stream, then for two and four streams."""
     rows = {v.title: {name: runs.accuracies(name, v) for name in SETS} for v in STREAM_RUNS}
-    for count in (2, 4):
-        rows[f"the first {count} fused"] = {
+    for title, count in (("joint and bone fused", 2), ("all four fused", 4)):
+        rows[title] = {
             name: [fused_accuracy(runs, name, count, seed) for seed in range(runs.seeds[name])]
             for name in SETS
         }
@@ -196,7 +196,11 @@ def pose_lines(runs: Runs) -> list[str]:
 
 def few_label_variants(runs: Runs) -> list[Variant]:
     """Return variants with a tenth of the labels: without and with two kinds of pre-training."""
-    starts = {"afresh": None, "from poses predicted": FORECAST, "from poses rebuilt": AUTOENCODER}
+    starts = {
+        "random": None,
+        "trained to predict poses": FORECAST,
+        "trained to fill in hidden poses": AUTOENCODER,
+    }
     return [
         Variant(
             title,
@@ -249,13 +253,13 @@ def main() -> None:
     on_two = (f"Florence 3D, {options.seeds} seeds", "UTD-MHAD, 1 seed")
     write_table(
         "models",
-        ("model", *on_two, "parameters", "minutes a run"),
+        ("model", *on_two, "parameters", "minutes per run"),
         model_lines(runs),
     )
     write_table("fusion", ("streams", *on_two), fusion_lines(runs))
-    header = ("what is predicted", "error", "without a model", "better in (%)")
+    header = ("predicted poses", "error", "baseline", "better than baseline (%)")
     write_table("poses", header, pose_lines(runs))
-    header = ("start", "everything trained on", "only the classifier")
+    header = ("initialization", "fine-tuning", "linear probe")
     write_table("few", header, few_label_lines(runs))
 
 
