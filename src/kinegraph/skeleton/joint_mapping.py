@@ -1,12 +1,13 @@
 """Conversion of joints from one layout to another.
 
-A target joint is a joint of the source or the midpoint of two, as declared below; else it is
-absent.
+A target joint is a joint of the source or the midpoint of two, as body_parts.yaml states; else it
+is absent.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,64 +21,25 @@ Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
 
+def _load_parts() -> tuple[dict[str, Parts], Parts, frozenset[str]]:
+    import yaml
+
+    text = resources.files("kinegraph.skeleton").joinpath("body_parts.yaml").read_text("utf-8")
+    data = yaml.safe_load(text)
+    joints = {layout: _add_right_side(parts) for layout, parts in data["joints"].items()}
+    return joints, _add_right_side(data["midpoints"]), frozenset(data["depth_layouts"])
+
+
 def _add_right_side(parts: Parts) -> Parts:
     """Add the same entries for the right side."""
-    return parts | {
-        joint.replace("left_", "right_"): tuple(part.replace("left_", "right_") for part in own)
+    return {
+        joint.replace("left_", side): tuple(part.replace("left_", side) for part in own)
+        for side in ("right_", "left_")
         for joint, own in parts.items()
     }
 
 
-_KINECT_FOOT: Parts = {"left_foot": ("left_foot", "left_toe")}  # close to the toes
-_KINECT1: Parts = {
-    "hip_center": ("mid_hip",),
-    "spine": ("spine_mid",),
-    "shoulder_center": ("neck",),
-}
-_KINECT1 |= _add_right_side(_KINECT_FOOT)
-_KINECT2: Parts = {"spine_base": ("mid_hip",), "spine_shoulder": ("neck",), "neck": ("throat",)}
-_KINECT2 |= _add_right_side(_KINECT_FOOT | {"left_thumb": ("left_thumb_tip",)})
-
-#: Layout -> joint -> the body part that it marks, followed by the parts that it may stand for where
-#: the layout does not mark them. A joint that is not listed marks the part of its own name. "neck"
-#: is the point between the shoulders.
-BODY_PARTS: dict[str, Parts] = {
-    "ntu25": _KINECT2,
-    "ntu25_pyskl": _KINECT2,
-    "kinect20": _KINECT1,
-    "utd_mhad20": _KINECT1,
-    "msr20": _KINECT1,
-    "florence15": {"spine": ("spine_mid",)},
-    # OpenNI marks the ends of arms and legs, but neither wrists nor ankles
-    "sbu15": {
-        "torso": ("spine_mid",),
-        **_add_right_side(
-            {"left_hand": ("left_hand", "left_wrist"), "left_foot": ("left_foot", "left_ankle")}
-        ),
-    },
-    "jhmdb15": {"belly": ("spine_mid",), "face": ("head",)},
-    "body25": _add_right_side({"left_big_toe": ("left_toe",)}),
-    "mediapipe33": _add_right_side(
-        {
-            "left_foot_index": ("left_toe",),
-            "left_thumb": ("left_thumb_knuckle",),
-            "left_index": ("left_index_knuckle",),
-            "left_pinky": ("left_pinky_knuckle",),
-        }
-    ),
-}
-
-#: Parts that are the midpoint of two others, for layouts that do not mark them.
-MIDPOINTS: Parts = {
-    "mid_hip": ("left_hip", "right_hip"),
-    "neck": ("left_shoulder", "right_shoulder"),
-    "head": ("left_ear", "right_ear"),
-    **_add_right_side({"left_hand": ("left_index_knuckle", "left_pinky_knuckle")}),
-}
-
-#: Layouts of depth sensors: their joints have a depth, which joints of an image lack.
-DEPTH_LAYOUTS = frozenset({"ntu25", "ntu25_pyskl", "ntu_edge24", "kinect20", "utd_mhad20", "msr20"})
-DEPTH_LAYOUTS |= {"sbu15", "florence15"}
+BODY_PARTS, MIDPOINTS, DEPTH_LAYOUTS = _load_parts()
 
 
 @cache
