@@ -10,8 +10,9 @@ from conftest import real_data
 from kinegraph.bench.reference.ntu import read_ntu_line_by_line
 from kinegraph.clips.clip import Clip
 from kinegraph.readers.ntu.reader import READER
-from kinegraph.readers.ntu.skeleton_file import SkeletonRecording, write_skeleton
+from kinegraph.readers.ntu.skeleton_file import write_skeleton
 from kinegraph.readers.reader import ReadTask
+from skeleton_recording import recording_from_joints
 
 
 def assert_same(path: Path) -> None:
@@ -32,5 +33,5 @@ def test_persons_who_come_go_and_are_partly_seen(tmp_path: Path) -> None:
     joints[0, :5] = np.nan
     joints[1, 12:] = np.nan
     joints[2, 7, 3] = 0
-    write_skeleton(tmp_path / "a.skeleton", SkeletonRecording.from_joints(joints))
+    write_skeleton(tmp_path / "a.skeleton", recording_from_joints(joints))
     assert_same(tmp_path / "a.skeleton")

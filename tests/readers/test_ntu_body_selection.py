@@ -10,6 +10,7 @@ from conftest import real_data
 from kinegraph.errors import UnknownNameError
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, motion_energy, select_bodies
 from kinegraph.readers.ntu.skeleton_file import BodyDetections, SkeletonRecording, read_skeleton
+from skeleton_recording import recording_from_joints
 
 T = 30
 
@@ -26,7 +27,7 @@ def person(seed: int, amount: float, frames: int = T) -> NDArray[np.float64]:
 
 
 def recording(*persons: NDArray[np.float64]) -> BodyDetections:
-    return SkeletonRecording.from_joints(np.stack(persons)).detections
+    return recording_from_joints(np.stack(persons)).detections
 
 
 def only(joints: NDArray[np.float64], frames: slice) -> NDArray[np.float64]:

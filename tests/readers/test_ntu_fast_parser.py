@@ -19,6 +19,7 @@ from kinegraph.readers.ntu.skeleton_file import (
     read_skeleton,
     write_skeleton,
 )
+from skeleton_recording import recording_from_joints
 
 #: Numbers as the sensor writes them, and as nobody should.
 FORMS = (
@@ -83,7 +84,7 @@ def test_synthetic_files_take_the_fast_path(
 @pytest.mark.parametrize("column", [0, 2, 7])
 def test_every_form_of_a_number(column: int, tmp_path: Path, only_quick: None) -> None:
     path = tmp_path / "a.skeleton"
-    write_skeleton(path, SkeletonRecording.from_joints(np.ones((1, 1, 25, 3))))
+    write_skeleton(path, recording_from_joints(np.ones((1, 1, 25, 3))))
     lines = path.read_text().splitlines()
     for row, form in enumerate(FORMS):
         fields = lines[4 + row].split()

@@ -14,6 +14,7 @@ from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.readers.ntu.reader import READER, parse_recording_name
 from kinegraph.readers.ntu.skeleton_file import SkeletonRecording, write_skeleton
 from kinegraph.readers.reader import ReadTask
+from skeleton_recording import recording_from_joints
 
 
 def read(path: Path, **options: object) -> Clip:
@@ -25,7 +26,7 @@ def read(path: Path, **options: object) -> Clip:
 
 def write(folder: Path, name: str, frames: int = 3) -> Path:
     path = folder / f"{name}.skeleton"
-    write_skeleton(path, SkeletonRecording.from_joints(np.ones((1, frames, 25, 3))))
+    write_skeleton(path, recording_from_joints(np.ones((1, frames, 25, 3))))
     return path
 
 

@@ -8,15 +8,16 @@ training clip, byte for byte, are then left out.
 from __future__ import annotations
 
 import hashlib
-import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError, unknown_name
 
 ClipMeta = Mapping[str, MetaValue]
@@ -26,38 +27,6 @@ Indices = NDArray[np.int64]
 
 CLEAN_SUFFIX = "-clean"
 HOLDOUT_FRACTION = 0.2
-
-# NTU RGB+D 60 trains on the first twenty of these; NTU RGB+D 120 adds the others (Shahroudy et
-# al. 2016, section 4.3; Liu et al. 2019, section 3.3).
-# fmt: off
-NTU_TRAIN_SUBJECTS = frozenset((
-    1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,
-    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85,
-    86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
-))
-# fmt: on
-
-# The five folds of SBU Kinect Interaction (Yun et al. 2012), as pairs of actors.
-SBU_FOLDS = (
-    ("s01s02", "s03s04", "s05s02", "s06s04"),
-    ("s02s03", "s02s07", "s03s05", "s05s03"),
-    ("s01s03", "s01s07", "s07s01", "s07s03"),
-    ("s02s01", "s02s06", "s03s02", "s03s06"),
-    ("s04s02", "s04s03", "s04s06", "s06s02", "s06s03"),
-)
-
-
-class ClipSet(typing.Protocol):
-    """The part of a `ClipStore` that is needed to split it."""
-
-    @property
-    def ids(self) -> Sequence[str]: ...
-    @property
-    def metas(self) -> Sequence[ClipMeta]: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def digests(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -99,12 +68,7 @@ def get_protocol(name: str) -> Protocol:
     )
 
 
-def list_protocols() -> list[str]:
-    """Return the names of all protocols; each may have the suffix ``-clean``."""
-    return sorted(PROTOCOLS)
-
-
-def split_by_protocol(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
+def split_by_protocol(clips: ClipStore, protocol: str) -> tuple[Indices, Indices]:
     """Return the clip indices of the training and the test split, ascending and possibly empty.
 
     ``"val"`` counts as test in a set without test clips (Kinetics publishes no test labels), and
@@ -125,17 +89,17 @@ def split_by_protocol(clips: ClipSet, protocol: str) -> tuple[Indices, Indices]:
     return train, test
 
 
-def find_leaked(clips: ClipSet, train: Indices, test: Indices) -> Indices:
+def find_leaked(clips: ClipStore, train: Indices, test: Indices) -> Indices:
     """Return the test clips whose joints equal those of a training clip, byte for byte."""
     known = {clips.digests[i] for i in train}
     return np.array([i for i in test if clips.digests[i] in known], dtype=np.int64)
 
 
-def get_split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
+def get_split_indices(clips: ClipStore, protocol: str, split: str) -> Indices:
     """Return the clip indices of a split, ascending.
 
     Args:
-        clips: a store, or anything with ids, metas, labels and digests.
+        clips: the store that they belong to.
         protocol: its name, e.g. ``"xsub"`` or ``"ucla-xview-clean"``.
         split: ``"train"``, ``"test"``, or ``"all"`` for both together.
 
@@ -157,7 +121,7 @@ def get_split_indices(clips: ClipSet, protocol: str, split: str) -> Indices:
 
 def validation_split(
     indices: Indices | Sequence[int],
-    clips: ClipSet,
+    clips: ClipStore,
     fraction: float,
     seed: int,
     by: str | None = None,
@@ -168,7 +132,7 @@ def validation_split(
 
     Args:
         indices: clip indices to split.
-        clips: the set that they belong to.
+        clips: the store that they belong to.
         fraction: the fraction to validate on, between 0 and 1.
         seed: the seed of the random choice.
         by: a meta key whose groups (e.g. all clips of a subject) stay together.
@@ -198,7 +162,7 @@ def validation_split(
 # --------------------------------------------------------------------- one clip's split
 
 
-def _assign_split(protocol: Protocol, clips: ClipSet, index: int) -> Split | None:
+def _assign_split(protocol: Protocol, clips: ClipStore, index: int) -> Split | None:
     meta = {**clips.metas[index], "id": clips.ids[index]}
     _require_keys(meta, protocol.keys, f"protocol {protocol.name!r}")
     return protocol.assign_split(meta)
@@ -228,14 +192,20 @@ def _integer(meta: ClipMeta, key: str) -> int:
 
 
 def _make_number_protocol(
-    name: str, summary: str, key: str, assign: Callable[[int], Any]
+    name: str, summary: str, key: str, train: Any, test: Any, modulo: int = 0
 ) -> Protocol:
-    """Return the protocol that splits by a whole number in the clips' meta."""
-    return Protocol(name, summary, (key,), lambda meta: assign(_integer(meta, key)))
+    """Return a protocol of protocols.yaml; ``train`` or ``test`` may be "others"."""
 
+    def assign_split(meta: ClipMeta) -> Split | None:
+        number = _integer(meta, key)
+        value = number % modulo if modulo else number
+        if train == "others":
+            return "test" if value in test else "train"
+        if value in train:
+            return "train"
+        return "test" if test == "others" or value in test else None
 
-def _to_split(condition: bool) -> Split:
-    return "train" if condition else "test"
+    return Protocol(name, summary, (key,), assign_split)
 
 
 def _assign_official(meta: ClipMeta) -> Split | None:
@@ -255,81 +225,47 @@ def _assign_official(meta: ClipMeta) -> Split | None:
 
 def _assign_holdout(meta: ClipMeta) -> Split:
     digest = hashlib.blake2b(str(meta["id"]).encode(), digest_size=8).digest()
-    return _to_split(int.from_bytes(digest, "big") >= HOLDOUT_FRACTION * 2**64)
+    return "train" if int.from_bytes(digest, "big") >= HOLDOUT_FRACTION * 2**64 else "test"
 
 
-def _make_sbu_rule(fold: int) -> SplitFunction:
-    def assign_split(meta: ClipMeta) -> Split | None:
-        if meta["pair"] in SBU_FOLDS[fold - 1]:
-            return "test"
-        return "train" if any(meta["pair"] in pairs for pairs in SBU_FOLDS) else None
-
-    return assign_split
+def _make_sbu_rule(tested: Sequence[str], pairs: Sequence[str]) -> SplitFunction:
+    return lambda meta: (
+        "test" if meta["pair"] in tested else "train" if meta["pair"] in pairs else None
+    )
 
 
 def _make_ddnet_rule(fold: int) -> SplitFunction:
     return lambda meta: _assign_official(meta) if _integer(meta, "fold") == fold else None
 
 
-_PROTOCOLS = (
-    _make_number_protocol(
-        *("xsub", "NTU RGB+D 60 and 120 by subject", "subject"),
-        lambda n: _to_split(n in NTU_TRAIN_SUBJECTS),
-    ),
-    _make_number_protocol(
-        *("xview", "NTU RGB+D 60: cameras 2 and 3, test camera 1", "camera"),
-        {1: "test", 2: "train", 3: "train"}.get,
-    ),
-    _make_number_protocol(
-        *("xset", "NTU RGB+D 120: even setups, test odd setups", "setup"),
-        lambda n: _to_split(n % 2 == 0),
-    ),
-    _make_number_protocol(
-        *("ucla-xview", "NW-UCLA: cameras 1 and 2, test camera 3", "camera"),
-        {1: "train", 2: "train", 3: "test"}.get,
-    ),
-    _make_number_protocol(
-        "odd-even-subjects",
-        "odd subjects, test even subjects (UTD-MHAD, Florence 3D, UTKinect)",
-        "subject",
-        lambda n: _to_split(n % 2 == 1),
-    ),
-    Protocol(
-        "official", "the split that the data set's own files give", ("split",), _assign_official
-    ),
-    _make_number_protocol(
-        "every-seventh",
-        "test on rows 1, 8, 15 ... of an array (the figure skating tutorial)",
-        "row",
-        lambda n: _to_split(n % 7 != 1),
-    ),
-    Protocol(
-        "holdout", "test on a fifth of the clips, by the hash of their ids", (), _assign_holdout
-    ),
-    *(
-        Protocol(
-            f"sbu-fold{fold}", f"SBU, test on pair set {fold} of 5", ("pair",), _make_sbu_rule(fold)
-        )
-        for fold in range(1, 6)
-    ),
-    *(
-        Protocol(
-            f"ddnet-split{fold}",
-            f"DD-Net's JHMDB files, split {fold} of 3",
-            ("fold", "split"),
-            _make_ddnet_rule(fold),
-        )
-        for fold in range(1, 4)
-    ),
-)
+def _load_protocols() -> Iterator[Protocol]:
+    import yaml
+
+    text = resources.files("kinegraph.clips").joinpath("protocols.yaml").read_text("utf-8")
+    data = yaml.safe_load(text)
+    for name, rule in data["by_number"].items():
+        yield _make_number_protocol(name, **rule)
+    official = "the split that the data set's own files give"
+    yield Protocol("official", official, ("split",), _assign_official)
+    holdout = "test on a fifth of the clips, by the hash of their ids"
+    yield Protocol("holdout", holdout, (), _assign_holdout)
+    pairs = [pair for fold in data["sbu_folds"] for pair in fold]
+    for fold, tested in enumerate(data["sbu_folds"], start=1):
+        summary = f"SBU, test on pair set {fold} of 5"
+        yield Protocol(f"sbu-fold{fold}", summary, ("pair",), _make_sbu_rule(tested, pairs))
+    for fold in (1, 2, 3):
+        summary = f"DD-Net's JHMDB files, split {fold} of 3"
+        yield Protocol(f"ddnet-split{fold}", summary, ("fold", "split"), _make_ddnet_rule(fold))
+
+
 #: Protocols by name.
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _load_protocols()}
 
 
 # --------------------------------------------------------------------- validation
 
 
-def _group_clips(chosen: Indices, clips: ClipSet, by: str) -> list[Indices]:
+def _group_clips(chosen: Indices, clips: ClipStore, by: str) -> list[Indices]:
     members: dict[Hashable, list[int]] = {}
     for i in chosen:
         meta = {**clips.metas[i], "id": clips.ids[i]}

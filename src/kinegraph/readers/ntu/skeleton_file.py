@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.raw_file import read_bytes
@@ -27,7 +27,6 @@ MAX_SKELETON_FRAMES = 100_000
 """An hour at 30 frames/s; a frame without bodies takes 2 bytes of a file, 600 of a clip."""
 
 _LINES_PER_BODY = 2 + NUM_JOINTS
-_TRACKED_VALUE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,33 +78,6 @@ class SkeletonRecording:
     frames: Sequence[Sequence[Body]]
     newline: str = "\r\n"
 
-    @classmethod
-    def from_joints(cls, joints: ArrayLike, ids: Sequence[str] | None = None) -> SkeletonRecording:
-        """Return a recording of given joints, to write synthetic data with `write_skeleton`.
-
-        Args:
-            joints: (M, T, 25, 3) meters; a person whose joints are all NaN in a frame is left
-                out of it, a single NaN joint is written as "NaN". Values are rounded to float32.
-            ids: one body id per person; by default 72057594037927936, ...937, and so on.
-
-        Raises:
-            ReadError: the array has another shape, or there are more or fewer ids than persons.
-        """
-        # float64 numbers with the shortest text of the float32 ones (0.1, not 0.10000000149)
-        values = np.asarray(joints, dtype=np.float32).astype("U32").astype(np.float64)
-        if values.ndim != 4 or values.shape[2:] != (NUM_JOINTS, 3):
-            raise ReadError(
-                f"expected joints of shape (persons, frames, 25, 3), got {values.shape}"
-            )
-        ids = [str(2**56 + m) for m in range(len(values))] if ids is None else list(ids)
-        if len(ids) != len(values):
-            raise ReadError(f"expected {len(values)} body ids, one per person, got {len(ids)}")
-        present = np.asarray(~np.isnan(values).all(axis=(2, 3)))
-        persons = [np.flatnonzero(frame).tolist() for frame in present.T]
-        return cls(
-            [[_make_body(values[m, t], ids[m]) for m in seen] for t, seen in enumerate(persons)]
-        )
-
     @property
     def detections(self) -> BodyDetections:
         """The joints alone, body by body."""
@@ -117,13 +89,6 @@ class SkeletonRecording:
             [body.id for _, body in found],
             np.stack(joints) if joints else np.zeros((0, NUM_JOINTS, 3)),
         )
-
-
-def _make_body(joints: NDArray[np.float64], body_id: str) -> Body:
-    values = np.zeros((NUM_JOINTS, len(JOINT_FIELDS)))
-    values[:, :3] = joints
-    values[:, -1] = _TRACKED_VALUE
-    return Body(body_id, (*[0.0] * (len(BODY_FIELDS) - 1), _TRACKED_VALUE), values)
 
 
 # --------------------------------------------------------------------- writing
