@@ -7,7 +7,7 @@ import pytest
 
 from conftest import real_data
 from kinegraph.errors import ReadError
-from kinegraph.readers.fsd import READER
+from kinegraph.readers.stacked import FSD_READER as READER
 
 
 def skaters(frames, rng):

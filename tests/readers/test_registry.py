@@ -18,7 +18,6 @@ from kinegraph.readers import (
     READERS,
     get_reader,
     guess_reader,
-    list_readers,
     read_clip,
     read_clips,
 )
@@ -28,7 +27,6 @@ DOCS = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
 
 
 def test_names():
-    assert list_readers() == sorted(READERS)
     assert len(READERS) == 15
     assert {"ntu", "kinetics", "arrays", "synthetic"} <= set(READERS)
     for name, reader in READERS.items():

@@ -9,7 +9,7 @@ import pytest
 from conftest import real_data
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.utkinect_annotations import (
+from kinegraph.readers.utkinect import (
     MAX_LABEL_FILE_BYTES,
     FrameRange,
     find_label_file,

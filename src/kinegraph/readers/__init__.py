@@ -13,7 +13,6 @@ from kinegraph.readers import (
     arrays,
     ddnet,
     florence3d,
-    fsd,
     kinetics,
     nw_ucla,
     openpose,
@@ -36,7 +35,6 @@ __all__ = [
     "get_reader",
     "guess_reader",
     "iterate_clips",
-    "list_readers",
     "read_clip",
     "read_clips",
     "require_any",
@@ -47,7 +45,7 @@ T = TypeVar("T")
 _ALL_READERS = (
     ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
-    pyskl.READER, fsd.READER, stacked.READER, arrays.READER, synthetic.READER,
+    pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER, synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}
 """Every reader by name."""
@@ -64,11 +62,6 @@ def get_reader(name: str) -> Reader:
     if name not in READERS:
         raise unknown_name("reader", name, READERS)
     return READERS[name]
-
-
-def list_readers() -> list[str]:
-    """Return the names of all readers, sorted."""
-    return sorted(READERS)
 
 
 def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:

@@ -1,4 +1,4 @@
-"""Reader of the stacked arrays (N, C, T, V, M) and label files of ST-GCN, 2s-AGCN and AS-GCN.
+"""Readers of stacked arrays (N, C, T, V, M) with label files: ST-GCN, 2s-AGCN, AS-GCN and FSD-10.
 
 Such arrays are padded with zeros: absent persons, trailing frames and untracked joints are zero.
 The padding is removed, and untracked joints become NaN.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,17 @@ from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
+_FSD_LAYOUT = "body25"
 _STACKED_LAYOUTS = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
 """The default layout of a stacked array of V joints."""
-LABELS_HELP = "the label file, relative to the array's folder"
+_LABELS_HELP = "the label file, relative to the array's folder"
 
 _TASK_BYTES = 2**26
 _DERIVED_STREAMS = ("bone", "motion")
 _SPLIT_BY_NAME = {"train": "train", "val": "test", "test": "test"}
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class RowLabels:
-    """Labels of N rows, and their names; names is empty if the label file has numbers only."""
-
-    labels: Sequence[int | None]
-    names: Sequence[str] = ()
+RowLabels = tuple[Sequence[int | None], Sequence[str]]  # names are empty if the file has none
 
 
 def _scan(
@@ -54,9 +47,9 @@ def _scan(
     ``train_label.pkl`` or ``.npy`` beside ``train_data*.npy``, else ``NAME_label.pkl`` or ``.npy``
     beside ``NAME.npy``.
     """
-    files, refused = find_stacked_arrays(source, _is_stacked)
+    files, refused = _find_arrays(source, _is_stacked)
     chosen = get_layout(layout or _guess_layout(files[0]))
-    return ReadPlan(make_row_tasks(files, chosen, labels), chosen, refused=refused)
+    return ReadPlan(_make_row_tasks(files, chosen, labels), chosen, refused=refused)
 
 
 def _read(
@@ -65,10 +58,10 @@ def _read(
     labels: str = "",
     confidence_channel: bool = False,
 ) -> Iterator[Clip | ReadError]:
-    return read_rows(task, get_layout(layout or _guess_layout(task.path)), confidence_channel)
+    return _read_rows(task, get_layout(layout or _guess_layout(task.path)), confidence_channel)
 
 
-def find_stacked_arrays(
+def _find_arrays(
     source: Path, fits: Callable[[Shape], bool]
 ) -> tuple[list[Path], tuple[tuple[Path, str], ...]]:
     """Return the arrays with a fitting shape, and the refused ones: damaged or derived streams.
@@ -101,7 +94,7 @@ def find_stacked_arrays(
     return kept, tuple(refused)
 
 
-def make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> list[ReadTask]:
+def _make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> list[ReadTask]:
     """Return tasks of at most 64 MiB of rows, with their labels, names and splits.
 
     Raises:
@@ -111,7 +104,7 @@ def make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> li
     array_by_labels: dict[Path, Path] = {}
     for path in files:
         shape = _check_shape(path, layout)
-        rows = RowLabels((None,) * shape[0])
+        rows: RowLabels = (None,) * shape[0], ()
         if label_file := _find_label_file(path, labels):
             other = array_by_labels.setdefault(label_file, path)
             if other != path:
@@ -124,10 +117,10 @@ def make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> li
     return tasks
 
 
-def read_rows(
+def _read_rows(
     task: ReadTask, layout: SkeletonLayout, confidence: bool
 ) -> Iterator[Clip | ReadError]:
-    """Yield the clips of a task that `make_row_tasks` made; a row without joints is an error."""
+    """Yield the clips of a task that `_make_row_tasks` made; a row without joints is an error."""
     shape = _check_shape(task.path, layout)
     array = open_npy(task.path).reshape(shape)
     start, stop = task.info.get("rows", (0, shape[0]))
@@ -171,11 +164,6 @@ def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
     return score
 
 
-def is_fsd_shape(shape: Shape) -> bool:
-    """Return whether a stacked array has one person of BODY_25 with confidence, as in FSD-10."""
-    return shape[-4] == 3 and shape[-2:] == (25, 1)
-
-
 def _is_stacked(shape: Shape) -> bool:
     return len(shape) in (4, 5) and shape[-4] in (2, 3, 4)
 
@@ -196,13 +184,14 @@ def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
     return shape if len(shape) == 5 else (1, *shape)
 
 
-def _split_rows(path: Path, shape: Shape, known: RowLabels) -> Iterator[ReadTask]:
+def _split_rows(path: Path, shape: Shape, rows: RowLabels) -> Iterator[ReadTask]:
+    labels, names = rows
     step = max(1, _TASK_BYTES // (8 * int(np.prod(shape[1:]))))
     split = _SPLIT_BY_NAME.get(re.split(r"[^a-z]", path.stem.lower())[0])
     meta: dict[str, MetaValue] = {"split": split} if split else {}
     for start in range(0, shape[0], step):
         stop = min(start + step, shape[0])
-        facts = {"labels": known.labels[start:stop], "names": known.names[start:stop]}
+        facts = {"labels": labels[start:stop], "names": names[start:stop]}
         yield ReadTask(path, {"rows": (start, stop), "meta": meta, **facts})
 
 
@@ -221,7 +210,7 @@ def _read_labels(path: Path, num_rows: int) -> RowLabels:
     # (names, numbers) is a pair of sequences, where N=2 numbers are a pair of numbers
     if isinstance(content, list | tuple) and len(content) == 2 and _is_sequence(content[0]):
         names, content = content
-    return RowLabels(_parse_labels(path, content, num_rows), _make_unique(path, names, num_rows))
+    return _parse_labels(path, content, num_rows), _make_unique(path, names, num_rows)
 
 
 def _is_sequence(content: Any) -> bool:
@@ -259,7 +248,27 @@ def _make_unique(path: Path, names: Any, num_rows: int) -> tuple[str, ...]:
 def _matches(path: Path) -> bool:
     shape = read_npy_shape(path) or ()
     known = _is_stacked(shape) and shape[-2] in _STACKED_LAYOUTS
-    return known and shape[-1] <= 10 and not is_fsd_shape(shape)
+    return known and shape[-1] <= 10 and not _is_fsd(shape)
+
+
+def _scan_fsd(source: Path, labels: str = "") -> ReadPlan:
+    files, refused = _find_arrays(source, _is_fsd)
+    layout = get_layout(_FSD_LAYOUT)
+    return ReadPlan(_make_row_tasks(files, layout, labels), layout, refused=refused)
+
+
+def _read_fsd(task: ReadTask, labels: str = "") -> Iterator[Clip | ReadError]:
+    """Yield the clips of an FSD-10 array; channels are x, y in [-1, 1], then the confidence."""
+    return _read_rows(task, get_layout(_FSD_LAYOUT), confidence=True)
+
+
+def _is_fsd(shape: Shape) -> bool:
+    """Return whether a stacked array has one person of BODY_25 with confidence, as in FSD-10."""
+    return len(shape) in (4, 5) and shape[-4] == 3 and shape[-2:] == (25, 1)
+
+
+def _matches_fsd(path: Path) -> bool:
+    return _is_fsd(read_npy_shape(path) or ())
 
 
 READER = Reader(
@@ -270,9 +279,20 @@ READER = Reader(
     matches=_matches,
     options={
         "layout": "a registered layout (default: by the number of joints)",
-        "labels": LABELS_HELP,
+        "labels": _LABELS_HELP,
         "confidence_channel": "true if the last channel is a confidence, not a coordinate",
     },
     dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),
+)
+
+FSD_READER = Reader(
+    name="fsd",
+    summary="FSD-10 figure skating, competition arrays (N, 3, T, 25, 1) with confidence",
+    scan=_scan_fsd,
+    read=_read_fsd,
+    matches=_matches_fsd,
+    options={"labels": _LABELS_HELP},
+    dataset_only=frozenset({"labels"}),
+    protocols=("official", "every-seventh", "holdout"),
 )

@@ -4,32 +4,58 @@ Xia, Chen, Aggarwal: View Invariant Human Action Recognition Using Histograms of
 Workshops 2012. A line has a frame number and 20 joints; frames without a tracked person are left
 out, so frame numbers have gaps of 2 to 8 or more. Some numbers repeat with other joints (1 to 10 %
 of the lines): the first line is kept. None of its 317,200 joints is at (0, 0, 0). The ranges of
-frames that show an action are in a label file, see `kinegraph.readers.utkinect_annotations`.
+frames that show an action are in a label file.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import ReadError
+from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
+from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.formats.text_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice
-from kinegraph.readers.utkinect_annotations import FrameRange, find_label_file, read_ranges
 from kinegraph.skeleton.layouts import get_layout
 
+LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")
+"""Names of the label file, the corrected one first."""
+MAX_LABEL_FILE_BYTES = 2**20
+"""Maximum size of a label file; the published one has 4 kB."""
+
+_RECORDING = re.compile(r"s\d\d_e\d\d")
+_ACTION = re.compile(r"(\w+)\s*:\s*(\S+)\s+(\S+)")
+_FRAME = re.compile(r"\d{1,9}")
 _LAYOUT = "kinect20"
 _CLIP_KINDS = ("segments", "recordings")
 _COLUMNS = 1 + 20 * 3  # the frame number, then x, y, z of each joint
 _NAME = compile_path_pattern(r"joints_s(?P<subject>\d\d)_e(?P<replication>\d\d)\.txt")
+
+
+class FrameRange(NamedTuple):
+    """An action in a recording, by the frame numbers at the start of the recording's lines.
+
+    Attributes:
+        action: as the file writes it.
+        label: its index in the class names.
+        first: the first frame number.
+        last: the last frame number, included.
+    """
+
+    action: str
+    label: int
+    first: int
+    last: int
 
 
 def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
@@ -121,6 +147,66 @@ def _read_recording(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32
         )
     table = table[np.concatenate([[True], steps > 0])]
     return table[:, 0], mask_zero_joints(table[:, 1:].reshape(len(table), -1, 3), path)
+
+
+def find_label_file(folder: Path) -> Path | None:
+    """Return the label file of a folder, or None if it has none."""
+    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+
+
+def read_ranges(
+    path: Path, classes: Sequence[str]
+) -> tuple[dict[str, tuple[FrameRange, ...]], list[tuple[str, str]]]:
+    """Return the usable ranges by recording ("s01_e01"), and (recording, reason) for the others.
+
+    A range is unusable if it has no frame numbers (the file has ``carry: NaN NaN`` once) or ends
+    before it begins.
+
+    Raises:
+        ReadError: the file cannot be opened or has another format; the message names the line.
+    """
+    ranges: dict[str, list[FrameRange]] = {}
+    unusable = []
+    recording = None
+    for where, line in _read_lines(path):
+        if _RECORDING.fullmatch(line):
+            recording = line
+            ranges.setdefault(line, [])
+        elif recording is None:
+            raise ReadError(f"{where}: expected a recording as s01_e01 first, got {line[:40]!r}")
+        else:
+            found = _parse_range(line, classes, where)
+            if isinstance(found, FrameRange):
+                ranges[recording].append(found)
+            else:
+                unusable.append((recording, f"{where}: {recording}: {found}"))
+    if not ranges:
+        raise ReadError(f"{path}: expected recordings with frame ranges, the file is empty")
+    return {name: tuple(found) for name, found in ranges.items()}, unusable
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lines that are not blank, each with file:line."""
+    for number, line in enumerate(read_bytes(path, MAX_LABEL_FILE_BYTES).split(b"\n"), start=1):
+        if text := line.decode("ascii", "backslashreplace").strip():
+            yield f"{path}:{number}", text
+
+
+def _parse_range(line: str, classes: Sequence[str], where: str) -> FrameRange | str:
+    """Return the range that a line states, or the reason why it is unusable."""
+    found = _ACTION.fullmatch(line)
+    if found is None:
+        raise ReadError(f"{where}: expected 'action: first last', got {line[:40]!r}")
+    action, first, last = found.groups()
+    if action not in classes:
+        raise ReadError(f"{where}: {unknown_name('action', action[:40], classes)}")
+    if first.lower() == last.lower() == "nan":
+        return f"{action} has no frame range (NaN)"
+    if not (_FRAME.fullmatch(first) and _FRAME.fullmatch(last)):
+        raise ReadError(f"{where}: expected two frame numbers, got {first[:20]!r}, {last[:20]!r}")
+    if int(first) > int(last):
+        return f"{action} ends at frame {last}, before it begins at {first}"
+    return FrameRange(action, classes.index(action), int(first), int(last))
 
 
 def _matches(path: Path) -> bool:
