@@ -9,7 +9,12 @@ from torch import nn
 from kinegraph.errors import ModelError, UntranslatableError
 from kinegraph.models import MODELS
 from kinegraph.ops.step_context import StepContext, drain
-from kinegraph.runtime.fuse import fastest_dtype, optimize_for_inference, relative_error
+from kinegraph.runtime.fuse import (
+    fastest_dtype,
+    fuse_layers,
+    optimize_for_inference,
+    relative_error,
+)
 from kinegraph.runtime.network import PersonNetwork
 from kinegraph.runtime.trace import translate
 from models.networks import LOCAL, WHOLE, case_name, clips, settled
@@ -132,7 +137,7 @@ def test_a_module_of_many_operations_on_clips_and_in_steps():
     torch.manual_seed(0)
     module = Mixture().eval()
     module.bn.running_mean.normal_()
-    layers = translate(module)
+    layers = fuse_layers(translate(module))
     for frames in (1, 2, 7, 30):
         x = torch.randn(3, 8, frames, 5)
         expected = module(x)

@@ -211,6 +211,24 @@ class Permute(InferenceLayer):
         self.scale = scale if self.scale is None else self.scale * scale
 
 
+class Scale(InferenceLayer):
+    """A factor for each feature of a frame.
+
+    Args:
+        scale: (V*C,) of the features v*C + c.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, T, V, C) -> the same."""
+        return x * self.scale.view(x.shape[2:])
+
+
 class NodeMix(InferenceLayer):
     """A weighted sum of joints for every joint, each channel by itself.
 

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, UntranslatableError
+from kinegraph.ops.layers import Affine, InferenceLayer, Permute, Pointwise, Scale
+from kinegraph.ops.minimal_filtering import WinogradTemporalConv
+from kinegraph.ops.temporal import TemporalConv
+from kinegraph.runtime.graph import LayerGraph
 from kinegraph.runtime.network import (
     FusedModule,
     InferenceNetwork,
@@ -81,11 +85,49 @@ def fuse_persons(model: nn.Module, dtype: torch.dtype = torch.float32) -> Person
         raise UntranslatableError(f"{type(model).__name__} does not work on each person by itself")
     modes = {module: module.training for module in model.modules()}
     try:
-        layers = translate(model.eval(), "forward_persons")
+        layers = fuse_layers(translate(model.eval(), "forward_persons"))
         classifier = copy_classifier(model)
     finally:
         _restore(modes)
     return PersonNetwork(model, layers, classifier, dtype)
+
+
+def fuse_layers(graph: LayerGraph) -> LayerGraph:
+    """Fold batch norms and factors into the layers before them, and fuse ReLUs.
+
+    Returns:
+        a graph that shares no tensor with the model.
+    """
+    uses = [value for read in graph.inputs for value in read]
+    layers: list[InferenceLayer] = []
+    inputs: list[tuple[int, ...]] = []
+    renumbered = {i: i for i in range(graph.num_inputs)}
+    for i, (layer, read) in enumerate(zip(graph.layers, graph.inputs, strict=True)):
+        given = tuple(renumbered[value] for value in read)
+        producer = given[0] - graph.num_inputs
+        alone = len(read) == 1 and uses.count(read[0]) == 1 and producer >= 0
+        if alone and _fold_into(layers[producer], layer):
+            renumbered[graph.num_inputs + i] = given[0]
+            continue
+        layers.append(layer)
+        inputs.append(given)
+        renumbered[graph.num_inputs + i] = graph.num_inputs + len(layers) - 1
+    fastest = [
+        WinogradTemporalConv.replace(layer) if isinstance(layer, TemporalConv) else layer
+        for layer in layers
+    ]
+    return deepcopy(LayerGraph(fastest, inputs, graph.num_inputs)).eval().requires_grad_(False)
+
+
+def _fold_into(before: InferenceLayer, layer: InferenceLayer) -> bool:
+    """Make a layer part of the one before it; return whether that is possible."""
+    if isinstance(layer, Affine) and layer.scale.ndim == 1:
+        return before.fold_affine(layer.scale, layer.bias)
+    if isinstance(layer, Scale) and isinstance(before, Permute):
+        before.fold_scale(layer.scale)
+        return True
+    relu = isinstance(layer, Pointwise) and layer.function is torch.relu
+    return relu and before.fuse_relu()
 
 
 def _fuse_modules(model: nn.Module, dtype: torch.dtype) -> WholeClipNetwork:
@@ -104,7 +146,7 @@ def _replace_modules(module: nn.Module) -> list[FusedModule]:
     fused = []
     for name, child in module.named_children():
         try:
-            layers = translate(child)
+            layers = fuse_layers(translate(child))
         except UntranslatableError:
             fused += _replace_modules(child)
             continue

@@ -26,10 +26,9 @@ from kinegraph.ops.layers import (
     Combine,
     InferenceLayer,
     Linear,
-    Permute,
     Pointwise,
+    Scale,
 )
-from kinegraph.ops.minimal_filtering import WinogradTemporalConv
 from kinegraph.ops.temporal import TemporalConv, TemporalPool, TemporalStride
 from kinegraph.runtime.graph import LayerGraph
 
@@ -131,7 +130,7 @@ def copy_classifier(model: nn.Module) -> fx.GraphModule:
 
 
 def translate(module: nn.Module, method: str = "forward") -> LayerGraph:
-    """Return the inference layers that compute what a method does in evaluation mode.
+    """Return the inference layers that compute what a method does in evaluation mode, one each.
 
     Args:
         module: its method takes features (n, C, T, V), and further inputs for modules with an
@@ -145,7 +144,7 @@ def translate(module: nn.Module, method: str = "forward") -> LayerGraph:
     translation = _Translation(module, graph)
     for node in graph.nodes:
         translation.add(node)
-    return translation.fused()
+    return translation.graph()
 
 
 class _Translation:
@@ -178,30 +177,11 @@ class _Translation:
         else:
             self._results[node] = self._function(node, args, dict(kwargs))
 
-    def fused(self) -> LayerGraph:
-        """Return the graph, with batch norms, factors and ReLUs taken in by the layers before."""
+    def graph(self) -> LayerGraph:
+        """Return all layers as a graph."""
         if not self.layers or self.output != self.num_inputs + len(self.layers) - 1:
             raise UntranslatableError("the output is not that of the last operation")
-        uses = [value for read in self.inputs for value in read]
-        layers: list[InferenceLayer] = []
-        inputs: list[tuple[int, ...]] = []
-        renumbered = {i: i for i in range(self.num_inputs)}
-        for i, (layer, read) in enumerate(zip(self.layers, self.inputs, strict=True)):
-            place = tuple(renumbered[value] for value in read)
-            producer = place[0] - self.num_inputs
-            alone = len(read) == 1 and uses.count(read[0]) == 1 and producer >= 0
-            if alone and _take_in(layers[producer], layer):
-                renumbered[self.num_inputs + i] = place[0]
-                continue
-            layers.append(layer)
-            inputs.append(place)
-            renumbered[self.num_inputs + i] = self.num_inputs + len(layers) - 1
-        last = [
-            WinogradTemporalConv.replace(layer) if isinstance(layer, TemporalConv) else layer
-            for layer in layers
-        ]
-        graph = deepcopy(LayerGraph(last, inputs, self.num_inputs))  # shares no tensor with a model
-        return graph.eval().requires_grad_(False)
+        return LayerGraph(self.layers, self.inputs, self.num_inputs)
 
     def _append(self, layer: InferenceLayer, *values: Value) -> Value:
         self.layers.append(layer)
@@ -247,7 +227,7 @@ class _Translation:
         if name is mix_channels:
             return self._append(Linear(args[1], args[2]), args[0])
         if name is scale_features:
-            return self._append(_Scale(args[1]), args[0])
+            return self._append(Scale(args[1]), args[0])
         if name is operator.getitem:
             return self._item(node, *args)
         if name in (torch.cat, "mean", torch.mean, "chunk", torch.chunk):
@@ -300,18 +280,6 @@ class _Translation:
         raise _untranslatable(node)
 
 
-class _Scale(InferenceLayer):
-    """A factor (V*C,) for each feature of a frame."""
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, T, V, C) -> the same."""
-        return x * self.scale.view(x.shape[2:])
-
-
 def _convolution(conv: nn.Conv2d, node: fx.Node) -> tuple[int, InferenceLayer]:
     """Return how many frames to skip first, and the layer of a convolution over time and joints."""
     weight = conv.weight.detach()
@@ -338,17 +306,6 @@ def _pool(pool: nn.AvgPool2d | nn.MaxPool2d, node: fx.Node) -> TemporalPool:
     if (width, wide, side) != (1, 1, 0) or 2 * left != k - 1 or not usual or pool.ceil_mode:
         raise _untranslatable(node, "a pool that changes the number of frames or joints")
     return TemporalPool("mean" if average else "max", k, left=left, stride=stride)
-
-
-def _take_in(before: InferenceLayer, layer: InferenceLayer) -> bool:
-    """Make a layer part of the one before it, if that is possible."""
-    if isinstance(layer, Affine) and layer.scale.ndim == 1:
-        return before.fold_affine(layer.scale, layer.bias)
-    if isinstance(layer, _Scale) and isinstance(before, Permute):
-        before.fold_scale(layer.scale)
-        return True
-    relu = isinstance(layer, Pointwise) and layer.function is torch.relu
-    return relu and before.fuse_relu()
 
 
 def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
