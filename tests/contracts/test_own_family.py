@@ -71,7 +71,10 @@ def test_it_streams_in_windows(run, tiny_store):
         open_streams(recognizer.model, "step")
 
 
-@pytest.mark.parametrize("name", ["it.onnx", "it.xml", "it.pt2"])
+@pytest.mark.parametrize(
+    "name",
+    ["it.pt2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("it.onnx", "it.xml"))],
+)
 def test_it_is_exported_to_every_format(run, tmp_path, name, tiny_store):
     export_run(run, tmp_path / name)
     assert read_manifest(tmp_path / name).parity["relative"] <= 1e-4
