@@ -159,9 +159,6 @@ def validation_split(
     return np.setdiff1d(chosen, validation), validation
 
 
-# --------------------------------------------------------------------- one clip's split
-
-
 def _assign_split(protocol: Protocol, clips: ClipStore, index: int) -> Split | None:
     meta = {**clips.metas[index], "id": clips.ids[index]}
     _require_keys(meta, protocol.keys, f"protocol {protocol.name!r}")
@@ -260,9 +257,6 @@ def _load_protocols() -> Iterator[Protocol]:
 
 #: Protocols by name.
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _load_protocols()}
-
-
-# --------------------------------------------------------------------- validation
 
 
 def _group_clips(chosen: Indices, clips: ClipStore, by: str) -> list[Indices]:

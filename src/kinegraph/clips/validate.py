@@ -126,9 +126,6 @@ def validate_store(store: ClipStore) -> StoreReport:
     )
 
 
-# --------------------------------------------------------------------- joints
-
-
 class ClipStatistics:
     """Statistics of the joints of a store, collected clip by clip."""
 
@@ -238,9 +235,6 @@ def _largest_step(joints: NDArray[np.float32], valid: NDArray[np.bool_]) -> floa
     return float(np.sqrt(np.square(mean).sum(axis=-1)).max(initial=0))
 
 
-# --------------------------------------------------------------------- classes
-
-
 def _class_counts(store: ClipStore) -> dict[str, int]:
     counts = np.bincount(store.labels[store.labels >= 0], minlength=store.num_classes)
     names = store.classes or [str(label) for label in range(store.num_classes)]
@@ -267,9 +261,6 @@ def _class_findings(store: ClipStore) -> list[Finding]:
         )
         found.append(Finding("note", text))
     return found
-
-
-# --------------------------------------------------------------------- duplicates
 
 
 def _find_duplicates(store: ClipStore) -> list[list[int]]:

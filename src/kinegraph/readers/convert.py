@@ -151,9 +151,6 @@ def convert(
     return store_results(job, results, Path(store_path), progress, dtype)
 
 
-# --------------------------------------------------------------------- before reading
-
-
 def scan_source(
     reader: Reader, source: Path, store_path: Path, options: Mapping[str, Any]
 ) -> ConversionJob:
@@ -175,9 +172,6 @@ def scan_source(
 def stat_files(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
     """Return the file statistics of files; None if a file does not exist."""
     return {path: path.stat() if path.exists() else None for path in paths}
-
-
-# --------------------------------------------------------------------- reading
 
 
 def _count_workers(workers: int | None, tasks: int, size: int) -> int:
@@ -252,9 +246,6 @@ def _read_task(read: ReadFunction, task: ReadTask, options: Mapping[str, Any]) -
     except Exception as error:
         result.append(Refusal(f"unexpected {type(error).__name__}: {error}"))
     return result
-
-
-# --------------------------------------------------------------------- storing
 
 
 def store_results(

@@ -30,9 +30,6 @@ _MAX_CLASSES = 100_000
 _SPLIT_BY_FOLDER = {"kinetics_train": "train", "kinetics_val": "test"}
 
 
-# --------------------------------------------------------------------- scan
-
-
 def _scan(
     source: Path | str,
     *,
@@ -111,9 +108,6 @@ def _class_names(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
                 "train and val must use the same numbers"
             )
     return tuple(names.get(i, f"class {i}") for i in range(max(names) + 1)) if names else None
-
-
-# --------------------------------------------------------------------- read
 
 
 def _read(

@@ -34,9 +34,6 @@ _LABEL_FILE = "labels.csv"
 _MAX_LABEL = 100_000
 
 
-# --------------------------------------------------------------------- scan
-
-
 def _scan(
     source: Path | str,
     *,
@@ -127,9 +124,6 @@ def _image_size(width: float | None, height: float | None) -> NDArray[np.float32
                 f"got {name} {value!r}"
             )
     return np.array([width, height], dtype=np.float32)
-
-
-# --------------------------------------------------------------------- read
 
 
 def _read(

@@ -107,9 +107,6 @@ def _drop_unseen(joints: PersonJoints) -> PersonJoints:
     return joints[~np.isnan(joints).all(axis=(1, 2, 3))]
 
 
-# --------------------------------------------------------------------- the rules
-
-
 def _select_first_bodies(bodies: BodyDetections, max_persons: int, faithful: bool) -> PersonJoints:
     """Select the first bodies of each frame in file order, without tracking (ST-GCN)."""
     return _arrange_by_file_order(bodies, max_persons)

@@ -91,9 +91,6 @@ def _slice_tokens(content: bytes, before: ByteOffsets, ends: ByteOffsets) -> lis
     return [content[begin:end].rstrip() for begin, end in places]
 
 
-# --------------------------------------------------------------------- places of numbers
-
-
 def _find_lines(content: bytes, first: int) -> tuple[ByteOffsets, ByteOffsets]:
     """Return the count of numbers of each line after the first, and the places of the first three.
 
@@ -167,9 +164,6 @@ def _check_neighbours(kinds: NDArray[np.uint8], separates: Flags, adjacent: Flag
         raise _UnusualError
 
 
-# --------------------------------------------------------------------- counts
-
-
 def _walk_counts(words: Sequence[bytes]) -> tuple[int, list[int], list[str], bytes]:
     """Interpret the first words of all lines except the joints' lines.
 
@@ -201,9 +195,6 @@ def _parse_count(rest: Iterator[bytes], most: int) -> int:
     if not 0 < len(token) <= _COUNT_DIGITS or int(token) > most:
         raise _UnusualError
     return int(token)
-
-
-# --------------------------------------------------------------------- values of numbers
 
 
 def _parse_joint_values(content: bytes, begins: ByteOffsets, ends: ByteOffsets) -> Values:

@@ -47,9 +47,6 @@ def parse_recording_name(name: str) -> dict[str, int]:
     }
 
 
-# --------------------------------------------------------------------- scan
-
-
 def _scan(
     source: Path | str,
     *,
@@ -106,9 +103,6 @@ def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
         if max(labels) < len(classes):
             return classes
     return None
-
-
-# --------------------------------------------------------------------- read
 
 
 def _read(

@@ -91,9 +91,6 @@ class SkeletonRecording:
         )
 
 
-# --------------------------------------------------------------------- writing
-
-
 def write_skeleton(path: Path | str, recording: SkeletonRecording) -> None:
     """Write a recording as a `.skeleton` file.
 
@@ -119,9 +116,6 @@ def _format_number(value: float) -> str:
     if value != value:
         return "NaN"
     return repr(float(value)).removesuffix(".0").upper()
-
-
-# --------------------------------------------------------------------- reading
 
 
 def read_skeleton(path: Path | str) -> SkeletonRecording:

@@ -14,8 +14,6 @@ import numpy as np
 from kinegraph.readers.synthetic.body import LEFT, RIGHT, DoubleArray, mirror_joints
 from kinegraph.readers.synthetic.performer import Keyframes, Performer, Take, draw_progress
 
-# --------------------------------------------------------------------- actions
-
 
 def _draw_start_position(take: Take) -> DoubleArray:
     """Return the hand's start: at rest, or before the waist, already holding the object."""
@@ -253,9 +251,6 @@ ACTIONS: dict[str, SyntheticAction] = {
     "bow": SyntheticAction(1.40, _bow),
     "push": SyntheticAction(1.30, _push, _is_pushed),
 }
-
-
-# --------------------------------------------------------------------- performing
 
 
 def perform(

@@ -189,9 +189,6 @@ def mirror_joints(joints: DoubleArray) -> DoubleArray:
     return joints[:, list(get_layout("ntu25").mirror)] * [-1.0, 1.0, 1.0]
 
 
-# --------------------------------------------------------------------- geometry
-
-
 def _solve_two_bones(
     start: DoubleArray, target: DoubleArray, first: float, second: float, pole: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray]:

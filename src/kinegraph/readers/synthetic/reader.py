@@ -86,9 +86,6 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-# --------------------------------------------------------------------- writing
-
-
 def _write_all(
     folder: Path, wanted: _DatasetOptions, progress: Callable[[int, int], None] | None
 ) -> None:
@@ -128,9 +125,6 @@ def _write_performance(
 def _generator(wanted: _DatasetOptions, purpose: int, *key: int) -> np.random.Generator:
     """Return a generator per purpose, so that no number depends on what was drawn before."""
     return np.random.default_rng([wanted.seed, purpose, *key])
-
-
-# --------------------------------------------------------------------- reading
 
 
 def _scan(
