@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_rounding_is_reported(report):
 
 def test_the_report_is_plain(report):
     found = report(*healthy(), clip("same", label=1), clip("two", joints(persons=2)))
-    data = json.loads(json.dumps(found.to_dict()))
+    data = json.loads(json.dumps(asdict(found)))
     assert data["persons"] == {"1": 5, "2": 1}
     assert set(data) == set(type(found).__dataclass_fields__)
 

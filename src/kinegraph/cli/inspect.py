@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ def inspect(
 
     report = validate_store(ClipStore(store))
     if as_json:
-        print(json.dumps(report.to_dict(), indent=1))
+        print(json.dumps(asdict(report), indent=1))
     else:
         _print_text(report)
 

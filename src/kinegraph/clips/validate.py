@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,10 +82,6 @@ class StoreReport:
     protocols: dict[str, SplitReport]
     findings: tuple[Finding, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain containers, for JSON."""
-        return asdict(self)
-
 
 def validate_store(store: ClipStore) -> StoreReport:
     """Read every clip of a store once and report what the store holds and what is wrong with it.
@@ -92,124 +89,104 @@ def validate_store(store: ClipStore) -> StoreReport:
     Raises:
         ClipError: a clip's joints cannot be read.
     """
-    statistics = ClipStatistics(store)
-    for i, clip in enumerate(store):
-        statistics.update(i, clip)
+    measured = list(map(_measure_clip, store, store.digests))
+    missing = _missing_joints(store, measured)
     duplicates = _find_duplicates(store)
     protocols = _split_by_protocols(store)
     findings = [
         *_rounding_findings(store),
         *_class_findings(store),
-        *statistics.findings(),
+        *_joint_findings(store, measured),
+        *_missing_findings(missing),
         *_duplicate_findings(store, duplicates),
         *_leak_findings(protocols),
     ]
     severities = ("error", "warning", "note")
     frames = store.frames
+    shortest, longest = int(frames.min()), int(frames.max())
     return StoreReport(
         path=str(store.path),
         layout=store.layout.name,
         clips=len(store),
         classes=_class_counts(store),
         unlabeled=int((store.labels < 0).sum()),
-        frames={
-            "min": int(frames.min()),
-            "median": float(np.median(frames)),
-            "max": int(frames.max()),
-        },
+        frames={"min": shortest, "median": float(np.median(frames)), "max": longest},
         persons=dict(sorted(Counter(store.persons.tolist()).items())),
-        missing=statistics.missing(),
-        empty_frames=float(statistics.empty_frames / frames.sum()),
+        missing=missing,
+        empty_frames=float(sum(clip.empty_frames for clip in measured) / frames.sum()),
         duplicates=tuple(_ids(store, group) for group in duplicates),
         protocols=protocols,
         findings=tuple(sorted(findings, key=lambda finding: severities.index(finding.severity))),
     )
 
 
-class ClipStatistics:
-    """Statistics of the joints of a store, collected clip by clip."""
+class _ClipMeasures(NamedTuple):
+    absent: NDArray[np.int64]  # (V,): in how many frames of all persons
+    empty_frames: int
+    size: float
+    step: float
+    defect: str
 
-    def __init__(self, store: ClipStore) -> None:
-        self.store = store
-        self.empty_frames = 0
-        self._absent = np.zeros(store.layout.num_joints, np.int64)
-        self._frames = 0  # of all persons
-        self._size = np.full(len(store), np.nan)
-        self._step = np.zeros(len(store))
-        self._defects: dict[str, list[int]] = {
-            key: [] for key in ("damaged", "absent", "zero", "frozen")
-        }
 
-    def update(self, i: int, clip: Clip) -> None:
-        """Add the clip with index ``i``."""
-        valid = clip.valid
-        frames = valid.shape[0] * valid.shape[1]
-        self._absent += frames - valid.sum(axis=(0, 1))
-        self._frames += frames
-        self.empty_frames += int((~valid.any(axis=(0, 2))).sum())
-        self._size[i] = _body_size(clip.joints)
-        self._step[i] = _largest_step(clip.joints, valid)
-        defect = self._find_defect(clip, valid, self.store.digests[i])
-        if defect is not None:
-            self._defects[defect].append(i)
+def _measure_clip(clip: Clip, digest: str) -> _ClipMeasures:
+    valid, joints = clip.valid, clip.joints
+    absent, empty = (~valid).sum(axis=(0, 1)), int((~valid.any(axis=(0, 2))).sum())
+    size, step = _body_size(joints), _largest_step(joints, valid)
+    return _ClipMeasures(absent, empty, size, step, _find_defect(clip, valid, digest))
 
-    def missing(self) -> dict[str, Any]:
-        """Return the fraction of absent joints, in total and by joint."""
-        by_joint = self._absent / self._frames
-        names = self.store.layout.joints
-        return {
-            "all": float(by_joint.mean()),
-            "joints": dict(zip(names, by_joint.tolist(), strict=True)),
-        }
 
-    def findings(self) -> list[Finding]:
-        """Return the findings about joints."""
-        defects = self._defects
-        short = np.flatnonzero(self.store.frames <= SHORT_CLIP_FRAMES)
-        groups: list[tuple[Severity, ClipIndices, str]] = [
-            ("error", defects["damaged"], "damaged: the joints do not match their digest"),
-            ("error", defects["absent"], "without any present joint"),
-            ("error", defects["zero"], "with all joints at zero"),
-            ("warning", defects["frozen"], "frozen: all frames are equal"),
-            ("warning", short, f"of at most {SHORT_CLIP_FRAMES} frames"),
-            *self._outliers(),
-        ]
-        found = [_make_finding(self.store, *group) for group in groups if len(group[1])]
-        missing = self.missing()
-        if missing["all"] > 0:
-            most = sorted(missing["joints"].items(), key=lambda item: -item[1])[:NUM_LISTED_JOINTS]
-            listed = ", ".join(f"{name} {fraction:.1%}" for name, fraction in most)
-            text = f"{missing['all']:.1%} of joints are absent (most: {listed})"
-            severity: Severity = "warning" if missing["all"] >= MISSING_WARNING else "note"
-            found.append(Finding(severity, text))
-        return found
+def _find_defect(clip: Clip, valid: NDArray[np.bool_], digest: str) -> str:
+    if clip.digest != digest:
+        return "damaged"
+    if not valid.any():
+        return "absent"
+    if not clip.joints[valid].any():
+        return "zero"
+    first = np.broadcast_to(clip.joints[:, :1], clip.joints.shape)
+    frozen = clip.num_frames > 1 and np.array_equal(clip.joints, first, equal_nan=True)
+    return "frozen" if frozen else ""
 
-    @staticmethod
-    def _find_defect(clip: Clip, valid: NDArray[np.bool_], digest: str) -> str | None:
-        if clip.digest != digest:
-            return "damaged"
-        if not valid.any():
-            return "absent"
-        if not clip.joints[valid].any():
-            return "zero"
-        first = np.broadcast_to(clip.joints[:, :1], clip.joints.shape)
-        frozen = clip.num_frames > 1 and np.array_equal(clip.joints, first, equal_nan=True)
-        return "frozen" if frozen else None
 
-    def _outliers(self) -> list[tuple[Severity, ClipIndices, str]]:
-        sizes = self._size[self._size > 0]
-        if len(sizes) == 0:
-            return []
-        median = float(np.median(sizes))
-        unit = f"the median size ({median:.3g} in the store's unit)"
-        large = np.flatnonzero(self._size > OUTLIER_RATIO * median)
-        small = np.flatnonzero(self._size < median / OUTLIER_RATIO)
-        jumps = np.flatnonzero(self._step > MAX_MEAN_STEP * median)
-        return [
-            ("warning", large, f"with a body larger than {OUTLIER_RATIO} times {unit}"),
-            ("warning", small, f"with a body smaller than 1/{OUTLIER_RATIO} of {unit}"),
-            ("warning", jumps, f"in which a body jumps by more than {unit} between two frames"),
-        ]
+def _missing_joints(store: ClipStore, measured: Sequence[_ClipMeasures]) -> dict[str, Any]:
+    """Return the fraction of absent joints, in total and by joint."""
+    absent = np.sum([clip.absent for clip in measured], axis=0)
+    by_joint = absent / (store.persons * store.frames).sum()
+    joints = dict(zip(store.layout.joints, by_joint.tolist(), strict=True))
+    return {"all": float(by_joint.mean()), "joints": joints}
+
+
+def _missing_findings(missing: dict[str, Any]) -> list[Finding]:
+    if missing["all"] == 0:
+        return []
+    most = sorted(missing["joints"].items(), key=lambda item: -item[1])[:NUM_LISTED_JOINTS]
+    listed = ", ".join(f"{name} {fraction:.1%}" for name, fraction in most)
+    text = f"{missing['all']:.1%} of joints are absent (most: {listed})"
+    return [Finding("warning" if missing["all"] >= MISSING_WARNING else "note", text)]
+
+
+def _joint_findings(store: ClipStore, measured: Sequence[_ClipMeasures]) -> list[Finding]:
+    defects = np.array([clip.defect for clip in measured])
+    size = np.array([clip.size for clip in measured])
+    step = np.array([clip.step for clip in measured])
+    known = size[size > 0]
+    median = float(np.median(known)) if len(known) else np.nan
+    unit = f"the median size ({median:.3g} in the store's unit)"
+    jumps = step > MAX_MEAN_STEP * median
+    errors = [
+        (defects == "damaged", "damaged: the joints do not match their digest"),
+        (defects == "absent", "without any present joint"),
+        (defects == "zero", "with all joints at zero"),
+    ]
+    warnings = [
+        (defects == "frozen", "frozen: all frames are equal"),
+        (store.frames <= SHORT_CLIP_FRAMES, f"of at most {SHORT_CLIP_FRAMES} frames"),
+        (size > OUTLIER_RATIO * median, f"with a body larger than {OUTLIER_RATIO} times {unit}"),
+        (size < median / OUTLIER_RATIO, f"with a body smaller than 1/{OUTLIER_RATIO} of {unit}"),
+        (jumps, f"in which a body jumps by more than {unit} between two frames"),
+    ]
+    found = [_clip_findings(store, "error", np.flatnonzero(mask), text) for mask, text in errors]
+    found += [_clip_findings(store, "warning", np.flatnonzero(m), text) for m, text in warnings]
+    return list(chain.from_iterable(found))
 
 
 def _rounding_findings(store: ClipStore) -> list[Finding]:
@@ -244,10 +221,8 @@ def _class_counts(store: ClipStore) -> dict[str, int]:
 
 
 def _class_findings(store: ClipStore) -> list[Finding]:
-    found, counts = [], _class_counts(store)
-    unlabeled = np.flatnonzero(store.labels < 0)
-    if len(unlabeled):
-        found.append(_make_finding(store, "warning", unlabeled, "without a label"))
+    counts, unlabeled = _class_counts(store), np.flatnonzero(store.labels < 0)
+    found = _clip_findings(store, "warning", unlabeled, "without a label")
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
         text = f"{len(empty)} of {len(counts)} classes have no clip: {', '.join(empty)}"
@@ -271,16 +246,12 @@ def _find_duplicates(store: ClipStore) -> list[list[int]]:
 
 
 def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Finding]:
-    if not groups:
-        return []
     members = [i for group in groups for i in group]
-    found = [_make_finding(store, "warning", members, f"in {len(groups)} groups of equal joints")]
     mixed = [i for group in groups if len({*store.labels[group].tolist()}) > 1 for i in group]
-    if mixed:
-        found.append(
-            _make_finding(store, "error", mixed, "with joints equal to a clip of another label")
-        )
-    return found
+    return [
+        *_clip_findings(store, "warning", members, f"in {len(groups)} groups of equal joints"),
+        *_clip_findings(store, "error", mixed, "with joints equal to a clip of another label"),
+    ]
 
 
 def _split_by_protocols(store: ClipStore) -> dict[str, SplitReport]:
@@ -319,8 +290,12 @@ def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
     ]
 
 
-def _make_finding(store: ClipStore, severity: Severity, clips: ClipIndices, text: str) -> Finding:
-    return Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(store, clips))
+def _clip_findings(
+    store: ClipStore, severity: Severity, clips: ClipIndices, text: str
+) -> list[Finding]:
+    """Return the finding about these clips, or none if there are no such clips."""
+    found = [Finding(severity, f"{_count_clips(len(clips))} {text}", _ids(store, clips))]
+    return found if len(clips) else []
 
 
 def _ids(store: ClipStore, clips: ClipIndices) -> tuple[str, ...]:
