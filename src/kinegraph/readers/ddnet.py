@@ -69,15 +69,11 @@ def _load_poses(path: Path) -> tuple[list[Any], list[str]]:
     return poses, labels
 
 
-def _matches(path: Path) -> bool:
-    return path.is_file() and _NAME.fullmatch(path.name) is not None
-
-
 READER = Reader(
     name="ddnet",
     summary="DD-Net's JHMDB pickles (14 of 21 classes, 2D)",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: path.is_file() and _NAME.fullmatch(path.name) is not None,
     protocols=("ddnet-split1", "ddnet-split2", "ddnet-split3"),
 )

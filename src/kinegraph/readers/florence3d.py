@@ -38,15 +38,11 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     yield task.make_clip(joints[None], "florence15")
 
 
-def _matches(path: Path) -> bool:
-    return _NAME.fullmatch(path.name) is not None and is_number_table(path, _COLUMNS)
-
-
 READER = Reader(
     name="florence3d",
     summary="a folder of Florence 3D Actions' text files (a01_s1_id1.txt), 15 joints in mm",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: bool(_NAME.fullmatch(path.name)) and is_number_table(path, _COLUMNS),
     protocols=("odd-even-subjects",),
 )

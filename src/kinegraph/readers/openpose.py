@@ -195,16 +195,12 @@ def _parse_pose(person: Any, where: str) -> PoseArray:
     return mask_unscored_joints(joints[:, :2], joints[:, 2])
 
 
-def _matches(path: Path) -> bool:
-    return _FRAME_NAME.fullmatch(path.name) is not None and b'"people"' in read_head(path)
-
-
 READER = Reader(
     name="openpose",
     summary="OpenPose output: a folder of *_keypoints.json files per clip (17, 18 or 25 joints)",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: bool(_FRAME_NAME.fullmatch(path.name)) and b'"people"' in read_head(path),
     options={
         "width": "width of the video in pixels, to scale x to [0, 1] (default: pixels)",
         "height": "height of the video in pixels, to scale y to [0, 1]",

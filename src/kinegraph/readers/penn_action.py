@@ -93,16 +93,12 @@ def _read_meta(mat: MatFile) -> dict[str, MetaValue]:
     return {"split": split, "view": mat.text("pose"), "width": width, "height": height}
 
 
-def _matches(path: Path) -> bool:
-    return _NAME.fullmatch(path.name) is not None and is_mat_file(path)
-
-
 READER = Reader(
     name="penn_action",
     summary="a folder of Penn Action's label files (0001.mat), 13 joints in pixels",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: _NAME.fullmatch(path.name) is not None and is_mat_file(path),
     options={"invisible": "invisible joints: drop (NaN, default) or keep (as annotated)"},
     protocols=("official",),
 )

@@ -55,15 +55,11 @@ def _clip_id(task: ReadTask) -> str:
     return f"{meta['pair']}_{task.info['label'] + 1:02d}_{meta['replication']:03d}"
 
 
-def _matches(path: Path) -> bool:
-    return path.suffix == ".txt" and is_number_table(path, _COLUMNS, ",")
-
-
 READER = Reader(
     name="sbu",
     summary="SBU Kinect Interaction's folders (s01s02/01/001/skeleton_pos.txt), two persons",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: path.suffix == ".txt" and is_number_table(path, _COLUMNS, ","),
     protocols=tuple(f"sbu-fold{fold}" for fold in range(1, 6)),
 )

@@ -267,10 +267,6 @@ def _is_fsd(shape: Shape) -> bool:
     return len(shape) in (4, 5) and shape[-4] == 3 and shape[-2:] == (25, 1)
 
 
-def _matches_fsd(path: Path) -> bool:
-    return _is_fsd(read_npy_shape(path) or ())
-
-
 READER = Reader(
     name="stacked",
     summary="stacked arrays (N, C, T, V, M) in .npy with labels in .pkl or .npy",
@@ -291,7 +287,7 @@ FSD_READER = Reader(
     summary="FSD-10 figure skating, competition arrays (N, 3, T, 25, 1) with confidence",
     scan=_scan_fsd,
     read=_read_fsd,
-    matches=_matches_fsd,
+    matches=lambda path: _is_fsd(read_npy_shape(path) or ()),
     options={"labels": _LABELS_HELP},
     dataset_only=frozenset({"labels"}),
     protocols=("official", "every-seventh", "holdout"),

@@ -40,15 +40,11 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS)
 
 
-def _matches(path: Path) -> bool:
-    return path.name.endswith("_skeleton.mat") and is_mat_file(path)
-
-
 READER = Reader(
     name="utd_mhad",
     summary="a folder of UTD-MHAD's MATLAB files (a1_s1_t1_skeleton.mat), 20 joints in meters",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: path.name.endswith("_skeleton.mat") and is_mat_file(path),
     protocols=("odd-even-subjects",),
 )

@@ -209,16 +209,12 @@ def _parse_range(line: str, classes: Sequence[str], where: str) -> FrameRange | 
     return FrameRange(action, classes.index(action), int(first), int(last))
 
 
-def _matches(path: Path) -> bool:
-    return path.suffix == ".txt" and is_number_table(path, _COLUMNS)
-
-
 READER = Reader(
     name="utkinect",
     summary="UTKinect's recordings (joints_s01_e01.txt) with actionLabel.txt, 20 joints in meters",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: path.suffix == ".txt" and is_number_table(path, _COLUMNS),
     options={"what": "segments (labeled clips, default) or recordings (whole, for streams)"},
     protocols=("odd-even-subjects",),
 )

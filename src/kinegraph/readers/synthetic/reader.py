@@ -188,17 +188,12 @@ def _read(
     return ntu.READER.read(task)
 
 
-def _matches(path: Path) -> bool:
-    """Return False, because a file of this dataset is a plain NTU file."""
-    return False
-
-
 READER = Reader(
     name="synthetic",
     summary="synthetic performers of 12 actions as NTU files; creates them in an empty folder",
     scan=_scan,
     read=_read,
-    matches=_matches,
+    matches=lambda path: False,  # a file of this dataset is a plain NTU file
     options={
         "performers": f"number of performers to create (default {NUM_PERFORMERS})",
         "replications": f"performances of each action per performer (default {NUM_REPLICATIONS})",
