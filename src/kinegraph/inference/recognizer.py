@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.models import MODELS
 from kinegraph.models.base import predict_logits
 from kinegraph.runtime.fuse import fastest_dtype, optimize_for_inference
+from kinegraph.runtime.micro_batching import StepStreams
+from kinegraph.runtime.network import PersonNetwork
+from kinegraph.runtime.streams import open_streams
 from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import CheckpointHeader
 
@@ -84,6 +87,18 @@ class Recognizer(TrainedModel):
             if dtype == torch.float32:  # weights of a diverged training run as they are
                 return self.model
             raise
+
+    @cached_property
+    def step_network(self) -> PersonNetwork | None:
+        """The float32 network that can run frame by frame, None if the model is not local in time.
+
+        It is made once: tracing a model takes time, and no other thread may run a module meanwhile.
+        """
+        streams = open_streams(self.model)
+        return streams.network if isinstance(streams, StepStreams) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "step_network"}
 
     @property
     def precision_summary(self) -> str:

@@ -140,9 +140,10 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
         OnlinePreprocessor(recognizer)  # raises an error that names the transforms, if any
         raise ModelError("mode 'step': an exported file runs whole clips; take mode 'window'")
     if mode != "window" and not needs_clips:
-        streams = open_streams(model, mode)
-        if isinstance(streams, StepStreams):
-            return StepBackend(recognizer, streams.network, options)
+        if recognizer.step_network is None and mode == "step":
+            open_streams(model, mode)  # raises an error that gives the reason
+        if recognizer.step_network is not None:
+            return StepBackend(recognizer, recognizer.step_network, options)
     return WindowBackend(recognizer, options)
 
 
