@@ -72,6 +72,13 @@ class SessionResponse(NamedTuple):
     result: Result
 
 
+def log_failure(task: str) -> RequestRejectedError:
+    """Log the exception that is handled now, and return the error for the client."""
+    logging.getLogger(__name__).exception("%s failed", task)
+    message = f"{task} failed; see the server's log"
+    return RequestRejectedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 class FlushExecutor:
     """A thread that computes the answers to all frames of a session, one after the other.
 
@@ -90,9 +97,12 @@ class FlushExecutor:
 
         def decode() -> None:
             try:
-                callback(StreamResult(self._pool.decode_snapshot(snapshot), frames))
+                result: Result = StreamResult(self._pool.decode_snapshot(snapshot), frames)
             except KinegraphError as error:
-                callback(error)
+                result = error
+            except Exception:  # the client must get an answer
+                result = log_failure("a flush")
+            callback(result)
 
         self._thread.submit(decode)
 
@@ -222,11 +232,9 @@ class BatchWorker:
             return self._process_batch(batch)
         except ServerError as error:
             self._deliver(self._on_worker_lost)
-            message = str(error)
+            failure = RequestRejectedError(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
         except Exception:  # the other sessions must go on
-            logging.getLogger(__name__).exception("a batch of frames failed")
-            message = "this batch failed; see the server's log"
-        failure = RequestRejectedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+            failure = log_failure("a batch of frames")
         return [
             SessionResponse(person, request, person.frames - 1, failure)
             for person, request in batch
