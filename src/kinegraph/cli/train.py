@@ -30,7 +30,9 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run (default: runs/NAME), or of all runs with --streams."),
+        typer.Option(
+            help="Folder of the run, or of all runs with --streams. Default: runs/NAME-STREAM."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue after the last finished epoch.")] = False,
     streams: Annotated[
