@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kinegraph.bench import baselines
-from kinegraph.bench.backends import EXPORT_FORMATS
 from kinegraph.bench.baselines import create_warmed_up_model
 from kinegraph.bench.infer import (
+    EXPORT_FORMATS,
     bench_infer,
     bench_recorded,
     check_agreement,

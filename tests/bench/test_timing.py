@@ -21,7 +21,6 @@ from kinegraph.bench.timing import (
 def test_a_spread_is_the_median_and_the_quartiles():
     assert Spread.of([3.0, 1.0, 2.0, 5.0, 4.0]) == Spread(3.0, 2.0, 4.0)
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
-    assert Spread(3.0, 2.0, 4.0).to_dict() == {"median": 3.0, "low": 2.0, "high": 4.0}
 
 
 def test_the_ratio_is_of_each_round_by_itself():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinegraph.bench import baselines
-from kinegraph.bench.backends import open_backend
 from kinegraph.bench.count import count_cost
 from kinegraph.bench.machine import PRECISIONS
 from kinegraph.bench.result import (
@@ -21,13 +24,19 @@ from kinegraph.bench.result import (
 )
 from kinegraph.bench.timing import time_interleaved
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import BenchError
+from kinegraph.errors import BenchError, unknown_name
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.transforms.to_model_input import to_array
 
 #: Largest difference of logits between the two sides, relative to the largest logit.
 LOGIT_TOLERANCE = {"fp32": 1e-5, "bf16": 5e-2}
 NUM_RECORDED_CLIPS = 8
+
+Network = Callable[[Tensor], Tensor]
+
+EXPORT_FORMATS = ("onnx", "openvino", "torch")
+#: The reference network, the module that is trained, and exports of it in their own runtimes.
+BACKENDS = ("reference", "module", *EXPORT_FORMATS)
 
 
 def bench_infer(
@@ -134,6 +143,47 @@ def bench_recorded(
             "top-1 agreement, padded": agreement,
         },
     )
+
+
+@contextmanager
+def open_backend(name: str, model: nn.Module) -> Iterator[Network]:
+    """Open a network that computes a released model in fp32.
+
+    Args:
+        name: one of `BACKENDS`.
+        model: in evaluation mode.
+
+    Raises:
+        UnknownNameError: no such backend.
+        ExportError: the runtime is not installed, or does not support the model.
+    """
+    if name == "reference":
+        yield baselines.create_reference(model).eval()
+    elif name == "module":
+        yield model.eval()
+    elif name in EXPORT_FORMATS:
+        with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
+            yield _export(name, model, Path(folder))
+    else:
+        raise unknown_name("backend", name, BACKENDS)
+
+
+def _export(name: str, model: nn.Module, folder: Path) -> Network:
+    from kinegraph.inference.backends.runtimes import FORMATS
+    from kinegraph.inference.export.trace import trace_clips
+    from kinegraph.inference.export.writers import writer
+
+    runtime, path = FORMATS[name], folder / f"model{FORMATS[name].suffix}"
+    traced = trace_clips(optimize_for_inference(model))
+    writer(traced, name, "fp32", None)(path, "{}")
+    run = runtime.open(path, "fp32")
+    takes_lengths: Any = getattr(traced.network, "takes_lengths", False)
+
+    def network(x: Tensor) -> Tensor:
+        lengths = [torch.full((len(x),), x.shape[2])] if takes_lengths else []
+        return run([x, *lengths])[0]
+
+    return network
 
 
 def check_agreement(expected: Tensor, got: Tensor, precision: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kinegraph.bench.count import NetworkCost
@@ -72,8 +72,8 @@ class BenchResult:
         return {
             "what": self.what,
             "unit": self.unit,
-            "sides": [{"name": s.name, **s.amount.to_dict(), **s.figures} for s in self.sides],
-            "ratio": None if self.ratio is None else self.ratio.to_dict(),
+            "sides": [{"name": s.name, **asdict(s.amount), **s.figures} for s in self.sides],
+            "ratio": self.ratio and asdict(self.ratio),
             **self.figures,
             "machine": self.machine,
         }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kinegraph.bench import baselines
 from kinegraph.bench.infer import check_agreement
@@ -22,7 +22,7 @@ from kinegraph.bench.timing import Spread, percentile, time_call, time_interleav
 from kinegraph.errors import BenchError
 from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.network import PersonNetwork
-from kinegraph.runtime.streams import StreamBatch, open_streams
+from kinegraph.runtime.streams import open_streams
 
 FRAMES_PER_ROUND = 40
 FRAMES_PER_BATCH = 4  # of each of many streams
@@ -55,7 +55,12 @@ def bench_stream(name: str, options: BenchOptions = DEFAULT_OPTIONS) -> BenchRes
         missing = torch.full((1,), torch.nan)  # fails the comparison
         error = check_agreement(theirs(x), (missing if logits is None else logits)[None], precision)
         times: list[float] = []
-        push = _make_pusher(streams, key, x[0], times)
+        frames = itertools.cycle(x[0].unbind(dim=1))
+
+        def push(_: int) -> None:
+            for frame in itertools.islice(frames, FRAMES_PER_ROUND):
+                times.append(time_call(streams.push, {key: frame}))
+
         comparison = time_interleaved(
             lambda _: theirs(x), push, options.rounds or 11, options.progress
         )
@@ -169,17 +174,3 @@ def _require_step_network(network: nn.Module, name: str) -> PersonNetwork:
 def _create_model(name: str) -> nn.Module:
     options = {"persons": 1} if name == "shiftgcn" else {}
     return baselines.create_released_model(name, **options)
-
-
-def _make_pusher(
-    streams: StreamBatch, key: int, clip: Tensor, times: list[float]
-) -> Callable[[int], Any]:
-    """Return a function that pushes the next frames of a repeated clip and appends their times."""
-    position = iter(range(10**9))
-
-    def push(_: int) -> None:
-        for _ in range(FRAMES_PER_ROUND):
-            frame = clip[:, next(position) % clip.shape[1]]
-            times.append(time_call(streams.push, {key: frame}))
-
-    return push

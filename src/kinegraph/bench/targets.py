@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from kinegraph.bench.convert import bench_convert
 from kinegraph.bench.data import bench_bytes, bench_crops
@@ -28,9 +33,6 @@ class BenchInputs:
     raw: Path
 
 
-Benchmark = Callable[[BenchInputs, BenchOptions], BenchResult]
-
-
 @dataclass(frozen=True)
 class Target:
     """One row of the table.
@@ -50,7 +52,7 @@ class Target:
     what: str
     minimum: float
     goal: float
-    measure: Benchmark
+    measure: Callable[[BenchInputs, BenchOptions], BenchResult]
     precision: str = "fp32"
     unit: str = "x"
     model: str = ""
@@ -62,41 +64,24 @@ class Target:
         return float(result.figures[self.unit])
 
 
-def _infer(model: str) -> Benchmark:
-    return lambda _, options: bench_infer(model, options)
+#: Benchmarks by their names in targets.yaml, called with the model, the inputs and the options.
+_BENCHMARKS: dict[str, Callable[[str, BenchInputs, BenchOptions], BenchResult]] = {
+    "infer": lambda model, _, options: bench_infer(model, options),
+    "recorded": lambda model, inputs, options: bench_recorded(
+        model, ClipStore(inputs.store), options
+    ),
+    "frame": lambda model, _, options: bench_stream(model, options),
+    "persons": lambda model, _, options: bench_streams(model, options=options),
+    "train": lambda model, _, options: bench_train(model, options),
+    "convert": lambda _, inputs, options: bench_convert(inputs.raw, options),
+    "bytes": lambda _, inputs, options: bench_bytes(ClipStore(inputs.store)),
+    "crops": lambda _, inputs, options: bench_crops(ClipStore(inputs.store), options),
+}
 
 
-def _steps(model: str) -> Benchmark:
-    return lambda _, options: bench_train(model, options)
+def _read_target(key: str, benchmark: str, model: str = "", **fields: Any) -> Target:
+    return Target(key, measure=partial(_BENCHMARKS[benchmark], model), model=model, **fields)
 
 
-TARGETS: tuple[Target, ...] = (
-    Target("stgcn", "ST-GCN, one dense clip", 1.5, 2, _infer("stgcn"), model="stgcn"),
-    Target("stgcn-bf16", "ST-GCN, one dense clip, bf16", 6, 8, _infer("stgcn"), "bf16",
-           model="stgcn"),
-    Target("shiftgcn", "Shift-GCN, one dense clip", 3.5, 5, _infer("shiftgcn"), model="shiftgcn"),
-    Target("shiftgcn-bf16", "Shift-GCN, one dense clip, bf16", 6, 12, _infer("shiftgcn"), "bf16",
-           model="shiftgcn"),
-    Target("asgcn", "AS-GCN, one dense clip", 2, 3, _infer("asgcn"), model="asgcn"),
-    Target("asgcn-bf16", "AS-GCN, one dense clip, bf16", 5, 8, _infer("asgcn"), "bf16",
-           model="asgcn"),
-    Target("real-bf16", "ST-GCN, recorded clips, bf16", 15, 19,
-           lambda inputs, options: bench_recorded("stgcn", ClipStore(inputs.store), options),
-           "bf16", model="stgcn"),
-    Target("frame", "ST-GCN, one more frame", 200, 300,
-           lambda _, options: bench_stream("stgcn", options),
-           model="stgcn"),
-    Target("persons", "ST-GCN, persons at 30 frames/s", 20, 60,
-           lambda _, options: bench_streams("stgcn", options=options),
-           unit="persons", model="stgcn"),
-    Target("train-stgcn-bf16", "ST-GCN, a training step, bf16", 2.4, 3.5, _steps("stgcn"), "bf16",
-           model="stgcn"),
-    Target("train-shiftgcn-bf16", "Shift-GCN, a training step, bf16", 2, 4, _steps("shiftgcn"),
-           "bf16", model="shiftgcn"),
-    Target("convert", "`.skeleton` text to a store, one core", 5, 20,
-           lambda inputs, options: bench_convert(inputs.raw, options)),
-    Target("bytes", "bytes on disk against dense float32", 6, 12,
-           lambda inputs, _: bench_bytes(ClipStore(inputs.store))),
-    Target("crops", "random crops of 64 frames", 2, 4.5,
-           lambda inputs, options: bench_crops(ClipStore(inputs.store), options)),
-)  # fmt: skip
+_TEXT = resources.files("kinegraph.bench").joinpath("targets.yaml").read_text("utf-8")
+TARGETS = tuple(_read_target(key, **fields) for key, fields in yaml.safe_load(_TEXT).items())

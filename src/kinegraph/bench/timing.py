@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from kinegraph.inference.trained_model import ProgressCallback
@@ -27,14 +27,7 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Return the spread of at least one value."""
-        if len(values) == 1:
-            return cls(values[0], values[0], values[0])
-        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(median, low, high)
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the spread for JSON."""
-        return asdict(self)
+        return cls(*np.percentile(values, (50, 25, 75)).tolist())
 
 
 @dataclass(frozen=True)
