@@ -5,9 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
@@ -38,30 +40,12 @@ _HUES = {
     "further": style.VIOLET,
     "inward": style.VIOLET,
 }
-_MEANINGS = {
-    "all": "All neighbors are treated alike: they share the same weights.",
-    "root": "The joint itself: a ring around each.",
-    "close": (
-        "Sources {away} away that are as far from the center as their target, or farther: arrows "
-        "point inwards or across. The name refers to the target, which is the closer one."
-    ),
-    "further": (
-        "Sources {away} away that are nearer to the center than their target: arrows point "
-        "outwards. The name refers to the target, which is the further one."
-    ),
-    "hop": "Sources {away} away, in any direction.",
-    "self": "The joint itself: a ring around each.",
-    "inward": (
-        "Each joint receives from its parent, so the arrows point outwards (or across, between "
-        "joints equally far). Every column is divided by its own sum."
-    ),
-    "outward": (
-        "Each joint receives from its children, so the arrows point inwards (or across, between "
-        "joints equally far). Every column is divided by its own sum."
-    ),
-}
+_WORDS: dict[str, dict[str, str]] = yaml.safe_load(
+    resources.files("kinegraph.reports").joinpath("graph_tutorial.yaml").read_text("utf-8")
+)
 
 Draw = Callable[[Axes], object]
+Legend = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -71,8 +55,8 @@ class _Step:
     title: str
     words: str
     body: Draw
-    matrix: Draw | None = None
-    legend: tuple[tuple[str, str], ...] = ()
+    matrix: Draw | None
+    legend: Legend
 
 
 def draw_graph_tutorial(
@@ -114,38 +98,34 @@ def _graph_steps(
     hops = hop_distance(layout)
     linked = (hops <= 1).astype(float)
     degrees = np.count_nonzero(whole, axis=0)
+    center = style.plot_label(layout.joints[layout.center])
     return [
-        _Step(
-            "Skeleton",
-            f"{layout.num_joints} joints and {len(layout.bones)} bones between them. Distances are "
-            f"counted from the center, {style.plot_label(layout.joints[layout.center])}, in bold.",
+        _step(
+            "skeleton",
             lambda ax: panels.draw_labeled_skeleton(ax, layout),
+            joints=layout.num_joints,
+            bones=len(layout.bones),
+            center=center,
         ),
-        _Step(
-            "Adjacency matrix with self-links",
-            "A one where a bone joins two joints, in both directions, and on the diagonal: "
-            f"{np.count_nonzero(linked)} in all. The diagonal links each joint to itself (a ring); "
-            "without it a joint would receive from its neighbors but lose its own features. Row: "
-            "the source, which sends. Column: the target, which receives.",
+        _step(
+            "adjacency",
             _link_panel(layout, linked[None], [style.SLATE]),
             _matrix_panel(layout, linked, style.BLUE_CMAP, 1.6),
+            ones=np.count_nonzero(linked),
         ),
-        _Step(
-            "Hop distance",
-            "The number of bones on the shortest path between two joints: 0 on the diagonal, 1 "
-            f"for the other ones of step 2, {hops.max()} at most. On the body: the row of the "
-            f"center. Pairs up to {_bones(max_hop)} apart count as neighbors in the next steps.",
+        _step(
+            "distance",
             _number_panel(layout, hops[layout.center], style.ORANGE_CMAP),
             _matrix_panel(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
+            largest=hops.max(),
+            reach=_bones(max_hop),
         ),
-        _Step(
-            "Normalized adjacency",
-            "A sum over neighbors would grow with their number. So each column is divided by the "
-            "degree of its target, the number of joints that it receives from, itself included: "
-            f"the numbers on the body, {degrees.min()} to {degrees.max()}. Every column now sums "
-            "to 1, and every joint takes the mean of its neighbors.",
+        _step(
+            "normalized",
             _number_panel(layout, degrees, style.BLUE_CMAP),
             _matrix_panel(layout, whole, style.BLUE_CMAP, strongest),
+            least=degrees.min(),
+            most=degrees.max(),
         ),
     ]
 
@@ -156,15 +136,21 @@ def _partition_steps(
     names: tuple[str, ...],
     strongest: float,
 ) -> list[_Step]:
-    total = np.count_nonzero(parts)
     return [
-        _Step(
-            f"Partition {i} of {len(parts)}: {name}",
-            f"{_meaning(name)} {np.count_nonzero(part)} of the {total} entries.",
+        _step(
+            "partition",
             _link_panel(layout, part[None], [color]),
             _matrix_panel(layout, part, style.sequential_cmap(color), strongest),
+            number=number,
+            count=len(parts),
+            name=name,
+            meaning=_meaning(name),
+            entries=np.count_nonzero(part),
+            total=np.count_nonzero(parts),
         )
-        for i, (part, name, color) in enumerate(zip(parts, names, _colors(names), strict=True), 1)
+        for number, (part, name, color) in enumerate(
+            zip(parts, names, _colors(names), strict=True), start=1
+        )
     ]
 
 
@@ -177,19 +163,6 @@ def _sum_step(
     """Return the step that compares the sum of the partitions with the normalized adjacency."""
     total, colors = parts.sum(axis=0), _colors(names)
     difference = float(np.abs(total - whole).max())
-    words = f"the normalized adjacency of step 4: largest difference {difference:.2g}."
-    if difference > 1e-6:
-        words = (
-            f"The partitions do not sum to {words} Each was divided by its own column sums and "
-            "not by the whole degree, so the columns of the sum reach "
-            f"{float(total.sum(axis=0).max()):.3g} instead of 1."
-        )
-    else:
-        subject = "The partition is" if len(parts) == 1 else f"The {len(parts)} partitions sum to"
-        words = (
-            f"{subject} {words} Each entry belongs to one partition and has its color here. The "
-            "network learns separate weights for every partition."
-        )
 
     def mosaic(ax: Axes) -> None:
         panels.draw_matrix(ax, total, style.BLUE_CMAP, 1.0)
@@ -200,13 +173,30 @@ def _sum_step(
         panels.write_cell_values(ax, total.astype(float))
         panels.label_matrix(ax, layout)
 
-    legend = tuple(zip(names, colors, strict=True))
-    return _Step("Sum of the partitions", words, _link_panel(layout, parts, colors), mosaic, legend)
+    return _step(
+        "sum" if difference <= 1e-6 else "other_sum",
+        _link_panel(layout, parts, colors),
+        mosaic,
+        tuple(zip(names, colors, strict=True)),
+        subject="The partition is" if len(parts) == 1 else f"The {len(parts)} partitions sum to",
+        difference=difference,
+        reach=float(total.sum(axis=0).max()),
+    )
+
+
+def _step(
+    key: str, body: Draw, matrix: Draw | None = None, legend: Legend = (), **values: Any
+) -> _Step:
+    """Return a step with its title and words of graph_tutorial.yaml."""
+    title, words = (_WORDS[key][part].format(**values) for part in ("title", "words"))
+    return _Step(title, words, body, matrix, legend)
 
 
 def _meaning(name: str) -> str:
     kind, _, hop = name.partition(" ")
-    return _MEANINGS["root" if name == "hop 0" else kind].format(away=_bones(int(hop or 0)))
+    return _WORDS["meanings"]["root" if name == "hop 0" else kind].format(
+        away=_bones(int(hop or 0))
+    )
 
 
 def _colors(names: tuple[str, ...]) -> list[str]:

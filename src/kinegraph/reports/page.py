@@ -107,16 +107,13 @@ def write_page(text: str, path: Path) -> Path:
 
 def render_report(report: RunReport) -> str:
     """Return the HTML of `write_report`."""
-    tiles = _tiles(report)
-    labels = {label for label, _, _ in tiles}
     compared, history = report.comparison, report.history
     return (
         jinja_environment()
         .get_template("reports/page.html.jinja")
         .render(
             report=report,
-            tiles=tiles,
-            facts={key: value for key, value in report.facts.items() if key.lower() not in labels},
+            poses=[(split, errors.to_dict()) for split, errors in report.poses.items()],
             compared=embed_figure(compared.figure, compared.title) if compared else None,
             curves=embed_figure(draw_training_curves(history), "Training curves")
             if history
@@ -162,37 +159,6 @@ def wilson_interval(share: float, clips: int) -> tuple[float, float]:
         return 0.0, 1.0
     found = binomtest(round(share * clips), clips).proportion_ci(0.95, method="wilson")
     return float(found.low), float(found.high)
-
-
-def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return label, number and note of the metrics of the first split."""
-    tiles = []
-    for split, found in list(report.evaluations.items())[:1]:
-        low, high = (f"{100 * bound:.1f}" for bound in wilson_interval(found.top1, found.clips))
-        tiles += [
-            ("top-1", format_percent(found.top1), f"95 % interval {low} to {high}, {split}"),
-            ("top-5", format_percent(found.top5), f"true class among the first five, {split}"),
-            (
-                "mean class accuracy",
-                format_percent(found.mean_class),
-                f"unweighted mean over classes, {split}",
-            ),
-            (
-                "calibration error",
-                format_percent(found.ece),
-                "ECE: mean difference of confidence and accuracy",
-            ),
-        ]
-    for split, errors in list(report.poses.items())[:1]:
-        row = errors.to_dict()
-        if row["clips"]:
-            better = format_percent(row["better_than_baseline"])
-            tiles += [
-                ("mean joint error", f"{row['mpjpe']:.3g}", f"MPJPE of predicted poses, {split}"),
-                ("baseline error", f"{row['baseline_mpjpe']:.3g}", f"without a model, {split}"),
-                ("better than baseline", better, f"of {row['clips']} clips, {split}"),
-            ]
-    return tiles
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:

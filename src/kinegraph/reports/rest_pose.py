@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from kinegraph.reports.style import HUES, SIDE_COLORS, SLATE
 from kinegraph.skeleton import SkeletonLayout
 
-# Distance from the body's middle and height in a standing body (10 high) by the words in a joint's
-# name; the first match counts. Arms hang outwards so that no two joints share a height.
-_PAIRED = (
-    (("eye", "inner"), (0.45, 10.2)),
-    (("eye", "outer"), (1.25, 10.2)),
-    (("eye",), (0.85, 10.4)),
-    (("ear",), (1.65, 9.7)),
-    (("mouth",), (0.5, 8.7)),
-    (("toe", "big"), (1.8, -0.4)),
-    (("toe", "small"), (2.5, 0.1)),
-    (("foot",), (1.9, -0.3)),
-    (("toe",), (2.0, -0.4)),
-    (("heel",), (0.9, -0.5)),
-    (("ankle",), (1.25, 0.6)),
-    (("knee",), (1.15, 2.6)),
-    (("hip",), (0.85, 4.5)),
-    (("shoulder",), (1.5, 7.2)),
-    (("elbow",), (2.2, 5.9)),
-    (("wrist",), (2.75, 4.75)),
-    (("thumb",), (2.5, 3.3)),
-    (("tip",), (3.5, 2.7)),
-    (("index",), (3.3, 3.0)),
-    (("pinky",), (3.9, 3.7)),
-    (("hand",), (3.2, 3.8)),
-)
-_MIDDLE = (
-    (("head",), (0.0, 9.3)),
-    (("face",), (0.0, 9.3)),
-    (("nose",), (0.0, 9.5)),
-    (("neck",), (0.0, 8.1)),
-    (("shoulder",), (0.0, 7.5)),
-    (("hip",), (0.0, 4.8)),
-    (("base",), (0.0, 4.8)),
-    (("pelvis",), (0.0, 4.8)),
-    (("belly",), (0.0, 5.6)),
-    (("spine",), (0.0, 6.1)),
-    (("torso",), (0.0, 6.1)),
-    (("chest",), (0.0, 6.8)),
+_PLACES: dict[str, dict[str, tuple[float, float]]] = yaml.safe_load(
+    resources.files("kinegraph.reports").joinpath("rest_poses.yaml").read_text("utf-8")
 )
 _FAN = (np.radians(170.0), np.radians(10.0))
 
@@ -116,8 +83,8 @@ def _branches(layout: SkeletonLayout) -> list[int]:
 def _place(layout: SkeletonLayout, joint: int) -> tuple[float, float] | None:
     side = joint_sides(layout)[joint]
     name = layout.joints[joint].lower()
-    for words, (x, y) in _MIDDLE if side == "trunk" else _PAIRED:
-        if all(word in name for word in words):
+    for words, (x, y) in _PLACES["middle" if side == "trunk" else "paired"].items():
+        if all(word in name for word in words.split()):
             return (-x if side == "left" else x), y
     return None
 
