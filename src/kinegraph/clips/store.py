@@ -126,7 +126,9 @@ class ClipStore(Sequence[Clip]):
             UnknownNameError: no clip has this id.
         """
         if name not in self._index:
-            raise _unknown_clip(name, self.ids)
+            example = f"the store has {len(self)}, e.g. {self.ids[0]!r}"
+            hint = did_you_mean(name, self.ids)
+            raise UnknownNameError(f"unknown clip {name!r}{hint}; {example}")
         return self._index[name]
 
     def joints(self, index: int) -> NDArray[np.float32]:
@@ -316,11 +318,3 @@ def _check_shapes(store: ClipStore) -> None:
             f"do not fill persons x frames x {store.layout.num_joints} joints x "
             f"{store.num_channels})"
         )
-
-
-def _unknown_clip(name: str, ids: Sequence[str]) -> UnknownNameError:
-    """Return the error of `unknown_name` with one id as an example instead of all."""
-    hint = did_you_mean(name, ids)
-    return UnknownNameError(
-        f"unknown clip {name!r}{hint}; the store has {len(ids)}, e.g. {ids[0]!r}"
-    )

@@ -90,7 +90,7 @@ class StoreWriter:
                 label range than the store's; meta that JSON cannot represent; coordinates beyond
                 the range of float16. The clip is left out and the writer stays usable.
         """
-        meta = self._validate(clip)
+        meta = self.check(clip)
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
@@ -137,12 +137,8 @@ class StoreWriter:
             self._flush()
             self._arrow.close()
 
-    def check(self, clip: Clip) -> None:
-        """Raise the StoreError that `write` would raise for this clip, if any."""
-        self._validate(clip)
-
-    def _validate(self, clip: Clip) -> str:
-        """Return the clip's meta as JSON, if the clip may be written."""
+    def check(self, clip: Clip) -> str:
+        """Return the clip's meta as JSON; raise the StoreError that `write` would raise, if any."""
         if self._file is None:
             raise StoreError(f"{self.path}: write clips inside `with StoreWriter(...) as store:`")
         _check_id(clip.id)

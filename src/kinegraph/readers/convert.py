@@ -286,18 +286,17 @@ def store_results(
 
 def write_task_result(result: TaskResult, source: str, writer: StoreWriter) -> TaskResult:
     """Write the clips of one task; return the result with a refusal for each that is not stored."""
-    if not result:
-        return [Refusal("no clip in it")]
-    return [r if isinstance(r, Refusal) else _write_clip(r, source, writer) for r in result]
-
-
-def _write_clip(clip: Clip, source: str, writer: StoreWriter) -> Clip | Refusal:
-    try:
-        writer.check(clip)
-    except StoreError as error:
-        return Refusal(str(error), clip.id)
-    writer.write(clip, source)
-    return clip
+    written: TaskResult = []
+    for item in result or [Refusal("no clip in it")]:
+        if isinstance(item, Clip):
+            try:
+                writer.check(item)
+            except StoreError as error:
+                item = Refusal(str(error), item.id)
+            else:
+                writer.write(item, source)
+        written.append(item)
+    return written
 
 
 def _count_clip(clip: Clip, classes: Sequence[str] | None, done: ConversionResult) -> None:

@@ -13,13 +13,6 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import unknown_name
 
-StreamFunction = Callable[[Clip], Clip]
-
-
-def joint(clip: Clip) -> Clip:
-    """Return the joints as they are."""
-    return clip
-
 
 def bone(clip: Clip) -> Clip:
     """Subtract its parent from each joint; 0 for the center, absent if either is absent."""
@@ -36,16 +29,11 @@ def joint_motion(clip: Clip) -> Clip:
     return clip.with_joints(motion)
 
 
-def bone_motion(clip: Clip) -> Clip:
-    """Return the motion of the bones."""
-    return joint_motion(bone(clip))
-
-
-STREAMS: dict[str, StreamFunction] = {
-    "joint": joint,
+STREAMS: dict[str, Callable[[Clip], Clip]] = {
+    "joint": lambda clip: clip,
     "bone": bone,
     "joint_motion": joint_motion,
-    "bone_motion": bone_motion,
+    "bone_motion": lambda clip: joint_motion(bone(clip)),
 }
 
 

@@ -6,16 +6,15 @@ Each rule is that of a published pipeline; it takes the bodies of all frames and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.errors import unknown_name
 from kinegraph.readers.coordinates import FLOAT32_MAX
 from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, BodyDetections
+from kinegraph.readers.reader import check_choice
 
 PersonJoints = NDArray[np.float64]
 Track = dict[int, int]  # frame -> row of the detections' joints
@@ -50,19 +49,9 @@ def select_bodies(
     Raises:
         UnknownNameError: the rule is unknown.
     """
-    rule = get_person_rule(persons)
-    return rule(replace(bodies, joints=_mask_invalid_joints(bodies.joints)), max_persons, faithful)
-
-
-def get_person_rule(name: str) -> PersonRule:
-    """Return the rule of this name.
-
-    Raises:
-        UnknownNameError: the rule is unknown.
-    """
-    if name not in PERSON_RULES:
-        raise unknown_name("person selection", name, PERSON_RULES)
-    return PERSON_RULES[name]
+    check_choice("person selection", persons, [*PERSON_RULES])
+    bodies = replace(bodies, joints=_mask_invalid_joints(bodies.joints))
+    return PERSON_RULES[persons](bodies, max_persons, faithful)
 
 
 def motion_energy(joints: PersonJoints) -> float:
@@ -132,7 +121,6 @@ def _select_tracks_by_energy(
 
 
 def _get_joints(track: Track, bodies: BodyDetections) -> PersonJoints:
-    """Return (frames of the track, 25, 3)."""
     return bodies.joints[list(track.values())]
 
 
@@ -149,17 +137,11 @@ def _select_actors(bodies: BodyDetections, max_persons: int, faithful: bool) -> 
     frames, places = np.unique(bodies.frames, return_inverse=True)
     bodies = replace(bodies, num_frames=len(frames), frames=places)
     tracks = _group_by_id(bodies)
-    if faithful:
-        tracks = [_close_gaps(track) for track in tracks]
+    if faithful:  # the released code leaves no gaps between the frames of a track
+        tracks = [{min(t) + i: row for i, row in enumerate(t.values())} for t in tracks]
     actors = _merge_into_actors(_drop_noise(tracks, bodies), faithful)
     joints = _stack_tracks(actors[:max_persons], bodies)
     return joints[:, ~np.isnan(joints).all(axis=(0, 2, 3))]
-
-
-def _close_gaps(track: Track) -> Track:
-    """Return a track without gaps between its frames, as the released code does."""
-    first = min(track)
-    return {first + i: row for i, row in enumerate(track.values())}
 
 
 def _drop_noise(tracks: list[Track], bodies: BodyDetections) -> list[Track]:
@@ -217,14 +199,10 @@ def _do_not_overlap(actor: Track, track: Track, from_start: bool = False) -> boo
     return min(max(actor), max(track)) - max(begin, min(track)) <= 0
 
 
-PersonRule = Callable[[BodyDetections, int, bool], PersonJoints]
-
-#: PersonRule name -> rule.
-PERSON_RULES: Mapping[str, PersonRule] = MappingProxyType(
-    {
-        "tracks": _select_tracks_by_energy,
-        "agcn": _select_slots_by_energy,
-        "ctrgcn": _select_actors,
-        "stgcn": _select_first_bodies,
-    }
-)
+#: Name -> rule of the bodies of a recording, the maximum number of persons, and `faithful`.
+PERSON_RULES: dict[str, Callable[[BodyDetections, int, bool], PersonJoints]] = {
+    "tracks": _select_tracks_by_energy,
+    "agcn": _select_slots_by_energy,
+    "ctrgcn": _select_actors,
+    "stgcn": _select_first_bodies,
+}

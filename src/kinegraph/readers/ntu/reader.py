@@ -13,9 +13,9 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.ntu.body_selection import PERSON_RULES, get_person_rule, select_bodies
+from kinegraph.readers.ntu.body_selection import PERSON_RULES, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_count
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, check_count
 from kinegraph.skeleton.layouts import get_layout
 
 _FPS = 30.0  # Kinect v2, stated by the authors
@@ -37,14 +37,9 @@ def parse_recording_name(name: str) -> dict[str, int]:
     found = _NAME.fullmatch(Path(name).name.removesuffix(_SUFFIX))
     if found is None or int(found[5]) == 0:
         return {}
-    setup, camera, subject, replication, action = map(int, found.groups())
-    return {
-        "setup": setup,
-        "camera": camera,
-        "subject": subject,
-        "replication": replication,
-        "label": action - 1,
-    }
+    *numbers, action = map(int, found.groups())
+    facts = ("setup", "camera", "subject", "replication")
+    return {**dict(zip(facts, numbers, strict=True)), "label": action - 1}
 
 
 def _scan(
@@ -55,7 +50,7 @@ def _scan(
     missing: Path | str | None = None,
     faithful: bool = False,
 ) -> ReadPlan:
-    get_person_rule(persons)
+    check_choice("person selection", persons, [*PERSON_RULES])
     check_count("max_persons", max_persons)
     source = Path(source)
     missing_names = _read_missing_names(Path(missing)) if missing is not None else frozenset()
@@ -113,22 +108,14 @@ def _read(
     missing: Path | str | None = None,
     faithful: bool = False,
 ) -> Iterator[Clip | ReadError]:
-    get_person_rule(persons)
     check_count("max_persons", max_persons)
     path = task.path
     joints = select_bodies(read_joints(path), persons, max_persons, faithful)
     if not joints.size:
         raise ReadError(f"{path}: expected a body in at least one frame, found none")
-    facts: dict[str, Any] = dict(task.info) or dict(parse_recording_name(path.name))
-    label = facts.pop("label", None)
-    yield Clip(
-        joints.astype(np.float32),
-        get_layout("ntu25"),
-        label=label,
-        id=path.stem,
-        fps=_FPS,
-        meta=facts,
-    )
+    meta: dict[str, Any] = {**(task.info or parse_recording_name(path.name))}
+    facts = {"label": meta.pop("label", None), "meta": meta, "fps": _FPS}
+    yield Clip(joints.astype(np.float32), get_layout("ntu25"), id=path.stem, **facts)
 
 
 def _matches(path: Path) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinegraph.readers.synthetic.body import LEFT, RIGHT, DoubleArray, mirror_joints
+from kinegraph.readers.synthetic.body import LEFT, RIGHT, DoubleArray, mirror_joints, rotation_y
 from kinegraph.readers.synthetic.performer import Keyframes, Performer, Take, draw_progress
 
 
@@ -295,6 +295,4 @@ def _act_out(
 
 def _place_in_scene(joints: DoubleArray, turn: float, place: DoubleArray) -> DoubleArray:
     """Return joints turned to the left about the vertical and moved over the floor."""
-    cos, sin = np.cos(turn), np.sin(turn)
-    rotation = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
-    return np.asarray(joints @ rotation.T + place * [1.0, 0.0, 1.0])
+    return np.asarray(joints @ rotation_y(turn).T + place * [1.0, 0.0, 1.0])

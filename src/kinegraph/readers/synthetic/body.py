@@ -8,6 +8,7 @@ Kinect (x to the sensor's left, y up, z away from it).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -132,17 +133,17 @@ class _Trunk:
 
     def __init__(self, pose: Pose) -> None:
         body = pose.body
-        turn = _rotation_y(pose.heading)
+        turn = rotation_y(pose.heading)
         self.turn = turn
-        self.low = turn @ _rotation_z(-0.5 * pose.tilt) @ _rotation_x(-0.8 * pose.lean)
-        leaned = turn @ _rotation_z(-pose.tilt) @ _rotation_x(-1.15 * pose.lean)
-        self.up = leaned @ _rotation_y(pose.twist)
-        self.pelvis = turn @ _rotation_z(-0.3 * pose.tilt) @ _rotation_x(-0.5 * pose.lean)
+        self.low = turn @ rotation_z(-0.5 * pose.tilt) @ rotation_x(-0.8 * pose.lean)
+        leaned = turn @ rotation_z(-pose.tilt) @ rotation_x(-1.15 * pose.lean)
+        self.up = leaned @ rotation_y(pose.twist)
+        self.pelvis = turn @ rotation_z(-0.3 * pose.tilt) @ rotation_x(-0.5 * pose.lean)
         base = pose.root + np.array([0.0, body.hip_height + 0.02, 0.0])
         middle = base + _apply_rotation(self.low, [0.0, body.lower_spine, 0.0])
         top = middle + _apply_rotation(self.up, [0.0, body.upper_spine, 0.0])
         neck = top + _apply_rotation(self.up, [0.0, body.neck, -0.005])
-        head = neck + _apply_rotation(self.up @ _rotation_x(-pose.nod), [0.0, body.head, -0.03])
+        head = neck + _apply_rotation(self.up @ rotation_x(-pose.nod), [0.0, body.head, -0.03])
         self.places = {
             "spine_base": base,
             "spine_mid": middle,
@@ -179,7 +180,7 @@ def _leg_joints(pose: Pose, trunk: _Trunk, side: int) -> dict[str, DoubleArray]:
         hip, target, body.thigh, body.shin, _apply_rotation(trunk.turn, [0.25 * sign, 0.0, -1.0])
     )
     drop = -0.6 * body.ankle
-    pointing = trunk.turn @ _rotation_x(-(pose.toes[side] - 0.15))
+    pointing = trunk.turn @ rotation_x(-(pose.toes[side] - 0.15))
     foot = ankle + _apply_rotation(pointing, [0.25 * sign * body.foot, drop, -body.foot])
     return {"hip": hip, "knee": knee, "ankle": ankle, "foot": foot}
 
@@ -220,22 +221,15 @@ def _apply_rotation(rotation: DoubleArray, vectors: ArrayLike) -> DoubleArray:
     return np.asarray(np.einsum("tij,tj->ti", rotation, vectors))
 
 
-def _rotation_x(angle: DoubleArray) -> DoubleArray:
-    return _rotation(angle, 1, 2)
-
-
-def _rotation_y(angle: DoubleArray) -> DoubleArray:
-    return _rotation(angle, 2, 0)
-
-
-def _rotation_z(angle: DoubleArray) -> DoubleArray:
-    return _rotation(angle, 0, 1)
-
-
-def _rotation(angle: DoubleArray, first: int, second: int) -> DoubleArray:
-    """Return right-handed rotations (T, 3, 3) in the plane of two axes."""
-    rotation = np.broadcast_to(np.eye(3), (*angle.shape, 3, 3)).copy()
+def _rotation(angle: ArrayLike, first: int, second: int) -> DoubleArray:
+    """Return right-handed rotations (..., 3, 3) by angles (...) in the plane of two axes."""
+    rotation = np.broadcast_to(np.eye(3), (*np.shape(angle), 3, 3)).copy()
     rotation[..., first, first] = rotation[..., second, second] = np.cos(angle)
     rotation[..., second, first] = np.sin(angle)
     rotation[..., first, second] = -rotation[..., second, first]
     return rotation
+
+
+rotation_x = partial(_rotation, first=1, second=2)
+rotation_y = partial(_rotation, first=2, second=0)
+rotation_z = partial(_rotation, first=0, second=1)

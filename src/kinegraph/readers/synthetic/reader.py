@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,30 +90,24 @@ def _is_empty_folder(path: Path) -> bool:
 def _write_all(
     folder: Path, wanted: _DatasetOptions, progress: Callable[[int, int], None] | None
 ) -> None:
-    total, done = wanted.performers * wanted.replications * len(ACTIONS), 0
-    for subject in range(1, wanted.performers + 1):
-        who = Performer.draw(_generator(wanted, _FIGURE, subject))
-        extra = Performer.draw(_generator(wanted, _EXTRA, subject))
-        for replication in range(1, wanted.replications + 1):
-            for label in range(len(ACTIONS)):
-                _write_performance(folder, wanted, (subject, replication, label), who, extra)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+    subjects = range(1, wanted.performers + 1)
+    keys = list(product(subjects, range(1, wanted.replications + 1), range(len(ACTIONS))))
+    for done, key in enumerate(keys, start=1):
+        _write_performance(folder, wanted, *key)
+        if progress is not None:
+            progress(done, len(keys))
     description = {**wanted._asdict(), "classes": list(ACTIONS)}
     text = json.dumps(description, indent=2) + "\n"
     (folder / DESCRIPTION_FILE).write_bytes(text.encode())
 
 
 def _write_performance(
-    folder: Path,
-    wanted: _DatasetOptions,
-    key: tuple[int, int, int],
-    who: Performer,
-    extra: Performer,
+    folder: Path, wanted: _DatasetOptions, subject: int, replication: int, label: int
 ) -> None:
     """Write one performance as every camera records it."""
-    subject, replication, label = key
+    key = subject, replication, label
+    who = Performer.draw(_generator(wanted, _FIGURE, subject))
+    extra = Performer.draw(_generator(wanted, _EXTRA, subject))
     action = list(ACTIONS.values())[label]
     scene = perform(action, who, extra, _generator(wanted, _SCENE, *key))
     for number, camera in SYNTHETIC_CAMERAS.items():

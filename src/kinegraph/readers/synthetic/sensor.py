@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.readers.ntu.skeleton_file import JOINT_FIELDS, Body, SkeletonRecording
-from kinegraph.readers.synthetic.body import DoubleArray
+from kinegraph.readers.synthetic.body import DoubleArray, rotation_x, rotation_y
 from kinegraph.skeleton.layouts import get_layout
 
 _DECIMAL_PLACES = 4  # of a meter: a tenth of a millimeter
@@ -38,10 +38,7 @@ class SyntheticCamera:
 
     def transform(self, scene: DoubleArray) -> DoubleArray:
         """Return scene coordinates (..., 3) in the sensor's: x to its left, y up, z away."""
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        around = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
-        cos, sin = np.cos(self.pitch), np.sin(self.pitch)
-        down = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+        around, down = rotation_y(self.yaw), rotation_x(-self.pitch)
         return np.asarray((scene @ around.T + [0, -self.height, self.distance]) @ down.T)
 
 
