@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +34,10 @@ def _schema(number: Any, *more: Any) -> Any:
 
 #: The columns by the dtype of joints and confidence. ``rounding`` is the largest rounding error of
 #: a coordinate of the clip, in the unit of the clip.
-SCHEMAS: Mapping[str, Any] = MappingProxyType(
-    {
-        "float32": _schema(pa.float32()),
-        "float16": _schema(pa.float16(), pa.field("rounding", pa.float32(), nullable=False)),
-    }
-)
+SCHEMAS: dict[str, Any] = {
+    "float32": _schema(pa.float32()),
+    "float16": _schema(pa.float16(), pa.field("rounding", pa.float32(), nullable=False)),
+}
 
 
 class StoreHeader(NamedTuple):

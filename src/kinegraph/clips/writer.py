@@ -56,7 +56,8 @@ class StoreWriter:
         self.path = Path(path)
         self.layout = layout
         self.classes = None if classes is None else tuple(classes)
-        self.provenance = {**_library_versions(), **(provenance or {})}
+        versions = {name: metadata.version(name) for name in ("kinegraph", "numpy", "pyarrow")}
+        self.provenance = {**versions, **(provenance or {})}
         self.dtype = dtype
         self.rounding = 0.0  # largest rounding error so far, in the unit of the clips
         self._open_file: AbstractContextManager[None] = nullcontext()
@@ -94,7 +95,9 @@ class StoreWriter:
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
-        stored = _round_to_float16(clip) if self.dtype == "float16" else clip
+        stored = clip
+        if self.dtype == "float16":
+            stored = clip.map_arrays(lambda array: array.astype(np.float16).astype(np.float32))
         rounding = 0.0 if stored is clip else _max_rounding_error(stored, clip)
         self.rounding = max(self.rounding, rounding)
         self._rows.append(
@@ -180,11 +183,6 @@ class StoreWriter:
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 
-def _round_to_float16(clip: Clip) -> Clip:
-    """Return the clip with joints and confidence rounded to float16."""
-    return clip.map_arrays(lambda array: array.astype(np.float16).astype(np.float32))
-
-
 def _max_rounding_error(stored: Clip, clip: Clip) -> float:
     """Return the largest error of a present coordinate; 0 if no joint is present."""
     errors = np.abs(stored.joints.astype(np.float64) - clip.joints)
@@ -238,10 +236,6 @@ def _make_batch(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
     for name in ("joints", "confidence"):
         columns[name] = ragged_array(columns[name], dtype)
     return pa.record_batch(columns, schema=schema)
-
-
-def _library_versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("kinegraph", "numpy", "pyarrow")}
 
 
 def _write_error(path: Path, error: OSError) -> StoreError:

@@ -16,7 +16,7 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.csv_file import read_frame_table
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.label_csv import CLIPS_FILE, ListedClip, read_clip_list
+from kinegraph.readers.label_csv import CLIPS_FILE, ClipList, ListedClip, read_clip_list
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -51,14 +51,10 @@ def _scan(
     folder = source.parent if source.is_file() else source
     chosen = _choose_layout(folder, layout)
     _check_fps(fps)
-    classes, refused = None, []
-    if source.is_dir() and (source / CLIPS_FILE).is_file():
-        listed = read_clip_list(source, _CLIP_SUFFIXES)
-        clips, classes, refused = listed.clips, listed.classes, listed.refused
-    else:
-        clips, refused = _list_clips(source)
-    tasks = [_make_task(folder, clip, chosen) for clip in clips]
-    return ReadPlan(tasks, chosen, classes, tuple(refused))
+    has_list = source.is_dir() and (source / CLIPS_FILE).is_file()
+    listed = read_clip_list(source, _CLIP_SUFFIXES) if has_list else _list_clips(source)
+    tasks = [_make_task(folder, clip, chosen) for clip in listed.clips]
+    return ReadPlan(tasks, chosen, listed.classes, tuple(listed.refused))
 
 
 def _read(
@@ -85,7 +81,7 @@ def _read(
         raise ReadError(f"{task.path}: {error}") from error
 
 
-def _list_clips(source: Path) -> tuple[list[ListedClip], list[tuple[Path, str]]]:
+def _list_clips(source: Path) -> ClipList:
     """Return the array files of a source without clips.csv, and those whose name is taken."""
     files = [source] if source.is_file() else sorted(source.rglob("*"))
     files = [f for f in files if f.suffix in _CLIP_SUFFIXES and f.is_file()]
@@ -97,7 +93,7 @@ def _list_clips(source: Path) -> tuple[list[ListedClip], list[tuple[Path, str]]]
         first = clips.setdefault(file.with_suffix(""), ListedClip(file, None, {})).path
         if first != file:
             refused.append((file, f"a clip of this name is already in {first.name}"))
-    return list(clips.values()), refused
+    return ClipList([*clips.values()], None, refused)
 
 
 def _make_task(folder: Path, clip: ListedClip, layout: SkeletonLayout) -> ReadTask:
@@ -183,7 +179,6 @@ def _matches(path: Path) -> bool:
 
 
 def _is_frame_table(path: Path) -> bool:
-    """Return whether a line of names is followed by a line of numbers."""
     lines = read_head(path, _HEAD_BYTES).decode("utf-8-sig", errors="replace").splitlines()
     if len(lines) < 2 or lines[0].count(",") < 3:
         return False

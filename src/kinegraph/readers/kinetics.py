@@ -72,7 +72,6 @@ def _list_clip_files(source: Path) -> list[Path]:
 
 
 def _find_label_file(folder: Path, labels: Path | str | None) -> Path | None:
-    """Return the requested label file, or the one in this folder or beside it."""
     if labels is not None:
         return Path(labels)
     beside = folder.absolute().parent / f"{folder.absolute().name}_label.json"
@@ -166,7 +165,6 @@ def _parse_pose(person: object, where: str) -> PoseArray:
 
 
 def _check_label(path: Path, stated: object, listed: int | None) -> int | None:
-    """Return the clip's own label, or that of the label file; ReadError if they differ."""
     if stated is None or stated == -1:
         return listed
     if not _is_label(stated):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +27,12 @@ class ListedClip(NamedTuple):
     meta: Mapping[str, MetaValue]
 
 
-@dataclass
-class ClipList:
-    """The clips of a list, the class names by label, and the refused rows."""
+class ClipList(NamedTuple):
+    """The clips of a list, the class names by label, and the refused rows or files."""
 
-    clips: list[ListedClip] = field(default_factory=list)
-    classes: tuple[str, ...] | None = None
-    refused: list[tuple[Path, str]] = field(default_factory=list)
+    clips: list[ListedClip]
+    classes: tuple[str, ...] | None
+    refused: list[tuple[Path, str]]
 
 
 class _ListRow(NamedTuple):
@@ -60,24 +58,24 @@ def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
         ReadError: the file is not a table, has no column ``file``, or has both names and numbers
             as labels.
     """
-    result = ClipList()
-    rows = _read_list_rows(folder / CLIPS_FILE, suffixes, result)
+    rows, refused = _read_list_rows(folder / CLIPS_FILE, suffixes)
     labels = [row.cells.get("label", "") for row in rows]
-    result.classes = _find_classes(folder, labels)
+    classes, clips = _find_classes(folder, labels), []
     columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
     meta = {name: _convert_column([row.cells[name] for row in rows]) for name in columns}
     for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
         facts = {name: v[index] for name, v in meta.items() if v[index] is not None}
         try:
-            number = _parse_label(row.where, label, result.classes)
-            result.clips.append(ListedClip(row.path, number, facts))
+            clips.append(ListedClip(row.path, _parse_label(row.where, label, classes), facts))
         except ReadError as error:
-            result.refused.append((row.path, str(error)))
-    return result
+            refused.append((row.path, str(error)))
+    return ClipList(clips, classes, refused)
 
 
-def _read_list_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> list[_ListRow]:
-    """Return the usable rows; the others are added to the refused rows of the result."""
+def _read_list_rows(
+    path: Path, suffixes: Sequence[str]
+) -> tuple[list[_ListRow], list[tuple[Path, str]]]:
+    """Return the usable rows, and (file, reason) of the others."""
     lines = read_csv_rows(path)
     _, header = next(lines, (0, []))
     header = [name.strip() for name in header]
@@ -88,6 +86,7 @@ def _read_list_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> li
             f"got {', '.join(header)[:200]!r}{hint}"
         )
     rows: list[_ListRow] = []
+    refused: list[tuple[Path, str]] = []
     taken: set[Path] = set()
     for number, values in lines:
         cells = dict(zip(header, (value.strip() for value in values), strict=False))
@@ -96,15 +95,14 @@ def _read_list_rows(path: Path, suffixes: Sequence[str], result: ClipList) -> li
         if len(values) != len(header):
             reason = f"expected {len(header)} columns, got {len(values)}"
         if reason:
-            result.refused.append((file, f"{where}: {reason}"))
+            refused.append((file, f"{where}: {reason}"))
         else:
             taken.add(file.with_suffix(""))
             rows.append(_ListRow(where, file, cells))
-    return rows
+    return rows, refused
 
 
 def _find_fault(folder: Path, path: Path, suffixes: Sequence[str], taken: set[Path]) -> str:
-    """Return the reason why a file cannot be a clip; empty if it can."""
     if path == folder:
         return "the row names no file"
     if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):

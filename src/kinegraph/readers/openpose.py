@@ -78,7 +78,6 @@ def _clip_name(clip: Path) -> str:
 
 
 def _find_layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
-    """Return the layout of the first pose in any of the clips."""
     for clip in clips:
         for _, path in list_frame_files(clip):
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +122,7 @@ def _pose_distances(current: PoseArray, following: PoseArray) -> NDArray[np.floa
 
 
 #: Tracking method -> function from poses (T, M, V, 3) to the same with persons in order.
-TRACKING_METHODS: Mapping[str, Callable[[PoseArray], PoseArray]] = MappingProxyType(
-    {"none": sort_by_score, "match": match_persons}
-)
+TRACKING_METHODS: dict[str, Callable[[PoseArray], PoseArray]] = {
+    "none": sort_by_score,
+    "match": match_persons,
+}

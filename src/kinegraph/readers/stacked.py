@@ -141,7 +141,6 @@ def _read_rows(
 def _unpad_clip(
     block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any
 ) -> Clip:
-    """Return the clip in a zero-padded array (C, T, V, M), without its padding."""
     points = to_float32(block).transpose(3, 1, 2, 0)
     seen = np.asarray((np.abs(points) > 0).any(axis=-1))
     if not seen.any():

@@ -75,7 +75,6 @@ def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
 def _scan_folder(
     folder: Path, files: Sequence[Path], needs_ranges: bool
 ) -> tuple[list[ReadTask], list[tuple[Path, str]]]:
-    """Return the recordings of a folder with their ranges, and the refused ones."""
     label_file = find_label_file(folder)
     if label_file is None:
         if needs_ranges:
@@ -186,7 +185,6 @@ def read_ranges(
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, each with file:line."""
     for number, line in enumerate(read_bytes(path, MAX_LABEL_FILE_BYTES).split(b"\n"), start=1):
         if text := line.decode("ascii", "backslashreplace").strip():
             yield f"{path}:{number}", text

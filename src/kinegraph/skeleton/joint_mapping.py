@@ -21,17 +21,17 @@ Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
 
-def _load_parts() -> tuple[dict[str, Parts], Parts, frozenset[str]]:
+def _load_parts() -> tuple[dict[str, Parts], Parts, frozenset[str], tuple[str, ...]]:
     import yaml
 
     text = resources.files("kinegraph.skeleton").joinpath("body_parts.yaml").read_text("utf-8")
     data = yaml.safe_load(text)
     joints = {layout: _add_right_side(parts) for layout, parts in data["joints"].items()}
-    return joints, _add_right_side(data["midpoints"]), frozenset(data["depth_layouts"])
+    depth, compared = frozenset(data["depth_layouts"]), tuple(data["compared_layouts"])
+    return joints, _add_right_side(data["midpoints"]), depth, compared
 
 
 def _add_right_side(parts: Parts) -> Parts:
-    """Add the same entries for the right side."""
     return {
         joint.replace("left_", side): tuple(part.replace("left_", side) for part in own)
         for side in ("right_", "left_")
@@ -39,7 +39,7 @@ def _add_right_side(parts: Parts) -> Parts:
     }
 
 
-BODY_PARTS, MIDPOINTS, DEPTH_LAYOUTS = _load_parts()
+BODY_PARTS, MIDPOINTS, DEPTH_LAYOUTS, COMPARED_LAYOUTS = _load_parts()
 
 
 @cache
@@ -126,13 +126,6 @@ def _group_by_count(
         if sources:
             groups.setdefault(len(sources), []).append(joint)
     return [(group, np.array([mapping[joint] for joint in group])) for group in groups.values()]
-
-
-#: The layouts that `conversion_table` compares; the others differ from them in bones or order only.
-COMPARED_LAYOUTS: tuple[str, ...] = (
-    *("coco17", "openpose18", "body25", "mediapipe33", "penn13", "jhmdb15"),
-    *("ntu25", "kinect20", "florence15", "sbu15"),
-)
 
 
 def conversion_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -237,7 +237,6 @@ def _trunk_length(joints: Array, layout: SkeletonLayout) -> Array:
 
 @cache
 def _trunk_joints(joints: tuple[str, ...]) -> list[list[int]]:
-    """Return the indices of the shoulders and of the hips that the layout has."""
     ends = ([f"{side}_{part}" for side in ("left", "right")] for part in ("shoulder", "hip"))
     return [[joints.index(name) for name in names if name in joints] for names in ends]
 
@@ -264,14 +263,14 @@ def _bounding_box(clip: Clip) -> tuple[Array, Array]:
 
 def _torso_lengths(clip: Clip) -> Array:
     joints, layout = clip.joints, clip.layout
-    names = [f"{side}_{part}" for part in ("shoulder", "hip") for side in ("left", "right")]
-    if any(name not in layout.joints for name in names):
+    ends = _trunk_joints(layout.joints)
+    if any(len(own) < 2 for own in ends):
         raise TransformError(
             f"transform 'scale': by='torso' needs shoulders and hips, which layout "
             f"{layout.name!r} lacks; use by='box'"
         )
-    corners = joints[:, :, [layout.index(name) for name in names]]
-    return np.linalg.norm(corners[:, :, :2].mean(axis=2) - corners[:, :, 2:].mean(axis=2), axis=-1)
+    shoulders, hips = (joints[:, :, own].mean(axis=2) for own in ends)
+    return np.linalg.norm(shoulders - hips, axis=-1)
 
 
 def _box_sizes(clip: Clip, by: str) -> Array:

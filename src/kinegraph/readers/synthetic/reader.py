@@ -104,7 +104,6 @@ def _write_all(
 def _write_performance(
     folder: Path, wanted: _DatasetOptions, subject: int, replication: int, label: int
 ) -> None:
-    """Write one performance as every camera records it."""
     key = subject, replication, label
     who = Performer.draw(_generator(wanted, _FIGURE, subject))
     extra = Performer.draw(_generator(wanted, _EXTRA, subject))
@@ -150,7 +149,6 @@ def _is_synthetic(task: ReadTask) -> bool:
 
 
 def _check_description(source: Path, given: Mapping[str, Any]) -> None:
-    """Raise ReadError if an existing dataset was created with other options."""
     made = _read_description(source if source.is_dir() else source.parent) if given else {}
     for name, value in given.items():
         if made.get(name) != value:

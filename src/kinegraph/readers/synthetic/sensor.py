@@ -133,7 +133,6 @@ def _project_to_pixels(joints: DoubleArray) -> DoubleArray:
 
 
 def _body_state(values: DoubleArray) -> tuple[float, ...]:
-    """Return the nine numbers of a body's first line."""
     base, top, left, right = values[
         _joint_indices("spine_base", "spine_shoulder", "left_hand", "right_hand")
     ]
