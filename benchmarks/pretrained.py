@@ -244,8 +244,8 @@ def half_rate(clip: Clip, _: np.random.Generator) -> Clip:
 
 CHANGES: dict[str, Change] = {
     "all joints": keep_clip,
-    "30 % of the joints dropped at random, in every frame anew": drop_in_frames,
-    "30 % of the joints dropped at random, for the whole clip": drop_throughout,
+    "30 % of the joints hidden at random in each frame": drop_in_frames,
+    "30 % of the joints hidden at random in the whole clip": drop_throughout,
     "half the frame rate": half_rate,
     "half of the clip": cut_half,
 }
