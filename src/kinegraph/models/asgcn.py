@@ -16,23 +16,20 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.asgcn_layers import ASGCNBlock, FutureHead, init_corrected, init_released
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import (
-    DataBatchNorm,
-    Pool,
-    check_backbone,
-    check_input,
-    check_last_pose,
-    fold_persons,
-    init_published,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.models.layers import DataBatchNorm, check_backbone, check_last_pose
 from kinegraph.models.link_inference import (
     LinkInference,
     Links,
     even_link_frames,
     released_link_frames,
     released_offset,
+)
+from kinegraph.ops.persons import (
+    Pool,
+    check_input,
+    fold_persons,
+    present_persons,
+    unfold_persons,
 )
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -239,13 +236,7 @@ class ASGCN(SkeletonModel):
             self.links.eval()
         return self
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one."""
-        self.head = nn.Linear(self.pooled_features, num_classes)
-        init_published(self.head)
-
     def strip_training_parts(self) -> None:
-        """See `SkeletonModel.strip_training_parts`."""
         self.forecast = None
         if self.links is not None:
             del self.links.decoder

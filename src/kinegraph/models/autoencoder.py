@@ -6,7 +6,7 @@ T' frames of the encoder's features, V joints, k future frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,18 +14,9 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import (
-    GraphConv,
-    Pool,
-    check_last_pose,
-    fold_persons,
-    init_kaiming,
-    init_published,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.models.layers import GraphConv, check_last_pose, init_kaiming, init_published
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
-from kinegraph.skeleton.graph import Strategy
+from kinegraph.ops.persons import fold_persons, present_persons, unfold_persons
 from kinegraph.skeleton.layout import SkeletonLayout
 
 Bottleneck = Literal["map", "vector"]
@@ -121,17 +112,13 @@ class VectorBottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, F, T', V) -> (n, F, T', V)."""
-        vector = features.mean(dim=(2, 3))[:, None, None]
-        place = self._frame_numbers(features)[:, None] + self.joint
-        return (vector + place).permute(0, 3, 1, 2)
-
-    def _frame_numbers(self, features: Tensor) -> Tensor:
-        """(T', F): sines and cosines, slower and slower."""
         F, T = features.shape[1:3]
         pairs = (F + 1) // 2
         slowness = torch.arange(pairs, device=features.device) / pairs
         angle = torch.arange(T, device=features.device)[:, None] * 10_000**-slowness
-        return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :F].to(features.dtype)
+        number = torch.cat([angle.sin(), angle.cos()], dim=1)[:, :F].to(features.dtype)
+        vector = features.mean(dim=(2, 3))[:, None, None]
+        return (vector + (number[:, None] + self.joint)).permute(0, 3, 1, 2)
 
 
 class Forecaster(nn.Module):
@@ -181,26 +168,21 @@ class STGCNAutoEncoder(SkeletonModel):
         layout: the skeleton, or its name.
         num_classes: number of actions.
         in_channels: C of the input, and of the poses that come out.
-        channels: see `STGCN`, as for all options down to ``head_dropout``; the decoder takes them
-            in reverse. Graph convolutions of the decoder have the encoder's A and their own
-            edge importance.
-        strides: by which the decoder's blocks repeat frames.
-        temporal_kernel: frames that a temporal convolution sees; odd.
-        strategy: partition strategy of `kinegraph.adjacency`.
-        max_hop: reach of the partitions.
+        channels: output channels of the encoder's blocks; the decoder takes them in reverse.
+        strides: by which the encoder's blocks shorten clips and the decoder's repeat frames.
         dropout: in every block but the encoder's first and the decoder's last.
-        edge_importance: learn one weight per edge, partition and block.
-        adaptive: also learn a free weight for every pair of joints.
-        pool: of the classifier.
-        head_dropout: before the classifier.
         bottleneck: what the decoder is given: the encoder's whole feature ``map``, or one
             ``vector`` a person, its mean over frames and joints.
         future: k, how many frames `predict_future` looks ahead; 0 for a model that does not.
+        options: further ones of `STGCN`, for the encoder. Graph convolutions of the decoder have
+            the encoder's A and their own edge importance.
 
     Raises:
         ModelError: options that do not make a network.
         UnknownNameError: an unknown bottleneck, or what `STGCN` does not know.
     """
+
+    options_of = (STGCN, ("excitation", "faithful"))
 
     def __init__(
         self,
@@ -210,40 +192,19 @@ class STGCNAutoEncoder(SkeletonModel):
         in_channels: int = 3,
         channels: Sequence[int] = CHANNELS,
         strides: Sequence[int] = STRIDES,
-        temporal_kernel: int = 9,
-        strategy: Strategy = "spatial",
-        max_hop: int = 1,
         dropout: float = 0.0,
-        edge_importance: bool = True,
-        adaptive: bool = False,
-        pool: Pool = "mean",
-        head_dropout: float = 0.0,
         bottleneck: Bottleneck = "map",
         future: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__()
-        _check_options(bottleneck, future)
-        convolutions: dict[str, Any] = {
-            "temporal_kernel": temporal_kernel,
-            "dropout": dropout,
-            "edge_importance": edge_importance,
-            "adaptive": adaptive,
-        }
-        self.encoder = STGCN(
-            layout,
-            num_classes,
-            in_channels=in_channels,
-            channels=channels,
-            strides=strides,
-            strategy=strategy,
-            max_hop=max_hop,
-            pool=pool,
-            head_dropout=head_dropout,
-            **convolutions,
-        )
+        _check_options(bottleneck, future, options)
+        blocks = {"channels": channels, "strides": strides, "dropout": dropout}
+        self.encoder = STGCN(layout, num_classes, in_channels=in_channels, **blocks, **options)
+        convolutions = {**self.encoder.block_options, "dropout": dropout}
         self.layout = self.encoder.layout
         self.in_channels = in_channels
-        self.pool = pool
+        self.pool = self.encoder.pool
         self.num_features = F = self.encoder.num_features
         self.future = future
         A = self.encoder.get_buffer("blocks.0.gcn.A")
@@ -322,7 +283,9 @@ class STGCNAutoEncoder(SkeletonModel):
         self.encoder.reset_classifier(num_classes)
 
 
-def _check_options(bottleneck: Bottleneck, future: int) -> None:
+def _check_options(bottleneck: Bottleneck, future: int, options: Mapping[str, Any]) -> None:
+    if foreign := {"excitation", "faithful"} & options.keys():
+        raise ModelError(f"an auto-encoder has no option {', '.join(sorted(foreign))}")
     if bottleneck not in get_args(Bottleneck):
         raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
     if isinstance(future, bool) or not isinstance(future, int) or future < 0:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.models.layers import init_published
 from kinegraph.ops.persons import (
     Pool,
     check_input,
@@ -25,8 +26,8 @@ from kinegraph.skeleton.layout import SkeletonLayout
 class SkeletonModel(nn.Module):
     """A model of actions: clips (N, C, T, V, M) to logits (N, classes).
 
-    A family implements `forward_persons` and sets ``head``, or implements `forward_features`,
-    `forward_head` and `forward` itself. It is constructed with
+    A family implements `forward_persons` and calls `reset_classifier`, or implements
+    `forward_features`, `forward_head` and `forward` itself. It is constructed with
     ``(layout, num_classes, *, in_channels=3, ...)``; further options are keyword arguments with
     defaults, which a recipe may set under ``model``.
 
@@ -95,8 +96,9 @@ class SkeletonModel(nn.Module):
         return logits
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a new one, to learn other classes."""
-        raise NotImplementedError(f"{type(self).__name__} implements no reset_classifier")
+        """Replace the head by a new linear one, to learn other classes."""
+        self.head = nn.Linear(self.pooled_features, num_classes)
+        init_published(self.head)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return groups for an optimizer, with every parameter in exactly one; all decay alike."""

@@ -16,35 +16,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.ops.functional import batch_norm_affine
 from kinegraph.ops.layers import Affine, GraphMix
-from kinegraph.ops.persons import (
-    Pool,
-    check_input,
-    fold_persons,
-    mean_over_persons,
-    pool_places,
-    present_persons,
-    unfold_persons,
-)
-
-__all__ = [
-    "Channels",
-    "DataBatchNorm",
-    "GraphConv",
-    "Pool",
-    "Residual",
-    "check_backbone",
-    "check_input",
-    "check_last_pose",
-    "fold_persons",
-    "init_kaiming",
-    "init_published",
-    "mean_over_persons",
-    "pool_places",
-    "present_persons",
-    "unfold_persons",
-]
-
-Channels = tuple[int, ...]
+from kinegraph.ops.persons import Pool
 
 
 class DataBatchNorm(nn.BatchNorm1d):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
 from kinegraph.models.excitation_config import TemporalUnit, excite
-from kinegraph.models.layers import DataBatchNorm, Pool, Residual, check_backbone
+from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone
 from kinegraph.models.shift_layers import (
     GradMode,
     Spatial,
@@ -27,6 +27,7 @@ from kinegraph.models.shift_layers import (
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.functional import mix_channels, scale_features
+from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -139,8 +140,7 @@ class ShiftGCNBlock(nn.Module):
 class ShiftGCN(SkeletonModel):
     """Shift-GCN for any layout and any number of persons.
 
-    XX: which joints inform each other is
-    left to the learnt masks.
+    Learned masks decide which joints inform each other.
 
     Args:
         layout: the skeleton, or its name.

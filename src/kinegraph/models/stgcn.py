@@ -18,12 +18,12 @@ from kinegraph.models.excitation_config import excite
 from kinegraph.models.layers import (
     DataBatchNorm,
     GraphConv,
-    Pool,
     Residual,
     check_backbone,
     init_kaiming,
     init_published,
 )
+from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -137,6 +137,11 @@ class STGCN(SkeletonModel):
                 center_distance="truncated" if faithful else "full",
             )
         )
+        self.block_options: dict[str, Any] = {
+            "temporal_kernel": temporal_kernel,
+            "edge_importance": edge_importance,
+            "adaptive": adaptive,
+        }
         self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels)
         self.blocks = nn.Sequential(
             *(
@@ -145,11 +150,9 @@ class STGCN(SkeletonModel):
                     channels[i],
                     A,
                     stride=strides[i],
-                    temporal_kernel=temporal_kernel,
                     dropout=dropout if i else 0.0,
                     residual=i > 0,
-                    edge_importance=edge_importance,
-                    adaptive=adaptive,
+                    **self.block_options,
                 )
                 for i in range(len(channels))
             )
@@ -173,11 +176,6 @@ class STGCN(SkeletonModel):
         """(n, C, T, V) -> (n, C', T', V)."""
         features: Tensor = self.blocks(self.data_bn(rows))
         return features
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one."""
-        self.head = nn.Linear(self.pooled_features, num_classes)
-        init_published(self.head)
 
 
 def _temporal_conv(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Conv2d:
