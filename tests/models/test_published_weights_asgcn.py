@@ -8,7 +8,7 @@ import torch
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.asgcn import ASGCN
-from kinegraph.models.published_weights_asgcn import load_asgcn
+from kinegraph.models.published_weights import load_asgcn
 from kinegraph.skeleton.graph import adjacency
 from models.reference_asgcn import ReferenceASGCN, ReferenceLinks
 from models.test_stgcn import randomise

@@ -82,6 +82,7 @@ class ActionalMix(InferenceLayer):
     weight: Tensor
     bias: Tensor
     link_bias: Tensor
+    supports_relu = True
 
     def __init__(self, conv: ActionalStructuralConv) -> None:
         super().__init__()
@@ -94,7 +95,6 @@ class ActionalMix(InferenceLayer):
         self.register_buffer("A", A)
         self.register_buffer("weight", torch.cat(weights).flatten(0, 1))
         self.register_buffer("bias", torch.einsum("kvw,kc->wc", A, graph.bias.detach()))
-        self.relu = False
 
     def forward(self, x: Tensor, links: Tensor | None) -> Tensor:
         """(n, T, V, C) and (n, 2, V, V) -> (n, T, V, C')."""
@@ -112,11 +112,6 @@ class ActionalMix(InferenceLayer):
         if hasattr(self, "link_bias"):
             self.link_bias = self.link_bias * scale
         return not self.relu
-
-    def fuse_relu(self) -> bool:
-        """Set negative values to zero in place."""
-        self.relu = True
-        return True
 
 
 class ASGCNBlock(nn.Module):

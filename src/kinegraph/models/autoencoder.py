@@ -199,7 +199,7 @@ class STGCNAutoEncoder(SkeletonModel):
     ) -> None:
         super().__init__()
         _check_options(bottleneck, future, options)
-        blocks = {"channels": channels, "strides": strides, "dropout": dropout}
+        blocks: dict[str, Any] = {"channels": channels, "strides": strides, "dropout": dropout}
         self.encoder = STGCN(layout, num_classes, in_channels=in_channels, **blocks, **options)
         convolutions = {**self.encoder.block_options, "dropout": dropout}
         self.layout = self.encoder.layout

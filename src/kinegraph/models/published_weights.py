@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 
 import torch
+import yaml
 from torch import Tensor
 
 from kinegraph.errors import ModelError
+from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
 
-Rules = tuple[tuple[str, str], ...]
-
+#: From our names to theirs, by family.
+RULES: dict[str, list[tuple[str, str]]] = yaml.safe_load(
+    resources.files("kinegraph.models").joinpath("published_weights.yaml").read_text("utf-8")
+)
 _PREFIXES = ("module.", "backbone.", "head.")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _COUNTER = "num_batches_tracked"
 #: So many missing keys are named.
 _SHOWN = 5
-#: From our names to theirs.
-_STGCN_RULES = (
-    (r"blocks\.(\d+)\.gcn\.(weight|bias)", r"st_gcn_networks.\1.gcn.conv.\2"),
-    (r"blocks\.(\d+)\.gcn\.edge_importance", r"edge_importance.\1"),
-    (r"blocks\.(\d+)\.bn\.(\w+)", r"st_gcn_networks.\1.tcn.0.\2"),
-    (r"blocks\.(\d+)\.tcn\.(\w+)", r"st_gcn_networks.\1.tcn.2.\2"),
-    (r"blocks\.(\d+)\.tcn_bn\.(\w+)", r"st_gcn_networks.\1.tcn.3.\2"),
-    (r"blocks\.(\d+)\.residual\.conv\.(\w+)", r"st_gcn_networks.\1.residual.0.\2"),
-    (r"blocks\.(\d+)\.residual\.bn\.(\w+)", r"st_gcn_networks.\1.residual.1.\2"),
-    (r"data_bn\.(\w+)", r"data_bn.\1"),
-    (r"head\.(\w+)", r"fcn.\1"),
-)
-_SHIFTGCN_RULES = (
-    (r"blocks\.(\d+)\.gcn\.(weight|bias)", r"l\1.gcn1.Linear_\2"),
-    (r"blocks\.(\d+)\.gcn\.mask", r"l\1.gcn1.Feature_Mask"),
-    (r"blocks\.(\d+)\.gcn\.(shift_in|shift_out)\.index", r"l\1.gcn1.\2"),
-    (r"blocks\.(\d+)\.gcn\.bn\.(\w+)", r"l\1.gcn1.bn.\2"),
-    (r"blocks\.(\d+)\.gcn\.residual\.conv\.(\w+)", r"l\1.gcn1.down.0.\2"),
-    (r"blocks\.(\d+)\.gcn\.residual\.bn\.(\w+)", r"l\1.gcn1.down.1.\2"),
-    (r"blocks\.(\d+)\.tcn\.bn_in\.(\w+)", r"l\1.tcn1.bn.\2"),
-    (r"blocks\.(\d+)\.tcn\.bn_out\.(\w+)", r"l\1.tcn1.bn2.\2"),
-    (r"blocks\.(\d+)\.tcn\.(shift_in|shift_out)\.xpos", r"l\1.tcn1.\2.xpos"),
-    (r"blocks\.(\d+)\.tcn\.(shift_in|shift_out)\.shift", r"l\1.tcn1.\2.ypos"),
-    (r"blocks\.(\d+)\.tcn\.conv\.(\w+)", r"l\1.tcn1.temporal_linear.\2"),
-    (r"blocks\.(\d+)\.residual\.(conv|bn)\.(\w+)", r"l\1.residual.\2.\3"),
-    (r"data_bn\.(\w+)", r"data_bn.\1"),
-    (r"head\.(\w+)", r"fc.\1"),
-)
+_ASGCN_PARTS = ("structural", "actional")
+_FUTURE = "forecast.blocks."
+_LINK = "links."
 
 
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
     """Load a state dict of the original st-gcn code (or PaddleVideo's) into ``model``.
 
-    The original names are those of the rules above. A ``module.`` prefix and missing
+    The original names are those of published_weights.yaml. A ``module.`` prefix and missing
     ``num_batches_tracked`` are accepted.
 
     Args:
@@ -66,12 +46,12 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
     ours = model.state_dict()
     weights = {}
     for key, value in state.items():
-        if plain(key) == "A":
-            check_adjacency(value, model.blocks[0].gcn.A, model.layout.name, model.faithful)
+        if _plain(key) == "A":
+            _check_adjacency(value, model.blocks[0].gcn.A, model.layout.name, model.faithful)
         else:
             weights[key] = value
     learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    found = matched({key: (_stgcn_name(key), value) for key, value in learnt.items()}, weights)
+    found = _match({key: (_rename(key, "stgcn"), value) for key, value in learnt.items()}, weights)
     model.load_state_dict({**ours, **found})
 
 
@@ -89,7 +69,7 @@ def load_twostream(model: TwoStreamSTGCN, state: Mapping[str, Tensor]) -> None:
     """
     parts: dict[str, dict[str, Tensor]] = {"origin_stream": {}, "motion_stream": {}}
     for key, value in state.items():
-        stream, _, name = plain(key).partition(".")
+        stream, _, name = _plain(key).partition(".")
         if stream not in parts:
             raise ModelError(f"the state dict holds {key!r}, which this model does not have")
         parts[stream][name] = value
@@ -126,7 +106,7 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
         name: (_shiftgcn_name(name), _shaped_as_theirs(name, own, model.layout.num_joints))
         for name, own in {**ours, **orders, **unused}.items()
     }
-    found = matched(theirs, state)
+    found = _match(theirs, state)
     for name, order in orders.items():
         if not torch.equal(found[name].to(order.device), order):
             raise ModelError(
@@ -138,7 +118,40 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
     )
 
 
-def matched(
+def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[str, Tensor]) -> None:
+    """Load the state dicts of the released AS-GCN code into ``model``.
+
+    A ``module.`` prefix and missing ``num_batches_tracked`` are accepted.
+
+    Args:
+        model: an `ASGCN` with ``faithful=True`` and the layout, classes, channels and future of
+            the files.
+        state: the tensors of the network (its "model1") by their original names.
+        link_state: those of the link inference (its "model2").
+
+    Raises:
+        ModelError: an unknown, missing or misshapen key, or an adjacency other than the model's.
+    """
+    A = model.get_buffer("blocks.0.gcn.structural.A")
+    graphs = [value for key, value in state.items() if _plain(key) == "A"]
+    if not graphs:
+        raise ModelError("the state dict lacks 'A'")
+    _check_adjacency(graphs[0], A, model.layout.name, model.faithful)
+    ours = model.state_dict()
+    learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
+    main = {
+        key: (_asgcn_name(key), own) for key, own in learnt.items() if not key.startswith(_LINK)
+    }
+    links = {key: (key[len(_LINK) :], learnt[key]) for key in learnt if key.startswith(_LINK)}
+    weights: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if _plain(key) != "A":
+            weights.update(_split_parts(key, value, len(A)))
+    found = {**_match(main, weights), **_match(links, link_state)}
+    model.load_state_dict({**ours, **found})
+
+
+def _match(
     expected: Mapping[str, tuple[str, Tensor]], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The tensors of ``state`` by our names, each with the shape of the expected one.
@@ -155,11 +168,11 @@ def matched(
     names = {theirs: name for name, (theirs, _) in expected.items()}
     found: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = names.get(plain(key))
+        name = names.get(_plain(key))
         if name is None:
             raise ModelError(f"the state dict holds {key!r}, which this model does not have")
         if name in found:
-            raise ModelError(f"the state dict holds {plain(key)!r} twice")
+            raise ModelError(f"the state dict holds {_plain(key)!r} twice")
         if value.is_floating_point() and not value.isfinite().all():
             raise ModelError(f"{key!r} holds numbers that are not finite")
         found[name] = _reshape(key, name, value, expected[name][1])
@@ -175,7 +188,7 @@ def _some(keys: Sequence[str]) -> str:
     return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown
 
 
-def plain(key: str) -> str:
+def _plain(key: str) -> str:
     """The key without the prefixes of wrappers, Paddle's names as PyTorch's."""
     for prefix in _PREFIXES:
         key = key.removeprefix(prefix)
@@ -183,21 +196,17 @@ def plain(key: str) -> str:
     return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
 
 
-def rename(name: str, rules: Rules) -> str:
+def _rename(name: str, family: str) -> str:
     """Their name of ours, by the first rule that fits."""
-    for pattern, replacement in rules:
+    for pattern, replacement in RULES[family]:
         if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
     raise ModelError(f"the released network has no {name!r}: build the model with faithful=True")
 
 
-def _stgcn_name(name: str) -> str:
-    return rename(name, _STGCN_RULES)
-
-
 def _shiftgcn_name(name: str) -> str:
     """Their blocks are counted from 1, ours from 0."""
-    theirs = rename(name, _SHIFTGCN_RULES)
+    theirs = _rename(name, "shiftgcn")
     return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
 
 
@@ -226,7 +235,7 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
     return shaped
 
 
-def check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> None:
+def _check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> None:
     """Refuse a file that was trained on another graph than the model's ``own``.
 
     Raises:
@@ -237,3 +246,39 @@ def check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> None
             f"the state dict was trained on another graph: its A is {tuple(A.shape)}, the model's "
             f"{tuple(own.shape)} (layout {layout!r}, faithful={faithful})"
         )
+
+
+def _asgcn_name(key: str) -> str:
+    """The future head's blocks are named as the others; only its last one is of another kind."""
+    if not key.startswith(_FUTURE):
+        return _rename(key, "asgcn")
+    theirs = _rename(key.removeprefix("forecast."), "asgcn")
+    recon = theirs.replace("class_layer_", "recon_layer_")
+    return recon.replace("edge_importance.", "edge_importance_recon.")
+
+
+def _split_parts(key: str, value: Tensor, K: int) -> Iterator[tuple[str, Tensor]]:
+    """The tensor as we hold it; graph convolutions in two parts, of K and of 2 groups."""
+    if ".tcn_recon.2.weight" in key and value.ndim == 4:
+        yield key, value.transpose(0, 1)
+    elif ".conv." not in key and ".deconv." not in key:
+        yield key, value
+    else:
+        groups = _split_groups(value, K + 2, transposed=".deconv." in key)
+        for part, name in zip((groups[:K], groups[K:]), _ASGCN_PARTS, strict=True):
+            yield f"{key}[{name}]", part
+
+
+def _split_groups(value: Tensor, groups: int, transposed: bool) -> Tensor:
+    """(groups * C', C, 1, 1), or (C, groups * C', 1, 1) if ``transposed`` -> (groups, C, C').
+
+    Biases (groups * C') become (groups, C'); what cannot be cut evenly stays in one group.
+    """
+    if value.ndim not in (1, 4):
+        return value[None]
+    rows = value.flatten(1) if value.ndim == 4 else value
+    rows = rows.T if rows.ndim == 2 and transposed else rows
+    if len(rows) % groups:
+        return rows[None]
+    cut = rows.unflatten(0, (groups, -1))
+    return cut.transpose(1, 2) if cut.ndim == 3 else cut

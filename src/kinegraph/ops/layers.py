@@ -30,6 +30,10 @@ class InferenceLayer(nn.Module):
     made of such layers, from a method ``inference_layer()``.
     """
 
+    #: Whether negative values become zero, and whether the layer can do that.
+    relu = False
+    supports_relu = False
+
     def infer_delay(self, first: int, rate: int) -> tuple[int, int]:
         """Store the number of the first frame of the first step, and how many make one here.
 
@@ -49,7 +53,8 @@ class InferenceLayer(nn.Module):
 
     def fuse_relu(self) -> bool:
         """Take in a ReLU after the layer; return whether that is possible."""
-        return False
+        self.relu = self.supports_relu
+        return self.relu
 
     @cached_property
     def size(self) -> int:
@@ -88,12 +93,12 @@ class Linear(InferenceLayer):
 
     weight: Tensor
     bias: Tensor | None
+    supports_relu = True
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("weight", weight.contiguous())
         self.register_buffer("bias", bias)
-        self.relu = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C')."""
@@ -107,11 +112,6 @@ class Linear(InferenceLayer):
             return False
         self.weight = self.weight * scale
         self.bias = bias if self.bias is None else self.bias * scale + bias
-        return True
-
-    def fuse_relu(self) -> bool:
-        """Set negative values to zero in place."""
-        self.relu = True
         return True
 
 
@@ -160,6 +160,7 @@ class GraphMix(InferenceLayer):
 
     weight: Tensor
     bias: Tensor
+    supports_relu = True
 
     def __init__(self, A: Tensor, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -167,7 +168,6 @@ class GraphMix(InferenceLayer):
         self.register_buffer("gather", A.permute(2, 0, 1).reshape(1, V * K, V).contiguous())
         self.register_buffer("weight", weight.flatten(0, 1).contiguous())
         self.register_buffer("bias", bias.unsqueeze(0))
-        self.relu = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C')."""
@@ -179,11 +179,6 @@ class GraphMix(InferenceLayer):
             return False
         self.weight = self.weight * scale
         self.bias = self.bias * scale + bias
-        return True
-
-    def fuse_relu(self) -> bool:
-        """Set negative values to zero in place."""
-        self.relu = True
         return True
 
 
@@ -268,10 +263,11 @@ class Combine(InferenceLayer):
         combination: how.
     """
 
+    supports_relu = True
+
     def __init__(self, combination: Combination) -> None:
         super().__init__()
         self.combination = combination
-        self.relu = False
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Each (n, T, V, C) -> (n, T, V, C')."""
@@ -281,8 +277,3 @@ class Combine(InferenceLayer):
             function = {"sum": torch.add, "difference": torch.sub, "product": torch.mul}
             y = function[self.combination](*inputs)
         return y.relu_() if self.relu else y
-
-    def fuse_relu(self) -> bool:
-        """Set negative values to zero in place."""
-        self.relu = True
-        return True
