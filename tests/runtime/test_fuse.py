@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -178,3 +181,34 @@ def test_absent_persons_are_not_worked_on():
 def test_bfloat16_is_taken_where_the_processor_has_units_for_it(monkeypatch, able, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert fastest_dtype(torch.device("cpu")) == dtype
+
+
+def test_other_threads_may_run_networks_while_a_model_is_traced():
+    model, x = settled("stgcn", LOCAL[0][1]), clips(12)
+    network, errors, stop = optimize_for_inference(model), [], threading.Event()
+
+    @torch.inference_mode()
+    def run() -> None:
+        expected = [model(x), network(x)]
+        while not stop.is_set():
+            got = [model(x), network(x)]
+            if not all(map(torch.equal, got, expected)):
+                errors.append("other logits")
+
+    def guarded() -> None:
+        try:
+            run()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    with ThreadPoolExecutor(2) as pool:
+        networks = list(pool.map(optimize_for_inference, [model] * 8))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    with torch.inference_mode():
+        assert all(torch.equal(other(x), network(x)) for other in networks)

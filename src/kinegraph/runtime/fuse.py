@@ -83,13 +83,9 @@ def fuse_persons(model: nn.Module, dtype: torch.dtype = torch.float32) -> Person
     """
     if not getattr(model, "works_by_person", lambda: False)():
         raise UntranslatableError(f"{type(model).__name__} does not work on each person by itself")
-    modes = {module: module.training for module in model.modules()}
-    try:
-        layers = fuse_layers(translate(model.eval(), "forward_persons"))
-        classifier = copy_classifier(model)
-    finally:
-        _restore(modes)
-    return PersonNetwork(model, layers, classifier, dtype)
+    traced = deepcopy(model).eval()  # another thread may run the model itself
+    layers = fuse_layers(translate(traced, "forward_persons"))
+    return PersonNetwork(model, layers, copy_classifier(traced), dtype)
 
 
 def fuse_layers(graph: LayerGraph) -> LayerGraph:

@@ -8,6 +8,7 @@ and every module with a method ``inference_layer()``, which returns its own.
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -80,10 +81,26 @@ class Value:
     number: int
 
 
+#: `torch.fx` replaces methods of all modules while it traces, so only one trace runs at a time.
+_TRACE_LOCK = threading.Lock()
+
+
 class _Tracer(fx.Tracer):
     def __init__(self, method: str = "forward") -> None:  # unpickling passes no argument
         super().__init__()
         self.traced_func_name = method
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Record the call, but not that of a network which another thread runs meanwhile."""
+        if not any(isinstance(arg, fx.Proxy) for arg in (*args, *kwargs.values())):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return hasattr(m, "inference_layer") or super().is_leaf_module(m, module_qualified_name)
@@ -92,11 +109,16 @@ class _Tracer(fx.Tracer):
 def trace_method(module: nn.Module, method: str) -> fx.Graph:
     """Return the operations of a method.
 
+    Args:
+        module: no other thread may run it; others may run other modules.
+        method: its name.
+
     Raises:
         UntranslatableError: the method decides by the values or sizes of its inputs what to do.
     """
     try:
-        graph = _Tracer(method).trace(module)
+        with _TRACE_LOCK:
+            graph = _Tracer(method).trace(module)
     except Exception as error:
         # a model's own code runs here with stand-ins for tensors, and may fail in any way
         raise UntranslatableError(f"{type(module).__name__}.{method}: {error}") from error
