@@ -19,6 +19,7 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import open_session
 from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.training.batch import Preprocessor, collate
 from kinegraph.training.checkpoint import find_checkpoint
 from kinegraph.training.model_zoo import PRETRAINED_FOLDER, list_pretrained, model_card
 from kinegraph.transforms.augment import joint_dropout
@@ -64,10 +65,10 @@ def test_it_takes_other_skeletons_and_streams_in_steps(shipped):
     assert live.mode == "step"
     for frame in clip.joints.swapaxes(0, 1):
         live.push(frame)
-    unpadded = load_pretrained()
-    unpadded.pipeline = unpadded.pipeline.without_length_steps()
-    whole = unpadded(clip)
-    np.testing.assert_allclose(live.flush().logits, whole.logits, atol=1e-4)
+    header, unpadded = shipped.header, shipped.pipeline.without_length_steps()
+    sample = Preprocessor(unpadded, header.persons, header.confidence)(clip)
+    (whole,) = shipped.logits(collate([sample]))
+    np.testing.assert_allclose(live.flush().logits, whole, atol=1e-4)
 
 
 def test_place_and_size_make_no_difference(shipped):
