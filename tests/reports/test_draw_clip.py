@@ -65,13 +65,10 @@ def test_every_drawn_joint_lies_inside_its_panel() -> None:
         assert bottom < dots[:, 1].min() and dots[:, 1].max() < top
 
 
-@pytest.mark.parametrize(
-    ("d", "y_up", "upright"),
-    [(3, None, True), (2, None, False), (2, True, True), (3, False, False)],
-)
-def test_3d_has_y_up_and_2d_y_down_unless_told(d: int, y_up: bool | None, upright: bool) -> None:
+@pytest.mark.parametrize(("d", "upright"), [(3, True), (2, False)])
+def test_3d_has_y_up_and_2d_y_down(d: int, upright: bool) -> None:
     clip = standing(d=d)
-    ax = draw_clip(clip, frames=1, y_up=y_up).axes[0]
+    ax = draw_clip(clip, frames=1).axes[0]
     dots = next(c for c in ax.collections if not isinstance(c, LineCollection)).get_offsets()
     head, foot = clip.layout.index("head"), clip.layout.index("left_foot")
     assert (dots[head, 1] > dots[foot, 1]) == upright

@@ -21,9 +21,9 @@ _TWO_PERSONS_SHARE = 0.1
 _BODY_ID_BASE = 72057594037944738
 
 
-def write_synthetic_store(path: Path, clips: int = NUM_CLIPS, seed: int = 0) -> Path:
+def write_synthetic_store(path: Path, clips: int = NUM_CLIPS) -> Path:
     """Write a store of random walks: median 74 frames, a tenth of the clips with two persons."""
-    rng, layout = np.random.default_rng(seed), get_layout("ntu25")
+    rng, layout = np.random.default_rng(0), get_layout("ntu25")
     provenance = {"reader": "synthetic", "options": {}}
     with StoreWriter(path, layout, None, provenance) as writer:
         for i in range(clips):
@@ -33,10 +33,10 @@ def write_synthetic_store(path: Path, clips: int = NUM_CLIPS, seed: int = 0) -> 
     return path
 
 
-def write_synthetic_ntu_files(folder: Path, files: int = NUM_FILES, seed: int = 0) -> list[Path]:
+def write_synthetic_ntu_files(folder: Path, files: int = NUM_FILES) -> list[Path]:
     """Write `.skeleton` files in which every column of every joint is a number of full length."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng, paths = np.random.default_rng(seed), []
+    rng, paths = np.random.default_rng(0), []
     for i in range(files):
         values = _random_walk(rng, (_draw_length(rng), 25, 12)).astype("U32").astype(np.float64)
         values[..., -1] = 2.0

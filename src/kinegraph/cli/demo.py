@@ -49,7 +49,7 @@ def demo(
         truth = recognizer.header.class_name(int(opened.labels[index]))
         print(f"     {clip.id}: {answer.name} ({answer.probability:.0%}); it was {truth}")
     print()
-    print_summary(run, results)
+    print_summary(run, *results)
 
 
 def _summarize(store: ClipStore) -> str:

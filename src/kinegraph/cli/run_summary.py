@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,12 @@ if TYPE_CHECKING:
     from kinegraph.inference.pose_errors import PoseErrors
 
 
-@dataclass(frozen=True)
-class RunResults:
-    """Results of a run on its test split, None where they do not apply to its objective."""
+def evaluate_and_report(run: Path) -> tuple[Evaluation | None, PoseErrors | None]:
+    """Evaluate a new run on its test split; write its scores and report.html.
 
-    evaluation: Evaluation | None
-    poses: PoseErrors | None
-
-
-def evaluate_and_report(run: Path) -> RunResults:
-    """Evaluate a new run on its test split; write its scores and report.html."""
+    Returns:
+        The evaluation and the pose errors, None where they do not apply to the run's objective.
+    """
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
     from kinegraph.reports.run_report import write_run_report
 
@@ -36,24 +31,24 @@ def evaluate_and_report(run: Path) -> RunResults:
         with progress("scoring poses") as bar:
             poses = evaluate_poses(run, progress=bar)
     write_run_report(run, scores, result, poses)
-    return RunResults(result, poses)
+    return result, poses
 
 
-def print_summary(run: Path, results: RunResults) -> None:
+def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None) -> None:
     """Print the results of a training run."""
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 
     header = load_header(find_checkpoint(run))
     seconds = header.training["seconds"]
-    if results.evaluation:
-        print(f"test: {format_evaluation(results.evaluation)}")
-    if results.poses:
-        print(f"test poses: {format_pose_errors(results.poses)}")
+    if result:
+        print(f"test: {format_evaluation(result)}")
+    if poses:
+        print(f"test poses: {format_pose_errors(poses)}")
     print(
         f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes\n"
         f"report: {run / 'report.html'}"
     )
-    if results.evaluation or results.poses:
+    if result or poses:
         print(f"next:   kinegraph predict {run} FILE")
 
 

@@ -72,7 +72,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     if resume and (folder / REPORT).is_file():
         print(f"{folder} is finished: see {folder / REPORT}")
     else:
-        print_summary(folder, evaluate_and_report(folder))
+        print_summary(folder, *evaluate_and_report(folder))
 
 
 def _warn_about_preprocessing(recipe: Recipe, start: str) -> None:

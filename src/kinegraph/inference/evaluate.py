@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +25,6 @@ from kinegraph.training.data import split_training_clips
 from kinegraph.training.recipe import Recipe
 
 NUM_BINS = 15
-
-ScoreType = TypeVar("ScoreType", Scores, PoseErrors, covariant=True)
-
-
-class StoreScorer(Protocol[ScoreType]):
-    """Scores clips like `Recognizer.score_store`, perhaps on other machines."""
-
-    def __call__(
-        self,
-        store: ClipStore,
-        indices: NDArray[np.int64],
-        *,
-        batch_size: int,
-        progress: ProgressCallback | None,
-    ) -> ScoreType:
-        """Return scores, or pose errors, of clips of a store."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ def evaluate_run(
     split: str = "test",
     batch_size: int = 64,
     progress: ProgressCallback | None = None,
-    score: StoreScorer[Scores] | None = None,
+    score: Callable[..., Scores] | None = None,
     precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
     """Evaluate a run on a split.
@@ -114,7 +98,8 @@ def evaluate_run(
         split: train, test, all, or val (the part of train that the recipe holds out).
         batch_size: clips per batch.
         progress: called with (clips done, clips in all).
-        score: function that scores the clips; default the run's recognizer.
+        score: scores the clips, with the arguments of `Recognizer.score_store`; default that method
+            of the run's recognizer.
         precision: precision of that recognizer, see `Recognizer.load`.
 
     Raises:
@@ -140,7 +125,7 @@ def evaluate_poses(
     split: str = "test",
     batch_size: int = 64,
     progress: ProgressCallback | None = None,
-    score: StoreScorer[PoseErrors] | None = None,
+    score: Callable[..., PoseErrors] | None = None,
 ) -> PoseErrors:
     """Return the pose errors of a run on a split; see `evaluate_run` for the arguments.
 

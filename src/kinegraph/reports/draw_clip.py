@@ -25,9 +25,7 @@ _SIDE_SHADES = {"left": ("#ffffff", 0.42), "right": ("#000000", 0.1), "trunk": (
 DrawProgress = Callable[[int, int], None]
 
 
-def draw_clip(
-    clip: Clip, *, frames: int = 6, title: str | None = None, y_up: bool | None = None
-) -> Figure:
+def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figure:
     """Draw a strip of evenly spaced frames, all to the same scale.
 
     One person has the left side blue and the right side orange; several persons have a hue each,
@@ -36,7 +34,6 @@ def draw_clip(
     Args:
         frames: number of frames; a shorter clip gives fewer.
         title: written above the strip.
-        y_up: whether y points up; by default it does in 3D and does not in 2D.
 
     Raises:
         ClipError: fewer than one frame, or joints of one coordinate.
@@ -44,7 +41,7 @@ def draw_clip(
     if frames < 1:
         raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
     chosen = panels.spaced_frames(clip.num_frames, frames)
-    views = panels.project_joints(clip.joints, chosen, y_up, f"clip {clip.id!r}")
+    views = panels.project_joints(clip.joints, chosen, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
     margins = (
         _TITLE_HEIGHT if title else panels.PANEL_GAP,
@@ -66,7 +63,6 @@ def animate_clip(
     fps: float | None = None,
     *,
     max_frames: int = 240,
-    y_up: bool | None = None,
     progress: DrawProgress | None = None,
 ) -> Path:
     """Write the clip as a GIF with frame numbers; a failure leaves no file.
@@ -75,7 +71,6 @@ def animate_clip(
         fps: frames per second of the recording; by default the clip's own, or 15.
         max_frames: a longer clip is drawn with this many evenly spaced frames, each shown longer,
             so that the motion keeps its speed.
-        y_up: as in `draw_clip`.
         progress: called with (frames drawn, frames in total).
 
     Raises:
@@ -88,7 +83,7 @@ def animate_clip(
             f"clip {clip.id!r}: expected fps and max_frames above 0, got {fps} and {max_frames}"
         )
     chosen = panels.spaced_frames(clip.num_frames, max_frames)
-    images = _render_frames(clip, chosen, y_up, progress)
+    images = _render_frames(clip, chosen, progress)
     # Browsers slow down images shown for less than 20 ms.
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
     options = {"save_all": True, "duration": each, "loop": 0, "disposal": 1}
@@ -147,13 +142,11 @@ def _frame_label(clip: Clip, frame: int) -> str:
     return f"frame {frame}" if not clip.fps else f"{frame}  ({frame / clip.fps:.1f} s)"
 
 
-def _render_frames(
-    clip: Clip, frames: list[int], y_up: bool | None, progress: DrawProgress | None
-) -> Iterator[Any]:
+def _render_frames(clip: Clip, frames: list[int], progress: DrawProgress | None) -> Iterator[Any]:
     """Yield one Pillow image per frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
-    views = panels.project_joints(clip.joints, range(clip.num_frames), y_up, f"clip {clip.id!r}")
+    views = panels.project_joints(clip.joints, range(clip.num_frames), f"clip {clip.id!r}")
     width = 3.2
     height = panels.panel_heights(views, width)[0]
     tall = _TITLE_HEIGHT + height + panels.PANEL_GAP + panels.LEGEND_HEIGHT

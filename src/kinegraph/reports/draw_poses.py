@@ -148,7 +148,7 @@ def _draw_comparison(
     true, predicted, baseline = poses
     errors, simple = frame_errors(true, predicted), frame_errors(true, baseline)
     frames = list(chosen)
-    views = panels.project_joints(np.stack([true, predicted]), frames, None, labels.predicted)
+    views = panels.project_joints(np.stack([true, predicted]), frames, labels.predicted)
     margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + panels.LEGEND_HEIGHT
     figure, rows = panels.strip_figure(views, frames, title, margins, min_columns=4)
     for view, row in zip(views, rows, strict=True):

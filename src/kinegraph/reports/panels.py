@@ -41,13 +41,13 @@ class PanelView:
 
 
 def project_joints(
-    joints: NDArray[np.float32], frames: Sequence[int], y_up: bool | None, what: str
+    joints: NDArray[np.float32], frames: Sequence[int], what: str
 ) -> list[PanelView]:
     """Project joints (M, T, V, D) to one or two views whose limits fit the given frames.
 
     Two coordinates are taken as image coordinates with y down and are flipped. Three coordinates
     are taken to have y up, as Kinect and motion capture have it, and are shown from the front (x to
-    the right) and from the side (z to the right). ``y_up`` overrides this.
+    the right) and from the side (z to the right).
 
     Raises:
         ClipError: the joints of ``what`` have one coordinate.
@@ -56,8 +56,7 @@ def project_joints(
     if D < 2:
         raise ClipError(f"{what}: expected joints of 2 or 3 coordinates to draw, got {D}")
     solid = D > 2
-    sign = np.float32(1 if (solid if y_up is None else y_up) else -1)
-    x, y = joints[..., 0], joints[..., 1] * sign
+    x, y = joints[..., 0], joints[..., 1] * np.float32(1 if solid else -1)
     flat = [("front", np.stack([x, y], axis=-1))]
     if solid:
         flat.append(("side", np.stack([joints[..., 2], y], axis=-1)))

@@ -96,13 +96,14 @@ def write_inches(figure: Figure, x: float, y: float, text: str, **style: Any) ->
     figure.text(x / width, (y % height) / height, text, **style)
 
 
-def write_title(figure: Figure, text: str, x: float = 0.15, y: float = 0.15) -> None:
-    """Write the title of a figure, x and y inches from its upper left corner."""
-    write_inches(figure, x, -y, text, fontsize=12, color=BLACK, va="top")
+def write_title(figure: Figure, text: str, y: float = 0.15) -> None:
+    """Write the title of a figure, y inches below its upper edge."""
+    write_inches(figure, 0.15, -y, text, fontsize=12, color=BLACK, va="top")
 
 
-def add_color_legend(figure: Figure, entries: Sequence[tuple[str, str]], x: float = 0.055) -> None:
+def add_color_legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
     """Write names in their colors along the lower edge of a figure."""
+    x = 0.055
     for name, color in entries:
         write_inches(figure, x, 0.06, name, fontsize=9, color=color, va="bottom")
         x += 0.072 * len(name) + 0.16

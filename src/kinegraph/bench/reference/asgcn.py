@@ -80,12 +80,7 @@ def build_reference_asgcn(model: ASGCN) -> ReferenceRecognizer:
     require_released(
         is_released, "AS-GCN", "a temporal kernel of 9, edge importance, and actional links"
     )
-    reference = ReferenceASGCN(
-        blocks[0].gcn.structural.A,
-        model.head.out_features,
-        model.in_channels,
-        [block.tcn.out_channels for block in blocks],
-        [block.tcn.stride[0] for block in blocks],
+    reference = copy_network(
+        ReferenceASGCN, model, lambda block: [block.gcn.structural, block.gcn.actional]
     )
-    copy_network(reference, model, lambda block: [block.gcn.structural, block.gcn.actional])
     return ReferenceRecognizer(reference, model).train(model.training)

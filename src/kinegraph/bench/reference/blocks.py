@@ -6,7 +6,7 @@ Shapes: N clips, M persons, n = N*M, C channels, T frames, V joints, K partition
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +126,9 @@ class ReferenceGraphNetwork(nn.Module):
         return self.classify(self.features(x, links), x.shape[4])
 
 
+ReferenceNetwork = TypeVar("ReferenceNetwork", bound=ReferenceGraphNetwork)
+
+
 def normalize_input(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     """Return (N, C, T, V, M) as (N*M, C, T, V), normalized for each joint and channel."""
     N, C, T, V, M = x.shape
@@ -144,8 +147,23 @@ def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
 
 
 @torch.no_grad()
-def copy_network(reference: Any, model: Any, graph_convs: Callable[[Any], list[Any]]) -> None:
-    """Copy the weights of a model; ``graph_convs`` returns those of a block, structural first."""
+def copy_network(
+    kind: type[ReferenceNetwork], model: Any, graph_convs: Callable[[Any], list[Any]]
+) -> ReferenceNetwork:
+    """Return a reference network with the weights and the mode of a released model.
+
+    Args:
+        kind: class of the reference network.
+        model: the model.
+        graph_convs: returns the graph convolutions of one of its blocks, the structural one first.
+    """
+    reference = kind(
+        graph_convs(model.blocks[0])[0].A,
+        model.head.out_features,
+        model.in_channels,
+        [block.tcn.out_channels for block in model.blocks],
+        [block.tcn.stride[0] for block in model.blocks],
+    )
     copy_weights(reference.data_bn, model.data_bn)
     pairs = zip(reference.blocks, reference.edge_importance, model.blocks, strict=True)
     for theirs, importance, ours in pairs:
@@ -161,6 +179,7 @@ def copy_network(reference: Any, model: Any, graph_convs: Callable[[Any], list[A
             copy_weights(theirs.residual[1], ours.residual.bn)
     reference.fcn.weight.copy_(model.head.weight[..., None, None])
     reference.fcn.bias.copy_(model.head.bias)
+    return reference.train(model.training)
 
 
 def require_released(is_released: bool, family: str, expected: str) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def read_ntu_line_by_line(path: Path | str, max_persons: int = 2) -> NDArray[np.float32]:
-    """Return the joints (M, T, 25, 3) of a recording, NaN where a person is absent.
+def read_ntu_line_by_line(path: Path) -> NDArray[np.float32]:
+    """Return the joints (M, T, 25, 3) of at most two persons, NaN where a person is absent.
 
     A new body id is a new person; the persons with the most motion come first, as in the reader
     "ntu". For valid files only: nothing is checked.
@@ -25,7 +25,7 @@ def read_ntu_line_by_line(path: Path | str, max_persons: int = 2) -> NDArray[np.
                 if any(row[:3]):  # 0, 0, 0 is the sensor's own place: the joint was not tracked
                     person[t, v] = row[:3]
     by_motion = sorted(persons.values(), key=_motion_spread, reverse=True)
-    return np.array(by_motion[:max_persons], dtype=np.float32)
+    return np.array(by_motion[:2], dtype=np.float32)
 
 
 def _read_frame(file: TextIO) -> list[tuple[str, list[list[float]]]]:

@@ -67,15 +67,7 @@ def build_reference_stgcn(model: STGCN) -> ReferenceSTGCN:
     require_released(
         is_released, "ST-GCN", "a temporal kernel of 9, edge importance, and nothing added to it"
     )
-    reference = ReferenceSTGCN(
-        blocks[0].gcn.A,
-        model.head.out_features,
-        model.in_channels,
-        [block.tcn.out_channels for block in blocks],
-        [block.tcn.stride[0] for block in blocks],
-    )
-    copy_network(reference, model, lambda block: [block.gcn])
-    return reference.train(model.training)
+    return copy_network(ReferenceSTGCN, model, lambda block: [block.gcn])
 
 
 def build_reference_twostream(model: TwoStreamSTGCN) -> ReferenceTwoStreamSTGCN:
