@@ -83,5 +83,7 @@ def _read_target(key: str, benchmark: str, model: str = "", **fields: Any) -> Ta
     return Target(key, measure=partial(_BENCHMARKS[benchmark], model), model=model, **fields)
 
 
-_TEXT = resources.files("kinegraph.bench").joinpath("targets.yaml").read_text("utf-8")
-TARGETS = tuple(_read_target(key, **fields) for key, fields in yaml.safe_load(_TEXT).items())
+_TARGETS_YAML = resources.files("kinegraph.bench").joinpath("targets.yaml").read_text("utf-8")
+TARGETS = tuple(
+    _read_target(key, **fields) for key, fields in yaml.safe_load(_TARGETS_YAML).items()
+)

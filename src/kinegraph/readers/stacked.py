@@ -58,7 +58,9 @@ def _read(
     labels: str = "",
     confidence_channel: bool = False,
 ) -> Iterator[Clip | ReadError]:
-    return _read_rows(task, get_layout(layout or _guess_layout(task.path)), confidence_channel)
+    return _read_stacked_rows(
+        task, get_layout(layout or _guess_layout(task.path)), confidence_channel
+    )
 
 
 def _find_arrays(
@@ -117,7 +119,7 @@ def _make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> l
     return tasks
 
 
-def _read_rows(
+def _read_stacked_rows(
     task: ReadTask, layout: SkeletonLayout, confidence: bool
 ) -> Iterator[Clip | ReadError]:
     """Yield the clips of a task that `_make_row_tasks` made; a row without joints is an error."""
@@ -258,7 +260,7 @@ def _scan_fsd(source: Path, labels: str = "") -> ReadPlan:
 
 def _read_fsd(task: ReadTask, labels: str = "") -> Iterator[Clip | ReadError]:
     """Yield the clips of an FSD-10 array; channels are x, y in [-1, 1], then the confidence."""
-    return _read_rows(task, get_layout(_FSD_LAYOUT), confidence=True)
+    return _read_stacked_rows(task, get_layout(_FSD_LAYOUT), confidence=True)
 
 
 def _is_fsd(shape: Shape) -> bool:

@@ -100,27 +100,27 @@ def _graph_steps(
     degrees = np.count_nonzero(whole, axis=0)
     center = style.plot_label(layout.joints[layout.center])
     return [
-        _step(
+        _make_step(
             "skeleton",
             lambda ax: panels.draw_labeled_skeleton(ax, layout),
             joints=layout.num_joints,
             bones=len(layout.bones),
             center=center,
         ),
-        _step(
+        _make_step(
             "adjacency",
             _link_panel(layout, linked[None], [style.SLATE]),
             _matrix_panel(layout, linked, style.BLUE_CMAP, 1.6),
             ones=np.count_nonzero(linked),
         ),
-        _step(
+        _make_step(
             "distance",
             _number_panel(layout, hops[layout.center], style.ORANGE_CMAP),
             _matrix_panel(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
             largest=hops.max(),
             reach=_bones(max_hop),
         ),
-        _step(
+        _make_step(
             "normalized",
             _number_panel(layout, degrees, style.BLUE_CMAP),
             _matrix_panel(layout, whole, style.BLUE_CMAP, strongest),
@@ -137,7 +137,7 @@ def _partition_steps(
     strongest: float,
 ) -> list[_Step]:
     return [
-        _step(
+        _make_step(
             "partition",
             _link_panel(layout, part[None], [color]),
             _matrix_panel(layout, part, style.sequential_cmap(color), strongest),
@@ -173,7 +173,7 @@ def _sum_step(
         panels.write_cell_values(ax, total.astype(float))
         panels.label_matrix(ax, layout)
 
-    return _step(
+    return _make_step(
         "sum" if difference <= 1e-6 else "other_sum",
         _link_panel(layout, parts, colors),
         mosaic,
@@ -184,7 +184,7 @@ def _sum_step(
     )
 
 
-def _step(
+def _make_step(
     key: str, body: Draw, matrix: Draw | None = None, legend: Legend = (), **values: Any
 ) -> _Step:
     """Return a step with its title and words of graph_tutorial.yaml."""
