@@ -17,6 +17,8 @@ ClusterOption = Annotated[
     ),
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 PrecisionOption = Annotated[
     str, typer.Option(help="fp32, bf16, or auto: bf16 if the device accelerates it.")
 ]

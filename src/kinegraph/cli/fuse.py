@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import find_free_folder, print_table, progress
+from kinegraph.cli.console import JsonOption, find_free_folder, print_table, progress
 from kinegraph.cli.run_summary import format_evaluation
 from kinegraph.errors import CheckpointError, RecipeError
 
@@ -37,12 +37,13 @@ def fuse(
         Path | None,
         typer.Option(help="Folder of scores and report; default: runs/fused-NAMES."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fuse the scores of several runs, and evaluate the sum."""
     given = None if weights is None else _parse_weights(weights)
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.fuse_runs import fuse_runs
+    from kinegraph.reports.fusion_report import write_fusion_report
     from kinegraph.training.checkpoint import require_empty_folder
 
     if out:
@@ -57,7 +58,12 @@ def fuse(
         progress=progress,
     )
     folder = out or find_free_folder(Path("runs") / fused_name([run.name for run in fusion.runs]))
-    _save_fusion(fusion, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fusion.scores.save(folder / f"scores-{fusion.split}.npz")
+        write_fusion_report(fusion, folder / "report.html")
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {folder}: {error}") from error
     if as_json:
         print(json.dumps(fusion.to_dict()))
     else:
@@ -84,17 +90,6 @@ def fused_name(names: Sequence[str]) -> str:
     start = [same[0] for same in shared][: min(map(len, parts)) - 1]
     rest = (part for own in parts for part in own[len(start) :])
     return "-".join(["fused", *start, *rest])[:MAX_NAME_CHARS]
-
-
-def _save_fusion(fusion: Fusion, folder: Path) -> None:
-    from kinegraph.reports.fusion_report import write_fusion_report
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fusion.scores.save(folder / f"scores-{fusion.split}.npz")
-        write_fusion_report(fusion, folder / "report.html")
-    except OSError as error:
-        raise CheckpointError(f"cannot write into {folder}: {error}") from error
 
 
 def _print_fusion(fusion: Fusion, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import print_table
+from kinegraph.cli.console import JsonOption, print_table
 
 if TYPE_CHECKING:
     from kinegraph.clips.validate import StoreReport
@@ -19,7 +19,7 @@ MAX_LISTED_JOINTS = 5
 
 def inspect(
     store: Annotated[Path, typer.Argument(help="A store written by kinegraph convert.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a store: classes, clip lengths, missing joints, duplicates across splits, outliers."""
     from kinegraph.clips.store import ClipStore

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kinegraph.cli.console import print_table
 
-
-class ListKind(enum.StrEnum):
-    """What `kinegraph list` can list."""
-
-    readers = "readers"
-    layouts = "layouts"
-    models = "models"
-    objectives = "objectives"
-    protocols = "protocols"
-    recipes = "recipes"
-    classes = "classes"
-    transforms = "transforms"
-    conversions = "conversions"
-    pretrained = "pretrained"
+ListKind = Literal[
+    "readers",
+    "layouts",
+    "models",
+    "objectives",
+    "protocols",
+    "recipes",
+    "classes",
+    "transforms",
+    "conversions",
+    "pretrained",
+]
 
 
 def list_kind(
@@ -31,16 +28,16 @@ def list_kind(
 ) -> None:
     """List the available readers, layouts, models and so on, or the classes of a data set."""
     {
-        ListKind.readers: _print_readers,
-        ListKind.layouts: _print_layouts,
-        ListKind.models: _print_models,
-        ListKind.objectives: _print_objectives,
-        ListKind.protocols: _print_protocols,
-        ListKind.recipes: _print_recipes,
-        ListKind.classes: lambda: _print_classes(name),
-        ListKind.transforms: _print_transforms,
-        ListKind.conversions: _print_conversions,
-        ListKind.pretrained: _print_pretrained,
+        "readers": _print_readers,
+        "layouts": _print_layouts,
+        "models": _print_models,
+        "objectives": _print_objectives,
+        "protocols": _print_protocols,
+        "recipes": _print_recipes,
+        "classes": lambda: _print_classes(name),
+        "transforms": _print_transforms,
+        "conversions": _print_conversions,
+        "pretrained": _print_pretrained,
     }[kind]()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import progress
+from kinegraph.cli.console import JsonOption, progress
 from kinegraph.errors import VideoError
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def watch(
     page: Annotated[
         Path | None, typer.Option(help="Write an HTML report with timeline and key frames.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end.")
-    ] = False,
+    as_json: JsonOption = False,
     poses: Annotated[str, typer.Option(help="Pose estimator: mediapipe or rtmlib.")] = "mediapipe",
     fps: Annotated[
         float | None,

@@ -120,8 +120,11 @@ def fuse_runs(
         for run, name in zip(runs, names, strict=True)
     ]
     scores, evaluations = zip(*results, strict=True)
-    if found:
-        _check_disjoint(found, scores[0], split)
+    if found and (both := set(found.ids) & set(scores[0].ids)):
+        raise CheckpointError(
+            f"the weights were searched on {len(both)} of the {len(scores[0].ids)} clips of split "
+            f"{split!r}, so their accuracy would be too high: fuse on the test split"
+        )
     chosen, source = _choose_weights(streams, weights, found)
     fused = fuse_scores(scores, chosen, names=[str(run) for run in runs])
     return Fusion(
@@ -154,7 +157,12 @@ def _search(
     held_out = []
     for run, name, header in zip(runs, run_names(runs), headers, strict=True):
         scores, _ = _score(run, f"{name}: held-out clips", progress, store=store, split="val")
-        _check_held_out_clips(run, header, scores)
+        then, now = header.training["held_out"], len(scores.ids)
+        if then != now:  # of another store, the "held-out" clips may be training clips
+            raise CheckpointError(
+                f"{run} held out {then} clips in training, but this store gives {now}: a search of "
+                "weights needs the store that the runs were trained on"
+            )
         held_out.append(scores)
     return search_weights(held_out, names=[f"the held-out clips of {run}" for run in runs])
 
@@ -173,8 +181,7 @@ def _choose_weights(
         return list(given), "given"
     if found:
         return list(found.weights), "held-out clips"
-    published = published_stream_weights(streams)
-    if published:
+    if published := published_stream_weights(streams):
         return published, "published"
     return [1 / len(streams)] * len(streams), "equal"
 
@@ -237,22 +244,3 @@ def _check_held_out(runs: Sequence[Path], headers: Sequence[CheckpointHeader]) -
                     f"{parts[0][key]!r} and {value!r}: a search of weights needs clips that no run "
                     "was trained on"
                 )
-
-
-def _check_held_out_clips(run: Path, header: CheckpointHeader, held_out: Scores) -> None:
-    """Raise CheckpointError for another store, whose "held-out" clips may be training clips."""
-    then, now = header.training["held_out"], len(held_out.ids)
-    if then != now:
-        raise CheckpointError(
-            f"{run} held out {then} clips in training, but this store gives {now}: a search of "
-            "weights needs the store that the runs were trained on"
-        )
-
-
-def _check_disjoint(found: FoundWeights, tested: Scores, split: str) -> None:
-    both = set(found.ids) & set(tested.ids)
-    if both:
-        raise CheckpointError(
-            f"the weights were searched on {len(both)} of the {len(tested.ids)} clips of split "
-            f"{split!r}, so their accuracy would be too high: fuse on the test split"
-        )

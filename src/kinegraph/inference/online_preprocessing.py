@@ -148,15 +148,17 @@ class OnlinePreprocessor:
         for transform, *history in zip(self._transforms, *histories, strict=True):
             clip, new = transform(clip, history)
             updated.append(new)
-        array = to_array(_streams_to_frames(clip, len(frames)), self._persons, self._confidence)
-        arrays = [np.ascontiguousarray(array[:, t]) for t in range(len(frames))]
-        return arrays, [[one[i] for one in updated] for i in range(len(frames))]
+        S = len(frames)
+        by_frame = _map_arrays(  # (S * M, 1, V, D) -> (M, S, V, D)
+            clip, lambda array: np.moveaxis(array.reshape(S, -1, *array.shape[2:]), 0, 1)
+        )
+        array = to_array(by_frame, self._persons, self._confidence)
+        arrays = [np.ascontiguousarray(array[:, t]) for t in range(S)]
+        return arrays, [[one[i] for one in updated] for i in range(S)]
 
     def _merge(self, frames: Sequence[ValidatedFrame]) -> Clip:
         """Return the frames of S streams as one clip (S * M, 1, V, D)."""
-        stated = [frame.confidence for frame in frames if frame.confidence is not None]
-        joints = np.concatenate([frame.joints for frame in frames])
-        confidence = np.concatenate(stated) if stated else None
+        joints, confidence = _concatenate(frames)
         return Clip(joints, self._layout, confidence, id=frames[0].name, meta=frames[0].meta)
 
 
@@ -192,7 +194,7 @@ class CausalTransform:
             return transformed, np.split(updated, S)
         pairs = zip(_split_streams(clip, S), histories, strict=True)
         clips, single = zip(*(self._transform(*pair) for pair in pairs), strict=True)
-        return _merge_streams(clips), single
+        return clips[0].with_checked_joints(*_concatenate(clips)), single
 
     def _transform(self, frame: Clip, history: Array) -> tuple[Clip, Array]:
         now, first, last = frame.joints, history[:, :1], history[:, 1:]
@@ -236,20 +238,11 @@ def _split_streams(clip: Clip, streams: int) -> Iterator[Clip]:
         yield _map_arrays(clip, itemgetter(slice(i, i + M)))
 
 
-def _merge_streams(clips: Sequence[Clip]) -> Clip:
-    """Return the inverse of `_split_streams`."""
-    stated = [clip.confidence for clip in clips if clip.confidence is not None]
-    joints = np.concatenate([clip.joints for clip in clips])
-    return clips[0].with_checked_joints(joints, np.concatenate(stated) if stated else None)
-
-
-def _streams_to_frames(clip: Clip, streams: int) -> Clip:
-    """Return (S * M, 1, V, D) as (M, S, V, D)."""
-
-    def split(array: Array) -> Array:
-        return np.moveaxis(array.reshape(streams, -1, *array.shape[2:]), 0, 1)
-
-    return _map_arrays(clip, split)
+def _concatenate(parts: Sequence[Clip | ValidatedFrame]) -> tuple[Array, Array | None]:
+    """Return joints and confidence of all persons of several streams."""
+    stated = [part.confidence for part in parts if part.confidence is not None]
+    joints = np.concatenate([part.joints for part in parts])
+    return joints, np.concatenate(stated) if stated else None
 
 
 def _map_arrays(clip: Clip, function: Callable[[Array], Array]) -> Clip:

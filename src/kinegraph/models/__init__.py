@@ -92,14 +92,11 @@ def model_options(name: str) -> dict[str, Any]:
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
     """Return what is wrong with the names of these options, a sentence each."""
     known = model_options(name)
-    mistakes = []
-    for key in options:
-        if key not in known:
-            hint = did_you_mean(key, known)
-            mistakes.append(
-                f"model {name!r} has no option {key!r}{hint}; known: {', '.join(known)}"
-            )
-    return mistakes
+    return [
+        f"model {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
+        for key in options
+        if key not in known
+    ]
 
 
 def create_model(

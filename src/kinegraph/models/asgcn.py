@@ -7,7 +7,6 @@ K partitions, k future frames.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -105,8 +104,8 @@ class ASGCN(SkeletonModel):
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        _check_options(temporal_kernel, link_weight, link_frames, link_mode, future)
+        check_backbone(num_classes, in_channels, channels, strides, pool, temporal_kernel)
+        _check_options(link_weight, link_frames, link_mode, future)
         self.layout = get_layout(layout)
         self.in_channels = in_channels
         self.num_features = channels[-1]
@@ -226,8 +225,12 @@ class ASGCN(SkeletonModel):
         """
         net = self._link_inference()
         poses, _ = self._given_poses(x, lengths, self.training)
-        with _mode(net, self.training):
+        before = net.training
+        net.train(self.training)
+        try:
             return net.loss(poses)
+        finally:
+            net.train(before)
 
     def train(self, mode: bool = True) -> ASGCN:
         """A frozen link inference stays in evaluation mode."""
@@ -342,23 +345,9 @@ class ASGCN(SkeletonModel):
         return self.links
 
 
-@contextmanager
-def _mode(module: nn.Module, training: bool) -> Iterator[None]:
-    before = module.training
-    module.train(training)
-    try:
-        yield
-    finally:
-        module.train(before)
-
-
-def _check_options(
-    temporal_kernel: int, link_weight: float, link_frames: int, link_mode: str, future: int
-) -> None:
+def _check_options(link_weight: float, link_frames: int, link_mode: str, future: int) -> None:
     if link_mode not in get_args(LinkMode):
         raise unknown_name("link_mode", link_mode, get_args(LinkMode))
-    if temporal_kernel < 1 or temporal_kernel % 2 == 0:
-        raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
     if link_frames < 2 or future < 0 or not 0 <= link_weight < float("inf"):
         raise ModelError(
             f"expected link_frames of at least 2, future and link_weight of at least 0, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -34,16 +34,12 @@ KINDS = {
     "mta": {"kernel"},
 }
 
+PARALLEL = {"wiring": "parallel", "temporal_branch": True}
 #: The wirings that were tried on Shift-GCN (docs/excitation.md), as values of ``excitation``.
 WIRINGS: dict[str, dict[str, Any]] = {
     "me_series": {"kind": "me"},
-    "me_parallel": {
-        "kind": "me",
-        "kernel": "tv3",
-        "wiring": "parallel",
-        "temporal_branch": True,
-    },
-    "ce_parallel": {"kind": "ce", "wiring": "parallel", "temporal_branch": True},
+    "me_parallel": {"kind": "me", "kernel": "tv3", **PARALLEL},
+    "ce_parallel": {"kind": "ce", **PARALLEL},
     "ce_parallel_plain": {"kind": "ce", "wiring": "parallel"},
     "me_ce_action": {"kind": "me+ce", "kernel": "tv3"},
     "mta": {"kind": "mta"},
@@ -170,7 +166,12 @@ def excite(
     if option is None:
         return
     chosen = Excitation.from_option(option)
-    for number in _chosen_units(chosen, len(units)):
+    numbers = chosen.units or range(2, len(units) + 1)
+    if max(numbers) > len(units):
+        raise ModelError(
+            f"excitation units: the network has units 1 to {len(units)}, got {list(numbers)}"
+        )
+    for number in numbers:
         unit, stride = units[number - 1], strides[number - 1]
         c_in, c_out = channels[number - 1 : number + 1]
         if chosen.kind == "mta":
@@ -180,16 +181,6 @@ def excite(
         else:
             bring = temporal if chosen.temporal_branch else Residual
             unit.beside = nn.Sequential(chosen.block(c_in, layout), bring(c_in, c_out, stride))
-
-
-def _chosen_units(chosen: Excitation, count: int) -> Iterable[int]:
-    if chosen.units is None:
-        return range(2, count + 1)
-    if max(chosen.units) > count:
-        raise ModelError(
-            f"excitation units: the network has units 1 to {count}, got {list(chosen.units)}"
-        )
-    return chosen.units
 
 
 def _unit_numbers(given: Any) -> tuple[int, ...] | None:

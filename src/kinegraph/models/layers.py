@@ -144,6 +144,7 @@ def check_backbone(
     channels: Sequence[int],
     strides: Sequence[int],
     pool: Pool,
+    temporal_kernel: int = 1,
 ) -> None:
     """Refuse options, shared by the recognisers, that make no network.
 
@@ -163,6 +164,8 @@ def check_backbone(
             f"channels and strides must be as long as each other (one entry a block), "
             f"got {len(channels)} and {len(strides)}"
         )
+    if temporal_kernel < 1 or temporal_kernel % 2 == 0:
+        raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
     if min(*channels, *strides) < 1:
         raise ModelError(
             f"channels and strides must be positive, got {list(channels)} and {list(strides)}"

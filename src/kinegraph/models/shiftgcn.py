@@ -6,7 +6,7 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -109,17 +109,15 @@ class ShiftGCNBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        layout: SkeletonLayout,
         *,
         stride: int,
         residual: bool,
         dropout: float,
-        spatial: Spatial,
-        mask: bool,
+        graph_conv: Callable[[int, int], nn.Module],
         temporal_conv: TemporalUnit,
     ) -> None:
         super().__init__()
-        self.gcn = ShiftGraphConv(in_channels, out_channels, layout, spatial=spatial, mask=mask)
+        self.gcn = graph_conv(in_channels, out_channels)
         self.tcn = temporal_conv(out_channels, out_channels, stride)
         self.dropout = nn.Dropout(dropout)
         self.residual = Residual(in_channels, out_channels, stride) if residual else None
@@ -204,6 +202,7 @@ class ShiftGCN(SkeletonModel):
         self.faithful = self.counts_absent = faithful
         self.persons = persons
         self.fixed_persons = persons if faithful else None
+        graph_conv = partial(ShiftGraphConv, layout=self.layout, spatial=spatial, mask=mask)
         temporal_conv = partial(
             ShiftTemporalConv,
             temporal=temporal,
@@ -218,12 +217,10 @@ class ShiftGCN(SkeletonModel):
                 ShiftGCNBlock(
                     (in_channels, *channels)[i],
                     channels[i],
-                    self.layout,
                     stride=strides[i],
                     residual=i > 0,
                     dropout=dropout if i else 0.0,
-                    spatial=spatial,
-                    mask=mask,
+                    graph_conv=graph_conv,
                     temporal_conv=temporal_conv,
                 )
                 for i in range(len(channels))

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError
 from kinegraph.models.base import SkeletonModel
 from kinegraph.models.excitation_config import excite
 from kinegraph.models.layers import (
@@ -122,9 +121,7 @@ class STGCN(SkeletonModel):
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        if temporal_kernel < 1 or temporal_kernel % 2 == 0:
-            raise ModelError(f"temporal_kernel must be odd and positive, got {temporal_kernel}")
+        check_backbone(num_classes, in_channels, channels, strides, pool, temporal_kernel)
         self.in_channels = in_channels
         self.layout = get_layout(layout)
         self.num_features = channels[-1]
@@ -179,13 +176,7 @@ class STGCN(SkeletonModel):
 
 
 def _temporal_conv(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels,
-        out_channels,
-        (kernel, 1),
-        stride=(stride, 1),
-        padding=(kernel // 2, 0),
-    )
+    return nn.Conv2d(in_channels, out_channels, (kernel, 1), (stride, 1), (kernel // 2, 0))
 
 
 def _temporal_branch(

@@ -152,7 +152,7 @@ class _StreamState:
 
 
 class StepStreams:
-    """Streams whose frames are computed once, a chunk at a time, see `open_streams`.
+    """A `StreamBatch` whose frames are computed once, a chunk at a time, see `open_streams`.
 
     Args:
         network: of the model.
@@ -184,14 +184,12 @@ class StepStreams:
         self._opened = 0
 
     def open(self) -> int:
-        """Open a stream and return its key."""
         key = self._opened
         self._opened += 1
         self._streams[key] = _StreamState()
         return key
 
     def push(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
-        """Push the next frame (C, V, M) of some streams; return logits (classes,) or None."""
         self.enqueue(frames)
         self.step()
         return {key: self.latest(key) for key in frames}
@@ -337,7 +335,6 @@ class StepStreams:
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:
-        """Return the logits (classes,) of all that was pushed; None if nothing was."""
         stream, step = self._stream(key), self._step
         if step is None or not stream.pushed:
             return None
@@ -366,7 +363,6 @@ class StepStreams:
         return [*step.initial_state(1)]
 
     def close(self, key: int) -> None:
-        """End a stream and drop its frames."""
         self._stream(key)
         self._evict(key)
         del self._streams[key]
@@ -381,7 +377,6 @@ class StepStreams:
             self._running_job = self._running_job if self._running_job.pushed else None
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
-        """Return copies of all that is needed to continue the stream later or elsewhere."""
         stream, step = self._stream(key), self._step
         state = {"before": torch.tensor(stream.before), "pushed": torch.tensor(stream.pushed)}
         if step is None or not stream.pushed:
@@ -395,12 +390,6 @@ class StepStreams:
 
     @torch.inference_mode()
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
-        """Continue another stream in place of this one.
-
-        Raises:
-            ModelError: a state of a model of other sizes, of another number of persons, of
-                another window, or of another kind of stream.
-        """
         self._stream(key)
         try:
             before, pushed = int(state["before"]), int(state["pushed"])
@@ -417,7 +406,9 @@ class StepStreams:
         if pushed:
             _, checked = self._validate(dict(enumerate(frames)), begin=False)
             loaded.pending = deque(checked.values())
-            step = self._step or self._new_step(state)
+            present = state.get("kept.0")
+            persons = 0 if present is None or present.ndim != 2 else present.shape[1]
+            step = self._step or StepNetwork(self.network, persons, self.window)
             rows = BatchedState((key,), self._load_rows(step, state))
         self._evict(key)
         self._streams[key] = loaded
@@ -462,11 +453,6 @@ class StepStreams:
         if not bool((copies.abs() < MAX_COORDINATE).all()):
             return None
         return dict(zip(frames, copies.unbind(), strict=True))
-
-    def _new_step(self, state: Mapping[str, Tensor]) -> StepNetwork:
-        present = state.get("kept.0")
-        persons = 0 if present is None or present.ndim != 2 else present.shape[1]
-        return StepNetwork(self.network, persons, self.window)
 
     def _load_rows(self, step: StepNetwork, state: Mapping[str, Tensor]) -> list[Tensor]:
         initial = step.initial_state(1)

@@ -152,7 +152,6 @@ class _InitialContext(StepContext):
         self.initial: list[Tensor] = []
 
     def read_state(self, *args: Any, **options: Any) -> Tensor:
-        """See `StepContext.read_state`."""
         self.initial.append(super().read_state(*args, **options))
         return self.initial[-1]
 

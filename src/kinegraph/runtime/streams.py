@@ -52,7 +52,7 @@ class StreamBatch(Protocol):
         """Continue another stream in place of this one.
 
         Raises:
-            ModelError: a state of another model or kind of stream.
+            ModelError: a state of another model, number of persons, window, or kind of stream.
         """
 
 

@@ -135,10 +135,9 @@ class _Classifier(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor) -> Any:
         """(N, P) -> (N, classes)."""
-        logits: Tensor = self.model.classify(pooled)
-        return logits
+        return self.model.classify(pooled)
 
 
 def copy_classifier(model: nn.Module) -> fx.GraphModule:

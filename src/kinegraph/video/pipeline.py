@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
-PREDICTION_INTERVAL_S = 0.25
+PREDICTION_INTERVAL_FRAMES = 8
 MAX_FRAME_SECONDS = 0.2  # longest duration of one frame
 MIN_VISIBLE_SECONDS = 0.25  # persons visible for less are errors of the estimator
 
@@ -28,15 +28,13 @@ MIN_VISIBLE_SECONDS = 0.25  # persons visible for less are errors of the estimat
 class ActionPipeline:
     """Turns pose frames into action segments, each returned as soon as it has ended.
 
-    Each person has a streaming session. A prediction refers to the ``window`` of seconds around a
-    moment, so it is known half a window later.
+    Each person has a streaming session. A prediction refers to a window of seconds around a
+    moment, as long as the run states, so it is known half a window later.
 
     Args:
         recognizer: the trained model.
         layout: layout of the pose frames.
         tracker: assigns person numbers.
-        window: seconds; None for the default of the run.
-        every: seconds between predictions.
 
     Raises:
         LayoutError: the layout shares no joints with the model's, or the model needs depth.
@@ -47,15 +45,11 @@ class ActionPipeline:
         recognizer: Recognizer,
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
-        window: float | None = None,
-        every: float = PREDICTION_INTERVAL_S,
     ) -> None:
         empty = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(empty, layout, recognizer.layout)  # raises if the layouts do not fit
         self.recognizer = recognizer
         self.layout = layout
-        self.window = window or recognizer.header.stream_window_seconds
-        self.every = every
         self._tracker = tracker or Tracker()
         self._persons: dict[int, PersonState] = {}
         self._time, self._step = -1.0, 1 / FPS
@@ -101,14 +95,14 @@ class PersonState:
         self.prediction: Prediction | None = None
         self._layouts = (pipeline.layout, pipeline.recognizer.layout)
         self._resampler = FrameResampler(FPS)
-        self._window = max(1, round(pipeline.window * FPS))
-        self._every = max(1, round(pipeline.every * FPS))
-        # a prediction counts for the middle of its window, until halfway to the next one
-        self._lag = pipeline.window / 2 - self._every / FPS / 2
-        meta = {"width": frame.width, "height": frame.height}
         recognizer = pipeline.recognizer
+        seconds = recognizer.header.stream_window_seconds
+        self._window = max(1, round(seconds * FPS))
+        # a prediction counts for the middle of its window, until halfway to the next one
+        self._lag = seconds / 2 - PREDICTION_INTERVAL_FRAMES / FPS / 2
+        meta = {"width": frame.width, "height": frame.height}
         self._session = open_session(
-            recognizer, "auto", pipeline.window, self._every, meta, fps=FPS
+            recognizer, "auto", seconds, PREDICTION_INTERVAL_FRAMES, meta, fps=FPS
         )
         self._segmenter = ActionSegmenter(number, recognizer)
         self._segmented = self.first_time
@@ -132,7 +126,7 @@ class PersonState:
         if not np.isfinite(held).any() and not self._session.frames:
             return []
         prediction = self._session.push(held, sure)
-        if prediction is None or self._session.frames % self._every:
+        if prediction is None or self._session.frames % PREDICTION_INTERVAL_FRAMES:
             return []
         self.prediction = prediction
         if self._session.frames < self._window:

@@ -110,7 +110,6 @@ class _Run:
         return self.end - self.start
 
     def extend(self, later: _Run) -> None:
-        """Append a later run, whatever its label."""
         self.end, self.mass = later.end, self.mass + later.mass
 
 
@@ -118,27 +117,22 @@ class ActionSegmenter:
     """Merges one person's predictions into segments, each returned as soon as it has ended.
 
     An action begins when it has been predicted for ``min_duration`` seconds. It continues while its
-    probability is at least ``hysteresis`` times the confidence threshold and no other action is
+    probability is at least `HYSTERESIS` times the confidence threshold and no other action is
     confident; interruptions shorter than ``min_duration`` are merged into it.
 
     Args:
         person: number of the person.
         recognizer: the source of the predictions.
         min_duration: seconds.
-        hysteresis: share of the confidence threshold.
     """
 
     def __init__(
-        self,
-        person: int,
-        recognizer: Recognizer,
-        min_duration: float = MIN_DURATION,
-        hysteresis: float = HYSTERESIS,
+        self, person: int, recognizer: Recognizer, min_duration: float = MIN_DURATION
     ) -> None:
         self.person = person
         self.min_duration = min_duration
         self._header = recognizer.header
-        self._keep_threshold = hysteresis * recognizer.calibration.threshold
+        self._keep_threshold = HYSTERESIS * recognizer.calibration.threshold
         self._current: _Run | None = None
         self._candidate: _Run | None = None  # becomes current if it lasts long enough
 

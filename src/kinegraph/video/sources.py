@@ -82,7 +82,6 @@ class VideoSource(Source):
 
     @property
     def warning(self) -> str:
-        """The warning of the video."""
         return self._video.warning
 
     def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
@@ -96,13 +95,11 @@ class VideoSource(Source):
             yield frame, self._estimator(frame.image, frame.time)
 
     def replay(self) -> Iterator[VideoFrame]:
-        """Yield the frames of the file again."""
         if self.live:
             raise VideoError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
     def close(self) -> None:
-        """Close the estimator."""
         self._estimator.close()
 
 
@@ -172,11 +169,9 @@ class OpenPoseSource(Source):
 def _files_of(folder: Path) -> list[tuple[int, Path]]:
     files = list_frame_files(folder)
     if not files:
-        inner = [
-            path for path in sorted(folder.iterdir()) if path.is_dir() and list_frame_files(path)
-        ]
-        if inner:
-            raise ReadError(f"{folder} contains several videos: expected one, such as {inner[0]}")
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if list_frame_files(inner):
+                raise ReadError(f"{folder} contains several videos: expected one, such as {inner}")
         raise ReadError(
             f"{folder}: expected files of OpenPose like video_000000000012_keypoints.json, "
             "found none"

@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import (
-    CheckpointError,
-    ExportError,
-    ProtocolError,
-    StoreError,
-    unknown_name,
-)
+from kinegraph.errors import CheckpointError, ExportError, ProtocolError, StoreError, unknown_name
 from kinegraph.files import replace_durably
 from kinegraph.inference.backends.exported_model import Manifest, is_exported, load_exported
 from kinegraph.inference.backends.runtimes import FORMATS, format_of

@@ -92,7 +92,7 @@ def trace_steps(network: InferenceNetwork, persons: int) -> TracedNetwork:
 
 
 class _StreamRows(nn.Module):
-    """A step network whose state has a row for each stream, not for each person."""
+    """A step network whose state (S, M, ...) has a row for each stream, not for each person."""
 
     def __init__(self, step: StepNetwork) -> None:
         super().__init__()
@@ -101,13 +101,11 @@ class _StreamRows(nn.Module):
     def forward(
         self, frames: Tensor, before: Tensor, end: Tensor, present: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        """See `StepNetwork.forward`; the state is (S, M, ...)."""
         rows = [tensor.flatten(0, 1) for tensor in state]
         logits, present, *rows = self.step(frames, before, end, present, *rows)
         return logits, present, *self._by_stream(rows)
 
     def initial_state(self, streams: int) -> tuple[Tensor, ...]:
-        """See `StepNetwork.initial_state`; the state is (S, M, ...)."""
         present, *rows = self.step.initial_state(streams)
         return present, *self._by_stream(rows)
 
@@ -124,7 +122,6 @@ def _trace(network: nn.Module, inputs: Sequence[Tensor], sizes: tuple[Any, ...])
 
 
 def _describe(initial: Tensor) -> StateSpec:
-    """Return the shape, type and value of an initial state: it is full of one value."""
     dtype = str(initial.dtype).partition(".")[2]
     return StateSpec(tuple(initial.shape[1:]), dtype, float(initial.flatten()[0]))
 
