@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,17 +206,13 @@ def _make_number_protocol(
 
 
 def _assign_official(meta: ClipMeta) -> Split | None:
-    known: dict[MetaValue, Split | None] = {
-        "train": "train",
-        "test": "test",
-        "val": "val",
-        "none": None,
-    }
-    if meta["split"] in known:
-        return known[meta["split"]]
+    split: Any = meta["split"]
+    if split in ("train", "test", "val"):
+        return cast(Split, split)
+    if split == "none":
+        return None
     raise ProtocolError(
-        f"clip {meta['id']!r}: expected meta 'split' to be train, test, val or none, "
-        f"got {meta['split']!r}"
+        f"clip {meta['id']!r}: expected meta 'split' to be train, test, val or none, got {split!r}"
     )
 
 

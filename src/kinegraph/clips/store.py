@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -216,9 +216,6 @@ class ClipStore(Sequence[Clip]):
             None if np.isnan(self._fps[i]) else float(self._fps[i]),
             self.metas[i],
         )
-
-    def __iter__(self) -> Iterator[Clip]:
-        return (self[i] for i in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ClipStore, (self.path.absolute(),)

@@ -95,10 +95,11 @@ class StoreWriter:
         if not self._ids:
             self._coordinates = clip.num_channels
         self._ids.add(clip.id)
-        stored = clip
+        stored, rounding = clip, 0.0
         if self.dtype == "float16":
             stored = clip.map_arrays(lambda array: array.astype(np.float16).astype(np.float32))
-        rounding = 0.0 if stored is clip else _max_rounding_error(stored, clip)
+            errors = np.abs(stored.joints.astype(np.float64) - clip.joints)  # NaN if absent
+            rounding = float(np.fmax.reduce(errors, axis=None, initial=0))
         self.rounding = max(self.rounding, rounding)
         self._rows.append(
             {
@@ -181,12 +182,6 @@ class StoreWriter:
     def _schema(self) -> Any:
         header = StoreHeader(self.layout, self._coordinates, self.classes, self.provenance)
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
-
-
-def _max_rounding_error(stored: Clip, clip: Clip) -> float:
-    """Return the largest error of a present coordinate; 0 if no joint is present."""
-    errors = np.abs(stored.joints.astype(np.float64) - clip.joints)
-    return float(np.fmax.reduce(errors, axis=None, initial=0))
 
 
 def _check_float16(clip: Clip) -> None:

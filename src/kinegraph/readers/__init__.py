@@ -75,7 +75,8 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
     path = Path(path)
     if not path.exists():
         raise ReadError(f"file or folder {path} does not exist")
-    files = [path] if path.is_file() else list(islice(_list_files(path), _MAX_FILES_TRIED))
+    inside = (file for file in sorted(path.rglob("*")) if file.is_file())
+    files = [path] if path.is_file() else list(islice(inside, _MAX_FILES_TRIED))
     if preferred in READERS and any(map(READERS[preferred].matches, files)):
         return READERS[preferred]
     names = [name for name, reader in READERS.items() if any(map(reader.matches, files))]
@@ -148,7 +149,3 @@ def require_any(found: Iterable[T], reader: Reader, path: Path, plan: ReadPlan) 
     if empty:
         reason = f": {plan.refused[0][0].name}: {plan.refused[0][1]}" if plan.refused else ""
         raise ReadError(f"reader {reader.name!r} found no usable clip in {path}{reason}")
-
-
-def _list_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -53,7 +53,10 @@ def _scan(
     _check_fps(fps)
     has_list = source.is_dir() and (source / CLIPS_FILE).is_file()
     listed = read_clip_list(source, _CLIP_SUFFIXES) if has_list else _list_clips(source)
-    tasks = [_make_task(folder, clip, chosen) for clip in listed.clips]
+    tasks = []
+    for path, label, meta in listed.clips:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        tasks.append(ReadTask(path, {"id": name, "label": label, "meta": meta, "layout": chosen}))
     return ReadPlan(tasks, chosen, listed.classes, tuple(listed.refused))
 
 
@@ -94,12 +97,6 @@ def _list_clips(source: Path) -> ClipList:
         if first != file:
             refused.append((file, f"a clip of this name is already in {first.name}"))
     return ClipList([*clips.values()], None, refused)
-
-
-def _make_task(folder: Path, clip: ListedClip, layout: SkeletonLayout) -> ReadTask:
-    name = clip.path.relative_to(folder).with_suffix("").as_posix()
-    facts = {"id": name, "label": clip.label, "meta": clip.meta, "layout": layout}
-    return ReadTask(clip.path, facts)
 
 
 def _choose_layout(folder: Path, layout: str | SkeletonLayout) -> SkeletonLayout:

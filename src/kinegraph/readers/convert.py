@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.writer import StoreWriter
@@ -55,8 +55,7 @@ class ConversionResult:
     rounding: float = 0.0
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The reason why a part of a task is not a clip, or not in the store.
 
     Attributes:

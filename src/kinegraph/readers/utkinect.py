@@ -167,7 +167,10 @@ def read_ranges(
     ranges: dict[str, list[FrameRange]] = {}
     unusable = []
     recording = None
-    for where, line in _read_lines(path):
+    for number, raw in enumerate(read_bytes(path, MAX_LABEL_FILE_BYTES).split(b"\n"), start=1):
+        where, line = f"{path}:{number}", raw.decode("ascii", "backslashreplace").strip()
+        if not line:
+            continue
         if _RECORDING.fullmatch(line):
             recording = line
             ranges.setdefault(line, [])
@@ -182,12 +185,6 @@ def read_ranges(
     if not ranges:
         raise ReadError(f"{path}: expected recordings with frame ranges, the file is empty")
     return {name: tuple(found) for name, found in ranges.items()}, unusable
-
-
-def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(read_bytes(path, MAX_LABEL_FILE_BYTES).split(b"\n"), start=1):
-        if text := line.decode("ascii", "backslashreplace").strip():
-            yield f"{path}:{number}", text
 
 
 def _parse_range(line: str, classes: Sequence[str], where: str) -> FrameRange | str:

@@ -17,12 +17,11 @@ from kinegraph.skeleton.layouts import (
     read_layout,
     register_layout,
 )
-from kinegraph.skeleton.projection import PROJECTIONS, CameraProjection, get_projection
+from kinegraph.skeleton.projection import CameraProjection, get_projection
 
 __all__ = [
     "LAYOUTS",
     "LAYOUT_ALIASES",
-    "PROJECTIONS",
     "CameraProjection",
     "SkeletonLayout",
     "adjacency",

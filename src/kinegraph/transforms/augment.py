@@ -43,7 +43,8 @@ def random_move(
     ``ghosts`` this is reproduced for that many persons, whether the clip has them or not.
     """
     if ghosts:
-        clip = _add_ghosts(clip, ghosts)
+        missing = [(0, max(0, ghosts - clip.num_persons)), (0, 0), (0, 0), (0, 0)]
+        clip = clip.map_arrays(lambda array: np.nan_to_num(np.pad(array, missing[: array.ndim])))
     lists = (angles, scales, shifts, shifts)
     start_end = [rng.choice(np.asarray(values, dtype=np.float64), 2) for values in lists]
     frames = clip.num_frames
@@ -190,14 +191,6 @@ def swap_sides(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) ->
         TransformError: a layout without left and right joints.
     """
     return _swap_left_right(clip, rng, p, "swap_sides")
-
-
-def _add_ghosts(clip: Clip, persons: int) -> Clip:
-    """Return the clip with at least this many persons, absent joints at the origin."""
-    missing = max(0, persons - clip.num_persons)
-    return clip.map_arrays(
-        lambda array: np.nan_to_num(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)))
-    )
 
 
 def _swap_left_right(clip: Clip, rng: np.random.Generator, p: float, name: str) -> Clip:

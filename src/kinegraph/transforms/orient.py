@@ -67,10 +67,9 @@ def prenormalize(
     x = _axis_ends(clip.layout, xaxis, LATERAL_AXES, "xaxis")
     hidden = "unmoved" if faithful else "nearest"
     centered = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
-    find_vector = _find_faithful_vector if faithful else _find_vector
     matrix = np.eye(3)
     for ends, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
-        found = None if ends is None else find_vector(centered, ends)
+        found = None if ends is None else _find_vector(centered, ends, faithful)
         if found is None:
             continue
         vector = matrix @ found
@@ -137,18 +136,17 @@ def _axis_ends(
     )
 
 
-def _find_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
-    """Return the vector in the first frame of the first person that shows it, None if none does."""
-    start, end = ([clip.layout.index(joint) for joint in names] for names in ends)
-    seen = ~np.isnan(clip.joints[:, :, start + end, 0]).any(axis=2)
-    if not seen.any():
-        return None
-    joints = clip.joints[np.unravel_index(seen.argmax(), seen.shape)]
-    return np.asarray(joints[end].mean(axis=0) - joints[start].mean(axis=0))
+def _find_vector(clip: Clip, ends: Ends, faithful: bool) -> NDArray[np.float32] | None:
+    """Return the vector in the first frame of the first person that shows it, None if none does.
 
-
-def _find_faithful_vector(clip: Clip, ends: Ends) -> NDArray[np.float32] | None:
-    """Return the vector in the first person's first frame, with absent joints at the origin."""
+    Faithfully, it is that of the first person's first frame, with absent joints at the origin.
+    """
     start, end = ([clip.layout.index(joint) for joint in names] for names in ends)
-    joints = np.nan_to_num(clip.joints[0, clip.valid[0].any(axis=1).argmax()])
+    if faithful:
+        joints = np.nan_to_num(clip.joints[0, clip.valid[0].any(axis=1).argmax()])
+    else:
+        seen = ~np.isnan(clip.joints[:, :, start + end, 0]).any(axis=2)
+        if not seen.any():
+            return None
+        joints = clip.joints[np.unravel_index(seen.argmax(), seen.shape)]
     return np.asarray(joints[end].mean(axis=0) - joints[start].mean(axis=0))

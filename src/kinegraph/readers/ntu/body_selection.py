@@ -164,17 +164,12 @@ def _drop_noise(tracks: list[Track], bodies: BodyDetections) -> list[Track]:
 
 def _measure_denoised_motion(joints: PersonJoints) -> float | None:
     """Return the motion in frames with the shape of a body; None if there are too few of them."""
-    good = _find_body_shaped_frames(joints)
+    values = np.nan_to_num(joints)
+    width, height = np.ptp(values[..., 0], axis=1), np.ptp(values[..., 1], axis=1)
+    good = width <= MAX_BODY_SPREAD * height
     if 1 - good.mean() >= MIN_NOISE_SHARE:
         return None
     return min(_measure_motion(joints), _measure_motion(joints[good]))
-
-
-def _find_body_shaped_frames(joints: PersonJoints) -> NDArray[np.bool_]:
-    """Return (T,): whether the body is not much wider than tall."""
-    values = np.nan_to_num(joints)
-    width, height = np.ptp(values[..., 0], axis=1), np.ptp(values[..., 1], axis=1)
-    return np.asarray(width <= MAX_BODY_SPREAD * height)
 
 
 def _measure_motion(joints: PersonJoints) -> float:

@@ -138,28 +138,20 @@ def _scan(
     else:
         _check_description(source, given)
     plan = ntu.READER.scan(source)
-    known = [task for task in plan.tasks if _is_synthetic(task)]
     reason = f"its action is not one of the {len(ACTIONS)} synthetic ones; use the reader 'ntu'"
-    others = ((task.path, reason) for task in plan.tasks if not _is_synthetic(task))
-    return ReadPlan(known, plan.layout, tuple(ACTIONS), (*plan.refused, *sorted(others)))
-
-
-def _is_synthetic(task: ReadTask) -> bool:
-    return int(task.info.get("label", 0)) < len(ACTIONS)
+    tasks, refused = [], [*plan.refused]
+    for task in plan.tasks:
+        if int(task.info.get("label", 0)) < len(ACTIONS):
+            tasks.append(task)
+        else:
+            refused.append((task.path, reason))
+    return ReadPlan(tasks, plan.layout, tuple(ACTIONS), tuple(refused))
 
 
 def _check_description(source: Path, given: Mapping[str, Any]) -> None:
-    made = _read_description(source if source.is_dir() else source.parent) if given else {}
-    for name, value in given.items():
-        if made.get(name) != value:
-            raise ReadError(
-                f"{source}: the recordings there were created with {name}={made.get(name)}, not "
-                f"{value}; choose another folder, or leave {name} out"
-            )
-
-
-def _read_description(folder: Path) -> dict[str, object]:
-    path = folder / DESCRIPTION_FILE
+    if not given:
+        return
+    path = (source if source.is_dir() else source.parent) / DESCRIPTION_FILE
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(1 << 16))
@@ -168,7 +160,13 @@ def _read_description(folder: Path) -> dict[str, object]:
             f"{path}: cannot read the options of the recordings there: {error}; "
             "choose another folder, or leave the options out"
         ) from error
-    return found if isinstance(found, dict) else {}
+    made = found if isinstance(found, dict) else {}
+    for name, value in given.items():
+        if made.get(name) != value:
+            raise ReadError(
+                f"{source}: the recordings there were created with {name}={made.get(name)}, not "
+                f"{value}; choose another folder, or leave {name} out"
+            )
 
 
 def _read(
