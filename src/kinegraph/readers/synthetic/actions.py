@@ -91,10 +91,10 @@ def _throw(take: Take) -> None:
     pose.twist += size * take.curve((0, 0), (0.42, -0.5), (0.65, 0.5), (1, 0))
     pose.lean += size * take.curve((0, 0), (0.42, -0.12), (0.68, 0.28), (1, 0))
     if take.happens(0.6):
-        _step(take, LEFT, 0.3, 0.3, 0.55)
+        _step_forward(take, LEFT, 0.3, 0.3, 0.55)
 
 
-def _step(take: Take, side: int, length: float, begin: float, end: float) -> None:
+def _step_forward(take: Take, side: int, length: float, begin: float, end: float) -> None:
     """Move one foot forward, where it stays; the pelvis follows about half the way."""
     went = length * take.curve((0, 0), (begin, 0), (end, 1), (1, 1))
     lifted = take.curve((0, 0), (begin, 0), ((begin + end) / 2, 1), (end, 0), (1, 0))
@@ -124,7 +124,7 @@ def _punch(take: Take) -> None:
     pose.twist += 0.5 * size * hit
     pose.lean += 0.15 * hit
     if take.happens(0.5):
-        _step(take, LEFT, 0.25, 0.05, 0.3)
+        _step_forward(take, LEFT, 0.25, 0.05, 0.3)
 
 
 def _kick(take: Take) -> None:
@@ -206,7 +206,7 @@ def _push(take: Take) -> None:
             (0, rest), (0.3, chest), (0.36, chest), (0.48, ahead), (0.6, ahead), (1, rest)
         )
     pose.lean += 0.22 * size * hit
-    _step(take, RIGHT, 0.30, 0.15, 0.45)
+    _step_forward(take, RIGHT, 0.30, 0.15, 0.45)
 
 
 def _is_pushed(take: Take) -> None:
@@ -214,7 +214,7 @@ def _is_pushed(take: Take) -> None:
     hit = take.curve((0, 0), (0.45, 0), (0.58, 1), (0.68, 0.8), (0.95, 0), (1, 0))
     pose.lean -= 0.25 * size * hit
     pose.nod += 0.3 * hit
-    _step(take, RIGHT, -0.40 * size, 0.47, 0.66)
+    _step_forward(take, RIGHT, -0.40 * size, 0.47, 0.66)
     for side in (LEFT, RIGHT):
         pose.hands[side] += hit[:, None] * (
             pose.reach(side, 0.3, -0.55, 0.5) + take.jitter(0.05) - pose.hands[side]
