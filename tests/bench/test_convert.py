@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conftest import real_data
-from kinegraph.bench import convert as module
-from kinegraph.bench.convert import bench_convert
+from kinegraph.bench import data as module
+from kinegraph.bench.data import bench_convert
 from kinegraph.bench.fixtures import write_synthetic_ntu_files
 from kinegraph.bench.result import BenchOptions
 from kinegraph.errors import BenchError

@@ -7,10 +7,9 @@ import json
 import pytest
 
 from bench.conftest import small, small_work
-from kinegraph.bench import table
+from kinegraph.bench import targets
 from kinegraph.bench.fixtures import write_synthetic_ntu_files, write_synthetic_store
-from kinegraph.bench.table import TABLE_BEGIN, TABLE_END
-from kinegraph.bench.targets import TARGETS
+from kinegraph.bench.targets import TABLE_BEGIN, TABLE_END, TARGETS
 from kinegraph.cli import main
 
 __all__ = ["small", "small_work"]  # the fixture acts here too
@@ -88,7 +87,7 @@ def test_selected_targets_into_a_page(capsys, recordings, tmp_path):
     words = ("--store", store, "--raw", raw, "--rounds", 1, "--page", page, "--figure", figure)
     code, out, _ = run(capsys, "all", "convert", "bytes", "crops", "--threads", 3, *words)
     assert code == 0
-    assert out.splitlines()[0] == f"| {' | '.join(table.TABLE_HEADER)} |"
+    assert out.splitlines()[0] == f"| {' | '.join(targets.TABLE_HEADER)} |"
     assert "| bytes on disk against dense float32 | 6x | 12x |" in page.read_text()
     assert ", 3 threads, " in page.read_text().partition("Measured on: ")[2]
     assert figure.read_text().startswith("<?xml")

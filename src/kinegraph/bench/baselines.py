@@ -47,13 +47,7 @@ def random_clips(
 def create_warmed_up_model(
     name: str, *, layout: SkeletonLayout | str = BENCH_LAYOUT, **options: Any
 ) -> nn.Module:
-    """Create a model with non-initial weights and the batch statistics of a few clips.
-
-    Args:
-        name: one of `kinegraph.models.MODELS`.
-        layout: the skeleton, or its name.
-        options: of the model.
-    """
+    """Create a model with non-initial weights and the batch statistics of a few clips."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = create_model(name, layout=layout, num_classes=NUM_CLASSES, **options)

@@ -48,12 +48,7 @@ class _OutputCounter(TorchDispatchMode):
 
 
 def count_cost(network: nn.Module, x: Tensor) -> NetworkCost:
-    """Count the cost of a forward pass of a reference network in evaluation mode.
-
-    Args:
-        network: (N, C, T, V, M) -> (N, classes).
-        x: the input.
-    """
+    """Count the cost of a forward pass with x (N, C, T, V, M), in evaluation mode."""
     network = deepcopy(network).requires_grad_(False)  # the counter follows gradients otherwise
     outputs, operations = _OutputCounter(), FlopCounterMode(display=False)
     with torch.no_grad(), operations, outputs:  # inference mode would hide the inner operations

@@ -49,7 +49,6 @@ def bench_infer(
     """Recognize dense clips of 300 frames and two persons: the same function on both sides.
 
     Args:
-        name: of a model.
         options: precision, rounds and progress.
         against: one of `BACKENDS`, always in fp32; ``reference`` is ``module`` for a family that
             has no reference network.
@@ -106,7 +105,6 @@ def bench_recorded(
         name: a model with a reference network.
         store: the clips; some are taken, evenly from the shortest to the longest.
         options: precision, rounds and progress.
-        clips: how many are taken.
 
     Raises:
         BenchError: the logits of the two sides differ on the padded clips.
@@ -147,11 +145,7 @@ def bench_recorded(
 
 @contextmanager
 def open_backend(name: str, model: nn.Module) -> Iterator[Network]:
-    """Open a network that computes a released model in fp32.
-
-    Args:
-        name: one of `BACKENDS`.
-        model: in evaluation mode.
+    """Open one of `BACKENDS` for a model in evaluation mode: a network in fp32.
 
     Raises:
         UnknownNameError: no such backend.

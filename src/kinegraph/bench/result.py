@@ -52,7 +52,6 @@ class BenchResult:
     """The result of one benchmark.
 
     Attributes:
-        what: the work.
         unit: of the sides' amounts.
         sides: the baseline first; only ours where there is no baseline.
         ratio: how many times better ours is; None with one side.
@@ -92,13 +91,8 @@ def summarize_comparison(
     """Return milliseconds per item and items per second of two sides, and their ratio.
 
     Args:
-        what: the work.
-        comparison: the times of both sides.
         item: plural of what is processed, such as ``clips``.
-        names: of the sides.
         items_per_round: how many items each side processes in a round.
-        per_side: further figures of each side.
-        figures: further figures of the comparison.
     """
     sides = []
     for name, seconds, items, more in zip(

@@ -58,9 +58,6 @@ def time_interleaved(
     """Time two sides A B A B ... after a warm-up; each is called with the number of the round.
 
     Args:
-        baseline: one side.
-        ours: the other side.
-        rounds: how often each is timed.
         progress: called with (rounds done, rounds in all).
         seconds: after which no further round begins: a bfloat16 that a processor only emulates can
             be fifty times slower than the other side.

@@ -38,7 +38,6 @@ def bench_train(
     Args:
         name: a model with a reference network.
         options: rounds, progress, and precision: ``bf16`` trains ours in mixed precision.
-        batch: clips a step.
 
     Raises:
         BenchError: the first losses differ.
@@ -83,8 +82,6 @@ def bench_demo(
 
     Args:
         folder: that gets the recordings and the run.
-        epochs: number of epochs.
-        devices: number of processes or devices.
         overrides: of the recipe, ``key=value``.
 
     Returns:

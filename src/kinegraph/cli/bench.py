@@ -167,7 +167,7 @@ def bench_convert_command(
     figure: FigureOption = None,
 ) -> None:
     """Read `.skeleton` text into a store with one process, against reading it line by line."""
-    from kinegraph.bench.convert import bench_convert
+    from kinegraph.bench.data import bench_convert
 
     with _provide_recordings(raw=raw) as (_, files):
         run_benchmark(
@@ -223,14 +223,14 @@ def measure_all(
 ) -> None:
     """Measure every row of the target table."""
     from kinegraph.bench.machine import describe_machine
-    from kinegraph.bench.table import (
+    from kinegraph.bench.targets import (
+        BenchInputs,
         format_table,
         measure_targets,
         select_targets,
         split_page,
         update_page,
     )
-    from kinegraph.bench.targets import BenchInputs
     from kinegraph.bench.timing import use_threads
 
     selected = select_targets(targets or ())

@@ -12,7 +12,7 @@ from kinegraph.errors import BenchError
 
 if TYPE_CHECKING:
     from kinegraph.bench.result import BenchOptions, BenchResult
-    from kinegraph.bench.table import TargetResult
+    from kinegraph.bench.targets import TargetResult
     from kinegraph.reports.draw_bench import Bar
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")

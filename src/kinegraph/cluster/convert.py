@@ -48,9 +48,7 @@ def convert_on_cluster(
     Args:
         reader: the reader of this kind of source.
         source: a folder of raw files, or one raw file.
-        store_path: the store to write.
         cluster: see `kinegraph.cluster.ray_workers.connect`.
-        options: the reader's options.
         dtype: type of the stored coordinates; shards always hold float32, so that coordinates are
             rounded only once.
         progress: called with (tasks done, tasks in all), while reading, then while storing.

@@ -74,7 +74,6 @@ def predict_on_cluster(
     finished; the answers are read from them one by one.
 
     Args:
-        predictor: the predictor of the run.
         run: a run's folder, a checkpoint file, or an exported one.
         files: raw files, folders of them, and stores.
         reader: a reader's name; None opens stores as stores and guesses the reader of other files.

@@ -33,8 +33,6 @@ class Task(NamedTuple):
     """Computation of one shard on any node.
 
     Attributes:
-        job: the job.
-        shard: the shard.
         function: writes the shard; it is called with the arguments, the job and the shard.
         arguments: picklable.
         required_paths: files and folders that the node must be able to read.
@@ -142,8 +140,6 @@ class ShardedJob:
         """Compute the unfinished shards; the pool is opened only if there are any.
 
         Args:
-            pool: the workers.
-            create_task: returns the task of a shard.
             progress: called with (items done, items in all).
 
         Raises:

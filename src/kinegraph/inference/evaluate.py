@@ -53,13 +53,10 @@ class Evaluation:
     """Metrics of one split; all accuracies are fractions.
 
     Attributes:
-        clips: number of clips.
         top1, top5: fraction of clips whose label is the first, among the first five.
         mean_class: mean of the classes' accuracies.
         ece: expected calibration error with 15 bins (Guo et al. 2017, equation 3).
-        per_class: one row per class.
         confusion: (classes, classes) counts, rows true, columns predicted.
-        bins: the reliability diagram.
         unknown: fraction of clips that a calibrated model answers with "unknown", else None.
     """
 
@@ -96,7 +93,6 @@ def evaluate_run(
         store: the clips; default the recipe's store.
         protocol: default the recipe's.
         split: train, test, all, or val (the part of train that the recipe holds out).
-        batch_size: clips per batch.
         progress: called with (clips done, clips in all).
         score: scores the clips, with the arguments of `Recognizer.score_store`; default that method
             of the run's recognizer.

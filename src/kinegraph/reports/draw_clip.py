@@ -33,7 +33,6 @@ def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figur
 
     Args:
         frames: number of frames; a shorter clip gives fewer.
-        title: written above the strip.
 
     Raises:
         ClipError: fewer than one frame, or joints of one coordinate.

@@ -156,7 +156,6 @@ def draw_links(
     Args:
         links: (V, V) or (types, V, V) probabilities or weights, source and target; links of a
             joint with itself are ignored.
-        title: written above.
         strongest: number of links of a type drawn as arrows; the matrix beside them has all.
 
     Raises:

@@ -50,9 +50,6 @@ def draw_forecast(
         context_last: (V, D), the pose right before the future; D is 2 or 3.
         true: (k, V, D) in the same units, NaN where absent.
         predicted: (k, V, D).
-        layout: layout of the joints.
-        frames: number of future frames to draw.
-        title: written above.
 
     Raises:
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;

@@ -50,7 +50,6 @@ class RunReport:
     """Contents of a run's report; empty sections are left out of the page.
 
     Attributes:
-        title: the name of the run.
         facts: shown at the top: data set, protocol, model, parameters, training time ...
         comparison: results to compare, such as the runs of a fusion.
         history: a row per epoch, see `kinegraph.reports.draw_run.draw_training_curves`.
@@ -58,8 +57,6 @@ class RunReport:
         poses: errors of predicted poses, by name of the split.
         clips: a clip, the candidates as (class name, probability) with the most probable first,
             and the name of its true class ("" if unknown).
-        recipe_text: the recipe as YAML.
-        environment: versions, device, seed ...
         model: further figures by title, such as the graph and its learned edge importance.
     """
 

@@ -87,7 +87,6 @@ def strip_figure(
     """Return a figure with a row of empty panels for each view and a column for each frame.
 
     Args:
-        title: written above the panels.
         margins: inches above and below the panels.
         min_columns: the figure is at least as wide as so many panels.
     """

@@ -31,7 +31,6 @@ def write_run_report(
     """Write report.html into the folder of a run that was evaluated on its test split.
 
     Args:
-        run: the run's folder.
         scores: of the test split, if the run classifies.
         evaluation: of the same scores.
         poses: errors on the test split, if the run predicts poses.

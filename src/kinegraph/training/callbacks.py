@@ -46,8 +46,6 @@ class Checkpoints(Callback):
     """Writes last.safetensors and resume.ckpt every epoch, best.safetensors if it has improved.
 
     Args:
-        out: folder of the run.
-        header: header of the checkpoints.
         started: time (`time.monotonic`) at which the training was started.
         best_by: the metric that selects the best epoch, and 1 (higher is better) or -1.
     """

@@ -229,11 +229,6 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
 
     The encoder of an auto-encoder initializes a model of the encoder's class.
 
-    Args:
-        model: the model.
-        header: header of the new run.
-        run: the run that has the weights.
-
     Raises:
         CheckpointError: there is no checkpoint, or its model does not fit.
     """

@@ -73,9 +73,6 @@ class ClipDataset(Dataset[Sample]):
     """Clips of a store as model input.
 
     Args:
-        store: the store.
-        indices: the clips to use.
-        preprocess: the conversion of a clip.
         seed: seed of the augmentation, or None for evaluation.
     """
 
@@ -113,11 +110,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     so that the last step divides evenly; in evaluation every clip is seen once.
 
     Args:
-        length: number of clips.
         seed: seed of the order, or None for the order of the store.
         batch_size: clips of one process in one step.
-        rank: the process that samples.
-        world_size: number of processes.
     """
 
     def __init__(

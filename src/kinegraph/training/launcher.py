@@ -31,7 +31,6 @@ def launch_workers(count: int, stages: str) -> Iterator[None]:
     """Start worker processes and join a process group with them as rank 0.
 
     Args:
-        count: number of workers.
         stages: the stages to train, as one line of JSON.
 
     Raises:

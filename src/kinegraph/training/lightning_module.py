@@ -23,9 +23,6 @@ class TrainingModule(LightningModule):
     """Trains a model with an objective.
 
     Args:
-        model: the model.
-        objective: the objective.
-        settings: the recipe's ``train``.
         steps_per_epoch: optimizer steps per epoch, for the schedule.
         seed: seed of the model's random numbers, such as dropout.
     """

@@ -57,7 +57,6 @@ def train(
     """Train a model with a recipe.
 
     Args:
-        recipe: the recipe.
         out: folder of the run; must be new or empty unless ``resume``.
         resume: continue the run in ``out`` after its last finished epoch; a finished run stays.
         progress: callback that shows the progress; by default a bar on standard error.
@@ -86,10 +85,6 @@ def train(
 
 def train_stages(stages: str, progress: Callback | None = None) -> None:
     """Train stages in this process, as one of the processes that train together.
-
-    Args:
-        stages: what `stages_to_json` wrote.
-        progress: callback that shows the progress.
 
     Raises:
         RecipeError, CheckpointError, TrainingError: see `train`.

@@ -35,9 +35,6 @@ def create_trainer(
     """Create the trainer of a stage.
 
     Args:
-        settings: the recipe's ``train``.
-        layout: the processes that train together.
-        folder: folder of the stage.
         callbacks: callbacks; early stopping is added if the recipe asks for it.
         best_by: the metric that early stopping monitors, and 1 (higher is better) or -1.
     """

@@ -36,12 +36,7 @@ class ReferenceASGCN(ReferenceGraphNetwork):
 
 
 class ReferenceRecognizer(nn.Module):
-    """(N, C, T, V, M) -> (N, classes): links by the model's own inference, the rest by reference.
-
-    Attributes:
-        network: the reference network.
-        links: infers the links.
-    """
+    """(N, C, T, V, M) -> (N, classes): links by the model, the rest by reference."""
 
     def __init__(self, network: ReferenceASGCN, model: ASGCN) -> None:
         super().__init__()

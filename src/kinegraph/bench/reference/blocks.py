@@ -75,10 +75,6 @@ class ReferenceGraphNetwork(nn.Module):
 
     Args:
         A: (K, V, V) adjacency.
-        num_classes: number of actions.
-        in_channels: C.
-        channels: output channels of each block.
-        strides: temporal stride of each block.
     """
 
     default_channels: tuple[int, ...]
@@ -153,8 +149,6 @@ def copy_network(
     """Return a reference network with the weights and the mode of a released model.
 
     Args:
-        kind: class of the reference network.
-        model: the model.
         graph_convs: returns the graph convolutions of one of its blocks, the structural one first.
     """
     reference = kind(

@@ -120,16 +120,7 @@ class _Unit(nn.Module):
 
 
 class ReferenceShiftGCN(nn.Module):
-    """(N, C, T, V, M) -> (N, classes); absent persons and padded frames are computed as others.
-
-    Args:
-        num_classes: number of actions.
-        V: joints.
-        persons: M.
-        channels: output channels of each unit.
-        strides: temporal stride of each unit.
-        in_channels: C.
-    """
+    """(N, C, T, V, M) -> (N, classes); absent persons and padded frames are computed as others."""
 
     def __init__(
         self,

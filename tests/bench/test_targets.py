@@ -8,21 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from kinegraph.bench import table
+from kinegraph.bench import targets
 from kinegraph.bench.fixtures import write_synthetic_ntu_files
 from kinegraph.bench.machine import PRECISIONS
 from kinegraph.bench.result import BenchResult, BenchSide
 from kinegraph.bench.roofline import compute_lower_bounds
-from kinegraph.bench.table import (
+from kinegraph.bench.targets import (
     TABLE_BEGIN,
     TABLE_END,
+    TARGETS,
+    BenchInputs,
+    Target,
     TargetResult,
     format_table,
     measure_targets,
     select_targets,
     update_page,
 )
-from kinegraph.bench.targets import TARGETS, BenchInputs, Target
 from kinegraph.bench.timing import Spread
 from kinegraph.errors import BenchError, UnknownNameError
 
@@ -63,8 +65,8 @@ def test_targets_are_selected_by_key():
 
 def test_a_failure_does_not_stop_the_other_targets():
     seen = []
-    targets = [target("one"), target("two", answer=None), target("three")]
-    found = measure_targets(targets, INPUTS, None, lambda *done: seen.append(done))
+    chosen = [target("one"), target("two", answer=None), target("three")]
+    found = measure_targets(chosen, INPUTS, None, lambda *done: seen.append(done))
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert [m.measured for m in found] == [2.0, None, 2.0]
     assert "not measured | the two / sides differ" in format_table(found)[3]
@@ -86,11 +88,11 @@ def test_counts_in_place_of_ratios():
 
 def test_where_bf16_would_be_emulated_fp32_is_measured_instead(monkeypatch):
     half = target(precision="bf16", answer=0.5, **{"relative error": 4e-3})
-    monkeypatch.setattr(table, "has_bf16", lambda: False)
+    monkeypatch.setattr(targets, "has_bf16", lambda: False)
     (line,) = format_table(measure_targets([half], INPUTS))[2:]
     notes = "in fp32 3x (2.9-3.1); largest relative error 4e-03"
     assert line.endswith(f"| no bf16 units | {notes} |")
-    monkeypatch.setattr(table, "has_bf16", lambda: True)
+    monkeypatch.setattr(targets, "has_bf16", lambda: True)
     assert measure_targets([half], INPUTS)[0].in_fp32 is None
 
 
@@ -118,7 +120,7 @@ def test_the_page_has_every_target():
     text = PAGE.read_text(encoding="utf-8")
     assert text.count(TABLE_BEGIN) == text.count(TABLE_END) == 1
     for r in TARGETS:
-        goals = " | ".join(table._format_value(r, v) for v in (r.minimum, r.goal))
+        goals = " | ".join(targets._format_value(r, v) for v in (r.minimum, r.goal))
         assert f"| {r.what} | {goals} |" in text
 
 
