@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.models.layers import DataBatchNorm, Residual
-from kinegraph.ops.persons import (
+from kinegraph.models.layers import (
+    DataBatchNorm,
+    Residual,
     fold_persons,
     mean_over_persons,
     present_persons,

@@ -132,3 +132,25 @@ def test_a_missing_estimator_is_reported(monkeypatch):
 
     with running() as one:
         asyncio.run(client(one))
+
+
+def test_the_window_of_the_server_is_that_of_videos(monkeypatch):
+    windows = []
+
+    class Recorded(ws_video.ActionPipeline):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            windows.append(self.window)
+
+    monkeypatch.setattr(ws_video, "missing_requirement", lambda: None)
+    monkeypatch.setattr(ws_video, "load_estimator", OnePerson)
+    monkeypatch.setattr(ws_video, "ActionPipeline", Recorded)
+
+    async def client(one) -> None:
+        async with connect(one.stream.replace("stream", "video")) as ws:
+            await receive_json(ws)
+
+    for options in ({}, {"window": 5.0}):
+        with running(**options) as one:
+            asyncio.run(client(one))
+    assert windows == [3.0, 5.0]

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.ops.functional import batch_norm_affine
 from kinegraph.ops.layers import Affine, GraphMix
-from kinegraph.ops.persons import Pool
+from kinegraph.ops.persons import (
+    Pool,
+    fold_persons,
+    mean_over_persons,
+    present_persons,
+    unfold_persons,
+)
+
+__all__ = ["fold_persons", "mean_over_persons", "present_persons", "unfold_persons"]
 
 
 class DataBatchNorm(nn.BatchNorm1d):

@@ -66,6 +66,8 @@ class Service:
         **options: Any,
     ) -> None:
         self.recognizer, self.limits, self.name = recognizer, limits, name
+        window = options.get("window")
+        self.window: float | None = float(window) if isinstance(window, int | float) else None
         self.metrics = Metrics()
         self.shape = input_frame_shape(recognizer)
         latency = measure_latency(recognizer, **options)

@@ -67,7 +67,7 @@ class VideoConnection(WebSocketConnection):
     async def serve(self) -> None:
         """Answer images until the client or the server ends the connection."""
         try:
-            session = await self._run(VideoSession, self.service.recognizer)
+            session = await self._run(VideoSession, self.service.recognizer, self.service.window)
         except KinegraphError as error:
             await self._reject(error)
             return
@@ -129,9 +129,9 @@ class VideoConnection(WebSocketConnection):
 class VideoSession:
     """The pose estimator and action pipeline of one video; all methods run in one thread."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, window: float | None = None) -> None:
         self._estimator = load_estimator()
-        self._pipeline = ActionPipeline(recognizer, self._estimator.layout)
+        self._pipeline = ActionPipeline(recognizer, self._estimator.layout, window=window)
         self._last_time = -math.inf
         self._segments: list[Segment] = []
 
