@@ -29,12 +29,13 @@ class ActionPipeline:
     """Turns pose frames into action segments, each returned as soon as it has ended.
 
     Each person has a streaming session. A prediction refers to a window of seconds around a
-    moment, as long as the run states, so it is known half a window later.
+    moment, so it is known half a window later.
 
     Args:
         recognizer: the trained model.
         layout: layout of the pose frames.
         tracker: assigns person numbers.
+        window: seconds; None for the default of the run.
 
     Raises:
         LayoutError: the layout shares no joints with the model's, or the model needs depth.
@@ -45,11 +46,13 @@ class ActionPipeline:
         recognizer: Recognizer,
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
+        window: float | None = None,
     ) -> None:
         empty = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(empty, layout, recognizer.layout)  # raises if the layouts do not fit
         self.recognizer = recognizer
         self.layout = layout
+        self.window = window or recognizer.header.stream_window_seconds
         self._tracker = tracker or Tracker()
         self._persons: dict[int, PersonState] = {}
         self._time, self._step = -1.0, 1 / FPS
@@ -95,8 +98,7 @@ class PersonState:
         self.prediction: Prediction | None = None
         self._layouts = (pipeline.layout, pipeline.recognizer.layout)
         self._resampler = FrameResampler(FPS)
-        recognizer = pipeline.recognizer
-        seconds = recognizer.header.stream_window_seconds
+        recognizer, seconds = pipeline.recognizer, pipeline.window
         self._window = max(1, round(seconds * FPS))
         # a prediction counts for the middle of its window, until halfway to the next one
         self._lag = seconds / 2 - PREDICTION_INTERVAL_FRAMES / FPS / 2
