@@ -9,8 +9,7 @@ from kinegraph.errors import ReadError, unknown_name
 
 _NTU60_CLASSES = 60
 
-#: Datasets without class names in this package, each with the reason.
-_UNNAMED_SETS = {
+_UNNAMED_SETS = {  # datasets without class names in this package, each with the reason
     "fsd10": "its 30 classes have no public names; use the label numbers",
     "kinetics": "its 400 names come with the label file beside the clips, kinetics_val_label.json",
 }

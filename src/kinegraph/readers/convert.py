@@ -56,15 +56,10 @@ class ConversionResult:
 
 
 class Refusal(NamedTuple):
-    """The reason why a part of a task is not a clip, or not in the store.
-
-    Attributes:
-        reason: a sentence.
-        name: the clip's id, if it is known.
-    """
+    """The reason why a part of a task is not a clip, or not in the store."""
 
     reason: str
-    name: str = ""
+    name: str = ""  # the clip's id, if it is known
 
 
 TaskResult = list[Clip | Refusal]

@@ -102,23 +102,18 @@ def match_persons(poses: PoseArray) -> PoseArray:
 
 def _match_frame(current: PoseArray, following: PoseArray) -> NDArray[np.intp]:
     """Return (M,): for each person of this frame, its index in the next one."""
-    distance = _pose_distances(current, following)
+    offset = following[None, :, :, :2].astype(np.float64) - current[:, None, :, :2]
+    squared = (offset**2).sum(axis=-1)
+    shared = ~np.isnan(squared)
+    count, joints = shared.sum(axis=-1), squared.shape[-1]
+    mean = np.where(shared, squared, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    mean = np.minimum(mean, _NO_SHARED_JOINT / 2 / joints)
+    distance = np.where(count > 0, mean * joints, _NO_SHARED_JOINT)
     places = np.zeros(len(current), dtype=np.intp)
     for person in np.argsort(-current[..., 2].sum(axis=1), kind="stable"):
         places[person] = distance[person].argmin()
         distance[:, places[person]] = np.inf
     return places
-
-
-def _pose_distances(current: PoseArray, following: PoseArray) -> NDArray[np.float64]:
-    """Return the distances (M, M) of this frame's poses to the next one's."""
-    offset = following[None, :, :, :2].astype(np.float64) - current[:, None, :, :2]
-    squared = (offset**2).sum(axis=-1)
-    shared = ~np.isnan(squared)
-    total = np.where(shared, squared, 0.0).sum(axis=-1)
-    count = shared.sum(axis=-1)
-    mean = np.minimum(total / np.maximum(count, 1), _NO_SHARED_JOINT / 2 / squared.shape[-1])
-    return np.where(count > 0, mean * squared.shape[-1], _NO_SHARED_JOINT)
 
 
 #: Tracking method -> function from poses (T, M, V, 3) to the same with persons in order.

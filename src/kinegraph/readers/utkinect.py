@@ -30,8 +30,7 @@ from kinegraph.skeleton.layouts import get_layout
 
 LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")
 """Names of the label file, the corrected one first."""
-MAX_LABEL_FILE_BYTES = 2**20
-"""Maximum size of a label file; the published one has 4 kB."""
+MAX_LABEL_FILE_BYTES = 2**20  # maximum size of a label file; the published one has 4 kB
 
 _RECORDING = re.compile(r"s\d\d_e\d\d")
 _ACTION = re.compile(r"(\w+)\s*:\s*(\S+)\s+(\S+)")
@@ -43,19 +42,12 @@ _NAME = compile_path_pattern(r"joints_s(?P<subject>\d\d)_e(?P<replication>\d\d)\
 
 
 class FrameRange(NamedTuple):
-    """An action in a recording, by the frame numbers at the start of the recording's lines.
+    """An action in a recording, by the frame numbers at the start of the recording's lines."""
 
-    Attributes:
-        action: as the file writes it.
-        label: its index in the class names.
-        first: the first frame number.
-        last: the last frame number, included.
-    """
-
-    action: str
-    label: int
+    action: str  # as the file writes it
+    label: int  # its index in the class names
     first: int
-    last: int
+    last: int  # included
 
 
 def _scan(source: Path, *, what: str = "segments") -> ReadPlan:

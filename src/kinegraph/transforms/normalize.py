@@ -17,8 +17,7 @@ from kinegraph.transforms.validation import MAX_NUMBER
 from kinegraph.transforms.visibility import adjacent_valid_frames, hide, nearest_valid_frames
 
 Array = NDArray[np.float32]
-#: The ends of each limb, and its usual length in trunks (shoulder to hip).
-LIMB_LENGTHS = {
+LIMB_LENGTHS = {  # the ends of each limb, and its usual length in trunks (shoulder to hip)
     ("shoulder", "hip"): 1.0,
     ("hip", "knee"): 0.75,
     ("knee", "ankle"): 0.7,

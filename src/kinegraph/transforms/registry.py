@@ -14,8 +14,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.transforms.validation import find_option_errors
 
-#: Transforms by name, in the order of their definition.
-TRANSFORMS: dict[str, Transform] = {}
+TRANSFORMS: dict[str, Transform] = {}  # transforms by name, in the order of their definition
 
 
 @dataclass(eq=False)

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.raw_file import read_bytes, read_head, unpack_limit
 
-MAX_FILE_BYTES = 2**26
-"""Maximum file size; the largest published file has 32 kB."""
+MAX_FILE_BYTES = 2**26  # maximum file size; the largest published file has 32 kB
 
 _HEADER_BYTES = 128
 _MAGIC = b"MATLAB 5.0 MAT-file"

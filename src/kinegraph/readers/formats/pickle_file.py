@@ -26,8 +26,7 @@ MAX_PICKLE_BYTES = 16 * 2**30
 """Maximum size of a pickle; the largest published skeleton pickle is a quarter of it."""
 MAX_OPCODES = 32_000_000
 """Maximum number of instructions; it bounds the small objects that a pickle can make."""
-MAX_NESTING = 32
-"""Maximum nesting of containers."""
+MAX_NESTING = 32  # maximum nesting of containers
 
 _CALLABLES = {
     ("numpy", "ndarray"): "array_type",

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from kinegraph.errors import ReadError
 
-MAX_UNPACKED_BYTES = 2**30
-"""Maximum size that compressed data is unpacked to."""
-MAX_UNPACK_RATIO = 200
-"""Maximum ratio of unpacked to packed size, beyond the first 16 MiB."""
+MAX_UNPACKED_BYTES = 2**30  # maximum size that compressed data is unpacked to
+MAX_UNPACK_RATIO = 200  # maximum ratio of unpacked to packed size, beyond the first 16 MiB
 
 _UNLIMITED_RATIO_BYTES = 2**24
 

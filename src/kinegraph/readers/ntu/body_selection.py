@@ -19,14 +19,11 @@ from kinegraph.readers.reader import check_choice
 PersonJoints = NDArray[np.float64]
 Track = dict[int, int]  # frame -> row of the detections' joints
 
-AGCN_MAX_BODIES = 4
-"""2s-AGCN considers the first four bodies of a frame."""
-MAX_NOISE_FRAMES = 11
-"""CTR-GCN: a body seen in no more frames than this is noise."""
+AGCN_MAX_BODIES = 4  # 2s-AGCN considers the first four bodies of a frame
+MAX_NOISE_FRAMES = 11  # CTR-GCN: a body seen in no more frames than this is noise
 MAX_BODY_SPREAD = 0.8
 """CTR-GCN: a frame in which a body is wider than this share of its height is noise."""
-MIN_NOISE_SHARE = 0.69754
-"""CTR-GCN: a body with at least this share of noise frames is noise."""
+MIN_NOISE_SHARE = 0.69754  # CTR-GCN: a body with at least this share of noise frames is noise
 
 
 def select_bodies(

@@ -236,8 +236,7 @@ class SyntheticAction:
     answer: Callable[[Take], None] | None = None
 
 
-#: Class name -> action; the order is that of the labels.
-ACTIONS: dict[str, SyntheticAction] = {
+ACTIONS: dict[str, SyntheticAction] = {  # class name -> action; the order is that of the labels
     "drink": SyntheticAction(1.40, _drink),
     "answer phone": SyntheticAction(1.40, _answer_phone),
     "wave": SyntheticAction(1.40, _wave),

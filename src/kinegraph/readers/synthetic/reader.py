@@ -21,8 +21,7 @@ from kinegraph.readers.synthetic.performer import Performer
 from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 
 NUM_PERFORMERS, NUM_REPLICATIONS, DEFAULT_SEED = 16, 1, 0
-DESCRIPTION_FILE = "synthetic.json"
-"""The file beside the recordings that states their options."""
+DESCRIPTION_FILE = "synthetic.json"  # the file beside the recordings that states their options
 
 _FIRST_BODY_ID = 2**56  # where a Kinect begins to count
 _MAX_NUMBER = 999  # the file names have three digits
