@@ -29,17 +29,11 @@ NUM_LISTED_JOINTS = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation about a store.
+    """One observation about a store."""
 
-    Attributes:
-        severity: ``error`` (results would be wrong), ``warning`` (to be checked) or ``note``.
-        text: one sentence.
-        clips: ids of the clips concerned, if only some are.
-    """
-
-    severity: Severity
-    text: str
-    clips: tuple[str, ...] = ()
+    severity: Severity  # "error": results would be wrong; "warning": to be checked; or "note"
+    text: str  # one sentence
+    clips: tuple[str, ...] = ()  # ids of the clips concerned, if only some are
 
 
 @dataclass(frozen=True)

@@ -223,17 +223,11 @@ def _is_pushed(take: Take) -> None:
 
 @dataclass(frozen=True)
 class SyntheticAction:
-    """A synthetic action.
+    """A synthetic action."""
 
-    Attributes:
-        seconds: its length at the usual tempo.
-        act: changes the pose of a take.
-        answer: the same for the other person of a mutual action.
-    """
-
-    seconds: float
-    act: Callable[[Take], None]
-    answer: Callable[[Take], None] | None = None
+    seconds: float  # its length at the usual tempo
+    act: Callable[[Take], None]  # changes the pose of a take
+    answer: Callable[[Take], None] | None = None  # the same for the other person of a mutual action
 
 
 ACTIONS: dict[str, SyntheticAction] = {  # class name -> action; the order is that of the labels

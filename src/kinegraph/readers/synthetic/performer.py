@@ -18,27 +18,16 @@ Keyframes = list[Keyframe]
 
 @dataclass(frozen=True)
 class Performer:
-    """A synthetic performer: a body and its habits.
-
-    Attributes:
-        body: bone lengths.
-        left_handed: whether the left hand acts (in some takes it is the other one).
-        tempo: speed; 1 is usual, more is faster.
-        amplitude: size of motions; 1 is usual, more is larger.
-        lean: forward angle of the trunk while standing, radians.
-        flare: distance of arms and elbows from the body.
-        stance: distance of the feet; 1 is below the hips.
-        hand_on_hip: whether an idle hand rests on the hip.
-    """
+    """A synthetic performer: a body and its habits."""
 
     body: BodyProportions = field(default_factory=BodyProportions)
-    left_handed: bool = False
-    tempo: float = 1.0
-    amplitude: float = 1.0
-    lean: float = 0.0
-    flare: float = 0.1
-    stance: float = 1.2
-    hand_on_hip: bool = False
+    left_handed: bool = False  # whether the left hand acts (in some takes it is the other one)
+    tempo: float = 1.0  # speed; 1 is usual, more is faster
+    amplitude: float = 1.0  # size of motions; 1 is usual, more is larger
+    lean: float = 0.0  # forward angle of the trunk while standing, radians
+    flare: float = 0.1  # distance of arms and elbows from the body
+    stance: float = 1.2  # distance of the feet; 1 is below the hips
+    hand_on_hip: bool = False  # whether an idle hand rests on the hip
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Performer:

@@ -22,19 +22,12 @@ _JOINT_NOISE = {"hand": 2.0, "hand_tip": 3.0, "thumb": 3.0, "foot": 2.0, "ankle"
 
 @dataclass(frozen=True)
 class SyntheticCamera:
-    """The position of a sensor that is directed at the origin of the scene.
+    """The position of a sensor that is directed at the origin of the scene."""
 
-    Attributes:
-        yaw: radians around the scene, 0 is in front.
-        height: meters above the floor.
-        distance: meters from the center of the scene.
-        pitch: downward angle, radians.
-    """
-
-    yaw: float
-    height: float
-    distance: float
-    pitch: float
+    yaw: float  # radians around the scene, 0 is in front
+    height: float  # meters above the floor
+    distance: float  # meters from the center of the scene
+    pitch: float  # downward angle, radians
 
     def transform(self, scene: DoubleArray) -> DoubleArray:
         """Return scene coordinates (..., 3) in the sensor's: x to its left, y up, z away."""
