@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -80,13 +79,10 @@ def _count_model(model: str) -> NetworkCost:
 
 def _data_work(target: Target, inputs: BenchInputs) -> tuple[str, float]:
     if target.key == "convert":
-        return "a file read once", _mean_file_size(inputs.raw)
+        sizes = [path.stat().st_size for path in find_skeleton_files(inputs.raw)]
+        return "a file read once", float(np.mean(sizes))
     if target.key == "bytes":
         store = ClipStore(inputs.store)
         values = float(np.mean(store.persons * store.frames)) * NUM_JOINTS * store.num_channels
         return "a clip in float16", 2 * values
     return "a crop, 1 person", 4.0 * CROP_FRAMES * NUM_JOINTS * 3
-
-
-def _mean_file_size(raw: Path) -> float:
-    return float(np.mean([path.stat().st_size for path in find_skeleton_files(raw)]))

@@ -51,7 +51,8 @@ def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figur
         for ax, frame in zip(row, chosen, strict=True):
             bodies.draw(ax, view.points, frame)
     for ax, frame in zip(rows[-1], chosen, strict=True):
-        ax.set_xlabel(_frame_label(clip, frame), fontsize=9, color=style.GRAY, labelpad=4)
+        label = f"{frame}  ({frame / clip.fps:.1f} s)" if clip.fps else f"frame {frame}"
+        ax.set_xlabel(label, fontsize=9, color=style.GRAY, labelpad=4)
     style.add_color_legend(figure, bodies.legend)
     return figure
 
@@ -134,11 +135,6 @@ def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[st
             entries.append((f"and {len(persons) - len(style.HUES)} more", style.GRAY))
         return [*entries, ("(left side paler)", style.GRAY)] if layout.mirror_pairs else entries
     return style.SIDE_LEGEND if layout.mirror_pairs else []
-
-
-def _frame_label(clip: Clip, frame: int) -> str:
-    """Return the frame number, counted from 0, and the time if it is known."""
-    return f"frame {frame}" if not clip.fps else f"{frame}  ({frame / clip.fps:.1f} s)"
 
 
 def _render_frames(clip: Clip, frames: list[int], progress: DrawProgress | None) -> Iterator[Any]:

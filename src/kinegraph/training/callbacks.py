@@ -27,7 +27,6 @@ class HistoryWriter(Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Start the clock."""
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,11 +82,9 @@ class Checkpoints(Callback):
         return round(self.seconds_before + time.monotonic() - self.started, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that resume.ckpt stores."""
         return {"best": self.best, "seconds": self._seconds(), "finished": self.finished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state from resume.ckpt."""
         self.best = state_dict["best"]
         self.seconds_before = state_dict["seconds"]
 
@@ -127,14 +124,12 @@ class ProgressBar(Callback):
         self.new_steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
         steps = int(trainer.num_training_batches)
         first = trainer.current_epoch * steps
         self.task = self.bar.add_task("", total=(trainer.max_epochs or 1) * steps, completed=first)
         self.bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Reset the clip counter."""
         self.clips, self.epoch_started = 0, time.monotonic()
 
     def on_train_batch_end(
@@ -163,7 +158,6 @@ class ProgressBar(Callback):
         return f"{self.clips / max(time.monotonic() - self.epoch_started, 1e-6):.0f} clips/s"
 
     def on_train_end(self, *_: Any) -> None:
-        """Remove the bar."""
         self.bar.stop()
 
     on_exception = on_train_end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -188,19 +189,12 @@ def _load_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
     try:
         return _read_tensors(path)
     except CheckpointError as error:
-        names = [BEST_FILE, LAST_FILE]
-        others = [path.with_name(n) for n in names if path.name in names and n != path.name]
-        if others and _is_undamaged(others[0]):
-            raise CheckpointError(f"{error}; {others[0]} is not damaged") from error
-        raise
-
-
-def _is_undamaged(path: Path) -> bool:
-    try:
-        _read_tensors(path)
-    except CheckpointError:
-        return False
-    return True
+        others = {BEST_FILE: LAST_FILE, LAST_FILE: BEST_FILE}
+        other = path.with_name(others.get(path.name, path.name))
+        with suppress(CheckpointError):
+            _read_tensors(other)
+            error = CheckpointError(f"{error}; {other} is not damaged")
+        raise error
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
@@ -250,7 +244,8 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
     wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
     wrong += [key for key in theirs if key not in ours]
     fit = [key for key in ours if key not in wrong]
-    wrong += [key for key in fit if _is_adjacency(key) and not torch.equal(ours[key], theirs[key])]
+    adjacencies = [key for key in fit if key.rpartition(".")[2] == "A"]
+    wrong += [key for key in adjacencies if not torch.equal(ours[key], theirs[key])]
     if wrong:
         raise CheckpointError(
             f"{run} cannot initialize the model: its {trained.model['name']!r} on layout "
@@ -258,11 +253,6 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
             f"{wrong[0]!r}"
         )
     model.load_state_dict(theirs)
-
-
-def _is_adjacency(name: str) -> bool:
-    """Return whether a buffer is an adjacency, by its name in the state dict."""
-    return name.rpartition(".")[2] == "A"
 
 
 def is_head_parameter(name: str) -> bool:

@@ -125,15 +125,12 @@ class ExternalClusterEnvironment(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Return True: Lightning must not start processes."""
         return True
 
     def local_rank(self) -> int:
-        """Return the rank of this process within its machine."""
         return get_rank() % self.layout.per_node
 
     def node_rank(self) -> int:
-        """Return the index of this machine."""
         return get_rank() // self.layout.per_node
 
     def teardown(self) -> None:

@@ -66,7 +66,6 @@ class TrainingModule(LightningModule):
             self.model.eval()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of a batch."""
         smoothing = self.settings.label_smoothing
         output = self.objective.compute_loss(self.model, batch, smoothing)
         self._add_metrics(output, batch)
@@ -90,7 +89,6 @@ class TrainingModule(LightningModule):
         self._add_metrics(self.objective.compute_loss(self.eval_model, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of all held-out batches."""
         self._log("val")
 
     def _add_metrics(self, output: LossOutput, batch: Batch) -> None:

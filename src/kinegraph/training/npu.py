@@ -22,41 +22,33 @@ class NPUAccelerator(Accelerator):
     """The NPUs of a machine."""
 
     def setup_device(self, device: torch.device) -> None:
-        """Make ``device`` the current one."""
         torch.get_device_module(device).set_device(device)
 
     def teardown(self) -> None:
-        """Free the cache of PyTorch's allocator."""
         torch.get_device_module(DEVICE_TYPE).empty_cache()
 
     @staticmethod
     def parse_devices(devices: int | str | list[int]) -> list[int]:
-        """Return the indices of the requested devices."""
         return devices if isinstance(devices, list) else list(range(int(devices)))
 
     @staticmethod
     def get_parallel_devices(devices: list[int]) -> list[torch.device]:
-        """Return the devices of these indices."""
         return [torch.device(DEVICE_TYPE, index) for index in devices]
 
     @staticmethod
     def auto_device_count() -> int:
-        """Return the number of devices."""
         return int(torch.get_device_module(DEVICE_TYPE).device_count())
 
     @staticmethod
     def is_available() -> bool:
-        """Return whether `torch_npu` finds a device."""
         return default_device().type == DEVICE_TYPE
 
     @staticmethod
     def name() -> str:
-        """Return Lightning's name of the accelerator."""
         return DEVICE_TYPE
 
     @classmethod
     def register_accelerators(cls, accelerator_registry: Any) -> None:
-        """Register the accelerator with Lightning."""
         accelerator_registry.register(DEVICE_TYPE, cls, description="Ascend NPUs", override=True)
 
 

@@ -95,5 +95,4 @@ class ResumeCheckpointIO(CheckpointIO):
         return load_resume_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Delete ``path``."""
         Path(path).unlink(missing_ok=True)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
@@ -176,21 +175,7 @@ def _check_forward(model: nn.Module, objective: Objective, clips: ClipDataset) -
 @contextmanager
 def _open_folders(stage: StageRun, layout: ProcessLayout) -> Iterator[None]:
     """Create and lock the folders of a stage, with its recipe and environment."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(stage.run_folder):
-        for folder, recipe in {
-            stage.run_folder: stage.run_recipe,
-            stage.folder: stage.recipe,
-        }.items():
-            atomic_write(folder / RECIPE_FILE, recipe.to_yaml())
-            text = json.dumps(describe_environment(layout), indent=1)
-            atomic_write(folder / "environment.json", text)
-        yield
-
-
-def describe_environment(layout: ProcessLayout) -> dict[str, Any]:
-    """Return what determines the results of a run beside its recipe."""
-    return {
+    environment = {
         "python": platform.python_version(),
         "system": platform.system(),
         "device": device_name(),
@@ -198,6 +183,13 @@ def describe_environment(layout: ProcessLayout) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **collect_versions(),
     }
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(stage.run_folder):
+        recipes = {stage.run_folder: stage.run_recipe, stage.folder: stage.recipe}
+        for folder, recipe in recipes.items():
+            atomic_write(folder / RECIPE_FILE, recipe.to_yaml())
+            atomic_write(folder / "environment.json", json.dumps(environment, indent=1))
+        yield
 
 
 def _build_header(
