@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.bench_output import check_figure_path, draw_bars, make_target_bar, run_benchmark
 from kinegraph.cli.console import print_table, progress
+from kinegraph.errors import BenchError
+
+if TYPE_CHECKING:
+    from kinegraph.bench.result import BenchOptions, BenchResult
+    from kinegraph.bench.targets import TargetResult
+    from kinegraph.reports.draw_bench import Bar
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+
+Benchmark = Callable[["BenchOptions"], "BenchResult"]
 
 app = typer.Typer(
     help="Measure training, recognition, streaming and data on this machine, interleaved with "
@@ -63,15 +73,12 @@ def infer(
 ) -> None:
     """Recognize dense clips of 300 frames and two persons, or the clips of a store."""
     from kinegraph.bench.infer import bench_infer, bench_recorded
-    from kinegraph.bench.result import BenchOptions, BenchResult
     from kinegraph.clips.store import ClipStore
 
-    def measure(options: BenchOptions) -> BenchResult:
-        if recorded is not None:
-            return bench_recorded(model, ClipStore(recorded), options)
-        return bench_infer(model, options, against=against, batch=batch)
-
-    run_benchmark("recognition", measure, precision, rounds, threads, as_json, figure)
+    measure: Benchmark = partial(bench_infer, model, against=against, batch=batch)
+    if recorded is not None:
+        measure = partial(bench_recorded, model, ClipStore(recorded))
+    _run_benchmark("recognition", measure, precision, rounds, threads, as_json, figure)
 
 
 @app.command("stream")
@@ -88,15 +95,12 @@ def bench_stream_command(
     figure: FigureOption = None,
 ) -> None:
     """Process frame by frame, against running the last 300 frames again for every frame."""
-    from kinegraph.bench.result import BenchOptions, BenchResult
     from kinegraph.bench.streaming import bench_stream, bench_streams
 
-    def measure(options: BenchOptions) -> BenchResult:
-        if streams is None:
-            return bench_stream(model, options)
-        return bench_streams(model, streams or None, options)
-
-    run_benchmark("streaming", measure, precision, rounds, threads, as_json, figure)
+    measure: Benchmark = partial(bench_stream, model)
+    if streams is not None:
+        measure = partial(bench_streams, model, streams or None)
+    _run_benchmark("streaming", measure, precision, rounds, threads, as_json, figure)
 
 
 @app.command("train")
@@ -122,16 +126,8 @@ def bench_train_command(
     if epochs:
         with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
             extra["demo"] = bench_demo(Path(folder), epochs=epochs, devices=devices)
-    run_benchmark(
-        "training",
-        lambda options: bench_train(model, options, batch=batch),
-        precision,
-        rounds,
-        threads,
-        as_json,
-        figure,
-        extra,
-    )
+    measure = partial(bench_train, model, batch=batch)
+    _run_benchmark("training", measure, precision, rounds, threads, as_json, figure, extra)
 
 
 @app.command("data")
@@ -149,14 +145,9 @@ def data(
         opened = ClipStore(clips)
         size = bench_bytes(opened)
         megabytes = {f"{side.name} (MB)": side.amount.median for side in size.sides}
-        run_benchmark(
-            "crops",
-            lambda options: bench_crops(opened, options),
-            rounds=rounds,
-            as_json=as_json,
-            figure=figure,
-            extra={"bytes": megabytes | size.figures},
-        )
+        extra = {"bytes": megabytes | size.figures}
+        measure = partial(bench_crops, opened)
+        _run_benchmark("crops", measure, "fp32", rounds, None, as_json, figure, extra)
 
 
 @app.command("convert")
@@ -170,13 +161,8 @@ def bench_convert_command(
     from kinegraph.bench.data import bench_convert
 
     with _provide_recordings(raw=raw) as (_, files):
-        run_benchmark(
-            "conversion",
-            lambda options: bench_convert(files, options),
-            rounds=rounds,
-            as_json=as_json,
-            figure=figure,
-        )
+        measure = partial(bench_convert, files)
+        _run_benchmark("conversion", measure, "fp32", rounds, None, as_json, figure)
 
 
 @app.command("roofline")
@@ -234,7 +220,7 @@ def measure_all(
     from kinegraph.bench.timing import use_threads
 
     selected = select_targets(targets or ())
-    check_figure_path(figure)
+    _check_figure_path(figure)
     if page is not None:
         split_page(page)
     with (
@@ -247,7 +233,7 @@ def measure_all(
     if page is not None:
         update_page(page, results, machine)
     if figure is not None:
-        draw_bars([make_target_bar(result) for result in results], machine, figure)
+        _draw_bars([_make_target_bar(result) for result in results], machine, figure)
     if as_json:
         print(json.dumps({"targets": [r.to_dict() for r in results], "machine": machine}))
     else:
@@ -268,3 +254,115 @@ def _provide_recordings(
             raw = folder / "raw"
             write_synthetic_ntu_files(raw)
         yield store or write_synthetic_store(folder / "synthetic.arrow"), raw
+
+
+def _run_benchmark(
+    title: str,
+    measure: Benchmark,
+    precision: str,
+    rounds: int | None,
+    threads: int | None,
+    as_json: bool,
+    figure: Path | None,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Run a benchmark under a progress bar, then print its result and draw it.
+
+    ``extra`` holds further figures to print, by their subject.
+    """
+    from kinegraph.bench.result import BenchOptions
+    from kinegraph.bench.timing import use_threads
+
+    _check_figure_path(figure)
+    with use_threads(threads), progress(title) as bar:
+        result = measure(BenchOptions(str(precision), rounds, bar))
+    if figure is not None:
+        _draw_bars([_make_bar(result)], result.machine, figure)
+    if as_json:
+        print(json.dumps({**result.to_dict(), **(extra or {})}))
+        return
+    _print_result(result)
+    for name, figures in (extra or {}).items():
+        print(f"{name}: {_format_figures(figures)}")
+
+
+def _print_result(result: BenchResult) -> None:
+    columns = list(dict.fromkeys(name for side in result.sides for name in side.figures))
+    header = ("", result.unit, *(name.split(" of ")[-1] for name in columns))
+    rows = [
+        (
+            side.name,
+            f"{side.amount.median:.4g}",
+            *(_format_figure(name, side.figures.get(name)) for name in columns),
+        )
+        for side in result.sides
+    ]
+    print(result.what)
+    print_table("", header, rows)
+    if result.ratio is not None:
+        ratio = result.ratio
+        print(f"ratio {ratio.median:.3g} (quartiles {ratio.low:.3g} to {ratio.high:.3g})")
+    print(_format_figures(result.figures))
+    print(result.machine)
+
+
+def _format_figures(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_format_figure(name, value)}" for name, value in figures.items())
+
+
+def _format_figure(name: str, value: Any) -> str:
+    """Format a figure with a sensible number of digits."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case _ if name.startswith(("share", "top-")):
+            return f"{value:.1%}"
+        case _ if "error" in name:
+            return f"{value:.1e}"
+        case int():
+            return f"{value:,}"
+    return f"{value:.4g}"
+
+
+def _make_bar(result: BenchResult) -> Bar:
+    from kinegraph.reports.draw_bench import Bar
+
+    ratio = result.ratio
+    if ratio is None:
+        return Bar(result.what, float(result.figures["persons"]), unit="persons")
+    return Bar(result.what, ratio.median, ratio.low, ratio.high)
+
+
+def _make_target_bar(row: TargetResult) -> Bar:
+    """Return a row of the target table as a bar of the figure."""
+    from kinegraph.reports.draw_bench import Bar
+
+    target, ratio = row.target, row.result and row.result.ratio
+    low, high = (ratio.low, ratio.high) if ratio else (None, None)
+    name = target.what.replace("`", "")
+    return Bar(name, row.measured, low, high, target.minimum, target.goal, target.unit)
+
+
+def _draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
+    """Write a figure of these bars."""
+    from kinegraph.reports.draw_bench import draw_bench
+
+    draw_bench(bars, machine).savefig(path, dpi=120)
+
+
+def _check_figure_path(path: Path | None) -> None:
+    """Refuse a figure that cannot be written, before anything is measured.
+
+    Raises:
+        BenchError: an unknown format, or the folder does not exist.
+    """
+    if path is None:
+        return
+    if path.suffix not in FIGURE_SUFFIXES:
+        raise BenchError(f"expected a figure named {', '.join(FIGURE_SUFFIXES)}, got {str(path)!r}")
+    if not path.absolute().parent.is_dir():
+        raise BenchError(f"{path}: the folder {path.parent} does not exist; create it first")
