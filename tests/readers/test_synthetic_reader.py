@@ -354,9 +354,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ReadError, match="cannot write the synthetic dataset"):
         write_dataset(tmp_path / "file" / "raw", performers=1)
-
-
-def test_progress_counts_performances(tmp_path):
-    seen: list[tuple[int, int]] = []
-    write_dataset(tmp_path / "raw", performers=1, progress=lambda *pair: seen.append(pair))
-    assert seen == [(i, 12) for i in range(1, 13)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +33,8 @@ def write_dataset(
     performers: int = NUM_PERFORMERS,
     replications: int = NUM_REPLICATIONS,
     seed: int = DEFAULT_SEED,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Path]:
-    """Write recordings of every performer, action and camera as NTU files.
+) -> None:
+    """Write recordings of every performer, action (12) and camera (3) as NTU files.
 
     Performer n is subject n, so the protocol "xsub" tests on performers that it does not train
     on: with 16 performers, it trains on 1, 2, 4, 5, 8, 9 and 13 to 16. The other person of a
@@ -48,10 +47,6 @@ def write_dataset(
         performers: number of performers, at least 1; the protocol "xsub" needs 3.
         replications: how many times each performer acts each action, at least 1.
         seed: 0 or more; it determines the performers and their motions.
-        progress: called with (performances written, total performances).
-
-    Returns:
-        The recordings, sorted: 12 actions x performers x replications x 3 cameras.
 
     Raises:
         ReadError: a number is out of range, or the folder is not empty or cannot be written.
@@ -66,12 +61,11 @@ def write_dataset(
     try:
         with atomic_path(folder, unique=True) as partial:
             partial.mkdir(parents=True)
-            _write_all(partial, wanted, progress)
+            _write_all(partial, wanted)
             if folder.exists():
                 folder.rmdir()  # empty; not every system renames over a folder
     except OSError as error:
         raise ReadError(f"{folder}: cannot write the synthetic dataset: {error}") from error
-    return sorted(folder.glob("*.skeleton"))
 
 
 class _DatasetOptions(NamedTuple):
@@ -86,15 +80,10 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _write_all(
-    folder: Path, wanted: _DatasetOptions, progress: Callable[[int, int], None] | None
-) -> None:
+def _write_all(folder: Path, wanted: _DatasetOptions) -> None:
     subjects = range(1, wanted.performers + 1)
-    keys = list(product(subjects, range(1, wanted.replications + 1), range(len(ACTIONS))))
-    for done, key in enumerate(keys, start=1):
+    for key in product(subjects, range(1, wanted.replications + 1), range(len(ACTIONS))):
         _write_performance(folder, wanted, *key)
-        if progress is not None:
-            progress(done, len(keys))
     description = {**wanted._asdict(), "classes": list(ACTIONS)}
     text = json.dumps(description, indent=2) + "\n"
     (folder / DESCRIPTION_FILE).write_bytes(text.encode())
