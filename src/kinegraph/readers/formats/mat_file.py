@@ -38,15 +38,10 @@ _MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class MatFile:
-    """The variables of a MATLAB 5 file that are real arrays or text; others are left out.
-
-    Attributes:
-        path: the file.
-        variables: arrays by name; text is an array of one string.
-    """
+    """The variables of a MATLAB 5 file that are real arrays or text; others are left out."""
 
     path: Path
-    variables: Mapping[str, NDArray[Any]]
+    variables: Mapping[str, NDArray[Any]]  # by name; text is an array of one string
 
     def array(self, name: str) -> NDArray[np.float64]:
         """Return a numeric variable as float64, in MATLAB's shape; ReadError if there is none."""

@@ -31,17 +31,11 @@ _LINES_PER_BODY = 2 + NUM_JOINTS
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """One body in one frame, with every number of the file.
+    """One body in one frame, with every number of the file."""
 
-    Attributes:
-        id: the sensor's id as text; ids exceed 2^53, so floats would merge bodies.
-        state: the nine numbers named in `BODY_FIELDS`.
-        values: (25, 12) float64, the columns named in `JOINT_FIELDS`.
-    """
-
-    id: str
-    state: tuple[float, ...]
-    values: NDArray[np.float64]
+    id: str  # the sensor's id as text; ids exceed 2^53, so floats would merge bodies
+    state: tuple[float, ...]  # the nine numbers named in `BODY_FIELDS`
+    values: NDArray[np.float64]  # (25, 12), the columns named in `JOINT_FIELDS`
 
     @property
     def joints(self) -> NDArray[np.float64]:
@@ -51,32 +45,20 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class BodyDetections:
-    """The joints of a recording, with one entry per body and frame, in file order.
+    """The joints of a recording, with one entry per body and frame, in file order."""
 
-    Attributes:
-        num_frames: T; a frame may have no body.
-        frames: the frame of each of the B entries, ascending.
-        ids: the sensor's body id of each entry, as text.
-        joints: (B, 25, 3) float64, meters.
-    """
-
-    num_frames: int
-    frames: NDArray[np.int64]
-    ids: Sequence[str]
-    joints: NDArray[np.float64]
+    num_frames: int  # T; a frame may have no body
+    frames: NDArray[np.int64]  # (B,), the frame of each entry, ascending
+    ids: Sequence[str]  # B, the sensor's body id of each entry, as text
+    joints: NDArray[np.float64]  # (B, 25, 3), meters
 
 
 @dataclass(frozen=True, eq=False)
 class SkeletonRecording:
-    """The content of a `.skeleton` file.
+    """The content of a `.skeleton` file."""
 
-    Attributes:
-        frames: per frame its bodies in file order; a frame may have none.
-        newline: the line ending of the file, "\\r\\n" in the published ones.
-    """
-
-    frames: Sequence[Sequence[Body]]
-    newline: str = "\r\n"
+    frames: Sequence[Sequence[Body]]  # per frame its bodies in file order; a frame may have none
+    newline: str = "\r\n"  # the line ending of the file, "\r\n" in the published ones
 
     @property
     def detections(self) -> BodyDetections:
