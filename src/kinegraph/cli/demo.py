@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from kinegraph.clips.store import ClipStore
 
 
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo"),
-) -> None:
+def demo(out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
     """Write synthetic recordings as raw files; convert, train, evaluate, report and predict."""
     import numpy as np
 

@@ -34,8 +34,7 @@ def fuse(
     store: Annotated[Path | None, typer.Option(help="Clip store; default: the recipes'.")] = None,
     split: Annotated[str, typer.Option(help="Split: test, train, val or all.")] = "test",
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of scores and report; default: runs/fused-NAMES."),
+        Path | None, typer.Option(help="Folder of scores and report; default: runs/fused-NAMES.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

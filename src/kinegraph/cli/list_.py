@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from kinegraph.cli.console import print_table
-
-ListKind = Literal[
-    "readers",
-    "layouts",
-    "models",
-    "objectives",
-    "protocols",
-    "recipes",
-    "classes",
-    "transforms",
-    "conversions",
-    "pretrained",
-]
-
-
-def list_kind(
-    kind: Annotated[ListKind, typer.Argument(help="What to list.")],
-    name: Annotated[str, typer.Argument(help="For classes: the name of the set.")] = "",
-) -> None:
-    """List the available readers, layouts, models and so on, or the classes of a data set."""
-    {
-        "readers": _print_readers,
-        "layouts": _print_layouts,
-        "models": _print_models,
-        "objectives": _print_objectives,
-        "protocols": _print_protocols,
-        "recipes": _print_recipes,
-        "classes": lambda: _print_classes(name),
-        "transforms": _print_transforms,
-        "conversions": _print_conversions,
-        "pretrained": _print_pretrained,
-    }[kind]()
+from kinegraph.errors import unknown_name
 
 
 def _print_readers() -> None:
@@ -127,10 +97,37 @@ def _print_pretrained() -> None:
     print_table(f"Pretrained (model cards in {PRETRAINED_FOLDER})", ("name", "about"), rows)
 
 
-def _print_classes(name: str) -> None:
+def _print_classes(name: str = "") -> None:
     from kinegraph.readers.class_names import class_names, list_class_sets
 
     if not name:
         print("\n".join(list_class_sets()))
         return
     print("\n".join(f"{i:3d}  {title}" for i, title in enumerate(class_names(name))))
+
+
+PRINTERS: dict[str, Callable[[], None]] = {
+    "readers": _print_readers,
+    "layouts": _print_layouts,
+    "models": _print_models,
+    "objectives": _print_objectives,
+    "protocols": _print_protocols,
+    "recipes": _print_recipes,
+    "classes": _print_classes,
+    "transforms": _print_transforms,
+    "conversions": _print_conversions,
+    "pretrained": _print_pretrained,
+}
+
+
+def list_kind(
+    kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(PRINTERS)}.")],
+    name: Annotated[str, typer.Argument(help="For classes: the name of the set.")] = "",
+) -> None:
+    """List the available readers, layouts, models and so on, or the classes of a data set."""
+    if kind not in PRINTERS:
+        raise unknown_name("kind", kind, PRINTERS)
+    if kind == "classes":
+        _print_classes(name)
+    else:
+        PRINTERS[kind]()

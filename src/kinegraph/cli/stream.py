@@ -6,14 +6,13 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
-    from kinegraph.clips.clip import MetaValue
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.inference.session import Window
@@ -88,13 +87,8 @@ def _format_fields(prediction: Prediction | None) -> dict[str, Any]:
     }
 
 
-class Recording(NamedTuple):
-    """Frames in order, each with joints and confidence, and the facts about them."""
-
-    name: str
-    fps: float | None
-    meta: Mapping[str, MetaValue]
-    frames: Iterator[tuple[Any, Any]]
+#: Name, frames per second, facts, and frames in order, each with joints and confidence.
+Recording = tuple[str, float | None, Mapping[str, Any], Iterator[tuple[Any, Any]]]
 
 
 def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
@@ -103,7 +97,7 @@ def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> I
 
     if file == "-":
         frames = _read_stdin(input_frame_shape(recognizer))
-        yield Recording("standard input", None, {}, frames)
+        yield "standard input", None, {}, frames
         return
     for raw in read_input_clips(Path(file), reader, recognizer):
         clip = recognizer.pipeline.convert_layout(raw)
@@ -111,7 +105,7 @@ def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> I
         if clip.confidence is not None:
             confidence = clip.confidence.swapaxes(0, 1)
         frames = zip(clip.joints.swapaxes(0, 1), confidence, strict=True)
-        yield Recording(clip.id, clip.fps, clip.meta, frames)
+        yield clip.id, clip.fps, clip.meta, frames
 
 
 def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:

@@ -13,12 +13,7 @@ from torch import Tensor
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
-from kinegraph.models.published_weights import (
-    load_asgcn,
-    load_shiftgcn,
-    load_stgcn,
-    load_twostream,
-)
+from kinegraph.models.published_weights import load_asgcn, load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import (

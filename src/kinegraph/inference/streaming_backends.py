@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import (
-    ClipError,
-    KinegraphError,
-    ModelError,
-    TransformError,
-    unknown_name,
-)
+from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError, unknown_name
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.online_preprocessing import (
     FrameValidator,

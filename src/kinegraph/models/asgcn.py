@@ -23,13 +23,7 @@ from kinegraph.models.link_inference import (
     released_link_frames,
     released_offset,
 )
-from kinegraph.ops.persons import (
-    Pool,
-    check_input,
-    fold_persons,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.ops.persons import Pool, check_input, fold_persons, present_persons, unfold_persons
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -206,11 +200,8 @@ class ASGCN(SkeletonModel):
         net = self._link_inference()
         poses, present = self._given_poses(x, lengths, net.training)
         links = net(poses)
-        return links._replace(
-            adjacency=unfold_persons(links.adjacency, present),
-            probabilities=unfold_persons(links.probabilities, present),
-            edges=unfold_persons(links.edges, present),
-        )
+        by_person = [unfold_persons(rows, present) for rows in links[:3]]
+        return Links(*by_person, *links[3:])
 
     def link_loss(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         """What the link inference is trained by: how well links predict the next pose.

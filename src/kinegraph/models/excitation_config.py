@@ -166,12 +166,11 @@ def excite(
     if option is None:
         return
     chosen = Excitation.from_option(option)
-    numbers = chosen.units or range(2, len(units) + 1)
-    if max(numbers) > len(units):
+    if chosen.units and max(chosen.units) > len(units):
         raise ModelError(
-            f"excitation units: the network has units 1 to {len(units)}, got {list(numbers)}"
+            f"excitation units: the network has units 1 to {len(units)}, got {list(chosen.units)}"
         )
-    for number in numbers:
+    for number in chosen.units or range(2, len(units) + 1):
         unit, stride = units[number - 1], strides[number - 1]
         c_in, c_out = channels[number - 1 : number + 1]
         if chosen.kind == "mta":

@@ -12,12 +12,7 @@ from kinegraph.ops.layers import Affine, InferenceLayer, Permute, Pointwise, Sca
 from kinegraph.ops.minimal_filtering import WinogradTemporalConv
 from kinegraph.ops.temporal import TemporalConv
 from kinegraph.runtime.graph import LayerGraph
-from kinegraph.runtime.network import (
-    FusedModule,
-    InferenceNetwork,
-    PersonNetwork,
-    WholeClipNetwork,
-)
+from kinegraph.runtime.network import FusedModule, InferenceNetwork, PersonNetwork, WholeClipNetwork
 from kinegraph.runtime.trace import copy_classifier, translate
 
 #: Largest difference of logits, as a share of the largest logit, that the optimization may make.

@@ -46,17 +46,16 @@ class LayerGraph(nn.Module):
             self._release(values, i)
         return values[self.num_inputs + len(self.inputs) - 1]
 
-    def infer_delays(self, first: int, rate: int = 1) -> tuple[int, int]:
+    def infer_delays(self, first: int) -> tuple[int, int]:
         """Compute for every layer which frame its first step begins with.
 
         Args:
             first: number of the first frame of the first step.
-            rate: frames of the clip for one of the input.
 
         Returns:
-            both for the output.
+            the number of the first frame of the output, and how many frames of the clip make one.
         """
-        values = {0: (first, rate)}
+        values = {0: (first, 1)}
         self._ahead = []
         for i, layer in enumerate(self._each()):
             given = [values[v] for v in self.inputs[i]]

@@ -33,15 +33,7 @@ from kinegraph.ops.layers import (
 from kinegraph.ops.temporal import TemporalConv, TemporalPool, TemporalStride
 from kinegraph.runtime.graph import LayerGraph
 
-POINTWISE_MODULES = (
-    nn.ELU,
-    nn.GELU,
-    nn.Hardswish,
-    nn.LeakyReLU,
-    nn.Sigmoid,
-    nn.SiLU,
-    nn.Tanh,
-)
+POINTWISE_MODULES = (nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.Sigmoid, nn.SiLU, nn.Tanh)
 POINTWISE: dict[Any, Callable[[Tensor], Tensor]] = {
     torch.relu: torch.relu,
     torch.relu_: torch.relu,

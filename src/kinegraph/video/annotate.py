@@ -10,7 +10,7 @@ import numpy as np
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.video.estimators.base import Image
 from kinegraph.video.overlay import draw_person
-from kinegraph.video.recording import Persons, WatchCache
+from kinegraph.video.recording import WatchCache
 from kinegraph.video.segmentation import Segment
 from kinegraph.video.writer import VideoWriter
 
@@ -64,31 +64,22 @@ def annotate(
     """
     labels = ActionLabels(segments)
     longest = sorted(segments, key=lambda s: -s.seconds)[:MAX_KEY_FRAMES] if key_frames else []
-    wanted = sorted(longest, key=_middle)
+    wanted = sorted(longest, key=lambda s: s.middle)
     found: dict[Segment, bytes] = {}
     for done, (frame, persons) in enumerate(cache.replay(until), start=1):
         due = []
-        while wanted and _middle(wanted[0]) <= frame.time + 1e-6:
+        while wanted and wanted[0].middle <= frame.time + 1e-6:
             due.append(wanted.pop(0))
         if writer is not None or due:
-            image = _draw_persons(frame.image, persons, layout, labels, frame.time)
+            image = frame.image
+            for person, joints in persons:
+                label = labels.at(person, frame.time)
+                image = draw_person(image, joints, layout, person, label)
             if writer is not None:
                 writer.write(image, frame.time)
             found |= dict.fromkeys(due, _encode_jpeg(image)) if due else {}
         progress(done, total)
     return found
-
-
-def _middle(segment: Segment) -> float:
-    return (segment.start + segment.end) / 2
-
-
-def _draw_persons(
-    image: Image, persons: Persons, layout: SkeletonLayout, labels: ActionLabels, time: float
-) -> Image:
-    for person, joints in persons:
-        image = draw_person(image, joints, layout, person, labels.at(person, time))
-    return image
 
 
 def _encode_jpeg(image: Image) -> bytes:

@@ -53,6 +53,11 @@ class Segment:
         """Duration in seconds."""
         return self.end - self.start
 
+    @property
+    def middle(self) -> float:
+        """Time halfway between start and end."""
+        return (self.start + self.end) / 2
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values of a segment for JSON."""
         times = {"start": round(self.start, 3), "end": round(self.end, 3)}

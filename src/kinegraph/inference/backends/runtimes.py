@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,18 @@ def format_of(path: Path) -> str | None:
     return next((name for name, form in FORMATS.items() if path.suffix == form.suffix), None)
 
 
-def missing(package: str, error: ImportError) -> ExportError:
-    """Return the error for a package that is not installed."""
-    return ExportError(
-        f"the package {package} is needed here ({error}): pip install 'kinegraph[export]'"
-    )
+def import_package(name: str) -> Any:
+    """Import a package that is needed for exported files only.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ExportError(
+            f"the package {name} is needed here ({error}): pip install 'kinegraph[export]'"
+        ) from error
 
 
 def _damaged(path: Path, error: Exception) -> ExportError:
@@ -60,10 +68,7 @@ def _damaged(path: Path, error: Exception) -> ExportError:
 
 
 def _onnx_session(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing("onnxruntime", error) from error
+    onnxruntime = import_package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
@@ -90,10 +95,7 @@ def _open_onnx(path: Path, precision: str) -> Run:
 
 
 def _openvino_model(path: Path) -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing("openvino", error) from error
+    openvino = import_package("openvino")
     try:
         if not path.read_bytes()[:5].startswith(b"<?xml"):  # it would try to read other kinds
             raise ValueError("expected XML")

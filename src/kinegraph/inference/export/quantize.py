@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kinegraph.inference.backends.exported_model import Calls
-from kinegraph.inference.backends.runtimes import missing
+from kinegraph.inference.backends.runtimes import import_package
 
 #: Returns an iterator over the inputs of the network, call after call.
 Feeds = Callable[[], Iterator[Sequence[Tensor]]]
@@ -46,11 +46,9 @@ def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str
         exact: names of modules that stay in fp32, because they decide between alternatives: there
             a rounding changes more than the last digits.
     """
-    try:
-        import onnx
-        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    except ImportError as error:
-        raise missing("onnxruntime", error) from error
+    onnx = import_package("onnx")
+    import_package("onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Inputs of one call after the other."""

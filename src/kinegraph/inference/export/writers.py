@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kinegraph.inference.backends.runtimes import EXTRA, KEY, missing
+from kinegraph.inference.backends.runtimes import EXTRA, KEY, import_package
 from kinegraph.inference.export.quantize import Feeds, quantize
 from kinegraph.inference.export.trace import TracedNetwork
 
@@ -52,11 +52,8 @@ def _torch_writer(traced: TracedNetwork) -> Writer:
 
 def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
     """Return the program as an ONNX model, in int8 if there are inputs to calibrate with."""
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise missing("onnx", error) from error
+    for package in ("onnx", "onnxscript"):
+        import_package(package)
     program = torch.onnx.export(
         traced.program,
         dynamo=True,
@@ -103,10 +100,7 @@ def _onnx_writer(model: Any) -> Writer:
 
 
 def _openvino_writer(traced: TracedNetwork, quantized_model: Any, precision: str) -> Writer:
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing("openvino", error) from error
+    openvino = import_package("openvino")
     if quantized_model is not None:
         model = openvino.Core().read_model(quantized_model.SerializeToString())
     else:
