@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.schema import Indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError, unknown_name
 
 ClipMeta = Mapping[str, MetaValue]
 Split = Literal["train", "test", "val"]
 SplitFunction = Callable[[ClipMeta], Split | None]
-Indices = NDArray[np.int64]
 
 CLEAN_SUFFIX = "-clean"
 HOLDOUT_FRACTION = 0.2

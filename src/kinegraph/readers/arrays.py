@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,6 @@ from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
 _CLIP_SUFFIXES = (".npy", ".npz", ".csv")
 _LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
 _HEAD_BYTES = 8192
-
-
-class _ArrayFile(NamedTuple):
-    """The content of a file before it is checked against the layout."""
-
-    points: NDArray[Any]
-    confidence: NDArray[Any] | None = None
-    fps: float | None = None
 
 
 def _scan(
@@ -68,17 +60,17 @@ def _read(
     confidence: bool = False,
 ) -> Iterator[Clip | ReadError]:
     chosen = task.info.get("layout") or _choose_layout(task.path.parent, layout)
-    content = _read_file(task.path, chosen.num_joints)
+    points, score, stated_fps = _read_file(task.path, chosen.num_joints)
     listed_fps = task.info.get("meta", {}).get("fps")
     try:
         _check_fps(listed_fps)
-        joints, score = _check_content(content, chosen, confidence)
+        joints, score = _check_content(points, score, chosen, confidence)
         if zeros_absent:
             absent = (joints == 0).all(axis=-1, keepdims=True)
             joints = np.where(absent, np.float32(np.nan), joints)
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
-        rate = content.fps or (listed_fps and float(listed_fps)) or fps
+        rate = stated_fps or (listed_fps and float(listed_fps)) or fps
         yield task.make_clip(joints, chosen, confidence=score, fps=rate)
     except (ReadError, ClipError) as error:
         raise ReadError(f"{task.path}: {error}") from error
@@ -119,11 +111,14 @@ def _check_fps(fps: Any) -> None:
         raise ReadError(f"expected fps to be frames per second above 0, got {fps!r}")
 
 
-def _read_file(path: Path, num_joints: int) -> _ArrayFile:
+def _read_file(
+    path: Path, num_joints: int
+) -> tuple[NDArray[Any], NDArray[Any] | None, float | None]:
+    """Return coordinates, confidence and fps, before they are checked against the layout."""
     if path.suffix == ".npy":
-        return _ArrayFile(open_npy(path))
+        return open_npy(path), None, None
     if path.suffix == ".csv":
-        return _ArrayFile(read_frame_table(path, num_joints))
+        return read_frame_table(path, num_joints), None, None
     if path.suffix != ".npz":
         raise ReadError(f"{path}: expected a file of type {', '.join(_CLIP_SUFFIXES)}")
     arrays = read_npz(path, ("joints", "confidence", "fps"))
@@ -132,14 +127,13 @@ def _read_file(path: Path, num_joints: int) -> _ArrayFile:
     fps = arrays.get("fps", np.empty(0)).ravel().tolist()
     if "fps" in arrays and (len(fps) != 1 or not 0 < fps[0] < math.inf):
         raise ReadError(f"{path}: expected fps to be one number above 0")
-    return _ArrayFile(arrays["joints"], arrays.get("confidence"), float(fps[0]) if fps else None)
+    return arrays["joints"], arrays.get("confidence"), float(fps[0]) if fps else None
 
 
 def _check_content(
-    content: _ArrayFile, layout: SkeletonLayout, confidence: bool
+    points: NDArray[Any], score: NDArray[Any] | None, layout: SkeletonLayout, confidence: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return joints (M, T, V, D) and confidence (M, T, V) of the layout."""
-    points, score = content.points, content.confidence
     if confidence and score is not None:
         raise ReadError("the file has an array 'confidence', so leave out the option confidence")
     width = "2 or 3 coordinates and a confidence" if confidence else "2 or 3 coordinates"

@@ -201,7 +201,8 @@ def _read_in_pool(
     # not fork: a parent with threads (progress bars, a server) could deadlock its children
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    # Ctrl-C reaches the whole process group; only the parent handles it
+    pool = ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
         while chunks or pending:
             while chunks and len(pending) < CHUNKS_PER_WORKER * workers:
@@ -216,11 +217,6 @@ def _read_in_pool(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches the whole process group; only the parent handles it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_chunk(
