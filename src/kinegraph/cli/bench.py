@@ -348,7 +348,6 @@ def _make_target_bar(row: TargetResult) -> Bar:
 
 
 def _draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
-    """Write a figure of these bars."""
     from kinegraph.reports.draw_bench import draw_bench
 
     draw_bench(bars, machine).savefig(path, dpi=120)

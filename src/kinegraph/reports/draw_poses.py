@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,15 +21,6 @@ _TRUE = "#9aa5b1"
 
 Poses = NDArray[np.floating]
 Errors = NDArray[np.floating]
-
-
-class _Labels(NamedTuple):
-    """Names of the prediction and the baseline; heading and first frame of the error curves."""
-
-    predicted: str
-    baseline: str
-    heading: str
-    first: int
 
 
 def draw_forecast(
@@ -65,8 +56,8 @@ def draw_forecast(
         np.concatenate([absent, np.broadcast_to(last, true.shape)]),
     ]
     chosen = {0: "last seen"} | {f + 1: f"+{f + 1}" for f in _chosen(len(true), frames)}
-    labels = _Labels("predicted", "zero velocity", "error by future frame", 1)
-    return _draw_comparison(layout, poses, chosen, labels, title)
+    names = ("predicted", "zero velocity", "error by future frame")
+    return _draw_comparison(layout, poses, chosen, names, title, first=1)
 
 
 def draw_reconstruction(
@@ -91,10 +82,13 @@ def draw_reconstruction(
     """
     true = _check_poses("true clip", true, layout)
     rebuilt = _check_poses("reconstructed clip", rebuilt, layout, true.shape)
-    poses = [true, rebuilt, np.broadcast_to(_mean_pose(true), true.shape)]
+    with warnings.catch_warnings():  # the mean of a joint that is never visible is NaN
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(true, axis=0)
+    poses = [true, rebuilt, np.broadcast_to(mean, true.shape)]
     chosen = {frame: f"frame {frame}" for frame in _chosen(len(true), frames)}
-    labels = _Labels("reconstructed", "mean pose", "error by frame", 0)
-    return _draw_comparison(layout, poses, chosen, labels, title)
+    names = ("reconstructed", "mean pose", "error by frame")
+    return _draw_comparison(layout, poses, chosen, names, title)
 
 
 def frame_errors(true: Poses, other: Poses) -> Errors:
@@ -127,25 +121,23 @@ def _chosen(total: int, frames: int) -> list[int]:
     return panels.spaced_frames(total, frames)
 
 
-def _mean_pose(true: Poses) -> Poses:
-    """Return (V, D); NaN for joints that are never visible."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmean(true, axis=0)
-
-
 def _draw_comparison(
     layout: SkeletonLayout,
     poses: list[Poses],
     chosen: dict[int, str],
-    labels: _Labels,
+    names: tuple[str, str, str],
     title: str | None,
+    first: int = 0,
 ) -> Figure:
-    """Draw the chosen frames of poses (true, predicted, baseline) and curves of their errors."""
+    """Draw the chosen frames of poses (true, predicted, baseline) and curves of their errors.
+
+    ``names`` are those of the prediction, the baseline and the curves, which begin at ``first``.
+    """
     true, predicted, baseline = poses
+    predicted_name, baseline_name, heading = names
     errors, simple = frame_errors(true, predicted), frame_errors(true, baseline)
     frames = list(chosen)
-    views = panels.project_joints(np.stack([true, predicted]), frames, labels.predicted)
+    views = panels.project_joints(np.stack([true, predicted]), frames, predicted_name)
     margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + panels.LEGEND_HEIGHT
     figure, rows = panels.strip_figure(views, frames, title, margins, min_columns=4)
     for view, row in zip(views, rows, strict=True):
@@ -158,20 +150,20 @@ def _draw_comparison(
             style.annotate_offset(
                 ax, f"{errors[frame]:.3g}", (0, 1), (1, 16), color=style.BLUE, **options
             )
-            text = f"{labels.baseline} {simple[frame]:.3g}"
+            text = f"{baseline_name} {simple[frame]:.3g}"
             style.annotate_offset(ax, text, (0, 1), (1, 5), color=style.GRAY, **options)
     if not np.isfinite(errors).any():
         style.add_color_legend(figure, [("no joints to compare", style.GRAY)])
     else:
         sides = style.SIDE_LEGEND if layout.mirror_pairs else []
-        name = f"{labels.predicted} in color" + ":" * bool(sides)
+        name = f"{predicted_name} in color" + ":" * bool(sides)
         style.add_color_legend(figure, [("true", _TRUE), (name, style.GRAY), *sides])
     width = figure.get_figwidth() - 0.75
     ax = style.add_axes_inches(figure, (0.55, _BELOW + panels.LEGEND_HEIGHT, width, _CURVE))
-    _draw_error_curves(ax, errors, simple, labels.first, frames)
-    for height, name, color in ((6, labels.baseline, style.GRAY), (18, "model", style.BLUE)):
+    _draw_error_curves(ax, errors, simple, first, frames)
+    for height, name, color in ((6, baseline_name, style.GRAY), (18, "model", style.BLUE)):
         style.annotate_offset(ax, name, (1, 1), (0, height), color=color, fontsize=9, ha="right")
-    style.add_heading(ax, labels.heading, "of this clip")
+    style.add_heading(ax, heading, "of this clip")
     return figure
 
 

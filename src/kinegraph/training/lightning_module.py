@@ -38,7 +38,8 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         if settings.freeze_backbone:
-            _freeze_backbone(model)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(is_head_parameter(name))
         self.model = model
         self.objective = objective
         self.settings = settings
@@ -72,11 +73,21 @@ class TrainingModule(LightningModule):
         return output.loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Update the averaged weights; after the last batch, average buffers and log metrics."""
+        """Update the averaged weights; after the last batch, average buffers and log metrics.
+
+        Raises:
+            TrainingError: the loss is NaN or infinite; the checkpoints of earlier epochs stay.
+        """
         self.average_weights()
-        if self.trainer.is_last_batch:
-            average_buffers(self)
-            self._require_finite(self._log("train")["loss"])
+        if not self.trainer.is_last_batch:
+            return
+        average_buffers(self)
+        loss = self._log("train")["loss"]
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss of epoch {self.current_epoch + 1} is {loss}, the training has diverged: "
+                f"lower train.lr (now {self.settings.lr:g}), or clip gradients with train.clip_grad"
+            )
 
     def average_weights(self) -> None:
         """Move the averaged weights, if there are any, towards the current ones."""
@@ -105,18 +116,6 @@ class TrainingModule(LightningModule):
         for name, value in means.items():
             self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
         return means
-
-    def _require_finite(self, loss: float) -> None:
-        """Stop training when the loss is NaN or infinite.
-
-        Raises:
-            TrainingError: it is; the checkpoints of earlier epochs stay.
-        """
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss of epoch {self.current_epoch + 1} is {loss}, the training has diverged: "
-                f"lower train.lr (now {self.settings.lr:g}), or clip gradients with train.clip_grad"
-            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its learning rate schedule, which acts per step."""
@@ -152,11 +151,6 @@ def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
         length = (s.cosine_epochs or s.epochs) - s.warmup_epochs
         return 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(length, 1e-6)))
     return 1.0
-
-
-def _freeze_backbone(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_head_parameter(name))
 
 
 def _create_average(model: nn.Module, decay: float) -> AveragedModel:

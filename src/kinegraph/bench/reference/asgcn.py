@@ -63,18 +63,15 @@ def build_reference_asgcn(model: ASGCN) -> ReferenceRecognizer:
     Raises:
         ModelError: the model is not the released one (``faithful=True``, nothing added).
     """
-    blocks = list(model.blocks)
-    is_released = (
-        model.faithful
-        and model.pool == "mean"
-        and model.link_weight == LINK_WEIGHT
-        and blocks[0].tcn.kernel_size[0] == TEMPORAL_KERNEL
-        and blocks[0].gcn.actional is not None
-        and blocks[0].gcn.structural.edge_importance is not None
+    first: Any = model.blocks[0]
+    conditions = (
+        model.link_weight == LINK_WEIGHT,
+        first.tcn.kernel_size[0] == TEMPORAL_KERNEL,
+        first.gcn.actional is not None,
+        first.gcn.structural.edge_importance is not None,
     )
-    require_released(
-        is_released, "AS-GCN", "a temporal kernel of 9, edge importance, and actional links"
-    )
+    expected = "a temporal kernel of 9, edge importance, and actional links"
+    require_released(model, "AS-GCN", expected, conditions)
     reference = copy_network(
         ReferenceASGCN, model, lambda block: [block.gcn.structural, block.gcn.actional]
     )

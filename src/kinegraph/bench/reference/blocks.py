@@ -5,7 +5,7 @@ Shapes: N clips, M persons, n = N*M, C channels, T frames, V joints, K partition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -176,13 +176,13 @@ def copy_network(
     return reference.train(model.training)
 
 
-def require_released(is_released: bool, family: str, expected: str) -> None:
+def require_released(model: Any, family: str, expected: str, conditions: Iterable[bool]) -> None:
     """Refuse a model whose options differ from those of the released code.
 
     Raises:
         ModelError: they do.
     """
-    if not is_released:
+    if not (model.faithful and model.pool == "mean" and all(conditions)):
         raise ModelError(
             f"the reference {family} computes the released model: expected a model made with "
             f"faithful=True, pool='mean', {expected}"

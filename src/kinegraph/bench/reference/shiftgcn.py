@@ -154,21 +154,16 @@ def build_reference_shiftgcn(model: ShiftGCN) -> ReferenceShiftGCN:
         ModelError: the model is not the released one (``faithful=True``, nothing added).
     """
     blocks = list(model.blocks)
-    is_released = (
-        model.faithful
-        and model.pool == "mean"
-        and all(
-            block.gcn.mask is not None
-            and block.gcn.shift_in.back is not None
-            and getattr(getattr(block.tcn, "shift_in", None), "grad_mode", None) is not None
-            and isinstance(block.before, nn.Identity)
-            and block.beside is None
-            for block in blocks
-        )
+    conditions = (
+        block.gcn.mask is not None
+        and block.gcn.shift_in.back is not None
+        and getattr(getattr(block.tcn, "shift_in", None), "grad_mode", None) is not None
+        and isinstance(block.before, nn.Identity)
+        and block.beside is None
+        for block in blocks
     )
-    require_released(
-        is_released, "Shift-GCN", "non-local and adaptive shifts, masks, and nothing added to it"
-    )
+    expected = "non-local and adaptive shifts, masks, and nothing added to it"
+    require_released(model, "Shift-GCN", expected, conditions)
     V = model.layout.num_joints
     reference = ReferenceShiftGCN(
         model.head.out_features,

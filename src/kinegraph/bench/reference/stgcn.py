@@ -50,23 +50,17 @@ def build_reference_stgcn(model: STGCN) -> ReferenceSTGCN:
     Raises:
         ModelError: the model is not the released one (``faithful=True``, nothing added).
     """
-    blocks = list(model.blocks)
-    is_released = (
-        model.faithful
-        and model.pool == "mean"
-        and all(
-            isinstance(block.tcn, nn.Conv2d)
-            and block.tcn.kernel_size[0] == TEMPORAL_KERNEL
-            and isinstance(block.before, nn.Identity)
-            and block.beside is None
-            and block.gcn.edge_importance is not None
-            and block.gcn.free_edges is None
-            for block in blocks
-        )
+    conditions = (
+        isinstance(block.tcn, nn.Conv2d)
+        and block.tcn.kernel_size[0] == TEMPORAL_KERNEL
+        and isinstance(block.before, nn.Identity)
+        and block.beside is None
+        and block.gcn.edge_importance is not None
+        and block.gcn.free_edges is None
+        for block in model.blocks
     )
-    require_released(
-        is_released, "ST-GCN", "a temporal kernel of 9, edge importance, and nothing added to it"
-    )
+    expected = "a temporal kernel of 9, edge importance, and nothing added to it"
+    require_released(model, "ST-GCN", expected, conditions)
     return copy_network(ReferenceSTGCN, model, lambda block: [block.gcn])
 
 
