@@ -19,7 +19,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.cluster import predict as predict_module
 from kinegraph.cluster.predict import InputFiles, create_predict_task, merge_predictions
-from kinegraph.cluster.score import ClusterScorer
+from kinegraph.cluster.score import score_on_cluster
 from kinegraph.cluster.sharding import Shard
 from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.errors import CheckpointError, ClusterError, KinegraphError
@@ -53,7 +53,7 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
     progress = lambda *counts: told.append(counts)  # noqa: E731
     options = {"split": "all", "batch_size": 5}
     one, result = evaluate_run(run, **options)
-    scorer = ClusterScorer("local", run)
+    scorer = partial(score_on_cluster, "local", run)
     many, again = evaluate_run(run, **options, score=scorer, progress=progress)
     one.save(tmp_path / "one.npz")
     many.save(tmp_path / "many.npz")
@@ -67,8 +67,8 @@ def test_scores_of_shards_are_those_of_one_machine(run, here, tmp_path):
 def test_an_interrupted_evaluation_goes_on(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt, match="2 of 5 shards"):
-        evaluate(score=ClusterScorer("impatient", run))
-    scores, _ = evaluate(score=ClusterScorer("local", run))
+        evaluate(score=partial(score_on_cluster, "impatient", run))
+    scores, _ = evaluate(score=partial(score_on_cluster, "local", run))
     assert here[1].seen == [(10, 15), (5, 10), (0, 5)]
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -76,11 +76,11 @@ def test_an_interrupted_evaluation_goes_on(run, here):
 def test_a_damaged_shard_is_scored_again(run, here):
     evaluate = partial(evaluate_run, run, split="all", batch_size=5)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(score=ClusterScorer("impatient", run))
+        evaluate(score=partial(score_on_cluster, "impatient", run))
     next(run.glob("*.shards/*.npy")).write_bytes(b"\x93NUMPY")
     with pytest.raises(ClusterError, match="was damaged"):
-        evaluate(score=ClusterScorer("local", run))
-    scores, _ = evaluate(score=ClusterScorer("local", run))
+        evaluate(score=partial(score_on_cluster, "local", run))
+    scores, _ = evaluate(score=partial(score_on_cluster, "local", run))
     assert len(here[2].seen) == 1
     np.testing.assert_array_equal(scores.logits, evaluate()[0].logits)
 
@@ -92,7 +92,7 @@ def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_p
             writer.write(clip)
     store = ClipStore(tmp_path / "3d.arrow")
     with pytest.raises(CheckpointError, match="has 3 coordinates a joint"):
-        evaluate_run(run, store=store, split="all", score=ClusterScorer("local", run))
+        evaluate_run(run, store=store, split="all", score=partial(score_on_cluster, "local", run))
 
 
 def test_a_node_that_sees_another_run_says_so(run):

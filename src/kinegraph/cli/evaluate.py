@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run: accuracy, calibration, confusion matrix, or errors of predicted poses."""
     from kinegraph.clips.store import ClipStore
-    from kinegraph.cluster.score import ClusterScorer
+    from kinegraph.cluster.score import score_on_cluster
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
     from kinegraph.inference.pose_errors import PoseScorer
     from kinegraph.inference.recognizer import Recognizer
@@ -37,7 +38,8 @@ def evaluate(
     precise: Any = precision
     score = score_poses = None
     if cluster is not None:
-        score, score_poses = (ClusterScorer(cluster, run, s) for s in (Recognizer, PoseScorer))
+        score = partial(score_on_cluster, cluster, run)
+        score_poses = partial(score, scorer=PoseScorer)
     names_actions, predicts_poses = supported_tasks(run)
     output: dict[str, object] = {}
     if names_actions:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,60 +25,56 @@ MAX_BATCHES_PER_SHARD = 64
 Scorer = Recognizer | PoseScorer
 
 
-@dataclass(frozen=True)
-class ClusterScorer:
-    """Scores clips of a store on a cluster's nodes: the ``score`` of `evaluate_run`.
+def score_on_cluster(
+    cluster: str,
+    run: Path,
+    store: ClipStore,
+    indices: NDArray[np.int64],
+    *,
+    scorer: type[Scorer] = Recognizer,
+    batch_size: int,
+    progress: ProgressCallback | None = None,
+) -> Any:
+    """Score clips of a store like ``scorer.score_store``, on a cluster's nodes.
 
     Batches hold the same clips as on one machine, and each task uses as many threads as PyTorch
     does here, because both change the last bits of sums.
 
-    Attributes:
+    Args:
         cluster: see `kinegraph.cluster.ray_workers.connect`.
         run: a run's folder, a checkpoint file, or an exported one; on storage that all nodes
             share, like the store.
-        scorer: the class whose ``score_store`` scores the clips.
+        progress: called with (clips done, clips in all).
+
+    Returns:
+        `Scores` or `PoseErrors`, as ``scorer.score_store``.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
     """
+    model, name = WorkerModel.from_run(run), scorer.__name__.lower()
+    facts = {
+        "kind": name,
+        "model": model.fingerprint(),
+        "store": fingerprint_files(stat_files([store.path])),
+        "batch_size": batch_size,
+        "clips": hashlib.sha256(np.ascontiguousarray(indices).tobytes()).hexdigest(),
+    }
+    sizes = {"largest": MAX_BATCHES_PER_SHARD * batch_size, "step": batch_size}
+    job = ShardedJob.open(model.job_path(name), ".npy", facts, len(indices), **sizes)
 
-    cluster: str
-    run: Path
-    scorer: type[Scorer] = Recognizer
+    def create_task(shard: Shard) -> Task:
+        own = indices[shard.start : shard.stop]
+        arguments = (scorer, model, store.path, own, batch_size)
+        return Task(job, shard, score_shard, arguments, (job.folder, model.run, store.path))
 
-    def __call__(
-        self,
-        store: ClipStore,
-        indices: NDArray[np.int64],
-        *,
-        batch_size: int,
-        progress: ProgressCallback | None,
-    ) -> Any:
-        """Return what ``score_store`` of the scorer returns: `Scores` or `PoseErrors`.
-
-        Raises:
-            ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
-        """
-        model, name = WorkerModel.from_run(self.run), self.scorer.__name__.lower()
-        facts = {
-            "kind": name,
-            "model": model.fingerprint(),
-            "store": fingerprint_files(stat_files([store.path])),
-            "batch_size": batch_size,
-            "clips": hashlib.sha256(np.ascontiguousarray(indices).tobytes()).hexdigest(),
-        }
-        sizes = {"largest": MAX_BATCHES_PER_SHARD * batch_size, "step": batch_size}
-        job = ShardedJob.open(model.job_path(name), ".npy", facts, len(indices), **sizes)
-
-        def create_task(shard: Shard) -> Task:
-            own = indices[shard.start : shard.stop]
-            arguments = (self.scorer, model, store.path, own, batch_size)
-            return Task(job, shard, score_shard, arguments, (job.folder, model.run, store.path))
-
-        job.run(model.workers(self.cluster), create_task, progress)
-        rows = np.concatenate(list(_load_rows(job)))
-        job.delete()
-        ids = tuple(store.ids[i] for i in indices)
-        if self.scorer is PoseScorer:
-            return PoseErrors(ids, *np.ascontiguousarray(rows.T))
-        return Scores(ids, store.labels[indices], rows)
+    job.run(model.workers(cluster), create_task, progress)
+    rows = np.concatenate(list(_load_rows(job)))
+    job.delete()
+    ids = tuple(store.ids[i] for i in indices)
+    if scorer is PoseScorer:
+        return PoseErrors(ids, *np.ascontiguousarray(rows.T))
+    return Scores(ids, store.labels[indices], rows)
 
 
 def score_shard(
