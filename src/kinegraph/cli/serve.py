@@ -27,17 +27,13 @@ def serve(
         float | None,
         typer.Option(min=0.01, help="Window length of a stream in seconds. Default: the run's, 3."),
     ] = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Frames between two answers in window mode.")
-    ] = 10,
+    every: Annotated[int, typer.Option(min=1, help="Frames between answers in mode window.")] = 10,
     rate: Annotated[float, typer.Option(min=1, help="Frames/s of a person.")] = 30.0,
     persons: Annotated[
         int | None,
         typer.Option(min=1, help="Maximum number of persons; default: measured at startup."),
     ] = None,
-    connections: Annotated[
-        int, typer.Option(min=1, help="Maximum number of open websockets.")
-    ] = 512,
+    connections: Annotated[int, typer.Option(min=1, help="Maximum number of websockets.")] = 512,
     body: Annotated[int, typer.Option(min=1, help="Maximum size of an .npz clip in MiB.")] = 16,
     frames: Annotated[int, typer.Option(min=1, help="Maximum frames of a clip.")] = 3000,
     queue: Annotated[int, typer.Option(min=1, help="Maximum queued frames per person.")] = 30,

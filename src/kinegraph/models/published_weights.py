@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import resources
 
 import torch
@@ -179,13 +179,10 @@ def _match(
     missing = [theirs for theirs, name in names.items() if name not in found]
     whole = {theirs.partition("[")[0]: None for theirs in missing if not theirs.endswith(_COUNTER)}
     if whole:
-        raise ModelError(f"the state dict lacks {_some([*whole])}")
+        named = ", ".join(map(repr, list(whole)[:_SHOWN]))
+        more = f" and {len(whole) - _SHOWN} more" if len(whole) > _SHOWN else ""
+        raise ModelError(f"the state dict lacks {named}{more}")
     return found
-
-
-def _some(keys: Sequence[str]) -> str:
-    shown = ", ".join(repr(key) for key in keys[:_SHOWN])
-    return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown
 
 
 def _plain(key: str) -> str:

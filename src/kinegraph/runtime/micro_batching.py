@@ -198,7 +198,7 @@ class StepStreams:
     def enqueue(self, frames: Mapping[int, Tensor]) -> None:
         """Queue the next frame (C, V, M) of some streams: the first part of `push`."""
         streams = {key: self._stream(key) for key in frames}
-        _, checked = self._validate(frames)
+        checked = self._validate(frames)
         for key, frame in checked.items():
             stream = streams[key]
             if not stream.pushed:  # the first step ends with the first frame
@@ -274,23 +274,18 @@ class StepStreams:
 
     def _start_job(self, step: StepNetwork, due: list[int]) -> IncrementalJob:
         state = self._gather_state(step, due)
-        backlog = min(len(self._streams[key].pending) for key in due) - self._chunk
-        steps = self._layer_steps(step, state)
-        self._running_job = job = IncrementalJob(state.keys, backlog, steps)
-        self._latest = state.keys
-        return job
-
-    def _layer_steps(
-        self, step: StepNetwork, state: BatchedState
-    ) -> Incremental[tuple[Tensor, ...]]:
         streams = [self._streams[key] for key in state.keys]
+        backlog = min(len(s.pending) for s in streams) - self._chunk
         frames = torch.stack(
             [torch.stack(list(islice(s.pending, self._chunk)), dim=1) for s in streams]
         )
         before = torch.tensor([s.before for s in streams], device=frames.device)
         early = min(s.before for s in streams) < self.network.first_answer
         present, *kept = state.tensors
-        return step.run_incremental(frames, before, None, present, kept, mask=early)
+        steps = step.run_incremental(frames, before, None, present, kept, mask=early)
+        self._running_job = job = IncrementalJob(state.keys, backlog, steps)
+        self._latest = state.keys
+        return job
 
     def _advance(self, job: IncrementalJob, frames: float, stop: StopCondition) -> bool:
         """Do the share of so many of its frames; with all of it done the streams move on."""
@@ -404,7 +399,7 @@ class StepStreams:
             raise ModelError("not a state of a stream of step networks: frames are missing")
         rows = None
         if pushed:
-            _, checked = self._validate(dict(enumerate(frames)), begin=False)
+            checked = self._validate(dict(enumerate(frames)), begin=False)
             loaded.pending = deque(checked.values())
             present = state.get("kept.0")
             persons = 0 if present is None or present.ndim != 2 else present.shape[1]
@@ -420,9 +415,7 @@ class StepStreams:
             raise ModelError(f"unknown stream key {key!r}: open a stream first")
         return self._streams[key]
 
-    def _validate(
-        self, frames: Mapping[int, Tensor], *, begin: bool = True
-    ) -> tuple[StepNetwork | None, dict[int, Tensor]]:
+    def _validate(self, frames: Mapping[int, Tensor], *, begin: bool = True) -> dict[int, Tensor]:
         """Return copies of frames that all fit; a first frame fixes the number of persons."""
         persons = None if self._step is None else self._step.persons
         C, V = self.network.in_channels, self.network.layout.num_joints
@@ -436,7 +429,7 @@ class StepStreams:
             self.network.check_persons(persons)
         if begin and self._step is None and persons is not None:
             self._step = StepNetwork(self.network, persons, self.window)
-        return self._step, checked
+        return checked
 
     def _fast_validate(
         self, frames: Mapping[int, Tensor], shape: tuple[int, ...]

@@ -172,7 +172,6 @@ class _Translation:
         self._results: dict[fx.Node, Any] = {}  # a `Value`, a constant, or a tuple of them
 
     def add(self, node: fx.Node) -> None:
-        """Translate one node."""
         args = fx.map_arg(node.args, self._results.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self._results.__getitem__)
         if node.op == "placeholder":
@@ -191,7 +190,6 @@ class _Translation:
             self._results[node] = self._function(node, args, dict(kwargs))
 
     def graph(self) -> LayerGraph:
-        """Return all layers as a graph."""
         if not self.layers or self.output != self.num_inputs + len(self.layers) - 1:
             raise UntranslatableError("the output is not that of the last operation")
         return LayerGraph(self.layers, self.inputs, self.num_inputs)
@@ -322,7 +320,6 @@ def _pool(pool: nn.AvgPool2d | nn.MaxPool2d, node: fx.Node) -> TemporalPool:
 
 
 def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """Return the result of an operation on constants."""
     with torch.no_grad():
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)

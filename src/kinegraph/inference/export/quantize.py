@@ -51,13 +51,10 @@ def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Inputs of one call after the other."""
-
         def __init__(self) -> None:
             self._feeds = feeds()
 
         def get_next(self) -> dict[str, Any] | None:
-            """Return the next inputs by name, None after the last."""
             given = next(self._feeds, None)
             if given is None:
                 return None
