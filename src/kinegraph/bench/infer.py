@@ -26,7 +26,7 @@ from kinegraph.bench.timing import time_interleaved
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import BenchError, unknown_name
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
-from kinegraph.transforms.input_streams import to_array
+from kinegraph.transforms.to_model_input import to_array
 
 #: Largest difference of logits between the two sides, relative to the largest logit.
 LOGIT_TOLERANCE = {"fp32": 1e-5, "bf16": 5e-2}

@@ -8,9 +8,10 @@ from kinegraph.transforms import (  # noqa: F401  each of them registers its tra
     visibility,
 )
 from kinegraph.transforms.convert_layout import convert_layout
-from kinegraph.transforms.input_streams import STREAMS, to_array, to_stream
+from kinegraph.transforms.input_streams import STREAMS, to_stream
 from kinegraph.transforms.pipeline import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.registry import TRANSFORMS, Transform
+from kinegraph.transforms.to_model_input import to_array
 
 __all__ = [
     "STREAMS",
