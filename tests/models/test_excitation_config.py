@@ -217,3 +217,12 @@ def test_every_named_wiring_is_an_option():
         ["me", "ce"],
         ["mta"],
     ]
+
+
+def test_a_network_of_one_unit_has_no_unit_to_excite_by_default():
+    options = {"layout": "ntu25", "num_classes": 3, "channels": [16], "strides": [1]}
+    model = create_model("stgcn", **options, excitation="ce_parallel")
+    assert model.blocks[0].beside is None
+    first = {"kind": "ce", "units": [1], "reduction": 1}
+    named = create_model("stgcn", **options, excitation=first)
+    assert not isinstance(named.blocks[0].before, torch.nn.Identity)
