@@ -83,7 +83,7 @@ ONE = [[[0.5, 0.5]] * 15]
         (json.dumps({"joints": ONE, "confidence": [[1] * 15] * 2}), "expected confidences (1, 15)"),
         (json.dumps({"joints": ONE, "confidence": {"a": 1}}), "standard input:1: expected a frame"),
         ("[" * 100_000, "standard input:1: expected a frame as JSON"),
-        ("1" * (2**20 + 2), "standard input:1: a frame of over 1048576 characters"),
+        ("1" * (2**20 + 2), "standard input:1: a frame longer than 1048576 characters"),
     ],
 )
 def test_lines_that_are_no_frames(capsys, monkeypatch, tiny_run, line, message):

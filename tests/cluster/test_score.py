@@ -98,7 +98,7 @@ def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_p
 def test_a_node_that_sees_another_run_says_so(run):
     model = WorkerModel.from_run(run)
     model.configure()
-    with pytest.raises(ClusterError, match=r"reads another .*run"):
+    with pytest.raises(ClusterError, match=r"reads a different .*run"):
         replace(model, digest="0" * 64).configure()
     with pytest.raises(ClusterError, match=r"computes on cpu, this machine on cuda"):
         replace(model, device="cuda").configure()

@@ -123,7 +123,7 @@ def test_what_cannot_be_registered_is_refused():
     kg.register_model("own_family", OwnFamily)  # once more changes nothing
     for name, cls, message in (
         ("own-family", OwnFamily, "letters, digits and underscores, got 'own-family'"),
-        ("stgcn", OwnFamily, "there is a model 'stgcn' already"),
+        ("stgcn", OwnFamily, "model 'stgcn' is already registered"),
         ("other", lambda layout: None, "expected a class of torch.nn.Module"),
         ("other", NoHead, "NoHead has no method forward_head, reset_classifier, parameter_groups"),
         ("other", NoLayout, r"NoLayout\(\) takes no argument layout, in_channels"),

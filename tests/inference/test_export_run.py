@@ -312,7 +312,7 @@ def test_the_pages_examples_run(exported, monkeypatch, capsys):
 
 def test_synthetic_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
     lost = altered_run(tiny_run, tmp_path / "lost", recipe={"store": "nowhere.arrow"})
-    manifest = export_run(lost, tmp_path / "it.pt2")
+    manifest = export_run(str(lost), str(tmp_path / "it.pt2"))
     assert Parity(**manifest.parity).source.startswith("synthetic clips")
     with pytest.raises(
         ExportError, match="calibrated on clips of the training split, but there is no clip store"
@@ -323,8 +323,8 @@ def test_synthetic_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("out", "options", "error", "told"),
     [
-        ("it.bin", {}, ExportError, r"the ending says the format, expected one of .onnx \(onnx\)"),
-        ("it.onnx", {"format": "torch"}, ExportError, "a file for torch ends in .pt2"),
+        ("it.bin", {}, ExportError, r"extension '\.bin'; expected one of .onnx \(onnx\)"),
+        ("it.onnx", {"format": "torch"}, ExportError, "'torch' needs the file extension .pt2"),
         ("it.onnx", {"format": "onx"}, UnknownNameError, "did you mean 'onnx'"),
         ("it.onnx", {"precision": "int4"}, UnknownNameError, "did you mean 'int8'"),
         (
@@ -334,8 +334,8 @@ def test_synthetic_clips_where_the_store_is_out_of_reach(tiny_run, tmp_path):
             r"bf16 \(supported: fp32, fp16, int8\); bf16 is supported by openv",
         ),
         ("it.pt2", {"precision": "int8"}, ExportError, "int8 is supported by onnx, openvino"),
-        ("there.onnx", {}, ExportError, "there.onnx exists: give another name"),
-        ("there.xml", {}, ExportError, "there.bin exists: give another name"),
+        ("there.onnx", {}, ExportError, "there.onnx exists: choose another name"),
+        ("there.xml", {}, ExportError, "there.bin exists: choose another name"),
     ],
 )
 def test_what_cannot_be_had_is_told_at_once(out, options, error, told, tiny_run, tmp_path):

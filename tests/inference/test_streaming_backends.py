@@ -150,7 +150,7 @@ def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     assert live.mode == "window"
     answer = follow(live, clip)[-1]
     assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
-    with pytest.raises(ModelError, match=r"take mode 'window'|ASGCN is not local in time"):
+    with pytest.raises(ModelError, match=r"use mode 'window'|ASGCN is not local in time"):
         open_session(asked, "step")
 
 

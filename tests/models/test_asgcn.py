@@ -218,7 +218,7 @@ def test_links_without_weight_are_as_no_links():
         assert not torch.allclose(linked(x), without(x), atol=1e-4)
     assert not list(without.link_parameters())
     for method in (without.infer_links, without.link_loss):
-        with pytest.raises(ModelError, match="infers no links: make it with actional=True"):
+        with pytest.raises(ModelError, match="infers no links: build it with actional=True"):
             method(x)
 
 

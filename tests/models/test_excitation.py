@@ -229,8 +229,11 @@ def test_a_depthwise_separable_convolution_has_the_published_count(nin, nout):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MotionExcitation(3, layout=LAYOUT), "reduction 16 needs as many channels, got 3"),
-        (lambda: ChannelExcitation(15), "needs as many channels, got 15"),
+        (
+            lambda: MotionExcitation(3, layout=LAYOUT),
+            "reduction 16 needs at least 16 channels, got 3",
+        ),
+        (lambda: ChannelExcitation(15), "needs at least 16 channels, got 15"),
         (lambda: MotionExcitation(16), "kernel 'graph' needs the layout"),
         (lambda: MotionExcitation(16, kernel="v4"), "unknown excitation kernel 'v4' .did you mean"),
         (lambda: MotionExcitation(16, "aktion"), "unknown ME variant 'aktion' .did you mean 'act"),

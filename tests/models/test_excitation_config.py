@@ -137,7 +137,7 @@ def test_units_are_counted_from_one_and_the_first_is_left_out():
         False,
         True,
     ]
-    with pytest.raises(ModelError, match="reduction 4 needs as many channels, got 3"):
+    with pytest.raises(ModelError, match="reduction 4 needs at least 4 channels, got 3"):
         small("stgcn", {**chosen, "units": [1]})
     whole = create_model("stgcn", layout="ntu25", num_classes=60, excitation="me_series")
     assert [parts_of(u)[0] is MotionExcitation for u in whole.blocks] == [False] + [True] * 9
@@ -182,7 +182,10 @@ def test_an_absent_person_does_not_count():
         ({"kind": "ce", "units": [2, 2]}, "different numbers counted from 1"),
         ({"kind": "ce", "units": [0]}, "different numbers counted from 1"),
         ({"kind": "ce", "units": [2, 11]}, "the network has units 1 to 3, got \\[2, 11\\]"),
-        ({"kind": "ce", "reduction": 17}, "needs as many channels, got 16: lower the reduction"),
+        (
+            {"kind": "ce", "reduction": 17},
+            "needs at least 17 channels, got 16: lower the reduction",
+        ),
         ({"kind": "mta", "units": [2, 4]}, "the network has units 1 to 3"),
     ],
 )

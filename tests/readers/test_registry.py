@@ -102,18 +102,23 @@ def test_unknown_files(tmp_path):
     path = tmp_path / "some.bin"
     path.write_bytes(bytes(100))
     with pytest.raises(
-        ReadError, match=r"some\.bin has no format .*choose one of --reader ntu, .*, synthetic"
+        ReadError, match=r"some\.bin: no reader recognizes .*with --reader: ntu, .*, synthetic"
     ):
         guess_reader(path)
     with pytest.raises(ReadError, match="does not exist"):
         guess_reader(tmp_path / "none")
-    with pytest.raises(ReadError, match="choose one of --reader"):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ReadError, match="empty is an empty folder: expected raw files"):
+        guess_reader(tmp_path / "empty")
+    with pytest.raises(ReadError, match="choose one with --reader"):
         guess_reader(tmp_path)
 
 
 def test_ambiguous_file(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 30, 25, 2)))
-    with pytest.raises(ReadError, match="by stacked or arrays; choose one, as --reader stacked"):
+    with pytest.raises(
+        ReadError, match="by stacked or arrays; choose one, such as --reader stacked"
+    ):
         guess_reader(tmp_path / "a.npy")
 
 

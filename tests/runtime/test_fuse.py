@@ -82,7 +82,9 @@ def test_a_network_that_has_diverged_is_refused():
 
 
 def test_what_keeps_no_contract_is_named():
-    with pytest.raises(ModelError, match=r"Linear does not keep the contract.*layout and no in_ch"):
+    with pytest.raises(
+        ModelError, match=r"Linear does not implement the model contract.*layout and no in_ch"
+    ):
         optimize_for_inference(nn.Linear(2, 2))
 
 

@@ -207,11 +207,11 @@ def test_states_that_do_not_fit_are_refused():
     wider = OneStream(settled("stgcn", {**SMALL, "channels": (16, 16, 16)}))
     for stream in (steps, windows, wider):
         stream.push(torch.randn(3, 20, 2))
-    with pytest.raises(ModelError, match="not a state of a stream of step networks"):
+    with pytest.raises(ModelError, match="expected a state of a stream in step mode"):
         steps.load_state_dict(windows.state_dict())
-    with pytest.raises(ModelError, match="not a state of a stream of windows"):
+    with pytest.raises(ModelError, match="expected a state of a stream in window mode"):
         windows.load_state_dict(steps.state_dict())
-    with pytest.raises(ModelError, match="of another model"):
+    with pytest.raises(ModelError, match="belongs to another model"):
         steps.load_state_dict(wider.state_dict())
 
 

@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 class BenchPrecision(enum.StrEnum):
-    """Precision of ours; the baseline is always in fp32."""
+    """Precision of kinegraph; the baseline is always in fp32."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -41,14 +41,14 @@ class BenchPrecision(enum.StrEnum):
 
 ModelOption = Annotated[str, typer.Option(help="A model of `kinegraph list models`.")]
 BenchPrecisionOption = Annotated[
-    BenchPrecision, typer.Option(help="Precision of ours; the baseline is in fp32.")
+    BenchPrecision, typer.Option(help="Precision of kinegraph; the baseline is in fp32.")
 ]
-RoundsOption = Annotated[int | None, typer.Option(min=1, help="How often both sides are timed.")]
+RoundsOption = Annotated[int | None, typer.Option(min=1, help="Number of timings of each side.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="Threads of PyTorch; default: its own choice.")
+    int | None, typer.Option(min=1, help="PyTorch threads; default: chosen by PyTorch.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-FigureOption = Annotated[Path | None, typer.Option(help="A figure to write, such as bench.png.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Figure file to write, such as bench.png.")]
 StoreOption = Annotated[Path | None, typer.Option(help="A clip store; default: synthetic clips.")]
 RawOption = Annotated[
     Path | None, typer.Option(help="Folder of .skeleton files; default: synthetic files.")
@@ -62,9 +62,12 @@ def infer(
         str, typer.Option(help="reference, module, onnx, openvino or torch.")
     ] = "reference",
     precision: BenchPrecisionOption = BenchPrecision.fp32,
-    batch: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per batch.")] = 1,
     recorded: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Recorded clips at their own lengths.")
+        Path | None,
+        typer.Option(
+            metavar="STORE", help="Measure the clips of this store, each at its own length."
+        ),
     ] = None,
     rounds: RoundsOption = None,
     threads: ThreadsOption = None,
@@ -87,14 +90,14 @@ def bench_stream_command(
     precision: BenchPrecisionOption = BenchPrecision.fp32,
     streams: Annotated[
         int | None,
-        typer.Option(min=0, help="Persons at 30 frames/s; 0: search the largest number."),
+        typer.Option(min=0, help="Persons at 30 frames/s; 0: find the largest number."),
     ] = None,
     rounds: RoundsOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
     figure: FigureOption = None,
 ) -> None:
-    """Process frame by frame, against running the last 300 frames again for every frame."""
+    """Process frame by frame, compared with running the last 300 frames again for each frame."""
     from kinegraph.bench.streaming import bench_stream, bench_streams
 
     measure: Benchmark = partial(bench_stream, model)
@@ -107,9 +110,9 @@ def bench_stream_command(
 def bench_train_command(
     model: ModelOption = "stgcn",
     precision: BenchPrecisionOption = BenchPrecision.fp32,
-    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per training step.")] = 2,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Also train the demo for so many epochs; 0: do not.")
+        int, typer.Option(min=0, help="Epochs of the demo training; 0: skip it.")
     ] = 3,
     devices: Annotated[
         int, typer.Option(min=1, help="Processes or devices that train the demo.")
@@ -119,7 +122,7 @@ def bench_train_command(
     as_json: JsonOption = False,
     figure: FigureOption = None,
 ) -> None:
-    """Time training steps; then train the demo: clips and steps a second, and accuracy."""
+    """Time training steps; then train the demo and report speed and accuracy."""
     from kinegraph.bench.train import bench_demo, bench_train
 
     extra = {}
@@ -157,7 +160,7 @@ def bench_convert_command(
     as_json: JsonOption = False,
     figure: FigureOption = None,
 ) -> None:
-    """Read `.skeleton` text into a store with one process, against reading it line by line."""
+    """Read `.skeleton` text into a store with one process, compared with line by line."""
     from kinegraph.bench.data import bench_convert
 
     with _provide_recordings(raw=raw) as (_, files):
@@ -172,7 +175,7 @@ def roofline(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the least time of each target on this machine, by operations and by bytes."""
+    """Compute the minimum time of each target on this machine from its operations and bytes."""
     from dataclasses import asdict, astuple
 
     from kinegraph.bench.machine import describe_machine
@@ -195,10 +198,11 @@ def roofline(
 @app.command("all")
 def measure_all(
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="[TARGET]...", help="Only these targets.")
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]...", help="Targets to measure; default: all."),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="A Markdown page whose table is replaced.")
+        Path | None, typer.Option(help="Markdown page in which the table is replaced.")
     ] = None,
     store: StoreOption = None,
     raw: RawOption = None,

@@ -20,7 +20,7 @@ ClusterOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 PrecisionOption = Annotated[
-    str, typer.Option(help="fp32, bf16, or auto: bf16 if the device accelerates it.")
+    str, typer.Option(help="Precision: fp32, bf16, or auto (bf16 if it is fast here).")
 ]
 
 

@@ -17,9 +17,9 @@ from kinegraph.errors import CheckpointError, ClusterError
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run, checkpoint, or exported file.")],
-    protocol: Annotated[str | None, typer.Option(help="Default: that of the recipe.")] = None,
-    split: Annotated[str, typer.Option(help="test, train, val or all.")] = "test",
-    store: Annotated[Path | None, typer.Option(help="Default: that of the recipe.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol; default: the recipe's.")] = None,
+    split: Annotated[str, typer.Option(help="Split: test, train, val or all.")] = "test",
+    store: Annotated[Path | None, typer.Option(help="Clip store; default: the recipe's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     precision: PrecisionOption = "fp32",
     cluster: ClusterOption = None,

@@ -16,11 +16,11 @@ def export(
         Path, typer.Argument(help="Output file: .onnx, .xml (OpenVINO) or .pt2 (PyTorch).")
     ],
     format: Annotated[
-        str | None, typer.Option(help="onnx, openvino or torch. Default: by the file extension.")
+        str | None, typer.Option(help="Format: onnx, openvino or torch; default: by extension.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16, bf16 or int8.")] = "fp32",
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Export a network that takes frames step by step.")
+        bool, typer.Option("--streaming", help="Export a network that takes a few frames per call.")
     ] = False,
     store: Annotated[
         Path | None,

@@ -9,12 +9,14 @@ import typer
 
 
 def import_weights(
-    family: Annotated[str, typer.Argument(help="stgcn, stgcn_twostream, shiftgcn or asgcn.")],
-    weights: Annotated[Path, typer.Argument(help="Published file of weights.")],
+    family: Annotated[
+        str, typer.Argument(help="Model: stgcn, stgcn_twostream, shiftgcn or asgcn.")
+    ],
+    weights: Annotated[Path, typer.Argument(help="File of published weights.")],
     out: Annotated[Path, typer.Argument(help="New folder for the run.")],
-    protocol: Annotated[str, typer.Option(help="Protocol of their training: xsub, xview or xset.")],
-    stream: Annotated[str, typer.Option(help="Stream of their training, such as bone.")] = "joint",
-    links: Annotated[Path | None, typer.Option(help="Weights of AS-GCN's link inference.")] = None,
+    protocol: Annotated[str, typer.Option(help="Protocol of the training: xsub, xview or xset.")],
+    stream: Annotated[str, typer.Option(help="Stream of the training, such as bone.")] = "joint",
+    links: Annotated[Path | None, typer.Option(help="File of the link weights of AS-GCN.")] = None,
 ) -> None:
     """Convert published NTU RGB+D weights into a run; every tensor must fit the model."""
     from kinegraph.inference.import_weights import import_weights as imported

@@ -122,9 +122,9 @@ PRINTERS: dict[str, Callable[[], None]] = {
 
 def list_kind(
     kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(PRINTERS)}.")],
-    name: Annotated[str, typer.Argument(help="For classes: the name of the set.")] = "",
+    name: Annotated[str, typer.Argument(help="For classes: the name of the dataset.")] = "",
 ) -> None:
-    """List the available readers, layouts, models and so on, or the classes of a data set."""
+    """List the available readers, layouts, models and so on, or the classes of a dataset."""
     if kind not in PRINTERS:
         raise unknown_name("kind", kind, PRINTERS)
     if kind == "classes":

@@ -19,17 +19,19 @@ def predict(
     reader: Annotated[
         str | None, typer.Option(help="Reader of the files; default: guessed from each file.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Candidate actions for each clip.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a clip.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of candidate actions per clip.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per clip.")
+    ] = False,
     precision: PrecisionOption = "fp32",
     cluster: ClusterOption = None,
 ) -> None:
-    """Name the actions in raw files. A file with an error is reported, and the others follow."""
+    """Name the actions in raw files. An unreadable file is reported; the others are processed."""
     from kinegraph.cluster.predict import predict_on_cluster
     from kinegraph.inference.predict import Predictor, predict_files
 
     if cluster is not None and precision != "fp32":
-        raise ClusterError("a cluster predicts in fp32: give --precision or --cluster, not both")
+        raise ClusterError("--cluster computes in fp32: use either --precision or --cluster")
     predictor = Predictor.load(run, top, precision)  # type: ignore[arg-type]
     if precision != "fp32" and predictor.recognizer:
         print(f"precision: {predictor.recognizer.precision_summary}", file=sys.stderr)

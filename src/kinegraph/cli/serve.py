@@ -22,20 +22,26 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="KINEGRAPH_TOKEN", help="Token that clients must send.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="Mode of streams: auto, step or window.")] = "auto",
+    mode: Annotated[str, typer.Option(help="Mode of streams: step, window, or auto.")] = "auto",
     window: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Window length of a stream in seconds. Default: the run's, 3."),
+        typer.Option(
+            min=0.01, help="Window length of a stream in seconds; default: the run's, or 3."
+        ),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Frames between answers in mode window.")] = 10,
-    rate: Annotated[float, typer.Option(min=1, help="Frames/s of a person.")] = 30.0,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames between two predictions in window mode.")
+    ] = 10,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Frame rate of each person, in frames/s.")
+    ] = 30.0,
     persons: Annotated[
         int | None,
         typer.Option(min=1, help="Maximum number of persons; default: measured at startup."),
     ] = None,
     connections: Annotated[int, typer.Option(min=1, help="Maximum number of websockets.")] = 512,
     body: Annotated[int, typer.Option(min=1, help="Maximum size of an .npz clip in MiB.")] = 16,
-    frames: Annotated[int, typer.Option(min=1, help="Maximum frames of a clip.")] = 3000,
+    frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames in a clip.")] = 3000,
     queue: Annotated[int, typer.Option(min=1, help="Maximum queued frames per person.")] = 30,
     processes: Annotated[
         int | None,

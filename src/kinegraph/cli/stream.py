@@ -26,16 +26,23 @@ def stream(
     reader: Annotated[
         str | None, typer.Option(help="Reader of the file; default: guessed from the file.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="auto, step or window.")] = "auto",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="step: compute each frame once; window: compute the whole window for each "
+            "prediction; auto: step if the run supports it."
+        ),
+    ] = "auto",
     window: Annotated[
         str,
         typer.Option(
-            help="Latest seconds that a prediction covers; auto: what the run states, or 3; all: "
-            "from the first frame."
+            help="Window length in seconds; auto: the run's, or 3; all: all frames so far."
         ),
     ] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Frames between predictions.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a frame.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per frame.")
+    ] = False,
 ) -> None:
     """Predict frame by frame, and print a line when the prediction changes.
 
@@ -113,7 +120,9 @@ def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
     while line := sys.stdin.readline(MAX_LINE_CHARS + 1):
         number += 1
         if len(line) > MAX_LINE_CHARS:
-            raise ReadError(f"standard input:{number}: a frame of over {MAX_LINE_CHARS} characters")
+            raise ReadError(
+                f"standard input:{number}: a frame longer than {MAX_LINE_CHARS} characters"
+            )
         if line.strip():
             yield _parse_frame(line, number, shape)
 

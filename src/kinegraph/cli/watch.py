@@ -47,7 +47,7 @@ def watch(
     ] = None,
     persons: Annotated[int, typer.Option(min=1, help="Maximum number of tracked persons.")] = 10,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop after this time. Default: at the end, or Ctrl-C.")
+        float | None, typer.Option(help="Stop after so many seconds; default: at the end.")
     ] = None,
 ) -> None:
     """Detect actions in a video, camera or pose folder and report who does what, with start and
@@ -81,7 +81,7 @@ def watch(
 
 @dataclass
 class _Detection:
-    """The segments of a source; ``end_time`` is in seconds."""
+    """The detected segments of a source; ``end_time`` is in seconds."""
 
     segments: list[Segment] = field(default_factory=list)
     frames: int = 0

@@ -67,7 +67,7 @@ class WorkerModel:
         """
         if (digest := _digest(self.run)) != self.digest:
             raise ClusterError(
-                f"node {socket.gethostname()} reads another {self.run} ({digest[:8]}, expected "
+                f"node {socket.gethostname()} reads a different {self.run} ({digest[:8]}, expected "
                 f"{self.digest[:8]}): runs must be on storage that all nodes share"
             )
         if (device := default_device().type) != self.device:

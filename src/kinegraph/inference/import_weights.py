@@ -125,7 +125,9 @@ def _read_state_dict(path: Path) -> StateDict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of errors for files that are not its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if not isinstance(error, OSError):
+            reason = f"expected a file of tensors by torch.save ({reason})"
         raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

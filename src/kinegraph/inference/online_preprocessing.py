@@ -116,7 +116,7 @@ class OnlinePreprocessor:
         if whole := model.pipeline.whole_clip_steps():
             raise ModelError(
                 f"mode 'step' takes frames one by one, but the transforms {', '.join(whole)} of "
-                "this run need the whole clip; take mode 'window'"
+                "this run need the whole clip; use mode 'window'"
             )
         self._layout = model.layout
         self._persons = model.header.persons

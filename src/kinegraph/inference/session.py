@@ -313,21 +313,21 @@ def open_session(
     meta: Mapping[str, MetaValue] | None = None,
     fps: float | None = None,
 ) -> StreamingSession:
-    """Open a stream of raw frames that are answered as they come.
+    """Open a streaming session: it takes raw frames one by one and returns predictions.
 
     Args:
         recognizer: names the actions.
-        mode: ``step``: each frame is run once; for transforms that treat frames one by one and
-            models that are local in time. Transforms that bring clips to a length are left out, so
-            that no padding takes part. ``window``: the latest frames are run as a clip for every
-            prediction. ``auto``: ``step`` where it is possible.
-        window: how many of the latest seconds a prediction covers: ``auto`` for as many as the
-            run's header states (3 unless training chose otherwise), None for all since the start.
-            In ``step`` it is rounded up to whole hops (of 4 frames for ST-GCN).
-        every: frames between predictions, each of which includes the latest frames. Without it
-            there is a prediction after every frame; in ``step`` that lags behind (by 76 frames for
-            ST-GCN as published), because a feature is known when the frames that follow it are;
-            with it ``step`` runs so many frames again for each prediction.
+        mode: ``step`` computes each frame once. It needs a model that is local in time, and
+            transforms that process frames one by one; transforms that change the length of clips
+            are skipped. ``window`` computes the latest frames as a clip for every prediction.
+            ``auto`` is ``step`` if possible, else ``window``.
+        window: seconds before the latest frame that a prediction covers: ``auto`` for the value
+            in the run's header (by default 3), None for all frames since the start. In mode
+            ``step`` it is rounded up to the temporal stride (4 frames for ST-GCN).
+        every: frames between predictions; each prediction includes the latest frame. By default
+            there is a prediction after every frame. In mode ``step`` these predictions lag behind
+            (by 76 frames for ST-GCN as published), because a feature depends on later frames. With
+            ``every``, ``step`` computes the frames of this lag again for each prediction.
         meta: facts about the recording that transforms need, as in `Clip.meta`: ``width`` and
             ``height`` of its images.
         fps: frames per second of the stream, for the window; by default those of the run's

@@ -132,7 +132,9 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
     needs_clips = isinstance(model, ExportedModel) or recognizer.pipeline.whole_clip_steps()
     if mode == "step" and needs_clips:
         OnlinePreprocessor(recognizer)  # raises an error that names the transforms, if any
-        raise ModelError("mode 'step': an exported file runs whole clips; take mode 'window'")
+        raise ModelError(
+            "mode 'step': an exported file accepts whole clips only; use mode 'window'"
+        )
     if mode != "window" and not needs_clips:
         if recognizer.step_network is None and mode == "step":
             open_streams(model, mode)  # raises an error that gives the reason
@@ -355,7 +357,8 @@ def read_state(state: StreamState, name: str, shape: Sequence[int | None]) -> ND
     same = all(wanted in (None, size) for size, wanted in zip(given, shape, strict=False))
     if not same or len(given) != len(shape) or 0 in given:
         raise ModelError(
-            f"the state is of another model: expected {name!r} of shape {tuple(shape)}, got {given}"
+            f"the state belongs to another model: expected {name!r} of shape {tuple(shape)}, "
+            f"got {given}"
         )
     return np.array(tensor.detach().cpu().numpy())
 

@@ -48,7 +48,7 @@ def register_model(name: str, cls: type[nn.Module]) -> None:
         raise ModelError(f"expected a model name of letters, digits and underscores, got {name!r}")
     if MODELS.get(name, cls) is not cls:
         raise ModelError(
-            f"there is a model {name!r} already ({MODELS[name].__name__}): choose another name"
+            f"model {name!r} is already registered ({MODELS[name].__name__}); choose another name"
         )
     _check_contract(name, cls)
     MODELS[name] = cls

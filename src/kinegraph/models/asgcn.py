@@ -179,8 +179,8 @@ class ASGCN(SkeletonModel):
         """
         if self.forecast is None:
             raise ModelError(
-                "this model predicts no future frames (future=0): give their number, such as "
-                "future=10, when making it"
+                "this model predicts no future frames (future=0): build it with their number, "
+                "such as future=10"
             )
         lengths = self._check(context, lengths, ahead=self.future if self.faithful else 0)
         check_last_pose(context, last)
@@ -332,7 +332,7 @@ class ASGCN(SkeletonModel):
 
     def _link_inference(self) -> LinkInference:
         if self.links is None:
-            raise ModelError("this model infers no links: make it with actional=True")
+            raise ModelError("this model infers no links: build it with actional=True")
         return self.links
 
 

@@ -272,8 +272,8 @@ def check_name(what: str, name: Any, known: Iterable[str]) -> None:
 def _reduced(channels: int, reduction: int) -> int:
     if channels < reduction:
         raise ModelError(
-            f"excitation with reduction {reduction} needs as many channels, got {channels}: lower "
-            f"the reduction or leave out the unit that takes them"
+            f"excitation with reduction {reduction} needs at least {reduction} channels, got "
+            f"{channels}: lower the reduction or leave out this unit"
         )
     return channels // reduction
 

@@ -67,7 +67,7 @@ def get_reader(name: str) -> Reader:
 def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
     """Return the only reader that matches a file, or one of the first files of a folder.
 
-    The reader named ``preferred`` is asked first; if it matches, the others are not asked.
+    The reader named ``preferred`` is tried first; if it matches, the others are not tried.
 
     Raises:
         ReadError: the file does not exist, or no reader or several readers match.
@@ -79,15 +79,17 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
     files = [path] if path.is_file() else list(islice(inside, _MAX_FILES_TRIED))
     if preferred in READERS and any(map(READERS[preferred].matches, files)):
         return READERS[preferred]
+    if not files:
+        raise ReadError(f"{path} is an empty folder: expected raw files of a dataset")
     names = [name for name, reader in READERS.items() if any(map(reader.matches, files))]
     if not names:
         raise ReadError(
-            f"{path} has no format that a reader recognizes; "
-            f"choose one of --reader {', '.join(READERS)}"
+            f"{path}: no reader recognizes this format; "
+            f"choose one with --reader: {', '.join(READERS)}"
         )
     if len(names) > 1:
         raise ReadError(
-            f"{path} could be read by {' or '.join(names)}; choose one, as --reader {names[0]}"
+            f"{path} could be read by {' or '.join(names)}; choose one, such as --reader {names[0]}"
         )
     return READERS[names[0]]
 

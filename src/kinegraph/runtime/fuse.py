@@ -59,7 +59,7 @@ def optimize_for_inference(
         return model
     if missing := [name for name in ("layout", "in_channels") if not hasattr(model, name)]:
         raise ModelError(
-            f"{type(model).__name__} does not keep the contract of a model: it has no "
+            f"{type(model).__name__} does not implement the model contract: it has no "
             f"{' and no '.join(missing)} (see kinegraph.models.base.SkeletonModel)"
         )
     try:
@@ -97,7 +97,7 @@ def fuse_layers(graph: LayerGraph) -> LayerGraph:
         given = tuple(renumbered[value] for value in read)
         producer = given[0] - graph.num_inputs
         alone = len(read) == 1 and uses.count(read[0]) == 1 and producer >= 0
-        if alone and _fold_into(layers[producer], layer):
+        if alone and _fold_batch_norm(layers[producer], layer):
             renumbered[graph.num_inputs + i] = given[0]
             continue
         layers.append(layer)
@@ -110,8 +110,8 @@ def fuse_layers(graph: LayerGraph) -> LayerGraph:
     return deepcopy(LayerGraph(fastest, inputs, graph.num_inputs)).eval().requires_grad_(False)
 
 
-def _fold_into(before: InferenceLayer, layer: InferenceLayer) -> bool:
-    """Make a layer part of the one before it; return whether that is possible."""
+def _fold_batch_norm(before: InferenceLayer, layer: InferenceLayer) -> bool:
+    """Fold a batch norm, factor or ReLU into the layer before it; return whether it fits."""
     if isinstance(layer, Affine) and layer.scale.ndim == 1:
         return before.fold_affine(layer.scale, layer.bias)
     if isinstance(layer, Scale) and isinstance(before, Permute):

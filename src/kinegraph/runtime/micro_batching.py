@@ -392,11 +392,11 @@ class StepStreams:
             logits = state.get("logits")
             loaded = _StreamState(before, pushed, logits=None if logits is None else logits.clone())
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(f"not a state of a stream of step networks: {error}") from error
+            raise ModelError(f"expected a state of a stream in step mode: {error}") from error
         hop = self.network.hop
         given = before + len(frames)
         if before < 0 or before % hop or given != (pushed + hop - 1 if pushed else 0):
-            raise ModelError("not a state of a stream of step networks: frames are missing")
+            raise ModelError("expected a state of a stream in step mode: frames are missing")
         rows = None
         if pushed:
             checked = self._validate(dict(enumerate(frames)), begin=False)
@@ -456,12 +456,12 @@ class StepStreams:
         ]
         if not all(alike) or f"kept.{len(rows)}" in state:
             raise ModelError(
-                "this state is of another model, of another window, or of another number of persons"
+                "this state belongs to another model, window length or number of persons"
             )
         device = initial[0].device
         copies = [row.to(device, copy=True) for row in rows if row is not None]
         if any(bool(row.isnan().any()) for row in copies):
-            raise ModelError("this state holds values that are not numbers")
+            raise ModelError("this state contains NaN")
         return copies
 
     def _blank_frame(self, step: StepNetwork) -> Tensor:

@@ -168,7 +168,7 @@ class WindowStreams(StreamBatch):
     def load_state_dict(self, key: int, state: Mapping[str, Tensor]) -> None:
         self._of(key)
         if set(state) - {"frames"} or any(t.ndim != 4 for t in state.values()):
-            raise ModelError("not a state of a stream of windows")
+            raise ModelError("expected a state of a stream in window mode")
         frames: list[Tensor] = []
         for frame in state["frames"] if state else ():
             frames.append(self._validate(frame, frames))

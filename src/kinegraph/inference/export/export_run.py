@@ -35,8 +35,8 @@ PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx"), "openvino": ("torch"
 
 
 def export_run(
-    run: Path,
-    out: Path,
+    run: Path | str,
+    out: Path | str,
     *,
     format: str | None = None,
     precision: str = "fp32",
@@ -45,8 +45,8 @@ def export_run(
 ) -> Manifest:
     """Export a run; the exported model is verified against the original before it is written.
 
-    The file is written beside, opened by its runtime and compared with the model on clips of the
-    test split (synthetic ones where the store is out of reach), before it is renamed.
+    A temporary file is written, opened by its runtime and compared with the model on clips of the
+    test split (on synthetic clips if there is no store), and then renamed to ``out``.
 
     Args:
         run: the run's folder, or a checkpoint file.
@@ -61,12 +61,13 @@ def export_run(
             a file that exists already, or one that differs too much from the model.
         CheckpointError, ModelError: there is no run, or one that names no actions.
     """
+    run, out = Path(run), Path(out)
     name = _format(out, format, precision)
     if is_exported(run):
         raise ExportError(f"{run} is an exported file: export from the run that it came from")
     taken = [path for path in _files(out, name) if path.exists()]
     if taken:
-        raise ExportError(f"{taken[0]} exists: give another name")
+        raise ExportError(f"{taken[0]} exists: choose another name")
     recognizer = Recognizer.load(run)
     recognizer.device = torch.device("cpu")
     recognizer.model.cpu()
@@ -88,9 +89,11 @@ def _format(out: Path, format: str | None, precision: str) -> str:
     name = format or format_of(out)
     endings = ", ".join(f"{form.suffix} ({known})" for known, form in FORMATS.items())
     if name is None:
-        raise ExportError(f"{out}: the ending says the format, expected one of {endings}")
+        raise ExportError(
+            f"{out}: unknown file extension {out.suffix!r}; expected one of {endings}"
+        )
     if out.suffix != FORMATS[name].suffix:
-        raise ExportError(f"{out}: a file for {name} ends in {FORMATS[name].suffix}")
+        raise ExportError(f"{out}: format {name!r} needs the file extension {FORMATS[name].suffix}")
     if precision not in FORMATS[name].precisions:
         others = [known for known, form in FORMATS.items() if precision in form.precisions]
         raise ExportError(
