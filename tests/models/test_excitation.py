@@ -119,7 +119,7 @@ def test_action_sums_its_paths_after_a_part_of_the_channels_has_moved():
     assert block.shift.weight.requires_grad
 
 
-def test_mta_reads_the_neighbouring_frames_in_its_last_group_at_the_start():
+def test_mta_reads_the_neighboring_frames_in_its_last_group_at_the_start():
     x = rows()
     block = MultipleTemporalAggregation(16, kernel="point")
     with torch.inference_mode():

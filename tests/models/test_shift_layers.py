@@ -54,12 +54,12 @@ def test_the_papers_figure_of_the_local_shift():
     assert givers(sources, 20, 1) == [1] * 5 + [0] * 5 + [2] * 5 + [3] * 5
 
 
-def test_the_last_neighbour_gives_what_the_division_leaves_over():
+def test_the_last_neighbor_gives_what_the_division_leaves_over():
     sources = local_sources(get_layout("ntu25"), 64)
     assert givers(sources, 64, 20) == [20] * 12 + [1] * 12 + [2] * 12 + [4] * 12 + [8] * 16
 
 
-def test_fewer_channels_than_neighbours_come_from_the_last_one():
+def test_fewer_channels_than_neighbors_come_from_the_last_one():
     assert givers(local_sources(get_layout("ntu25"), 3), 3, 20) == [8, 8, 8]
 
 
@@ -77,7 +77,7 @@ def test_a_spatial_shift_moves_features_and_its_gradient_moves_them_back(spatial
     assert torch.autograd.gradcheck(shift_rows, rows)
 
 
-def test_a_local_shift_reaches_neighbours_only_and_a_nonlocal_one_all_joints():
+def test_a_local_shift_reaches_neighbors_only_and_a_nonlocal_one_all_joints():
     hand, wrist, thumb = 7, 6, 22
     x = torch.zeros(1, 64, 1, 25)
     x[..., hand] = 1.0

@@ -43,7 +43,7 @@ def of_frames(*values):
         ((3.0,), False, (0.0,)),
     ],
 )
-def test_motion_is_a_frame_minus_the_mean_of_its_neighbours(frames, count_absent, motion):
+def test_motion_is_a_frame_minus_the_mean_of_its_neighbors(frames, count_absent, motion):
     x = of_frames(*frames)
     assert torch.equal(RelativeMotion(count_absent=count_absent)(x), of_frames(*motion))
 

@@ -89,7 +89,7 @@ def test_other_layouts_are_drawn(layout: str) -> None:
     assert bones(figure.axes[1]) == [len(LAYOUTS[layout].bones)] * 2
 
 
-def test_headings_of_neighbouring_panels_do_not_overlap() -> None:
+def test_headings_of_neighboring_panels_do_not_overlap() -> None:
     figure = forecast(title="a walk")
     boxes = [t.get_window_extent() for ax in figure.axes[:6] for t in ax.texts if t.get_text()]
     boxes += [text.get_window_extent() for text in figure.texts]

@@ -48,7 +48,7 @@ app.command("watch")(watch.watch)
 app.command("serve")(serve.serve)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")
-app.command("list")(list_.list_kind)
+app.command("list", no_args_is_help=True)(list_.list_kind)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -38,7 +38,7 @@ class _Gate(nn.Module):
 
 
 class MotionExcitation(_Gate):
-    """ME: channels gain where neighbouring frames differ.
+    """ME: channels gain where neighboring frames differ.
 
     z = BN(W1 x), d[t] = mean over joints of (S z)[t + 1] - z[t], d = 0 in the last frame, and
     out = x + x sigmoid(W2 d) (ACTION-Net, section 3.3) or x + x (sigmoid(BN(W2 d)) - 0.5) (TEA,
@@ -47,7 +47,7 @@ class MotionExcitation(_Gate):
     Args:
         channels: C.
         variant: ``action`` or ``tea``.
-        kernel: S, how a joint's neighbours are mixed: ``graph``, the mean over the joint and those
+        kernel: S, how a joint's neighbors are mixed: ``graph``, the mean over the joint and those
             at its bones, whatever their order; ``point``, not at all; ``v3``, a depthwise
             convolution over three joints in their order; ``tv3``, a depthwise separable one over
             three frames and three joints.
@@ -156,7 +156,7 @@ class Action(nn.Module):
 
 
 class MultipleTemporalAggregation(nn.Module):
-    """MTA: a quarter of the channels each sees 3, 5 and 7 frames, the last its neighbours (TEA).
+    """MTA: a quarter of the channels each sees 3, 5 and 7 frames, the last its neighbors (TEA).
 
     y1 = f1(x1), y2 = f2(x2 + y1), y3 = f3(x3 + y2), y4 = g(x4); out = BN(W [y1, y2, y3, y4]).
     Each f is a depthwise convolution over time, one over space, BN and ReLU; f reads its own frame
@@ -167,7 +167,7 @@ class MultipleTemporalAggregation(nn.Module):
     Args:
         channels: C, a multiple of 4.
         stride: temporal.
-        kernel: how f mixes a joint's neighbours before its 1x1 convolution, see
+        kernel: how f mixes a joint's neighbors before its 1x1 convolution, see
             `MotionExcitation`.
         layout: of the joints, needed by ``graph`` only.
 
@@ -279,7 +279,7 @@ def _reduced(channels: int, reduction: int) -> int:
 
 
 def _spatial(kernel: Kernel, channels: int, layout: SkeletonLayout | str | None) -> nn.Module:
-    """How a joint's neighbours are mixed, each channel by itself (but for ``tv3``)."""
+    """How a joint's neighbors are mixed, each channel by itself (but for ``tv3``)."""
     check_name("excitation kernel", kernel, get_args(Kernel))
     if kernel == "v3":
         return nn.Conv2d(channels, channels, (1, 3), padding=(0, 1), groups=channels, bias=False)

@@ -59,7 +59,7 @@ class GraphConv(nn.Module):
     """Spatial graph convolution over K partitions with learnt edge importance.
 
     y[w] = sum_k (W_k sum_v A'[k, v, w] x[v] + b_k sum_v A'[k, v, w]), A' = A * importance
-    (ST-GCN, Yan et al. 2018, equation 10). The graph is applied first: the K neighbourhood sums
+    (ST-GCN, Yan et al. 2018, equation 10). The graph is applied first: the K neighborhood sums
     stand side by side as K*C channels, and one matrix product mixes them.
 
     ``adaptive`` adds a free weight for every pair of joints, zero at the start (the B_k of 2s-AGCN,

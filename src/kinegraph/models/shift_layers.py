@@ -38,8 +38,8 @@ def nonlocal_sources(num_joints: int, channels: int, direction: int) -> Tensor:
 def local_sources(layout: SkeletonLayout, channels: int) -> Tensor:
     """(V*C,) int64: from where each feature v*C + c of a frame is read.
 
-    A joint with m neighbours, taken by index, keeps its first C // (m + 1) channels and reads as
-    many from each neighbour in turn; the last one also gives what the division leaves over
+    A joint with m neighbors, taken by index, keeps its first C // (m + 1) channels and reads as
+    many from each neighbor in turn; the last one also gives what the division leaves over
     (Cheng et al., CVPR 2020, equation 3).
     """
     adjacent = torch.from_numpy(hop_distance(layout) == 1)
@@ -146,7 +146,7 @@ def temporal_sample(x: Tensor, position: Tensor, stride: int) -> Tensor:
 
     Between two frames the value is interpolated; outside the clip it is zero (Cheng et al., CVPR
     2020, adaptive temporal shift). As every channel has one position, this is a depthwise
-    convolution over time whose kernel has two neighbouring taps, 1 - d and d.
+    convolution over time whose kernel has two neighboring taps, 1 - d and d.
 
     Args:
         x: features.

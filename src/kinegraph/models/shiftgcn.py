@@ -147,7 +147,7 @@ class ShiftGCN(SkeletonModel):
         channels: output channels of each block; the published network has ten.
         strides: temporal stride of each block.
         spatial: ``nonlocal``, features of every joint reach every other, or ``local``, the
-            neighbours in the skeleton only.
+            neighbors in the skeleton only.
         temporal: ``adaptive``, each channel learns by how many frames it is shifted, or ``naive``,
             groups of channels are shifted by 1 to ``reach`` frames both ways.
         reach: frames, of ``naive``; 1 is the shift of TSM (Lin et al., ICCV 2019), 4 is what the

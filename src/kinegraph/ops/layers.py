@@ -19,7 +19,7 @@ from kinegraph.ops.step_context import StepContext
 
 Combination = Literal["sum", "difference", "product", "concat"]
 
-CACHE_BLOCK = 32  # frames whose neighbourhood sums are computed at a time
+CACHE_BLOCK = 32  # frames whose neighborhood sums are computed at a time
 
 
 class InferenceLayer(nn.Module):
@@ -116,7 +116,7 @@ class Linear(InferenceLayer):
 
 
 def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
-    """Sum over the neighbours of each partition, then multiply the channels by one matrix.
+    """Sum over the neighbors of each partition, then multiply the channels by one matrix.
 
     Args:
         x: (n, T, V, C).
@@ -150,7 +150,7 @@ def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
 
 
 class GraphMix(InferenceLayer):
-    """A graph convolution: neighbourhood sums over the skeleton, and the product of their channels.
+    """A graph convolution: neighborhood sums over the skeleton, and the product of their channels.
 
     Args:
         A: (K, V, V) adjacency; joint w of the output reads A[k, v, w] of joint v.

@@ -257,7 +257,7 @@ class StreamConnection(WebSocketConnection):
             )
         if not person.bucket.allow(arrival):
             raise RequestRejectedError(
-                f"expected at most {limits.frame_rate:g} frames/s of a person",
+                f"expected at most {limits.frame_rate:g} frames/s per person",
                 HTTPStatus.TOO_MANY_REQUESTS,
             )
         if not math.isnan(message.time):

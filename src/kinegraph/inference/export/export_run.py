@@ -51,7 +51,7 @@ def export_run(
     Args:
         run: the run's folder, or a checkpoint file.
         out: the file, which ends in .onnx, .xml (with a .bin beside it) or .pt2.
-        format: onnx, openvino or torch; None: by the ending of ``out``.
+        format: onnx, openvino or torch; None: by the extension of ``out``.
         precision: fp32, fp16, bf16 or int8.
         streaming: a step network, which takes a few frames at a time and returns its state.
         store: the clips to compare on and to calibrate with; default the recipe's.
@@ -184,7 +184,7 @@ def _clips(recognizer: Recognizer, store: ClipStore | None) -> tuple[Iterator[Ba
         if store is not None:
             raise
         clips = (recognizer.batch(clip) for clip in synthetic_clips(recognizer, COMPARED_CLIPS))
-        return clips, "synthetic clips (the store of the run is out of reach)"
+        return clips, "synthetic clips (the store of the run is not available)"
     chosen = _evenly(indices, COMPARED_CLIPS)
     return recognizer.batches(found, chosen, batch_size=1), f"test clips of {found.path.name}"
 

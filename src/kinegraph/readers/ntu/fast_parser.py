@@ -137,14 +137,14 @@ def _find_lines_in_block(text: NDArray[np.uint8]) -> tuple[ByteOffsets, ByteOffs
     others = np.flatnonzero(text - _ZERO > 9)
     kinds = text[others]
     separates = (kinds == _SPACE) | (kinds == _NEWLINE)
-    _check_neighbours(kinds, separates, others[1:] - others[:-1] == 1)
+    _check_neighbors(kinds, separates, others[1:] - others[:-1] == 1)
     separators = np.flatnonzero(separates)
     newlines = np.flatnonzero(kinds[separators] == _NEWLINE)
     words = np.minimum(newlines[:-1] + np.arange(4)[:, None], len(separators) - 1)
     return newlines[1:] - newlines[:-1], others[separators[words]]
 
 
-def _check_neighbours(kinds: NDArray[np.uint8], separates: Flags, adjacent: Flags) -> None:
+def _check_neighbors(kinds: NDArray[np.uint8], separates: Flags, adjacent: Flags) -> None:
     """Raise _UnusualError unless all words are decimal numbers, judged by the other bytes.
 
     A minus follows a separator, a dot has a digit before and after it, and no word has two dots.
