@@ -108,7 +108,8 @@ def commands() -> list[tuple[str, list[str]]]:
     found = []
     for page in PAGES:
         lines = [line for _, block in blocks(page) for line in block.splitlines()]
-        lines += ticked(FENCE.sub("", text_of(page)))
+        prose = text_of(page).split("### Renamed")[0]  # where the changelog lists old names
+        lines += ticked(FENCE.sub("", prose))
         found += [
             (page.name, shlex.split(line.removeprefix("$ "), comments=True))
             for line in lines

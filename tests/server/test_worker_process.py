@@ -23,6 +23,11 @@ from kinegraph.server.worker_process import RemoteSessionPool
 from server.serving import receive_json, running, walk
 
 
+def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
+    """Compare logits; products of other numbers of frames at a time differ in the last bit."""
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 def test_remote_pool_equals_local_pool():
     """Remote answers may come later, because a request interrupts the work on earlier frames."""
     trained = recognizer([])
@@ -44,13 +49,13 @@ def test_remote_pool_equals_local_pool():
             answer = answers[p][result.frames]
             assert (result.prediction is None) == (answer is None)
             if answer is not None:
-                np.testing.assert_array_equal(result.prediction.logits, answer.logits)
-                assert result.prediction.candidates == answer.candidates
+                assert_close(result.prediction.logits, answer.logits)
+                assert result.prediction.name == answer.name
             answers[p][expected.frames] = expected.prediction
     assert all(len(set(seen)) >= 3 for seen in lengths.values())
     for own, other in keys.values():
         got = remote.decode_snapshot(remote.snapshot(other))
-        np.testing.assert_array_equal(got.logits, local.flush(own).logits)
+        assert_close(got.logits, local.flush(own).logits)
     bad = remote.push_many({keys[0][1]: RawFrame(np.full((3, 3), 1.0))})
     assert isinstance(bad[keys[0][1]], ClipError) and remote.push_many({}) == {}
     remote.close(keys[0][1])
