@@ -15,10 +15,15 @@ from kinegraph.bench.baselines import (
 from kinegraph.errors import UnknownNameError
 from kinegraph.runtime.fuse import relative_error
 
+NARROW = {"channels": [16, 16, 32], "strides": [1, 2, 2]}
 
+
+@pytest.mark.parametrize(
+    "options", [NARROW, pytest.param({}, id="published", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", list(REFERENCE_BUILDERS))
-def test_both_sides_have_the_same_logits_which_differ_between_clips(name):
-    model = create_released_model(name)
+def test_both_sides_have_the_same_logits_which_differ_between_clips(name, options):
+    model = create_released_model(name, **options)
     x = random_clips(2, frames=40)
     with torch.inference_mode():
         expected = model(x)

@@ -9,7 +9,9 @@ from kinegraph.bench.train import _check_losses, bench_demo, bench_train
 from kinegraph.errors import BenchError
 
 
-@pytest.mark.parametrize("name", ["stgcn", "shiftgcn", "asgcn"])
+@pytest.mark.parametrize(
+    "name", ["stgcn", "shiftgcn", pytest.param("asgcn", marks=pytest.mark.slow)]
+)
 def test_a_step_of_both_sides(name):
     result = bench_train(name, BenchOptions(rounds=2), batch=2)
     assert result.figures["relative error of the first loss"] < 1e-4
