@@ -117,7 +117,7 @@ def test_streams_are_names_joined_by_commas(capsys, tiny_recipe, tmp_path, strea
     assert "different streams separated by commas" in err
 
 
-@pytest.mark.parametrize("protocol", ["xsub", "xview"])
+@pytest.mark.parametrize("protocol", ["xsub", pytest.param("xview", marks=pytest.mark.slow)])
 def test_published_weights_name_the_actions_in_raw_files(capsys, tmp_path, protocol):
     weights = real_data(f"weights/shift_gcn/ntu_ShiftGCN_joint_{protocol}.pt")
     files = sorted(real_data("ntu_samples").glob("*.skeleton"))

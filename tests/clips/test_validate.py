@@ -208,6 +208,7 @@ def test_the_reader_s_own_protocols_come_before_others_that_would_fit(report):
     }
 
 
+@pytest.mark.slow
 def test_the_leak_in_nw_ucla_is_found(tmp_path):
     raw = real_data("nw_ucla")
     listed = (raw / "test_clips_identical_to_a_train_clip.txt").read_text().split()

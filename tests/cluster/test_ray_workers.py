@@ -57,6 +57,7 @@ def raw(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_changes_no_byte(cluster, raw, tmp_path, capsys):
     second = next(iter(cluster.worker_nodes))
     told = []
