@@ -137,7 +137,7 @@ class StoreWriter:
         with atomic_path(self.path) as partial, partial.open("wb") as self._file:
             yield
             if not self._ids:
-                raise StoreError(f"{self.path}: no clip was written, so there is no store")
+                raise StoreError(f"{self.path}: no clip was written, the store is not created")
             self._flush()
             self._arrow.close()
 

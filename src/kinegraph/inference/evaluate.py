@@ -138,7 +138,7 @@ def supported_tasks(run: Path) -> tuple[bool, bool]:
     """Return whether a run names actions, and whether it predicts poses.
 
     Raises:
-        CheckpointError: there is no run, or it is damaged.
+        CheckpointError: the run is missing or damaged.
     """
     if is_exported(run):
         return True, False

@@ -300,7 +300,7 @@ class StreamingSession:
         """Continue from the state of another session of the same model and mode.
 
         Raises:
-            ModelError: the state of another model or mode; this session is unchanged.
+            ModelError: the state of another model or mode; the stream is unchanged.
         """
         self._pool.load_state_dict(self._key, state)
 

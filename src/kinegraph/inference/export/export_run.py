@@ -46,7 +46,7 @@ def export_run(
     """Export a run; the exported model is verified against the original before it is written.
 
     A temporary file is written, opened by its runtime and compared with the model on clips of the
-    test split (on synthetic clips if there is no store), and then renamed to ``out``.
+    test split (on synthetic clips if the store is missing), and then renamed to ``out``.
 
     Args:
         run: the run's folder, or a checkpoint file.
@@ -59,7 +59,7 @@ def export_run(
     Raises:
         ExportError: a format and precision that do not go together, a package that is missing,
             a file that exists already, or one that differs too much from the model.
-        CheckpointError, ModelError: there is no run, or one that names no actions.
+        CheckpointError, ModelError: the run is missing, or names no actions.
     """
     run, out = Path(run), Path(out)
     name = _format(out, format, precision)
