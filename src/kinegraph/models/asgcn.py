@@ -56,7 +56,7 @@ class ASGCN(SkeletonModel):
         link_mode: how the link inference takes part in recognition: ``frozen`` (in evaluation
             mode, without gradient), ``drifting`` (without gradient, but with dropout, drawn links
             and batch-norm statistics that move, as the released code has it), or ``joint``
-            (learnt together with the rest).
+            (learned together with the rest).
         future: k, how many frames `predict_future` looks ahead; 0 for a model that does not.
         pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
             or ``joints``: the maximum over frames for each joint by itself, side by side.
@@ -66,7 +66,7 @@ class ASGCN(SkeletonModel):
             the last ``future`` frames of a clip unseen; the last pose scrambled before offsets
             are added; dropout on the offsets; the second block evaluated twice in training, so
             that its batch-norm statistics move twice; messages along links divided by C, not V;
-            its choice of frames for the link inference; its initialisation; and weights that it
+            its choice of frames for the link inference; its initialization; and weights that it
             never uses. In evaluation links are not drawn at random as they are there.
 
     Raises:

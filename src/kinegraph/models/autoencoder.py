@@ -101,7 +101,7 @@ class Decoder(nn.Module):
 class VectorBottleneck(nn.Module):
     """One vector a person, laid out again over frames and joints.
 
-    The mean over frames and joints, plus a learnt vector a joint and the sines of each frame's
+    The mean over frames and joints, plus a learned vector a joint and the sines of each frame's
     number (Vaswani et al. 2017, section 3.5), which tell the decoder where it is.
     """
 

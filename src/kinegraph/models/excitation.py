@@ -133,7 +133,7 @@ class Action(nn.Module):
     """The block of ACTION-Net: a part of the channels shifted in time, then the sum of gates.
 
     At the start one eighth of the channels reads the next frame, one eighth the frame before; the
-    kernels are learnt. The paths are summed, not averaged.
+    kernels are learned. The paths are summed, not averaged.
 
     Args:
         channels: C.

@@ -56,7 +56,7 @@ class DataBatchNorm(nn.BatchNorm1d):
 
 
 class GraphConv(nn.Module):
-    """Spatial graph convolution over K partitions with learnt edge importance.
+    """Spatial graph convolution over K partitions with learned edge importance.
 
     y[w] = sum_k (W_k sum_v A'[k, v, w] x[v] + b_k sum_v A'[k, v, w]), A' = A * importance
     (ST-GCN, Yan et al. 2018, equation 10). The graph is applied first: the K neighborhood sums
@@ -84,7 +84,7 @@ class GraphConv(nn.Module):
         self.free_edges = nn.Parameter(torch.zeros_like(A)) if adaptive else None
 
     def weighted_adjacency(self) -> Tensor:
-        """(K, V, V): A times the learnt importance of each edge, plus the free edges."""
+        """(K, V, V): A times the learned importance of each edge, plus the free edges."""
         weighted = self.A if self.edge_importance is None else self.A * self.edge_importance
         return weighted if self.free_edges is None else weighted + self.free_edges
 
@@ -128,7 +128,7 @@ class Residual(nn.Module):
 
 
 def init_published(module: nn.Module) -> None:
-    """ST-GCN's released initialisation: N(0, 0.02), batch-norm weights N(1, 0.02)."""
+    """ST-GCN's released initialization: N(0, 0.02), batch-norm weights N(1, 0.02)."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | GraphConv):
         nn.init.normal_(module.weight, 0, 0.02)
         nn.init.zeros_(module.bias)
@@ -138,7 +138,7 @@ def init_published(module: nn.Module) -> None:
 
 
 def init_kaiming(module: nn.Module) -> None:
-    """Variance-keeping weights (He et al. 2015): small sets are learnt better from these."""
+    """Variance-keeping weights (He et al. 2015): small sets are learned better from these."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(module.bias)

@@ -50,8 +50,8 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
             _check_adjacency(value, model.blocks[0].gcn.A, model.layout.name, model.faithful)
         else:
             weights[key] = value
-    learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    found = _match({key: (_rename(key, "stgcn"), value) for key, value in learnt.items()}, weights)
+    learned = {key: value for key, value in ours.items() if not key.endswith(".A")}
+    found = _match({key: (_rename(key, "stgcn"), value) for key, value in learned.items()}, weights)
     model.load_state_dict({**ours, **found})
 
 
@@ -138,11 +138,11 @@ def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[st
         raise ModelError("the state dict lacks 'A'")
     _check_adjacency(graphs[0], A, model.layout.name, model.faithful)
     ours = model.state_dict()
-    learnt = {key: value for key, value in ours.items() if not key.endswith(".A")}
+    learned = {key: value for key, value in ours.items() if not key.endswith(".A")}
     main = {
-        key: (_asgcn_name(key), own) for key, own in learnt.items() if not key.startswith(_LINK)
+        key: (_asgcn_name(key), own) for key, own in learned.items() if not key.startswith(_LINK)
     }
-    links = {key: (key[len(_LINK) :], learnt[key]) for key in learnt if key.startswith(_LINK)}
+    links = {key: (key[len(_LINK) :], learned[key]) for key in learned if key.startswith(_LINK)}
     weights: dict[str, Tensor] = {}
     for key, value in state.items():
         if _plain(key) != "A":

@@ -96,7 +96,7 @@ class TemporalShift(nn.Module):
     Args:
         shift: (C,) frames.
         stride: s.
-        grad_mode: of the learnt shifts; ``exact`` is the derivative of the interpolation, from the
+        grad_mode: of the learned shifts; ``exact`` is the derivative of the interpolation, from the
             right where the shift is whole; ``official`` keeps only its sign, as in the released
             code: 0.01 times the sign, 0.0001 for 0. None: the shifts are fixed, and a stride takes
             every s-th frame from the first on.

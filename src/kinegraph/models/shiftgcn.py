@@ -164,7 +164,7 @@ class ShiftGCN(SkeletonModel):
             `Excitation` (kinegraph.models.excitation_config).
         persons: M of the clips, if ``faithful``.
         faithful: reproduce the released code: every joint of each of ``persons`` persons has its
-            own data normalisation, and absent persons, all zero, are counted. Needed for
+            own data normalization, and absent persons, all zero, are counted. Needed for
             published weights.
 
     Raises:
@@ -248,7 +248,7 @@ class ShiftGCN(SkeletonModel):
         """Replace the head by a fresh one.
 
         Its published spread of sqrt(2 / classes) suits 256 features; with the features of every
-        joint side by side it would drown what is learnt, so these start as small as ST-GCN's.
+        joint side by side it would drown what is learned, so these start as small as ST-GCN's.
         """
         self.head = nn.Linear(self.pooled_features, num_classes)
         spread = (2 / num_classes) ** 0.5 if self.pool == "mean" else 0.02

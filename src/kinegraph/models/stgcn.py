@@ -92,7 +92,7 @@ class STGCN(SkeletonModel):
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
             `Excitation` (kinegraph.models.excitation_config).
-        faithful: reproduce the released code: its initialisation, distances to the center
+        faithful: reproduce the released code: its initialization, distances to the center
             truncated at ``max_hop`` (almost all edges fall into one partition), and absent
             persons, all zero, counted in batch-norm statistics and in the mean over persons.
             Needed for published weights.

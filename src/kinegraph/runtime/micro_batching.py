@@ -136,7 +136,7 @@ class IncrementalJob:
 
 @dataclass
 class _StreamState:
-    """Where one stream is.
+    """The progress of one stream: its queued frames and latest logits.
 
     Attributes:
         before: frames that have been computed, with those before the clip.
