@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
-    from kinegraph.video.segmentation import DominantAction, Segment
+    from kinegraph.video.segmentation import DominantAction, Segment, WatchResult
     from kinegraph.video.sources import Source
 
 
@@ -72,21 +71,11 @@ def watch(
                 segments = [segment.to_dict() for segment in result.segments]
                 print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
             if cache is not None:
-                _write_outputs(opened, (str(model), recognizer), cache, result, main, out, page)
+                _write_outputs(cache, result, str(model), recognizer, out, page)
     finally:
         opened.close()
     if result.interrupted and not opened.live:
         raise typer.Exit(130)
-
-
-@dataclass
-class _Detection:
-    """The detected segments of a source; ``end_time`` is in seconds."""
-
-    segments: list[Segment] = field(default_factory=list)
-    frames: int = 0
-    end_time: float = 0.0
-    interrupted: bool = False
 
 
 def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
@@ -111,9 +100,11 @@ def _detect(
     seconds: float | None,
     *,
     verbose: bool,
-) -> _Detection:
+) -> WatchResult:
     """Process the source to its end, or until Ctrl-C."""
-    result = _Detection()
+    from kinegraph.video.segmentation import WatchResult
+
+    result = WatchResult()
     try:
         with progress(f"watching {source.name}") as bar:
             for frame, pose in source.frames():
@@ -137,7 +128,7 @@ def _detect(
     return result
 
 
-def _add(result: _Detection, ended: list[Segment], verbose: bool) -> None:
+def _add(result: WatchResult, ended: list[Segment], verbose: bool) -> None:
     from kinegraph.video.segmentation import format_time
 
     result.segments += ended
@@ -146,7 +137,7 @@ def _add(result: _Detection, ended: list[Segment], verbose: bool) -> None:
         print(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
 
 
-def _print_summary(source: Source, result: _Detection, as_json: bool) -> DominantAction:
+def _print_summary(source: Source, result: WatchResult, as_json: bool) -> DominantAction:
     """Print warnings and, unless JSON is wanted, the dominant action; return the action."""
     from kinegraph.video.segmentation import dominant_action, format_time
 
@@ -165,11 +156,10 @@ def _print_summary(source: Source, result: _Detection, as_json: bool) -> Dominan
 
 
 def _write_outputs(
-    source: Source,
-    model: tuple[str, Recognizer],
     cache: WatchCache,
-    result: _Detection,
-    main: DominantAction,
+    result: WatchResult,
+    model: str,
+    recognizer: Recognizer,
     out: Path | None,
     page: Path | None,
 ) -> None:
@@ -177,13 +167,11 @@ def _write_outputs(
     from kinegraph.video.report import write_watch_report
     from kinegraph.video.writer import atomic_video_writer
 
-    segments, end = result.segments, result.end_time
     with ExitStack() as stack:
         writer = stack.enter_context(atomic_video_writer(out)) if out else None
         bar = stack.enter_context(progress("annotating frames"))
-        wanted = page is not None
-        frames = annotate(cache, source.layout, segments, end, writer, wanted, bar, result.frames)
+        frames = annotate(cache, result, writer, bar, key_frames=page is not None)
     if page is not None:
-        write_watch_report(page, source.name, *model, segments, main, end, frames)
+        write_watch_report(page, cache.source.name, model, recognizer, result, frames)
     for path in filter(None, (out, page)):
         print(f"wrote {path}", file=sys.stderr)

@@ -28,7 +28,7 @@ class WatchCache:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self._folder = tempfile.TemporaryDirectory(prefix="kinegraph-")
         self._poses: IO[bytes] = (Path(self._folder.name) / "poses").open("w+b")
         self._video_path = Path(self._folder.name) / "video.mp4"
@@ -68,14 +68,14 @@ class WatchCache:
 
     def _frames(self) -> Iterable[VideoFrame]:
         if self._video is None:
-            return self._source.replay()
+            return self.source.replay()
         self._video.close()
         return VideoFile(self._video_path)
 
     def _read_persons(self) -> Iterator[tuple[float, Persons]]:
         self._poses.seek(0)
-        person = np.dtype([("number", "f8"), ("joints", "f4", (self._source.layout.num_joints, 2))])
-        scale = np.float32(self._source.scale())
+        person = np.dtype([("number", "f8"), ("joints", "f4", (self.source.layout.num_joints, 2))])
+        scale = np.float32(self.source.scale())
         while head := self._poses.read(16):
             time, count = np.frombuffer(head, np.float64)
             raw = np.frombuffer(self._poses.read(int(count) * person.itemsize), person)

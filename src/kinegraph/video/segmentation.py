@@ -79,6 +79,16 @@ class DominantAction:
         return {"label": self.label, "name": self.name, "probability": round(self.probability, 4)}
 
 
+@dataclass
+class WatchResult:
+    """The segments of a source, of which ``frames`` were read up to ``end_time`` in seconds."""
+
+    segments: list[Segment] = field(default_factory=list)
+    frames: int = 0
+    end_time: float = 0.0
+    interrupted: bool = False
+
+
 def dominant_action(segments: Iterable[Segment]) -> DominantAction:
     """Return the action with most of the persons' time, if that is enough of it; else unknown.
 

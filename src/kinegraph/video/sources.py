@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,46 +20,8 @@ FPS = 30.0  # default frame rate of poses
 _CANVAS_PIXELS = 640  # longer side of frames drawn without a video
 
 
-class Source(ABC):
-    """Skeletons over time, and the video frames that they are drawn on.
-
-    Attributes:
-        name: name for reports.
-        layout: layout of the skeletons.
-        live: whether it cannot be replayed, as a camera.
-        duration: in seconds, None if unknown.
-        frame_count: number of frames, None if unknown.
-    """
-
-    name: str
-    layout: SkeletonLayout
-    live: bool = False
-    duration: float | None
-    frame_count: int | None
-
-    @property
-    @abstractmethod
-    def warning(self) -> str:
-        """A sentence about problems in the frames read so far, or ""."""
-
-    @abstractmethod
-    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
-        """Yield each video frame, if there are any, with its poses, if they were estimated."""
-
-    @abstractmethod
-    def replay(self) -> Iterator[VideoFrame]:
-        """Yield the video frames again; blank ones if there is no video."""
-
-    def scale(self) -> float:
-        """Return the factor from pose coordinates to pixels of the replayed frames."""
-        return 1.0
-
-    def close(self) -> None:  # noqa: B027 (optional)
-        """Release the resources."""
-
-
-class VideoSource(Source):
-    """A video or a camera with a pose estimator.
+class VideoSource:
+    """A video or a camera with a pose estimator, see `Source`.
 
     Args:
         video: the source of the frames.
@@ -82,9 +43,10 @@ class VideoSource(Source):
 
     @property
     def warning(self) -> str:
+        """A sentence about problems in the last iteration, or ""."""
         return self._video.warning
 
-    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
+    def frames(self) -> Iterator[tuple[VideoFrame, PoseFrame | None]]:
         """Yield every frame, with poses at the maximum rate."""
         last = -math.inf
         for frame in self._video:
@@ -95,16 +57,26 @@ class VideoSource(Source):
             yield frame, self._estimator(frame.image, frame.time)
 
     def replay(self) -> Iterator[VideoFrame]:
+        """Yield the frames again.
+
+        Raises:
+            VideoError: it is a camera.
+        """
         if self.live:
             raise VideoError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
+    def scale(self) -> float:
+        """Return 1: poses are in pixels of the frames."""
+        return 1.0
+
     def close(self) -> None:
+        """Release the resources of the estimator."""
         self._estimator.close()
 
 
-class OpenPoseSource(Source):
-    """A folder of OpenPose JSON files, one per frame; a missing frame number is a gap in time.
+class OpenPoseSource:
+    """A folder of OpenPose JSON files, see `Source`; a missing frame number is a gap in time.
 
     Args:
         folder: folder of one video.
@@ -113,6 +85,8 @@ class OpenPoseSource(Source):
     Raises:
         ReadError: no such files, no persons, or several videos.
     """
+
+    live = False
 
     def __init__(self, folder: Path, fps: float = FPS) -> None:
         if not 0 < fps < math.inf:
@@ -134,7 +108,7 @@ class OpenPoseSource(Source):
         skipped = f"{count} of {self.frame_count} files were skipped; the first: "
         return skipped + self._failed[0] if count else ""
 
-    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
+    def frames(self) -> Iterator[tuple[None, PoseFrame]]:
         """Yield the poses of each file; an unreadable file has no persons."""
         self._failed = []
         for number, path in self._files:
@@ -150,6 +124,9 @@ class OpenPoseSource(Source):
     def scale(self) -> float:
         """Return the factor that scales the longer side to a fixed number of pixels."""
         return _CANVAS_PIXELS / float(self._reach.max())
+
+    def close(self) -> None:
+        """Do nothing: there are no resources to release."""
 
     def _frame(self, time: float, path: Path) -> PoseFrame:
         V = self.layout.num_joints
@@ -195,6 +172,14 @@ def _layout_of(folder: Path, files: list[tuple[int, Path]]) -> SkeletonLayout:
         if people:
             return get_layout(OPENPOSE_LAYOUTS[len(people[0])])
     raise ReadError(f"{folder}: expected a person in at least one frame, found none")
+
+
+Source = VideoSource | OpenPoseSource
+"""Skeletons over time, and the video frames that they are drawn on.
+
+Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they cannot be replayed;
+``duration`` in seconds and ``frame_count``, None if unknown.
+"""
 
 
 def open_source(what: str, poses: str = "mediapipe", fps: float | None = None) -> Source:

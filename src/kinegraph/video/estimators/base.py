@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, runtime_checkable
@@ -41,6 +40,26 @@ class PoseFrame:
     height: int
 
 
+def select_visible(
+    time: float, joints: Array, scores: Array, min_score: float, width: int, height: int
+) -> PoseFrame:
+    """Return the persons with a visible joint: inside the image, with at least a score.
+
+    Args:
+        time: see `PoseFrame`.
+        joints: (M, V, 2) in pixels.
+        scores: (M, V).
+        min_score: score below which a joint is not visible.
+        width, height: of the image, in pixels.
+    """
+    inside = ((joints >= 0) & (joints <= np.array([width, height], np.float32))).all(axis=-1)
+    seen = inside & (scores >= min_score)
+    some = seen.any(axis=1)
+    joints = np.where(seen[..., None], joints, np.float32(np.nan))
+    confidence = np.where(seen, scores.clip(0, 1), np.float32(0))
+    return PoseFrame(time, joints[some], confidence[some], width, height)
+
+
 @runtime_checkable
 class PoseEstimator(Protocol):
     """Detects skeletons in consecutive video frames."""
@@ -65,8 +84,7 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
     """
     if name not in ESTIMATORS:
         raise unknown_name("pose estimator", name, ESTIMATORS)
-    open_estimator: Callable[[], PoseEstimator] = import_module(ESTIMATORS[name]).open_estimator
-    return open_estimator()
+    return import_module(ESTIMATORS[name]).open_estimator()
 
 
 def missing_package(package: str, install: str = '"kinegraph[video]"') -> VideoError:

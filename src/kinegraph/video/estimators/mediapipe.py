@@ -13,7 +13,7 @@ import numpy as np
 
 from kinegraph.errors import VideoError
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.estimators.base import Image, PoseFrame, missing_package
+from kinegraph.video.estimators.base import Image, PoseFrame, missing_package, select_visible
 
 MIN_VISIBILITY = 0.5  # landmarks below are hidden
 _BLANK = np.zeros((64, 64, 3), np.uint8)
@@ -23,6 +23,9 @@ class MediapipePoses:
     """The pose estimator of MediaPipe, which tracks one person from frame to frame.
 
     Landmarks that are hidden or outside the image are absent.
+
+    Raises:
+        VideoError: MediaPipe or a system library that it needs is not installed.
     """
 
     def __init__(self) -> None:
@@ -41,13 +44,8 @@ class MediapipePoses:
             found = self._pose.process(image).pose_landmarks
         marks = [(m.x, m.y, m.visibility) for m in found.landmark] if found else []
         held = np.array(marks, np.float32).reshape(-1, self.layout.num_joints, 3)
-        joints, visibility = held[..., :2], held[..., 2]
-        inside = ((joints >= 0) & (joints <= 1)).all(axis=-1)
-        seen = inside & (visibility >= MIN_VISIBILITY)
-        pixels = np.where(seen[..., None], joints * np.array([width, height], np.float32), np.nan)
-        kept = seen.any(axis=1)
-        confidence = np.where(seen, visibility.clip(0, 1), 0).astype(np.float32)
-        return PoseFrame(time, pixels.astype(np.float32)[kept], confidence[kept], width, height)
+        pixels = held[..., :2] * np.array([width, height], np.float32)
+        return select_visible(time, pixels, held[..., 2], MIN_VISIBILITY, width, height)
 
     def close(self) -> None:
         """Release the graph."""
@@ -55,13 +53,7 @@ class MediapipePoses:
             self._pose.close()
 
 
-def open_estimator() -> MediapipePoses:
-    """Return a new estimator.
-
-    Raises:
-        VideoError: MediaPipe or a system library that it needs is not installed.
-    """
-    return MediapipePoses()
+open_estimator = MediapipePoses
 
 
 def _pose_module() -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kinegraph.errors import VideoError
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.estimators.base import Array, Image, PoseFrame, missing_package
+from kinegraph.video.estimators.base import Image, PoseFrame, missing_package, select_visible
 
 MIN_SCORE = 0.3  # the threshold of rtmlib's own drawings
 
@@ -34,20 +34,10 @@ class RtmlibPoses:
         found, scores = self._body(np.ascontiguousarray(image[..., ::-1]))
         joints = np.asarray(found, np.float32).reshape(-1, self.layout.num_joints, 2)
         sure = np.asarray(scores, np.float32).reshape(joints.shape[:2])
-        joints, sure = _select_visible(joints, sure, width, height)
-        return PoseFrame(time, joints, sure, width, height)
+        return select_visible(time, joints, sure, MIN_SCORE, width, height)
 
     def close(self) -> None:
         """Do nothing: there are no resources to release."""
-
-
-def _select_visible(joints: Array, sure: Array, width: int, height: int) -> tuple[Array, Array]:
-    """Return joints and confidence of persons with at least one visible joint."""
-    inside = ((joints >= 0) & (joints <= np.array([width, height], np.float32))).all(axis=-1)
-    seen = inside & (sure >= MIN_SCORE)
-    some = seen.any(axis=1)
-    joints = np.where(seen[..., None], joints, np.float32(np.nan))
-    return joints[some], np.where(seen, sure.clip(0, 1), np.float32(0))[some]
 
 
 def open_estimator() -> RtmlibPoses:
