@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import socket
@@ -20,7 +21,7 @@ from inference.test_streaming_backends import recognizer
 from kinegraph.errors import ServerError
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, open_session
-from kinegraph.server.auth import SUBPROTOCOL, token_subprotocol
+from kinegraph.server.auth import SUBPROTOCOL, TOKEN_PREFIX
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits, TokenBucket
 from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
@@ -28,6 +29,11 @@ from kinegraph.server.serve import open_socket
 from server.serving import receive_json, running, walk
 
 TOKEN = "a token of letters"
+
+
+def token_subprotocol(token: str) -> str:
+    """Encode a token as a browser does."""
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
 
 
 @pytest.fixture(scope="module")

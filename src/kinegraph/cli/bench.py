@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import print_table, progress
+from kinegraph.cli.console import JsonOption, print_table, progress
 from kinegraph.errors import BenchError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ RoundsOption = Annotated[int | None, typer.Option(min=1, help="Number of timings
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="PyTorch threads; default: chosen by PyTorch.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Figure file to write, such as bench.png.")]
 StoreOption = Annotated[Path | None, typer.Option(help="A clip store; default: synthetic clips.")]
 RawOption = Annotated[
@@ -358,11 +357,7 @@ def _draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
 
 
 def _check_figure_path(path: Path | None) -> None:
-    """Refuse a figure that cannot be written, before anything is measured.
-
-    Raises:
-        BenchError: an unknown format, or the folder does not exist.
-    """
+    """Refuse a figure that cannot be written, before anything is measured."""
     if path is None:
         return
     if path.suffix not in FIGURE_SUFFIXES:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import ClusterOption, PrecisionOption, progress
+from kinegraph.cli.console import ClusterOption, JsonOption, PrecisionOption, progress
 from kinegraph.cli.run_summary import format_evaluation, format_pose_errors, print_class_accuracy
 from kinegraph.errors import CheckpointError, ClusterError
 
@@ -20,7 +20,7 @@ def evaluate(
     protocol: Annotated[str | None, typer.Option(help="Protocol; default: the recipe's.")] = None,
     split: Annotated[str, typer.Option(help="Split: test, train, val or all.")] = "test",
     store: Annotated[Path | None, typer.Option(help="Clip store; default: the recipe's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
     precision: PrecisionOption = "fp32",
     cluster: ClusterOption = None,
 ) -> None:

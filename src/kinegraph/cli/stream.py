@@ -13,7 +13,6 @@ import typer
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
-    from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.inference.session import Window
 
@@ -49,6 +48,7 @@ def stream(
     On standard input a frame is a line of JSON: a list of persons, each a list of joints or null,
     each a list of coordinates or null; or {"joints": ..., "confidence": ...}.
     """
+    from kinegraph.inference.answer import accepted_action
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.inference.session import open_session
 
@@ -58,14 +58,14 @@ def stream(
         session = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
         shown: str | None = None
         for number, frame in enumerate(frames):
-            found = _format_fields(session.push(*frame))
+            found = accepted_action(session.push(*frame))
             if as_json:
                 print(json.dumps({"id": name, "frame": number, **found}), flush=True)
             elif found["name"] not in (None, shown):
                 shown = found["name"]
                 time = f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
                 print(f"{time}  {shown} {found['probability']:.1%}", flush=True)
-        found = _format_fields(session.flush())
+        found = accepted_action(session.flush())
         if as_json:
             print(json.dumps({"id": name, "frames": session.frames, **found}), flush=True)
         else:
@@ -81,17 +81,6 @@ def _parse_window(text: str) -> Window:
         return float(text)
     except ValueError as error:
         raise ModelError(f"expected --window in seconds, auto or all, got {text!r}") from error
-
-
-def _format_fields(prediction: Prediction | None) -> dict[str, Any]:
-    if prediction is None:
-        return {"label": None, "name": None, "probability": None}
-    accepted = prediction.accepted
-    return {
-        "label": accepted.label if accepted else None,
-        "name": accepted.name if accepted else "unknown",
-        "probability": prediction.probability,
-    }
 
 
 #: Name, frames per second, facts, and frames in order, each with joints and confidence.
@@ -116,9 +105,8 @@ def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> I
 
 
 def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
-    number = 0
-    while line := sys.stdin.readline(MAX_LINE_CHARS + 1):
-        number += 1
+    lines = iter(lambda: sys.stdin.readline(MAX_LINE_CHARS + 1), "")
+    for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARS:
             raise ReadError(
                 f"standard input:{number}: a frame longer than {MAX_LINE_CHARS} characters"

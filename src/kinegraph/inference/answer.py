@@ -58,3 +58,18 @@ class Prediction:
             "top": [vars(candidate) for candidate in self.candidates[:top]],
             "logits": self.logits.tolist(),
         }
+
+
+def accepted_action(prediction: Prediction | None) -> dict[str, Any]:
+    """Return label, name and probability of the verdict on a stream, for JSON.
+
+    The label of "unknown" is None; without a prediction all three are.
+    """
+    if prediction is None:
+        return {"label": None, "name": None, "probability": None}
+    accepted = prediction.accepted
+    return {
+        "label": accepted.label if accepted else None,
+        "name": accepted.name if accepted else "unknown",
+        "probability": prediction.probability,
+    }

@@ -125,11 +125,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
-    """Read the body of a request within the limits; return its media type and content.
-
-    Raises:
-        RequestRejectedError: the body is too large, too slow, or of another media type.
-    """
+    """Read the body of a request within the limits; return its media type and content."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in schemas.MEDIA_TYPES:
         raise RequestRejectedError(
@@ -197,7 +193,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             message = "the request failed; see the server's log"
         if isinstance(connection, WebSocket):
-            service.metrics.rejected.labels(int(status)).inc()
+            service.metrics.count_rejection(status)
             await reject(connection, message, status)
             return None
         headers = {"retry-after": "1"} if status in RETRY_STATUSES else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SUBPROTOCOL = "kinegraph"
 """Subprotocol of the websockets; browsers send the token as a second one."""
 TOKEN_PREFIX = "token."
+"""Before the token in URL-safe base64, because names of subprotocols allow few characters."""
 PUBLIC_PATHS = re.compile(r"/|/health|/page/[\w.-]+|/favicon\.ico")
 """Paths that need no token: the page that asks for it, and the health check."""
 CONTENT_SECURITY_POLICY = (
@@ -46,12 +47,7 @@ class AccessMiddleware:
         on_reject: called with the status of every rejection.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        token: str | None = None,
-        on_reject: Callable[[int], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, on_reject: Callable[[int], None]) -> None:
         self._app, self._token, self._on_reject = app, token, on_reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,11 +101,6 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def token_subprotocol(token: str) -> str:
-    """Encode a token as the name of a subprotocol, which allows few characters."""
-    return TOKEN_PREFIX + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
 
 
 def _host_name(host: str) -> str:

@@ -41,6 +41,10 @@ class Metrics:
         """Add a gauge whose value is computed on every export."""
         self._gauge(f"kinegraph_{name}", help_text).set_function(value)
 
+    def count_rejection(self, status: int) -> None:
+        """Count a rejected request or message by its HTTP status."""
+        self.rejected.labels(int(status)).inc()
+
     def observe_batch(self, persons: int, seconds: float) -> None:
         """Record the size and processing time of a batch."""
         self.batch_persons.observe(persons)

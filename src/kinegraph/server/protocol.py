@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.inference.answer import Prediction
+from kinegraph.inference.answer import Prediction, accepted_action
 from kinegraph.inference.online_preprocessing import parse_joints
 from kinegraph.inference.session import RawFrame
 from kinegraph.server.errors import RequestRejectedError
@@ -101,14 +101,10 @@ def prediction_payload(
     prediction: Prediction | None, top: int = 0, logits: bool = False
 ) -> dict[str, Any]:
     """Return the fields of a prediction for a message, with the ``top`` candidates if asked for."""
+    payload = accepted_action(prediction)
     if prediction is None:
-        return {"label": None, "name": None, "probability": None}
-    accepted = prediction.accepted
-    payload: dict[str, Any] = {
-        "label": None if accepted is None else accepted.label,
-        "name": "unknown" if accepted is None else accepted.name,
-        "probability": round(prediction.probability, 7),
-    }
+        return payload
+    payload["probability"] = round(prediction.probability, 7)
     if top:
         payload["top"] = [vars(candidate) for candidate in prediction.candidates[:top]]
     if logits:

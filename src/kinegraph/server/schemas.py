@@ -22,6 +22,7 @@ from pydantic import (
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
+from kinegraph.inference.answer import Candidate
 from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
 from kinegraph.server.errors import RequestRejectedError, too_large
 from kinegraph.server.limits import Limits
@@ -119,27 +120,6 @@ class ClipPayload(_Request):
         None, max_length=64, description="an object of at most 64 strings, numbers and booleans"
     )
 
-    def to_clip(self, layout: SkeletonLayout, max_frames: int) -> Clip:
-        """Build the clip; ``layout`` is used if the request does not name one.
-
-        Raises:
-            RequestRejectedError, KinegraphError: the arrays do not form a clip.
-        """
-        if self.joints.shape[1] > max_frames:
-            raise too_large(
-                f"expected a clip of at most {max_frames} frames, got {self.joints.shape[1]}"
-            )
-        if np.isnan(self.joints).all():
-            raise RequestRejectedError("no joint is visible in any frame")
-        return Clip(
-            self.joints,
-            get_layout(self.layout) if self.layout else layout,
-            self.confidence,
-            id=self.id or "clip",
-            fps=self.fps,
-            meta=self.meta or {},
-        )
-
 
 class FramePayload(_Request):
     """One JSON message of a stream: a frame of a person, or a request for its answer."""
@@ -180,7 +160,14 @@ def parse_clip(body: bytes, media_type: str, layout: SkeletonLayout, limits: Lim
             payload = ClipPayload.model_validate(_unpack_arrays(body, limits))
     except ValidationError as error:
         raise rejection(ClipPayload, error) from error
-    return payload.to_clip(layout, limits.max_frames)
+    joints, frames = payload.joints, payload.joints.shape[1]
+    if frames > limits.max_frames:
+        raise too_large(f"expected a clip of at most {limits.max_frames} frames, got {frames}")
+    if np.isnan(joints).all():
+        raise RequestRejectedError("no joint is visible in any frame")
+    layout = get_layout(payload.layout) if payload.layout else layout
+    name, meta = payload.id or "clip", payload.meta or {}
+    return Clip(joints, layout, payload.confidence, id=name, fps=payload.fps, meta=meta)
 
 
 def _unpack_arrays(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -229,20 +216,12 @@ class ErrorBody(BaseModel):
     error: str
 
 
-class CandidateAction(BaseModel):
-    """One action with its probability."""
-
-    label: int
-    name: str
-    probability: float
-
-
 class ClipPrediction(BaseModel):
     """The prediction of a clip."""
 
     id: str
     is_confident: bool = Field(description="False if the verdict is 'unknown'.")
-    top: list[CandidateAction] = Field(description="The most probable actions.")
+    top: list[Candidate] = Field(description="The most probable actions.")
     logits: list[float]
 
 

@@ -92,10 +92,7 @@ def create_server(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     limits = limits or Limits()
     service = Service(recognizer, limits, name, lambda: server.exit_with_error(), **options)
-    rejected = service.metrics.rejected
-    app = AccessMiddleware(
-        create_app(service), token, lambda status: rejected.labels(int(status)).inc()
-    )
+    app = AccessMiddleware(create_app(service), token, service.metrics.count_rejection)
 
     class GracefulServer(uvicorn.Server):
         """A server that drains active streams before it closes connections."""

@@ -21,7 +21,6 @@ from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
-from kinegraph.runtime.streams import Mode
 
 JOIN_TIMEOUT_S = 5.0
 """Seconds in which the process must exit before it is killed."""
@@ -36,6 +35,7 @@ class RemoteSessionPool:
         options: options of `SessionPool`.
 
     Attributes:
+        recognizer, mode: those of `SessionPool`.
         busy_seconds: seconds of work of the process, up to its latest answer.
 
     Raises:
@@ -44,6 +44,7 @@ class RemoteSessionPool:
 
     def __init__(self, recognizer: Recognizer, niceness: int = 0, **options: Any) -> None:
         self._decoder = SessionPool(recognizer, **options)  # without sessions
+        self.recognizer, self.mode = recognizer, self._decoder.mode
         self.busy_seconds = 0.0
         context = get_context("spawn")  # threads do not survive a fork
         self._pipe, worker_pipe = context.Pipe()
@@ -60,20 +61,9 @@ class RemoteSessionPool:
         # at exit, multiprocessing waits for the worker, which waits for the end of the pipe
         atexit.register(self._pipe.close)
 
-    @property
-    def recognizer(self) -> Recognizer:
-        """The model."""
-        return self._decoder.recognizer
-
-    @property
-    def mode(self) -> Mode:
-        """See `SessionPool.mode`."""
-        return self._decoder.mode
-
     def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
         """See `SessionPool.open`."""
-        key: int = self._call("open", dict(meta or {}))
-        return key
+        return self._call("open", dict(meta or {}))
 
     def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
         """See `SessionPool.push_many`; the process computes on these frames after it answered."""
@@ -82,13 +72,11 @@ class RemoteSessionPool:
 
     def snapshot(self, key: int) -> StreamSnapshot:
         """See `SessionPool.snapshot`; any process of the same model can decode it."""
-        snapshot: StreamSnapshot = self._call("snapshot", key)
-        return snapshot
+        return self._call("snapshot", key)
 
     def decode_snapshot(self, snapshot: StreamSnapshot) -> Prediction | None:
         """See `SessionPool.decode_snapshot`."""
-        prediction: Prediction | None = self._call("decode_snapshot", snapshot)
-        return prediction
+        return self._call("decode_snapshot", snapshot)
 
     def close(self, key: int) -> None:
         """See `SessionPool.close`."""

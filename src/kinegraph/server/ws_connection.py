@@ -85,7 +85,7 @@ class WebSocketConnection(ABC):
     def rejection(self, error: KinegraphError, **fields: Any) -> str:
         """Count a rejection and return it as a message."""
         status = status_of(error)
-        self.service.metrics.rejected.labels(int(status)).inc()
+        self.service.metrics.count_rejection(status)
         return to_json({"error": str(error), "status": status, **fields})
 
 

@@ -110,12 +110,7 @@ class StreamConnection(WebSocketConnection):
     """
 
     def __init__(
-        self,
-        socket: WebSocket,
-        service: Service,
-        top: int = 0,
-        logits: bool = False,
-        coalesce: bool = False,
+        self, socket: WebSocket, service: Service, top: int, logits: bool, coalesce: bool
     ) -> None:
         super().__init__(socket, service)
         self._top, self._logits, self._coalesce = top, logits, coalesce

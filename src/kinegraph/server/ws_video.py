@@ -193,11 +193,7 @@ class VideoSession:
 
 
 def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """Return the image (H, W, 3) of a JPEG.
-
-    Raises:
-        RequestRejectedError: it is not a JPEG, or too large.
-    """
+    """Return the image (H, W, 3) of a JPEG."""
     from PIL import Image
 
     try:
