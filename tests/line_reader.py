@@ -27,13 +27,14 @@ def scan(source: Path, scale: float = 1.0) -> ReadPlan:
     if not files:
         raise ReadError(f"{source}: expected .txt files, found none")
     refused = tuple((path, "not text") for path in sorted(source.rglob("*.bin")))
-    return ReadPlan([ReadTask(path) for path in files], HINGE, CLASSES, refused)
+    tasks = [ReadTask(path, {"scale": scale}) for path in files]
+    return ReadPlan(tasks, HINGE, CLASSES, refused)
 
 
-def read(task: ReadTask, scale: float = 1.0) -> Iterator[Clip | ReadError]:
+def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """A line ``LABEL T`` is a clip of T frames; words make things go wrong."""
     for number, line in enumerate(task.path.read_text().splitlines(), start=1):
-        yield _clip(task.path, number, line.split(), scale)
+        yield _clip(task.path, number, line.split(), task.info["scale"])
 
 
 def _clip(path: Path, number: int, words: list[str], scale: float) -> Clip | ReadError:

@@ -21,7 +21,7 @@ XSUB, XVIEW = "ntu_ShiftGCN_joint_xsub", "ntu_ShiftGCN_joint_xview"
 @pytest.fixture(scope="module")
 def clips():
     plan = READER.scan(real_data("ntu_samples"), persons="agcn")
-    return [clip for task in plan.tasks for clip in READER.read(task, persons="agcn")]
+    return [clip for task in plan.tasks for clip in READER.read(task)]
 
 
 @pytest.fixture(scope="module")

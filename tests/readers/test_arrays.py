@@ -36,7 +36,7 @@ def walk(frames=4, width=3, persons=None, joints=3):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task)]
 
 
 def write_list(folder, text):

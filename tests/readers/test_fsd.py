@@ -21,7 +21,7 @@ def skaters(frames, rng):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task)]
 
 
 def test_real_example():

@@ -15,6 +15,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import KinegraphError, ReadError, UnknownNameError
 from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.kinetics import READER
+from kinegraph.readers.person_selection import PoseSelection
 from kinegraph.readers.reader import ReadTask
 
 REAL = {  # id: (last frame_index + 1, label, its name)
@@ -56,8 +57,13 @@ def write(path: Path, *frames: Any, **fields: Any) -> Path:
     return path
 
 
+def task(path: Path, label: int | None = None, **options: Any) -> ReadTask:
+    chosen = {"max_persons": 2, "tracking": "none", "candidates": 5, **options}
+    return ReadTask(path, {"label": label, "selection": PoseSelection(**chosen)})
+
+
 def read(path: Path, **options: Any) -> Clip:
-    (clip,) = READER.read(ReadTask(path), **options)
+    (clip,) = READER.read(task(path, **options))
     assert isinstance(clip, Clip)
     return clip
 
@@ -82,7 +88,8 @@ def test_scan_of_the_real_folder() -> None:
     assert [task.path.stem for task in plan.tasks] == sorted(REAL)
     assert plan.classes is not None and len(plan.classes) == 400
     for task in plan.tasks:
-        assert task.info == {"label": REAL[task.path.stem][1], "meta": {"split": "test"}}
+        assert task.info["label"] == REAL[task.path.stem][1]
+        assert task.info["meta"] == {"split": "test"}
         assert plan.classes[task.info["label"]] == REAL[task.path.stem][2]
         assert READER.matches(task.path)
     (clip,) = READER.read(plan.tasks[0])
@@ -97,9 +104,11 @@ def test_label_file_inside_beside_or_given(tmp_path: Path) -> None:
     assert READER.scan(folder).classes is None
     given = tmp_path / "other.json"
     given.write_text(labels)
-    assert READER.scan(folder, labels=given).tasks[0].info == {"label": 2, "meta": {}}
+    info = READER.scan(folder, labels=given).tasks[0].info
+    assert (info["label"], info["meta"]) == (2, {})
     (tmp_path / "clips_label.json").write_text(labels)
-    assert READER.scan(folder).tasks[0].info == {"label": 2, "meta": {}}
+    info = READER.scan(folder).tasks[0].info
+    assert (info["label"], info["meta"]) == (2, {})
     (tmp_path / "clips_label.json").rename(folder / "my_label.json")
     assert READER.scan(folder).classes == ("class 0", "class 1", "jump")
 
@@ -200,7 +209,7 @@ def test_labels_must_agree(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", frame(0, person(0.5)), label="jump", label_index=3)
     assert read(path).label == 3
     with pytest.raises(ReadError, match="label_index is 3, but 4 in the label file"):
-        list(READER.read(ReadTask(path, {"label": 4})))
+        list(READER.read(task(path, 4)))
     unknown = write(tmp_path / "b.json", frame(0, person(0.5)), label="unknown", label_index=-1)
     assert read(unknown).label is None
     with pytest.raises(ReadError, match="expected label_index to be 0 or more, got 'x'"):

@@ -19,7 +19,7 @@ from skeleton_recording import recording_from_joints
 
 def read(path: Path, **options: object) -> Clip:
     plan = READER.scan(path, **options)
-    (clip,) = READER.read(plan.tasks[0], **options)
+    (clip,) = READER.read(plan.tasks[0])
     assert isinstance(clip, Clip)
     return clip
 

@@ -13,6 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.openpose import READER
+from kinegraph.readers.person_selection import PoseSelection
 from kinegraph.readers.reader import ReadTask
 
 
@@ -29,7 +30,7 @@ def write_frame(folder: Path, number: int, *people: dict[str, Any], name: str = 
 
 def read(source: Path, **options: Any) -> Clip:
     (task,) = READER.scan(source, **options).tasks
-    (clip,) = READER.read(task, **options)
+    (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
 
@@ -125,7 +126,8 @@ def test_one_file_is_a_clip_of_one_frame(tmp_path: Path) -> None:
 def damaged_clip(tmp_path: Path, content: str) -> ReadTask:
     path = write_frame(tmp_path, 0)
     path.write_text(content)
-    return ReadTask(tmp_path)
+    selection = PoseSelection(max_persons=2, tracking="match", candidates=10)
+    return ReadTask(tmp_path, {"selection": selection, "size": (1, 1)})
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def write(tmp_path):
 
 def read_all(source, **options):
     plan = READER.scan(source, **options)
-    return plan, [clip for task in plan.tasks for clip in READER.read(task, **options)]
+    return plan, [clip for task in plan.tasks for clip in READER.read(task)]
 
 
 def test_real_annotation():

@@ -32,7 +32,7 @@ class InputSource:
         parts: the tasks of the reader's plan, or the positions of a store's clips.
         plan: the reader's plan; None for a store.
         reader: the reader of the files; None for a store.
-        options: the reader's options.
+        options: the reader's options, which the parts were made with.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class InputSource:
         if self.reader is None:
             store = ClipStore(self.path)
             return (store[i] for i in self.parts)  # type: ignore[index]
-        return iterate_clips(self.reader, self.parts, self.options)  # type: ignore[arg-type]
+        return iterate_clips(self.reader, self.parts)  # type: ignore[arg-type]
 
     def require_any(self, found: Iterable[T]) -> Iterator[T]:
         """Yield what was found in all parts.

@@ -120,19 +120,17 @@ def _iterate_source(
 ) -> Iterator[Clip]:
     reader = guess_reader(path) if name is None else get_reader(name)
     plan = reader.plan(Path(path), options)
-    return require_any(iterate_clips(reader, plan.tasks, options), reader, Path(path), plan)
+    return require_any(iterate_clips(reader, plan.tasks), reader, Path(path), plan)
 
 
-def iterate_clips(
-    reader: Reader, tasks: Iterable[ReadTask], options: Mapping[str, Any]
-) -> Iterator[Clip]:
+def iterate_clips(reader: Reader, tasks: Iterable[ReadTask]) -> Iterator[Clip]:
     """Yield the clips of some tasks of a plan.
 
     Raises:
         ReadError: a clip cannot be read.
     """
     for task in tasks:
-        for clip in reader.read(task, **options):
+        for clip in reader.read(task):
             if isinstance(clip, ReadError):
                 raise clip
             yield clip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.csv_file import read_frame_table
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.label_csv import CLIPS_FILE, ClipList, ListedClip, read_clip_list
+from kinegraph.readers.label_csv import CLIPS_FILE, read_clip_list
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -43,52 +44,48 @@ def _scan(
     folder = source.parent if source.is_file() else source
     chosen = _choose_layout(folder, layout)
     _check_fps(fps)
-    has_list = source.is_dir() and (source / CLIPS_FILE).is_file()
-    listed = read_clip_list(source, _CLIP_SUFFIXES) if has_list else _list_clips(source)
+    if source.is_dir() and (source / CLIPS_FILE).is_file():
+        plan = read_clip_list(source, _CLIP_SUFFIXES, chosen)
+    else:
+        plan = _list_clips(source, chosen)
+    options = {"layout": chosen, "fps": fps, "zeros_absent": zeros_absent, "confidence": confidence}
     tasks = []
-    for path, label, meta in listed.clips:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        tasks.append(ReadTask(path, {"id": name, "label": label, "meta": meta, "layout": chosen}))
-    return ReadPlan(tasks, chosen, listed.classes, tuple(listed.refused))
+    for task in plan.tasks:
+        name = task.path.relative_to(folder).with_suffix("").as_posix()
+        tasks.append(ReadTask(task.path, {"id": name, **task.info, **options}))
+    return replace(plan, tasks=tasks)
 
 
-def _read(
-    task: ReadTask,
-    layout: str | SkeletonLayout = "",
-    fps: float | None = None,
-    zeros_absent: bool = True,
-    confidence: bool = False,
-) -> Iterator[Clip | ReadError]:
-    chosen = task.info.get("layout") or _choose_layout(task.path.parent, layout)
-    points, score, stated_fps = _read_file(task.path, chosen.num_joints)
-    listed_fps = task.info.get("meta", {}).get("fps")
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    layout, listed_fps = task.info["layout"], task.info.get("meta", {}).get("fps")
+    points, score, stated_fps = _read_file(task.path, layout.num_joints)
     try:
         _check_fps(listed_fps)
-        joints, score = _check_content(points, score, chosen, confidence)
-        if zeros_absent:
+        joints, score = _check_content(points, score, layout, task.info["confidence"])
+        if task.info["zeros_absent"]:
             absent = (joints == 0).all(axis=-1, keepdims=True)
             joints = np.where(absent, np.float32(np.nan), joints)
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
-        rate = stated_fps or (listed_fps and float(listed_fps)) or fps
-        yield task.make_clip(joints, chosen, confidence=score, fps=rate)
+        fps = stated_fps or (listed_fps and float(listed_fps)) or task.info["fps"]
+        yield task.make_clip(joints, layout, confidence=score, fps=fps)
     except (ReadError, ClipError) as error:
         raise ReadError(f"{task.path}: {error}") from error
 
 
-def _list_clips(source: Path) -> ClipList:
+def _list_clips(source: Path, layout: SkeletonLayout) -> ReadPlan:
     """Return the array files of a source without clips.csv, and those whose name is taken."""
     files = [source] if source.is_file() else sorted(source.rglob("*"))
     files = [f for f in files if f.suffix in _CLIP_SUFFIXES and f.is_file()]
     if not files:
         raise ReadError(f"{source}: expected {', '.join(_CLIP_SUFFIXES)} files, found none")
-    clips: dict[Path, ListedClip] = {}
+    tasks: dict[Path, ReadTask] = {}
     refused = []
     for file in files:
-        first = clips.setdefault(file.with_suffix(""), ListedClip(file, None, {})).path
+        first = tasks.setdefault(file.with_suffix(""), ReadTask(file)).path
         if first != file:
             refused.append((file, f"a clip of this name is already in {first.name}"))
-    return ClipList([*clips.values()], None, refused)
+    return ReadPlan([*tasks.values()], layout, refused=tuple(refused))
 
 
 def _choose_layout(folder: Path, layout: str | SkeletonLayout) -> SkeletonLayout:

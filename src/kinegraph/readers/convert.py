@@ -21,7 +21,7 @@ from kinegraph.errors import ClipError, ReadError, StoreError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 
 ConversionProgress = Callable[[int, int], None]
-ReadFunction = Callable[..., Iterator[Clip | ReadError]]
+ReadFunction = Callable[[ReadTask], Iterator[Clip | ReadError]]
 
 MIN_POOL_BYTES = 16 * 2**20  # below this, starting processes takes longer than reading
 MAX_CHUNK_TASKS = 16  # tasks that a process reads at a time
@@ -186,14 +186,14 @@ def read_tasks(
 ) -> Generator[tuple[ReadTask, TaskResult]]:
     """Yield every task with its result, in the order of the tasks."""
     if workers > 1:
-        yield from _read_in_pool(job.reader.read, tasks, job.options, workers)
+        yield from _read_in_pool(job.reader.read, tasks, workers)
         return
     for task in tasks:
-        yield task, _read_task(job.reader.read, task, job.options)
+        yield task, _read_task(job.reader.read, task)
 
 
 def _read_in_pool(
-    read: ReadFunction, tasks: Sequence[ReadTask], options: Mapping[str, Any], workers: int
+    read: ReadFunction, tasks: Sequence[ReadTask], workers: int
 ) -> Generator[tuple[ReadTask, TaskResult]]:
     size = max(1, min(MAX_CHUNK_TASKS, len(tasks) // (4 * workers)))
     chunks = deque(tasks[i : i + size] for i in range(0, len(tasks), size))
@@ -207,7 +207,7 @@ def _read_in_pool(
         while chunks or pending:
             while chunks and len(pending) < CHUNKS_PER_WORKER * workers:
                 chunk = chunks.popleft()
-                pending.append((chunk, pool.submit(_read_chunk, read, chunk, options)))
+                pending.append((chunk, pool.submit(_read_chunk, read, chunk)))
             chunk, future = pending.popleft()
             yield from zip(chunk, future.result(), strict=True)
     except BrokenProcessPool as error:
@@ -219,17 +219,15 @@ def _read_in_pool(
         pool.shutdown(cancel_futures=True)
 
 
-def _read_chunk(
-    read: ReadFunction, tasks: Sequence[ReadTask], options: Mapping[str, Any]
-) -> list[TaskResult]:
-    return [_read_task(read, task, options) for task in tasks]
+def _read_chunk(read: ReadFunction, tasks: Sequence[ReadTask]) -> list[TaskResult]:
+    return [_read_task(read, task) for task in tasks]
 
 
-def _read_task(read: ReadFunction, task: ReadTask, options: Mapping[str, Any]) -> TaskResult:
+def _read_task(read: ReadFunction, task: ReadTask) -> TaskResult:
     """Return the clips of a task; every failure is a refusal, never an exception."""
     result: TaskResult = []
     try:
-        for clip in read(task, **options):
+        for clip in read(task):
             result.append(Refusal(str(clip)) if isinstance(clip, ReadError) else clip)
     except (ReadError, ClipError) as error:
         result.append(Refusal(str(error)))

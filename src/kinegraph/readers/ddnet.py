@@ -41,7 +41,7 @@ def _scan(source: Path) -> ReadPlan:
 def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """Yield the clips of a file, with meta fold (1 to 3) and split (train, test)."""
     poses, labels = _load_poses(task.path)
-    classes = task.info.get("classes") or tuple(sorted(set(labels)))
+    classes = task.info["classes"]
     name = _NAME.fullmatch(task.path.name)
     if name is None:
         raise ReadError(f"{task.path}: expected a name as GT_train_1.pkl, with split and fold")

@@ -38,7 +38,7 @@ def _scan(
     tracking: str = "none",
     candidates: int = 5,
 ) -> ReadPlan:
-    PoseSelection(max_persons, tracking, candidates)
+    selection = PoseSelection(max_persons, tracking, candidates)
     paths = _list_clip_files(Path(source))
     entries = {
         folder: _read_label_entries(_find_label_file(folder, labels))
@@ -54,8 +54,8 @@ def _scan(
         elif path.stem in tasks:
             refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
-            meta = {"split": split} if split else {}
-            tasks[path.stem] = ReadTask(path, {"label": entry.get("label_index"), "meta": meta})
+            facts = {"label": entry.get("label_index"), "meta": {"split": split} if split else {}}
+            tasks[path.stem] = ReadTask(path, {**facts, "selection": selection})
     names = [entry for by_id in entries.values() for entry in by_id.values()]
     layout = get_layout(_LAYOUT)
     return ReadPlan(tuple(tasks.values()), layout, _class_names(names), tuple(refused))
@@ -109,21 +109,13 @@ def _class_names(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
     return tuple(names.get(i, f"class {i}") for i in range(max(names) + 1)) if names else None
 
 
-def _read(
-    task: ReadTask,
-    *,
-    labels: Path | str | None = None,
-    max_persons: int = 2,
-    tracking: str = "none",
-    candidates: int = 5,
-) -> Iterator[Clip | ReadError]:
-    selection = PoseSelection(max_persons, tracking, candidates)
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     path = task.path
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise ReadError(f'{path}: expected {{"data": [frames]}}, got {describe(content)}')
     frames = _parse_frames(path, content["data"])
-    persons = selection.select(frames, max(frames, default=0) + 1, _NUM_JOINTS)
+    persons = task.info["selection"].select(frames, max(frames, default=0) + 1, _NUM_JOINTS)
     if not len(persons):
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
     label = _check_label(path, content.get("label_index"), task.info.get("label"))

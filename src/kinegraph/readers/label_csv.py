@@ -10,6 +10,8 @@ from typing import NamedTuple
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.csv_file import read_csv_rows
+from kinegraph.readers.reader import ReadPlan, ReadTask
+from kinegraph.skeleton.layout import SkeletonLayout
 
 CLIPS_FILE = "clips.csv"
 CLASSES_FILE = "classes.txt"
@@ -19,30 +21,14 @@ _PLAIN_INTEGER = re.compile(r"-?(0|[1-9]\d{0,14})")
 _REAL = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d{1,2})?")
 
 
-class ListedClip(NamedTuple):
-    """A file with its label and meta from the list."""
-
-    path: Path
-    label: int | None
-    meta: Mapping[str, MetaValue]
-
-
-class ClipList(NamedTuple):
-    """The clips of a list, the class names by label, and the refused rows or files."""
-
-    clips: list[ListedClip]
-    classes: tuple[str, ...] | None
-    refused: list[tuple[Path, str]]
-
-
 class _ListRow(NamedTuple):
     where: str
     path: Path
     cells: Mapping[str, str]
 
 
-def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
-    """Return the clips that ``clips.csv`` lists.
+def read_clip_list(folder: Path, suffixes: Sequence[str], layout: SkeletonLayout) -> ReadPlan:
+    """Return the files that ``clips.csv`` lists as tasks with label and meta.
 
     Its columns are ``file`` (relative to the folder, inside of it), ``label`` (a name or a
     number, empty if unknown) and any others, which become meta: numbers if all rows of a column
@@ -53,6 +39,7 @@ def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
     Args:
         folder: the folder of clips.csv.
         suffixes: suffixes of files that can be read.
+        layout: the layout of the plan.
 
     Raises:
         ReadError: the file is not a table, has no column ``file``, or has both names and numbers
@@ -60,16 +47,18 @@ def read_clip_list(folder: Path, suffixes: Sequence[str]) -> ClipList:
     """
     rows, refused = _read_list_rows(folder / CLIPS_FILE, suffixes)
     labels = [row.cells.get("label", "") for row in rows]
-    classes, clips = _find_classes(folder, labels), []
+    classes, tasks = _find_classes(folder, labels), []
     columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
     meta = {name: _convert_column([row.cells[name] for row in rows]) for name in columns}
     for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
         facts = {name: v[index] for name, v in meta.items() if v[index] is not None}
         try:
-            clips.append(ListedClip(row.path, _parse_label(row.where, label, classes), facts))
+            number = _parse_label(row.where, label, classes)
         except ReadError as error:
             refused.append((row.path, str(error)))
-    return ClipList(clips, classes, refused)
+        else:
+            tasks.append(ReadTask(row.path, {"label": number, "meta": facts}))
+    return ReadPlan(tasks, layout, classes, tuple(refused))
 
 
 def _read_list_rows(

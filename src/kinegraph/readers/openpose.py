@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
@@ -43,12 +42,12 @@ def _scan(
     tracking: str = "match",
     candidates: int = 10,
 ) -> ReadPlan:
-    PoseSelection(max_persons, tracking, candidates)
-    _image_size(width, height)
+    selection = PoseSelection(max_persons, tracking, candidates)
+    facts = {"selection": selection, "size": _image_size(width, height)}
     source = Path(source)
     clips = _list_clips(source)
     labels, classes = _read_label_file(source / _LABEL_FILE)
-    tasks = tuple(ReadTask(path, {"label": labels.get(_clip_name(path))}) for path in clips)
+    tasks = [ReadTask(path, {**facts, "label": labels.get(_clip_name(path))}) for path in clips]
     return ReadPlan(tasks, _find_layout(source, clips), classes)
 
 
@@ -112,29 +111,22 @@ def _read_label_file(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None
     return {clip: words.index(word) for clip, word in rows.items()}, tuple(words)
 
 
-def _image_size(width: float | None, height: float | None) -> NDArray[np.float32]:
-    """Return the divisors (2,) of x and y."""
+def _image_size(width: float | None, height: float | None) -> list[float]:
+    """Return the divisors of x and y."""
     if width is None and height is None:
-        return np.ones(2, dtype=np.float32)
+        return [1, 1]
+    size = []
     for name, value in (("width", width), ("height", height)):
         if not isinstance(value, int | float) or not 1 <= value <= 1e6:
             raise ReadError(
                 f"expected width and height of the video in pixels, both or none, "
                 f"got {name} {value!r}"
             )
-    return np.array([width, height], dtype=np.float32)
+        size.append(value)
+    return size
 
 
-def _read(
-    task: ReadTask,
-    *,
-    width: float | None = None,
-    height: float | None = None,
-    max_persons: int = 2,
-    tracking: str = "match",
-    candidates: int = 10,
-) -> Iterator[Clip | ReadError]:
-    selection = PoseSelection(max_persons, tracking, candidates)
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     frames = _read_frames(task.path)
     counts = sorted({len(pose) for poses in frames.values() for pose in poses})
     if len(counts) != 1:
@@ -142,10 +134,10 @@ def _read(
             f"{task.path}: expected people of one number of joints, "
             f"found {' and '.join(map(str, counts)) or 'no person'}"
         )
-    persons = selection.select(frames, max(frames) + 1, counts[0])
+    persons = task.info["selection"].select(frames, max(frames) + 1, counts[0])
     if not len(persons):
         raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
-    joints, confidence = persons[..., :2] / _image_size(width, height), persons[..., 2]
+    joints, confidence = persons[..., :2] / np.float32(task.info["size"]), persons[..., 2]
     layout, name = OPENPOSE_LAYOUTS[counts[0]], _clip_name(task.path)
     yield task.make_clip(joints, layout, confidence=confidence, id=name)
 

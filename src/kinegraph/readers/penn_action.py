@@ -32,18 +32,18 @@ _SPLIT_BY_VALUE = {1.0: "train", -1.0: "test"}
 
 def _scan(source: Path, *, invisible: str = "drop") -> ReadPlan:
     check_choice("treatment of invisible joints", invisible, _INVISIBLE_CHOICES)
-    tasks = [ReadTask(path) for path in find_files(source, _NAME, "0001.mat")]
+    files = find_files(source, _NAME, "0001.mat")
+    tasks = [ReadTask(path, {"invisible": invisible}) for path in files]
     return ReadPlan(tasks, get_layout("penn13"), class_names("penn_action"))
 
 
-def _read(task: ReadTask, *, invisible: str = "drop") -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """Yield the clip of a file; its confidence is 1 where a joint is visible, else 0.
 
     Meta: split (train or test, as the file states), view (front, back, left, right), width and
     height in pixels. ``invisible="keep"`` keeps the positions that the annotators assumed for
     invisible joints; placeholders are always NaN.
     """
-    check_choice("treatment of invisible joints", invisible, _INVISIBLE_CHOICES)
     mat = read_mat(task.path)
     x, y, visibility = (_read_joint_values(mat, name) for name in ("x", "y", "visibility"))
     if not x.shape == y.shape == visibility.shape:
@@ -57,7 +57,7 @@ def _read(task: ReadTask, *, invisible: str = "drop") -> Iterator[Clip | ReadErr
     visible = (visibility == 1) & ~np.isnan(joints).any(axis=-1)
     placeholder = ~visible & (joints[..., 0] == joints[..., 1])
     placeholder &= joints[..., 0] < _PLACEHOLDER_LIMIT
-    joints[~visible if invisible == "drop" else placeholder] = np.nan
+    joints[~visible if task.info["invisible"] == "drop" else placeholder] = np.nan
     yield task.make_clip(
         joints[None],
         "penn13",

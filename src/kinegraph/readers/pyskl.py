@@ -43,30 +43,29 @@ def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = ""
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
     annotations, _ = _load_annotations(files[0], str(split))
     chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
-    return ReadPlan([ReadTask(file) for file in files], chosen)
+    facts = {"layout": chosen, "split": str(split)}
+    return ReadPlan([ReadTask(file, facts) for file in files], chosen)
 
 
-def _read(
-    task: ReadTask, layout: str | SkeletonLayout = "", split: str | int = ""
-) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """Yield the clips of a pickle.
 
     Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that has
     the clip; ``split`` (train, val, test) by the chosen pair.
     """
-    annotations, splits = _load_annotations(task.path, str(split))
-    chosen = get_layout(layout or _guess_layout(task.path, annotations[0]))
+    layout, split = task.info["layout"], task.info["split"]
+    annotations, splits = _load_annotations(task.path, split)
     facts: dict[str, dict[str, MetaValue]] = defaultdict(dict)
     for name, clips in splits.items():
         for clip in clips:
             facts[clip][f"split:{name}"] = True
-    for name, part in _choose_pair(splits, str(split)).items():
+    for name, part in _choose_pair(splits, split).items():
         for clip in splits[name]:
             facts[clip]["split"] = part
     for row, annotation in enumerate(annotations):
         try:
-            yield _parse_clip(annotation, chosen, facts)
+            yield _parse_clip(annotation, layout, facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{task.path}: annotation {row}: {error}")
 

@@ -18,7 +18,7 @@ class ReadTask:
 
     Attributes:
         path: the file.
-        info: picklable facts from the scan, such as label, id, meta or a range of rows.
+        info: picklable facts from the scan: label, id, meta, a range of rows, options of reading.
     """
 
     path: Path
@@ -59,12 +59,12 @@ class Reader:
         summary: one line for `kinegraph list readers`.
         scan: ``scan(source, **options) -> ReadPlan``; cheap, reads no clip. ``source`` is a
             folder or a single raw file. Raises ReadError if it has no file of this kind.
-        read: ``read(task, **options) -> Iterator[Clip | ReadError]``. Raises ReadError if the
-            whole task is unusable; *yields* a ReadError for one bad clip among good ones.
+        read: ``read(task) -> Iterator[Clip | ReadError]``. Raises ReadError if the whole task is
+            unusable; *yields* a ReadError for one bad clip among good ones.
         matches: returns whether a raw file seems to be of this source, from its name and first
             bytes only.
-        options: option name -> one line of help; scan and read take exactly these as keywords,
-            all with defaults.
+        options: option name -> one line of help; scan takes exactly these as keywords, all with
+            defaults, and puts what reading needs of them into the tasks.
         dataset_only: the options that apply to the whole dataset only, such as its label file;
             new recordings are read without them.
         protocols: names of the protocols that the meta of this dataset supports, the usual first.
@@ -74,7 +74,7 @@ class Reader:
     name: str
     summary: str
     scan: Callable[..., ReadPlan]
-    read: Callable[..., Iterator[Clip | ReadError]]
+    read: Callable[[ReadTask], Iterator[Clip | ReadError]]
     matches: Callable[[Path], bool]
     options: Mapping[str, str] = field(default_factory=dict)
     dataset_only: frozenset[str] = frozenset()

@@ -49,18 +49,8 @@ def _scan(
     """
     files, refused = _find_arrays(source, _is_stacked)
     chosen = get_layout(layout or _guess_layout(files[0]))
-    return ReadPlan(_make_row_tasks(files, chosen, labels), chosen, refused=refused)
-
-
-def _read(
-    task: ReadTask,
-    layout: str | SkeletonLayout = "",
-    labels: str = "",
-    confidence_channel: bool = False,
-) -> Iterator[Clip | ReadError]:
-    return _read_stacked_rows(
-        task, get_layout(layout or _guess_layout(task.path)), confidence_channel
-    )
+    tasks = _make_row_tasks(files, chosen, labels, confidence_channel)
+    return ReadPlan(tasks, chosen, refused=refused)
 
 
 def _find_arrays(
@@ -96,7 +86,9 @@ def _find_arrays(
     return kept, tuple(refused)
 
 
-def _make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> list[ReadTask]:
+def _make_row_tasks(
+    files: list[Path], layout: SkeletonLayout, labels: str, confidence: bool
+) -> list[ReadTask]:
     """Return tasks of at most 64 MiB of rows, with their labels, names and splits.
 
     Raises:
@@ -115,25 +107,21 @@ def _make_row_tasks(files: list[Path], layout: SkeletonLayout, labels: str) -> l
                     "clips; read one of the files instead of the folder"
                 )
             rows = _read_labels(label_file, shape[0])
-        tasks += _split_rows(path, shape, rows)
+        tasks += _split_rows(path, shape, rows, layout=layout, confidence=confidence)
     return tasks
 
 
-def _read_stacked_rows(
-    task: ReadTask, layout: SkeletonLayout, confidence: bool
-) -> Iterator[Clip | ReadError]:
-    """Yield the clips of a task that `_make_row_tasks` made; a row without joints is an error."""
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    """Yield the clips of a range of rows; a row without joints is an error."""
+    layout, confidence, rows = (task.info[key] for key in ("layout", "confidence", "rows"))
     shape = _check_shape(task.path, layout)
     array = open_npy(task.path).reshape(shape)
-    start, stop = task.info.get("rows", (0, shape[0]))
     default_names = [task.path.stem]
     if shape[0] > 1:
-        default_names = [f"{task.path.stem}-{row:06d}" for row in range(start, stop)]
-    names = task.info.get("names") or default_names
-    labels = task.info.get("labels") or (None,) * (stop - start)
-    meta = task.info.get("meta", {})
-    for row, name, label in zip(range(start, stop), names, labels, strict=True):
-        facts = {"label": label, "id": name, "meta": {**meta, "row": row}}
+        default_names = [f"{task.path.stem}-{row:06d}" for row in rows]
+    names = task.info["names"] or default_names
+    for row, name, label in zip(rows, names, task.info["labels"], strict=True):
+        facts = {"label": label, "id": name, "meta": {**task.info["meta"], "row": row}}
         try:
             yield _unpad_clip(array[row], layout, confidence, **facts)
         except (ReadError, ClipError) as error:
@@ -185,15 +173,15 @@ def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
     return shape if len(shape) == 5 else (1, *shape)
 
 
-def _split_rows(path: Path, shape: Shape, rows: RowLabels) -> Iterator[ReadTask]:
+def _split_rows(path: Path, shape: Shape, rows: RowLabels, **options: Any) -> Iterator[ReadTask]:
     labels, names = rows
     step = max(1, _TASK_BYTES // (8 * int(np.prod(shape[1:]))))
     split = _SPLIT_BY_NAME.get(re.split(r"[^a-z]", path.stem.lower())[0])
     meta: dict[str, MetaValue] = {"split": split} if split else {}
     for start in range(0, shape[0], step):
         stop = min(start + step, shape[0])
-        facts = {"labels": labels[start:stop], "names": names[start:stop]}
-        yield ReadTask(path, {"rows": (start, stop), "meta": meta, **facts})
+        facts = {"labels": labels[start:stop], "names": names[start:stop], "meta": meta}
+        yield ReadTask(path, {"rows": range(start, stop), **facts, **options})
 
 
 def _find_label_file(path: Path, labels: str) -> Path | None:
@@ -253,14 +241,11 @@ def _matches(path: Path) -> bool:
 
 
 def _scan_fsd(source: Path, labels: str = "") -> ReadPlan:
+    """Scan FSD-10 arrays; their channels are x, y in [-1, 1], then the confidence."""
     files, refused = _find_arrays(source, _is_fsd)
     layout = get_layout(_FSD_LAYOUT)
-    return ReadPlan(_make_row_tasks(files, layout, labels), layout, refused=refused)
-
-
-def _read_fsd(task: ReadTask, labels: str = "") -> Iterator[Clip | ReadError]:
-    """Yield the clips of an FSD-10 array; channels are x, y in [-1, 1], then the confidence."""
-    return _read_stacked_rows(task, get_layout(_FSD_LAYOUT), confidence=True)
+    tasks = _make_row_tasks(files, layout, labels, confidence=True)
+    return ReadPlan(tasks, layout, refused=refused)
 
 
 def _is_fsd(shape: Shape) -> bool:
@@ -287,7 +272,7 @@ FSD_READER = Reader(
     name="fsd",
     summary="FSD-10 figure skating, competition arrays (N, 3, T, 25, 1) with confidence",
     scan=_scan_fsd,
-    read=_read_fsd,
+    read=_read,
     matches=lambda path: _is_fsd(read_npy_shape(path) or ()),
     options={"labels": _LABELS_HELP},
     dataset_only=frozenset({"labels"}),

@@ -59,7 +59,7 @@ def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
     for folder in dict.fromkeys(file.parent for file in files):
         inside = [file for file in files if file.parent == folder]
         labeled, left_out = _scan_folder(folder, inside, needs_ranges)
-        tasks += labeled
+        tasks += [ReadTask(task.path, {**task.info, "what": what}) for task in labeled]
         refused += left_out if what == "segments" else []
     return ReadPlan(tasks, get_layout(_LAYOUT), class_names("utkinect"), tuple(refused))
 
@@ -95,23 +95,22 @@ def _recording_name(path: Path) -> str:
     return path.stem.removeprefix("joints_")
 
 
-def _read(task: ReadTask, *, what: str = "segments") -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """Yield the clips of a recording, with meta subject and replication.
 
     "segments" gives one clip for every labeled range; "recordings" the whole recording without a
     label, with meta ``segments``: a JSON list of [label, first, last], where frames of the clip
     are counted from 0 and both ends are included. A file without ranges is one clip.
     """
-    check_choice("kind of UTKinect clips", what, _CLIP_KINDS)
     numbers, joints = _read_recording(task.path)
-    ranges = task.info.get("ranges")
+    ranges = task.info["ranges"]
     if ranges is None:
-        yield task.make_clip(joints[None], _LAYOUT, id=_recording_name(task.path))
+        yield task.make_clip(joints[None], _LAYOUT)
         return
     starts = np.searchsorted(numbers, [r.first for r in ranges], side="left").tolist()
     stops = np.searchsorted(numbers, [r.last for r in ranges], side="right").tolist()
     spans = list(zip(ranges, starts, stops, strict=True))
-    if what == "recordings":
+    if task.info["what"] == "recordings":
         found = [[r.label, start, stop - 1] for r, start, stop in spans if start < stop]
         meta = {**task.info["meta"], "segments": json.dumps(found)}
         yield task.make_clip(joints[None], _LAYOUT, meta=meta)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,6 +51,7 @@ def _scan(
 ) -> ReadPlan:
     check_choice("person selection", persons, [*PERSON_RULES])
     check_count("max_persons", max_persons)
+    selection = {"persons": persons, "max_persons": max_persons, "faithful": faithful}
     source = Path(source)
     missing_names = _read_missing_names(Path(missing)) if missing is not None else frozenset()
     tasks: dict[str, ReadTask] = {}
@@ -62,7 +62,8 @@ def _scan(
         elif path.stem in tasks:
             refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
         else:
-            tasks[path.stem] = ReadTask(path, parse_recording_name(path.name))
+            facts = {**parse_recording_name(path.name), "selection": selection}
+            tasks[path.stem] = ReadTask(path, facts)
     labels = [task.info["label"] for task in tasks.values() if "label" in task.info]
     return ReadPlan(
         tuple(tasks.values()), get_layout("ntu25"), _find_classes(labels), tuple(refused)
@@ -100,22 +101,13 @@ def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
     return None
 
 
-def _read(
-    task: ReadTask,
-    *,
-    persons: str = "tracks",
-    max_persons: int = 2,
-    missing: Path | str | None = None,
-    faithful: bool = False,
-) -> Iterator[Clip | ReadError]:
-    check_count("max_persons", max_persons)
-    path = task.path
-    joints = select_bodies(read_joints(path), persons, max_persons, faithful)
+def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+    joints = select_bodies(read_joints(task.path), **task.info.get("selection", {}))
     if not joints.size:
-        raise ReadError(f"{path}: expected a body in at least one frame, found none")
-    meta: dict[str, Any] = {**(task.info or parse_recording_name(path.name))}
-    facts = {"label": meta.pop("label", None), "meta": meta, "fps": _FPS}
-    yield Clip(joints.astype(np.float32), get_layout("ntu25"), id=path.stem, **facts)
+        raise ReadError(f"{task.path}: expected a body in at least one frame, found none")
+    meta = parse_recording_name(task.path.name)
+    label = meta.pop("label", None)
+    yield task.make_clip(joints.astype(np.float32), "ntu25", label=label, meta=meta, fps=_FPS)
 
 
 def _matches(path: Path) -> bool:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.files import atomic_path
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_count
+from kinegraph.readers.reader import Reader, ReadPlan, check_count
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
 from kinegraph.readers.synthetic.performer import Performer
 from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
@@ -157,21 +156,11 @@ def _check_description(source: Path, given: Mapping[str, Any]) -> None:
             )
 
 
-def _read(
-    task: ReadTask,
-    *,
-    performers: int | None = None,
-    replications: int | None = None,
-    seed: int | None = None,
-) -> Iterator[Clip | ReadError]:
-    return ntu.READER.read(task)
-
-
 READER = Reader(
     name="synthetic",
     summary="synthetic performers of 12 actions as NTU files; creates them in an empty folder",
     scan=_scan,
-    read=_read,
+    read=ntu.READER.read,
     matches=lambda path: False,  # a file of this dataset is a plain NTU file
     options={
         "performers": f"number of performers to create (default {NUM_PERFORMERS})",
