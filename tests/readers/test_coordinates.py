@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import mask_zero_joints, validate_joints
+from kinegraph.readers.reader import mask_zero_joints, validate_joints
 
 FILE = Path("clip.txt")
 

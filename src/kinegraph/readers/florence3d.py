@@ -11,10 +11,9 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, mask_zero_joints
 
 _NUM_JOINTS, _COLUMNS = 15, 3
 _NAME = compile_path_pattern(

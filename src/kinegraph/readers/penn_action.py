@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files
 from kinegraph.readers.formats.mat_file import MatFile, is_mat_file, read_mat
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, mask_zero_joints
 from kinegraph.skeleton.layouts import get_layout
 
 _INVISIBLE_CHOICES = ("drop", "keep")

@@ -52,7 +52,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
 
     Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that has
-    the clip; ``split`` (train, val, test) by the chosen pair.
+    the clip; ``split`` (train, val, test) by the chosen pair, else the only pair or the plain one.
     """
     layout, split = task.info["layout"], task.info["split"]
     annotations, splits = _load_annotations(task.path, split)
@@ -60,7 +60,9 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
     for name, clips in splits.items():
         for clip in clips:
             facts[clip][f"split:{name}"] = True
-    for name, part in _choose_pair(splits, split).items():
+    pairs = _pair_splits(splits)
+    only = next(iter(pairs)) if len(pairs) == 1 else ""
+    for name, part in pairs.get(split or only, {}).items():
         for clip in splits[name]:
             facts[clip]["split"] = part
     for row, annotation in enumerate(annotations):
@@ -98,13 +100,6 @@ def _pair_splits(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         if match := _SPLIT_NAME.fullmatch(str(name)):
             pairs[match["before"] or match["after"]][name] = match["part"]
     return pairs
-
-
-def _choose_pair(splits: Mapping[str, list[str]], chosen: str) -> dict[str, str]:
-    """Return {split name: part} of the chosen pair, or of the only pair or the plain one."""
-    pairs = _pair_splits(splits)
-    only = next(iter(pairs)) if len(pairs) == 1 else ""
-    return pairs.get(chosen or only, {})
 
 
 def _guess_layout(path: Path, annotation: Annotation) -> str:

@@ -1,4 +1,4 @@
-"""Contract of a reader: conversion of one source of raw files to clips."""
+"""Contract of a reader, and checks of options, layouts and coordinates that readers share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
+from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 
@@ -118,3 +122,30 @@ def guess_layout(num_joints: int, layouts: Mapping[int, str], path: Path) -> str
             f"for {', '.join(map(str, sorted(layouts)))} joints only"
         )
     return layouts[num_joints]
+
+
+def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Return joints as float32, NaN where a joint is exactly (0, ..., 0): not tracked.
+
+    Args:
+        coordinates: (..., T, V, D) real numbers.
+        path: the file, for messages.
+
+    Raises:
+        ReadError: the array has no frame, or a number is not finite in float32.
+    """
+    joints = validate_joints(coordinates, path)
+    joints[(joints == 0).all(axis=-1)] = np.nan
+    return joints
+
+
+def validate_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Return joints as `mask_zero_joints` does, but keep zeros."""
+    if coordinates.size == 0:
+        raise ReadError(f"{path}: expected at least one frame, got none")
+    joints = to_float32(coordinates)
+    bad = ~np.isfinite(joints).all(axis=-1)
+    if bad.any():
+        frame, joint = np.argwhere(bad)[0][-2:]
+        raise ReadError(f"{path}: frame {frame}, joint {joint}: expected finite coordinates")
+    return joints

@@ -19,10 +19,9 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import validate_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, validate_joints
 
 _FPS = 15.0  # stated by the authors
 _COLUMNS = 1 + 2 * 15 * 3  # the frame number, then x, y, z of each joint

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, mask_zero_joints
 
 _FPS = 30.0  # Kinect v1, stated by the authors
 _NAME = compile_path_pattern(

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.coordinates import mask_zero_joints
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
 from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice
+from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, mask_zero_joints
 from kinegraph.skeleton.layouts import get_layout
 
 LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")

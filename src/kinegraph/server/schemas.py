@@ -23,7 +23,7 @@ from pydantic import (
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.inference.answer import Candidate
-from kinegraph.readers.formats.numpy_file import to_float32, unpack_npz
+from kinegraph.readers.formats.numpy_file import read_npz, to_float32
 from kinegraph.server.errors import RequestRejectedError, too_large
 from kinegraph.server.limits import Limits
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -174,8 +174,8 @@ def _unpack_arrays(body: bytes, limits: Limits) -> dict[str, Any]:
     if body.count(ZIP_ENTRY_MARK) > MAX_ZIP_ENTRIES:
         raise RequestRejectedError(f"expected an .npz of at most {MAX_ZIP_ENTRIES} arrays")
     names = ("joints", "confidence", "fps")
-    arrays: dict[str, Any] = unpack_npz(
-        io.BytesIO(body), len(body), names, "the clip", limits.max_unpacked_bytes
+    arrays: dict[str, Any] = read_npz(
+        io.BytesIO(body), names, "the clip", limits.max_unpacked_bytes
     )
     if "joints" not in arrays:
         raise ReadError("the clip: expected an array named 'joints'")

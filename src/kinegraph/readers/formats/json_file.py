@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.coordinates import FLOAT32_MAX
+from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.raw_file import read_bytes
 
 MAX_FRAMES = 36_000
@@ -42,12 +42,12 @@ def parse_numbers(value: Any, where: str) -> NDArray[np.float32]:
     if not isinstance(value, list) or not all(type(v) in (int, float) for v in value):
         raise ReadError(f"{where}: expected a list of numbers, got {describe(value)}")
     try:
-        array = np.array(value, dtype=np.float64)
+        array = to_float32(np.array(value, dtype=np.float64))
     except OverflowError:
-        array = np.array([np.inf])
-    if not (np.abs(array) <= FLOAT32_MAX).all():
+        array = np.array([np.inf], dtype=np.float32)
+    if not np.isfinite(array).all():
         raise ReadError(f"{where}: expected finite numbers, got {describe(value)}")
-    return array.astype(np.float32)
+    return array
 
 
 def mask_unscored_joints(

@@ -51,37 +51,27 @@ def read_npy_shape(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def read_npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    file: Path | BinaryIO,
+    names: Collection[str],
+    source: str = "",
+    max_bytes: int = MAX_UNPACKED_BYTES,
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz file that are among ``names``; others are not unpacked.
+
+    Args:
+        file: the file, or its path.
+        names: the arrays to return.
+        source: the file's name in messages; by default its path.
+        max_bytes: maximum size that one array is unpacked to.
 
     Raises:
         ReadError: the file is missing, not a .npz file, has none of the arrays, would unpack to
             more than `unpack_limit` allows, or its values are not real numbers.
     """
+    source = source or str(file)
     try:
-        with path.open("rb") as file:
-            return unpack_npz(file, path.stat().st_size, names, str(path))
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
-
-
-def unpack_npz(
-    file: BinaryIO,
-    size: int,
-    names: Collection[str],
-    source: str,
-    max_bytes: int = MAX_UNPACKED_BYTES,
-) -> dict[str, NDArray[Any]]:
-    """Return arrays of an open .npz file, as `read_npz` does.
-
-    Args:
-        file: the open file.
-        size: its bytes.
-        names: the arrays to return.
-        source: the file's name in messages.
-        max_bytes: maximum size that one array is unpacked to.
-    """
-    try:
+        size = file.stat().st_size if isinstance(file, Path) else file.seek(0, io.SEEK_END)
         with zipfile.ZipFile(file) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
             wanted = {name: members[name] for name in names if name in members}

@@ -234,22 +234,19 @@ class _PendingArray:
     def __init__(self, charge: Callable[[int], None]) -> None:
         self._charge = charge
         self.value: NDArray[Any] | None = None
-        self.items: list[Any] | None = None
-        self.shape: tuple[int, ...] = ()
-        self.by_column = False
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         *_, shape, dtype, by_column, raw = state
-        self.shape, resolved = _validate_shape(shape), _resolve_dtype(dtype)
-        self.by_column = bool(by_column)
+        shape, resolved = _validate_shape(shape), _resolve_dtype(dtype)
         if resolved.kind != "O":
             raw = _to_bytes(raw, self._charge)
-            self.value = _make_array(raw, resolved, self.shape, self.by_column)
+            self.value = _make_array(raw, resolved, shape, bool(by_column))
             return
-        if not isinstance(raw, list) or len(raw) != math.prod(self.shape):
-            _refuse(f"an object array of shape {self.shape} does not come with its items")
+        if not isinstance(raw, list) or len(raw) != math.prod(shape):
+            _refuse(f"an object array of shape {shape} does not come with its items")
         self._charge(8 * len(raw))
-        self.items = raw
+        items = np.fromiter(raw, object, len(raw))
+        self.value = items.reshape(shape, order="F" if by_column else "C")
 
 
 def _resolve_dtype(dtype: object) -> np.dtype[Any]:
@@ -331,12 +328,9 @@ class _Resolver:
         return [item for item, _ in resolved_items], sum(size for _, size in resolved_items)
 
     def _resolve_array(self, pending: _PendingArray, depth: int) -> tuple[NDArray[Any], int]:
-        if pending.items is not None:
-            items, size = self._resolve_items(pending.items, depth)
-            flat = np.empty(len(items), dtype=object)
-            for index, item in enumerate(items):
-                flat[index] = item
-            return flat.reshape(pending.shape, order="F" if pending.by_column else "C"), size
         if pending.value is None:
             _refuse("an array comes without its data")
-        return pending.value, pending.value.nbytes
+        if pending.value.dtype.kind != "O":
+            return pending.value, pending.value.nbytes
+        items, size = self._resolve_items(pending.value.flat, depth)
+        return np.fromiter(items, object, len(items)).reshape(pending.value.shape), size

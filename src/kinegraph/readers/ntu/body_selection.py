@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.readers.coordinates import FLOAT32_MAX
 from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, BodyDetections
 from kinegraph.readers.reader import check_choice
 
@@ -63,10 +62,10 @@ def motion_energy(joints: PersonJoints) -> float:
 
 def _mask_invalid_joints(joints: PersonJoints) -> PersonJoints:
     """Return joints with NaN for those at (0, 0, 0), the sensor, and those that are not finite."""
-    sizes = np.abs(joints)
-    if joints.size and sizes.min() > 0 and sizes.max() <= FLOAT32_MAX:
+    sizes, largest = np.abs(joints), np.finfo(np.float32).max
+    if joints.size and sizes.min() > 0 and sizes.max() <= largest:
         return joints
-    finite = (sizes <= FLOAT32_MAX).all(axis=-1, keepdims=True)
+    finite = (sizes <= largest).all(axis=-1, keepdims=True)
     return np.where(finite & sizes.any(axis=-1, keepdims=True), joints, np.nan)
 
 
@@ -91,11 +90,6 @@ def _group_by_id(bodies: BodyDetections) -> list[Track]:
 
 def _drop_unseen(joints: PersonJoints) -> PersonJoints:
     return joints[~np.isnan(joints).all(axis=(1, 2, 3))]
-
-
-def _select_first_bodies(bodies: BodyDetections, max_persons: int, faithful: bool) -> PersonJoints:
-    """Select the first bodies of each frame in file order, without tracking (ST-GCN)."""
-    return _arrange_by_file_order(bodies, max_persons)
 
 
 def _select_slots_by_energy(
@@ -196,5 +190,6 @@ PERSON_RULES: dict[str, Callable[[BodyDetections, int, bool], PersonJoints]] = {
     "tracks": _select_tracks_by_energy,
     "agcn": _select_slots_by_energy,
     "ctrgcn": _select_actors,
-    "stgcn": _select_first_bodies,
+    # ST-GCN: the first bodies of each frame, without tracking
+    "stgcn": lambda bodies, max_persons, _: _arrange_by_file_order(bodies, max_persons),
 }

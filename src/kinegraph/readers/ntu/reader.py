@@ -92,13 +92,8 @@ def _read_missing_names(path: Path) -> frozenset[str]:
 
 
 def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
-    if not labels:
-        return None
-    for name in ("ntu60", "ntu120"):
-        classes = class_names(name)
-        if max(labels) < len(classes):
-            return classes
-    return None
+    sets = map(class_names, ("ntu60", "ntu120"))
+    return next((names for names in sets if labels and max(labels) < len(names)), None)
 
 
 def _read(task: ReadTask) -> Iterator[Clip | ReadError]:

@@ -131,7 +131,7 @@ class _SkeletonParser:
             raise self._error("expected the number of frames", 0)
         count = self._count("the number of frames", len(self.lines) - 1)
         if count > MAX_SKELETON_FRAMES:
-            raise self._error(f"expected at most {MAX_SKELETON_FRAMES} frames, got {count}", 0)
+            raise self._error(f"expected at most {MAX_SKELETON_FRAMES} frames, got {count}")
         frames = [self._frame() for _ in range(count)]
         for row in range(self.row, len(self.lines)):
             if rest := self.lines[row].strip():
@@ -147,13 +147,11 @@ class _SkeletonParser:
     def _body(self) -> Body:
         body_id, *state = self._fields("a body's 10 fields", 1 + len(BODY_FIELDS))
         if not body_id.isdigit():
-            raise self._error(
-                f"expected a body id of digits, got {_shorten(body_id)}", self.row - 1
-            )
+            raise self._error(f"expected a body id of digits, got {_shorten(body_id)}")
         numbers = self._numbers(state)
         joints = self._count("the number of joints")
         if joints != NUM_JOINTS:
-            raise self._error(f"expected {NUM_JOINTS} joints, got {joints}", self.row - 1)
+            raise self._error(f"expected {NUM_JOINTS} joints, got {joints}")
         width = len(JOINT_FIELDS)
         values = [
             self._numbers(self._fields(f"a joint's {width} numbers", width))
@@ -176,13 +174,12 @@ class _SkeletonParser:
         token = self._fields(what, 1)[0]
         # Python would compute a huge number from more than ten digits
         if not token.isdigit() or len(token) > 10:
-            raise self._error(f"expected {what}, got {_shorten(token)}", self.row - 1)
+            raise self._error(f"expected {what}, got {_shorten(token)}")
         count = int(token)
         if most is not None and count > most:
             raise self._error(
                 f"{what} is {count}, but only {len(self.lines) - self.row} lines follow; "
-                "the file is cut off or damaged",
-                self.row - 1,
+                "the file is cut off or damaged"
             )
         return count
 
@@ -203,10 +200,11 @@ class _SkeletonParser:
             # NaN as Windows C libraries write it: -1.#IND, 1.#QNAN, -nan(ind)
             if token.lstrip(b"+-").lower().startswith((b"1.#", b"nan")):
                 return float("nan")
-        raise self._error(f"expected a number, got {_shorten(token)}", self.row - 1)
+        raise self._error(f"expected a number, got {_shorten(token)}")
 
-    def _error(self, message: str, row: int) -> ReadError:
-        return ReadError(f"{self.path}:{row + 1}: {message}")
+    def _error(self, message: str, row: int | None = None) -> ReadError:
+        """Return an error in a row, by default in the one that was read last."""
+        return ReadError(f"{self.path}:{self.row if row is None else row + 1}: {message}")
 
 
 def _shorten(token: bytes) -> str:

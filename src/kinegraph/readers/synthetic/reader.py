@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -53,59 +53,44 @@ def write_dataset(
     check_count("performers", performers, 1, _MAX_NUMBER)
     check_count("replications", replications, 1, _MAX_NUMBER)
     check_count("seed", seed, 0, 2**32 - 1)
-    wanted = _DatasetOptions(performers, replications, seed)
     folder = Path(folder).absolute()
     if folder.exists() and not _is_empty_folder(folder):
         raise ReadError(f"{folder}: expected a new or an empty folder for the synthetic dataset")
     try:
         with atomic_path(folder, unique=True) as partial:
             partial.mkdir(parents=True)
-            _write_all(partial, wanted)
+            counts = range(1, performers + 1), range(1, replications + 1), range(len(ACTIONS))
+            for key in product(*counts):
+                _write_performance(partial, seed, *key)
+            counted = {"performers": performers, "replications": replications, "seed": seed}
+            text = json.dumps({**counted, "classes": list(ACTIONS)}, indent=2) + "\n"
+            (partial / DESCRIPTION_FILE).write_bytes(text.encode())
             if folder.exists():
                 folder.rmdir()  # empty; not every system renames over a folder
     except OSError as error:
         raise ReadError(f"{folder}: cannot write the synthetic dataset: {error}") from error
 
 
-class _DatasetOptions(NamedTuple):
-    """The options of a dataset, which are those of the reader."""
-
-    performers: int
-    replications: int
-    seed: int
-
-
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _write_all(folder: Path, wanted: _DatasetOptions) -> None:
-    subjects = range(1, wanted.performers + 1)
-    for key in product(subjects, range(1, wanted.replications + 1), range(len(ACTIONS))):
-        _write_performance(folder, wanted, *key)
-    description = {**wanted._asdict(), "classes": list(ACTIONS)}
-    text = json.dumps(description, indent=2) + "\n"
-    (folder / DESCRIPTION_FILE).write_bytes(text.encode())
-
-
-def _write_performance(
-    folder: Path, wanted: _DatasetOptions, subject: int, replication: int, label: int
-) -> None:
+def _write_performance(folder: Path, seed: int, subject: int, replication: int, label: int) -> None:
     key = subject, replication, label
-    who = Performer.draw(_generator(wanted, _FIGURE, subject))
-    extra = Performer.draw(_generator(wanted, _EXTRA, subject))
+    who = Performer.draw(_generator(seed, _FIGURE, subject))
+    extra = Performer.draw(_generator(seed, _EXTRA, subject))
     action = list(ACTIONS.values())[label]
-    scene = perform(action, who, extra, _generator(wanted, _SCENE, *key))
+    scene = perform(action, who, extra, _generator(seed, _SCENE, *key))
     for number, camera in SYNTHETIC_CAMERAS.items():
-        rng = _generator(wanted, _SENSOR, *key, number)
+        rng = _generator(seed, _SENSOR, *key, number)
         body_id = _FIRST_BODY_ID + int(rng.integers(100, 90_000))
         name = f"S001C{number:03}P{subject:03}R{replication:03}A{label + 1:03}.skeleton"
         write_skeleton(folder / name, record_scene(scene, camera, body_id, rng))
 
 
-def _generator(wanted: _DatasetOptions, purpose: int, *key: int) -> np.random.Generator:
+def _generator(seed: int, purpose: int, *key: int) -> np.random.Generator:
     """Return a generator per purpose, so that no number depends on what was drawn before."""
-    return np.random.default_rng([wanted.seed, purpose, *key])
+    return np.random.default_rng([seed, purpose, *key])
 
 
 def _scan(
