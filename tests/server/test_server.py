@@ -293,7 +293,7 @@ def test_many_persons_of_many_connections_get_their_own_answers(server):
             np.testing.assert_allclose(end["logits"], answer.logits, rtol=0, atol=1e-5)
             assert (end["name"], end["frames"], len(end["top"])) == (answer.name, 40, 2)
             assert any("flush" in m for m in own)
-    assert server.service.admission.in_use == 0
+    assert server.service.persons == 0
 
 
 def test_a_flush_that_fails_is_answered(server, monkeypatch):

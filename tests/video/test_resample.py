@@ -27,7 +27,7 @@ def test_a_moving_joint_is_where_it_was_at_every_tick(fps):
 
 
 def test_dropped_frames_are_bridged_up_to_a_limit():
-    found = ticks(FrameResampler(10, max_gap=0.25), (0, 0), (0.2, 2), (0.7, 7))
+    found = ticks(FrameResampler(10), (0, 0), (0.2, 2), (0.7, 7))
     assert found[:3] == pytest.approx([0, 1, 2])
     assert np.isnan(found[3:7]).all() and found[7] == 7
 

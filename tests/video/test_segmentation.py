@@ -30,12 +30,10 @@ def answer(*shares: float) -> Prediction:
     return Prediction("x", candidates, np.zeros(3, np.float32), max(shares) >= 0.5)
 
 
-def segments(
-    answers: str, step: float = 0.25, least: float = 1.0
-) -> list[tuple[str, float, float]]:
+def segments(answers: str, step: float = 0.25) -> list[tuple[str, float, float]]:
     """Of letters: h, t, a are sure; H is a "here" of 0.4, u is nothing at all."""
     of = {"h": (0.9, 0.1, 0), "t": (0.1, 0.9, 0), "a": (0, 0.1, 0.9), "H": (0.4, 0.3, 0.3)}
-    segmenter = ActionSegmenter(1, RECOGNIZER, least)
+    segmenter = ActionSegmenter(1, RECOGNIZER)
     found = []
     for number, letter in enumerate(answers):
         shares = of.get(letter, (0.2, 0.2, 0.2))

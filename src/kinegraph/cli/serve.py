@@ -73,7 +73,7 @@ def serve(
         def on_ready(service: Service) -> None:
             print(
                 f"{name} at {address_of(listening)}\n"
-                f"streams: {service.mode} mode, capacity {service.admission.capacity} persons at "
+                f"streams: {service.mode} mode, capacity {service.capacity} persons at "
                 f"{rate:g} frames/s; press Ctrl+C to stop",
                 flush=True,
             )

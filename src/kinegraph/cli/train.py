@@ -42,6 +42,7 @@ def train(
     """Train a recipe, evaluate it on the test split, and write report.html."""
     # with several processes PyTorch warns if a model has no unused parameters
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from kinegraph.training.distributed import is_rank_zero
     from kinegraph.training.recipe import load_recipe
 
     if streams is None:
@@ -54,9 +55,11 @@ def train(
     folder = out or Path("runs")
     runs = [folder / f"{loaded.name}-{loaded.stream}" for loaded in recipes]
     for number, (loaded, run) in enumerate(zip(recipes, runs, strict=True), start=1):
-        _print_from_rank_zero(f"stream {number} of {len(recipes)}: {loaded.stream}")
+        if is_rank_zero():
+            print(f"stream {number} of {len(recipes)}: {loaded.stream}")
         _train(loaded, run, resume=resume and run.exists())
-    _print_from_rank_zero(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
+    if is_rank_zero():
+        print(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
@@ -89,13 +92,6 @@ def _warn_about_preprocessing(recipe: Recipe, start: str) -> None:
             f"stream {theirs.stream}; this recipe has {now}, stream {recipe.stream}",
             file=sys.stderr,
         )
-
-
-def _print_from_rank_zero(text: str) -> None:
-    from kinegraph.training.distributed import is_rank_zero
-
-    if is_rank_zero():
-        print(text)
 
 
 def _stream_names(text: str) -> list[str]:

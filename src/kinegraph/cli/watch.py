@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
-    from kinegraph.video.segmentation import DominantAction, Segment, WatchResult
+    from kinegraph.video.segmentation import Segment, WatchResult
     from kinegraph.video.sources import Source
 
 
@@ -60,20 +60,14 @@ def watch(
 
     _check_outputs(source, out, page)
     recognizer = Recognizer.load(model)
-    opened = open_source(source, poses, fps)
-    try:
+    with ExitStack() as stack:
+        opened = stack.enter_context(closing(open_source(source, poses, fps)))
         pipeline = ActionPipeline(recognizer, opened.layout, Tracker(persons))
-        with ExitStack() as stack:
-            cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
-            result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
-            main = _print_summary(opened, result, as_json)
-            if as_json:
-                segments = [segment.to_dict() for segment in result.segments]
-                print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
-            if cache is not None:
-                _write_outputs(cache, result, str(model), recognizer, out, page)
-    finally:
-        opened.close()
+        cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
+        result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
+        _print_summary(opened, result, as_json)
+        if cache is not None:
+            _write_outputs(cache, result, str(model), recognizer, out, page)
     if result.interrupted and not opened.live:
         raise typer.Exit(130)
 
@@ -137,8 +131,8 @@ def _add(result: WatchResult, ended: list[Segment], verbose: bool) -> None:
         print(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
 
 
-def _print_summary(source: Source, result: WatchResult, as_json: bool) -> DominantAction:
-    """Print warnings and, unless JSON is wanted, the dominant action; return the action."""
+def _print_summary(source: Source, result: WatchResult, as_json: bool) -> None:
+    """Print warnings, and the dominant action or the JSON object."""
     from kinegraph.video.segmentation import dominant_action, format_time
 
     main = dominant_action(result.segments)
@@ -152,7 +146,9 @@ def _print_summary(source: Source, result: WatchResult, as_json: bool) -> Domina
         print(f"dominant action: {main.name} {main.probability:.0%}, {of}")
     for warning in filter(None, warnings):
         print(f"kinegraph: {warning}", file=sys.stderr)
-    return main
+    if as_json:
+        segments = [segment.to_dict() for segment in result.segments]
+        print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
 
 
 def _write_outputs(

@@ -1,9 +1,9 @@
-"""Admission control: how many persons the server takes, measured at startup and while it runs."""
+"""Capacity: how many persons the server takes, measured at startup."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,6 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import RawFrame, SessionPool
-from kinegraph.server.errors import unavailable
-from kinegraph.server.limits import Limits
 from kinegraph.server.worker_process import RemoteSessionPool
 
 CPU_BUDGET = 0.7
@@ -25,9 +23,6 @@ MULTIPROCESS_THRESHOLD_S = 0.0005
 smaller batches."""
 BATCHES_PER_FRAME = 3
 """Batches between two frames of a person, under load."""
-LATENCY_GUARD = 0.8
-"""Share of the latency target above which no person is admitted once half of the capacity is in
-use."""
 MAX_PERSONS_PER_PROCESS = 512
 SMALL_BATCH, LARGE_BATCH = 8, 32
 WARMUP_TICKS, MEASURED_TICKS = 24, 16
@@ -89,37 +84,3 @@ def _batch_seconds(recognizer: Recognizer, persons: int, options: Mapping[str, A
         return 0.0
     # the faster half counts, because other processes may have disturbed one of them
     return float(np.reshape(seconds, (2, -1)).mean(axis=1).min())
-
-
-class AdmissionController:
-    """Counter of the persons in use, which admits further ones while the server keeps up.
-
-    Args:
-        limits: the server's limits.
-        capacity: maximum number of persons.
-        p95_latency: returns the current latency in seconds.
-    """
-
-    def __init__(self, limits: Limits, capacity: int, p95_latency: Callable[[], float]) -> None:
-        self.capacity = capacity
-        self.in_use = 0
-        self._max_latency = LATENCY_GUARD * limits.latency_target
-        self._p95_latency = p95_latency
-
-    def acquire(self) -> None:
-        """Admit one person.
-
-        Raises:
-            RequestRejectedError: the server is at capacity, or answers take too long.
-        """
-        in_use = f"{self.in_use} of {self.capacity} streams in use"
-        if self.in_use >= self.capacity:
-            raise unavailable(f"server at capacity ({in_use})")
-        if 2 * self.in_use > self.capacity and self._p95_latency() > self._max_latency:
-            max_ms = 1000 * self._max_latency
-            raise unavailable(f"server overloaded (latency above {max_ms:.0f} ms, {in_use})")
-        self.in_use += 1
-
-    def release(self) -> None:
-        """Return the place of one person."""
-        self.in_use -= 1

@@ -86,8 +86,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return schemas.HealthStatus(
             status="draining" if service.draining else "ok",
-            persons=service.admission.in_use,
-            capacity=service.admission.capacity,
+            persons=service.persons,
+            capacity=service.capacity,
         )
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=schemas.error_responses())
@@ -170,7 +170,7 @@ def _model_info(service: Service) -> schemas.ModelInfo:
         stream=schemas.StreamInfo(
             mode=service.mode,
             frame_rate=service.limits.frame_rate,
-            capacity=service.admission.capacity,
+            capacity=service.capacity,
             max_message_bytes=service.limits.max_message_bytes,
         ),
         video=schemas.VideoInfo(available=requirement is None, requirement=requirement),

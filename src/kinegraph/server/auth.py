@@ -6,7 +6,8 @@ import base64
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -84,8 +85,8 @@ class AccessMiddleware:
             scope["type"] == "http" and PUBLIC_PATHS.fullmatch(scope["path"])
         ):
             return None
-        tokens = [*_bearer_tokens(headers), *_subprotocol_tokens(scope)]
-        if not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in tokens):
+        expected = self._token.encode()
+        if not any(hmac.compare_digest(one.encode(), expected) for one in _tokens(scope, headers)):
             return (
                 HTTPStatus.UNAUTHORIZED,
                 "missing or wrong token; send the header Authorization: Bearer TOKEN",
@@ -109,20 +110,16 @@ def _host_name(host: str) -> str:
     return (match[1] or match[2]) if match else ""
 
 
-def _bearer_tokens(headers: dict[str, str]) -> Iterable[str]:
+def _tokens(scope: Scope, headers: dict[str, str]) -> Iterator[str]:
+    """Yield the tokens in the Authorization header and in the names of subprotocols."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield token.strip()
-
-
-def _subprotocol_tokens(scope: Scope) -> Iterable[str]:
     for name in scope.get("subprotocols", ()):
         if name.startswith(TOKEN_PREFIX):
             text = name.removeprefix(TOKEN_PREFIX)
-            try:
+            with suppress(ValueError):
                 yield base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-            except ValueError:
-                continue
 
 
 def _add_headers(send: Send, host: str) -> Send:

@@ -80,11 +80,7 @@ def log_failure(task: str) -> RequestRejectedError:
 
 
 class FlushExecutor:
-    """A thread that computes the answers to all frames of a session, one after the other.
-
-    Args:
-        pool: decodes the snapshots; no other thread may use it.
-    """
+    """A thread that decodes snapshots one after the other; no other thread may use its pool."""
 
     def __init__(self, pool: AnySessionPool) -> None:
         self._pool = pool

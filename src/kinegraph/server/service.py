@@ -14,11 +14,7 @@ from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import SessionPool
-from kinegraph.server.admission import (
-    MULTIPROCESS_THRESHOLD_S,
-    AdmissionController,
-    measure_latency,
-)
+from kinegraph.server.admission import MULTIPROCESS_THRESHOLD_S, measure_latency
 from kinegraph.server.batch_worker import BatchWorker, FlushExecutor
 from kinegraph.server.errors import RequestRejectedError, unavailable
 from kinegraph.server.limits import Limits
@@ -29,6 +25,9 @@ T = TypeVar("T")
 WORKER_NICENESS, FLUSH_NICENESS = 4, 14
 """Niceness of the processes that compute frames, and of the one that computes flushes: the event
 loop needs little time and has priority."""
+LATENCY_GUARD = 0.8
+"""Share of the latency target above which no person is admitted once half of the capacity is in
+use."""
 AFFINITY_SLACK = 8
 """Additional persons that a worker may have if that keeps the persons of a connection together."""
 SHUTDOWN_GRACE_S = 5.0
@@ -40,7 +39,6 @@ class Drainable(Protocol):
 
     async def drain(self) -> None:
         """Answer the messages that were received, and close."""
-        ...
 
 
 class Service:
@@ -97,16 +95,15 @@ class Service:
             )
             for pool in pools
         ]
-        capacity = limits.max_persons or workers * latency.capacity(limits.frame_rate)
-        self.admission = AdmissionController(limits, capacity, self.p95_latency)
+        self.capacity = limits.max_persons or workers * latency.capacity(limits.frame_rate)
         self.draining = False
         self.connections: set[Drainable] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prediction_thread = ThreadPoolExecutor(1, "predictions")
         self._queued_predictions = 0
         for gauge, help_text, value in (
-            ("persons", "Persons that stream.", lambda: self.admission.in_use),
-            ("capacity", "Maximum number of persons.", lambda: self.admission.capacity),
+            ("persons", "Persons that stream.", lambda: self.persons),
+            ("capacity", "Maximum number of persons.", lambda: self.capacity),
             ("connections", "Open websockets.", lambda: len(self.connections)),
             ("queued_predictions", "Clips in the queue.", lambda: self._queued_predictions),
             ("p95_latency_seconds", "95th percentile of the latency.", self.p95_latency),
@@ -142,6 +139,11 @@ class Service:
         except TimeoutError:
             self.connections.discard(connection)
 
+    @property
+    def persons(self) -> int:
+        """Number of persons that stream."""
+        return sum(worker.persons for worker in self.workers)
+
     def p95_latency(self) -> float:
         """Return the 95th percentile of the latency of the slowest worker in seconds."""
         return max(worker.p95_latency() for worker in self.workers)
@@ -156,7 +158,13 @@ class Service:
             RequestRejectedError: the server is at capacity, overloaded or shutting down.
         """
         self.check_open()
-        self.admission.acquire()
+        in_use = f"{self.persons} of {self.capacity} streams in use"
+        if self.persons >= self.capacity:
+            raise unavailable(f"server at capacity ({in_use})")
+        max_latency = LATENCY_GUARD * self.limits.latency_target
+        if 2 * self.persons > self.capacity and self.p95_latency() > max_latency:
+            max_ms = 1000 * max_latency
+            raise unavailable(f"server overloaded (latency above {max_ms:.0f} ms, {in_use})")
         worker = min(self.workers, key=lambda one: one.persons)
         if preferred is not None and preferred.persons < worker.persons + AFFINITY_SLACK:
             worker = preferred
@@ -166,7 +174,6 @@ class Service:
     def release(self, worker: BatchWorker) -> None:
         """Return the place of a person of this worker."""
         worker.persons -= 1
-        self.admission.release()
 
     def register(self, connection: Drainable) -> None:
         """Add an open connection.
@@ -180,20 +187,12 @@ class Service:
         self.connections.add(connection)
 
     def check_open(self) -> None:
-        """Reject a request that comes after the shutdown began.
-
-        Raises:
-            RequestRejectedError: the server is shutting down.
-        """
+        """Raise RequestRejectedError if the server is shutting down."""
         if self.draining:
             raise unavailable("the server is shutting down")
 
     def check_prediction_queue(self) -> None:
-        """Reject a clip if the queue is full.
-
-        Raises:
-            RequestRejectedError: the queue is full, or the server is shutting down.
-        """
+        """Raise RequestRejectedError if the queue is full, or the server is shutting down."""
         self.check_open()
         if self._queued_predictions >= self.limits.max_queued_predictions:
             raise RequestRejectedError(

@@ -43,11 +43,7 @@ MAX_COALESCED = 256
 
 
 class SendQueue:
-    """Messages for a client; if it reads too slowly, the oldest ones are dropped.
-
-    Args:
-        size: maximum number of messages.
-    """
+    """At most ``size`` messages for a client; if it reads too slowly, it loses the oldest ones."""
 
     def __init__(self, size: int) -> None:
         self.dropped = 0
@@ -102,8 +98,7 @@ class StreamConnection(WebSocketConnection):
     """A websocket that streams frames of persons, whose names are known to it only.
 
     Args:
-        socket: the websocket, not accepted yet.
-        service: the state that all connections share.
+        socket, service: see `WebSocketConnection`.
         top: number of candidate actions in every answer.
         logits: whether answers contain the logits.
         coalesce: whether the answers that wait are sent as one list.
@@ -121,7 +116,6 @@ class StreamConnection(WebSocketConnection):
         self._is_full = False
 
     async def serve(self) -> None:
-        """Answer frames until the client or the server ends the connection."""
         try:
             await run_until_first(self._send(), self._read())
         finally:

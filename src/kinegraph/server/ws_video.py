@@ -51,11 +51,10 @@ class VideoConnection(WebSocketConnection):
         self._skipped = 0
 
     async def run(self) -> None:
-        """Serve the connection from its acceptance to its end.
+        """Serve the connection.
 
         Raises:
-            RequestRejectedError: video is not available, there are too many connections, or the
-                server is shutting down.
+            RequestRejectedError: video is not available, or see `WebSocketConnection.run`.
         """
         if requirement := missing_requirement():
             raise RequestRejectedError(requirement, HTTPStatus.NOT_IMPLEMENTED)
@@ -65,7 +64,6 @@ class VideoConnection(WebSocketConnection):
         await super().run()
 
     async def serve(self) -> None:
-        """Answer images until the client or the server ends the connection."""
         try:
             session = await self._run(VideoSession, self.service.recognizer, self.service.window)
         except KinegraphError as error:

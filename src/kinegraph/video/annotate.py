@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinegraph.reports.style import HUES
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.video.estimators.base import Array, Image
 from kinegraph.video.recording import WatchCache
@@ -104,19 +105,12 @@ def draw_person(
     picture = Pillow.fromarray(image)
     canvas = Draw.Draw(picture)
     unit = max(1.0, min(image.shape[:2]) / 256)
-    color = person_color(person)
+    color = HUES[(person - 1) % len(HUES)]
     _draw_bones(canvas, joints, layout, color, unit)
     seen = joints[~np.isnan(joints[:, 0])]
     if label and len(seen):
         _draw_label(canvas, label, seen, color, unit, picture.size)
     return np.asarray(picture)
-
-
-def person_color(person: int) -> str:
-    """Return the color of a person number."""
-    from kinegraph.reports.style import HUES
-
-    return HUES[(person - 1) % len(HUES)]
 
 
 def _draw_bones(

@@ -187,9 +187,13 @@ class Camera:
     warning = ""
 
     def __init__(self, index: int = 0) -> None:
+        try:
+            import cv2
+        except ImportError as error:
+            raise missing_package("OpenCV") from error
+        cv2.utils.logging.setLogLevel(0)  # it logs errors for missing cameras
         self.index = index
-        cv2 = _cv2()
-        self._capture = cv2.VideoCapture(index)
+        self._capture: Any = cv2.VideoCapture(index)
         first = self._capture.read()[1] if self._capture.isOpened() else None
         if first is None:
             self._capture.release()
@@ -210,15 +214,6 @@ class Camera:
                 yield VideoFrame(time.monotonic() - start, rgb)
         finally:
             self._capture.release()
-
-
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise missing_package("OpenCV") from error
-    cv2.utils.logging.setLogLevel(0)  # it logs errors for missing cameras
-    return cv2
 
 
 def parse_camera_index(source: str) -> int | None:

@@ -21,11 +21,7 @@ Persons = list[tuple[int, Array]]
 
 
 class WatchCache:
-    """Caches the persons of each frame, and the frames of a camera, in a temporary folder.
-
-    Args:
-        source: the source of the frames.
-    """
+    """Caches the persons of each frame of a source, and the frames of a camera, on disk."""
 
     def __init__(self, source: Source) -> None:
         self.source = source

@@ -9,21 +9,18 @@ import numpy as np
 
 from kinegraph.video.estimators.base import Array
 
+MAX_GAP_S = 0.25
+"""Time between detections up to which joints are interpolated linearly; in longer gaps they are
+absent."""
+
 TimedPose = tuple[float, Array, Array]  # seconds, joints (V, 2), confidence (V,)
 
 
 class FrameResampler:
-    """One person's joints at regular times, interpolated between the detections around them.
+    """One person's joints at ``fps`` frames per second, interpolated between detections."""
 
-    Args:
-        fps: frames per second of the result.
-        max_gap: seconds between detections up to which joints are interpolated linearly; in longer
-            gaps they are absent.
-    """
-
-    def __init__(self, fps: float, max_gap: float = 0.25) -> None:
+    def __init__(self, fps: float) -> None:
         self.fps = fps
-        self.max_gap = max_gap
         self._last: TimedPose | None = None
         self._frames = 0
 
@@ -53,7 +50,7 @@ class FrameResampler:
         self, before: TimedPose, after: TimedPose, share: float
     ) -> tuple[Array, Array]:
         _, joints, confidence = after if share >= 0.5 else before
-        if after[0] - before[0] > self.max_gap:
+        if after[0] - before[0] > MAX_GAP_S:
             if 1e-6 < share < 1 - 1e-6:
                 return np.full_like(joints, np.nan), np.zeros_like(confidence)
             return joints, confidence

@@ -131,21 +131,17 @@ class _Run:
 class ActionSegmenter:
     """Merges one person's predictions into segments, each returned as soon as it has ended.
 
-    An action begins when it has been predicted for ``min_duration`` seconds. It continues while its
+    An action begins when it has been predicted for `MIN_DURATION` seconds. It continues while its
     probability is at least `HYSTERESIS` times the confidence threshold and no other action is
-    confident; interruptions shorter than ``min_duration`` are merged into it.
+    confident; interruptions shorter than `MIN_DURATION` are merged into it.
 
     Args:
         person: number of the person.
         recognizer: the source of the predictions.
-        min_duration: seconds.
     """
 
-    def __init__(
-        self, person: int, recognizer: Recognizer, min_duration: float = MIN_DURATION
-    ) -> None:
+    def __init__(self, person: int, recognizer: Recognizer) -> None:
         self.person = person
-        self.min_duration = min_duration
         self._header = recognizer.header
         self._keep_threshold = HYSTERESIS * recognizer.calibration.threshold
         self._current: _Run | None = None
@@ -170,10 +166,10 @@ class ActionSegmenter:
         else:
             self._merge_candidate(self._current)
             self._candidate = run
-        if self._candidate.seconds < self.min_duration:
+        if self._candidate.seconds < MIN_DURATION:
             return []
         ended, self._current, self._candidate = self._current, self._candidate, None
-        if ended.seconds >= self.min_duration:
+        if ended.seconds >= MIN_DURATION:
             return [self._segment(ended)]
         self._current.start = ended.start  # the first run was too short for a segment
         return []

@@ -64,7 +64,11 @@ class Tracker:
             taken[m] = _Track(self._count, frame.joints[m], 0.0, frame.time)
             self._tracks.append(taken[m])
         for m, track in taken.items():
-            _update(track, frame.joints[m], float(sizes[m]), frame.time)
+            joints = frame.joints[m]
+            track.joints = np.where(np.isnan(joints[:, :1]), track.joints, joints)
+            # the visible part of a body can shrink at once, the body cannot
+            track.size = max(float(sizes[m]), 0.9 * track.size)
+            track.time = frame.time
         return [TrackedPose(taken[m].number, frame.joints[m], frame.confidence[m]) for m in taken]
 
     def _match(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Track]:
@@ -80,13 +84,6 @@ class Tracker:
         pairs = zip(*linear_sum_assignment(cost), strict=True)
         found = {int(order[m]): self._tracks[k] for k, m in pairs if cost[k, m] < _NO_MATCH}
         return dict(sorted(found.items(), key=lambda pair: pair[1].number)[: self.persons])
-
-
-def _update(track: _Track, joints: Array, size: float, time: float) -> None:
-    track.joints = np.where(np.isnan(joints[:, :1]), track.joints, joints)
-    # the visible part of a body can shrink at once, the body cannot
-    track.size = max(size, 0.9 * track.size)
-    track.time = time
 
 
 def _measure_sizes(frame: PoseFrame) -> Array:

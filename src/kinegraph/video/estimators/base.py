@@ -15,11 +15,8 @@ from kinegraph.skeleton.layout import SkeletonLayout
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-#: Modules of the estimators by name; each has ``open_estimator()``.
-ESTIMATORS = {
-    "mediapipe": "kinegraph.video.estimators.mediapipe",
-    "rtmlib": "kinegraph.video.estimators.rtmlib",
-}
+#: Modules beside this one; each has ``open_estimator()``.
+ESTIMATORS = ("mediapipe", "rtmlib")
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
     """
     if name not in ESTIMATORS:
         raise unknown_name("pose estimator", name, ESTIMATORS)
-    return import_module(ESTIMATORS[name]).open_estimator()
+    return import_module(f"kinegraph.video.estimators.{name}").open_estimator()
 
 
 def missing_package(package: str, install: str = '"kinegraph[video]"') -> VideoError:

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,16 @@ class MediapipePoses:
 
     def __init__(self) -> None:
         self.layout = get_layout("mediapipe33")
-        pose = _pose_module()
+        try:
+            with _silence_stderr():
+                from mediapipe.python.solutions import pose
+        except ModuleNotFoundError as error:
+            raise missing_package("mediapipe") from error
+        except ImportError as error:
+            raise VideoError(
+                f"mediapipe is installed but cannot be imported ({error}); if libGL or libglib is "
+                "missing, install the system packages libgl1 and libglib2.0-0 (Debian)"
+            ) from error
         with _silence_stderr():
             self._pose = pose.Pose(model_complexity=1)  # the model in the wheel
             self._pose.process(_BLANK)
@@ -54,20 +62,6 @@ class MediapipePoses:
 
 
 open_estimator = MediapipePoses
-
-
-def _pose_module() -> Any:
-    try:
-        with _silence_stderr():
-            from mediapipe.python.solutions import pose
-    except ModuleNotFoundError as error:
-        raise missing_package("mediapipe") from error
-    except ImportError as error:
-        raise VideoError(
-            f"mediapipe is installed but cannot be imported ({error}); if libGL or libglib is "
-            "missing, install the system packages libgl1 and libglib2.0-0 (Debian)"
-        ) from error
-    return pose
 
 
 @contextmanager
