@@ -29,6 +29,7 @@ from kinegraph.inference.export.writers import writer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
+from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import BEST_FILE, load_model, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -76,8 +77,8 @@ def written(traced: TracedNetwork, name: str, precision: str, folder: Path) -> E
     path = folder / f"it{FORMATS[name].suffix}"
     feeds = None
     if precision == "int8":
-        calls = [traced.interface.iterate_calls(clips(2, 24, 2)) for _ in range(4)]
-        feeds = lambda: iterate_inputs(iter(calls), traced.network)  # noqa: E731
+        batch = Batch(clips(2, 24, 2), torch.zeros(2), torch.full((2,), 24))
+        feeds = iterate_inputs(traced, [batch] * 4)
     writer(traced, name, precision, feeds)(path, "{}")
     assert FORMATS[name].read(path) == "{}"
     return ExportedModel(traced.interface, (2, 15), FORMATS[name].open(path, precision))

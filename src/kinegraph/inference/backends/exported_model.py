@@ -6,7 +6,6 @@ Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +18,6 @@ from kinegraph.inference.backends.runtimes import FORMATS, Run, format_of
 from kinegraph.training.checkpoint import CheckpointHeader
 
 VERSION = 1
-
-#: Calls of a network: yields its inputs, is sent its outputs, returns the logits.
-Calls = Generator[Sequence[Tensor], Sequence[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,23 +70,24 @@ class Interface:
         names = {key: tuple(data[key]) for key in ("inputs", "outputs")}
         return cls(**{**data, **names, "kept": kept})
 
-    def iterate_calls(self, x: Tensor, lengths: Tensor | None = None) -> Calls:
-        """Yield the inputs of each call of the network, and return the logits.
+    def compute(self, run: Run, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the logits (N, classes) of clips, by one or more calls of the network.
 
         Args:
+            run: calls the network: inputs to outputs.
             x: (N, C, T, V, M).
             lengths: (N,) how many of the first frames are real, None for all.
         """
         if self.hop:
-            return (yield from self._iterate_steps(x))
+            return self._compute_steps(run, x)
         if not self.lengths:
-            return (yield [x])[0]
+            return run([x])[0]
         if lengths is None:
             lengths = torch.full(x.shape[:1], x.shape[2])
-        return (yield [x, lengths])[0]
+        return run([x, lengths])[0]
 
-    def _iterate_steps(self, x: Tensor) -> Calls:
-        """Yield a clip a step at a time, with blank frames before and after it."""
+    def _compute_steps(self, run: Run, x: Tensor) -> Tensor:
+        """Run clips a step at a time, with blank frames before and after them."""
         N, _, T, _, M = x.shape
         last = self.hop - 1 + T + self.delay
         last += -last % self.hop
@@ -101,19 +98,8 @@ class Interface:
         logits = x.new_empty(0)
         for before in range(0, last, self.hop):
             frames = x[:, :, before : before + self.hop].contiguous()
-            logits, *state = yield [frames, torch.full((N,), before), end, *state]
+            logits, *state = run([frames, torch.full((N,), before), end, *state])
         return logits
-
-
-def run_calls(calls: Calls, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> Tensor:
-    """Return the logits after all calls of a network."""
-    given = next(calls)
-    while True:
-        try:
-            given = calls.send(run(given))
-        except StopIteration as end:
-            logits: Tensor = end.value
-            return logits
 
 
 @dataclass(frozen=True)
@@ -185,7 +171,7 @@ class ExportedModel(nn.Module):
         """
         self._check(x)
         known = None if lengths is None else lengths.cpu()
-        return run_calls(self.interface.iterate_calls(x.cpu(), known), self._run)
+        return self.interface.compute(self._run, x.cpu(), known)
 
     def _check(self, x: Tensor) -> None:
         C, V = self.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -71,9 +71,8 @@ def export_run(
     recognizer = Recognizer.load(run)
     recognizer.device = torch.device("cpu")
     recognizer.model.cpu()
-    feeds, traced = None, _traced(recognizer, name, precision, streaming=streaming)
-    if precision == "int8":
-        feeds = _feeds(recognizer, traced, store)
+    traced = _traced(recognizer, name, precision, streaming=streaming)
+    feeds = _feeds(recognizer, traced, store) if precision == "int8" else None
     write = writer(traced, name, precision, feeds)
     packages = {package: version(package) for package in ("kinegraph", *PACKAGES[name])}
     manifest = Manifest(recognizer.header, name, precision, traced.interface, None, packages)
@@ -123,7 +122,7 @@ def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: boo
 
 
 def _feeds(recognizer: Recognizer, traced: TracedNetwork, store: ClipStore | None) -> Feeds:
-    """Return a function that yields inputs of the network for clips of the training split."""
+    """Return inputs of the network for clips of the training split."""
     try:
         store, indices = select_clips(recognizer.header, store, split="train")
     except (StoreError, CheckpointError) as error:
@@ -132,14 +131,8 @@ def _feeds(recognizer: Recognizer, traced: TracedNetwork, store: ClipStore | Non
             "store with --store"
         ) from error
     count = CALIBRATION_STREAMS if traced.interface.hop else CALIBRATION_CLIPS
-    chosen = _evenly(indices, count)
-
-    def feeds() -> Iterator[Sequence[torch.Tensor]]:
-        clips = recognizer.batches(store, chosen, batch_size=1)
-        calls = (traced.interface.iterate_calls(clip.x, clip.lengths) for clip in clips)
-        return iterate_inputs(calls, traced.network)
-
-    return feeds
+    clips = recognizer.batches(store, _evenly(indices, count), batch_size=1)
+    return iterate_inputs(traced, clips)
 
 
 def _evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -167,10 +160,8 @@ def _write(
             check_sizes(recognizer.model, exported, manifest.precision)
             manifest = replace(manifest, parity=asdict(parity))
             write(final, manifest.to_json())
-            for made, path in zip(
-                _files(final, manifest.format), _files(out, manifest.format), strict=True
-            ):
-                replace_durably(made, path)
+            for path in _files(out, manifest.format):
+                replace_durably(final.with_name(path.name), path)
     except OSError as error:
         raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kinegraph.inference.backends.exported_model import Calls
 from kinegraph.inference.backends.runtimes import import_package
+from kinegraph.inference.export.trace import TracedNetwork
+from kinegraph.training.batch import Batch
 
-#: Returns an iterator over the inputs of the network, call after call.
-Feeds = Callable[[], Iterator[Sequence[Tensor]]]
+#: Inputs of the network, call after call.
+Feeds = Iterator[Sequence[Tensor]]
 #: Sums, pooling and comparisons stay in fp32: they cost little. So do products of few terms, among
 #: them those that read the coordinates, where eight bits are a coarse grid.
 QUANTIZED = ["Conv", "Gemm", "MatMul"]
 MIN_TERMS = 32
 
 
-def iterate_inputs(clips: Iterator[Calls], network: torch.nn.Module) -> Iterator[Sequence[Tensor]]:
+def iterate_inputs(traced: TracedNetwork, clips: Iterable[Batch]) -> Feeds:
     """Yield the inputs of every call of a network for some clips."""
-    for calls in clips:
-        given = next(calls)
-        while True:
-            yield given
-            with torch.no_grad():
-                outputs = network(*given)
-            try:
-                given = calls.send([outputs] if isinstance(outputs, Tensor) else outputs)
-            except StopIteration:
-                break
+    calls: deque[Sequence[Tensor]] = deque()
+
+    @torch.no_grad()
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        calls.append(inputs)
+        outputs = traced.network(*inputs)
+        return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+    for clip in clips:
+        traced.interface.compute(run, clip.x, clip.lengths)
+        while calls:
+            yield calls.popleft()
 
 
 def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str]) -> Any:
@@ -42,7 +46,7 @@ def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str
     Args:
         model: in fp32.
         names: of its inputs.
-        feeds: to measure the ranges of activations.
+        feeds: inputs to measure the ranges of activations on.
         exact: names of modules that stay in fp32, because they decide between alternatives: there
             a rounding changes more than the last digits.
     """
@@ -51,11 +55,8 @@ def quantize(model: Any, names: Sequence[str], feeds: Feeds, exact: Sequence[str
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._feeds = feeds()
-
         def get_next(self) -> dict[str, Any] | None:
-            given = next(self._feeds, None)
+            given = next(feeds, None)
             if given is None:
                 return None
             return {name: t.numpy() for name, t in zip(names, given, strict=True)}

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,17 @@ def writer(traced: TracedNetwork, format: str, precision: str, feeds: Feeds | No
     """
     with _quiet_exporters():
         if format == "torch":
-            return _torch_writer(traced)
+            return partial(_write_torch, traced)
         model = None if format == "openvino" and feeds is None else _onnx(traced, feeds)
         if format == "onnx":
-            return _onnx_writer(model)
-        return _openvino_writer(traced, model, precision)
+            return partial(_write_onnx, model)
+        compress = precision in ("fp16", "bf16")
+        return partial(_write_openvino, _openvino(traced, model), compress)
 
 
-def _torch_writer(traced: TracedNetwork) -> Writer:
-    def write(path: Path, manifest: str) -> None:
-        with _quiet_exporters():
-            torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
-
-    return write
+def _write_torch(traced: TracedNetwork, path: Path, manifest: str) -> None:
+    with _quiet_exporters():
+        torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
 
 
 def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
@@ -89,35 +88,26 @@ def _tidy(model: Any, traced: TracedNetwork) -> None:
         del part.metadata_props[:]
 
 
-def _onnx_writer(model: Any) -> Writer:
-    def write(path: Path, manifest: str) -> None:
-        import onnx
+def _write_onnx(model: Any, path: Path, manifest: str) -> None:
+    import onnx
 
-        onnx.helper.set_model_props(model, {KEY: manifest})
-        onnx.save(model, path)
-
-    return write
+    onnx.helper.set_model_props(model, {KEY: manifest})
+    onnx.save(model, path)
 
 
-def _openvino_writer(traced: TracedNetwork, quantized_model: Any, precision: str) -> Writer:
-    openvino = import_package("openvino")
-    if quantized_model is not None:
-        model = openvino.Core().read_model(quantized_model.SerializeToString())
-    else:
-        model = openvino.convert_model(traced.program)
-        _rename_interface(model, traced)
-
-    def write(path: Path, manifest: str) -> None:
-        model.set_rt_info(manifest, KEY)
-        openvino.save_model(model, path, compress_to_fp16=precision in ("fp16", "bf16"))
-
-    return write
-
-
-def _rename_interface(model: Any, traced: TracedNetwork) -> None:
-    """Set the names and the fixed sizes, which the conversion loses."""
+def _write_openvino(model: Any, compress: bool, path: Path, manifest: str) -> None:
     import openvino
 
+    model.set_rt_info(manifest, KEY)
+    openvino.save_model(model, path, compress_to_fp16=compress)
+
+
+def _openvino(traced: TracedNetwork, quantized_model: Any) -> Any:
+    openvino = import_package("openvino")
+    if quantized_model is not None:
+        return openvino.Core().read_model(quantized_model.SerializeToString())
+    model = openvino.convert_model(traced.program)
+    # the conversion loses the names and the fixed sizes
     examples, _ = traced.program.example_inputs
     shapes = {}
     free = {0} if traced.interface.hop else {0, 2, 4}
@@ -130,6 +120,7 @@ def _rename_interface(model: Any, traced: TracedNetwork) -> None:
     for port, name in zip(model.outputs, traced.interface.outputs, strict=True):
         port.get_tensor().set_names({name})
     model.reshape(shapes)
+    return model
 
 
 @contextmanager
