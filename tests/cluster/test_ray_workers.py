@@ -79,12 +79,12 @@ def test_a_node_that_is_killed_changes_no_byte(cluster, raw, tmp_path, capsys):
 
 
 def a_task(function: Any, argument: Any, required_paths: tuple[Path, ...] = ()) -> Task:
-    """The task of a job's only shard, which has no files."""
-    job = ShardedJob(Path("nowhere"), ".txt", 1, 1)
+    """The task of a job's only shard, in the working folder."""
+    job = ShardedJob(Path(), ".txt", 1, 1)
     return Task(job, Shard(0, 1), function, (argument,), required_paths)
 
 
-def fail(message: str, job: ShardedJob, shard: Shard) -> None:
+def fail(message: str) -> bytes:
     """A task that fails."""
     raise ReadError(message)
 
@@ -100,17 +100,17 @@ def test_what_a_task_raises_comes_back_as_it_was(cluster):
             list(replace(workers, threads=64).run_tasks([task]))
 
 
-def write_here(text: str, job: ShardedJob, shard: Shard) -> None:
-    """A task that writes into the working folder."""
-    Path("here").write_text(text)
+def encode(text: str) -> bytes:
+    """A task that returns the content of its shard."""
+    return text.encode()
 
 
 def test_a_node_works_in_the_folder_of_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home" / "raw").mkdir(parents=True)
-    task = a_task(write_here, "text", required_paths=(Path("raw"),))
+    task = a_task(encode, "text", required_paths=(Path("raw"),))
     _run_task(task, tmp_path / "home", _node_versions())
-    assert (tmp_path / "home" / "here").exists()
+    assert (tmp_path / "home" / "000000000-000000001.txt").read_text() == "text"
     with pytest.raises(ClusterError, match=r"node .* has kinegraph .* with none: install"):
         _run_task(task, tmp_path, {**_node_versions(), "kinegraph": "none"})
 

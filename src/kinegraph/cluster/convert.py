@@ -83,7 +83,9 @@ def create_read_task(conversion: ConversionJob, job: ShardedJob, shard: Shard) -
     """Return the task that reads a shard."""
     part = _slice(conversion, shard)
     present = [path for path, stat in part.stats.items() if stat is not None]
-    return Task(job, shard, read_shard, (part,), (job.folder, conversion.source, *present))
+    return Task(
+        job, shard, read_shard, (part, job, shard), (job.folder, conversion.source, *present)
+    )
 
 
 def _slice(conversion: ConversionJob, shard: Shard) -> ConversionJob:
@@ -96,8 +98,8 @@ class _NothingToStoreError(Exception):
     """Raised to leave the block of a store writer without a store."""
 
 
-def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> None:
-    """Write the clips of a shard to a store of their own, and the refusals to a JSON file."""
+def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> bytes:
+    """Write the clips of a shard to a store of their own, and return the refusals as JSON."""
     entries = []
     try:
         with job.atomic_shard(shard, CLIPS_SUFFIX) as draft, part.writer(draft) as writer:
@@ -112,8 +114,7 @@ def read_shard(part: ConversionJob, job: ShardedJob, shard: Shard) -> None:
         pass
     except StoreError as error:  # about the file; errors of clips are refusals
         raise ClusterError(str(error)) from error
-    with job.atomic_shard(shard) as draft:
-        draft.write_text(json.dumps(entries))
+    return json.dumps(entries).encode()
 
 
 def merge_conversion(

@@ -117,18 +117,10 @@ def create_predict_task(
     return Task(job, shard, predict_shard, (model, top, slices), required_paths)
 
 
-def predict_shard(
-    model: WorkerModel,
-    top: int,
-    slices: Sequence[tuple[int, InputSource]],
-    job: ShardedJob,
-    shard: Shard,
-) -> None:
-    """Write the entries of a shard, one for each of its files."""
+def predict_shard(model: WorkerModel, top: int, slices: Sequence[tuple[int, InputSource]]) -> bytes:
+    """Return the entries of a shard as JSON, one for each of its files."""
     predictor = _load_predictor(model, top)
-    entries = [_predict(predictor, number, source) for number, source in slices]
-    with job.atomic_shard(shard) as draft:
-        draft.write_text(json.dumps(entries))
+    return json.dumps([_predict(predictor, *part) for part in slices]).encode()
 
 
 def _predict(predictor: Predictor, number: int, source: InputSource) -> Entry:

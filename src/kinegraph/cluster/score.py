@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -83,10 +84,8 @@ def score_shard(
     store: Path,
     indices: NDArray[np.int64],
     batch_size: int,
-    job: ShardedJob,
-    shard: Shard,
-) -> None:
-    """Write the logits or pose errors of a shard, one row per clip."""
+) -> bytes:
+    """Return an .npy file of the logits or pose errors of clips, one row per clip."""
     fingerprint = fingerprint_files(stat_files([store]))
     loaded, clips = _load_scorer(scorer, model, store, fingerprint)  # type: ignore[arg-type]
     scored = loaded.score_store(clips, indices, batch_size=batch_size)
@@ -94,8 +93,9 @@ def score_shard(
         rows = scored.logits
     else:
         rows = np.stack([scored.error, scored.baseline], axis=1)
-    with job.atomic_shard(shard) as draft, draft.open("wb") as file:
-        np.save(file, rows)
+    content = io.BytesIO()
+    np.save(content, rows)
+    return content.getvalue()
 
 
 @lru_cache(maxsize=1)  # a process computes many shards

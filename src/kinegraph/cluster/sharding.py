@@ -33,21 +33,23 @@ class Task(NamedTuple):
     """Computation of one shard on any node.
 
     Attributes:
-        function: writes the shard; it is called with the arguments, the job and the shard.
-        arguments: picklable.
+        function: returns the content of the file that marks the shard as finished.
+        arguments: of the function; picklable.
         required_paths: files and folders that the node must be able to read.
     """
 
     job: ShardedJob
     shard: Shard
-    function: Callable[..., None]
+    function: Callable[..., bytes]
     arguments: tuple[Any, ...]
     required_paths: tuple[Path, ...]
 
     def run(self) -> None:
         """Compute the shard, unless it is finished already."""
         if not self.job.shard_path(self.shard).exists():
-            self.function(*self.arguments, self.job, self.shard)
+            content = self.function(*self.arguments)
+            with self.job.atomic_shard(self.shard) as draft:
+                draft.write_bytes(content)
 
 
 class WorkerPool(Protocol):
