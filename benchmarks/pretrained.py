@@ -335,7 +335,7 @@ def main() -> None:
     held = split_training_clips(load_recipe(RECIPE, [f"store={paths[0]}"]), penn).val
     calibration = calibrate(Recognizer(model, header), penn, held)
     facts = {**header.training, "counts": count_clips(penn, held)}
-    header = replace(header, calibration=calibration.to_dict(), training=facts)
+    header = replace(header, calibration=vars(calibration), training=facts)
     PRETRAINED_FOLDER.mkdir(exist_ok=True)
     path = PRETRAINED_FOLDER / f"{NAME}.safetensors"
     save_checkpoint(path, model.state_dict(), header)

@@ -45,7 +45,7 @@ def test_a_fitted_temperature_finds_the_one_that_labels_were_drawn_with():
 
 
 def test_what_states_no_calibration_is_refused():
-    assert Calibration.from_dict(Calibration(1.5, 0.2, 4).to_dict()) == Calibration(1.5, 0.2, 4)
+    assert Calibration.from_dict(vars(Calibration(1.5, 0.2, 4))) == Calibration(1.5, 0.2, 4)
     for wrong in ({"heat": 1}, {"temperature": 0}, {"threshold": 2}, {"temperature": "hot"}):
         with pytest.raises(CheckpointError, match="invalid calibration in the header"):
             Calibration.from_dict(wrong)
@@ -54,7 +54,7 @@ def test_what_states_no_calibration_is_refused():
 def test_a_calibrated_checkpoint_says_when_it_does_not_know(tiny_run, tmp_path):
     model, header = load_model(tiny_run)
     assert header.calibration is None
-    stated = Calibration(1.0, 0.6, background=2).to_dict()
+    stated = vars(Calibration(1.0, 0.6, background=2))
     path = tmp_path / "calibrated.safetensors"
     save_checkpoint(path, model.state_dict(), dataclasses.replace(header, calibration=stated))
     assert load_header(path).calibration == stated

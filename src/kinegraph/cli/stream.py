@@ -88,14 +88,14 @@ Recording = tuple[str, float | None, Mapping[str, Any], Iterator[tuple[Any, Any]
 
 
 def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
-    from kinegraph.inference.inputs import read_input_clips
+    from kinegraph.inference.inputs import open_input
     from kinegraph.inference.online_preprocessing import input_frame_shape
 
     if file == "-":
         frames = _read_stdin(input_frame_shape(recognizer))
         yield "standard input", None, {}, frames
         return
-    for raw in read_input_clips(Path(file), reader, recognizer):
+    for raw in open_input(Path(file), reader, recognizer).read_clips():
         clip = recognizer.pipeline.convert_layout(raw)
         confidence: Any = [None] * clip.num_frames
         if clip.confidence is not None:

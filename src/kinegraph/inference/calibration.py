@@ -7,7 +7,7 @@ are needed, so runs, streams and exported files are calibrated in the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -45,10 +45,6 @@ class Calibration:
             return calibration
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"invalid calibration in the header: {error}") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields for a checkpoint header."""
-        return asdict(self)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities, (N, classes), 0 for the background class."""

@@ -55,12 +55,13 @@ class InputSource:
         """Yield the clips of the parts.
 
         Raises:
-            ReadError, StoreError: a clip cannot be read.
+            ReadError, StoreError: a clip cannot be read, or all parts together have none.
         """
         if self.reader is None:
             store = ClipStore(self.path)
             return (store[i] for i in self.parts)  # type: ignore[index]
-        return iterate_clips(self.reader, self.parts)  # type: ignore[arg-type]
+        clips = iterate_clips(self.reader, self.parts)  # type: ignore[arg-type]
+        return self.require_any(clips)
 
     def require_any(self, found: Iterable[T]) -> Iterator[T]:
         """Yield what was found in all parts.
@@ -96,13 +97,3 @@ def open_input(path: Path, reader: str | None, run: TrainedModel) -> InputSource
         options["layout"] = run.layout
     plan = chosen.plan(path, options)
     return InputSource(path, plan.tasks, plan, chosen, options)
-
-
-def read_input_clips(path: Path, reader: str | None, run: TrainedModel) -> Iterator[Clip]:
-    """Yield the clips at a path; see `open_input` for the arguments.
-
-    Raises:
-        ReadError, StoreError, UnknownNameError: the input or a clip cannot be read.
-    """
-    source = open_input(path, reader, run)
-    return source.require_any(source.read_clips())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
 from kinegraph.inference.trained_model import TrainedModel
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms import TRANSFORMS, Pipeline, to_array
 from kinegraph.transforms.input_streams import parse_stream
 
@@ -71,7 +72,6 @@ class FrameValidator:
     """A check of raw frames that brings them to one shape; see `StreamingSession.push`."""
 
     def __init__(self, model: TrainedModel) -> None:
-        self._layout = model.layout
         self._shape = input_frame_shape(model)
         self._persons = model.header.persons
         # a transform that chooses among persons needs all of them
@@ -95,14 +95,15 @@ class FrameValidator:
         stated[: len(given), 0] = _as_confidence(confidence, given, name)[:M]
         return ValidatedFrame(padded, stated, name, meta)
 
-    def to_clip(self, frame: ValidatedFrame) -> Clip:
-        """Return the frame as a clip of one frame.
 
-        Raises:
-            ClipError: infinite coordinates.
-        """
-        joints, confidence, name, meta = frame
-        return Clip(joints, self._layout, confidence, id=name, meta=meta)
+def merge_frames(frames: Sequence[ValidatedFrame], layout: SkeletonLayout) -> Clip:
+    """Return frames of S streams as one clip (S * M, 1, V, D).
+
+    Raises:
+        ClipError: infinite coordinates.
+    """
+    joints, confidence = _concatenate(frames)
+    return Clip(joints, layout, confidence, id=frames[0].name, meta=frames[0].meta)
 
 
 class OnlinePreprocessor:
@@ -143,7 +144,7 @@ class OnlinePreprocessor:
         Raises:
             ClipError, TransformError: a frame is not finite, or the transforms do not fit it.
         """
-        clip = self._merge(frames)
+        clip = merge_frames(frames, self._layout)
         updated = []
         for transform, *history in zip(self._transforms, *histories, strict=True):
             clip, new = transform(clip, history)
@@ -155,11 +156,6 @@ class OnlinePreprocessor:
         array = to_array(by_frame, self._persons, self._confidence)
         arrays = [np.ascontiguousarray(array[:, t]) for t in range(S)]
         return arrays, [[one[i] for one in updated] for i in range(S)]
-
-    def _merge(self, frames: Sequence[ValidatedFrame]) -> Clip:
-        """Return the frames of S streams as one clip (S * M, 1, V, D)."""
-        joints, confidence = _concatenate(frames)
-        return Clip(joints, self._layout, confidence, id=frames[0].name, meta=frames[0].meta)
 
 
 class CausalTransform:

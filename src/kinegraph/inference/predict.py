@@ -12,7 +12,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.evaluate import supported_tasks
-from kinegraph.inference.inputs import read_input_clips
+from kinegraph.inference.inputs import open_input
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.trained_model import TrainedModel
@@ -82,6 +82,7 @@ def predict_files(
     """
     for path in files:
         try:
-            yield from (predictor(clip) for clip in read_input_clips(path, reader, predictor.run))
+            source = open_input(path, reader, predictor.run)
+            yield from (predictor(clip) for clip in source.read_clips())
         except KinegraphError as error:
             yield error

@@ -16,11 +16,11 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError, unknown_name
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.online_preprocessing import (
-    FrameValidator,
     JointHistory,
     OnlinePreprocessor,
     ValidatedFrame,
     input_frame_shape,
+    merge_frames,
 )
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.runtime.micro_batching import MAX_COORDINATE, StepStreams, StopCondition
@@ -60,7 +60,7 @@ class Stream:
     """
 
     number: int
-    meta: dict[str, MetaValue]
+    meta: Mapping[str, MetaValue]
     frames: int = 0
     update: Update = NO_UPDATE
     key: int = 0
@@ -85,6 +85,8 @@ class StreamingBackend(Protocol):
 
     def poll(self, stream: Stream) -> Update:
         """Return what is new since the last poll."""
+        update, stream.update = stream.update, NO_UPDATE
+        return update
 
     def flush(self, stream: Stream) -> Logits | None:
         """Return the logits of all frames so far, as if the stream ended here."""
@@ -143,7 +145,7 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
     return WindowBackend(recognizer, options)
 
 
-class StepBackend:
+class StepBackend(StreamingBackend):
     """The step network: each frame is run once, those of all streams in one call.
 
     Updates lag behind by ``network.delay`` and the frames of a chunk, unless they are immediate.
@@ -216,7 +218,7 @@ class StepBackend:
         if not self._every and logits is not None and logits is not stream.latest:
             stream.latest = logits
             return Update(_to_numpy(logits), self._streams.frames_of_latest(stream.key))
-        return _take_update(stream)
+        return super().poll(stream)
 
     def flush(self, stream: Stream) -> Logits | None:
         return _to_numpy(self._streams.flush(stream.key))
@@ -245,7 +247,7 @@ class StepBackend:
         self._streams.close(stream.key)
 
 
-class WindowBackend:
+class WindowBackend(StreamingBackend):
     """The network on clips: the latest frames of a stream are run as a clip, in batches.
 
     Different streams take turns.
@@ -256,7 +258,6 @@ class WindowBackend:
     def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
         self._recognizer, self._every = recognizer, options.every
         self._window = options.window or MAX_WINDOW_FRAMES
-        self._validator = FrameValidator(recognizer)
         self._due: list[tuple[Stream, Batch]] = []
 
     def open(self, stream: Stream) -> None:
@@ -266,7 +267,7 @@ class WindowBackend:
         rejected: Rejected = {}
         for key, (stream, given) in frames.items():
             try:
-                frame = self._validator.to_clip(given)
+                frame = merge_frames([given], self._recognizer.layout)
                 window = deque([*stream.window, frame], self._window)
                 due = (stream.frames + 1 - stream.number) % self._every == 0
                 if due and _is_anyone_visible(window):
@@ -286,16 +287,10 @@ class WindowBackend:
             for stream, row in zip(streams, logits, strict=True):
                 stream.update = Update(row, stream.frames)
 
-    def poll(self, stream: Stream) -> Update:
-        return _take_update(stream)
-
     def flush(self, stream: Stream) -> Logits | None:
-        return self._logits(stream.window)
-
-    def _logits(self, window: Sequence[Clip]) -> Logits | None:
-        if not _is_anyone_visible(window):
+        if not _is_anyone_visible(stream.window):
             return None
-        return self._recognizer.logits(self._recognizer.batch(join_frames(window)))[0]
+        return self._recognizer.logits(self._recognizer.batch(join_frames(stream.window)))[0]
 
     def state_dict(self, stream: Stream) -> dict[str, Tensor]:
         if not stream.window:
@@ -311,7 +306,9 @@ class WindowBackend:
         stream.update = NO_UPDATE
 
     def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
-        return self._logits(self._split_state(state, meta))
+        stream = Stream(0, meta)
+        self.load_state_dict(stream, state)
+        return self.flush(stream)
 
     def _split_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> list[Clip]:
         """Return the frames of a state, each as a clip of its own."""
@@ -361,11 +358,6 @@ def read_state(state: StreamState, name: str, shape: Sequence[int | None]) -> ND
             f"got {given}"
         )
     return np.array(tensor.detach().cpu().numpy())
-
-
-def _take_update(stream: Stream) -> Update:
-    update, stream.update = stream.update, NO_UPDATE
-    return update
 
 
 def _to_numpy(logits: Tensor | None) -> Any:
