@@ -18,12 +18,10 @@ from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.trained_model import ProgressCallback
+from kinegraph.inference.trained_model import ProgressCallback, Scorer
 from kinegraph.readers.convert import stat_files
 
 MAX_BATCHES_PER_SHARD = 64
-
-Scorer = Recognizer | PoseScorer
 
 
 def score_on_cluster(
@@ -32,7 +30,7 @@ def score_on_cluster(
     store: ClipStore,
     indices: NDArray[np.int64],
     *,
-    scorer: type[Scorer] = Recognizer,
+    scorer: type[Scorer[Any]] = Recognizer,
     batch_size: int,
     progress: ProgressCallback | None = None,
 ) -> Any:
@@ -79,7 +77,7 @@ def score_on_cluster(
 
 
 def score_shard(
-    scorer: type[Scorer],
+    scorer: type[Scorer[Any]],
     model: WorkerModel,
     store: Path,
     indices: NDArray[np.int64],
@@ -100,8 +98,8 @@ def score_shard(
 
 @lru_cache(maxsize=1)  # a process computes many shards
 def _load_scorer(
-    scorer: type[Scorer], model: WorkerModel, store: Path, fingerprint: str
-) -> tuple[Scorer, ClipStore]:
+    scorer: type[Scorer[Any]], model: WorkerModel, store: Path, fingerprint: str
+) -> tuple[Scorer[Any], ClipStore]:
     model.configure()
     return scorer.load(model.run), ClipStore(store)
 

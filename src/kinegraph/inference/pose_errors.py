@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip
-from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
-from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
+from kinegraph.inference.trained_model import Scorer
 from kinegraph.training.batch import Batch
 from kinegraph.training.objectives import PosePrediction
 
@@ -45,7 +43,7 @@ class PoseErrors:
         }
 
 
-class PoseScorer(TrainedModel):
+class PoseScorer(Scorer[PoseErrors]):
     """Scores clips with a model that was trained to predict or reconstruct poses.
 
     >>> scorer = PoseScorer.load("runs/autoencoder")  # doctest: +SKIP
@@ -65,29 +63,9 @@ class PoseScorer(TrainedModel):
             raise CheckpointError(f"a run with the objective {name!r} does not predict poses")
         return poses
 
-    def score(self, clips: Sequence[Clip]) -> PoseErrors:
-        """Return the errors of clips of any length, computed one clip at a time."""
-        return _collect(
-            [clip.id for clip in clips], (self.predict_poses(self.batch(c)) for c in clips)
-        )
-
-    def score_store(
-        self,
-        store: ClipStore,
-        indices: Sequence[int] | NDArray[np.int64],
-        *,
-        batch_size: int = 64,
-        progress: ProgressCallback | None = None,
-    ) -> PoseErrors:
-        """Return the errors of clips of a store, computed in batches."""
-        batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
-        return _collect(
-            [store.ids[i] for i in indices], (self.predict_poses(batch) for batch in batches)
-        )
-
-
-def _collect(ids: Sequence[str], poses: Iterable[PosePrediction]) -> PoseErrors:
-    """Join the errors of batches, of which only one is in memory at a time."""
-    pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
-    error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()
-    return PoseErrors(tuple(ids), error, baseline)
+    def score_batches(self, ids: Sequence[str], batches: Iterable[Batch]) -> PoseErrors:
+        """Return the errors of the clips of some batches."""
+        poses = map(self.predict_poses, batches)
+        pairs = [torch.stack([p.mpjpe(p.predicted), p.mpjpe(p.baseline)]) for p in poses]
+        error, baseline = torch.cat(pairs, dim=1).float().cpu().numpy()
+        return PoseErrors(tuple(ids), error, baseline)

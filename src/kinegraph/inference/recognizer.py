@@ -13,25 +13,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ModelError, unknown_name
 from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.scores import Scores
-from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
+from kinegraph.inference.trained_model import Scorer, TrainedModel
 from kinegraph.models import MODELS
 from kinegraph.models.base import predict_logits
 from kinegraph.runtime.fuse import fastest_dtype, optimize_for_inference
-from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.network import PersonNetwork
-from kinegraph.runtime.streams import open_streams
 from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import CheckpointHeader
 
 Precision = Literal["fp32", "bf16", "auto"]
 
 
-class Recognizer(TrainedModel):
+class Recognizer(Scorer[Scores]):
     """A trained classifier of actions, from raw clips to predictions.
 
     >>> recognizer = Recognizer.load("runs/demo")  # doctest: +SKIP
@@ -94,8 +91,8 @@ class Recognizer(TrainedModel):
 
         It is made once: tracing a model takes time, and no other thread may run a module meanwhile.
         """
-        streams = open_streams(self.model)
-        return streams.network if isinstance(streams, StepStreams) else None
+        network = optimize_for_inference(self.model)
+        return network if isinstance(network, PersonNetwork) else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "step_network"}
@@ -117,27 +114,11 @@ class Recognizer(TrainedModel):
         """
         return self.decode(self.score([clip]))[0]
 
-    def score(self, clips: Iterable[Clip]) -> Scores:
-        """Return the logits of clips of any length, run one at a time."""
-        ids, labels, logits = [], [], []
-        for clip in clips:
-            ids.append(clip.id)
-            labels.append(-1 if clip.label is None else clip.label)
-            logits.append(self.logits(self.batch(clip))[0])
-        return Scores(tuple(ids), np.array(labels, np.int64), np.stack(logits))
-
-    def score_store(
-        self,
-        store: ClipStore,
-        indices: Sequence[int] | NDArray[np.int64],
-        *,
-        batch_size: int = 64,
-        progress: ProgressCallback | None = None,
-    ) -> Scores:
-        """Return the logits of clips of a store, run in batches; see `batches`."""
-        batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
-        logits = np.concatenate([self.logits(batch) for batch in batches])
-        return Scores(tuple(store.ids[i] for i in indices), store.labels[indices], logits)
+    def score_batches(self, ids: Sequence[str], batches: Iterable[Batch]) -> Scores:
+        """Return the logits and labels of the clips of some batches."""
+        pairs = [(batch.labels.cpu().numpy(), self.logits(batch)) for batch in batches]
+        labels, logits = map(np.concatenate, zip(*pairs, strict=True))
+        return Scores(tuple(ids), labels, logits)
 
     def decode(self, scores: Scores) -> list[Prediction]:
         """Return named candidates with calibrated probabilities for each clip.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from kinegraph.training.data import ClipDataset, create_loader
 from kinegraph.training.devices import default_device
 
 ProgressCallback = Callable[[int, int | None], None]  # (done, total if known)
+S = TypeVar("S")  # the type of scores
 
 
 class TrainedModel:
@@ -109,3 +111,28 @@ class TrainedModel:
             raise CheckpointError(
                 f"{what} has {channels} coordinates a joint, the model was trained on {trained}"
             )
+
+
+class Scorer(TrainedModel, ABC, Generic[S]):
+    """A trained model that gives scores to clips."""
+
+    @abstractmethod
+    def score_batches(self, ids: Sequence[str], batches: Iterable[Batch]) -> S:
+        """Return the scores of the clips of some batches, of which one is in memory at a time."""
+
+    def score(self, clips: Iterable[Clip]) -> S:
+        """Return the scores of clips of any length, computed one clip at a time."""
+        clips = list(clips)
+        return self.score_batches([clip.id for clip in clips], map(self.batch, clips))
+
+    def score_store(
+        self,
+        store: ClipStore,
+        indices: Sequence[int] | NDArray[np.int64],
+        *,
+        batch_size: int = 64,
+        progress: ProgressCallback | None = None,
+    ) -> S:
+        """Return the scores of clips of a store, computed in batches; see `batches`."""
+        batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
+        return self.score_batches([store.ids[i] for i in indices], batches)
