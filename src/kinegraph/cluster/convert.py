@@ -75,8 +75,7 @@ def open_conversion_job(conversion: ConversionJob, store_path: Path) -> ShardedJ
         "classes": plan.classes,
         "files": fingerprint_files(conversion.stats),
     }
-    largest = MAX_TASKS_PER_SHARD
-    return ShardedJob.open(store_path, ".json", facts, len(plan.tasks), largest=largest)
+    return ShardedJob.open(store_path, ".json", facts, len(plan.tasks), MAX_TASKS_PER_SHARD)
 
 
 def create_read_task(conversion: ConversionJob, job: ShardedJob, shard: Shard) -> Task:

@@ -98,7 +98,7 @@ def open_prediction_job(model: WorkerModel, top: int, inputs: InputFiles) -> Sha
     sources = [source for source in inputs.sources if isinstance(source, InputSource)]
     facts = {"model": model.fingerprint(), "top": top, "files": [_facts(s) for s in sources]}
     target, total = model.job_path("predict"), inputs.starts[-1]
-    return ShardedJob.open(target, ".json", facts, total, largest=MAX_PARTS_PER_SHARD)
+    return ShardedJob.open(target, ".json", facts, total, MAX_PARTS_PER_SHARD)
 
 
 def _facts(source: InputSource) -> list[Any]:
@@ -161,11 +161,7 @@ def merge_predictions(
 
 
 def _answers(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-    """Yield the answers of a file.
-
-    Raises:
-        KinegraphError: the file's error.
-    """
+    """Yield the answers of a file, then raise its error, if any."""
     for _, answers, error in entries:
         yield from answers
         if error is not None:

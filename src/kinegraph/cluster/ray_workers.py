@@ -69,11 +69,7 @@ class RayWorkers:
                 yield shard
 
     def _count_slots(self, gpus: int) -> int:
-        """Return the number of tasks that can run at the same time.
-
-        Raises:
-            ClusterError: there is none.
-        """
+        """Return the number of tasks that can run at the same time, at least one."""
         nodes = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
         slots = 0
         for node in nodes:
@@ -116,8 +112,7 @@ def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[Ra
     Args:
         address: HOST:PORT or ray://HOST:PORT of a running cluster, ``auto`` for the one that runs
             on this machine, or ``local`` for all cores of this machine.
-        threads: CPUs per task.
-        gpu: whether a task uses a GPU, if there are any.
+        threads, gpu: see `RayWorkers`.
 
     Raises:
         ClusterError: Ray is not installed, or the cluster cannot be reached.

@@ -59,8 +59,8 @@ def score_on_cluster(
         "batch_size": batch_size,
         "clips": hashlib.sha256(np.ascontiguousarray(indices).tobytes()).hexdigest(),
     }
-    sizes = {"largest": MAX_BATCHES_PER_SHARD * batch_size, "step": batch_size}
-    job = ShardedJob.open(model.job_path(name), ".npy", facts, len(indices), **sizes)
+    target, largest = model.job_path(name), MAX_BATCHES_PER_SHARD * batch_size
+    job = ShardedJob.open(target, ".npy", facts, len(indices), largest, step=batch_size)
 
     def create_task(shard: Shard) -> Task:
         own = indices[shard.start : shard.stop]

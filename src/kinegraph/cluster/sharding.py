@@ -82,7 +82,6 @@ class ShardedJob:
         suffix: str,
         facts: Mapping[str, Any],
         total: int,
-        *,
         largest: int,
         step: int = 1,
     ) -> Self:
@@ -90,9 +89,8 @@ class ShardedJob:
 
         Args:
             target: the result; the job's folder is beside it and has its name.
-            suffix: suffix of the file that marks a shard as finished.
+            suffix, total: see `ShardedJob`.
             facts: everything that determines the shards; a job with other facts has another folder.
-            total: number of items.
             largest: maximum number of items per shard.
             step: shards start at multiples of it, whatever the size of the cluster.
         """

@@ -123,11 +123,7 @@ def evaluate_poses(
     progress: ProgressCallback | None = None,
     score: Callable[..., PoseErrors] | None = None,
 ) -> PoseErrors:
-    """Return the pose errors of a run on a split; see `evaluate_run` for the arguments.
-
-    Raises:
-        CheckpointError, StoreError, ProtocolError: see `evaluate_run`.
-    """
+    """Return the pose errors of a run on a split; see `evaluate_run` for arguments and errors."""
     scorer = PoseScorer.load(run)
     store, indices = select_clips(scorer.header, store, protocol, split)
     score = score or scorer.score_store
@@ -152,11 +148,7 @@ def select_clips(
     protocol: str | None = None,
     split: str = "test",
 ) -> tuple[ClipStore, NDArray[np.int64]]:
-    """Return a store and the clip indices of a split; the defaults are those of the run's recipe.
-
-    Raises:
-        CheckpointError, StoreError, ProtocolError: see `evaluate_run`.
-    """
+    """Return a store and clip indices of a split; for defaults and errors see `evaluate_run`."""
     recipe = Recipe.model_validate(header.recipe)
     store = store or ClipStore(Path(recipe.store))
     protocol = protocol or recipe.protocol

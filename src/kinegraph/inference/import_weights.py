@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
-from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_asgcn, load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
@@ -34,24 +32,22 @@ class WeightFormat:
     """The format of weights saved by a paper's code.
 
     Attributes:
-        load: loads a model from the tensors of the file and of a second one (empty if none).
+        load: loads a model from the tensors of the file, and of the second one if there is one.
         head: the key of the classifier's weights, with a row for each class.
         persons: the option ``persons`` of the NTU reader.
         needs_links: whether there is a second file.
     """
 
-    load: Callable[[Any, StateDict, StateDict], None]
+    load: Callable[..., None]
     head: str
     persons: str
     needs_links: bool = False
 
 
 WEIGHT_FORMATS = {
-    "stgcn": WeightFormat(lambda m, s, _: load_stgcn(m, s), "fcn.weight", "stgcn"),
-    "shiftgcn": WeightFormat(lambda m, s, _: load_shiftgcn(m, s), "fc.weight", "agcn"),
-    "stgcn_twostream": WeightFormat(
-        lambda m, s, _: load_twostream(m, s), "origin_stream.fcn.weight", "stgcn"
-    ),
+    "stgcn": WeightFormat(load_stgcn, "fcn.weight", "stgcn"),
+    "shiftgcn": WeightFormat(load_shiftgcn, "fc.weight", "agcn"),
+    "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
 }
 DATASETS = {60: "ntu60", 120: "ntu120"}
@@ -91,14 +87,10 @@ def import_weights(
         expected = "needs --links FILE" if form.needs_links else "does not take --links"
         raise CheckpointError(f"{family} {expected}")
     require_empty_folder(out)
-    state = _read_state_dict(weights)
-    classes = _count_classes(state, form, weights)
+    states = [_read_state_dict(path) for path in (weights, links) if path]
+    classes = _count_classes(states[0], form, weights)
     recipe = _find_recipe(family, classes, protocol, stream)
     names = class_names(DATASETS[classes])
-    model = create_model(
-        family, layout="ntu25", num_classes=len(names), in_channels=3, **recipe.model.options
-    )
-    form.load(model, state, _read_state_dict(links) if links else {})
     header = CheckpointHeader(
         model={"name": recipe.model.name, "options": recipe.model.options},
         layout=get_layout("ntu25").to_dict(),
@@ -114,6 +106,8 @@ def import_weights(
         training={"coordinates": 3, "imported": True},
         versions=collect_versions(),
     )
+    model = header.build_model()
+    form.load(model, *states)
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(out / LAST_FILE, model.state_dict(), header)
     atomic_write(out / RECIPE_FILE, recipe.to_yaml())

@@ -176,12 +176,7 @@ class CausalTransform:
         return np.full(self._shape, np.nan, np.float32)
 
     def __call__(self, clip: Clip, histories: Sequence[Array]) -> tuple[Clip, Sequence[Array]]:
-        """Return the transformed frames and the new histories of S streams.
-
-        Args:
-            clip: (S * M, 1, V, D), a frame of each.
-            histories: of each.
-        """
+        """Return the transformed frames (S * M, 1, V, D) and the new histories of S streams."""
         if not self.pipeline.uses_history:
             return self.pipeline(clip), histories
         S = len(histories)
@@ -248,11 +243,7 @@ def _map_arrays(clip: Clip, function: Callable[[Array], Array]) -> Clip:
 
 
 def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
-    """Return (M, *shape) of an array of that shape, or of one person; an empty list has M = 0.
-
-    Raises:
-        ClipError: another shape, or not numbers.
-    """
+    """Return (M, *shape) of an array of that shape, or of one person; an empty list has M = 0."""
     try:
         array = np.asarray(given, np.float32)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -266,11 +257,7 @@ def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
 
 
 def _as_confidence(given: Any, joints: Array, name: str) -> Array:
-    """Return (M, V), finite for every visible joint.
-
-    Raises:
-        ClipError: another number of persons or joints, or not finite.
-    """
+    """Return (M, V), finite for every visible joint."""
     stated = _as_persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
     if stated.shape != joints.shape[:2]:
         raise ClipError(

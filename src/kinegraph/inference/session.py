@@ -73,10 +73,8 @@ class SessionPool:
 
     Args:
         recognizer: names the actions.
-        mode: see `open_session`.
-        window: see `open_session`.
+        mode, window, fps: see `open_session`.
         every: frames between predictions of a stream in mode ``window``, or if they are immediate.
-        fps: see `open_session`.
         immediate: whether predictions in mode ``step`` include the latest frames, at the cost of
             running as many frames again as the network lags behind.
         chunk_frames: frames of a stream that are run at a time in mode ``step``; more frames take

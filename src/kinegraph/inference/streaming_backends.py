@@ -132,16 +132,16 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
         check_window(options.window)
     model, mode = recognizer.model, options.mode
     needs_clips = isinstance(model, ExportedModel) or recognizer.pipeline.whole_clip_steps()
+    network = None if mode == "window" or needs_clips else recognizer.step_network
+    if network is not None:
+        return StepBackend(recognizer, network, options)
     if mode == "step" and needs_clips:
         OnlinePreprocessor(recognizer)  # raises an error that names the transforms, if any
         raise ModelError(
             "mode 'step': an exported file accepts whole clips only; use mode 'window'"
         )
-    if mode != "window" and not needs_clips:
-        if recognizer.step_network is None and mode == "step":
-            open_streams(model, mode)  # raises an error that gives the reason
-        if recognizer.step_network is not None:
-            return StepBackend(recognizer, recognizer.step_network, options)
+    if mode == "step":
+        open_streams(model, mode)  # raises an error that gives the reason
     return WindowBackend(recognizer, options)
 
 
@@ -302,27 +302,23 @@ class WindowBackend(StreamingBackend):
         return state
 
     def load_state_dict(self, stream: Stream, state: StreamState) -> None:
-        stream.window = deque(self._split_state(state, stream.meta), self._window)
-        stream.update = NO_UPDATE
+        if set(state) - {"joints", "confidence"}:
+            raise ModelError("expected the state of a stream in mode 'window', got one of 'step'")
+        window: deque[Clip] = deque(maxlen=self._window)
+        if state:
+            joints = read_state(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
+            T, layout = joints.shape[1], self._recognizer.layout
+            confidences: Sequence[NDArray[np.float32] | None] = [None] * T
+            if "confidence" in state:
+                confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
+            for frame, confidence in zip(np.split(joints, T, axis=1), confidences, strict=True):
+                window.append(Clip(frame, layout, confidence, meta=stream.meta))
+        stream.window, stream.update = window, NO_UPDATE
 
     def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
         stream = Stream(0, meta)
         self.load_state_dict(stream, state)
         return self.flush(stream)
-
-    def _split_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> list[Clip]:
-        """Return the frames of a state, each as a clip of its own."""
-        if set(state) - {"joints", "confidence"}:
-            raise ModelError("expected the state of a stream in mode 'window', got one of 'step'")
-        if not state:
-            return []
-        joints = read_state(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
-        T, layout = joints.shape[1], self._recognizer.layout
-        confidences: Sequence[NDArray[np.float32] | None] = [None] * T
-        if "confidence" in state:
-            confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
-        frames = zip(np.split(joints, T, axis=1), confidences, strict=True)
-        return [Clip(frame, layout, confidence, meta=meta) for frame, confidence in frames]
 
     def close(self, stream: Stream) -> None:
         stream.window.clear()

@@ -6,6 +6,7 @@ Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,7 @@ class StateSpec:
         fill: the value of all its numbers before the first step.
     """
 
-    shape: tuple[int, ...]
+    shape: Sequence[int]
     dtype: str
     fill: float
 
@@ -54,21 +55,14 @@ class Interface:
         kept: the state of a step network, beside who has been seen.
     """
 
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
     least: int = 1
     persons: int | None = None
     lengths: bool = False
     hop: int = 0
     delay: int = 0
-    kept: tuple[StateSpec, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Return the inverse of `dataclasses.asdict`, with lists for tuples."""
-        kept = tuple(StateSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in data["kept"])
-        names = {key: tuple(data[key]) for key in ("inputs", "outputs")}
-        return cls(**{**data, **names, "kept": kept})
+    kept: Sequence[StateSpec] = ()
 
     def compute(self, run: Run, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the logits (N, classes) of clips, by one or more calls of the network.
@@ -137,11 +131,10 @@ class Manifest:
             data = json.loads(text)
             if data.pop("version") != VERSION:
                 raise ValueError("it was written by another version of kinegraph")
-            made = {
-                "header": CheckpointHeader(**data["header"]),
-                "interface": Interface.from_dict(data["interface"]),
-            }
-            return cls(**{**data, **made})
+            kept = [StateSpec(**spec) for spec in data["interface"]["kept"]]
+            interface = Interface(**{**data["interface"], "kept": kept})
+            header = CheckpointHeader(**data["header"])
+            return cls(**{**data, "header": header, "interface": interface})
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its manifest is not one of kinegraph: {error!r}") from error
 

@@ -65,15 +65,7 @@ class Parity:
 def compare(
     model: nn.Module, exported: nn.Module, clips: Iterable[Batch], source: str, size: int
 ) -> Parity:
-    """Run both on the same clips, in turn.
-
-    Args:
-        model: the model.
-        exported: the file, loaded.
-        clips: batches of one clip.
-        source: where they are from, in words.
-        size: of the file, bytes.
-    """
+    """Run both on the same batches of one clip, in turn; for source and size see `Parity`."""
     expected: list[Tensor] = []
     got: list[Tensor] = []
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -105,8 +97,7 @@ def check_sizes(model: nn.Module, exported: ExportedModel, precision: str) -> No
     """
     (C, V), M = exported.shape, exported.interface.persons
     draw = torch.Generator().manual_seed(0)
-    for size in ((2, 37, M or 3), (1, 38, M or 1)):
-        N, T, persons = size
+    for N, T, persons in ((2, 37, M or 3), (1, 38, M or 1)):
         x = torch.randn(N, C, max(T, exported.interface.least), V, persons, generator=draw)
         batch = Batch(x, torch.zeros(N), torch.full((N,), x.shape[2]))
         error = relative_error(_logits(exported, batch), _logits(model, batch))

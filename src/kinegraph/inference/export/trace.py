@@ -51,11 +51,7 @@ def trace_clips(network: InferenceNetwork) -> TracedNetwork:
         sizes.append({0: Dim.DYNAMIC})
     program = _trace(network, inputs, tuple(sizes))
     interface = Interface(
-        tuple(names),
-        ("logits",),
-        _min_frames(program),
-        network.persons,
-        lengths=network.takes_lengths,
+        names, ["logits"], _min_frames(program), network.persons, lengths=network.takes_lengths
     )
     return TracedNetwork(network, program, interface)
 
@@ -86,7 +82,10 @@ def trace_steps(network: InferenceNetwork, persons: int) -> TracedNetwork:
         persons=persons,
         hop=hop,
         delay=network.delay,
-        kept=tuple(_describe(tensor) for tensor in state),
+        kept=[
+            StateSpec(tuple(t.shape[1:]), str(t.dtype).partition(".")[2], float(t.flatten()[0]))
+            for t in state
+        ],
     )
     return TracedNetwork(step, program, interface)
 
@@ -119,11 +118,6 @@ def _trace(network: nn.Module, inputs: Sequence[Tensor], sizes: tuple[Any, ...])
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
-
-
-def _describe(initial: Tensor) -> StateSpec:
-    dtype = str(initial.dtype).partition(".")[2]
-    return StateSpec(tuple(initial.shape[1:]), dtype, float(initial.flatten()[0]))
 
 
 def _min_frames(program: ExportedProgram) -> int:

@@ -27,8 +27,7 @@ def writer(traced: TracedNetwork, format: str, precision: str, feeds: Feeds | No
 
     Args:
         traced: the network, already of the precision where it is one of torch.
-        format: onnx, openvino or torch.
-        precision: fp32, fp16, bf16 or int8.
+        format, precision: see `kinegraph.inference.export.export_run`.
         feeds: for int8: inputs of the network for clips of the training split.
 
     Raises:
