@@ -14,7 +14,7 @@ from torch.nn.functional import elu, one_hot
 
 from kinegraph.bench.reference.asgcn import ReferenceASGCN as RecognitionNetwork
 from kinegraph.bench.reference.blocks import LINK_KINDS, ReferenceBlock, apply_graph
-from kinegraph.models.asgcn import CHANNELS
+from kinegraph.models.asgcn import CHANNELS, STRIDES
 
 
 class _Deconv(nn.Module):
@@ -42,7 +42,7 @@ class ReferenceASGCN(RecognitionNetwork):
     """(N, 3, 290, V, M), last poses and links -> logits, and poses (N*M, 3, 10, V)."""
 
     def __init__(self, A: Tensor, classes: int, widths: Sequence[int] = CHANNELS) -> None:
-        super().__init__(A, classes, channels=widths)
+        super().__init__(A, classes, 3, widths, STRIDES)
         K, F, half = len(A), widths[-1], widths[-1] // 2
         groups = K + LINK_KINDS
         self.recon_layer_0 = ReferenceBlock(F, half, groups)

@@ -51,7 +51,9 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
         else:
             weights[key] = value
     learned = {key: value for key, value in ours.items() if not key.endswith(".A")}
-    found = _match({key: (_rename(key, "stgcn"), value) for key, value in learned.items()}, weights)
+    found = _match(
+        {k: (published_name(k, "stgcn"), value) for k, value in learned.items()}, weights
+    )
     model.load_state_dict({**ours, **found})
 
 
@@ -103,14 +105,17 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
         if name.endswith(".shift")
     }
     theirs = {
-        name: (_shiftgcn_name(name), _shaped_as_theirs(name, own, model.layout.num_joints))
+        name: (
+            published_name(name, "shiftgcn"),
+            _shaped_as_theirs(name, own, model.layout.num_joints),
+        )
         for name, own in {**ours, **orders, **unused}.items()
     }
     found = _match(theirs, state)
     for name, order in orders.items():
         if not torch.equal(found[name].to(order.device), order):
             raise ModelError(
-                f"{_shiftgcn_name(name)!r} of the state dict shifts features in another order than "
+                f"{theirs[name][0]!r} of the state dict shifts features in another order than "
                 f"the model (layout {model.layout.name!r})"
             )
     model.load_state_dict(
@@ -193,18 +198,18 @@ def _plain(key: str) -> str:
     return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
 
 
-def _rename(name: str, family: str) -> str:
-    """Their name of ours, by the first rule that fits."""
+def published_name(name: str, family: str) -> str:
+    """Return the released network's name of a tensor of ours, by the first rule that fits.
+
+    Raises:
+        ModelError: the released network does not have it.
+    """
     for pattern, replacement in RULES[family]:
         if match := re.fullmatch(pattern, name):
-            return match.expand(replacement)
+            theirs = match.expand(replacement)
+            # the released Shift-GCN counts its blocks from 1
+            return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
     raise ModelError(f"the released network has no {name!r}: build the model with faithful=True")
-
-
-def _shiftgcn_name(name: str) -> str:
-    """Their blocks are counted from 1, ours from 0."""
-    theirs = _rename(name, "shiftgcn")
-    return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
 
 
 def _shaped_as_theirs(name: str, own: Tensor, num_joints: int) -> Tensor:
@@ -248,8 +253,8 @@ def _check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> Non
 def _asgcn_name(key: str) -> str:
     """The future head's blocks are named as the others; only its last one is of another kind."""
     if not key.startswith(_FUTURE):
-        return _rename(key, "asgcn")
-    theirs = _rename(key.removeprefix("forecast."), "asgcn")
+        return published_name(key, "asgcn")
+    theirs = published_name(key.removeprefix("forecast."), "asgcn")
     recon = theirs.replace("class_layer_", "recon_layer_")
     return recon.replace("edge_importance.", "edge_importance_recon.")
 

@@ -16,17 +16,14 @@ from kinegraph.bench.reference.blocks import (
     LINK_WEIGHT,
     TEMPORAL_KERNEL,
     ReferenceGraphNetwork,
-    copy_network,
     require_released,
 )
-from kinegraph.models.asgcn import ASGCN, CHANNELS, STRIDES
+from kinegraph.models.asgcn import ASGCN
 
 
 class ReferenceASGCN(ReferenceGraphNetwork):
     """(N, C, T, V, M) and links (N*M, 2, V, V) -> (N, classes)."""
 
-    default_channels = CHANNELS
-    default_strides = STRIDES
     link_kinds = LINK_KINDS
 
     def register_blocks(self) -> None:
@@ -72,7 +69,5 @@ def build_reference_asgcn(model: ASGCN) -> ReferenceRecognizer:
     )
     expected = "a temporal kernel of 9, edge importance, and actional links"
     require_released(model, "AS-GCN", expected, conditions)
-    reference = copy_network(
-        ReferenceASGCN, model, lambda block: [block.gcn.structural, block.gcn.actional]
-    )
+    reference = ReferenceASGCN.copy_of(model, "asgcn", first.gcn.structural.A)
     return ReferenceRecognizer(reference, model).train(model.training)

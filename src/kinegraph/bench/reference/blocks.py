@@ -5,13 +5,15 @@ Shapes: N clips, M persons, n = N*M, C channels, T frames, V joints, K partition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.models.published_weights import published_name
+from kinegraph.models.stgcn import CHANNELS, STRIDES
 
 TEMPORAL_KERNEL = 9
 LINK_WEIGHT = 0.5
@@ -26,12 +28,6 @@ def apply_graph(g: Tensor, A: Tensor, links: Tensor | None = None) -> Tensor:
     if links is None:
         return structural
     return structural + LINK_WEIGHT * torch.einsum("nkctv,nkvw->nctw", groups[:, K:], links)
-
-
-class _GroupConv(nn.Module):
-    def __init__(self, c_in: int, c_out: int, groups: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out * groups, 1)
 
 
 class ReferenceBlock(nn.Module):
@@ -49,7 +45,7 @@ class ReferenceBlock(nn.Module):
         residual: bool = True,
     ) -> None:
         super().__init__()
-        self.gcn = _GroupConv(c_in, c_out, groups)
+        self.gcn = nn.ModuleDict({"conv": nn.Conv2d(c_in, c_out * groups, 1)})
         self.tcn = nn.Sequential(
             nn.BatchNorm2d(c_out),
             nn.ReLU(),
@@ -64,7 +60,7 @@ class ReferenceBlock(nn.Module):
             self.residual = nn.Sequential(shortcut, nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor, A: Tensor, links: Tensor | None = None) -> Tensor:
-        y = self.tcn(apply_graph(self.gcn.conv(x), A, links).contiguous())
+        y = self.tcn(apply_graph(self.gcn["conv"](x), A, links).contiguous())
         return torch.relu(y if self.residual is None else y + self.residual(x))
 
 
@@ -75,10 +71,9 @@ class ReferenceGraphNetwork(nn.Module):
 
     Args:
         A: (K, V, V) adjacency.
+        channels, strides: of the blocks; by default those of ST-GCN.
     """
 
-    default_channels: tuple[int, ...]
-    default_strides: tuple[int, ...]
     link_kinds = 0  # number of graphs that differ from clip to clip
 
     def __init__(
@@ -86,14 +81,13 @@ class ReferenceGraphNetwork(nn.Module):
         A: Tensor,
         num_classes: int,
         in_channels: int = 3,
-        channels: Sequence[int] = (),
-        strides: Sequence[int] = (),
+        channels: Sequence[int] = CHANNELS,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
         K, V, _ = A.shape
         self.register_buffer("A", A.clone())
         self.data_bn = nn.BatchNorm1d(in_channels * V)
-        channels, strides = channels or self.default_channels, strides or self.default_strides
         sizes = zip((in_channels, *channels), channels, strides, strict=False)
         self.blocks = tuple(
             ReferenceBlock(c_in, c_out, K + self.link_kinds, stride, residual=i > 0)
@@ -102,6 +96,13 @@ class ReferenceGraphNetwork(nn.Module):
         self.register_blocks()
         self.edge_importance = nn.ParameterList(torch.ones_like(A) for _ in channels)
         self.fcn = nn.Conv2d(channels[-1], num_classes, 1)
+
+    @classmethod
+    def copy_of(cls, model: Any, family: str, A: Tensor) -> Self:
+        """Return the reference network of a released model, with its sizes and weights."""
+        sizes = zip(*((b.tcn.out_channels, b.tcn.stride[0]) for b in model.blocks), strict=True)
+        reference = cls(A, model.head.out_features, model.in_channels, *sizes)
+        return copy_weights(reference, model, family)
 
     def register_blocks(self) -> None:
         """Register the blocks under the released code's names."""
@@ -122,7 +123,7 @@ class ReferenceGraphNetwork(nn.Module):
         return self.classify(self.features(x, links), x.shape[4])
 
 
-ReferenceNetwork = TypeVar("ReferenceNetwork", bound=ReferenceGraphNetwork)
+ReferenceNetwork = TypeVar("ReferenceNetwork", bound=nn.Module)
 
 
 def normalize_input(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
@@ -137,42 +138,22 @@ def pool_persons(features: Tensor, persons: int) -> Tensor:
     return features.mean(dim=(2, 3)).unflatten(0, (-1, persons)).mean(dim=1)
 
 
-def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
-    """Copy weights into a reference layer from a layer with the same names."""
-    theirs.load_state_dict(ours.state_dict())
-
-
 @torch.no_grad()
-def copy_network(
-    kind: type[ReferenceNetwork], model: Any, graph_convs: Callable[[Any], list[Any]]
-) -> ReferenceNetwork:
-    """Return a reference network with the weights and the mode of a released model.
+def copy_weights(reference: ReferenceNetwork, model: nn.Module, family: str) -> ReferenceNetwork:
+    """Copy the weights and the mode of a released model into a reference network of its sizes.
 
-    Args:
-        graph_convs: returns the graph convolutions of one of its blocks, the structural one first.
+    What the reference network does not compute, the inference of links and the forecast, is left
+    out. Its graph convolutions have one tensor for all groups, with the outputs before the inputs.
     """
-    reference = kind(
-        graph_convs(model.blocks[0])[0].A,
-        model.head.out_features,
-        model.in_channels,
-        [block.tcn.out_channels for block in model.blocks],
-        [block.tcn.stride[0] for block in model.blocks],
-    )
-    copy_weights(reference.data_bn, model.data_bn)
-    pairs = zip(reference.blocks, reference.edge_importance, model.blocks, strict=True)
-    for theirs, importance, ours in pairs:
-        convs = graph_convs(ours)
-        importance.copy_(convs[0].edge_importance)
-        weight = torch.cat([conv.weight for conv in convs]).transpose(1, 2).flatten(0, 1)
-        theirs.gcn.conv.weight.copy_(weight[..., None, None])
-        theirs.gcn.conv.bias.copy_(torch.cat([conv.bias for conv in convs]).flatten())
-        for number, layer in ((0, ours.bn), (2, ours.tcn), (3, ours.tcn_bn)):
-            copy_weights(theirs.tcn[number], layer)
-        if isinstance(theirs.residual, nn.Sequential):
-            copy_weights(theirs.residual[0], ours.residual.conv)
-            copy_weights(theirs.residual[1], ours.residual.bn)
-    reference.fcn.weight.copy_(model.head.weight[..., None, None])
-    reference.fcn.bias.copy_(model.head.bias)
+    parts: dict[str, list[Tensor]] = {}
+    for name, value in model.state_dict().items():
+        if not name.startswith(("links.", "forecast.")) and not name.endswith(".A"):
+            key = published_name(name, family).partition("[")[0]
+            by_group = name.endswith(".weight") and value.ndim == 3
+            parts.setdefault(key, []).append((value.mT if by_group else value).flatten())
+    own = reference.state_dict()
+    copied = {key: torch.cat(values).view_as(own[key]) for key, values in parts.items()}
+    reference.load_state_dict({**own, **copied})
     return reference.train(model.training)
 
 

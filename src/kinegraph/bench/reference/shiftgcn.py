@@ -8,6 +8,7 @@ Shapes: N clips, M persons, n = N*M, C channels, T frames, V joints.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -95,16 +96,6 @@ class _Temporal(nn.Module):
         return self.bn2(self.shift_out(x))
 
 
-class _Shortcut(nn.Module):
-    def __init__(self, cin: int, cout: int, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(cin, cout, 1, (stride, 1))
-        self.bn = nn.BatchNorm2d(cout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
-
-
 class _Unit(nn.Module):
     def __init__(self, cin: int, cout: int, V: int, stride: int, *, residual: bool) -> None:
         super().__init__()
@@ -112,7 +103,8 @@ class _Unit(nn.Module):
         self.tcn1 = _Temporal(cout, stride)
         self.residual: nn.Module | None = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1):
-            self.residual = _Shortcut(cin, cout, stride)
+            conv, bn = nn.Conv2d(cin, cout, 1, (stride, 1)), nn.BatchNorm2d(cout)
+            self.residual = nn.Sequential(OrderedDict(conv=conv, bn=bn))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.tcn1(self.gcn1(x))
@@ -164,38 +156,12 @@ def build_reference_shiftgcn(model: ShiftGCN) -> ReferenceShiftGCN:
     )
     expected = "non-local and adaptive shifts, masks, and nothing added to it"
     require_released(model, "Shift-GCN", expected, conditions)
-    V = model.layout.num_joints
     reference = ReferenceShiftGCN(
         model.head.out_features,
-        V,
+        model.layout.num_joints,
         model.persons,
         [len(block.gcn.bias) for block in blocks],
         [block.tcn.shift_out.stride for block in blocks],
         model.in_channels,
     )
-    with torch.no_grad():
-        copy_weights(reference.data_bn, model.data_bn)
-        copy_weights(reference.fc, model.head)
-        for name, ours in zip(reference.names, blocks, strict=True):
-            _copy_unit(reference.get_submodule(name), ours, V)
-    return reference.train(model.training)
-
-
-def _copy_unit(theirs: nn.Module, ours: nn.Module, V: int) -> None:
-    """Copy the weights of one unit."""
-    spatial, temporal = theirs.gcn1, theirs.tcn1
-    spatial.Linear_weight.copy_(ours.gcn.weight)
-    spatial.Linear_bias.copy_(ours.gcn.bias)
-    spatial.Feature_Mask.copy_(ours.gcn.mask.view(1, V, -1))
-    copy_weights(spatial.bn, ours.gcn.bn)
-    copy_weights(temporal.bn, ours.tcn.bn_in)
-    copy_weights(temporal.bn2, ours.tcn.bn_out)
-    copy_weights(temporal.temporal_linear, ours.tcn.conv)
-    temporal.shift_in.ypos.copy_(ours.tcn.shift_in.shift)
-    temporal.shift_out.ypos.copy_(ours.tcn.shift_out.shift)
-    if isinstance(spatial.down, nn.Sequential):
-        copy_weights(spatial.down[0], ours.gcn.residual.conv)
-        copy_weights(spatial.down[1], ours.gcn.residual.bn)
-    if isinstance(theirs.residual, _Shortcut):
-        copy_weights(theirs.residual.conv, ours.residual.conv)
-        copy_weights(theirs.residual.bn, ours.residual.bn)
+    return copy_weights(reference, model, "shiftgcn")

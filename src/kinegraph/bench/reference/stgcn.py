@@ -11,18 +11,14 @@ from torch import Tensor, nn
 from kinegraph.bench.reference.blocks import (
     TEMPORAL_KERNEL,
     ReferenceGraphNetwork,
-    copy_network,
     require_released,
 )
-from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES
+from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
 
 
 class ReferenceSTGCN(ReferenceGraphNetwork):
     """(N, C, T, V, M) -> (N, classes)."""
-
-    default_channels = CHANNELS
-    default_strides = STRIDES
 
     def register_blocks(self) -> None:
         """Register the blocks as ``st_gcn_networks``."""
@@ -61,7 +57,7 @@ def build_reference_stgcn(model: STGCN) -> ReferenceSTGCN:
     )
     expected = "a temporal kernel of 9, edge importance, and nothing added to it"
     require_released(model, "ST-GCN", expected, conditions)
-    return copy_network(ReferenceSTGCN, model, lambda block: [block.gcn])
+    return ReferenceSTGCN.copy_of(model, "stgcn", model.blocks[0].gcn.A)
 
 
 def build_reference_twostream(model: TwoStreamSTGCN) -> ReferenceTwoStreamSTGCN:
