@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
@@ -44,19 +43,65 @@ _WORDS: dict[str, dict[str, str]] = yaml.safe_load(
     resources.files("kinegraph.reports").joinpath("graph_tutorial.yaml").read_text("utf-8")
 )
 
-Draw = Callable[[Axes], object]
-Legend = tuple[tuple[str, str], ...]
 
+class _Tutorial:
+    """A tall figure with a band for each step: words, a body, and a matrix beside it."""
 
-@dataclass(frozen=True)
-class _Step:
-    """One band of the figure: words, a body, and a matrix unless the body is wide."""
+    def __init__(self, layout: SkeletonLayout, title: str, steps: int) -> None:
+        self._labels = panels.matrix_label_size(layout)
+        self._side = float(np.clip(0.165 * layout.num_joints, 2.9, 5.6))
+        self._band = max(_BAND, self._side + self._labels)
+        self._width = _TEXT + _BODY + self._labels + self._side + 2 * _EDGE
+        self._height = _TOP + steps * (self._band + _GAP)
+        self._steps = 0  # drawn so far
+        self.figure = Figure(figsize=(self._width, self._height))
+        options: dict[str, Any] = {"fontsize": 13, "color": style.BLACK, "va": "top"}
+        style.write_inches(self.figure, _EDGE, -0.2, title, **options)
 
-    title: str
-    words: str
-    body: Draw
-    matrix: Draw | None
-    legend: Legend
+    def add_step(
+        self,
+        key: str,
+        *,
+        with_matrix: bool = True,
+        legend: Iterable[tuple[str, str]] = (),
+        **values: Any,
+    ) -> list[Axes]:
+        """Write the words of the next step; return axes of its body and, if any, of its matrix.
+
+        Args:
+            key: of graph_tutorial.yaml.
+            legend: names and colors below the words.
+            values: the words hold their names in braces.
+        """
+        top, side = self._height - _TOP - self._steps * (self._band + _GAP), self._side
+        self._steps += 1
+        title, words = (_WORDS[key][part].format(**values) for part in ("title", "words"))
+        self._write_words(top, f"{self._steps}  {title}", words, legend)
+        space = _BODY if with_matrix else self._width - _TEXT - 2 * _EDGE
+        boxes = [(_EDGE + _TEXT, top - self._band, space, self._band)]
+        if with_matrix:
+            boxes.append((self._width - _EDGE - side, top - side, side, side))
+        return [style.add_axes_inches(self.figure, box) for box in boxes]
+
+    def _write_words(
+        self, top: float, title: str, words: str, legend: Iterable[tuple[str, str]]
+    ) -> None:
+        """Write the title, words and legend of a step under a thin line; ``top`` is in inches."""
+        figure = self.figure
+        width, height = figure.get_size_inches()
+        x, y = _EDGE / width, (top + _GAP / 2) / height
+        figure.add_artist(Line2D([x, 1 - x], [y, y], color=style.LIGHT_GRAY, linewidth=0.8))
+        titles, lines = textwrap.wrap(title, 34), textwrap.wrap(words, _WRAP)
+        place: dict[str, Any] = {"fontsize": 9, "color": style.GRAY, "va": "top"}
+        large = place | {"fontsize": 11.5, "color": style.BLACK}
+        style.write_inches(figure, _EDGE, top, "\n".join(titles), **large)
+        top -= 0.2 * len(titles) + 0.1
+        style.write_inches(figure, _EDGE, top, "\n".join(lines), linespacing=1.4, **place)
+        top -= 0.178 * len(lines) + 0.12
+        for name, color in legend:
+            style.write_inches(figure, _EDGE, top, "■", **place | {"color": color})
+            style.write_inches(figure, _EDGE + 0.17, top, name, **place)
+            top -= 0.18
 
 
 def draw_graph_tutorial(
@@ -78,69 +123,17 @@ def draw_graph_tutorial(
     parts = adjacency(layout, strategy=strategy, max_hop=max_hop, center_distance=center_distance)
     names = partition_names(strategy, max_hop=max_hop)
     whole = normalized_adjacency(layout, max_hop=max_hop)
-    strongest = float(max(whole.max(), parts.max()))
-    steps = [
-        *_graph_steps(layout, max_hop, whole, strongest),
-        *_partition_steps(layout, parts, names, strongest),
-        _sum_step(layout, parts, names, whole),
-    ]
     name = style.plot_label(layout.name)
     title = f"From skeleton to graph: {name}, {strategy}, up to {_bones(max_hop)}"
     if strategy == "spatial" and center_distance == "truncated":
         title += f"; joints beyond {_bones(max_hop)} count as equally far from the center"
-    return _arrange(layout, title, steps)
-
-
-def _graph_steps(
-    layout: SkeletonLayout, max_hop: int, whole: NDArray[np.float32], strongest: float
-) -> list[_Step]:
-    """Return the steps before the partitions."""
-    hops = hop_distance(layout)
-    linked = (hops <= 1).astype(float)
-    degrees = np.count_nonzero(whole, axis=0)
-    center = style.plot_label(layout.joints[layout.center])
-    return [
-        _make_step(
-            "skeleton",
-            lambda ax: panels.draw_labeled_skeleton(ax, layout),
-            joints=layout.num_joints,
-            bones=len(layout.bones),
-            center=center,
-        ),
-        _make_step(
-            "adjacency",
-            _link_panel(layout, linked[None], [style.SLATE]),
-            _matrix_panel(layout, linked, style.BLUE_CMAP, 1.6),
-            ones=np.count_nonzero(linked),
-        ),
-        _make_step(
-            "distance",
-            _number_panel(layout, hops[layout.center], style.ORANGE_CMAP),
-            _matrix_panel(layout, hops, style.ORANGE_CMAP, float(max(1, hops.max()))),
-            largest=hops.max(),
-            reach=_bones(max_hop),
-        ),
-        _make_step(
-            "normalized",
-            _number_panel(layout, degrees, style.BLUE_CMAP),
-            _matrix_panel(layout, whole, style.BLUE_CMAP, strongest),
-            least=degrees.min(),
-            most=degrees.max(),
-        ),
-    ]
-
-
-def _partition_steps(
-    layout: SkeletonLayout,
-    parts: NDArray[np.float32],
-    names: tuple[str, ...],
-    strongest: float,
-) -> list[_Step]:
-    return [
-        _make_step(
+    tutorial = _Tutorial(layout, title, 5 + len(parts))
+    strongest = float(max(whole.max(), parts.max()))
+    _draw_graph_steps(tutorial, layout, max_hop, whole, strongest)
+    colors = _colors(names)
+    for number, (part, name, color) in enumerate(zip(parts, names, colors, strict=True), start=1):
+        body, matrix = tutorial.add_step(
             "partition",
-            _link_panel(layout, part[None], [color]),
-            _matrix_panel(layout, part, style.sequential_cmap(color), strongest),
             number=number,
             count=len(parts),
             name=name,
@@ -148,48 +141,78 @@ def _partition_steps(
             entries=np.count_nonzero(part),
             total=np.count_nonzero(parts),
         )
-        for number, (part, name, color) in enumerate(
-            zip(parts, names, _colors(names), strict=True), start=1
-        )
-    ]
-
-
-def _sum_step(
-    layout: SkeletonLayout,
-    parts: NDArray[np.float32],
-    names: tuple[str, ...],
-    whole: NDArray[np.float32],
-) -> _Step:
-    """Return the step that compares the sum of the partitions with the normalized adjacency."""
-    total, colors = parts.sum(axis=0), _colors(names)
-    difference = float(np.abs(total - whole).max())
-
-    def mosaic(ax: Axes) -> None:
-        panels.draw_matrix(ax, total, style.BLUE_CMAP, 1.0)
-        tiles = np.ones((*total.shape, 3))
-        for part, color in zip(parts, colors, strict=True):
-            tiles[part != 0] = to_rgb(color)
-        ax.images[0].set_data(tiles)
-        panels.write_cell_values(ax, total.astype(float))
-        panels.label_matrix(ax, layout)
-
-    return _make_step(
+        panels.draw_linked_skeleton(body, layout, part[None], [color])
+        _draw_values(matrix, layout, part, style.sequential_cmap(color), strongest)
+    difference = float(np.abs(parts.sum(axis=0) - whole).max())
+    body, matrix = tutorial.add_step(
         "sum" if difference <= 1e-6 else "other_sum",
-        _link_panel(layout, parts, colors),
-        mosaic,
-        tuple(zip(names, colors, strict=True)),
+        legend=zip(names, colors, strict=True),
         subject="The partition is" if len(parts) == 1 else f"The {len(parts)} partitions sum to",
         difference=difference,
-        reach=float(total.sum(axis=0).max()),
+        reach=float(parts.sum(axis=(0, 1)).max()),
     )
+    panels.draw_linked_skeleton(body, layout, parts, colors)
+    tiles = np.ones((*whole.shape, 3))
+    for part, color in zip(parts, colors, strict=True):
+        tiles[part != 0] = to_rgb(color)
+    _draw_values(matrix, layout, parts.sum(axis=0), style.BLUE_CMAP, 1.0, tiles)
+    return tutorial.figure
 
 
-def _make_step(
-    key: str, body: Draw, matrix: Draw | None = None, legend: Legend = (), **values: Any
-) -> _Step:
-    """Return a step with its title and words of graph_tutorial.yaml."""
-    title, words = (_WORDS[key][part].format(**values) for part in ("title", "words"))
-    return _Step(title, words, body, matrix, legend)
+def _draw_graph_steps(
+    tutorial: _Tutorial,
+    layout: SkeletonLayout,
+    max_hop: int,
+    whole: NDArray[np.float32],
+    strongest: float,
+) -> None:
+    """Draw the steps before the partitions."""
+    hops = hop_distance(layout)
+    linked = (hops <= 1).astype(float)
+    degrees = np.count_nonzero(whole, axis=0)
+    (body,) = tutorial.add_step(
+        "skeleton",
+        with_matrix=False,
+        joints=layout.num_joints,
+        bones=len(layout.bones),
+        center=style.plot_label(layout.joints[layout.center]),
+    )
+    panels.draw_labeled_skeleton(body, layout)
+    body, matrix = tutorial.add_step("adjacency", ones=np.count_nonzero(linked))
+    panels.draw_linked_skeleton(body, layout, linked[None], [style.SLATE])
+    _draw_values(matrix, layout, linked, style.BLUE_CMAP, 1.6)
+    body, matrix = tutorial.add_step("distance", largest=hops.max(), reach=_bones(max_hop))
+    _draw_numbers(body, layout, hops[layout.center], style.ORANGE_CMAP)
+    _draw_values(matrix, layout, hops, style.ORANGE_CMAP, float(max(1, hops.max())))
+    body, matrix = tutorial.add_step("normalized", least=degrees.min(), most=degrees.max())
+    _draw_numbers(body, layout, degrees, style.BLUE_CMAP)
+    _draw_values(matrix, layout, whole, style.BLUE_CMAP, strongest)
+
+
+def _draw_numbers(
+    ax: Axes, layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap
+) -> None:
+    """Draw the body with a number in each joint, darker for larger numbers."""
+    grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
+    pose = panels.draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
+    colors = [panels.contrast_color(ground) for ground in grounds]
+    panels.write_joint_numbers(ax, pose, list(numbers), colors)
+
+
+def _draw_values(
+    ax: Axes,
+    layout: SkeletonLayout,
+    values: NDArray[Any],
+    cmap: Colormap,
+    strongest: float,
+    tiles: NDArray[np.floating] | None = None,
+) -> None:
+    """Draw a labeled matrix with its values; ``tiles`` are other colors (V, V, 3) of its cells."""
+    panels.draw_matrix(ax, values.astype(float), cmap, strongest)
+    if tiles is not None:
+        ax.images[0].set_data(tiles)
+    panels.write_cell_values(ax, values.astype(float))
+    panels.label_matrix(ax, layout)
 
 
 def _meaning(name: str) -> str:
@@ -211,71 +234,3 @@ def _colors(names: tuple[str, ...]) -> list[str]:
 
 def _bones(number: int) -> str:
     return f"{number} bone" if number == 1 else f"{number} bones"
-
-
-def _link_panel(layout: SkeletonLayout, links: NDArray[np.floating], colors: list[str]) -> Draw:
-    return lambda ax: panels.draw_linked_skeleton(ax, layout, links, colors)
-
-
-def _number_panel(layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap) -> Draw:
-    """Draw the body with a number in each joint, darker for larger numbers."""
-    grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
-
-    def draw(ax: Axes) -> None:
-        pose = panels.draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
-        panels.write_joint_numbers(
-            ax, pose, list(numbers), [panels.contrast_color(g) for g in grounds]
-        )
-
-    return draw
-
-
-def _matrix_panel(
-    layout: SkeletonLayout, values: NDArray[Any], cmap: Colormap, strongest: float
-) -> Draw:
-    def draw(ax: Axes) -> None:
-        panels.draw_matrix(ax, values.astype(float), cmap, strongest)
-        panels.write_cell_values(ax, values.astype(float))
-        panels.label_matrix(ax, layout)
-
-    return draw
-
-
-def _arrange(layout: SkeletonLayout, title: str, steps: list[_Step]) -> Figure:
-    """Draw all steps below one another."""
-    labels = panels.matrix_label_size(layout)
-    side = float(np.clip(0.165 * layout.num_joints, 2.9, 5.6))
-    band = max(_BAND, side + labels)
-    width = _TEXT + _BODY + labels + side + 2 * _EDGE
-    tall = _TOP + len(steps) * (band + _GAP)
-    figure = Figure(figsize=(width, tall))
-    style.write_inches(figure, _EDGE, -0.2, title, fontsize=13, color=style.BLACK, va="top")
-    for number, step in enumerate(steps, start=1):
-        top = tall - _TOP - (number - 1) * (band + _GAP)
-        _write_step(figure, number, step, top)
-        space = _BODY if step.matrix else width - _TEXT - 2 * _EDGE
-        step.body(style.add_axes_inches(figure, (_EDGE + _TEXT, top - band, space, band)))
-        if step.matrix:
-            box = (width - _EDGE - side, top - side, side, side)
-            step.matrix(style.add_axes_inches(figure, box))
-    return figure
-
-
-def _write_step(figure: Figure, number: int, step: _Step, top: float) -> None:
-    """Write the number, title and words of a step under a thin line; ``top`` is in inches."""
-    width, height = figure.get_size_inches()
-    x, y = _EDGE / width, (top + _GAP / 2) / height
-    figure.add_artist(Line2D([x, 1 - x], [y, y], color=style.LIGHT_GRAY, linewidth=0.8))
-    title = textwrap.wrap(f"{number}  {step.title}", 34)
-    place: dict[str, Any] = {"fontsize": 9, "color": style.GRAY, "va": "top"}
-    style.write_inches(
-        figure, _EDGE, top, "\n".join(title), **place | {"fontsize": 11.5, "color": style.BLACK}
-    )
-    top -= 0.2 * len(title) + 0.1
-    lines = textwrap.wrap(step.words, _WRAP)
-    style.write_inches(figure, _EDGE, top, "\n".join(lines), linespacing=1.4, **place)
-    top -= 0.178 * len(lines) + 0.12
-    for name, color in step.legend:
-        style.write_inches(figure, _EDGE, top, "■", **place | {"color": color})
-        style.write_inches(figure, _EDGE + 0.17, top, name, **place)
-        top -= 0.18
