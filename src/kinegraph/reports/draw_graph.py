@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kinegraph.reports import panels, style
@@ -53,12 +52,17 @@ def draw_graph(
     style.write_title(
         figure, f"{style.plot_label(layout.name)} · {counts} · center: {center}", y=0.12
     )
-    axes = _matrix_axes(figure, rows, columns, len(parts) + 2)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    left, low = (_SKELETON + 0.25) / figure.get_figwidth(), 0.75 / height
+    right = 1 - 0.15 / figure.get_figwidth()
+    figure.subplots_adjust(left, low, right, 1 - low, wspace=0.16, hspace=0.38)
+    for ax in axes[len(parts) + 2 :]:
+        ax.remove()
     hops = hop_distance(layout)
     panels.draw_matrix(axes[0], hops.astype(float), style.ORANGE_CMAP, float(max(1, hops.max())))
     style.add_heading(axes[0], "hop distance", f"0 to {hops.max()} bones")
     strongest = float(max(whole.max(), parts.max()))
-    for ax, weights, name in zip(axes[1:], (whole, *parts), names, strict=True):
+    for ax, weights, name in zip(axes[1:], (whole, *parts), names, strict=False):
         panels.draw_matrix(ax, weights, style.BLUE_CMAP, strongest)
         style.add_heading(ax, name, f"{np.count_nonzero(weights)} non-zero")
     sums = bool(np.array_equal(parts.sum(axis=0), whole))
@@ -68,18 +72,3 @@ def draw_graph(
     style.write_inches(figure, _SKELETON + 0.25, 0.38, sentence, fontsize=9.5, color=style.BLACK)
     style.write_inches(figure, _SKELETON + 0.25, 0.17, scale, fontsize=8, color=style.GRAY)
     return figure
-
-
-def _matrix_axes(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
-    width, height = figure.get_size_inches()
-    grid = figure.add_gridspec(
-        rows,
-        columns,
-        left=(_SKELETON + 0.25) / width,
-        right=1 - 0.15 / width,
-        top=1 - 0.75 / height,
-        bottom=0.75 / height,
-        hspace=0.38,
-        wspace=0.16,
-    )
-    return [figure.add_subplot(grid[divmod(i, columns)]) for i in range(count)]

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from kinegraph.reports import style
@@ -131,8 +132,8 @@ def draw_reliability_diagram(bins: Sequence[ReliabilityBin]) -> Figure:
         style.despine(ax)
         style.add_heading(ax, title)
     upper.set(xlim=(0, 1), ylim=(0, 1.02))
-    upper.yaxis.set_major_formatter(style.percent_label)
-    lower.xaxis.set_major_formatter(style.percent_label)
+    upper.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
+    lower.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     lower.set_xlabel("confidence", fontsize=9, color=style.GRAY)
     return figure
 
@@ -145,20 +146,12 @@ def _curves(history: History, kind: str) -> Curves:
         keys[f"{split}_baseline_mpjpe"] = "baseline"
     curves = {}
     for key, name in keys.items():
-        epochs = [to_float(row.get("epoch"), i) for i, row in enumerate(history)]
-        values = [to_float(row.get(key)) for row in history]
-        drawn = np.column_stack([epochs, values])[np.isfinite(values)]
-        if len(drawn):
-            curves[name] = drawn
+        rows = [(row.get("epoch", i), row.get(key)) for i, row in enumerate(history)]
+        points = np.array(rows, dtype=float).reshape(-1, 2)
+        points = points[np.isfinite(points[:, 1])]
+        if len(points):
+            curves[name] = points
     return curves
-
-
-def to_float(value: Any, default: float = math.nan) -> float:
-    """Convert a value of a history's row to float; return ``default`` if that fails."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return default
 
 
 def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
@@ -169,7 +162,7 @@ def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
         ax.plot(*points.T, color=color, linewidth=1.6, marker=dot, markersize=4)
     note = ""
     if kind == "accuracy":
-        ax.yaxis.set_major_formatter(style.percent_label)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
         if "val" in curves:
             epoch, value = curves["val"][np.argmax(curves["val"][:, 1])]
             ax.plot(epoch, value, "o", color=style.BLUE, markersize=5, markeredgecolor="white")

@@ -24,14 +24,12 @@ from kinegraph.reports.draw_run import (
     draw_confusion_matrix,
     draw_reliability_diagram,
     draw_training_curves,
-    to_float,
 )
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
     from kinegraph.inference.pose_errors import PoseErrors
 
-_MAX_PAIRS = 8
 _EPOCH_KEYS = ("epoch", "val_accuracy", "train_accuracy", "val_loss", "train_loss", "lr")
 
 
@@ -72,16 +70,6 @@ class RunReport:
     model: Mapping[str, Figure] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ConfusedPair:
-    """``count`` of the ``clips`` of one class that were predicted as another class."""
-
-    true: str
-    predicted: str
-    count: int
-    clips: int
-
-
 def write_report(report: RunReport, path: str | Path) -> Path:
     """Write the report as one self-contained HTML file; a failure leaves the old file.
 
@@ -104,22 +92,17 @@ def write_page(text: str, path: Path) -> Path:
 
 def render_report(report: RunReport) -> str:
     """Return the HTML of `write_report`."""
-    compared, history = report.comparison, report.history
-    return (
-        jinja_environment()
-        .get_template("reports/page.html.jinja")
-        .render(
-            report=report,
-            poses=[(split, errors.to_dict()) for split, errors in report.poses.items()],
-            compared=embed_figure(compared.figure, compared.title) if compared else None,
-            curves=embed_figure(draw_training_curves(history), "Training curves")
-            if history
-            else None,
-            epochs=_epochs(history),
-            evaluations=[_evaluation(*named) for named in report.evaluations.items()],
-            clips=[_clip_answer(*row) for row in report.clips],
-            figures={title: embed_figure(figure, title) for title, figure in report.model.items()},
-        )
+    page = jinja_environment().get_template("reports/page.html.jinja")
+    return page.render(
+        report=report,
+        epochs=_epochs(report.history),
+        top_confusions=top_confusions,
+        wilson_interval=wilson_interval,
+        draw_class_accuracy=draw_class_accuracy,
+        draw_clip=draw_clip,
+        draw_confusion_matrix=draw_confusion_matrix,
+        draw_reliability_diagram=draw_reliability_diagram,
+        draw_training_curves=draw_training_curves,
     )
 
 
@@ -132,20 +115,21 @@ def jinja_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = format_percent
+    environment.filters |= {"percent": format_percent, "embed": embed_figure}
     return environment
 
 
-def top_confusions(evaluation: Evaluation, limit: int = _MAX_PAIRS) -> list[ConfusedPair]:
-    """Return the pairs of classes confused most often, by number of clips, then by share."""
+def top_confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, int]]:
+    """Return the pairs of classes confused most often, by number of clips, then by share.
+
+    Each is the true and the predicted class, the clips so confused, and all clips of the class.
+    """
     counts = np.asarray(evaluation.confusion)
     clips = counts.sum(axis=1)
     names = [row.name for row in evaluation.per_class]
     pairs = [(int(i), int(j)) for i, j in np.argwhere(counts) if i != j]
     pairs.sort(key=lambda pair: (-counts[pair], clips[pair[0]], pair))
-    return [
-        ConfusedPair(names[i], names[j], int(counts[i, j]), int(clips[i])) for i, j in pairs[:limit]
-    ]
+    return [(names[i], names[j], int(counts[i, j]), int(clips[i])) for i, j in pairs[:limit]]
 
 
 def wilson_interval(share: float, clips: int) -> tuple[float, float]:
@@ -160,49 +144,26 @@ def wilson_interval(share: float, clips: int) -> tuple[float, float]:
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Return formatted metrics of the first, the best and the last of three or more epochs."""
-    measured = [row for row in history if math.isfinite(to_float(row.get("val_accuracy")))]
-    if len(history) < 3 or not measured:
+    accuracy = np.array([row.get("val_accuracy") for row in history], dtype=float)
+    if len(history) < 3 or np.isnan(accuracy).all():
         return {}
-    best = max(measured, key=lambda row: to_float(row["val_accuracy"]))
-    chosen = {"first": history[0], "best": best, "last": history[-1]}
+    chosen = {
+        "first": history[0],
+        "best": history[int(np.nanargmax(accuracy))],
+        "last": history[-1],
+    }
     return {
         label: {key: _format_metric(key, row.get(key)) for key in _EPOCH_KEYS}
         for label, row in chosen.items()
     }
 
 
-def _format_metric(key: str, value: Any) -> str:
-    found = to_float(value)
-    if not math.isfinite(found):
+def _format_metric(key: str, value: float | None) -> str:
+    if value is None or not math.isfinite(value):
         return "–"
     if key.endswith("accuracy"):
-        return format_percent(found)
-    return f"{found:.0f}" if key == "epoch" else f"{found:.3g}"
-
-
-def _evaluation(name: str, found: Evaluation) -> dict[str, Any]:
-    confusion = draw_confusion_matrix(found.confusion, [row.name for row in found.per_class])
-    accuracy = draw_class_accuracy(found.per_class)
-    reliability = draw_reliability_diagram(found.bins)
-    return {
-        "name": name,
-        "found": found,
-        "interval": wilson_interval(found.top1, found.clips),
-        "pairs": top_confusions(found),
-        "confusion": embed_figure(confusion, f"Confusion matrix on {name}"),
-        "per_class": embed_figure(accuracy, f"Per-class accuracy on {name}"),
-        "reliability": embed_figure(reliability, f"Reliability diagram on {name}"),
-    }
-
-
-def _clip_answer(clip: Clip, candidates: Sequence[tuple[str, float]], true: str) -> dict[str, Any]:
-    return {
-        "id": clip.id,
-        "picture": embed_figure(draw_clip(clip), f"Skeleton of clip {clip.id}"),
-        "candidates": list(candidates)[:5],
-        "true": true,
-        "correct": bool(candidates) and candidates[0][0] == true,
-    }
+        return format_percent(value)
+    return f"{value:.0f}" if key == "epoch" else f"{value:.3g}"
 
 
 def embed_figure(figure: Figure, title: str) -> dict[str, Any]:

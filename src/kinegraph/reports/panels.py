@@ -140,17 +140,19 @@ def draw_joints(
     ax: Axes,
     layout: SkeletonLayout,
     body: NDArray[np.floating],
-    colors: tuple[Sequence[str], Sequence[str]],
+    colors: tuple[Colors, Colors],
     *,
-    width: float = 1.9,
-    dot: float = 5.0,
+    width: float | NDArray[np.float64] = 1.9,
+    dot: float | NDArray[np.float64] = 5.0,
+    edges: tuple[str, float] = ("face", 0.0),
 ) -> list[Any]:
     """Draw the visible joints and bones of one body (V, 2) and return the artists.
 
     Args:
         colors: of bones and of joints.
-        width: of bones in points.
-        dot: area of joints in square points.
+        width: of bones in points, one value or one per visible bone.
+        dot: area of joints in square points, one value or one per visible joint.
+        edges: color and width of the rings around joints.
     """
     bones = np.array(layout.bones, dtype=int).reshape(-1, 2)
     seen = ~np.isnan(body).any(axis=-1)
@@ -164,7 +166,8 @@ def draw_joints(
     ax.add_collection(lines, autolim=False)
     dots = [color for color, drawn in zip(colors[1], seen, strict=True) if drawn]
     x, y = body[seen].T
-    return [lines, ax.scatter(x, y, s=dot, c=dots, linewidths=0, zorder=3)]
+    ring: dict[str, Any] = {"edgecolors": edges[0], "linewidths": edges[1]}
+    return [lines, ax.scatter(x, y, s=dot, c=dots, zorder=3, **ring)]
 
 
 def draw_skeleton(
@@ -188,22 +191,8 @@ def draw_skeleton(
     """
     pose = rest_pose(layout)
     bones, joints = colors or (bone_colors(layout), joint_colors(layout))
-    lines = LineCollection(
-        [pose[list(bone)] for bone in layout.bones],
-        colors=[style.LIGHT_GRAY] * len(layout.bones) if bones is None else list(bones),
-        linewidths=bone_widths,
-        capstyle="round",
-    )
-    ax.add_collection(lines)
-    color, width = edges
-    dots: dict[str, Any] = {
-        "s": size,
-        "c": list(joints),
-        "edgecolors": color,
-        "linewidths": width,
-        "zorder": 3,
-    }
-    ax.scatter(*pose.T, **dots)
+    bones = [style.LIGHT_GRAY] * len(layout.bones) if bones is None else bones
+    draw_joints(ax, layout, pose, (bones, joints), width=bone_widths, dot=size, edges=edges)
     ax.set_aspect("equal")
     ax.axis("off")
     ax.margins(margin)

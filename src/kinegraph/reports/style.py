@@ -55,11 +55,6 @@ def plot_label(text: str, width: int = 28) -> str:
     return text.replace("$", r"\$")
 
 
-def percent_label(value: float, _position: float = 0.0) -> str:
-    """Format a fraction as a tick label in percent."""
-    return f"{100 * value:.0f} %"
-
-
 def despine(ax: Axes, *, grid: Literal["x", "y", "both"] | None = "y", frame: bool = False) -> None:
     """Remove the box and the tick marks; draw thin grid lines or a thin frame instead."""
     for spine in ax.spines.values():
