@@ -125,9 +125,9 @@ class BatchWorker:
         pool: AnySessionPool,
         deliver: Callable[[Callable[[], None]], Any],
         flush_executor: FlushExecutor,
-        observe: Callable[[int, float], None] = lambda persons, seconds: None,
-        frame_rate: float = 30.0,
-        on_worker_lost: Callable[[], None] = lambda: None,
+        observe: Callable[[int, float], None],
+        frame_rate: float,
+        on_worker_lost: Callable[[], None],
     ) -> None:
         self._pool, self._deliver, self._flush_executor = pool, deliver, flush_executor
         self._observe, self._frame_rate = observe, frame_rate

@@ -58,8 +58,8 @@ class Service:
         self,
         recognizer: Recognizer,
         limits: Limits,
-        name: str = "model",
-        on_worker_lost: Callable[[], None] = lambda: None,
+        name: str,
+        on_worker_lost: Callable[[], None],
         processes: int | None = None,
         **options: Any,
     ) -> None:
