@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.reader import mask_zero_joints, validate_joints
+from kinegraph.readers.reader import ReadTask
 
-FILE = Path("clip.txt")
+TASK = ReadTask(Path("clip.txt"))
 
 
 def test_only_joints_that_are_all_zero_are_absent() -> None:
     raw = np.array([[[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [-0.0, 0.0, 0.0]]])
-    joints = mask_zero_joints(raw, FILE)
+    joints = TASK.to_joints(raw)
     assert joints.dtype == np.float32
     assert np.isnan(joints).all(axis=-1).tolist() == [[True, False, True]]
     assert joints[0, 1].tolist() == [0.0, 0.5, 0.0]
@@ -23,7 +23,8 @@ def test_only_joints_that_are_all_zero_are_absent() -> None:
 
 
 def test_zeros_may_be_kept() -> None:
-    assert validate_joints(np.zeros((1, 2, 3)), FILE).tolist() == np.zeros((1, 2, 3)).tolist()
+    joints = TASK.to_joints(np.zeros((1, 2, 3)), zeros_absent=False)
+    assert joints.tolist() == np.zeros((1, 2, 3)).tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
@@ -31,9 +32,9 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     raw = np.ones((2, 4, 5, 3))
     raw[1, 2, 3, 0] = value
     with pytest.raises(ReadError, match=r"clip\.txt: frame 2, joint 3: expected finite"):
-        mask_zero_joints(raw, FILE)
+        TASK.to_joints(raw)
 
 
 def test_no_frames() -> None:
     with pytest.raises(ReadError, match="at least one frame"):
-        mask_zero_joints(np.zeros((0, 5, 3)), FILE)
+        TASK.to_joints(np.zeros((0, 5, 3)))

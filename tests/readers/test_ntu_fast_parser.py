@@ -60,7 +60,7 @@ def only_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def careful(path: Path, content: bytes) -> SkeletonRecording:
         raise ReadError(f"{path} took the careful way")
 
-    monkeypatch.setattr(ntu_joints, "parse_skeleton", careful)
+    monkeypatch.setattr(ntu_joints, "read_skeleton", careful)
 
 
 def test_real_files_take_the_quick_way(only_quick: None) -> None:

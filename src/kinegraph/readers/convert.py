@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 ConversionProgress = Callable[[int, int], None]
-ReadFunction = Callable[[ReadTask], Iterator[Clip | ReadError]]
+ReadFunction = Callable[[ReadTask], ReadResults]
 
 MIN_POOL_BYTES = 16 * 2**20  # below this, starting processes takes longer than reading
 MAX_CHUNK_TASKS = 16  # tasks that a process reads at a time

@@ -7,17 +7,15 @@ No joint of these files is at (0, 0), so they mark no joint as absent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 _LAYOUT = "jhmdb15"
@@ -38,7 +36,7 @@ def _scan(source: Path) -> ReadPlan:
     return ReadPlan(tasks, get_layout(_LAYOUT), classes)
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a file, with meta fold (1 to 3) and split (train, test)."""
     poses, labels = _load_poses(task.path)
     classes = task.info["classes"]

@@ -6,14 +6,12 @@ Aligned Multi-Part Bag-of-Poses, CVPR Workshops 2013. None of its 57,030 joints 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, mask_zero_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 _NUM_JOINTS, _COLUMNS = 15, 3
 _NAME = compile_path_pattern(
@@ -25,7 +23,7 @@ def _scan(source: Path) -> ReadPlan:
     return plan_named_files(source, _NAME, "a01_s1_id1.txt", "florence15", "florence3d")
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clip of a file, with meta subject and recording (the number after "id")."""
     table = read_table(task.path, _COLUMNS)
     if rest := len(table) % _NUM_JOINTS:
@@ -33,7 +31,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
             f"{task.path}: expected {_NUM_JOINTS} lines for every frame, got {len(table)} lines, "
             f"which leaves {rest} for the last frame"
         )
-    joints = mask_zero_joints(table.reshape(-1, _NUM_JOINTS, _COLUMNS), task.path)
+    joints = task.to_joints(table.reshape(-1, _NUM_JOINTS, _COLUMNS))
     yield task.make_clip(joints[None], "florence15")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
@@ -19,7 +17,7 @@ from kinegraph.readers.formats.json_file import (
 )
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 
 _FPS = 30.0  # the videos were resampled to 30 frames/s (ST-GCN, section 4.1)
@@ -31,7 +29,7 @@ _SPLIT_BY_FOLDER = {"kinetics_train": "train", "kinetics_val": "test"}
 
 
 def _scan(
-    source: Path | str,
+    source: Path,
     *,
     labels: Path | str | None = None,
     max_persons: int = 2,
@@ -39,7 +37,7 @@ def _scan(
     candidates: int = 5,
 ) -> ReadPlan:
     selection = PoseSelection(max_persons, tracking, candidates)
-    paths = _list_clip_files(Path(source))
+    paths = _list_clip_files(source)
     entries = {
         folder: _read_label_entries(_find_label_file(folder, labels))
         for folder in sorted({path.parent for path in paths})
@@ -109,7 +107,7 @@ def _class_names(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
     return tuple(names.get(i, f"class {i}") for i in range(max(names) + 1)) if names else None
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     path = task.path
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):

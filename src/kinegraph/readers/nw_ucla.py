@@ -7,19 +7,17 @@ JSON files that the code of CTR-GCN and others trains on. Twelve of its 1,170,68
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.json_file import describe, read_json
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, mask_zero_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 ACTION_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """The action numbers in file names, in the order of the labels."""
@@ -35,7 +33,7 @@ def _scan(source: Path) -> ReadPlan:
     return plan_named_files(source, _NAME, "a01_s01_e00_v01.json", "kinect20", "nw_ucla", labels)
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clip of a file, with meta subject, camera and replication.
 
     The label is in the name and, from 1 to 10, in the file. If the name does not state it, the
@@ -46,7 +44,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
         raise ReadError(
             f"{task.path}: expected a JSON object with 'skeletons', got {describe(content)}"
         )
-    joints = _parse_joints(content["skeletons"], task.path)
+    joints = task.to_joints(_parse_joints(content["skeletons"], task.path))
     yield task.make_clip(joints[None], "kinect20", label=_check_label(content.get("label"), task))
 
 
@@ -65,7 +63,7 @@ def _check_label(stated: Any, task: ReadTask) -> int | None:
     return stated - 1
 
 
-def _parse_joints(frames: Any, path: Path) -> NDArray[np.float32]:
+def _parse_joints(frames: Any, path: Path) -> NDArray[np.float64]:
     """Return joints (T, 20, 3) in meters."""
     if not isinstance(frames, list):
         raise ReadError(f"{path}: expected a list of frames, got {describe(frames)}")
@@ -83,7 +81,7 @@ def _parse_joints(frames: Any, path: Path) -> NDArray[np.float32]:
         raise ReadError(
             f"{path}: expected x, y, z of every joint, got numbers of shape {array.shape}"
         )
-    return mask_zero_joints(array, path)
+    return array
 
 
 def _matches(path: Path) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.csv_file import read_csv_rows
 from kinegraph.readers.formats.json_file import (
@@ -22,7 +21,7 @@ from kinegraph.readers.formats.json_file import (
 )
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 
 OPENPOSE_LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17"}
@@ -34,7 +33,7 @@ _MAX_LABEL = 100_000
 
 
 def _scan(
-    source: Path | str,
+    source: Path,
     *,
     width: float | None = None,
     height: float | None = None,
@@ -44,7 +43,6 @@ def _scan(
 ) -> ReadPlan:
     selection = PoseSelection(max_persons, tracking, candidates)
     facts = {"selection": selection, "size": _image_size(width, height)}
-    source = Path(source)
     clips = _list_clips(source)
     labels, classes = _read_label_file(source / _LABEL_FILE)
     tasks = [ReadTask(path, {**facts, "label": labels.get(_clip_name(path))}) for path in clips]
@@ -126,7 +124,7 @@ def _image_size(width: float | None, height: float | None) -> list[float]:
     return size
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     frames = _read_frames(task.path)
     counts = sorted({len(pose) for poses in frames.values() for pose in poses})
     if len(counts) != 1:

@@ -8,18 +8,17 @@ times the factor by which the video was resized, so x = y < 2. No visible joint 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files
 from kinegraph.readers.formats.mat_file import MatFile, is_mat_file, read_mat
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, mask_zero_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
 
 _INVISIBLE_CHOICES = ("drop", "keep")
@@ -36,7 +35,7 @@ def _scan(source: Path, *, invisible: str = "drop") -> ReadPlan:
     return ReadPlan(tasks, get_layout("penn13"), class_names("penn_action"))
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clip of a file; its confidence is 1 where a joint is visible, else 0.
 
     Meta: split (train or test, as the file states), view (front, back, left, right), width and
@@ -52,7 +51,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
         )
     if not np.isin(visibility, (0, 1)).all():
         raise ReadError(f"{mat.path}: expected visibility to be 0 or 1, got other numbers")
-    joints = mask_zero_joints(np.stack([x, y], axis=-1), mat.path)
+    joints = task.to_joints(np.stack([x, y], axis=-1))
     visible = (visibility == 1) & ~np.isnan(joints).any(axis=-1)
     placeholder = ~visible & (joints[..., 0] == joints[..., 1])
     placeholder &= joints[..., 0] < _PLACEHOLDER_LIMIT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -47,7 +47,7 @@ def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = ""
     return ReadPlan([ReadTask(file, facts) for file in files], chosen)
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a pickle.
 
     Joints of score 0, or with all coordinates 0, are absent; persons never seen are left out.

@@ -1,4 +1,4 @@
-"""Contract of a reader, and checks of options, layouts and coordinates that readers share."""
+"""Contract of a reader: conversion of one source of raw files to clips."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+
+ReadResults = Iterator[Clip | ReadError]
+"""The clips of a task, with an error in the place of each bad one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,27 @@ class ReadTask:
         """
         stated = {key: self.info[key] for key in ("label", "id", "meta") if key in self.info}
         return Clip(joints, get_layout(layout), **{"id": self.path.stem, **stated, **facts})
+
+    def to_joints(self, values: NDArray[Any], zeros_absent: bool = True) -> NDArray[np.float32]:
+        """Return coordinates (..., T, V, D) of the file as float32.
+
+        With ``zeros_absent`` a joint at exactly (0, ..., 0) was not tracked and becomes NaN.
+
+        Raises:
+            ReadError: the array has no frame, or a number is not finite in float32.
+        """
+        if values.size == 0:
+            raise ReadError(f"{self.path}: expected at least one frame, got none")
+        joints = to_float32(values)
+        bad = ~np.isfinite(joints).all(axis=-1)
+        if bad.any():
+            frame, joint = np.argwhere(bad)[0][-2:]
+            raise ReadError(
+                f"{self.path}: frame {frame}, joint {joint}: expected finite coordinates"
+            )
+        if zeros_absent:
+            joints[(joints == 0).all(axis=-1)] = np.nan
+        return joints
 
 
 @dataclass(frozen=True)
@@ -63,7 +87,7 @@ class Reader:
         summary: one line for `kinegraph list readers`.
         scan: ``scan(source, **options) -> ReadPlan``; cheap, reads no clip. ``source`` is a
             folder or a single raw file. Raises ReadError if it has no file of this kind.
-        read: ``read(task) -> Iterator[Clip | ReadError]``. Raises ReadError if the whole task is
+        read: ``read(task) -> ReadResults``. Raises ReadError if the whole task is
             unusable; *yields* a ReadError for one bad clip among good ones.
         matches: returns whether a raw file seems to be of this source, from its name and first
             bytes only.
@@ -78,7 +102,7 @@ class Reader:
     name: str
     summary: str
     scan: Callable[..., ReadPlan]
-    read: Callable[[ReadTask], Iterator[Clip | ReadError]]
+    read: Callable[[ReadTask], ReadResults]
     matches: Callable[[Path], bool]
     options: Mapping[str, str] = field(default_factory=dict)
     dataset_only: frozenset[str] = frozenset()
@@ -122,30 +146,3 @@ def guess_layout(num_joints: int, layouts: Mapping[int, str], path: Path) -> str
             f"for {', '.join(map(str, sorted(layouts)))} joints only"
         )
     return layouts[num_joints]
-
-
-def mask_zero_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Return joints as float32, NaN where a joint is exactly (0, ..., 0): not tracked.
-
-    Args:
-        coordinates: (..., T, V, D) real numbers.
-        path: the file, for messages.
-
-    Raises:
-        ReadError: the array has no frame, or a number is not finite in float32.
-    """
-    joints = validate_joints(coordinates, path)
-    joints[(joints == 0).all(axis=-1)] = np.nan
-    return joints
-
-
-def validate_joints(coordinates: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Return joints as `mask_zero_joints` does, but keep zeros."""
-    if coordinates.size == 0:
-        raise ReadError(f"{path}: expected at least one frame, got none")
-    joints = to_float32(coordinates)
-    bad = ~np.isfinite(joints).all(axis=-1)
-    if bad.any():
-        frame, joint = np.argwhere(bad)[0][-2:]
-        raise ReadError(f"{path}: frame {frame}, joint {joint}: expected finite coordinates")
-    return joints

@@ -12,16 +12,13 @@ at (0, 0, 0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
-from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, validate_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 _FPS = 15.0  # stated by the authors
 _COLUMNS = 1 + 2 * 15 * 3  # the frame number, then x, y, z of each joint
@@ -36,22 +33,16 @@ def _scan(source: Path) -> ReadPlan:
     return plan_named_files(source, _NAME, "s01s02/01/001/skeleton_pos.txt", "sbu15", "sbu")
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clip of a file, with meta pair ("s01s02") and replication."""
     table = read_table(task.path, _COLUMNS, ",")
     normalized = table[:, 1:].reshape(len(table), 2, 15, 3).transpose(1, 0, 2, 3)
     with np.errstate(over="ignore"):
-        joints = validate_joints(_MM_OFFSET + _MM_SCALE * normalized, task.path)
+        joints = task.to_joints(_MM_OFFSET + _MM_SCALE * normalized, zeros_absent=False)
     joints[(normalized == 0).all(axis=-1)] = np.nan
-    yield task.make_clip(joints, "sbu15", id=_clip_id(task), fps=_FPS)
-
-
-def _clip_id(task: ReadTask) -> str:
-    """Return an id made of the folders' names, because every file has the same name."""
-    if "meta" not in task.info:
-        return task.path.stem
-    meta = task.info["meta"]
-    return f"{meta['pair']}_{task.info['label'] + 1:02d}_{meta['replication']:03d}"
+    # every file has the same name: its folders' names are the id
+    facts = {"id": "_".join(task.path.absolute().parts[-4:-1])} if "meta" in task.info else {}
+    yield task.make_clip(joints, "sbu15", fps=_FPS, **facts)
 
 
 READER = Reader(

@@ -18,7 +18,7 @@ from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, guess_layout
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -48,7 +48,8 @@ def _scan(
     beside ``NAME.npy``.
     """
     files, refused = _find_arrays(source, _is_stacked)
-    chosen = get_layout(layout or _guess_layout(files[0]))
+    num_joints = open_npy(files[0]).shape[-2]
+    chosen = get_layout(layout or guess_layout(num_joints, _STACKED_LAYOUTS, files[0]))
     tasks = _make_row_tasks(files, chosen, labels, confidence_channel)
     return ReadPlan(tasks, chosen, refused=refused)
 
@@ -111,7 +112,7 @@ def _make_row_tasks(
     return tasks
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a range of rows; a row without joints is an error."""
     layout, confidence, rows = (task.info[key] for key in ("layout", "confidence", "rows"))
     shape = _check_shape(task.path, layout)
@@ -157,11 +158,6 @@ def _is_stacked(shape: Shape) -> bool:
     return len(shape) in (4, 5) and shape[-4] in (2, 3, 4)
 
 
-def _guess_layout(path: Path) -> str:
-    shape = read_npy_shape(path) or ()
-    return guess_layout(shape[-2] if len(shape) > 1 else 0, _STACKED_LAYOUTS, path)
-
-
 def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
     """Return the shape (N, C, T, V, M), with N=1 for the array of a single clip."""
     shape = open_npy(path).shape
@@ -197,15 +193,10 @@ def _read_labels(path: Path, num_rows: int) -> RowLabels:
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # (names, numbers) is a pair of sequences, where N=2 numbers are a pair of numbers
-    if isinstance(content, list | tuple) and len(content) == 2 and _is_sequence(content[0]):
-        names, content = content
+    pair = content if isinstance(content, list | tuple) and len(content) == 2 else ()
+    if pair and (isinstance(pair[0], list | tuple) or np.ndim(pair[0]) == 1):
+        names, content = pair
     return _parse_labels(path, content, num_rows), _make_unique(path, names, num_rows)
-
-
-def _is_sequence(content: Any) -> bool:
-    return (
-        content.ndim == 1 if isinstance(content, np.ndarray) else isinstance(content, list | tuple)
-    )
 
 
 def _parse_labels(path: Path, content: Any, num_rows: int) -> tuple[int, ...]:

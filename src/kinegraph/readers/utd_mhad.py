@@ -7,14 +7,12 @@ Depth Camera and a Wearable Inertial Sensor, ICIP 2015. None of its 1,165,980 jo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, mask_zero_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 _FPS = 30.0  # Kinect v1, stated by the authors
 _NAME = compile_path_pattern(
@@ -26,7 +24,7 @@ def _scan(source: Path) -> ReadPlan:
     return plan_named_files(source, _NAME, "a1_s1_t1_skeleton.mat", "utd_mhad20", "utd_mhad")
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clip of a file, with meta subject and replication (the trial)."""
     skeleton = read_mat(task.path).array("d_skel")
     if skeleton.ndim == 2:  # MATLAB drops the last dimension of a single frame
@@ -35,7 +33,7 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
         raise ReadError(
             f"{task.path}: expected d_skel of shape (20, 3, frames), got {skeleton.shape}"
         )
-    joints = mask_zero_joints(skeleton.transpose(2, 0, 1), task.path)
+    joints = task.to_joints(skeleton.transpose(2, 0, 1))
     yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS)
 
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
 from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.formats.text_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, mask_zero_joints
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
 
 LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")
@@ -94,14 +93,14 @@ def _recording_name(path: Path) -> str:
     return path.stem.removeprefix("joints_")
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a recording, with meta subject and replication.
 
     "segments" gives one clip for every labeled range; "recordings" the whole recording without a
     label, with meta ``segments``: a JSON list of [label, first, last], where frames of the clip
     are counted from 0 and both ends are included. A file without ranges is one clip.
     """
-    numbers, joints = _read_recording(task.path)
+    numbers, joints = _read_recording(task)
     ranges = task.info["ranges"]
     if ranges is None:
         yield task.make_clip(joints[None], _LAYOUT)
@@ -124,18 +123,18 @@ def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
             yield task.make_clip(joints[None, start:stop], _LAYOUT, **facts)
 
 
-def _read_recording(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _read_recording(task: ReadTask) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return increasing frame numbers (T,), and joints (T, 20, 3) in meters."""
-    table = read_table(path, _COLUMNS)
+    table = read_table(task.path, _COLUMNS)
     steps = np.diff(table[:, 0])
     if (steps < 0).any():
         row = int(np.argmax(steps < 0))
         raise ReadError(
-            f"{path}: expected increasing frame numbers, got {table[row + 1, 0]:g} "
+            f"{task.path}: expected increasing frame numbers, got {table[row + 1, 0]:g} "
             f"after {table[row, 0]:g}"
         )
     table = table[np.concatenate([[True], steps > 0])]
-    return table[:, 0], mask_zero_joints(table[:, 1:].reshape(len(table), -1, 3), path)
+    return table[:, 0], task.to_joints(table[:, 1:].reshape(len(table), -1, 3))
 
 
 def find_label_file(folder: Path) -> Path | None:

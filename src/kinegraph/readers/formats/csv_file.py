@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
+from kinegraph.readers.formats.numpy_file import to_float32
 
 MAX_CELLS_PER_ROW = 20
 """Maximum cells (frame, person) per row of the table; frames without a row are absent."""
@@ -18,10 +18,7 @@ MAX_CELLS_PER_ROW = 20
 _FREE_CELLS = 1000
 
 
-class _FrameRow(NamedTuple):
-    frame: int
-    person: str
-    values: NDArray[np.float32]
+FrameRows = dict[tuple[str, int], NDArray[np.float32]]  # (person, frame) -> numbers
 
 
 def read_csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -70,7 +67,7 @@ def read_frame_table(path: Path, num_joints: int) -> NDArray[np.float32]:
             f"{path}: expected 2 to 4 columns for each of the {num_joints} joints of the layout, "
             f"got {columns} columns"
         )
-    rows = list(_parse_rows(path, header, lines))
+    rows = _parse_rows(path, header, lines)
     if not rows:
         raise ReadError(f"{path}: expected at least one frame, the table has no rows")
     array = _fill_array(path, rows)
@@ -79,33 +76,34 @@ def read_frame_table(path: Path, num_joints: int) -> NDArray[np.float32]:
 
 def _parse_rows(
     path: Path, header: Sequence[str], lines: Iterator[tuple[int, list[str]]]
-) -> Iterator[_FrameRow]:
-    frame = header.index("frame") if "frame" in header else None
-    person = header.index("person") if "person" in header else None
+) -> FrameRows:
+    rows: FrameRows = {}
+    frame_column = header.index("frame") if "frame" in header else None
+    person_column = header.index("person") if "person" in header else None
     for count, (number, cells) in enumerate(lines):
+        where = f"{path}:{number}"
         if len(cells) != len(header):
-            raise ReadError(f"{path}:{number}: expected {len(header)} columns, got {len(cells)}")
-        values = [c for i, c in enumerate(cells) if i not in (frame, person)]
-        yield _FrameRow(
-            count if frame is None else _parse_frame_number(path, number, cells[frame]),
-            "" if person is None else cells[person].strip(),
-            _parse_values(path, number, values),
-        )
+            raise ReadError(f"{where}: expected {len(header)} columns, got {len(cells)}")
+        frame = count if frame_column is None else _parse_frame_number(where, cells[frame_column])
+        person = "" if person_column is None else cells[person_column].strip()
+        if (person, frame) in rows:
+            raise ReadError(f"{where}: frame {frame} is given twice for one person")
+        values = [c for i, c in enumerate(cells) if i not in (frame_column, person_column)]
+        rows[person, frame] = _parse_values(where, values)
+    return rows
 
 
-def _parse_frame_number(path: Path, number: int, cell: str) -> int:
+def _parse_frame_number(where: str, cell: str) -> int:
     if _is_numeric(cell) and abs(float(cell)) < 2**31 and float(cell).is_integer():
         return int(float(cell))
-    raise ReadError(f"{path}:{number}: expected a frame number, got {cell.strip()!r:.80}")
+    raise ReadError(f"{where}: expected a frame number, got {cell.strip()!r:.80}")
 
 
-def _parse_values(path: Path, number: int, cells: Sequence[str]) -> NDArray[np.float32]:
+def _parse_values(where: str, cells: Sequence[str]) -> NDArray[np.float32]:
     for cell in cells:
         if cell.strip() and not _is_numeric(cell):
-            raise ReadError(f"{path}:{number}: expected a number, got {cell.strip()!r:.80}")
-    numbers = np.array([float(cell) if cell.strip() else np.nan for cell in cells])
-    with np.errstate(over="ignore"):  # becomes infinite, which a clip rejects
-        return numbers.astype(np.float32)
+            raise ReadError(f"{where}: expected a number, got {cell.strip()!r:.80}")
+    return to_float32(np.array([float(cell) if cell.strip() else np.nan for cell in cells]))
 
 
 def _is_numeric(cell: str) -> bool:
@@ -116,21 +114,18 @@ def _is_numeric(cell: str) -> bool:
     return True
 
 
-def _fill_array(path: Path, rows: Sequence[_FrameRow]) -> NDArray[np.float32]:
+def _fill_array(path: Path, rows: FrameRows) -> NDArray[np.float32]:
     """Return (M, T, V * width), persons in the order in which they appear."""
-    persons = {name: m for m, name in enumerate(dict.fromkeys(row.person for row in rows))}
-    first = min(row.frame for row in rows)
-    num_frames = max(row.frame for row in rows) - first + 1
+    persons = {name: m for m, name in enumerate(dict.fromkeys(person for person, _ in rows))}
+    first = min(frame for _, frame in rows)
+    num_frames = max(frame for _, frame in rows) - first + 1
     if len(persons) * num_frames > MAX_CELLS_PER_ROW * len(rows) + _FREE_CELLS:
         raise ReadError(
             f"{path}: {len(rows)} rows for {len(persons)} persons over {num_frames} frames; "
             "check the columns 'frame' and 'person'"
         )
-    array = np.full((len(persons), num_frames, rows[0].values.size), np.nan, dtype=np.float32)
-    filled = np.zeros((len(persons), num_frames), dtype=bool)
-    for row in rows:
-        cell = persons[row.person], row.frame - first
-        if filled[cell]:
-            raise ReadError(f"{path}: frame {row.frame} is given twice for one person")
-        array[cell], filled[cell] = row.values, True
+    width = len(next(iter(rows.values())))
+    array = np.full((len(persons), num_frames, width), np.nan, dtype=np.float32)
+    for (person, frame), values in rows.items():
+        array[persons[person], frame - first] = values
     return array

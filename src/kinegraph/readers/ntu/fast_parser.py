@@ -2,7 +2,7 @@
 
 A file of the usual form is never split into words: one pass over the bytes checks that all words
 are plain decimal numbers and finds where they begin, then eight digits at a time become a value.
-Files with anything unusual, such as a NaN or a damaged line, are left to `parse_skeleton`, which
+Files with anything unusual, such as a NaN or a damaged line, are left to `read_skeleton`, which
 reads them or reports what is wrong.
 """
 
@@ -22,7 +22,7 @@ from kinegraph.readers.ntu.skeleton_file import (
     MAX_SKELETON_FRAMES,
     NUM_JOINTS,
     BodyDetections,
-    parse_skeleton,
+    read_skeleton,
 )
 
 Flags = NDArray[np.bool_]
@@ -68,7 +68,7 @@ def read_joints(path: Path | str) -> BodyDetections:
     try:
         return _parse_usual(content)
     except _UnusualError:
-        return parse_skeleton(path, content).detections
+        return read_skeleton(path, content).detections
 
 
 def _parse_usual(content: bytes) -> BodyDetections:

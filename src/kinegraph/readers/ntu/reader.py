@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
-from kinegraph.readers.reader import Reader, ReadPlan, ReadTask, check_choice, check_count
+from kinegraph.readers.reader import (
+    Reader,
+    ReadPlan,
+    ReadResults,
+    ReadTask,
+    check_choice,
+    check_count,
+)
 from kinegraph.skeleton.layouts import get_layout
 
 _FPS = 30.0  # Kinect v2, stated by the authors
@@ -42,7 +47,7 @@ def parse_recording_name(name: str) -> dict[str, int]:
 
 
 def _scan(
-    source: Path | str,
+    source: Path,
     *,
     persons: str = "tracks",
     max_persons: int = 2,
@@ -52,7 +57,6 @@ def _scan(
     check_choice("person selection", persons, [*PERSON_RULES])
     check_count("max_persons", max_persons)
     selection = {"persons": persons, "max_persons": max_persons, "faithful": faithful}
-    source = Path(source)
     missing_names = _read_missing_names(Path(missing)) if missing is not None else frozenset()
     tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
@@ -73,7 +77,7 @@ def _scan(
 def _list_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    files = sorted(source.rglob("*" + _SUFFIX)) if source.is_dir() else []
+    files = sorted(source.rglob("*" + _SUFFIX))
     if not files:
         raise ReadError(
             f"{source}: expected a .skeleton file or a folder with such files, found none; "
@@ -96,7 +100,7 @@ def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
     return next((names for names in sets if labels and max(labels) < len(names)), None)
 
 
-def _read(task: ReadTask) -> Iterator[Clip | ReadError]:
+def _read(task: ReadTask) -> ReadResults:
     joints = select_bodies(read_joints(task.path), **task.info.get("selection", {}))
     if not joints.size:
         raise ReadError(f"{task.path}: expected a body in at least one frame, found none")

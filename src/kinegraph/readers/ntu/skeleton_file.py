@@ -100,8 +100,8 @@ def _format_number(value: float) -> str:
     return repr(float(value)).removesuffix(".0").upper()
 
 
-def read_skeleton(path: Path | str) -> SkeletonRecording:
-    """Parse a `.skeleton` file.
+def read_skeleton(path: Path | str, content: bytes | None = None) -> SkeletonRecording:
+    """Parse a `.skeleton` file, or its content if that is given.
 
     Both kinds of line ends, spaces at the ends of lines and NaN columns are accepted.
 
@@ -110,12 +110,7 @@ def read_skeleton(path: Path | str) -> SkeletonRecording:
             have 25 joints of 12 numbers; the message names the line.
     """
     path = Path(path)
-    return parse_skeleton(path, read_bytes(path))
-
-
-def parse_skeleton(path: Path, content: bytes) -> SkeletonRecording:
-    """Parse the content of a `.skeleton` file, as `read_skeleton`; the path is for messages."""
-    return _SkeletonParser(path, content).parse()
+    return _SkeletonParser(path, read_bytes(path) if content is None else content).parse()
 
 
 class _SkeletonParser:

@@ -94,14 +94,13 @@ def _generator(seed: int, purpose: int, *key: int) -> np.random.Generator:
 
 
 def _scan(
-    source: Path | str,
+    source: Path,
     *,
     performers: int | None = None,
     replications: int | None = None,
     seed: int | None = None,
 ) -> ReadPlan:
     """Create the dataset if it does not exist; the options must match an existing one."""
-    source = Path(source)
     options = {"performers": performers, "replications": replications, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     missing = not source.exists() and source.suffix != ".skeleton"
