@@ -46,8 +46,7 @@ def convert_on_cluster(
     store until the store is written; after an interruption the same call continues with them.
 
     Args:
-        reader: the reader of this kind of source.
-        source: a folder of raw files, or one raw file.
+        reader, source, options: see `kinegraph.readers.convert.convert`.
         cluster: see `kinegraph.cluster.ray_workers.connect`.
         dtype: type of the stored coordinates; shards always hold float32, so that coordinates are
             rounded only once.

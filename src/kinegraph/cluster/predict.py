@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from heapq import merge
@@ -42,10 +42,9 @@ class InputFiles:
     def slice(self, shard: Shard) -> list[tuple[int, InputSource]]:
         """Return the files' numbers and parts in a shard."""
         slices = []
-        for number in range(bisect_right(self.starts, shard.start) - 1, len(self.sources)):
+        first = bisect_right(self.starts, shard.start) - 1
+        for number in range(first, bisect_left(self.starts, shard.stop)):
             source, start = self.sources[number], self.starts[number]
-            if start >= shard.stop:
-                break
             if isinstance(source, InputSource) and source.parts:
                 part = source.slice(max(0, shard.start - start), shard.stop - start)
                 slices.append((number, part))
@@ -85,11 +84,8 @@ def predict_on_cluster(
     """
     model, inputs = WorkerModel.from_run(run), InputFiles(files, reader, predictor)
     job = open_prediction_job(model, predictor.top, inputs)
-    job.run(
-        model.workers(cluster),
-        partial(create_predict_task, model, predictor.top, inputs, job),
-        progress,
-    )
+    create_task = partial(create_predict_task, model, predictor.top, inputs, job)
+    job.run(model.workers(cluster), create_task, progress)
     return merge_predictions(inputs, job)
 
 

@@ -121,16 +121,13 @@ def connect(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[Ra
     ray = _import_ray()
     if address not in (LOCAL_ADDRESS, "auto"):
         _require_reachable(address)
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    own: dict[str, Any] = {}
+    if address == LOCAL_ADDRESS:
+        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
         # Ray prints a line on standard output for every lost worker
         try:
-            ray.init(
-                address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(own if address == LOCAL_ADDRESS else {}),
-            )
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise ClusterError(f"cannot join cluster {address!r}: {_ray_message(error)}") from error
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,7 @@ def evaluate(
     probabilities = torch.from_numpy(rows)
     labels = torch.from_numpy(scores.labels)
     confusion = metrics.multiclass_confusion_matrix(probabilities, labels, classes).numpy()
-
-    def top(k: int) -> float:
-        return float(
-            metrics.multiclass_accuracy(
-                probabilities, labels, classes, average="micro", top_k=min(k, classes)
-            )
-        )
-
+    accuracy = partial(metrics.multiclass_accuracy, probabilities, labels, classes, average="micro")
     counts = confusion.sum(axis=1)
     per_class = tuple(
         ClassResult(i, class_name(i), int(n), float(confusion[i, i] / n) if n else None)
@@ -198,8 +192,8 @@ def evaluate(
     ece = metrics.multiclass_calibration_error(probabilities, labels, classes, n_bins=NUM_BINS)
     return Evaluation(
         clips=len(scores.ids),
-        top1=top(1),
-        top5=top(5),
+        top1=float(accuracy(top_k=1)),
+        top5=float(accuracy(top_k=min(5, classes))),
         mean_class=float(np.mean([row.accuracy for row in per_class if row.accuracy is not None])),
         ece=float(ece),
         per_class=per_class,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +109,12 @@ def fuse_runs(
     if search and weights is not None:
         raise RecipeError("give --weights or --search, not both")
     headers = [load_header(find_checkpoint(run)) for run in runs]
-    check_runs(runs, headers, any_store=store is not None, any_protocol=protocol is not None)
+    where = {"store": store, "protocol": protocol, "split": split}
+    check_runs(runs, headers, free=[key for key, value in where.items() if value is not None])
     if weights is not None:
         check_weights(weights, len(runs))
     found = _search(runs, headers, store, progress) if search else None
     names, streams = run_names(runs), [header.stream for header in headers]
-    where = {"store": store, "protocol": protocol, "split": split}
     results = [
         _score(run, f"{name}: {split}", progress, **where)
         for run, name in zip(runs, names, strict=True)
@@ -187,13 +187,12 @@ def _choose_weights(
 
 
 def check_runs(
-    runs: Sequence[Path],
-    headers: Sequence[CheckpointHeader],
-    *,
-    any_store: bool,
-    any_protocol: bool,
+    runs: Sequence[Path], headers: Sequence[CheckpointHeader], free: Collection[str]
 ) -> None:
-    """Raise CheckpointError, with the names of two runs, unless their scores can be fused."""
+    """Raise CheckpointError, with the names of two runs, unless their scores can be fused.
+
+    Store and protocol must be the same in all recipes, except for keys that are ``free``.
+    """
     if len(runs) < 2:
         raise CheckpointError(f"expected two runs or more to fuse, got {len(runs)}")
     files = [find_checkpoint(run).resolve() for run in runs]
@@ -206,11 +205,11 @@ def check_runs(
                 "recognizers"
             )
         _check_classes(runs[0], headers[0], run, header)
-        for key, free in (("protocol", any_protocol), ("store", any_store)):
+        for key in ("protocol", "store"):
             one, other = headers[0].recipe[key], header.recipe[key]
             if key == "store":  # two paths may name one store
                 one, other = str(Path(one).resolve()), str(Path(other).resolve())
-            if one != other and not free:
+            if one != other and key not in free:
                 raise CheckpointError(
                     f"{runs[0]} and {run} differ in their {key}, {one!r} and {other!r}: give "
                     f"--{key} to choose one for all"

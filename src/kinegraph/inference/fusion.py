@@ -138,7 +138,8 @@ def _align(scores: Sequence[Scores], names: Sequence[str]) -> NDArray[np.float64
 
 def _check_clips(first_name: str, first: Scores, name: str, other: Scores) -> None:
     both = f"{first_name} and {name}"
-    if len(set(other.ids)) < len(other.ids):
+    ours, theirs = set(first.ids), set(other.ids)
+    if len(theirs) < len(other.ids):
         raise CheckpointError(f"{name}: expected each clip id once, got one more than once")
     other.require_finite(name)
     if other.logits.shape[1] != first.logits.shape[1]:
@@ -146,10 +147,7 @@ def _check_clips(first_name: str, first: Scores, name: str, other: Scores) -> No
         raise CheckpointError(f"{both} differ in their classes: {counts} of them")
     absent = [
         f"{len(missing)} missing from {where}, such as {min(missing)!r}"
-        for where, missing in (
-            (first_name, set(other.ids) - set(first.ids)),
-            (name, set(first.ids) - set(other.ids)),
-        )
+        for where, missing in ((first_name, theirs - ours), (name, ours - theirs))
         if missing
     ]
     if absent:

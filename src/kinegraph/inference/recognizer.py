@@ -129,9 +129,8 @@ class Recognizer(Scorer[Scores]):
         shares = np.nan_to_num(self.calibration.probabilities(scores.logits))
         confident = self.calibration.is_confident(shares)
         predictions = []
-        for name, logits, own, sure in zip(
-            scores.ids, scores.logits, shares, confident, strict=True
-        ):
+        rows = zip(scores.ids, scores.logits, shares, confident, strict=True)
+        for name, logits, own, sure in rows:
             candidates = tuple(
                 Candidate(int(i), self.header.class_name(int(i)), float(own[i]))
                 for i in np.argsort(-own, kind="stable")

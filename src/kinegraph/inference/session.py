@@ -335,14 +335,9 @@ def open_session(
         ModelError: a mode that this run does not support, a window without frames.
         UnknownNameError: an unknown mode.
     """
+    interval, immediate = 1 if every is None else every, every is not None
     pool = SessionPool(
-        recognizer,
-        mode,
-        window,
-        1 if every is None else every,
-        fps=fps,
-        immediate=every is not None,
-        chunk_frames=CHUNK_FRAMES,
+        recognizer, mode, window, interval, fps=fps, immediate=immediate, chunk_frames=CHUNK_FRAMES
     )
     return StreamingSession(pool, meta)
 
