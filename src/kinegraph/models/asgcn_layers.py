@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from kinegraph.models.layers import GraphConv, Residual, init_kaiming, init_published
 from kinegraph.models.link_inference import LINK_TYPES
-from kinegraph.ops.layers import InferenceLayer, graph_product
+from kinegraph.ops.layers import GraphMix, graph_product
 
 #: Frames that are left before the future head's last temporal convolution, of this kernel.
 REST = 5
@@ -76,42 +76,33 @@ class ActionalStructuralConv(nn.Module):
         return ActionalMix(self)
 
 
-class ActionalMix(InferenceLayer):
+class ActionalMix(GraphMix):
     """`ActionalStructuralConv` as one product over the skeleton's links and those of each clip."""
 
-    weight: Tensor
-    bias: Tensor
-    link_bias: Tensor
-    supports_relu = True
+    link_bias: Tensor | None
 
     def __init__(self, conv: ActionalStructuralConv) -> None:
-        super().__init__()
         graph, actional = conv.structural, conv.actional
         A = graph.weighted_adjacency().detach()
-        weights = [graph.weight.detach()]
-        if actional is not None:
-            weights.append(actional.weight.detach())
-            self.register_buffer("link_bias", actional.bias.detach())
-        self.register_buffer("A", A)
-        self.register_buffer("weight", torch.cat(weights).flatten(0, 1))
-        self.register_buffer("bias", torch.einsum("kvw,kc->wc", A, graph.bias.detach()))
+        weight = torch.cat([c.weight.detach() for c in (graph, actional) if c is not None])
+        super().__init__(A, weight, torch.einsum("kvw,kc->wc", A, graph.bias.detach()))
+        self.register_buffer("link_bias", None if actional is None else actional.bias.detach())
 
-    def forward(self, x: Tensor, links: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, links: Tensor | None = None) -> Tensor:
         """(n, T, V, C) and (n, 2, V, V) -> (n, T, V, C')."""
-        n, v = x.shape[0], x.shape[2]
-        A, bias = self.A.unsqueeze(0), self.bias.unsqueeze(0)
-        if links is not None:
-            A = torch.cat([A.expand(n, -1, -1, -1), links], dim=1)
+        gather, bias = self.gather, self.bias
+        if links is not None and self.link_bias is not None:
+            own = gather.unflatten(1, (x.shape[2], -1)).expand(x.shape[0], -1, -1, -1)
+            gather = torch.cat([own, links.permute(0, 3, 1, 2)], dim=2).flatten(1, 2)
             bias = bias + links.sum(dim=2).transpose(1, 2) @ self.link_bias
-        gather = A.permute(0, 3, 1, 2).reshape(A.shape[0], -1, v)
         return graph_product(x, gather, self.weight, bias, relu=self.relu)
 
     def fold_affine(self, scale: Tensor, bias: Tensor) -> bool:
         """Scale the columns of the matrices."""
-        self.weight, self.bias = self.weight * scale, self.bias * scale + bias
-        if hasattr(self, "link_bias"):
+        folded = super().fold_affine(scale, bias)
+        if folded and self.link_bias is not None:
             self.link_bias = self.link_bias * scale
-        return not self.relu
+        return folded
 
 
 class ASGCNBlock(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from kinegraph.models.base import SkeletonModel
 from kinegraph.models.stgcn import STGCN
@@ -32,43 +31,34 @@ class RelativeMotion(nn.Module):
 
     def __init__(self, *, count_absent: bool) -> None:
         super().__init__()
-        self.count_absent = count_absent
+        self.layer = _RelativeMotionLayer(1, 1)
+        self.layer.count_absent = count_absent
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> the same."""
-        if x.shape[2] < 3:
-            return torch.zeros_like(x)
-        frames = x.permute(0, 2, 3, 1)
-        moved = relative_motion(frames, count_absent=self.count_absent)
-        return pad(moved, (0, 0, 0, 0, 1, 1)).permute(0, 3, 1, 2)
+        moved: Tensor = self.layer(x.permute(0, 2, 3, 1))
+        return moved.permute(0, 3, 1, 2)
 
     def inference_layer(self) -> _RelativeMotionLayer:
         """Return the layer that computes the same from three frames at a time."""
-        return _RelativeMotionLayer(count_absent=self.count_absent)
+        return self.layer
 
 
 class _RelativeMotionLayer(ZeroPaddedEdge):
-    def __init__(self, *, count_absent: bool) -> None:
-        super().__init__(1, 1)
-        self.count_absent = count_absent
+    count_absent: bool
 
     def valid(self, x: Tensor) -> Tensor:
         """(n, T + 2, V, C) -> (n, T, V, C)."""
-        return relative_motion(x, count_absent=self.count_absent)
-
-
-def relative_motion(x: Tensor, *, count_absent: bool) -> Tensor:
-    """(n, T + 2, V, C) -> (n, T, V, C), see `RelativeMotion`."""
-    before, now, after = x[:, :-2], x[:, 1:-1], x[:, 2:]
-    moved = now - (before + after) / 2
-    if count_absent:
-        return moved
-    seen = (x != 0).any(dim=3, keepdim=True)
-    return moved * (seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:])
+        before, now, after = x[:, :-2], x[:, 1:-1], x[:, 2:]
+        moved = now - (before + after) / 2
+        if self.count_absent:
+            return moved
+        seen = (x != 0).any(dim=3, keepdim=True)
+        return moved * (seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:])
 
 
 class TwoStreamSTGCN(SkeletonModel):
-    """Two `STGCN`, one for the clip and one for its `relative_motion`, whose logits are summed.
+    """Two `STGCN`, one for the clip and one for its `RelativeMotion`, whose logits are summed.
 
     Args:
         layout: the skeleton, or its name.

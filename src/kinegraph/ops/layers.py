@@ -149,7 +149,7 @@ def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
     return mixed
 
 
-class GraphMix(InferenceLayer):
+class GraphMix(Linear):
     """A graph convolution: neighborhood sums over the skeleton, and the product of their channels.
 
     Args:
@@ -158,28 +158,16 @@ class GraphMix(InferenceLayer):
         bias: (V, C').
     """
 
-    weight: Tensor
     bias: Tensor
-    supports_relu = True
 
     def __init__(self, A: Tensor, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
+        super().__init__(weight.flatten(0, 1), bias.unsqueeze(0))
         K, V = A.shape[:2]
         self.register_buffer("gather", A.permute(2, 0, 1).reshape(1, V * K, V).contiguous())
-        self.register_buffer("weight", weight.flatten(0, 1).contiguous())
-        self.register_buffer("bias", bias.unsqueeze(0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C')."""
         return graph_product(x, self.gather, self.weight, self.bias, relu=self.relu)
-
-    def fold_affine(self, scale: Tensor, bias: Tensor) -> bool:
-        """Scale the columns of the matrix."""
-        if self.relu:
-            return False
-        self.weight = self.weight * scale
-        self.bias = self.bias * scale + bias
-        return True
 
 
 class Permute(InferenceLayer):

@@ -43,6 +43,7 @@ class StepContext:
         mask: whether frames may lie outside the clip.
 
     Attributes:
+        first_state: what the layers read in the first step, in their order.
         next_state: the tensors for the next step, in the order of the layers.
     """
 
@@ -52,6 +53,7 @@ class StepContext:
         self.before = before
         self.end = end
         self.mask = mask
+        self.first_state: list[Tensor] = []
         self.next_state: list[Tensor] = []
         self._state: Iterator[Tensor] | None = None if state is None else iter(state)
 
@@ -81,9 +83,10 @@ class StepContext:
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return the state of this layer: ``shape`` full of ``fill`` in the first step."""
-        if self._state is None:
-            return like.new_full(shape, fill, dtype=dtype or like.dtype)
-        return next(self._state)
+        if self._state is not None:
+            return next(self._state)
+        self.first_state.append(like.new_full(shape, fill, dtype=dtype or like.dtype))
+        return self.first_state[-1]
 
     def write_state(self, tensor: Tensor) -> None:
         """Keep a tensor for the next step."""

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.ops.persons import Pool, check_input, mean_over_persons, present_persons
+from kinegraph.ops.persons import (
+    Pool,
+    check_input,
+    fold_persons,
+    mean_over_persons,
+    present_persons,
+)
 from kinegraph.runtime.graph import LayerGraph
 from kinegraph.skeleton.layout import SkeletonLayout
 
@@ -147,7 +153,7 @@ class PersonNetwork(InferenceNetwork):
         check_input(x, self.layout, self.in_channels)
         self.check_persons(x.shape[4])
         counted = None if self.counts_absent else present_persons(x)
-        rows = fold_frames_first(x).to(self.dtype)
+        rows = fold_persons(x).permute(0, 2, 3, 1).to(self.dtype)
         if counted is None or torch.compiler.is_exporting() or bool(counted.all()):
             pooled = self.pool_frames(self.layers(rows))
         else:
@@ -173,8 +179,3 @@ class PersonNetwork(InferenceNetwork):
             mean_over_persons(pooled.unflatten(0, (-1, persons)), counted)
         )
         return logits
-
-
-def fold_frames_first(x: Tensor) -> Tensor:
-    """(N, C, T, V, M) -> (N*M, T, V, C), contiguous; row n*M + m."""
-    return x.permute(0, 4, 2, 3, 1).flatten(0, 1).contiguous()

@@ -7,14 +7,14 @@ P pooled features, W features of the window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.ops.persons import fold_persons
 from kinegraph.ops.step_context import Incremental, StepContext, drain, fill_outside
-from kinegraph.runtime.network import PersonNetwork, fold_frames_first
+from kinegraph.runtime.network import PersonNetwork
 
 UNKNOWN_LENGTH = 2**62  # frames of a clip whose end is not known yet
 MAX_WINDOW_FRAMES = 100_000  # an hour at 30 frames a second
@@ -58,7 +58,6 @@ class StepNetwork(nn.Module):
         self.network = network
         self.persons = persons
         self.window = None if window is None else -(-window // network.hop)
-        self._pool = _RunningPool(network, self.window)
         self._initial, self.cost = self._dry_run()
 
     def forward(
@@ -86,7 +85,7 @@ class StepNetwork(nn.Module):
         before: Tensor,
         end: Tensor | None,
         present: Tensor,
-        state: Sequence[Tensor] | None,
+        state: Sequence[Tensor],
         *,
         mask: bool,
     ) -> Incremental[tuple[Tensor, ...]]:
@@ -94,20 +93,25 @@ class StepNetwork(nn.Module):
 
         Without ``mask`` all frames and all features have to belong to the clip.
         """
-        S, M = present.shape
-        rows = fold_frames_first(frames)
+        M = self.persons
         stop = None if end is None else end.repeat_interleave(M)
         start = before.repeat_interleave(M) if mask else before
-        context = StepContext(start, stop, state, mask=mask)
+        return self._compute(frames, present, StepContext(start, stop, state, mask=mask))
+
+    def _compute(
+        self, frames: Tensor, present: Tensor, context: StepContext
+    ) -> Incremental[tuple[Tensor, ...]]:
+        S, M = present.shape
+        rows = fold_persons(frames).permute(0, 2, 3, 1)
         seen = (rows != 0).flatten(2).any(dim=2)
-        if mask:
+        if context.mask:
             seen = seen & context.inside(1 - self.network.hop, rows.shape[1], 1)
         present = present | seen.any(dim=1).view(S, M)
         counting = present if self.window is None else self._recent(seen, context).view(S, M)
         features = yield from self.network.layers.run_incremental(
             rows.to(self.network.dtype), context
         )
-        pooled = self._pool.step(features, context)
+        pooled = self._pool(features, context)
         absent_count = self.network.counts_absent
         counted = None if absent_count else counting | ~counting.any(dim=1, keepdim=True)
         return self.network.logits(pooled, counted, M), present, *context.next_state
@@ -127,49 +131,17 @@ class StepNetwork(nn.Module):
     @torch.no_grad()
     def _dry_run(self) -> tuple[tuple[Tensor, ...], float]:
         """Return the state of one stream before its first step, and the cost of a step."""
-        network = self.network
-        V, device = network.layout.num_joints, next(network.buffers()).device
-        present = torch.zeros(1, self.persons, dtype=torch.bool, device=device)
-        shape = (self.persons, network.hop, V, network.in_channels)
-        rows = torch.zeros(shape, device=device)
-        context = _InitialContext(torch.zeros(self.persons, dtype=torch.int64, device=device))
-        if self.window is not None:
-            self._recent((rows != 0).flatten(2).any(dim=2), context)
-        job, cost = network.layers.run_incremental(rows.to(network.dtype), context), 0.0
-        while True:
-            try:
-                cost += next(job)
-            except StopIteration as stop:
-                self._pool.step(stop.value, context)
-                return (present, *context.initial), cost
+        network, M = self.network, self.persons
+        device = next(network.buffers()).device
+        shape = (1, network.in_channels, network.hop, network.layout.num_joints, M)
+        present = torch.zeros(1, M, dtype=torch.bool, device=device)
+        before = torch.zeros(M, dtype=torch.int64, device=device)
+        context = StepContext(before, None, None, mask=True)
+        cost = sum(self._compute(torch.zeros(shape, device=device), present, context))
+        return (present, *context.first_state), cost
 
-
-class _InitialContext(StepContext):
-    """Records the state that layers ask for before the first step."""
-
-    def __init__(self, before: Tensor) -> None:
-        super().__init__(before, None, None, mask=True)
-        self.initial: list[Tensor] = []
-
-    def read_state(self, *args: Any, **options: Any) -> Tensor:
-        self.initial.append(super().read_state(*args, **options))
-        return self.initial[-1]
-
-
-class _RunningPool:
-    """Pools features over all frames so far, or over the latest.
-
-    Args:
-        network: of the features.
-        window: features; None for all.
-    """
-
-    def __init__(self, network: PersonNetwork, window: int | None) -> None:
-        self.network, self.window = network, window
-        self.largest = network.pool == "joints"
-
-    def step(self, features: Tensor, context: StepContext) -> Tensor:
-        """(n, f', V, F) -> (n, P); NaN where there is no feature yet."""
+    def _pool(self, features: Tensor, context: StepContext) -> Tensor:
+        """(n, f', V, F) -> (n, P), over all frames or the window; NaN where there is no feature."""
         frames = self.network.pool_joints(features)
         inside = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         if context.mask:
@@ -187,7 +159,7 @@ class _RunningPool:
         n, _, P = frames.shape
         new = inside.sum(dim=1, keepdim=True)
         count = context.read_state((n, 1), frames, dtype=torch.int64) + new
-        if self.largest:
+        if self.network.pool == "joints":
             best = fill_outside(frames, inside, float("-inf")).amax(dim=1)
             pooled = torch.maximum(context.read_state((n, P), frames, fill=float("-inf")), best)
         else:
@@ -210,6 +182,6 @@ class _RunningPool:
         later = valid.long().flip(1).cumsum(dim=1).flip(1)
         chosen = valid & (later <= window)
         count = chosen.sum(dim=1, keepdim=True)
-        if self.largest:
+        if self.network.pool == "joints":
             return fill_outside(entries, chosen, float("-inf")).amax(dim=1), count
         return fill_outside(entries, chosen).sum(dim=1) / count.clamp(min=1), count
