@@ -10,14 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.models.layers import (
-    DataBatchNorm,
-    Residual,
-    fold_persons,
-    mean_over_persons,
-    present_persons,
-    unfold_persons,
-)
+from kinegraph.models.layers import DataBatchNorm, Residual
+from kinegraph.ops.persons import fold_persons, mean_over_persons, present_persons, unfold_persons
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import get_layout
 

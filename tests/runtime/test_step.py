@@ -107,7 +107,7 @@ def test_a_mean_of_hours_does_not_drift():
     kept = [torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 8)]
     for _ in range(20_000):
         hop = StepContext(torch.zeros(1), None, kept, mask=False)
-        pooled = step._pool.step(features, hop)
+        pooled = step._pool(features, hop)
         kept = hop.next_state
     torch.testing.assert_close(pooled, features.mean(dim=(1, 2)), rtol=1e-6, atol=0)
 

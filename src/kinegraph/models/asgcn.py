@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.asgcn_layers import ASGCNBlock, FutureHead, init_corrected, init_released
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, check_backbone, check_last_pose
+from kinegraph.models.layers import DataBatchNorm, check_backbone, check_last_pose, frames_at
 from kinegraph.models.link_inference import (
     LinkInference,
     Links,
@@ -300,8 +300,7 @@ class ASGCN(SkeletonModel):
     def _poses(self, x: Tensor, present: Tensor, lengths: Tensor, shifted: bool) -> Tensor:
         """(n, V, F, C) poses for the link inference, from random frames if ``shifted``."""
         frames = self._frame_numbers(lengths, shifted).clamp(0, x.shape[2] - 1)
-        clips = torch.arange(x.shape[0], device=x.device)[:, None]
-        persons = x.movedim(2, 1)[clips, frames].permute(0, 4, 3, 1, 2).flatten(0, 1)
+        persons = frames_at(x, frames).permute(0, 4, 3, 2, 1).flatten(0, 1)
         return persons if self.faithful else persons[present.flatten()]
 
     def _frame_numbers(self, lengths: Tensor, shifted: bool) -> Tensor:

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import GraphConv, check_last_pose, init_kaiming, init_published
+from kinegraph.models.layers import (
+    GraphConv,
+    check_last_pose,
+    frames_at,
+    init_kaiming,
+    init_published,
+)
 from kinegraph.models.stgcn import CHANNELS, STGCN, STRIDES, STGCNBlock
 from kinegraph.ops.persons import fold_persons, present_persons, unfold_persons
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -235,7 +241,7 @@ class STGCNAutoEncoder(SkeletonModel):
         """
         if lengths is not None:
             steps = torch.arange(x.shape[2], device=x.device)
-            x = _frames_at(x, torch.minimum(steps, lengths[:, None] - 1))
+            x = frames_at(x, torch.minimum(steps, lengths[:, None] - 1))
         present = present_persons(x)
         features = _present_rows(self.forward_features(x), present)
         rows = self.decoder(self.bottleneck(features), x.shape[2])
@@ -268,7 +274,7 @@ class STGCNAutoEncoder(SkeletonModel):
         check_last_pose(context, last)
         if lengths is not None:
             steps = torch.arange(context.shape[2], device=context.device)
-            context = _frames_at(context, (steps - len(steps) + lengths[:, None]).clamp(min=0))
+            context = frames_at(context, (steps - len(steps) + lengths[:, None]).clamp(min=0))
         present = present_persons(context)
         features = self.forward_features(context)
         held = last.unsqueeze(2)
@@ -290,12 +296,6 @@ def _check_options(bottleneck: Bottleneck, future: int, options: Mapping[str, An
         raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
     if isinstance(future, bool) or not isinstance(future, int) or future < 0:
         raise ModelError(f"future: expected a number of frames, 0 or more, got {future!r}")
-
-
-def _frames_at(x: Tensor, index: Tensor) -> Tensor:
-    """(N, C, T, V, M) and (N, T) -> the frames of each clip in another order."""
-    clips = torch.arange(len(x), device=x.device)[:, None]
-    return x.movedim(2, 1)[clips, index].movedim(1, 2)
 
 
 def _present_rows(features: Tensor, present: Tensor) -> Tensor:

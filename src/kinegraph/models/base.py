@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError
 from kinegraph.models.layers import init_published
 from kinegraph.ops.persons import (
     Pool,
     check_input,
+    check_persons,
     fold_persons,
     mean_over_persons,
     pool_places,
@@ -72,11 +72,7 @@ class SkeletonModel(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> (N, M, C', T', V'); zero where a person is absent and not counted."""
         check_input(x, self.layout, self.in_channels)
-        if self.fixed_persons not in (None, x.shape[4]):
-            raise ModelError(
-                f"this network normalizes {self.fixed_persons} persons together (faithful=True, "
-                f"persons={self.fixed_persons}), but the clips have {x.shape[4]}"
-            )
+        check_persons(x.shape[4], self.fixed_persons)
         rows, present = fold_persons(x), self.counted_persons(x)
         if present is None:
             return self.forward_persons(rows).unflatten(0, (x.shape[0], x.shape[4]))

@@ -141,10 +141,7 @@ class Excitation:
 def excite(
     units: Sequence[Any] | nn.Sequential,
     option: str | Mapping[str, Any] | None,
-    *,
     layout: SkeletonLayout | str,
-    channels: Sequence[int],
-    strides: Sequence[int],
     temporal: TemporalUnit,
 ) -> None:
     """Put the excitation that a recipe asks for into the units of a network.
@@ -153,11 +150,10 @@ def excite(
     without excitation.
 
     Args:
-        units: modules with the places ``before`` and ``beside`` and the method ``set_temporal``.
+        units: modules with the places ``before`` and ``beside``, the method ``set_temporal``, and
+            their ``shape``: input channels, output channels, stride.
         option: see `Excitation.from_option`; None leaves the units as they are.
         layout: of the joints.
-        channels: of the input and after each unit.
-        strides: of each unit.
         temporal: makes a temporal convolution of (in_channels, out_channels, stride).
 
     Raises:
@@ -171,8 +167,8 @@ def excite(
             f"excitation units: the network has units 1 to {len(units)}, got {list(chosen.units)}"
         )
     for number in chosen.units or range(2, len(units) + 1):
-        unit, stride = units[number - 1], strides[number - 1]
-        c_in, c_out = channels[number - 1 : number + 1]
+        unit = units[number - 1]
+        c_in, c_out, stride = unit.shape
         if chosen.kind == "mta":
             unit.set_temporal(MultipleTemporalAggregation(c_out, stride, chosen.kernel, layout))
         elif chosen.wiring == "series":

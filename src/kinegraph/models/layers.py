@@ -14,17 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.ops.functional import batch_norm_affine
-from kinegraph.ops.layers import Affine, GraphMix
-from kinegraph.ops.persons import (
-    Pool,
-    fold_persons,
-    mean_over_persons,
-    present_persons,
-    unfold_persons,
-)
-
-__all__ = ["fold_persons", "mean_over_persons", "present_persons", "unfold_persons"]
+from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine
+from kinegraph.ops.persons import Pool
 
 
 class DataBatchNorm(nn.BatchNorm1d):
@@ -178,6 +169,12 @@ def check_backbone(
         raise ModelError(
             f"channels and strides must be positive, got {list(channels)} and {list(strides)}"
         )
+
+
+def frames_at(x: Tensor, index: Tensor) -> Tensor:
+    """(N, C, T, V, M) and (N, t) -> (N, C, t, V, M): the frames of each clip that ``index`` lists."""
+    clips = torch.arange(len(x), device=x.device)[:, None]
+    return x.movedim(2, 1)[clips, index].movedim(1, 2)
 
 
 def check_last_pose(context: Tensor, last: Tensor) -> None:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from kinegraph.errors import ModelError
-from kinegraph.ops.functional import flatten_features
-from kinegraph.ops.layers import Permute
+from kinegraph.ops.layers import Permute, flatten_features
 from kinegraph.ops.temporal import TemporalConv
 from kinegraph.skeleton.graph import hop_distance
 from kinegraph.skeleton.layout import SkeletonLayout

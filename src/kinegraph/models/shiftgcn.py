@@ -26,7 +26,7 @@ from kinegraph.models.shift_layers import (
     naive_shifts,
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
-from kinegraph.ops.functional import mix_channels, scale_features
+from kinegraph.ops.layers import mix_channels, scale_features
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -117,6 +117,7 @@ class ShiftGCNBlock(nn.Module):
         temporal_conv: TemporalUnit,
     ) -> None:
         super().__init__()
+        self.shape = (in_channels, out_channels, stride)
         self.gcn = graph_conv(in_channels, out_channels)
         self.tcn = temporal_conv(out_channels, out_channels, stride)
         self.dropout = nn.Dropout(dropout)
@@ -229,14 +230,7 @@ class ShiftGCN(SkeletonModel):
         self.head_dropout = nn.Dropout(head_dropout)
         self.reset_classifier(num_classes)
         self.apply(_init_residual)
-        excite(
-            self.blocks,
-            excitation,
-            layout=self.layout,
-            channels=(in_channels, *channels),
-            strides=strides,
-            temporal=temporal_conv,
-        )
+        excite(self.blocks, excitation, self.layout, temporal_conv)
         self.to(memory_format=torch.channels_last)
 
     def forward_persons(self, rows: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ class STGCNBlock(nn.Module):
         adaptive: bool,
     ) -> None:
         super().__init__()
+        self.shape = (in_channels, out_channels, stride)
         self.gcn = GraphConv(
             in_channels, out_channels, A, edge_importance=edge_importance, adaptive=adaptive
         )
@@ -159,14 +160,8 @@ class STGCN(SkeletonModel):
         init = init_published if faithful else init_kaiming
         self.apply(init)
         self.reset_classifier(num_classes)
-        excite(
-            self.blocks,
-            excitation,
-            layout=self.layout,
-            channels=(in_channels, *channels),
-            strides=strides,
-            temporal=partial(_temporal_branch, kernel=temporal_kernel, init=init),
-        )
+        branch = partial(_temporal_branch, kernel=temporal_kernel, init=init)
+        excite(self.blocks, excitation, self.layout, branch)
         self.to(memory_format=torch.channels_last)
 
     def forward_persons(self, rows: Tensor) -> Tensor:

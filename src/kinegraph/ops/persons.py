@@ -78,6 +78,19 @@ def pool_places(features: Tensor, pool: Pool) -> Tensor:
     return features.amax(dim=3).flatten(2) if pool == "joints" else features.mean(dim=(3, 4))
 
 
+def check_persons(persons: int, expected: int | None) -> None:
+    """Refuse more or fewer persons than a network takes; None: it takes any number.
+
+    Raises:
+        ModelError: with both numbers.
+    """
+    if expected not in (None, persons):
+        raise ModelError(
+            f"this network normalizes {expected} persons together (faithful=True, "
+            f"persons={expected}), but the clips have {persons}"
+        )
+
+
 def check_input(x: Tensor, layout: SkeletonLayout, in_channels: int) -> None:
     """Refuse clips of another layout or another number of channels.
 

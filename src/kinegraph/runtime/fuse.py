@@ -63,19 +63,16 @@ def optimize_for_inference(
             f"{' and no '.join(missing)} (see kinegraph.models.base.SkeletonModel)"
         )
     try:
-        network = fuse_persons(model, dtype)
-    except UntranslatableError:
+        network: InferenceNetwork = _fuse_persons(model, dtype)
+    except UntranslatableError as error:
         network = _fuse_modules(model, dtype)
+        network.reason = str(error)
     network.difference = _compare(model, network, TOLERANCE[dtype])
     return network
 
 
-def fuse_persons(model: nn.Module, dtype: torch.dtype = torch.float32) -> PersonNetwork:
-    """Return the network of a model that works on each person by itself and is local in time.
-
-    Raises:
-        UntranslatableError: the model is not such a one, with the reason.
-    """
+def _fuse_persons(model: nn.Module, dtype: torch.dtype) -> PersonNetwork:
+    """Return the network of a model that works on each person by itself and is local in time."""
     if not getattr(model, "works_by_person", lambda: False)():
         raise UntranslatableError(f"{type(model).__name__} does not work on each person by itself")
     traced = deepcopy(model).eval()  # another thread may run the model itself
@@ -159,7 +156,8 @@ def _compare(model: nn.Module, network: InferenceNetwork, tolerance: float) -> f
     try:
         expected, got = model.eval()(clip.to(device)), network(clip.to(device))
     finally:
-        _restore(modes)
+        for module, mode in modes.items():
+            module.training = mode
     error = relative_error(got, expected)
     if not error <= tolerance:
         raise ModelError(
@@ -167,11 +165,6 @@ def _compare(model: nn.Module, network: InferenceNetwork, tolerance: float) -> f
             f"differ by {error:.1g} of the largest, at most {tolerance:.0e} is allowed"
         )
     return error
-
-
-def _restore(modes: dict[nn.Module, bool]) -> None:
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from kinegraph.errors import ModelError
+from kinegraph.ops.persons import check_persons
 from kinegraph.ops.step_context import Incremental, drain
-from kinegraph.runtime.network import PersonNetwork
+from kinegraph.runtime.network import InferenceNetwork, PersonNetwork
 from kinegraph.runtime.step import StepNetwork, check_window
 
 CHUNK_FRAMES = 8  # frames of a stream in one batch; fewer do not pay for what every call costs
@@ -35,23 +36,19 @@ def no_stop() -> bool:
     return False
 
 
-def validate_frame(
-    frame: Any, channels: int, joints: int, persons: int | None, device: torch.device
-) -> Tensor:
-    """Return a copy of a frame, in float32 on the device.
+def validate_frame(network: InferenceNetwork, frame: Any, persons: int | None) -> Tensor:
+    """Return a copy of a frame, in float32 on the network's device.
 
     Raises:
         ModelError: it is not (C, V, M), or holds values that cannot be coordinates.
     """
     try:
-        copied = torch.as_tensor(frame).detach().to(device, torch.float32, copy=True)
+        copied = torch.as_tensor(frame).detach().to(network.device, torch.float32, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"expected a frame (C, V, M) of numbers, got {type(frame)}") from error
-    given = tuple(copied.shape)
-    if len(given) != 3 or given != (channels, joints, persons or given[2]) or not given[2]:
-        raise ModelError(
-            f"expected frames (C, V, M) = ({channels}, {joints}, {persons or 'M'}), got {given}"
-        )
+    given, (C, V) = tuple(copied.shape), (network.in_channels, network.layout.num_joints)
+    if len(given) != 3 or given != (C, V, persons or given[2]) or not given[2]:
+        raise ModelError(f"expected frames (C, V, M) = ({C}, {V}, {persons or 'M'}), got {given}")
     if not bool((copied.abs() < MAX_COORDINATE).all()):
         raise ModelError(
             f"a frame holds values that are not finite, or beyond {MAX_COORDINATE:.0e}; absent "
@@ -173,7 +170,7 @@ class StepStreams:
         self.network = network
         self.window = window
         self.amortize = amortize
-        self._device = next(network.buffers()).device
+        self._device = network.device
         self._chunk = -(-chunk // network.hop) * network.hop
         self._streams: dict[int, _StreamState] = {}
         self._step: StepNetwork | None = None  # from the first frame on, which fixes M
@@ -418,23 +415,23 @@ class StepStreams:
     def _validate(self, frames: Mapping[int, Tensor], *, begin: bool = True) -> dict[int, Tensor]:
         """Return copies of frames that all fit; a first frame fixes the number of persons."""
         persons = None if self._step is None else self._step.persons
-        C, V = self.network.in_channels, self.network.layout.num_joints
-        checked = self._fast_validate(frames, (C, V, persons)) if persons else None
+        checked = self._fast_validate(frames, persons) if persons else None
         if checked is None:
             checked = {}
             for key, frame in frames.items():
-                checked[key] = validate_frame(frame, C, V, persons, self._device)
+                checked[key] = validate_frame(self.network, frame, persons)
                 persons = checked[key].shape[2]
         if persons is not None:
-            self.network.check_persons(persons)
+            check_persons(persons, self.network.persons)
         if begin and self._step is None and persons is not None:
             self._step = StepNetwork(self.network, persons, self.window)
         return checked
 
     def _fast_validate(
-        self, frames: Mapping[int, Tensor], shape: tuple[int, ...]
+        self, frames: Mapping[int, Tensor], persons: int
     ) -> dict[int, Tensor] | None:
         """Return copies of valid frames, made at once; None if one of them is not valid."""
+        shape = (self.network.in_channels, self.network.layout.num_joints, persons)
         given = list(frames.values())
         alike = {
             (frame.shape, frame.dtype, frame.device) if isinstance(frame, Tensor) else None

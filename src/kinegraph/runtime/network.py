@@ -5,13 +5,15 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, P 
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError
 from kinegraph.ops.persons import (
     Pool,
     check_input,
+    check_persons,
     fold_persons,
     mean_over_persons,
     present_persons,
@@ -36,6 +38,7 @@ class InferenceNetwork(nn.Module):
         takes_lengths: whether `forward` takes real lengths (N,) beside the clips.
         dtype: of the activations.
         difference: largest difference from the model's logits, as a share of the largest logit.
+        reason: why the network is not a `PersonNetwork`; empty if it is one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -47,18 +50,12 @@ class InferenceNetwork(nn.Module):
         self.takes_lengths: bool = getattr(model, "takes_lengths", False)
         self.dtype = torch.float32
         self.difference = 0.0
+        self.reason = ""
 
-    def check_persons(self, persons: int) -> None:
-        """Refuse clips of more or fewer persons than the network takes.
-
-        Raises:
-            ModelError: with both numbers.
-        """
-        if self.persons and persons != self.persons:
-            raise ModelError(
-                f"this network normalizes {self.persons} persons together (faithful=True), but "
-                f"the clips have {persons}"
-            )
+    @property
+    def device(self) -> torch.device:
+        """The device of its tensors."""
+        return next(chain(self.buffers(), self.parameters())).device
 
 
 class WholeClipNetwork(InferenceNetwork):
@@ -151,7 +148,7 @@ class PersonNetwork(InferenceNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> logits (N, classes)."""
         check_input(x, self.layout, self.in_channels)
-        self.check_persons(x.shape[4])
+        check_persons(x.shape[4], self.persons)
         counted = None if self.counts_absent else present_persons(x)
         rows = fold_persons(x).permute(0, 2, 3, 1).to(self.dtype)
         if counted is None or torch.compiler.is_exporting() or bool(counted.all()):

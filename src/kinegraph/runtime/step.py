@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.ops.persons import fold_persons
+from kinegraph.ops.persons import check_persons, fold_persons
 from kinegraph.ops.step_context import Incremental, StepContext, drain, fill_outside
 from kinegraph.runtime.network import PersonNetwork
 
@@ -52,7 +52,7 @@ class StepNetwork(nn.Module):
         super().__init__()
         if persons < 1:
             raise ModelError(f"expected at least one person, got persons={persons}")
-        network.check_persons(persons)
+        check_persons(persons, network.persons)
         if window is not None:
             check_window(window)
         self.network = network
@@ -131,8 +131,7 @@ class StepNetwork(nn.Module):
     @torch.no_grad()
     def _dry_run(self) -> tuple[tuple[Tensor, ...], float]:
         """Return the state of one stream before its first step, and the cost of a step."""
-        network, M = self.network, self.persons
-        device = next(network.buffers()).device
+        network, M, device = self.network, self.persons, self.network.device
         shape = (1, network.in_channels, network.hop, network.layout.num_joints, M)
         present = torch.zeros(1, M, dtype=torch.bool, device=device)
         before = torch.zeros(M, dtype=torch.int64, device=device)

@@ -12,8 +12,8 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError, UntranslatableError, unknown_name
-from kinegraph.runtime.fuse import fuse_persons, optimize_for_inference
+from kinegraph.errors import ModelError, unknown_name
+from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.micro_batching import CHUNK_FRAMES, StepStreams, validate_frame
 from kinegraph.runtime.network import InferenceNetwork, PersonNetwork
 from kinegraph.runtime.step import MAX_WINDOW_FRAMES, check_window
@@ -100,17 +100,9 @@ def open_streams(
     if mode == "step":
         raise ModelError(
             f"mode 'step' is not possible: {type(model).__name__} is not local in time "
-            f"({_reason(model)}); use mode='window'"
+            f"({network.reason}); use mode='window'"
         )
     return WindowStreams(network, MAX_WINDOW_FRAMES if window is None else window)
-
-
-def _reason(model: nn.Module) -> str:
-    try:
-        fuse_persons(model)
-    except UntranslatableError as error:
-        return str(error)
-    return "the network is optimized as a whole"
 
 
 class WindowStreams(StreamBatch):
@@ -143,11 +135,8 @@ class WindowStreams(StreamBatch):
         return {key: self.flush(key) for key in frames}
 
     def _validate(self, frame: Tensor, before: Sequence[Tensor]) -> Tensor:
-        network = self.network
-        persons = before[0].shape[2] if before else network.persons
-        device = next(network.parameters()).device
-        V = network.layout.num_joints
-        return validate_frame(frame, network.in_channels, V, persons, device)
+        persons = before[0].shape[2] if before else self.network.persons
+        return validate_frame(self.network, frame, persons)
 
     @torch.inference_mode()
     def flush(self, key: int) -> Tensor | None:

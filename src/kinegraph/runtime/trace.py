@@ -20,7 +20,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from kinegraph.errors import UntranslatableError
-from kinegraph.ops.functional import batch_norm_affine, mix_channels, scale_features
 from kinegraph.ops.layers import (
     Affine,
     Combination,
@@ -29,33 +28,23 @@ from kinegraph.ops.layers import (
     Linear,
     Pointwise,
     Scale,
+    batch_norm_affine,
+    mix_channels,
+    scale_features,
 )
 from kinegraph.ops.temporal import TemporalConv, TemporalPool, TemporalStride
 from kinegraph.runtime.graph import LayerGraph
 
 POINTWISE_MODULES = (nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.Sigmoid, nn.SiLU, nn.Tanh)
 POINTWISE: dict[Any, Callable[[Tensor], Tensor]] = {
-    torch.relu: torch.relu,
-    torch.relu_: torch.relu,
-    functional.relu: torch.relu,
-    "relu": torch.relu,
-    "relu_": torch.relu,
-    torch.sigmoid: torch.sigmoid,
-    "sigmoid": torch.sigmoid,
-    torch.tanh: torch.tanh,
-    "tanh": torch.tanh,
+    **dict.fromkeys((torch.relu, torch.relu_, functional.relu, "relu", "relu_"), torch.relu),
+    **dict.fromkeys((torch.sigmoid, "sigmoid"), torch.sigmoid),
+    **dict.fromkeys((torch.tanh, "tanh"), torch.tanh),
 }
 BINARY: dict[Any, Combination] = {
-    operator.add: "sum",
-    operator.iadd: "sum",
-    torch.add: "sum",
-    "add": "sum",
-    operator.sub: "difference",
-    torch.sub: "difference",
-    "sub": "difference",
-    operator.mul: "product",
-    torch.mul: "product",
-    "mul": "product",
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), "sum"),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), "difference"),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), "product"),
 }
 #: With a number in place of the second or of the first operand.
 WITH_NUMBER = {
@@ -170,6 +159,7 @@ class _Translation:
         self.num_inputs = sum(node.op == "placeholder" for node in graph.nodes)
         self.output = -1
         self._results: dict[fx.Node, Any] = {}  # a `Value`, a constant, or a tuple of them
+        self._constants: set[fx.Node] = set()
 
     def add(self, node: fx.Node) -> None:
         args = fx.map_arg(node.args, self._results.__getitem__)
@@ -180,12 +170,14 @@ class _Translation:
         elif node.op == "get_attr":
             found: Any = operator.attrgetter(str(node.target))(self.module)
             self._results[node] = found.detach() if isinstance(found, Tensor) else found
+            self._constants.add(node)
         elif node.op == "output":
             self.output = self._number(args[0], node)
         elif node.op == "call_module":
             self._results[node] = self._module(node, args)
-        elif not _has_value((args, kwargs)):
+        elif self._constants.issuperset(node.all_input_nodes):
             self._results[node] = _constant(node, args, kwargs)
+            self._constants.add(node)
         else:
             self._results[node] = self._function(node, args, dict(kwargs))
 
@@ -265,7 +257,7 @@ class _Translation:
                 if slices[2].stop is None and step > 0:
                     return x if step == 1 else self._append(TemporalStride(step), x)
             if len(slices) == 2 and slices[0] == ALL:
-                return self._append(Pointwise(partial(_channels, key=slices[1])), x)
+                return self._append(Pointwise(operator.itemgetter((..., slices[1]))), x)
         raise _untranslatable(node)
 
     def _along(
@@ -324,18 +316,6 @@ def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
-
-
-def _has_value(args: Any) -> bool:
-    if isinstance(args, dict):
-        return _has_value(list(args.values()))
-    if isinstance(args, tuple | list):
-        return any(_has_value(arg) for arg in args)
-    return isinstance(args, Value)
-
-
-def _channels(x: Tensor, key: slice) -> Tensor:
-    return x[..., key]
 
 
 def _chunk(x: Tensor, chunks: int, i: int) -> Tensor:

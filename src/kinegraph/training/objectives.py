@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
 from kinegraph.models.base import predict_logits
+from kinegraph.models.layers import frames_at
 from kinegraph.training.batch import Batch
 
 
@@ -304,13 +305,12 @@ def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Ten
         ModelError: the clips have k or fewer frames.
     """
     x, lengths = batch.x, batch.lengths
-    N, _, T = x.shape[:3]
+    T = x.shape[2]
     if future >= T:
         raise ModelError(
             f"cannot split {future} future frames off clips of {T} frames: use fewer future frames "
             "(model.future) or longer clips"
         )
-    clips = torch.arange(N, device=x.device)[:, None]
     real = (lengths - future).clamp(min=1)[:, None]
     step = torch.arange(T - future, device=x.device)[None]
     shown = (x != 0).any(dim=1).flatten(2).any(dim=2)
@@ -318,19 +318,14 @@ def split_future(batch: Batch, future: int) -> tuple[Tensor, Tensor, Tensor, Ten
     index = torch.where(step < real, step, torch.where(repeats, step % real, T - 1))
     ahead = real + torch.arange(future, device=x.device)[None]
     exists = ahead < lengths[:, None]
-    frames_first = x.movedim(2, 1)
-    context = frames_first[clips, index].movedim(1, 2)
-    true = frames_first[clips, ahead.clamp(max=T - 1)].movedim(1, 2)
-    last = frames_first[clips, real - 1][:, 0]
-    return context, last, true * exists[:, None, :, None, None], exists, real[:, 0]
+    true = frames_at(x, ahead.clamp(max=T - 1)) * exists[:, None, :, None, None]
+    return frames_at(x, index), frames_at(x, real - 1)[:, :, 0], true, exists, real[:, 0]
 
 
 def reverse_frames(x: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the real frames of each clip, x (N, C, T, V, M); padding stays in place."""
     step = torch.arange(x.shape[2], device=x.device)[None]
-    index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
-    clips = torch.arange(len(x), device=x.device)[:, None]
-    return x.movedim(2, 1)[clips, index].movedim(1, 2)
+    return frames_at(x, torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step))
 
 
 def _future_frames(model: nn.Module) -> int:
