@@ -172,7 +172,7 @@ def check_backbone(
 
 
 def frames_at(x: Tensor, index: Tensor) -> Tensor:
-    """(N, C, T, V, M) and (N, t) -> (N, C, t, V, M): the frames of each clip that ``index`` lists."""
+    """Return (N, C, t, V, M): the frames of each clip (N, C, T, V, M) that index (N, t) lists."""
     clips = torch.arange(len(x), device=x.device)[:, None]
     return x.movedim(2, 1)[clips, index].movedim(1, 2)
 
