@@ -173,7 +173,7 @@ def check_backbone(
 
 def frames_at(x: Tensor, index: Tensor) -> Tensor:
     """Return (N, C, t, V, M): the frames of each clip (N, C, T, V, M) that index (N, t) lists."""
-    clips = torch.arange(len(x), device=x.device)[:, None]
+    clips = torch.arange(x.shape[0], device=x.device)[:, None]  # len(x) could not be exported
     return x.movedim(2, 1)[clips, index].movedim(1, 2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,8 @@ class StageRun(BaseModel, frozen=True):
         return _stage_folders(self.run_recipe, self.run_folder)[self.index]
 
 
-_STAGE_RUNS = TypeAdapter(list[StageRun])
+#: Writes stages as JSON for another process, and reads them.
+STAGE_RUNS = TypeAdapter(list[StageRun])
 
 
 def _stage_folders(recipe: Recipe, out: Path) -> list[Path]:
@@ -109,13 +109,3 @@ def _differing_keys(one: Recipe, two: Recipe) -> list[str]:
     keys = [key for key in first if key != "train" and first[key] != second[key]]
     inner = [key for key in first["train"] if first["train"][key] != second["train"][key]]
     return [*keys, *(f"train.{key}" for key in inner)]
-
-
-def stages_to_json(stages: Sequence[StageRun]) -> str:
-    """Return stages as one line of JSON, for another process."""
-    return _STAGE_RUNS.dump_json(list(stages)).decode()
-
-
-def stages_from_json(text: str) -> list[StageRun]:
-    """Return the stages that `stages_to_json` wrote."""
-    return _STAGE_RUNS.validate_json(text)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.training.batch import collate
-from kinegraph.training.callbacks import Checkpoints, HistoryWriter, ProgressBar
+from kinegraph.training.callbacks import (
+    Checkpoints,
+    HistoryWriter,
+    ProgressBar,
+    ResumableEarlyStopping,
+)
 from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, load_initial_weights
 from kinegraph.training.data import (
     ClipDataset,
@@ -29,6 +39,8 @@ from kinegraph.training.data import (
 )
 from kinegraph.training.devices import default_device, device_name, is_out_of_memory
 from kinegraph.training.distributed import (
+    DDP_OPTIONS,
+    ExternalClusterEnvironment,
     ProcessLayout,
     broadcast_from_rank_zero,
     get_rank,
@@ -39,15 +51,9 @@ from kinegraph.training.distributed import (
 from kinegraph.training.launcher import launch_workers
 from kinegraph.training.lightning_module import TrainingModule
 from kinegraph.training.objectives import Objective
-from kinegraph.training.recipe import Recipe, TrainConfig
-from kinegraph.training.stages import (
-    RECIPE_FILE,
-    StageRun,
-    remaining_stages,
-    stages_from_json,
-    stages_to_json,
-)
-from kinegraph.training.trainer import create_trainer, fit
+from kinegraph.training.recipe import TENSORBOARD_FOLDER, Recipe, TrainConfig
+from kinegraph.training.resume import ResumeCheckpointIO
+from kinegraph.training.stages import RECIPE_FILE, STAGE_RUNS, StageRun, remaining_stages
 
 
 def train(
@@ -73,22 +79,23 @@ def train(
     """
     out = Path(out)
     layout = resolve_processes(recipe.train)
-    stages = stages_to_json(remaining_stages(recipe, out, resume=resume) if is_rank_zero() else [])
+    stages = remaining_stages(recipe, out, resume=resume) if is_rank_zero() else []
     if launched_by_torchrun():
         stages = broadcast_from_rank_zero(stages)
-    is_launched = layout.world_size == 1 or launched_by_torchrun() or not stages_from_json(stages)
-    with nullcontext() if is_launched else launch_workers(layout.per_node - 1, stages):
+    is_launched = layout.world_size == 1 or launched_by_torchrun() or not stages
+    text = STAGE_RUNS.dump_json(stages).decode()
+    with nullcontext() if is_launched else launch_workers(layout.per_node - 1, text):
         train_stages(stages, progress or (ProgressBar() if is_rank_zero() else None))
     return out
 
 
-def train_stages(stages: str, progress: Callback | None = None) -> None:
+def train_stages(stages: Sequence[StageRun], progress: Callback | None = None) -> None:
     """Train stages in this process, as one of the processes that train together.
 
     Raises:
         RecipeError, CheckpointError, TrainingError: see `train`.
     """
-    for stage in stages_from_json(stages):
+    for stage in stages:
         settings = stage.run_recipe.train
         try:
             _train_stage(stage, resolve_processes(settings), progress or Callback())
@@ -141,8 +148,13 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
         checkpoints = Checkpoints(stage.folder, header, started, best_by)
-        callbacks = [HistoryWriter(stage.folder), checkpoints, progress]
-        trainer = create_trainer(settings, layout, stage.folder, callbacks, best_by)
+        callbacks: list[Callback] = [HistoryWriter(stage.folder), checkpoints, progress]
+        if settings.early_stop:
+            metric, sign = best_by
+            mode = "max" if sign > 0 else "min"
+            patience = settings.early_stop
+            callbacks.append(ResumableEarlyStopping(metric, mode=mode, patience=patience))
+        trainer = _create_trainer(settings, layout, stage.folder, callbacks)
         fit(trainer, module, batches, val_batches if len(splits.val) else None, stage.resume_from)
 
 
@@ -170,6 +182,72 @@ def _check_forward(model: nn.Module, objective: Objective, clips: ClipDataset) -
     with torch.no_grad():
         objective.compute_loss(model, collate([clips[0, 0]]))
     model.train()
+
+
+def _create_trainer(
+    settings: TrainConfig, layout: ProcessLayout, folder: Path, callbacks: list[Callback]
+) -> Trainer:
+    options: dict[str, Any] = {
+        "accelerator": "auto",
+        "devices": layout.per_node,
+        "num_nodes": layout.nodes,
+        "strategy": DDPStrategy(**DDP_OPTIONS) if layout.world_size > 1 else "auto",
+        "precision": settings.precision,
+        "plugins": [ExternalClusterEnvironment(layout), ResumeCheckpointIO()],
+    }
+    if default_device().type == "npu":
+        from kinegraph.training.npu import adapt_trainer_options
+
+        options = adapt_trainer_options(options)
+    with _quiet_lightning():
+        return Trainer(
+            **options,
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.clip_grad,
+            accumulate_grad_batches=settings.accumulate,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name="", version=TENSORBOARD_FOLDER),
+            default_root_dir=folder,
+            deterministic=True,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+
+
+def fit(
+    trainer: Trainer, module: LightningModule, batches: Any, val_batches: Any, resume: Path | None
+) -> None:
+    """Train a module, from a resume checkpoint if there is one.
+
+    Raises:
+        KeyboardInterrupt: training was interrupted; Lightning alone would exit the process.
+    """
+    with _quiet_lightning():
+        try:
+            trainer.fit(module, batches, val_batches, ckpt_path=resume)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's advice on loader workers and hardware."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from kinegraph.errors import KinegraphError
 from kinegraph.training.launcher import ERROR_EXIT_CODE, HOST
+from kinegraph.training.stages import STAGE_RUNS
 from kinegraph.training.train import train_stages
 
 
@@ -23,7 +24,7 @@ def run_worker() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         _join_process_group()
-        train_stages(stages)
+        train_stages(STAGE_RUNS.validate_json(stages))
     except KinegraphError as error:
         sys.stdout.write(str(error))
         sys.stdout.flush()
