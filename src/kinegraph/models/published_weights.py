@@ -1,10 +1,15 @@
-"""Conversion of published state dicts: every unknown or missing key is an error."""
+"""Conversion of published state dicts: every unknown or missing key is an error.
+
+The original names are those of published_weights.yaml. A ``module.`` prefix and missing
+``num_batches_tracked`` are accepted.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from itertools import chain
 
 import torch
 import yaml
@@ -33,9 +38,6 @@ _LINK = "links."
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
     """Load a state dict of the original st-gcn code (or PaddleVideo's) into ``model``.
 
-    The original names are those of published_weights.yaml. A ``module.`` prefix and missing
-    ``num_batches_tracked`` are accepted.
-
     Args:
         model: a `STGCN` with ``faithful=True`` and the layout, classes and channels of the file.
         state: the tensors by their original names.
@@ -43,13 +45,8 @@ def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
     Raises:
         ModelError: an unknown, missing or misshapen key, or an adjacency other than the model's.
     """
+    weights = _remove_adjacency(state, model, model.get_buffer("blocks.0.gcn.A"))
     ours = model.state_dict()
-    weights = {}
-    for key, value in state.items():
-        if _plain(key) == "A":
-            _check_adjacency(value, model.blocks[0].gcn.A, model.layout.name, model.faithful)
-        else:
-            weights[key] = value
     learned = {key: value for key, value in ours.items() if not key.endswith(".A")}
     found = _match(
         {k: (published_name(k, "stgcn"), value) for k, value in learned.items()}, weights
@@ -91,8 +88,7 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
     Args:
         model: a `ShiftGCN` with ``faithful=True`` and the layout, persons, classes and channels of
             the file.
-        state: the tensors by their original names; a ``module.`` prefix and missing
-            ``num_batches_tracked`` are accepted.
+        state: the tensors by their original names.
 
     Raises:
         ModelError: an unknown, missing or misshapen key, or another spatial shift.
@@ -126,8 +122,6 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
 def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[str, Tensor]) -> None:
     """Load the state dicts of the released AS-GCN code into ``model``.
 
-    A ``module.`` prefix and missing ``num_batches_tracked`` are accepted.
-
     Args:
         model: an `ASGCN` with ``faithful=True`` and the layout, classes, channels and future of
             the files.
@@ -138,20 +132,16 @@ def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[st
         ModelError: an unknown, missing or misshapen key, or an adjacency other than the model's.
     """
     A = model.get_buffer("blocks.0.gcn.structural.A")
-    graphs = [value for key, value in state.items() if _plain(key) == "A"]
-    if not graphs:
+    whole = _remove_adjacency(state, model, A)
+    if len(whole) == len(state):
         raise ModelError("the state dict lacks 'A'")
-    _check_adjacency(graphs[0], A, model.layout.name, model.faithful)
     ours = model.state_dict()
     learned = {key: value for key, value in ours.items() if not key.endswith(".A")}
     main = {
         key: (_asgcn_name(key), own) for key, own in learned.items() if not key.startswith(_LINK)
     }
     links = {key: (key[len(_LINK) :], learned[key]) for key in learned if key.startswith(_LINK)}
-    weights: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if _plain(key) != "A":
-            weights.update(_split_parts(key, value, len(A)))
+    weights = dict(chain.from_iterable(_split_parts(*item, len(A)) for item in whole.items()))
     found = {**_match(main, weights), **_match(links, link_state)}
     model.load_state_dict({**ours, **found})
 
@@ -165,10 +155,6 @@ def _match(
         expected: by our name, their name and a tensor of ours; "[...]" at the end of a name selects
             a part of their tensor.
         state: the tensors by their names.
-
-    Raises:
-        ModelError: a key that is not expected, a missing one, one that is there twice, a shape that
-            does not fit, or numbers that are not finite. The message names it as the file does.
     """
     names = {theirs: name for name, (theirs, _) in expected.items()}
     found: dict[str, Tensor] = {}
@@ -237,17 +223,20 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
     return shaped
 
 
-def _check_adjacency(A: Tensor, own: Tensor, layout: str, faithful: bool) -> None:
-    """Refuse a file that was trained on another graph than the model's ``own``.
-
-    Raises:
-        ModelError: the adjacencies differ.
-    """
-    if A.shape != own.shape or not torch.allclose(A.to(own), own, atol=1e-6):
-        raise ModelError(
-            f"the state dict was trained on another graph: its A is {tuple(A.shape)}, the model's "
-            f"{tuple(own.shape)} (layout {layout!r}, faithful={faithful})"
-        )
+def _remove_adjacency(
+    state: Mapping[str, Tensor], model: STGCN | ASGCN, own: Tensor
+) -> dict[str, Tensor]:
+    """The tensors but A, which has to be the model's ``own``."""
+    weights = dict(state)
+    for key in [key for key in state if _plain(key) == "A"]:
+        A = weights.pop(key)
+        if A.shape != own.shape or not torch.allclose(A.to(own), own, atol=1e-6):
+            raise ModelError(
+                f"the state dict was trained on another graph: its A is {tuple(A.shape)}, the "
+                f"model's {tuple(own.shape)} (layout {model.layout.name!r}, "
+                f"faithful={model.faithful})"
+            )
+    return weights
 
 
 def _asgcn_name(key: str) -> str:

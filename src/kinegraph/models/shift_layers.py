@@ -105,6 +105,7 @@ class TemporalShift(nn.Module):
         super().__init__()
         self.stride = stride
         self.grad_mode = grad_mode
+        self.middle = 0.0 if grad_mode is None else (stride - 1) / 2
         if grad_mode is None:
             self.register_buffer("shift", shift, persistent=False)
         else:
@@ -113,8 +114,7 @@ class TemporalShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, ceil(T / s), V)."""
         shift = _SignedGradient.apply(self.shift) if self.grad_mode == "official" else self.shift
-        middle = 0.0 if self.grad_mode is None else (self.stride - 1) / 2
-        return temporal_sample(x, shift + middle, self.stride)
+        return temporal_sample(x, shift + self.middle, self.stride)
 
     def inference_layer(self) -> TemporalConv:
         """Return a depthwise convolution over the frames that the channels read.
@@ -122,8 +122,7 @@ class TemporalShift(nn.Module):
         Raises:
             ModelError: a shift so far that training must have gone wrong.
         """
-        middle = 0.0 if self.grad_mode is None else (self.stride - 1) / 2
-        position = self.shift.detach() + middle
+        position = self.shift.detach() + self.middle
         if not bool((position.abs() < MAX_SHIFT_FRAMES).all()):
             raise ModelError(
                 f"a temporal shift of {position.abs().max()} frames (at most {MAX_SHIFT_FRAMES}): "
@@ -153,7 +152,8 @@ def temporal_sample(x: Tensor, position: Tensor, stride: int) -> Tensor:
         stride: s.
     """
     frame = position.detach().floor()
-    P = _farthest(frame, x.shape[2])
+    farthest = torch.maximum(-frame.min(), frame.max() + 1).nan_to_num(nan=1.0)
+    P = int(farthest.clamp(1, x.shape[2]))  # beyond the clip all is zero anyway
     taps = torch.arange(-P, P + 1, device=x.device)
     later = position - frame
     kernel = torch.where(taps == frame[:, None], 1 - later[:, None], 0)
@@ -177,12 +177,6 @@ def naive_shifts(channels: int, reach: int) -> Tensor:
     frames = torch.arange(1, reach + 1, dtype=torch.float32)
     moved = torch.cat([frames, -frames]).repeat_interleave(channels // groups)
     return torch.cat([moved, torch.zeros(channels - len(moved))])
-
-
-def _farthest(frame: Tensor, frames: int) -> int:
-    """How many frames from its own a moment reads at most; beyond the clip all is zero anyway."""
-    farthest = torch.maximum(-frame.min(), frame.max() + 1).nan_to_num(nan=1.0)
-    return int(farthest.clamp(1, frames))
 
 
 class _Permute(torch.autograd.Function):

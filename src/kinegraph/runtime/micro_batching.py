@@ -111,10 +111,6 @@ class IncrementalJob:
         pushed = self.pushed.values()
         return max(sum(pushed) / len(pushed), max(pushed) - 1)
 
-    def register_frames(self, keys: Iterable[int]) -> None:
-        """Count one more frame of some streams."""
-        self.pushed.update((key, self.pushed[key] + 1) for key in keys if key in self.pushed)
-
     def advance(self, until: float, stop: StopCondition) -> list[Tensor] | None:
         """Compute until so much is done, in what the steps yield, or until ``stop`` says so.
 
@@ -241,7 +237,7 @@ class StepStreams:
 
     def _continue_job(self, job: IncrementalJob, keys: Iterable[int], stop: StopCondition) -> bool:
         """Do what is due for the next frame of these streams; return whether that was all."""
-        job.register_frames(keys)
+        job.pushed.update((key, job.pushed[key] + 1) for key in keys if key in job.pushed)
         if self._is_late(MAX_BACKLOG_CHUNKS):
             return self._advance(job, inf, no_stop)
         return self._advance(job, job.due_frames(), stop)
@@ -299,15 +295,12 @@ class StepStreams:
         state = BatchedState(job.keys, tensors).select(job.pushed)
         for key, row in zip(job.keys, logits, strict=True):
             if key in job.pushed:
-                self._finish_chunk(self._streams[key], row)
-                self._states[key] = state
+                self._states[key], stream = state, self._streams[key]
+                for _ in range(self._chunk):
+                    stream.pending.popleft()
+                stream.before += self._chunk
+                stream.logits = row if stream.before >= self.network.first_answer else None
         return True
-
-    def _finish_chunk(self, stream: _StreamState, logits: Tensor) -> None:
-        for _ in range(self._chunk):
-            stream.pending.popleft()
-        stream.before += self._chunk
-        stream.logits = logits if stream.before >= self.network.first_answer else None
 
     def _gather_state(self, step: StepNetwork, keys: list[int]) -> BatchedState:
         """Return the rows of some streams in common tensors; rows of others are separated."""

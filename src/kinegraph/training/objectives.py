@@ -119,25 +119,15 @@ class RecognitionObjective(Objective):
             logits = predict_logits(model, batch.x, batch.lengths)
             loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
             return LossOutput(loss, logits)
-        logits, poses = self._predict(model, batch)
+        logits, poses = _predict_future(model, batch, released=getattr(model, "faithful", False))
         loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
         loss = loss + self.future_weight * poses.squared_error()
         return LossOutput(loss, logits, _pose_metrics(poses))
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
-        return self._predict(model, batch)[1] if self.future_weight else None
-
-    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, PosePrediction]:
-        future = _future_frames(model)
-        if not getattr(model, "faithful", False):
-            return _predict_future(model, batch, future)
-        context, true = batch.x[:, :, :-future], batch.x[:, :, -future:]
-        last = context[:, :, -1]
-        logits, predicted = model.predict_future(context, last, batch.lengths)  # type: ignore[operator]
-        held = last.unsqueeze(2).expand_as(true)
-        first = torch.ones_like(true[:, 0], dtype=torch.bool)
-        first[..., 1:] = False
-        return logits, PosePrediction(true, predicted, held, first)
+        if not self.future_weight:
+            return None
+        return _predict_future(model, batch, released=getattr(model, "faithful", False))[1]
 
 
 class LinkInferenceObjective(Objective):
@@ -183,7 +173,7 @@ class FuturePredictionObjective(PoseObjective):
     required_method = "predict_future"
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction:
-        return _predict_future(model, batch, _future_frames(model))[1]
+        return _predict_future(model, batch, released=False)[1]
 
 
 class ReconstructionObjective(PoseObjective):
@@ -328,22 +318,27 @@ def reverse_frames(x: Tensor, lengths: Tensor) -> Tensor:
     return frames_at(x, torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step))
 
 
-def _future_frames(model: nn.Module) -> int:
+def _predict_future(
+    model: nn.Module, batch: Batch, *, released: bool
+) -> tuple[Tensor, PosePrediction]:
+    """Return logits and poses; ``released``: cut and scored as in the released AS-GCN code."""
     future = int(getattr(model, "future", 0))
     if future < 1:
         raise ModelError(
             "this model does not predict future frames: set its option `future`, such as "
             "model.future=10"
         )
-    return future
-
-
-def _predict_future(model: nn.Module, batch: Batch, future: int) -> tuple[Tensor, PosePrediction]:
-    context, last, true, exists, lengths = split_future(batch, future)
+    if released:
+        context, true, lengths = batch.x[:, :, :-future], batch.x[:, :, -future:], batch.lengths
+        last = context[:, :, -1]
+        seen = torch.ones_like(true[:, 0], dtype=torch.bool)
+        seen[..., 1:] = False
+    else:
+        context, last, true, exists, lengths = split_future(batch, future)
+        has_last_pose = (last != 0).any(dim=1)[:, None]
+        seen = (true != 0).any(dim=1) & exists[..., None, None] & has_last_pose
     logits, predicted = model.predict_future(context, last, lengths)  # type: ignore[operator]
     held = last.unsqueeze(2).expand_as(true)
-    has_last_pose = (last != 0).any(dim=1)[:, None]
-    seen = (true != 0).any(dim=1) & exists[..., None, None] & has_last_pose
     return logits, PosePrediction(true, predicted, held, seen)
 
 
