@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from kinegraph.ops.layers import InferenceLayer
@@ -79,10 +78,6 @@ class LayerGraph(nn.Module):
             if layer.size:
                 yield y.shape[1] * layer.size
         return y
-
-    def dtype(self) -> torch.dtype:
-        """Return the data type of the activations."""
-        return next(buffer.dtype for buffer in self.buffers() if buffer.is_floating_point())
 
     def _release(self, values: dict[int, Tensor], layer: int) -> None:
         for value in self._done[layer]:

@@ -97,7 +97,7 @@ class FusedModule(nn.Module):
 
     def forward(self, x: Tensor, *others: Tensor | None) -> Tensor:
         """(n, C, T, V) and further inputs of the module -> (n, C', T', V), like x in precision."""
-        dtype = self.layers.dtype()
+        dtype = next(b.dtype for b in self.layers.buffers() if b.is_floating_point())
         given = (x.permute(0, 2, 3, 1).contiguous(), *others)
         y: Tensor = self.layers(*(t if t is None else t.to(dtype) for t in given))
         return y.permute(0, 3, 1, 2).to(x.dtype)

@@ -19,30 +19,8 @@ from kinegraph.training.resume import RESUME_FILE
 REFRESH_INTERVAL_S = 0.5
 
 
-class HistoryWriter(Callback):
-    """Appends a row to history.csv after every epoch."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.started = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        self.started = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Append the row, in rank 0."""
-        if trainer.is_global_zero:
-            row = {
-                "epoch": trainer.current_epoch,
-                **_metrics(trainer),
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                "seconds": round(time.monotonic() - self.started, 3),
-            }
-            append_history(self.out, row)
-
-
 class Checkpoints(Callback):
-    """Writes last.safetensors and resume.ckpt every epoch, best.safetensors if it has improved.
+    """Writes a row of history.csv and the checkpoints every epoch, the best if it has improved.
 
     Args:
         started: time (`time.monotonic`) at which the training was started.
@@ -60,10 +38,14 @@ class Checkpoints(Callback):
         self.seconds_before = 0.0
         self.finished = False
 
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.epoch_started = time.monotonic()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files of the epoch."""
-        metrics = _metrics(trainer)
-        facts = {"epoch": trainer.current_epoch, "metrics": metrics, "seconds": self._seconds()}
+        epoch, metrics = trainer.current_epoch, _metrics(trainer)
+        seconds = round(time.monotonic() - self.epoch_started, 3)
+        facts = {"epoch": epoch, "metrics": metrics, "seconds": self._seconds()}
         training = {**self.header.training, **facts}
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.eval_model.state_dict()
@@ -72,9 +54,11 @@ class Checkpoints(Callback):
         if BEST_FILE in names:
             self.best = value
         if trainer.is_global_zero:
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            append_history(self.out, {"epoch": epoch, **metrics, "lr": lr, "seconds": seconds})
             for name in names:
                 save_checkpoint(self.out / name, state, header)
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        is_last = epoch + 1 == trainer.max_epochs
         self.finished = is_last or trainer.should_stop
         trainer.save_checkpoint(self.out / RESUME_FILE)  # by ResumeCheckpointIO, in rank 0
 

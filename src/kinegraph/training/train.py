@@ -26,7 +26,6 @@ from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import (
     Checkpoints,
-    HistoryWriter,
     ProgressBar,
     ResumableEarlyStopping,
 )
@@ -147,8 +146,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_forward(model, objective, train_set)
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
-        checkpoints = Checkpoints(stage.folder, header, started, best_by)
-        callbacks: list[Callback] = [HistoryWriter(stage.folder), checkpoints, progress]
+        callbacks = [Checkpoints(stage.folder, header, started, best_by), progress]
         if settings.early_stop:
             metric, sign = best_by
             mode = "max" if sign > 0 else "min"
