@@ -58,8 +58,7 @@ class ASGCN(SkeletonModel):
             and batch-norm statistics that move, as the released code has it), or ``joint``
             (learned together with the rest).
         future: k, how many frames `predict_future` looks ahead; 0 for a model that does not.
-        pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
-            or ``joints``: the maximum over frames for each joint by itself, side by side.
+        pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
         head_dropout: before the classifier.
         faithful: reproduce the released code, as published weights need it: distances to the
             center truncated at ``max_hop``; absent persons counted everywhere; `forward` leaves

@@ -6,7 +6,7 @@ T' frames of the encoder's features, V joints, k future frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -204,7 +204,12 @@ class STGCNAutoEncoder(SkeletonModel):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_options(bottleneck, future, options)
+        if foreign := {"excitation", "faithful"} & options.keys():
+            raise ModelError(f"an auto-encoder has no option {', '.join(sorted(foreign))}")
+        if bottleneck not in get_args(Bottleneck):
+            raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
+        if isinstance(future, bool) or not isinstance(future, int) or future < 0:
+            raise ModelError(f"future: expected a number of frames, 0 or more, got {future!r}")
         blocks: dict[str, Any] = {"channels": channels, "strides": strides, "dropout": dropout}
         self.encoder = STGCN(layout, num_classes, in_channels=in_channels, **blocks, **options)
         convolutions = {**self.encoder.block_options, "dropout": dropout}
@@ -287,15 +292,6 @@ class STGCNAutoEncoder(SkeletonModel):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the encoder's head by a fresh one."""
         self.encoder.reset_classifier(num_classes)
-
-
-def _check_options(bottleneck: Bottleneck, future: int, options: Mapping[str, Any]) -> None:
-    if foreign := {"excitation", "faithful"} & options.keys():
-        raise ModelError(f"an auto-encoder has no option {', '.join(sorted(foreign))}")
-    if bottleneck not in get_args(Bottleneck):
-        raise unknown_name("bottleneck", bottleneck, get_args(Bottleneck))
-    if isinstance(future, bool) or not isinstance(future, int) or future < 0:
-        raise ModelError(f"future: expected a number of frames, 0 or more, got {future!r}")
 
 
 def _present_rows(features: Tensor, present: Tensor) -> Tensor:

@@ -158,8 +158,7 @@ class ShiftGCN(SkeletonModel):
         grad_mode: of ``adaptive`` shifts: ``exact``, or ``official``: only the sign of the
             gradient counts (0.01 times the sign), as in the released code.
         dropout: in every block but the first, before the residual is added.
-        pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
-            or ``joints``: the maximum over frames for each joint by itself, side by side.
+        pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
             `Excitation` (kinegraph.models.excitation_config).

@@ -88,8 +88,7 @@ class STGCN(SkeletonModel):
         edge_importance: learn one weight per edge, partition and block.
         adaptive: also learn a free weight for every pair of joints, bone or not. Not in the paper;
             small sets gain by it (docs/numbers.md).
-        pool: how features become one vector a person: ``mean`` over frames and joints (the paper),
-            or ``joints``: the maximum over frames for each joint by itself, side by side.
+        pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
         head_dropout: before the classifier.
         excitation: blocks that stress motion or channels: a name of `WIRINGS` or the keys of
             `Excitation` (kinegraph.models.excitation_config).

@@ -72,8 +72,8 @@ def mean_over_persons(x: Tensor, present: Tensor | None) -> Tensor:
 
 
 def pool_places(features: Tensor, pool: Pool) -> Tensor:
-    """(N, M, C, T, V) -> (N, M, F): the mean over frames and joints, F = C; or the maximum over
-    frames for each joint by itself, side by side, F = C * V.
+    """(N, M, C, T, V) -> (N, M, F), one vector a person: ``mean`` over frames and joints, F = C;
+    ``joints``: the maximum over frames for each joint by itself, side by side, F = C * V.
     """
     return features.amax(dim=3).flatten(2) if pool == "joints" else features.mean(dim=(3, 4))
 
