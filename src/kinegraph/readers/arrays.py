@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.formats.csv_file import read_csv_rows, read_frame_table
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
-from kinegraph.readers.formats.text_file import is_number_table, read_table
+from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 _NUM_JOINTS, _COLUMNS = 15, 3

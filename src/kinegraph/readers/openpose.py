@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.csv_file import read_csv_rows
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
     describe,
@@ -20,6 +19,7 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.table_file import read_csv_rows
 from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout

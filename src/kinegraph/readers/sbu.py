@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
-from kinegraph.readers.formats.text_file import is_number_table, read_table
+from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 _FPS = 15.0  # stated by the authors

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
 from kinegraph.readers.formats.raw_file import read_bytes
-from kinegraph.readers.formats.text_file import is_number_table, read_table
+from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
 
@@ -50,47 +50,32 @@ class FrameRange(NamedTuple):
 
 def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
     check_choice("kind of UTKinect clips", what, _CLIP_KINDS)
+    classes = class_names("utkinect")
     tasks: list[ReadTask] = []
     refused: list[tuple[Path, str]] = []
     files = find_files(source, _NAME, "joints_s01_e01.txt")
     needs_ranges = source.is_dir() and what == "segments"
     for folder in dict.fromkeys(file.parent for file in files):
-        inside = [file for file in files if file.parent == folder]
-        labeled, left_out = _scan_folder(folder, inside, needs_ranges)
-        tasks += [ReadTask(task.path, {**task.info, "what": what}) for task in labeled]
-        refused += left_out if what == "segments" else []
-    return ReadPlan(tasks, get_layout(_LAYOUT), class_names("utkinect"), tuple(refused))
-
-
-def _scan_folder(
-    folder: Path, files: Sequence[Path], needs_ranges: bool
-) -> tuple[list[ReadTask], list[tuple[Path, str]]]:
-    label_file = find_label_file(folder)
-    if label_file is None:
-        if needs_ranges:
+        ranges: Mapping[str, Sequence[FrameRange]] = {}
+        # by the name in the label file, such as s01_e01
+        named = {f.stem.removeprefix("joints_"): f for f in files if f.parent == folder}
+        if label_file := find_label_file(folder):
+            ranges, unusable = read_ranges(label_file, classes)
+            if what == "segments":
+                refused += [(label_file, reason) for name, reason in unusable if name in named]
+        elif needs_ranges:
             raise ReadError(
                 f"{folder}: expected actionLabel.txt beside the recordings, found none; "
                 f"what=recordings reads them without labels"
             )
-        return [_make_task(file, None) for file in files], []
-    ranges, unusable = read_ranges(label_file, class_names("utkinect"))
-    names = {_recording_name(file): file for file in files}
-    refused = [(label_file, reason) for name, reason in unusable if name in names]
-    if needs_ranges:
-        reason = f"{label_file}: expected frame ranges of {{}}, found none"
-        refused += [(file, reason.format(n)) for n, file in names.items() if n not in ranges]
-        names = {name: file for name, file in names.items() if name in ranges}
-    return [_make_task(file, ranges.get(name)) for name, file in names.items()], refused
-
-
-def _make_task(path: Path, ranges: Sequence[FrameRange] | None) -> ReadTask:
-    facts = {"meta": parse_path(path, _NAME), "id": _recording_name(path), "ranges": ranges}
-    return ReadTask(path, facts)
-
-
-def _recording_name(path: Path) -> str:
-    """Return the name in the label file, such as ``s01_e01``."""
-    return path.stem.removeprefix("joints_")
+        for name, file in named.items():
+            if needs_ranges and name not in ranges:
+                reason = f"{label_file}: expected frame ranges of {name}, found none"
+                refused.append((file, reason))
+            else:
+                facts = {"meta": parse_path(file, _NAME), "id": name, "ranges": ranges.get(name)}
+                tasks.append(ReadTask(file, {**facts, "what": what}))
+    return ReadPlan(tasks, get_layout(_LAYOUT), classes, tuple(refused))
 
 
 def _read(task: ReadTask) -> ReadResults:

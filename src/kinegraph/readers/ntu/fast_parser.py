@@ -55,7 +55,7 @@ class _UnusualError(Exception):
     """The text does not have the usual form: it is damaged, or from another program."""
 
 
-def read_joints(path: Path | str) -> BodyDetections:
+def read_joints(path: Path) -> BodyDetections:
     """Return the joints of a `.skeleton` file, body by body.
 
     They are equal to `read_skeleton(path).detections`, to the last bit.
@@ -63,7 +63,6 @@ def read_joints(path: Path | str) -> BodyDetections:
     Raises:
         ReadError: as `read_skeleton` does.
     """
-    path = Path(path)
     content = read_bytes(path)
     try:
         return _parse_usual(content)

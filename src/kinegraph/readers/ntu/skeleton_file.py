@@ -64,12 +64,11 @@ class SkeletonRecording:
     def detections(self) -> BodyDetections:
         """The joints alone, body by body."""
         found = [(t, body) for t, bodies in enumerate(self.frames) for body in bodies]
-        joints = [body.joints for _, body in found]
         return BodyDetections(
             len(self.frames),
             np.array([t for t, _ in found], dtype=np.int64),
             [body.id for _, body in found],
-            np.stack(joints) if joints else np.zeros((0, NUM_JOINTS, 3)),
+            np.array([body.joints for _, body in found]).reshape(-1, NUM_JOINTS, 3),
         )
 
 
@@ -100,7 +99,7 @@ def _format_number(value: float) -> str:
     return repr(float(value)).removesuffix(".0").upper()
 
 
-def read_skeleton(path: Path | str, content: bytes | None = None) -> SkeletonRecording:
+def read_skeleton(path: Path, content: bytes | None = None) -> SkeletonRecording:
     """Parse a `.skeleton` file, or its content if that is given.
 
     Both kinds of line ends, spaces at the ends of lines and NaN columns are accepted.
@@ -109,7 +108,6 @@ def read_skeleton(path: Path | str, content: bytes | None = None) -> SkeletonRec
         ReadError: the file cannot be opened, has another form, is cut off, or a body does not
             have 25 joints of 12 numbers; the message names the line.
     """
-    path = Path(path)
     return _SkeletonParser(path, read_bytes(path) if content is None else content).parse()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.text_file import is_number_table, read_table
+from kinegraph.readers.formats.table_file import is_number_table, read_table
 
 
 @pytest.mark.parametrize(
