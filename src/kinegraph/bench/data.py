@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,9 @@ def bench_bytes(store: ClipStore) -> BenchResult:
     with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
         files = {dtype: Path(folder) / f"{dtype}.arrow" for dtype in ("float32", "float16")}
         for dtype, path in files.items():
-            _copy_store(store, path, dtype)
+            with StoreWriter(path, store.layout, store.classes, {"reader": "bench"}, dtype) as copy:
+                for clip in store:
+                    copy.write(clip)
         sizes = {dtype: path.stat().st_size for dtype, path in files.items()}
         error = ClipStore(files["float16"]).rounding
     dense = 4 * int(np.prod(_dense_shape(store)))
@@ -120,13 +121,6 @@ def read_dense_crops(
 def _dense_shape(store: ClipStore) -> tuple[int, ...]:
     joints = store.layout.num_joints
     return len(store), store.num_channels, CLIP_FRAMES, joints, CLIP_PERSONS
-
-
-def _copy_store(store: ClipStore, path: Path, dtype: str) -> None:
-    provenance: dict[str, Any] = {"reader": "bench"}
-    with StoreWriter(path, store.layout, store.classes, provenance, dtype) as writer:
-        for clip in store:
-            writer.write(clip)
 
 
 def _check_same_crops(dense: NDArray[np.float32], packed: Crops) -> None:

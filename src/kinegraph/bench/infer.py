@@ -60,10 +60,8 @@ def bench_infer(
     if against == "reference" and name not in baselines.REFERENCE_BUILDERS:
         against = "module"
     model, precision = baselines.create_released_model(name), options.precision
-    ours, x = (
-        optimize_for_inference(model, PRECISIONS[precision]),
-        baselines.random_clips(batch, baselines.CLIP_FRAMES),
-    )
+    ours = optimize_for_inference(model, PRECISIONS[precision])
+    x = baselines.random_clips(batch, baselines.CLIP_FRAMES)
     with open_backend(against, model) as theirs, torch.inference_mode():
         error = check_agreement(theirs(x), ours(x), precision)
         comparison = time_interleaved(

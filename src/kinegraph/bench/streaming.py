@@ -42,9 +42,9 @@ def bench_stream(name: str, options: BenchOptions = DEFAULT_OPTIONS) -> BenchRes
         BenchError: after 300 frames the logits differ from those of the clip, or the model has no
             step network.
     """
-    model, precision = _create_model(name), options.precision
+    precision = options.precision
+    model, ours = _create_networks(name, precision)
     theirs = baselines.create_reference(model).eval()
-    ours = _require_step_network(optimize_for_inference(model, PRECISIONS[precision]), name)
     x = baselines.random_clips(frames=baselines.CLIP_FRAMES, persons=1)
     streams = open_streams(ours, window=baselines.CLIP_FRAMES)
     key = streams.open()
@@ -99,9 +99,7 @@ def bench_streams(
         BenchError: the model has no step network.
     """
     precision = options.precision
-    network = _require_step_network(
-        optimize_for_inference(_create_model(name), PRECISIONS[precision]), name
-    )
+    _, network = _create_networks(name, precision)
     trials: dict[int, list[float]] = {}
 
     def is_in_time(number: int) -> bool:
@@ -162,15 +160,18 @@ def measure_ticks(network: nn.Module, streams: int, ticks: int) -> list[float]:
         return [push(t) for t in range(ticks)]
 
 
-def _require_step_network(network: nn.Module, name: str) -> PersonNetwork:
+def _create_networks(name: str, precision: str) -> tuple[nn.Module, PersonNetwork]:
+    """Create a released model and its step network.
+
+    Raises:
+        BenchError: the model has no step network.
+    """
+    options = {"persons": 1} if name == "shiftgcn" else {}
+    model = baselines.create_released_model(name, **options)
+    network = optimize_for_inference(model, PRECISIONS[precision])
     if not isinstance(network, PersonNetwork):
         raise BenchError(
             f"{name} has no step network: its stream runs the window again for every frame, which "
             f"`kinegraph bench infer --model {name}` measures"
         )
-    return network
-
-
-def _create_model(name: str) -> nn.Module:
-    options = {"persons": 1} if name == "shiftgcn" else {}
-    return baselines.create_released_model(name, **options)
+    return model, network

@@ -43,10 +43,8 @@ def bench_train(
         BenchError: the first losses differ.
     """
     model, precision = baselines.create_released_model(name), options.precision
-    theirs, x = (
-        baselines.create_reference(model),
-        baselines.random_clips(batch, baselines.CLIP_FRAMES),
-    )
+    theirs = baselines.create_reference(model)
+    x = baselines.random_clips(batch, baselines.CLIP_FRAMES)
     labels = torch.arange(batch) % baselines.NUM_CLASSES
     flops = count_cost(theirs.eval(), x).flops
     error = _check_losses(

@@ -37,9 +37,7 @@ def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figur
     Raises:
         ClipError: fewer than one frame, or joints of one coordinate.
     """
-    if frames < 1:
-        raise ClipError(f"clip {clip.id!r}: expected to draw 1 frame or more, got {frames}")
-    chosen = panels.spaced_frames(clip.num_frames, frames)
+    chosen = panels.spaced_frames(clip.num_frames, frames, f"clip {clip.id!r}: ")
     views = panels.project_joints(clip.joints, chosen, f"clip {clip.id!r}")
     bodies = _Bodies(clip)
     margins = (

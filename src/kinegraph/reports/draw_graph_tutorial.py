@@ -130,14 +130,15 @@ def draw_graph_tutorial(
     tutorial = _Tutorial(layout, title, 5 + len(parts))
     strongest = float(max(whole.max(), parts.max()))
     _draw_graph_steps(tutorial, layout, max_hop, whole, strongest)
-    colors = _colors(names)
-    for number, (part, name, color) in enumerate(zip(parts, names, colors, strict=True), start=1):
+    meanings, colors = zip(*map(_describe_partition, names), strict=True)
+    rows = zip(parts, names, meanings, colors, strict=True)
+    for number, (part, name, meaning, color) in enumerate(rows, start=1):
         body, matrix = tutorial.add_step(
             "partition",
             number=number,
             count=len(parts),
             name=name,
-            meaning=_meaning(name),
+            meaning=meaning,
             entries=np.count_nonzero(part),
             total=np.count_nonzero(parts),
         )
@@ -215,21 +216,13 @@ def _draw_values(
     panels.label_matrix(ax, layout)
 
 
-def _meaning(name: str) -> str:
+def _describe_partition(name: str) -> tuple[str, str]:
+    """Return the meaning of a partition, and its color: a hue of its kind, paler for more hops."""
     kind, _, hop = name.partition(" ")
-    return _WORDS["meanings"]["root" if name == "hop 0" else kind].format(
-        away=_bones(int(hop or 0))
-    )
-
-
-def _colors(names: tuple[str, ...]) -> list[str]:
-    """Return a color per partition: the hue for the kind, paler for more hops."""
-    colors = []
-    for name in names:
-        kind, _, hop = name.partition(" ")
-        hue = style.SLATE if hop == "0" else _HUES.get(kind, style.SLATE)
-        colors.append(style.tint(hue, 0.65 * (1 - 1 / max(1, int(hop or 1)))))
-    return colors
+    meaning = _WORDS["meanings"]["root" if name == "hop 0" else kind]
+    hue = style.SLATE if hop == "0" else _HUES.get(kind, style.SLATE)
+    color = style.tint(hue, 0.65 * (1 - 1 / max(1, int(hop or 1))))
+    return meaning.format(away=_bones(int(hop or 0))), color
 
 
 def _bones(number: int) -> str:

@@ -277,8 +277,7 @@ def _draw_factors(ax: Axes, name: str, change: NDArray[np.float64]) -> None:
     ax.imshow(change, vmin=-limit, vmax=limit, **image)
     style.despine(ax, grid=None, frame=True)
     joints, channels = change.shape
-    ax.set_yticks(range(0, joints, 5))
-    ax.set_xticks([0, channels - 1] if channels > 1 else [0])
+    ax.set(xticks=sorted({0, channels - 1}), yticks=range(0, joints, 5))
     ax.tick_params(labelsize=7)
     note = f"factors {_range(change)}, by joint {_range(change.mean(axis=1))}"
     style.add_heading(ax, f"{style.plot_label(name)}: {joints} joints, {channels} channels", note)

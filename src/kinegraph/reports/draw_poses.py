@@ -55,7 +55,9 @@ def draw_forecast(
         np.concatenate([absent, predicted]),
         np.concatenate([absent, np.broadcast_to(last, true.shape)]),
     ]
-    chosen = {0: "last seen"} | {f + 1: f"+{f + 1}" for f in _chosen(len(true), frames)}
+    chosen = {0: "last seen"} | {
+        f + 1: f"+{f + 1}" for f in panels.spaced_frames(len(true), frames)
+    }
     names = ("predicted", "zero velocity", "error by future frame")
     return _draw_comparison(layout, poses, chosen, names, title, first=1)
 
@@ -86,7 +88,7 @@ def draw_reconstruction(
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(true, axis=0)
     poses = [true, rebuilt, np.broadcast_to(mean, true.shape)]
-    chosen = {frame: f"frame {frame}" for frame in _chosen(len(true), frames)}
+    chosen = {frame: f"frame {frame}" for frame in panels.spaced_frames(len(true), frames)}
     names = ("reconstructed", "mean pose", "error by frame")
     return _draw_comparison(layout, poses, chosen, names, title)
 
@@ -113,12 +115,6 @@ def _check_poses(
             f"{layout.name!r}, got {values.shape}"
         )
     return np.where(np.isfinite(values).all(axis=-1, keepdims=True), values, np.float32(np.nan))
-
-
-def _chosen(total: int, frames: int) -> list[int]:
-    if frames < 1:
-        raise ClipError(f"expected to draw 1 frame or more, got {frames}")
-    return panels.spaced_frames(total, frames)
 
 
 def _draw_comparison(

@@ -63,8 +63,14 @@ def project_joints(
     return [PanelView(name, points, _bounds(points[:, frames])) for name, points in flat]
 
 
-def spaced_frames(total: int, wanted: int) -> list[int]:
-    """Return at most ``wanted`` evenly spaced frame numbers from the first to the last."""
+def spaced_frames(total: int, wanted: int, what: str = "") -> list[int]:
+    """Return at most ``wanted`` evenly spaced frame numbers from the first to the last.
+
+    Raises:
+        ClipError: fewer than one is wanted; the message begins with ``what``.
+    """
+    if wanted < 1:
+        raise ClipError(f"{what}expected to draw 1 frame or more, got {wanted}")
     if wanted == 1:
         return [(total - 1) // 2]
     return np.unique(np.linspace(0, total - 1, wanted).round().astype(int)).tolist()
@@ -316,10 +322,7 @@ def _columns(layout: SkeletonLayout, pose: NDArray[np.float64]) -> dict[str, lis
     else:
         left = list(pose[:, 0] < float(np.median(pose[:, 0])))
     order = np.argsort(-pose[:, 1], kind="stable").tolist()
-    return {
-        "left": [joint for joint in order if left[joint]],
-        "right": [joint for joint in order if not left[joint]],
-    }
+    return {s: [j for j in order if left[j] == (s == "left")] for s in ("left", "right")}
 
 
 def _spread(
@@ -341,8 +344,7 @@ def draw_matrix(ax: Axes, matrix: NDArray[np.floating], cmap: Colormap, stronges
     """Draw a (V, V) matrix with values from 0 to ``strongest``; rows are sources."""
     ax.imshow(matrix, cmap=cmap, vmin=0.0, vmax=strongest, interpolation="none")
     ticks = list(range(0, len(matrix), 5))
-    ax.set_xticks(ticks)
-    ax.set_yticks(ticks)
+    ax.set(xticks=ticks, yticks=ticks)
     style.despine(ax, grid=None, frame=True)
     ax.tick_params(labelsize=7)
 

@@ -9,7 +9,7 @@ import yaml
 from numpy.typing import NDArray
 
 from kinegraph.reports.style import HUES, SIDE_COLORS, SLATE
-from kinegraph.skeleton import SkeletonLayout
+from kinegraph.skeleton import SkeletonLayout, hop_distance
 
 _PLACES: dict[str, dict[str, tuple[float, float]]] = yaml.safe_load(
     resources.files("kinegraph.reports").joinpath("rest_poses.yaml").read_text("utf-8")
@@ -128,11 +128,9 @@ def _preorder(layout: SkeletonLayout) -> list[int]:
 
 def _fan_out(layout: SkeletonLayout) -> NDArray[np.float64]:
     """Place the tree around its center: radius by depth, leaves at even angles over the top."""
-    depth, angle = np.zeros(layout.num_joints), np.full(layout.num_joints, np.nan)
+    depth, angle = hop_distance(layout)[layout.center], np.full(layout.num_joints, np.nan)
     order = _preorder(layout)
     inner = {layout.parents[joint] for joint in order[1:]}
-    for joint in order[1:]:
-        depth[joint] = depth[layout.parents[joint]] + 1
     leaves = [joint for joint in order if joint not in inner]
     angle[leaves] = np.linspace(*_FAN, len(leaves)) if len(leaves) > 1 else np.pi / 2
     for joint in reversed(order):

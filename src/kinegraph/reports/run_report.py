@@ -40,9 +40,18 @@ def write_run_report(
     """
     model, header = load_model(run)
     parameters = sum(p.numel() for p in model.parameters())
+    recipe, training = header.recipe, header.training
     report = RunReport(
-        title=header.recipe["name"],
-        facts=_run_facts(header, parameters),
+        title=recipe["name"],
+        facts={
+            "data": f"{recipe['store']}, protocol {recipe['protocol']}",
+            "model": f"{header.model['name']}, {parameters:,} parameters",
+            "input": f"{header.stream}, persons: {header.persons}, layout {header.layout['name']}",
+            "training clips": f"{training['clips']}, held out for validation: "
+            f"{training['held_out']}",
+            "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
+            "training time": f"{training['seconds'] / 60:.1f} minutes",
+        },
         history=read_history(run),
         evaluations={"test": evaluation} if evaluation else {},
         poses={"test": poses} if poses else {},
@@ -60,18 +69,6 @@ def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
     return {"curves": draw_training_curves(read_history(run)), **named}
-
-
-def _run_facts(header: CheckpointHeader, parameters: int) -> dict[str, str]:
-    recipe, training = header.recipe, header.training
-    return {
-        "data": f"{recipe['store']}, protocol {recipe['protocol']}",
-        "model": f"{header.model['name']}, {parameters:,} parameters",
-        "input": f"{header.stream}, persons: {header.persons}, layout {header.layout['name']}",
-        "training clips": f"{training['clips']}, held out for validation: {training['held_out']}",
-        "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
-        "training time": f"{training['seconds'] / 60:.1f} minutes",
-    }
 
 
 def _shown_clips(
