@@ -117,11 +117,7 @@ def _read(task: ReadTask) -> ReadResults:
     layout, confidence, rows = (task.info[key] for key in ("layout", "confidence", "rows"))
     shape = _check_shape(task.path, layout)
     array = open_npy(task.path).reshape(shape)
-    default_names = [task.path.stem]
-    if shape[0] > 1:
-        default_names = [f"{task.path.stem}-{row:06d}" for row in rows]
-    names = task.info["names"] or default_names
-    for row, name, label in zip(rows, names, task.info["labels"], strict=True):
+    for row, name, label in zip(rows, task.info["names"], task.info["labels"], strict=True):
         facts = {"label": label, "id": name, "meta": {**task.info["meta"], "row": row}}
         try:
             yield _unpad_clip(array[row], layout, confidence, **facts)
@@ -171,6 +167,9 @@ def _check_shape(path: Path, layout: SkeletonLayout) -> Shape:
 
 def _split_rows(path: Path, shape: Shape, rows: RowLabels, **options: Any) -> Iterator[ReadTask]:
     labels, names = rows
+    if not names:
+        numbered = [f"{path.stem}-{row:06d}" for row in range(shape[0])]
+        names = numbered if len(numbered) > 1 else [path.stem]
     step = max(1, _TASK_BYTES // (8 * int(np.prod(shape[1:]))))
     split = _SPLIT_BY_NAME.get(re.split(r"[^a-z]", path.stem.lower())[0])
     meta: dict[str, MetaValue] = {"split": split} if split else {}

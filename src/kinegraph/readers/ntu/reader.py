@@ -69,9 +69,9 @@ def _scan(
             facts = {**parse_recording_name(path.name), "selection": selection}
             tasks[path.stem] = ReadTask(path, facts)
     labels = [task.info["label"] for task in tasks.values() if "label" in task.info]
-    return ReadPlan(
-        tuple(tasks.values()), get_layout("ntu25"), _find_classes(labels), tuple(refused)
-    )
+    sets = map(class_names, ("ntu60", "ntu120"))
+    classes = next((names for names in sets if labels and max(labels) < len(names)), None)
+    return ReadPlan(tuple(tasks.values()), get_layout("ntu25"), classes, tuple(refused))
 
 
 def _list_files(source: Path) -> list[Path]:
@@ -93,11 +93,6 @@ def _read_missing_names(path: Path) -> frozenset[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ReadError(f"{path}: expected a text file of names to skip: {error}") from error
     return frozenset(name.removesuffix(_SUFFIX) for name in text.split())
-
-
-def _find_classes(labels: list[int]) -> tuple[str, ...] | None:
-    sets = map(class_names, ("ntu60", "ntu120"))
-    return next((names for names in sets if labels and max(labels) < len(names)), None)
 
 
 def _read(task: ReadTask) -> ReadResults:
