@@ -22,6 +22,10 @@ class LayoutError(KinegraphError):
     """A skeleton layout that is not valid, or that cannot be converted into another."""
 
 
+class SpaceError(KinegraphError):
+    """A statement about the space of coordinates that is wrong or does not fit."""
+
+
 class ClipError(KinegraphError):
     """Arrays that do not form a valid clip."""
 

@@ -15,8 +15,12 @@ from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import StreamingSession, open_session
 from kinegraph.models import create_model
+from kinegraph.skeleton.space import IMAGE_SHARES, Space
 from kinegraph.training.checkpoint import CheckpointHeader
 from kinegraph.transforms import to_array
+
+PIXELS = Space("image", unit="pixel")
+SPACES = {2: IMAGE_SHARES, 3: Space()}  # of two_persons
 
 
 def recognizer(
@@ -26,6 +30,7 @@ def recognizer(
     *,
     confidence: bool = False,
     coordinates: int = 2,
+    space: Space | None = None,
     **options,
 ) -> Recognizer:
     """An untrained network behind these transforms, on JHMDB's joints of two persons."""
@@ -48,6 +53,7 @@ def recognizer(
         recipe={},
         training={},
         versions={},
+        space=(space or SPACES[coordinates]).to_dict(),
     )
     return Recognizer(made, header)
 
@@ -65,7 +71,8 @@ def two_persons(frames: int = 30, coordinates: int = 2) -> Clip:
     joints[0, 12:17] = np.nan
     joints[0, 20:24, MIDDLE] = np.nan
     joints[0, :3, 9] = np.nan
-    return Clip(joints, made_up_clips()[0].layout, rng.uniform(0.1, 1, (2, frames, 15)), id="two")
+    sure, space = rng.uniform(0.1, 1, (2, frames, 15)), SPACES[coordinates]
+    return Clip(joints, made_up_clips()[0].layout, sure, id="two", space=space)
 
 
 def prepared(asked: Recognizer, clip: Clip) -> torch.Tensor:
@@ -149,7 +156,7 @@ def test_windows_are_answered_as_clips_of_their_own(transforms, options):
     live = open_session(asked, window=1 / 3)
     assert live.mode == "window"
     answer = follow(live, clip)[-1]
-    assert_same(answer, asked(Clip(clip.joints[:, -10:], clip.layout)).logits)
+    assert_same(answer, asked(replace(clip, joints=clip.joints[:, -10:], confidence=None)).logits)
     with pytest.raises(ModelError, match=r"use mode 'window'|ASGCN is not local in time"):
         open_session(asked, "step")
 
@@ -175,7 +182,8 @@ def test_windows_run_the_network_only_when_an_answer_is_due(monkeypatch):
     live = open_session(asked, "window", every=5)
     answers = follow(live, clip, 0, 12)
     assert runs == [1, 1] and answers[3] is None and answers[4] is answers[8]
-    assert_same(answers[9], asked(Clip(clip.joints[:, :10], clip.layout)).logits)
+    first = replace(clip, joints=clip.joints[:, :10], confidence=None)
+    assert_same(answers[9], asked(first).logits)
 
 
 def test_transforms_choose_among_all_persons_of_a_window():
@@ -187,7 +195,7 @@ def test_transforms_choose_among_all_persons_of_a_window():
         answer = live.push(joints[:count, t])
     latest = joints[:, 12:20].copy()
     latest[2:, 3] = np.nan
-    assert_same(answer, asked(Clip(latest, clip.layout)).logits)
+    assert_same(answer, asked(replace(clip, joints=latest, confidence=None)).logits)
     again = open_session(asked, window=8 / 30)
     again.load_state_dict(live.state_dict())
     assert_same(again.flush(), answer.logits)
@@ -291,13 +299,14 @@ def test_a_refused_frame_leaves_the_stream_as_it_was(mode, joints, confidence, m
 
 
 def test_transforms_are_told_the_size_of_the_images():
-    asked, clip = recognizer(["image_normalize"]), two_persons()
+    asked, clip = recognizer(["image_normalize"], space=PIXELS), two_persons()
+    clip = clip.with_space(PIXELS)
     for mode in ("step", "window"):
         live = open_session(asked, mode, meta={"width": 640, "height": 480})
         follow(live, clip)
         sized = replace(clip, meta={"width": 640, "height": 480})
         assert_same(live.flush(), asked(sized).logits)
-        with pytest.raises(TransformError, match="no width in its meta"):
+        with pytest.raises(TransformError, match="state the size of the image"):
             open_session(asked, mode).push(clip.joints[:, 20])
 
 

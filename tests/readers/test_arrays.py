@@ -82,7 +82,7 @@ def test_one_file(folder):
 
 
 def test_layout_by_name_by_file_and_as_object(folder, tmp_path):
-    np.save(folder / "a.npy", walk(joints=17))
+    np.save(folder / "a.npy", walk(joints=17, width=2))
     assert read_all(folder, layout="coco17")[0].layout.name == "coco17"
     assert read_all(folder, layout=get_layout("coco17"))[1][0].layout.name == "coco17"
     np.save(folder / "a.npy", walk())

@@ -15,6 +15,7 @@ from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.openpose import READER
 from kinegraph.readers.person_selection import PoseSelection
 from kinegraph.readers.reader import ReadTask
+from kinegraph.skeleton import Space
 
 
 def person(x: float, joints: int = 25, confidence: float = 0.5) -> dict[str, Any]:
@@ -45,11 +46,13 @@ def test_layout_by_number_of_joints(joints: int, layout: str, tmp_path: Path) ->
     assert READER.matches(path)
 
 
-def test_pixels_stay_or_are_divided(tmp_path: Path) -> None:
+def test_pixels_with_the_size_of_the_image(tmp_path: Path) -> None:
     write_frame(tmp_path, 0, person(100))
     assert read(tmp_path).joints[0, 0, 0].tolist() == [100, 200]
     clip = read(tmp_path, width=400, height=800)
-    assert clip.joints[0, 0, 0].tolist() == [0.25, 0.25]
+    assert clip.joints[0, 0, 0].tolist() == [100, 200]
+    assert dict(clip.meta) == {"width": 400, "height": 800}
+    assert clip.space == Space("image", unit="pixel")
     assert clip.confidence is not None and (clip.confidence == 0.5).all()
 
 

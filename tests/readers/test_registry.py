@@ -22,6 +22,7 @@ from kinegraph.readers import (
     read_clips,
 )
 from kinegraph.readers.reader import Reader
+from kinegraph.readers.space_options import SPACE_OPTIONS
 
 DOCS = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
 
@@ -43,8 +44,10 @@ def test_public_names_exist():
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_scan_takes_the_options_that_are_declared(reader):
     _, *options = inspect.signature(reader.scan).parameters.values()
-    assert [o.name for o in options] == list(reader.options)
-    assert all(o.default is not inspect.Parameter.empty for o in options)
+    named = [o for o in options if o.kind is not o.VAR_KEYWORD]
+    shared = [] if named == options else list(SPACE_OPTIONS)
+    assert [o.name for o in named] + shared == list(reader.options)
+    assert all(o.default is not inspect.Parameter.empty for o in named)
     assert len(inspect.signature(reader.read).parameters) == 1
 
 

@@ -90,15 +90,17 @@ def test_units_are_row_ranges(tmp_path, monkeypatch):
     assert [(clip.id, clip.label) for clip in clips] == [(f"clips-{i:06d}", i) for i in range(5)]
 
 
-def test_confidence_channel(tmp_path):
+def test_confidence(tmp_path):
     block = stack(1, joints=18)
     block[0, :2, 0, 0, 0] = 0
     np.save(tmp_path / "clips.npy", block)
-    plan, (clip,) = read_all(tmp_path, confidence_channel=True)
+    plan, (clip,) = read_all(tmp_path, confidence=True)
     assert plan.layout.name == "openpose18"
     assert clip.joints.shape == (2, 10, 18, 2)
     np.testing.assert_array_equal(clip.confidence[1], block[0, 2, :, :, 1])
-    _, (plain,) = read_all(tmp_path)
+    with pytest.raises(ReadError, match="--confidence true"):
+        READER.scan(tmp_path)
+    _, (plain,) = read_all(tmp_path, up="y")
     assert plain.joints.shape == (2, 10, 18, 3)
     assert plain.confidence is None
 
@@ -106,8 +108,8 @@ def test_confidence_channel(tmp_path):
 def test_chosen_layout(tmp_path):
     np.save(tmp_path / "clips.npy", stack(1))
     layout = get_layout("body25")
-    assert read_all(tmp_path, layout="body25")[1][0].layout == layout
-    assert read_all(tmp_path, layout=layout)[1][0].layout == layout
+    assert read_all(tmp_path, layout="body25", up="y")[1][0].layout == layout
+    assert read_all(tmp_path, layout=layout, up="y")[1][0].layout == layout
     with pytest.raises(UnknownNameError, match="ntu25"):
         READER.scan(tmp_path, layout="ntu-25")
     with pytest.raises(ReadError, match=r"V=17.*'coco17'.*\(1, 3, 10, 25, 2\)"):

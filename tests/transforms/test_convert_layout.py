@@ -68,7 +68,11 @@ def test_the_model_of_a_recipe_is_of_the_layout_it_converts_to(tmp_path):
         "name": "flat",
         "store": str(tmp_path / "s.arrow"),
         "protocol": "odd-even-subjects",
-        "transforms": [{"layout": {"to": "penn13", "camera": "front"}}, {"resize": {"frames": 8}}],
+        "transforms": [
+            {"layout": {"to": "penn13", "camera": "front"}},
+            "body_normalize",
+            {"resize": {"frames": 8}},
+        ],
         "model": {"name": "stgcn", "channels": [8], "strides": [1]},
         "train": {"epochs": 1, "batch_size": 2},
         "validation": {"fraction": 0},

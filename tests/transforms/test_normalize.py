@@ -132,7 +132,7 @@ def test_image_normalize_by_meta_or_options() -> None:
     assert (
         image_normalize(clip(pixels), None, width=640, height=480).joints[0, 0].tolist() == expected
     )
-    with pytest.raises(TransformError, match="has no height in its meta; set the option height"):
+    with pytest.raises(TransformError, match="state the size of the image"):
         image_normalize(clip(pixels), None, width=640)
 
 

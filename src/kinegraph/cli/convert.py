@@ -30,6 +30,7 @@ def convert(
     cluster: ClusterOption = None,
 ) -> None:
     """Read raw recordings into one store. Further --key value pairs are the reader's options."""
+    from kinegraph.clips.store import ClipStore
     from kinegraph.cluster.convert import convert_on_cluster
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert as convert_here
@@ -51,6 +52,7 @@ def convert(
     print_table("Read", ("class", "clips"), classes)
     if result.refused:
         print_table(f"Refused: {len(result.refused)}", ("file", "reason"), result.refused)
+    print(ClipStore(store).describe())
     print(
         f"{store}: {result.stored} clips, {result.persons} person tracks, {result.frames} frames, "
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ClipError
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 MetaValue = str | int | float | bool | None
+
+UNSTATED = Space(assumed=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Clip:
             protocols compute splits from them.
         padded_from: the number of real frames at the beginning, if padding (empty or repeated
             frames) follows them; None if all T are real.
+        space: what the coordinates mean, and how they were prepared. Without it the layout's usual
+            space is assumed (`SkeletonLayout.default_space`).
 
     Raises:
         ClipError: an array of the wrong shape, infinite coordinates, a negative label.
@@ -45,6 +50,7 @@ class Clip:
     fps: float | None = None
     meta: Mapping[str, MetaValue] = field(default_factory=dict)
     padded_from: int | None = None
+    space: Space = UNSTATED
 
     def __post_init__(self) -> None:
         joints = _validate_joints(self.joints, self.layout, self.id)
@@ -54,6 +60,8 @@ class Clip:
         if self.label is not None and self.label < 0:
             raise ClipError(f"clip {self.id!r}: expected a label of 0 or more, got {self.label}")
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        if self.space == UNSTATED:
+            object.__setattr__(self, "space", self.layout.default_space(self.num_channels))
         if self.padded_from is not None and not 0 < self.padded_from <= self.num_frames:
             raise ClipError(
                 f"clip {self.id!r}: padded_from must lie between 1 and the {self.num_frames} "
@@ -121,9 +129,15 @@ class Clip:
         copy.joints.flags.writeable = False
         return copy
 
+    def with_space(self, space: Space) -> Clip:
+        """Return a copy whose coordinates are stated to be of another space."""
+        copy = object.__new__(Clip)
+        copy.__dict__.update(self.__dict__, space=space)
+        return copy
+
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
-        return Clip, (*fields, dict(self.meta), self.padded_from)
+        return Clip, (*fields, dict(self.meta), self.padded_from, self.space)
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.joints.shape)

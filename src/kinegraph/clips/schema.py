@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 STORE_FORMAT = 1
 HEADER_KEY = b"kinegraph"
@@ -44,6 +45,7 @@ class StoreHeader(NamedTuple):
     """The facts that hold for all clips of a store."""
 
     layout: SkeletonLayout
+    space: Space
     coordinates: int
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
@@ -53,6 +55,7 @@ class StoreHeader(NamedTuple):
         data = {
             "format": STORE_FORMAT,
             "layout": self.layout.to_dict(),
+            "space": self.space.to_dict(),
             "coordinates": self.coordinates,
             "classes": None if self.classes is None else list(self.classes),
             "provenance": self.provenance,
@@ -64,7 +67,8 @@ class StoreHeader(NamedTuple):
         """Return the header of this text; the inverse of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError, LayoutError: it is not a header of this version.
+            ValueError, KeyError, TypeError, LayoutError, SpaceError: it is not a header of this
+                version.
         """
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("format") != STORE_FORMAT:
@@ -78,7 +82,9 @@ class StoreHeader(NamedTuple):
                 raise ValueError(f"expected classes to be a list of names, got {classes!r}")
             classes = tuple(classes)
         layout = SkeletonLayout.from_dict(data["layout"])
-        return cls(layout, coordinates, classes, dict(data["provenance"]))
+        stated = data.get("space")  # a store that another tool wrote may not state it
+        space = Space.from_dict(stated) if stated else layout.default_space(coordinates)
+        return cls(layout, space, coordinates, classes, dict(data["provenance"]))
 
 
 class RaggedColumn:

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
-from kinegraph.errors import LayoutError, StoreError, UnknownNameError, did_you_mean
+from kinegraph.errors import (
+    LayoutError,
+    SpaceError,
+    StoreError,
+    UnknownNameError,
+    did_you_mean,
+)
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -50,6 +56,7 @@ class ClipStore(Sequence[Clip]):
 
     Attributes:
         layout: the layout of every clip.
+        space: what the coordinates of every clip mean, and how they were prepared.
         num_channels: D, the coordinates per joint.
         classes: class names by label, or None if the classes have no names.
         provenance: the reader, options, source and library versions that the store was made with.
@@ -63,7 +70,7 @@ class ClipStore(Sequence[Clip]):
         self.path = Path(path)
         reader = _open_arrow(self.path)
         header = _read_header(self.path, reader.schema)
-        self.layout, self.num_channels, self.classes, self.provenance = header
+        self.layout, self.space, self.num_channels, self.classes, self.provenance = header
         columns = _read_columns(self.path, reader)
         self._columns = columns
         self.ids: list[str] = columns.column("id").to_pylist()
@@ -118,6 +125,20 @@ class ClipStore(Sequence[Clip]):
         if not all(isinstance(meta, dict) for meta in metas):
             raise StoreError(f"{self.path}: expected every clip's meta to be a JSON object")
         return metas
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether every clip has a confidence."""
+        return not self._confidence.is_null.any()
+
+    def describe(self) -> str:
+        """Return one line about the content: layout, coordinates, space, confidence, rate."""
+        rate = "frame rate unknown" if self.fps is None else f"{self.fps:.4g} frames/s"
+        return (
+            f"layout {self.layout.name} ({self.layout.num_joints} joints), "
+            f"{self.num_channels} coordinates, {self.space.describe()}; "
+            f"{'with' if self.has_confidence else 'no'} confidence; {rate}"
+        )
 
     def find(self, name: str) -> int:
         """Return the index of the clip with this id.
@@ -215,6 +236,7 @@ class ClipStore(Sequence[Clip]):
             self.ids[i],
             None if np.isnan(self._fps[i]) else float(self._fps[i]),
             self.metas[i],
+            space=self.space,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -264,7 +286,7 @@ def _read_header(path: Path, schema: Any) -> StoreHeader:
         )
     try:
         return StoreHeader.from_json(text)
-    except (ValueError, KeyError, TypeError, RecursionError, LayoutError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, LayoutError, SpaceError) as error:
         raise StoreError(
             f"{path}: the store's header is damaged or of another version of kinegraph ({error})"
         ) from error

@@ -19,6 +19,7 @@ from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader, ragged_arra
 from kinegraph.errors import StoreError, unknown_name
 from kinegraph.files import atomic_path
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 CLIPS_PER_BATCH = 256
 MAX_FLOAT16 = float(np.finfo(np.float16).max)
@@ -64,6 +65,7 @@ class StoreWriter:
         self._file: BinaryIO | None = None
         self._arrow: Any = None
         self._coordinates = 0
+        self._space = Space()
         self._ids: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
@@ -87,13 +89,13 @@ class StoreWriter:
         """Append a clip; ``source`` is the raw file it came from, relative to the source folder.
 
         Raises:
-            StoreError: the id is empty or repeated; another layout, number of coordinates or
+            StoreError: the id is empty or repeated; another layout, number of coordinates, space or
                 label range than the store's; meta that JSON cannot represent; coordinates beyond
                 the range of float16. The clip is left out and the writer stays usable.
         """
         meta = self.check(clip)
         if not self._ids:
-            self._coordinates = clip.num_channels
+            self._coordinates, self._space = clip.num_channels, clip.space
         self._ids.add(clip.id)
         stored, rounding = clip, 0.0
         if self.dtype == "float16":
@@ -156,6 +158,11 @@ class StoreWriter:
                 f"clip {clip.id!r}: expected {self._coordinates} coordinates per joint as in the "
                 f"clips before it, got {clip.num_channels}"
             )
+        if self._ids and clip.space != self._space:
+            raise StoreError(
+                f"clip {clip.id!r}: its coordinates are {clip.space.describe()}, those of the "
+                f"clips before it {self._space.describe()}; a store has one space"
+            )
         _check_ranges(clip, self.classes)
         meta = _meta_json(clip)
         if self.dtype == "float16":
@@ -180,7 +187,9 @@ class StoreWriter:
 
     @cached_property
     def _schema(self) -> Any:
-        header = StoreHeader(self.layout, self._coordinates, self.classes, self.provenance)
+        header = StoreHeader(
+            self.layout, self._space, self._coordinates, self.classes, self.provenance
+        )
         return SCHEMAS[self.dtype].with_metadata({HEADER_KEY: header.to_json().encode()})
 
 

@@ -14,6 +14,7 @@ from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import load_asgcn, load_shiftgcn, load_stgcn, load_twostream
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT
 from kinegraph.training.checkpoint import (
     LAST_FILE,
     CheckpointHeader,
@@ -105,6 +106,7 @@ def import_weights(
         recipe=recipe.model_dump(),
         training={"coordinates": 3, "imported": True},
         versions=collect_versions(),
+        space=KINECT.to_dict(),
     )
     model = header.build_model()
     form.load(model, *states)

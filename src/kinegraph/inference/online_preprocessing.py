@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
 from kinegraph.inference.trained_model import TrainedModel
-from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms import TRANSFORMS, Pipeline, to_array
 from kinegraph.transforms.input_streams import parse_stream
 
@@ -96,14 +95,15 @@ class FrameValidator:
         return ValidatedFrame(padded, stated, name, meta)
 
 
-def merge_frames(frames: Sequence[ValidatedFrame], layout: SkeletonLayout) -> Clip:
+def merge_frames(frames: Sequence[ValidatedFrame], model: TrainedModel) -> Clip:
     """Return frames of S streams as one clip (S * M, 1, V, D).
 
     Raises:
         ClipError: infinite coordinates.
     """
     joints, confidence = _concatenate(frames)
-    return Clip(joints, layout, confidence, id=frames[0].name, meta=frames[0].meta)
+    name, meta, space = frames[0].name, frames[0].meta, model.frame_space
+    return Clip(joints, model.layout, confidence, id=name, meta=meta, space=space)
 
 
 class OnlinePreprocessor:
@@ -119,7 +119,7 @@ class OnlinePreprocessor:
                 f"mode 'step' takes frames one by one, but the transforms {', '.join(whole)} of "
                 "this run need the whole clip; use mode 'window'"
             )
-        self._layout = model.layout
+        self._model = model
         self._persons = model.header.persons
         self._confidence = model.header.confidence
         self._transforms = list(_causal_transforms(model))
@@ -144,7 +144,7 @@ class OnlinePreprocessor:
         Raises:
             ClipError, TransformError: a frame is not finite, or the transforms do not fit it.
         """
-        clip = merge_frames(frames, self._layout)
+        clip = merge_frames(frames, self._model)
         updated = []
         for transform, *history in zip(self._transforms, *histories, strict=True):
             clip, new = transform(clip, history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -267,7 +267,7 @@ class WindowBackend(StreamingBackend):
         rejected: Rejected = {}
         for key, (stream, given) in frames.items():
             try:
-                frame = merge_frames([given], self._recognizer.layout)
+                frame = merge_frames([given], self._recognizer)
                 window = deque([*stream.window, frame], self._window)
                 due = (stream.frames + 1 - stream.number) % self._every == 0
                 if due and _is_anyone_visible(window):
@@ -307,12 +307,13 @@ class WindowBackend(StreamingBackend):
         window: deque[Clip] = deque(maxlen=self._window)
         if state:
             joints = read_state(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
-            T, layout = joints.shape[1], self._recognizer.layout
+            T, model = joints.shape[1], self._recognizer
+            layout, space = model.layout, model.frame_space
             confidences: Sequence[NDArray[np.float32] | None] = [None] * T
             if "confidence" in state:
                 confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
             for frame, confidence in zip(np.split(joints, T, axis=1), confidences, strict=True):
-                window.append(Clip(frame, layout, confidence, meta=stream.meta))
+                window.append(Clip(frame, layout, confidence, meta=stream.meta, space=space))
         stream.window, stream.update = window, NO_UPDATE
 
     def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
@@ -335,7 +336,7 @@ def join_frames(frames: Sequence[Clip]) -> Clip:
         joints[here, t] = frame.joints[:, 0]
         confidence[here, t] = 1 if frame.confidence is None else frame.confidence[:, 0]
     stated = any(frame.confidence is not None for frame in frames)
-    return Clip(joints, last.layout, confidence if stated else None, id=last.id, meta=last.meta)
+    return replace(last, joints=joints, confidence=confidence if stated else None)
 
 
 def read_state(state: StreamState, name: str, shape: Sequence[int | None]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 from kinegraph.training.batch import Batch, Preprocessor, collate
 from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.data import ClipDataset, create_loader
@@ -32,6 +33,7 @@ class TrainedModel:
         model: the model, on ``device``.
         header: the header of its checkpoint.
         layout: the skeleton layout of its input.
+        space: what the coordinates of its training clips mean.
         pipeline: the transforms of the run, without augmentation.
         objective: the objective that it was trained for.
     """
@@ -39,11 +41,20 @@ class TrainedModel:
     def __init__(self, model: nn.Module, header: CheckpointHeader) -> None:
         self.header = header
         self.layout = SkeletonLayout.from_dict(header.layout)
+        self.space = header.clip_space()
         self.pipeline = header.pipeline().for_evaluation()
-        self._preprocess = Preprocessor(self.pipeline, header.persons, header.confidence)
+        self._preprocess = Preprocessor(
+            self.pipeline, header.persons, header.confidence, self.space
+        )
         self.objective = header.create_objective()
         self.device = default_device()
         self.model = model.eval().to(self.device)
+
+    @property
+    def frame_space(self) -> Space:
+        """The space of joints in the model's layout: that of its clips, or their projection."""
+        is_projected = self.pipeline.has_camera and self.space.kind == "world"
+        return Space("image", assumed=True) if is_projected else self.space
 
     @classmethod
     def load(cls, run: str | Path) -> Self:

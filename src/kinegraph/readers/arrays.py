@@ -19,9 +19,11 @@ from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
+from kinegraph.skeleton.space import Space
 
 CLIPS_FILE = "clips.csv"
 CLASSES_FILE = "classes.txt"
@@ -32,6 +34,7 @@ _REAL = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d{1,2})?")
 _CLIP_SUFFIXES = (".npy", ".npz", ".csv")
 _LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
 _HEAD_BYTES = 8192
+NUM_SAMPLED_FILES = 8  # files from which the space of all is guessed
 
 
 def _scan(
@@ -40,6 +43,7 @@ def _scan(
     fps: float | None = None,
     zeros_absent: bool = True,
     confidence: bool = False,
+    **stated: str,
 ) -> ReadPlan:
     """Scan a folder of array files, or one file.
 
@@ -54,11 +58,12 @@ def _scan(
         plan = _read_clip_list(source, chosen)
     else:
         plan = _list_clips(source, chosen)
+    space = _guess_space([task.path for task in plan.tasks], chosen, confidence, stated)
     options = {"layout": chosen, "fps": fps, "zeros_absent": zeros_absent, "confidence": confidence}
     tasks = []
     for task in plan.tasks:
         name = task.path.relative_to(folder).with_suffix("").as_posix()
-        tasks.append(ReadTask(task.path, {"id": name, **task.info, **options}))
+        tasks.append(ReadTask(task.path, {"id": name, **task.info, **options, **space}))
     return replace(plan, tasks=tasks)
 
 
@@ -68,15 +73,34 @@ def _read(task: ReadTask) -> ReadResults:
     try:
         _check_fps(listed_fps)
         joints, score = _check_content(points, score, layout, task.info["confidence"])
-        if task.info["zeros_absent"]:
-            absent = (joints == 0).all(axis=-1, keepdims=True)
-            joints = np.where(absent, np.float32(np.nan), joints)
+        joints = _mask_zeros(joints) if task.info["zeros_absent"] else joints
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
         fps = stated_fps or (listed_fps and float(listed_fps)) or task.info["fps"]
         yield task.make_clip(joints, layout, confidence=score, fps=fps)
     except (ReadError, ClipError) as error:
         raise ReadError(f"{task.path}: {error}") from error
+
+
+def _guess_space(
+    paths: Sequence[Path], layout: SkeletonLayout, confidence: bool, stated: Mapping[str, str]
+) -> dict[str, Space]:
+    """Return the space that is stated, or guessed from the first files; {} if none can be read."""
+    sample = []
+    for path in paths[:NUM_SAMPLED_FILES]:
+        try:
+            points, score, _ = _read_file(path, layout.num_joints)
+            joints, _ = _check_content(points, score, layout, confidence)
+        except ReadError:
+            continue  # reading that clip reports it
+        sample.append(_mask_zeros(joints).reshape(-1, *joints.shape[-2:]))
+    same = [joints for joints in sample if joints.shape[-1] == sample[0].shape[-1]]
+    return {"space": SpaceOptions(**stated).resolve(np.concatenate(same), layout)} if same else {}
+
+
+def _mask_zeros(joints: NDArray[np.float32]) -> NDArray[np.float32]:
+    absent = (joints == 0).all(axis=-1, keepdims=True)
+    return np.where(absent, np.float32(np.nan), joints)
 
 
 def _list_clips(source: Path, layout: SkeletonLayout) -> ReadPlan:
@@ -318,6 +342,7 @@ READER = Reader(
         "fps": "frames per second of clips that do not state it",
         "zeros_absent": "false if a joint at exactly zero was tracked (default true)",
         "confidence": "true if the last coordinate is a confidence",
+        **SPACE_OPTIONS,
     },
     protocols=("holdout", "official"),
 )

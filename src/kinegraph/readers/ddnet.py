@@ -17,6 +17,7 @@ from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import Space
 
 _LAYOUT = "jhmdb15"
 _NAME = re.compile(r"GT_(train|test)_([123])\.pkl")
@@ -50,7 +51,8 @@ def _read(task: ReadTask) -> ReadResults:
             if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
                 raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
             joints = to_float32(pose)[None]
-            yield task.make_clip(joints, _LAYOUT, id=f"{fold}-{split}-{row:04d}", **facts)
+            facts["id"] = f"{fold}-{split}-{row:04d}"
+            yield task.make_clip(joints, _LAYOUT, space=Space("image"), **facts)
         except (ClipError, ReadError) as error:
             yield ReadError(f"{task.path}: row {row}: {error}")
 

@@ -6,12 +6,14 @@ Aligned Multi-Part Bag-of-Poses, CVPR Workshops 2013. None of its 57,030 joints 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.skeleton.space import KINECT
 
 _NUM_JOINTS, _COLUMNS = 15, 3
 _NAME = compile_path_pattern(
@@ -32,7 +34,7 @@ def _read(task: ReadTask) -> ReadResults:
             f"which leaves {rest} for the last frame"
         )
     joints = task.to_joints(table.reshape(-1, _NUM_JOINTS, _COLUMNS))
-    yield task.make_clip(joints[None], "florence15")
+    yield task.make_clip(joints[None], "florence15", space=replace(KINECT, unit="mm"))
 
 
 READER = Reader(

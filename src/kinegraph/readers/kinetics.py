@@ -19,6 +19,7 @@ from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import IMAGE_SHARES
 
 _FPS = 30.0  # the videos were resampled to 30 frames/s (ST-GCN, section 4.1)
 _LAYOUT = "openpose18"
@@ -118,7 +119,9 @@ def _read(task: ReadTask) -> ReadResults:
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
     label = _check_label(path, content.get("label_index"), task.info.get("label"))
     joints, confidence = persons[..., :2], persons[..., 2]
-    yield task.make_clip(joints, _LAYOUT, confidence=confidence, label=label, fps=_FPS)
+    yield task.make_clip(
+        joints, _LAYOUT, confidence=confidence, label=label, fps=_FPS, space=IMAGE_SHARES
+    )
 
 
 def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[PoseArray]]:

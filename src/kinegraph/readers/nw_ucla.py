@@ -18,6 +18,7 @@ from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named
 from kinegraph.readers.formats.json_file import describe, read_json
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.skeleton.space import KINECT
 
 ACTION_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 """The action numbers in file names, in the order of the labels."""
@@ -45,7 +46,8 @@ def _read(task: ReadTask) -> ReadResults:
             f"{task.path}: expected a JSON object with 'skeletons', got {describe(content)}"
         )
     joints = task.to_joints(_parse_joints(content["skeletons"], task.path))
-    yield task.make_clip(joints[None], "kinect20", label=_check_label(content.get("label"), task))
+    label = _check_label(content.get("label"), task)
+    yield task.make_clip(joints[None], "kinect20", label=label, space=KINECT)
 
 
 def _check_label(stated: Any, task: ReadTask) -> int | None:

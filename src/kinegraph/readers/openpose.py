@@ -8,8 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.json_file import (
     MAX_FRAMES,
@@ -23,6 +22,7 @@ from kinegraph.readers.formats.table_file import read_csv_rows
 from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.space import Space
 
 OPENPOSE_LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17"}
 """The layout of a pose of so many joints."""
@@ -42,7 +42,7 @@ def _scan(
     candidates: int = 10,
 ) -> ReadPlan:
     selection = PoseSelection(max_persons, tracking, candidates)
-    facts = {"selection": selection, "size": _image_size(width, height)}
+    facts = {"selection": selection, "meta": _image_size(width, height)}
     clips = _list_clips(source)
     labels, classes = _read_label_file(source / _LABEL_FILE)
     tasks = [ReadTask(path, {**facts, "label": labels.get(_clip_name(path))}) for path in clips]
@@ -109,19 +109,17 @@ def _read_label_file(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None
     return {clip: words.index(word) for clip, word in rows.items()}, tuple(words)
 
 
-def _image_size(width: float | None, height: float | None) -> list[float]:
-    """Return the divisors of x and y."""
+def _image_size(width: float | None, height: float | None) -> dict[str, MetaValue]:
+    """Return the size of the image as meta of a clip; {} if it is not stated."""
     if width is None and height is None:
-        return [1, 1]
-    size = []
+        return {}
     for name, value in (("width", width), ("height", height)):
         if not isinstance(value, int | float) or not 1 <= value <= 1e6:
             raise ReadError(
                 f"expected width and height of the video in pixels, both or none, "
                 f"got {name} {value!r}"
             )
-        size.append(value)
-    return size
+    return {"width": width, "height": height}
 
 
 def _read(task: ReadTask) -> ReadResults:
@@ -135,9 +133,10 @@ def _read(task: ReadTask) -> ReadResults:
     persons = task.info["selection"].select(frames, max(frames) + 1, counts[0])
     if not len(persons):
         raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
-    joints, confidence = persons[..., :2] / np.float32(task.info["size"]), persons[..., 2]
+    joints, confidence = persons[..., :2], persons[..., 2]
     layout, name = OPENPOSE_LAYOUTS[counts[0]], _clip_name(task.path)
-    yield task.make_clip(joints, layout, confidence=confidence, id=name)
+    space = Space("image", unit="pixel")
+    yield task.make_clip(joints, layout, confidence=confidence, id=name, space=space)
 
 
 def _read_frames(clip: Path) -> dict[int, list[PoseArray]]:
@@ -191,8 +190,8 @@ READER = Reader(
     read=_read,
     matches=lambda path: bool(_FRAME_NAME.fullmatch(path.name)) and b'"people"' in read_head(path),
     options={
-        "width": "width of the video in pixels, to scale x to [0, 1] (default: pixels)",
-        "height": "height of the video in pixels, to scale y to [0, 1]",
+        "width": "width of the video in pixels, for models of normalized coordinates",
+        "height": "height of the video in pixels",
         **selection_options("match", 10),
     },
     protocols=("holdout",),

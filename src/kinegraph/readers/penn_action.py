@@ -20,6 +20,7 @@ from kinegraph.readers.filename_patterns import compile_path_pattern, find_files
 from kinegraph.readers.formats.mat_file import MatFile, is_mat_file, read_mat
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import Space
 
 _INVISIBLE_CHOICES = ("drop", "keep")
 _NUM_JOINTS = 13
@@ -62,6 +63,7 @@ def _read(task: ReadTask) -> ReadResults:
         confidence=visible[None].astype(np.float32),
         label=_read_label(mat),
         meta=_read_meta(mat),
+        space=Space("image", unit="pixel"),
     )
 
 

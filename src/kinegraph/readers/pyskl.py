@@ -21,6 +21,7 @@ from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
+from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -32,7 +33,9 @@ _SPLIT_NAME = re.compile(r"(?:(?P<before>.+)_)?(?P<part>train|val|test)_?(?P<aft
 Annotation = Mapping[str, Any]
 
 
-def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = "") -> ReadPlan:
+def _scan(
+    source: Path, layout: str | SkeletonLayout = "", split: str | int = "", **stated: str
+) -> ReadPlan:
     """Scan a folder of pickles, or one pickle.
 
     ``split`` names the pair of splits that becomes meta ``split``: ``xsub`` for xsub_train and
@@ -43,7 +46,9 @@ def _scan(source: Path, layout: str | SkeletonLayout = "", split: str | int = ""
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
     annotations, _ = _load_annotations(files[0], str(split))
     chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
-    facts = {"layout": chosen, "split": str(split)}
+    first, _ = _mask_unseen(to_float32(_get_keypoint(annotations[0])), None)
+    space = SpaceOptions(**stated).resolve(first, chosen)
+    facts = {"layout": chosen, "split": str(split), "space": space}
     return ReadPlan([ReadTask(file, facts) for file in files], chosen)
 
 
@@ -54,7 +59,7 @@ def _read(task: ReadTask) -> ReadResults:
     Meta: width and height of the frame in pixels; ``split:NAME`` for every named split that has
     the clip; ``split`` (train, val, test) by the chosen pair, else the only pair or the plain one.
     """
-    layout, split = task.info["layout"], task.info["split"]
+    split = task.info["split"]
     annotations, splits = _load_annotations(task.path, split)
     facts: dict[str, dict[str, MetaValue]] = defaultdict(dict)
     for name, clips in splits.items():
@@ -67,7 +72,7 @@ def _read(task: ReadTask) -> ReadResults:
             facts[clip]["split"] = part
     for row, annotation in enumerate(annotations):
         try:
-            yield _parse_clip(annotation, layout, facts)
+            yield _parse_clip(task, annotation, facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{task.path}: annotation {row}: {error}")
 
@@ -120,7 +125,7 @@ def _get_keypoint(annotation: Annotation) -> NDArray[Any]:
 
 
 def _parse_clip(
-    annotation: Annotation, layout: SkeletonLayout, facts: Mapping[str, Mapping[str, MetaValue]]
+    task: ReadTask, annotation: Annotation, facts: Mapping[str, Mapping[str, MetaValue]]
 ) -> Clip:
     joints, score = _mask_unseen(
         to_float32(_get_keypoint(annotation)), annotation.get("keypoint_score")
@@ -133,7 +138,8 @@ def _parse_clip(
         raise ReadError(f"expected a label that is one whole number, got {label!r:.80}")
     label = None if label is None else int(label)
     meta = {**_parse_image_size(annotation), **facts.get(name, {})}
-    return Clip(joints, layout, score, label=label, id=name, meta=meta)
+    layout = task.info["layout"]
+    return task.make_clip(joints, layout, confidence=score, label=label, id=name, meta=meta)
 
 
 def _mask_unseen(
@@ -179,6 +185,7 @@ READER = Reader(
     options={
         "layout": "a registered layout (default: by the number of joints)",
         "split": "the pair of splits to use, as xsub for xsub_train and xsub_val",
+        **SPACE_OPTIONS,
     },
     dataset_only=frozenset({"split"}),
     protocols=("official", "holdout"),

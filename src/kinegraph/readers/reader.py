@@ -25,18 +25,20 @@ class ReadTask:
 
     Attributes:
         path: the file.
-        info: picklable facts from the scan: label, id, meta, a range of rows, options of reading.
+        info: picklable facts from the scan: label, id, meta, space, a range of rows, options of
+            reading.
     """
 
     path: Path
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def make_clip(self, joints: Any, layout: str | SkeletonLayout, **facts: Any) -> Clip:
-        """Return a clip with the label, id and meta of this task, where ``facts`` has no others.
+        """Return a clip with the label, id, meta and space of this task, or those in ``facts``.
 
         The default id is the file's name without its suffix.
         """
-        stated = {key: self.info[key] for key in ("label", "id", "meta") if key in self.info}
+        keys = ("label", "id", "meta", "space")
+        stated = {key: self.info[key] for key in keys if key in self.info}
         return Clip(joints, get_layout(layout), **{"id": self.path.stem, **stated, **facts})
 
     def to_joints(self, values: NDArray[Any], zeros_absent: bool = True) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ at (0, 0, 0).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.skeleton.space import KINECT
 
 _FPS = 15.0  # stated by the authors
 _COLUMNS = 1 + 2 * 15 * 3  # the frame number, then x, y, z of each joint
@@ -42,7 +44,7 @@ def _read(task: ReadTask) -> ReadResults:
     joints[(normalized == 0).all(axis=-1)] = np.nan
     # every file has the same name: its folders' names are the id
     facts = {"id": "_".join(task.path.absolute().parts[-4:-1])} if "meta" in task.info else {}
-    yield task.make_clip(joints, "sbu15", fps=_FPS, **facts)
+    yield task.make_clip(joints, "sbu15", fps=_FPS, space=replace(KINECT, unit="mm"), **facts)
 
 
 READER = Reader(

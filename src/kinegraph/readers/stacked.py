@@ -7,7 +7,7 @@ The padding is removed, and untracked joints become NaN.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
+from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import PREPARATIONS, Space
 
 _FSD_LAYOUT = "body25"
 _STACKED_LAYOUTS = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
@@ -28,6 +30,7 @@ _STACKED_LAYOUTS = {25: "ntu25", 18: "openpose18", 20: "kinect20", 17: "coco17"}
 _LABELS_HELP = "the label file, relative to the array's folder"
 
 _TASK_BYTES = 2**26
+NUM_SAMPLED_ROWS = 8  # rows from which the space of all is guessed
 _DERIVED_STREAMS = ("bone", "motion")
 _SPLIT_BY_NAME = {"train": "train", "val": "test", "test": "test"}
 
@@ -39,7 +42,8 @@ def _scan(
     source: Path,
     layout: str | SkeletonLayout = "",
     labels: str = "",
-    confidence_channel: bool = False,
+    confidence: bool = False,
+    **stated: str,
 ) -> ReadPlan:
     """Scan a folder of arrays, or one array; (C, T, V, M) is a single clip.
 
@@ -50,8 +54,21 @@ def _scan(
     files, refused = _find_arrays(source, _is_stacked)
     num_joints = open_npy(files[0]).shape[-2]
     chosen = get_layout(layout or guess_layout(num_joints, _STACKED_LAYOUTS, files[0]))
-    tasks = _make_row_tasks(files, chosen, labels, confidence_channel)
+    space = _guess_space_of_rows(files[0], chosen, confidence, stated)
+    tasks = _make_row_tasks(files, chosen, labels, confidence, space)
     return ReadPlan(tasks, chosen, refused=refused)
+
+
+def _guess_space_of_rows(
+    path: Path, layout: SkeletonLayout, confidence: bool, stated: Mapping[str, str]
+) -> Space:
+    """Return the space that is stated, or guessed from the first rows."""
+    shape = _check_shape(path, layout)
+    points = to_float32(open_npy(path).reshape(shape)[:NUM_SAMPLED_ROWS])
+    points = points.transpose(0, 4, 2, 3, 1)  # (N, M, T, V, C)
+    joints = points[..., :-1] if confidence else points
+    absent = (joints == 0).all(axis=-1, keepdims=True)
+    return SpaceOptions(**stated).resolve(np.where(absent, np.float32(np.nan), joints), layout)
 
 
 def _find_arrays(
@@ -88,7 +105,7 @@ def _find_arrays(
 
 
 def _make_row_tasks(
-    files: list[Path], layout: SkeletonLayout, labels: str, confidence: bool
+    files: list[Path], layout: SkeletonLayout, labels: str, confidence: bool, space: Space
 ) -> list[ReadTask]:
     """Return tasks of at most 64 MiB of rows, with their labels, names and splits.
 
@@ -108,26 +125,26 @@ def _make_row_tasks(
                     "clips; read one of the files instead of the folder"
                 )
             rows = _read_labels(label_file, shape[0])
-        tasks += _split_rows(path, shape, rows, layout=layout, confidence=confidence)
+        options = {"layout": layout, "confidence": confidence, "space": space}
+        tasks += _split_rows(path, shape, rows, **options)
     return tasks
 
 
 def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a range of rows; a row without joints is an error."""
-    layout, confidence, rows = (task.info[key] for key in ("layout", "confidence", "rows"))
-    shape = _check_shape(task.path, layout)
+    rows = task.info["rows"]
+    shape = _check_shape(task.path, task.info["layout"])
     array = open_npy(task.path).reshape(shape)
     for row, name, label in zip(rows, task.info["names"], task.info["labels"], strict=True):
         facts = {"label": label, "id": name, "meta": {**task.info["meta"], "row": row}}
         try:
-            yield _unpad_clip(array[row], layout, confidence, **facts)
+            yield _unpad_clip(task, array[row], **facts)
         except (ReadError, ClipError) as error:
             yield ReadError(f"{task.path}: row {row}: {error}")
 
 
-def _unpad_clip(
-    block: NDArray[Any], layout: SkeletonLayout, confidence: bool, **facts: Any
-) -> Clip:
+def _unpad_clip(task: ReadTask, block: NDArray[Any], **facts: Any) -> Clip:
+    confidence = task.info["confidence"]
     points = to_float32(block).transpose(3, 1, 2, 0)
     seen = np.asarray((np.abs(points) > 0).any(axis=-1))
     if not seen.any():
@@ -136,7 +153,8 @@ def _unpad_clip(
     points, seen = points[persons, :end], seen[persons, :end]
     joints = points[..., :-1] if confidence else points
     score = validate_confidence(points[..., -1]) if confidence else None
-    return Clip(np.where(seen[..., None], joints, np.nan), layout, score, **facts)
+    joints = np.where(seen[..., None], joints, np.nan)
+    return task.make_clip(joints, task.info["layout"], confidence=score, **facts)
 
 
 def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -234,7 +252,8 @@ def _scan_fsd(source: Path, labels: str = "") -> ReadPlan:
     """Scan FSD-10 arrays; their channels are x, y in [-1, 1], then the confidence."""
     files, refused = _find_arrays(source, _is_fsd)
     layout = get_layout(_FSD_LAYOUT)
-    tasks = _make_row_tasks(files, layout, labels, confidence=True)
+    space = PREPARATIONS["fsd"].result
+    tasks = _make_row_tasks(files, layout, labels, confidence=True, space=space)
     return ReadPlan(tasks, layout, refused=refused)
 
 
@@ -252,7 +271,8 @@ READER = Reader(
     options={
         "layout": "a registered layout (default: by the number of joints)",
         "labels": _LABELS_HELP,
-        "confidence_channel": "true if the last channel is a confidence, not a coordinate",
+        "confidence": "true if the last channel is a confidence, not a coordinate",
+        **SPACE_OPTIONS,
     },
     dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),

@@ -13,6 +13,7 @@ from kinegraph.errors import ReadError
 from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
 from kinegraph.readers.formats.mat_file import is_mat_file, read_mat
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.skeleton.space import KINECT
 
 _FPS = 30.0  # Kinect v1, stated by the authors
 _NAME = compile_path_pattern(
@@ -34,7 +35,7 @@ def _read(task: ReadTask) -> ReadResults:
             f"{task.path}: expected d_skel of shape (20, 3, frames), got {skeleton.shape}"
         )
     joints = task.to_joints(skeleton.transpose(2, 0, 1))
-    yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS)
+    yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS, space=KINECT)
 
 
 READER = Reader(

@@ -25,6 +25,7 @@ from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.formats.table_file import is_number_table, read_table
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT
 
 LABEL_FILES = ("actionLabel_modified.txt", "actionLabel.txt")
 """Names of the label file, the corrected one first."""
@@ -88,7 +89,7 @@ def _read(task: ReadTask) -> ReadResults:
     numbers, joints = _read_recording(task)
     ranges = task.info["ranges"]
     if ranges is None:
-        yield task.make_clip(joints[None], _LAYOUT)
+        yield task.make_clip(joints[None], _LAYOUT, space=KINECT)
         return
     starts = np.searchsorted(numbers, [r.first for r in ranges], side="left").tolist()
     stops = np.searchsorted(numbers, [r.last for r in ranges], side="right").tolist()
@@ -96,7 +97,7 @@ def _read(task: ReadTask) -> ReadResults:
     if task.info["what"] == "recordings":
         found = [[r.label, start, stop - 1] for r, start, stop in spans if start < stop]
         meta = {**task.info["meta"], "segments": json.dumps(found)}
-        yield task.make_clip(joints[None], _LAYOUT, meta=meta)
+        yield task.make_clip(joints[None], _LAYOUT, meta=meta, space=KINECT)
         return
     for r, start, stop in spans:
         if start == stop:
@@ -105,7 +106,7 @@ def _read(task: ReadTask) -> ReadResults:
             )
         else:
             facts = {"label": r.label, "id": f"{task.info['id']}_{r.action}"}
-            yield task.make_clip(joints[None, start:stop], _LAYOUT, **facts)
+            yield task.make_clip(joints[None, start:stop], _LAYOUT, space=KINECT, **facts)
 
 
 def _read_recording(task: ReadTask) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

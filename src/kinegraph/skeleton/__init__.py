@@ -18,12 +18,15 @@ from kinegraph.skeleton.layouts import (
     register_layout,
 )
 from kinegraph.skeleton.projection import CameraProjection, get_projection
+from kinegraph.skeleton.space import KINECT, Space
 
 __all__ = [
+    "KINECT",
     "LAYOUTS",
     "LAYOUT_ALIASES",
     "CameraProjection",
     "SkeletonLayout",
+    "Space",
     "adjacency",
     "convert_joints",
     "directed_adjacency",

@@ -16,19 +16,19 @@ from kinegraph.errors import LayoutError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.projection import CameraProjection, get_projection
+from kinegraph.skeleton.space import KINECT, Space
 
 Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
 
-def _load_parts() -> tuple[dict[str, Parts], Parts, frozenset[str], tuple[str, ...]]:
+def _load_parts() -> tuple[dict[str, Parts], Parts, tuple[str, ...]]:
     import yaml
 
     text = resources.files("kinegraph.skeleton").joinpath("body_parts.yaml").read_text("utf-8")
     data = yaml.safe_load(text)
     joints = {layout: _add_right_side(parts) for layout, parts in data["joints"].items()}
-    depth, compared = frozenset(data["depth_layouts"]), tuple(data["compared_layouts"])
-    return joints, _add_right_side(data["midpoints"]), depth, compared
+    return joints, _add_right_side(data["midpoints"]), tuple(data["compared_layouts"])
 
 
 def _add_right_side(parts: Parts) -> Parts:
@@ -39,7 +39,7 @@ def _add_right_side(parts: Parts) -> Parts:
     }
 
 
-BODY_PARTS, MIDPOINTS, DEPTH_LAYOUTS, COMPARED_LAYOUTS = _load_parts()
+BODY_PARTS, MIDPOINTS, COMPARED_LAYOUTS = _load_parts()
 
 
 @cache
@@ -76,6 +76,7 @@ def convert_joints(
     target: str | SkeletonLayout,
     confidence: Array | None = None,
     camera: str | CameraProjection | None = None,
+    space: Space = KINECT,
 ) -> tuple[Array, Array | None]:
     """Convert joints of one layout into joints of another.
 
@@ -86,6 +87,7 @@ def convert_joints(
         confidence: (..., V).
         camera: how 3D joints become flat (a `CameraProjection` or its name, ``front`` or
             ``pinhole``); None keeps their coordinates.
+        space: the axes of the joints, for the camera.
 
     Returns:
         joints (..., V', D'), NaN where the source has no such joint, or where one of the joints
@@ -96,11 +98,12 @@ def convert_joints(
         UnknownNameError: no layout or camera has that name.
         LayoutError: the number of joints is wrong; the layouts have no joint in common; the target
             needs a depth that the source lacks; a camera was given for flat joints.
+        SpaceError: a camera was given, but the axes of the space are not stated.
     """
     source, target = get_layout(source), get_layout(target)
     _require_convertible(joints, source, target)
     if camera is not None:
-        joints = get_projection(camera)(joints)
+        joints = get_projection(camera)(joints, space)
     if source.joints == target.joints:
         present = ~np.isnan(joints[..., 0])
         return joints, None if confidence is None else np.where(present, confidence, np.float32(0))
@@ -134,11 +137,16 @@ def conversion_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     for source in COMPARED_LAYOUTS:
         row = [source]
         for target in COMPARED_LAYOUTS:
-            lacks_depth = target in DEPTH_LAYOUTS and source not in DEPTH_LAYOUTS
+            lacks_depth = has_depth(get_layout(target)) and not has_depth(get_layout(source))
             found = sum(map(bool, map_joints(source, target)))
             row.append("–" if lacks_depth else f"{found}/{get_layout(target).num_joints}")
         rows.append(tuple(row))
     return COMPARED_LAYOUTS, rows
+
+
+def has_depth(layout: SkeletonLayout) -> bool:
+    """Return whether the layout is that of a depth sensor, whose joints an image cannot give."""
+    return layout.space is not None and layout.space.kind == "world"
 
 
 def _require_convertible(joints: Array, source: SkeletonLayout, target: SkeletonLayout) -> None:
@@ -147,8 +155,7 @@ def _require_convertible(joints: Array, source: SkeletonLayout, target: Skeleton
             f"expected joints (..., {source.num_joints}, D) of layout {source.name!r}, "
             f"got an array {joints.shape}"
         )
-    lacks_depth = target.name in DEPTH_LAYOUTS and source.name not in DEPTH_LAYOUTS
-    if joints.shape[-1] == 2 and lacks_depth:
+    if joints.shape[-1] == 2 and has_depth(target) and not has_depth(source):
         raise LayoutError(
             f"joints of an image ({source.name!r}) cannot become {target.name!r}, whose joints "
             "have a depth; choose a layout of images, such as penn13 or coco17"

@@ -9,11 +9,12 @@ import operator
 import reprlib
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from kinegraph.errors import LayoutError, did_you_mean, unknown_name
+from kinegraph.errors import LayoutError, SpaceError, did_you_mean, unknown_name
+from kinegraph.skeleton.space import Space
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -31,6 +32,9 @@ class SkeletonLayout:
         center: index of the joint from which distances are counted.
         mirror_pairs: (left, right) joint indices.
         source: where the convention comes from.
+        space: the usual space of three coordinates of such joints, or of two if it is an image;
+            None if there is none.
+        depth: whether the third coordinate of an image's joint is usually its depth.
 
     Bones, center and pairs may name joints instead of indices; they are stored as indices.
 
@@ -45,6 +49,8 @@ class SkeletonLayout:
     center: int
     mirror_pairs: Pairs = ()
     source: str = field(default="", compare=False)
+    space: Space | None = field(default=None, compare=False)
+    depth: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         _validate_and_normalize(self)
@@ -71,6 +77,19 @@ class SkeletonLayout:
             order[left], order[right] = right, left
         return tuple(order)
 
+    def default_space(self, coordinates: int) -> Space:
+        """Return the space that is assumed for joints of so many coordinates.
+
+        Two coordinates are an image. Three coordinates of a layout of images are unstated, because
+        the third may be a confidence, unless the layout has a depth.
+        """
+        usual = self.space or Space()
+        if coordinates == 2:
+            return Space("image", assumed=True)
+        if coordinates == 3 and usual.kind == "image" and not self.depth:
+            return Space(assumed=True)
+        return replace(usual, assumed=True)
+
     def index(self, joint: str) -> int:
         """Return the index of a named joint.
 
@@ -83,6 +102,7 @@ class SkeletonLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain containers, for stores, checkpoints and layout files."""
+        usual = {"space": self.space.to_dict()} if self.space else {}
         return {
             "name": self.name,
             "joints": list(self.joints),
@@ -90,6 +110,8 @@ class SkeletonLayout:
             "center": self.center,
             "mirror_pairs": [list(pair) for pair in self.mirror_pairs],
             "source": self.source,
+            "depth": self.depth,
+            **usual,
         }
 
     @classmethod
@@ -110,7 +132,11 @@ class SkeletonLayout:
         missing = [key for key in ("name", "joints", "bones", "center") if key not in data]
         if missing:
             raise LayoutError(f"layout {data.get('name', '')!r}: field {missing[0]!r} is missing")
-        return cls(**data)
+        try:
+            space = Space.from_dict(data["space"]) if data.get("space") else None
+        except SpaceError as error:
+            raise LayoutError(f"layout {data['name']!r}: {error}") from error
+        return cls(**{**data, "space": space})
 
 
 def _validate_and_normalize(layout: SkeletonLayout) -> None:
@@ -118,6 +144,8 @@ def _validate_and_normalize(layout: SkeletonLayout) -> None:
     for text in ("name", "source"):
         if not isinstance(value := getattr(layout, text), str):
             raise LayoutError(f"layout field {text!r}: expected text, got {reprlib.repr(value)}")
+    if not isinstance(layout.depth, bool):
+        raise _type_error(layout, "depth", "true or false", layout.depth)
     if not layout.name:
         raise LayoutError("layout field 'name': expected a name, got an empty text")
     object.__setattr__(layout, "joints", _validate_names(layout))

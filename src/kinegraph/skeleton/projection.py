@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import LayoutError, unknown_name
+from kinegraph.skeleton.space import KINECT, Space
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CameraProjection:
-    """The image of a camera that is placed and oriented as the depth sensor was.
+    """The image of a camera that stands at the origin and looks along the axis ``away`` of a space.
 
-    Input axes are those of depth sensors: x grows to the sensor's left, y upwards, z away from it.
     In the image x grows to the right and y downwards, so that the left hand of a person who faces
     the camera is on the right.
 
@@ -31,21 +31,29 @@ class CameraProjection:
     focal: float | None = None
     distance: float = 0.0
 
-    def __call__(self, joints: Array) -> Array:
+    def __call__(self, joints: Array, space: Space = KINECT) -> Array:
         """Project (..., 3) to (..., 2); absent joints stay absent.
+
+        Args:
+            joints: coordinates in ``space``; of an image with depth, x and y are kept.
+            space: states the axes; the default is that of Kinect sensors.
 
         Raises:
             LayoutError: the joints have no depth.
+            SpaceError: the axes of the space are not stated.
         """
         if joints.shape[-1] != 3:
             raise LayoutError(
                 f"a camera needs joints of 3 coordinates, got {joints.shape[-1]}; "
                 "leave the camera out for joints that are already flat"
             )
-        flat = -joints[..., :2]
-        if self.focal is None:
-            return flat
-        depth = joints[..., 2:] + np.float32(self.distance)
+        axes = space.camera_axes
+        # a signed permutation: columns are picked, so that NaN stays within its joint
+        seen = joints[..., np.abs(axes).argmax(axis=1)] * axes.sum(axis=1)
+        flat = seen[..., :2]
+        if self.focal is None or space.kind == "image":
+            return np.ascontiguousarray(flat)
+        depth = seen[..., 2:] + np.float32(self.distance)
         with np.errstate(invalid="ignore"):
             depth = np.where(depth > 0, depth, np.float32(np.nan))
         return np.asarray(flat / depth * np.float32(self.focal), dtype=np.float32)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
+from kinegraph.skeleton.space import Space
 from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms.fit_space import fit_space
 
 
 class Sample(NamedTuple):
@@ -52,11 +54,14 @@ class Preprocessor:
         pipeline: the transforms.
         persons: M; further persons are dropped, missing ones are zeros.
         confidence: append the confidence of the joints as last channel.
+        space: the space of the training clips, which clips are converted to; None takes them as
+            they are, as in training.
     """
 
     pipeline: Pipeline
     persons: int
     confidence: bool
+    space: Space | None = None
 
     def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Sample:
         """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
@@ -65,11 +70,19 @@ class Preprocessor:
             TransformError: the transforms do not fit the clip; the message names the clip.
         """
         try:
-            prepared = self.pipeline(clip, rng)
+            prepared = self.pipeline(self.fit(clip), rng)
             x = to_array(prepared, self.persons, confidence=self.confidence)
         except TransformError as error:
             raise TransformError(f"clip {clip.id!r}: {error}") from error
         return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
+
+    def fit(self, clip: Clip) -> Clip:
+        """Return the clip in the space of the training clips.
+
+        Raises:
+            TransformError: it cannot be converted.
+        """
+        return clip if self.space is None else fit_space(clip, self.space, self.pipeline)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -17,6 +17,7 @@ from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline
@@ -48,6 +49,7 @@ class CheckpointHeader:
         objective: the training objective, as in the recipe.
         calibration: the calibration of its logits (`kinegraph.inference.calibration`), or None.
         fps: frames per second of the training clips, None if unknown.
+        space: `Space.to_dict` of the training clips; None means the usual space of the layout.
         stream_window_seconds: how many of the latest seconds a prediction of a stream covers.
     """
 
@@ -67,6 +69,7 @@ class CheckpointHeader:
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "recognition"})
     calibration: dict[str, Any] | None = None
     fps: float | None = None
+    space: dict[str, Any] | None = None
     stream_window_seconds: float = DEFAULT_WINDOW_S
 
     def build_model(self) -> nn.Module:
@@ -82,6 +85,13 @@ class CheckpointHeader:
     def pipeline(self) -> Pipeline:
         """Return the transform pipeline that the model was trained with."""
         return Pipeline.from_list(self.transforms, self.stream)
+
+    def clip_space(self) -> Space:
+        """Return what the coordinates of the training clips mean."""
+        if self.space is not None:
+            return Space.from_dict(self.space)
+        coordinates = self.training.get("coordinates", self.in_channels - self.confidence)
+        return SkeletonLayout.from_dict(self.layout).default_space(coordinates)
 
     def create_objective(self) -> Objective:
         """Create the objective that the model was trained with."""

@@ -293,6 +293,7 @@ def _build_header(
         versions=collect_versions(),
         objective=recipe.objective.model_dump(),
         fps=store.fps,
+        space=store.space.to_dict(),
     )
     # The training's model is the second one made from the seed: with the first one, every seed
     # would give other weights than those of the published numbers.

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import LayoutError, TransformError, UnknownNameError
+from kinegraph.errors import LayoutError, SpaceError, TransformError, UnknownNameError
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.projection import CameraProjection
+from kinegraph.skeleton.space import Space
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.validation import MAX_NUMBER, LayoutName, NonNegative
 
@@ -35,10 +36,16 @@ def convert_layout(
         UnknownNameError: no layout or camera has that name.
         LayoutError: the layouts have no joint in common; the target needs a depth that the clip
             lacks; a camera was given for a flat clip.
+        SpaceError: a camera was given, but the axes of the clip are not stated.
     """
     target = get_layout(to)
-    joints, confidence = convert_joints(clip.joints, clip.layout, target, clip.confidence, camera)
-    return replace(clip, joints=joints, confidence=confidence, layout=target)
+    joints, confidence = convert_joints(
+        clip.joints, clip.layout, target, clip.confidence, camera, clip.space
+    )
+    space = clip.space
+    if camera is not None and space.kind == "world":
+        space = Space("image", assumed=space.assumed)
+    return replace(clip, joints=joints, confidence=confidence, layout=target, space=space)
 
 
 @transform(scope="frame", per_person=True)
@@ -62,5 +69,5 @@ def layout(
     projection = projections.get(camera) if clip.num_channels == 3 else None
     try:
         return convert_layout(clip, to, projection)
-    except (LayoutError, UnknownNameError) as error:
+    except (LayoutError, SpaceError, UnknownNameError) as error:
         raise TransformError(f"transform 'layout': {error}") from error

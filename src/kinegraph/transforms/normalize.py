@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Annotated, Literal
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import PREPARATIONS, Space
+from kinegraph.transforms.fit_space import to_image_unit
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.validation import MAX_NUMBER
 from kinegraph.transforms.visibility import adjacent_valid_frames, hide, nearest_valid_frames
@@ -30,7 +33,7 @@ CENTER_JOINTS = ("spine_mid", "spine", "mid_hip", "torso", "belly")
 ImageSide = Annotated[float, Interval(ge=1, le=MAX_NUMBER)]
 
 
-@transform(scope="history")
+@transform(scope="history", cancels=frozenset({"position"}))
 def center(
     clip: Clip,
     *,
@@ -68,7 +71,7 @@ def center(
     return clip.with_joints(clip.joints - np.repeat(shift, clip.num_joints, axis=2))
 
 
-@transform(scope="history", per_person=True)
+@transform(scope="history", per_person=True, cancels=frozenset({"position"}))
 def skeleton_norm(clip: Clip, *, joint: str = "mid_hip") -> Clip:
     """Move each person's hip to the origin in every frame (PaddleVideo's SkeletonNorm).
 
@@ -77,7 +80,7 @@ def skeleton_norm(clip: Clip, *, joint: str = "mid_hip") -> Clip:
     return center(clip, joint=joint, frame="each", person="own")
 
 
-@transform()
+@transform(cancels=frozenset({"size"}))
 def scale(clip: Clip, *, by: Literal["torso", "height", "box"] = "torso") -> Clip:
     """Divide by the size of the body: the median over all frames and persons.
 
@@ -93,7 +96,7 @@ def scale(clip: Clip, *, by: Literal["torso", "height", "box"] = "torso") -> Cli
     return clip.with_joints(clip.joints / np.median(sizes)) if sizes.size else clip
 
 
-@transform()
+@transform(cancels=frozenset({"position", "size"}))
 def center_box(clip: Clip) -> Clip:
     """Center the clip's bounding box and divide by its longest side: within [-0.5, 0.5].
 
@@ -104,7 +107,7 @@ def center_box(clip: Clip) -> Clip:
     return clip.with_joints((clip.joints - (low + high) / 2) / (side if side > 0 else 1))
 
 
-@transform(scope="history", per_person=True)
+@transform(scope="history", per_person=True, cancels=frozenset({"position", "size"}))
 def body_normalize(clip: Clip, *, lead: Annotated[float, Interval(ge=0, le=100)] = 0.0) -> Clip:
     """Move the middle of each person's trunk to the origin and scale by its length, per frame.
 
@@ -127,7 +130,7 @@ def body_normalize(clip: Clip, *, lead: Annotated[float, Interval(ge=0, le=100)]
     return clip.with_joints(scaled)
 
 
-@transform()
+@transform(cancels=frozenset({"position", "size"}))
 def minmax(clip: Clip) -> Clip:
     """Scale each coordinate axis of the clip to [-1, 1]; an axis of constant value becomes 0.
 
@@ -149,27 +152,28 @@ def image_normalize(
     Raises:
         TransformError: neither the options nor the meta have the size; not 2D or 3D.
     """
-    size = []
-    for name, given in (("width", width), ("height", height)):
-        length = clip.meta.get(name) if given is None else given
-        if not isinstance(length, int | float) or length <= 0:
-            raise TransformError(
-                f"transform 'image_normalize': clip {clip.id!r} has no {name} in its meta; "
-                f"set the option {name}"
-            )
-        size.append(length)
-    joints = clip.joints.copy()
-    joints[..., :2] = joints[..., :2] / np.asarray(size, dtype=np.float32) - np.float32(0.5)
-    return clip.with_joints(joints)
+    given = {"width": width, "height": height}
+    meta = {**clip.meta, **{name: value for name, value in given.items() if value is not None}}
+    unit = clip.space.unit if clip.space.kind == "image" else None
+    pixels = replace(clip, meta=meta, space=Space("image", unit=unit or "pixel"))
+    shares = to_image_unit(pixels, "share")
+    joints = shares.joints.copy()
+    joints[..., :2] -= np.float32(0.5)
+    return shares.with_joints(joints)
 
 
-@transform(scope="frame", per_person=True, coordinates=(2,))
+@transform(scope="frame", per_person=True, coordinates=(2,), prepares="kinetics")
 def kinetics_normalize(clip: Clip, *, flip: bool = False) -> Clip:
     """Subtract 0.5 from x and y and hide joints of confidence 0, for Kinetics-Skeleton (st-gcn).
 
-    With ``flip`` y grows upwards, as in 2s-AGCN.
+    Pixels are divided by the size of the image first. With ``flip`` y grows upwards, as in 2s-AGCN.
+
+    Raises:
+        TransformError: pixels without the size of the image.
     """
-    centered = clip.with_joints(clip.joints - np.float32(0.5))
+    shares = to_image_unit(clip, "share")
+    centered = shares.with_joints(shares.joints - np.float32(0.5))
+    centered = centered.with_space(PREPARATIONS["kinetics"].result)
     if clip.confidence is not None:
         centered = hide(centered, clip.confidence == 0)
     return flip_y(centered) if flip else centered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.normalize import center
 from kinegraph.transforms.registry import transform
 
@@ -34,7 +36,12 @@ LATERAL_AXES: tuple[Ends, ...] = ((("left_shoulder",), ("right_shoulder",)),)
 MIN_AXIS_NORM = 1e-6  # 2s-AGCN does not rotate about a shorter cross product
 
 
-@transform(scope="history", coordinates=(3,))
+@transform(
+    scope="history",
+    coordinates=(3,),
+    prepares="agcn",
+    cancels=frozenset({"position", "rotation"}),
+)
 def prenormalize(
     clip: Clip,
     *,
@@ -75,7 +82,9 @@ def prenormalize(
         vector = matrix @ found
         if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= MIN_AXIS_NORM:
             matrix = rotation_between(vector, target) @ matrix
-    return centered.with_joints(apply_matrix(centered.joints, matrix))
+    result = centered.with_joints(apply_matrix(centered.joints, matrix))
+    unit = clip.space.unit if clip.space.kind == "world" else None
+    return result.with_space(replace(PREPARATIONS["agcn"].result, unit=unit))
 
 
 def apply_matrix(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,21 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
 from kinegraph.transforms.registry import TRANSFORMS, Transform
 
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
+
+#: The steps from a recorded clip, in the source space of `PREPARATIONS`, to each convention. How
+#: the arrays of FSD-10 were scaled is not published.
+PREPARATION_STEPS: dict[str, list[Step]] = {
+    "agcn": [("repeat_pad", {"frames": 300}), ("prenormalize", {"faithful": True})],
+    "ctrgcn": [("center", {"joint": "spine_mid", "frame": "first"})],
+    "kinetics": [("kinetics_normalize", {})],
+}
 
 
 def parse_steps(steps: Any) -> list[Step]:
@@ -117,6 +127,37 @@ class Pipeline:
         ]
         needs_next_frame = any("motion" in part for part in parse_stream(self.stream))
         return [*names, f"{STREAM_STEP} {self.stream}"] if needs_next_frame else names
+
+    @cached_property
+    def preparations(self) -> frozenset[str]:
+        """The conventions of prepared arrays that its steps bring clips to."""
+        return frozenset(step.prepares for _, step in self._transforms() if step.prepares)
+
+    @cached_property
+    def cancels(self) -> frozenset[str]:
+        """The properties of the coordinates that the result does not depend on."""
+        return frozenset().union(*(step.cancels for _, step in self._transforms()))
+
+    @staticmethod
+    def prepare(clip: Clip, convention: str) -> Clip:
+        """Return a recorded clip in a convention of prepared arrays.
+
+        Raises:
+            TransformError: the clip cannot be prepared so.
+        """
+        if convention not in PREPARATION_STEPS:
+            raise TransformError(
+                f"the model was trained on arrays prepared as by {convention!r}, and how these "
+                "were made is not published: clips as recorded cannot be brought to it"
+            )
+        for name, options in PREPARATION_STEPS[convention]:
+            clip = TRANSFORMS[name].apply(clip, None, options)
+        return clip.with_space(PREPARATIONS[convention].result)
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether a step projects 3D clips onto an image."""
+        return any(options.get("camera", "none") != "none" for _, options in self.steps)
 
     @property
     def uses_history(self) -> bool:

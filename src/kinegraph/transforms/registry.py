@@ -32,6 +32,10 @@ class Transform:
             their length is not known.
         per_person: whether each person of the result depends on the same person only.
         coordinates: the numbers of coordinates per joint that it takes; empty for any number.
+        prepares: the convention of prepared arrays that it brings clips to; clips that follow it
+            already are left as they are.
+        cancels: the properties of the coordinates that its result does not depend on: position,
+            rotation or size, of the whole clip.
     """
 
     function: Callable[..., Clip]
@@ -40,6 +44,8 @@ class Transform:
     pads: bool = False
     per_person: bool = False
     coordinates: tuple[int, ...] = ()
+    prepares: str | None = None
+    cancels: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         update_wrapper(self, self.function)
@@ -79,6 +85,8 @@ class Transform:
             TransformError: the transform does not fit the clip.
         """
         if self.random and rng is None:
+            return clip
+        if self.prepares is not None and clip.space.prepared == self.prepares:
             return clip
         if self.coordinates and clip.num_channels not in self.coordinates:
             expected = " or ".join(str(number) for number in self.coordinates)

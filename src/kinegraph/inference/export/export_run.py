@@ -189,4 +189,5 @@ def synthetic_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
         frames = int(rng.integers(32, 96))
         steps = rng.normal(0, 0.03, (*places.shape[:1], frames, *places.shape[2:]))
         joints = (places + steps.cumsum(axis=1)).astype(np.float32)
-        yield Clip(joints, recognizer.layout, id=f"synthetic {number}", fps=30.0)
+        name, space = f"synthetic {number}", recognizer.space
+        yield Clip(joints, recognizer.layout, id=name, fps=30.0, space=space)

@@ -21,6 +21,7 @@ from kinegraph.readers.reader import (
     check_count,
 )
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT
 
 _FPS = 30.0  # Kinect v2, stated by the authors
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
@@ -101,7 +102,8 @@ def _read(task: ReadTask) -> ReadResults:
         raise ReadError(f"{task.path}: expected a body in at least one frame, found none")
     meta = parse_recording_name(task.path.name)
     label = meta.pop("label", None)
-    yield task.make_clip(joints.astype(np.float32), "ntu25", label=label, meta=meta, fps=_FPS)
+    facts = {"label": label, "meta": meta, "fps": _FPS, "space": KINECT}
+    yield task.make_clip(joints.astype(np.float32), "ntu25", **facts)
 
 
 def _matches(path: Path) -> bool:
