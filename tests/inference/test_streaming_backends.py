@@ -20,7 +20,7 @@ from kinegraph.training.checkpoint import CheckpointHeader
 from kinegraph.transforms import to_array
 
 PIXELS = Space("image", unit="pixel")
-SPACES = {2: IMAGE_SHARES, 3: Space()}  # of two_persons
+SPACES = {2: Space("image"), 3: Space()}  # of two_persons
 
 
 def recognizer(
@@ -114,7 +114,8 @@ LATE = [
 @pytest.mark.parametrize("transforms", CAUSAL + LATE)
 @pytest.mark.parametrize("confidence", [False, True])
 def test_steps_are_about_the_frames_as_prepared(transforms, confidence):
-    asked, clip = recognizer(transforms, confidence=confidence), two_persons()
+    asked = recognizer(transforms, confidence=confidence, space=IMAGE_SHARES)
+    clip = two_persons().with_space(IMAGE_SHARES)
     live = open_session(asked)
     assert live.mode == "step"
     answers = follow(live, clip)

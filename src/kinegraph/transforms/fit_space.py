@@ -126,8 +126,8 @@ def to_image_unit(clip: Clip, unit: str) -> Clip:
     if not all(isinstance(side, int | float) and side > 0 for side in size):
         given = {"pixel": "pixels", "share": "shares of the image's width and height"}
         raise TransformError(
-            f"clip {clip.id!r} is in {given[have]}, but {given[unit]} are needed: state the size "
-            "of the image (width and height in pixels)"
+            f"the clip is in {given[have]}, but {given[unit]} are needed: state the size of the "
+            "image (width and height in pixels)"
         )
     sides = np.asarray(size, dtype=np.float32)
     joints = clip.joints.copy()
