@@ -167,6 +167,11 @@ def test_an_invalid_layout_is_rejected(field: str, value: object, match: str) ->
         SkeletonLayout.from_dict({**STICK, field: value})
 
 
+def test_the_center_may_be_spelled_centre() -> None:
+    british = {"centre" if key == "center" else key: value for key, value in STICK.items()}
+    assert SkeletonLayout.from_dict(british) == SkeletonLayout.from_dict(STICK)
+
+
 @pytest.mark.parametrize("field", ["name", "joints", "bones", "center"])
 def test_missing_fields_are_named(field: str) -> None:
     with pytest.raises(LayoutError, match=f"field '{field}' is missing"):

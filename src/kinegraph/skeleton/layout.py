@@ -123,6 +123,8 @@ class SkeletonLayout:
         """
         if not isinstance(data, Mapping):
             raise LayoutError(f"expected the fields of a layout, got {type(data).__name__}")
+        if "centre" in data:  # layout files of users have either spelling
+            data = {"center" if key == "centre" else key: data[key] for key in data}
         known = [f.name for f in fields(cls)]
         if unknown := sorted(str(key) for key in data if key not in known):
             hint = did_you_mean(unknown[0], known)
