@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from pydantic import BaseModel
 from typer.main import get_command
 
@@ -98,6 +99,24 @@ def test_the_readme_links_every_page():
 def test_pages_contain_no_absolute_paths():
     for page in PAGES:
         assert not re.search(r"(?<![\w.])/(work|home|tmp|root|Users)/", text_of(page)), page.name
+
+
+# --------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("page", [named(page) for page in PAGES])
+def test_tables_are_rendered_with_every_row_and_cell(page):
+    """A row after a blank line or with an unescaped pipe would be lost on GitHub."""
+    text = text_of(page)
+    prose = FENCE.sub("", text)
+    lines = [line for line in prose.splitlines() if line.lstrip().startswith("|")]
+    ruled = [line for line in lines if set(line) <= set("|-: ")]
+    markdown = MarkdownIt("commonmark").enable("table")
+    assert markdown.render(text).count("<tr>") == len(lines) - len(ruled)
+    for token in markdown.parse(text):
+        if token.type == "table_open" and token.map:
+            table = text.splitlines()[slice(*token.map)]
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1, table[0]
 
 
 # --------------------------------------------------------------------- commands

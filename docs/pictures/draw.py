@@ -3,6 +3,7 @@
 They are computed from the synthetic data set of ``kinegraph demo``, so that no download is needed.
 Two of them show a small network, which is trained first (some minutes) unless its run is in
 ``--folder`` already. ``--weights`` also draws the shifts of the published Shift-GCN.
+The other pictures that pages show with their commands are drawn here by the same functions.
 ``asgcn_links.png`` was drawn by ``kinegraph draw run`` from a run of ``utd_mhad_asgcn`` and is not
 drawn here.
 """
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,6 +33,8 @@ from kinegraph.models.published_weights import load_shiftgcn
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
 from kinegraph.reports import panels, style
+from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial, step_boxes
+from kinegraph.reports.draw_shift import draw_layout_shifts
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.skeleton import SkeletonLayout
@@ -41,6 +44,7 @@ from kinegraph.transforms.input_streams import to_stream
 
 HERE = Path(__file__).parent
 WIDTH = 8.0  # inches
+GRAPH_STEPS = "graph_steps"  # nine pictures
 PARTITIONS = (style.SLATE, style.GREEN, style.VIOLET)  # self, farther from the center, nearer to it
 HIDDEN = "#fbe6d4"
 FACTORS = LinearSegmentedColormap.from_list("factors", [style.BLUE, "#ffffff", style.ORANGE])
@@ -252,6 +256,63 @@ def shiftgcn_shifts(weights: Path) -> Figure:
     return model_figures(model)["Temporal shifts"]
 
 
+def shiftgcn_channels(_: Demo) -> Figure:
+    """Draw the spatial and temporal shifts of a skeleton of seven joints and 20 channels."""
+    bones = ((0, 1), (2, 1), (3, 1), (4, 2), (5, 3), (6, 3))
+    return draw_layout_shifts(SkeletonLayout("toy", tuple("abcdefg"), bones, center=1), 20)
+
+
+def convolutions(_: Demo) -> Figure:
+    """Draw the weights of convolutions over time: which inputs each output channel reads."""
+    C, taps = 6, 3
+    every = np.ones((C, taps, C), bool)
+    own, middle = np.eye(C, dtype=bool)[:, None], np.array([False, True, False])[:, None]
+    shifted = np.array([[2, 0, 1, 1, 2, 0][c] == np.arange(taps) for c in range(C)]).T
+    rows: list[tuple[str, str, list[NDArray[np.bool_]]]] = [
+        ("Convolution over three frames", "C x C' x 3 weights", [every]),
+        ("Depth-wise convolution", "C x 3 weights; channels stay apart", [every & own]),
+        ("Point-wise (1 x 1) convolution", "C x C' weights; frames stay apart", [every & middle]),
+        (
+            "Depth-wise separable convolution",
+            "C x 3 + C x C' weights, one after the other",
+            [every & own, every & middle],
+        ),
+        (
+            "Shift, then point-wise convolution",
+            "each channel is read from one frame: C x C' weights",
+            [every & shifted],
+        ),
+    ]
+    band, width = 1.25, 2.4
+    figure = Figure(figsize=(WIDTH, band * len(rows) + 0.15))
+    for place, (title, note, weights) in enumerate(rows):
+        top = figure.get_figheight() - 0.15 - place * band
+        count = " + ".join(str(int(w.sum())) for w in weights)
+        style.write_inches(figure, 0.1, top - 0.35, title, fontsize=10, color=style.BLACK)
+        style.write_inches(figure, 0.1, top - 0.57, note, fontsize=8, color=style.GRAY)
+        counted = f"here C = C' = {C}: {count} weights"
+        style.write_inches(figure, 0.1, top - 0.77, counted, fontsize=8, color=style.GRAY)
+        for i, kernel in enumerate(weights):
+            left = WIDTH - 0.15 - (width - 0.2) - (len(weights) - 1 - i) * width
+            box = (left, top - 0.95, width - 0.2, 0.78)
+            _draw_kernel(style.add_axes_inches(figure, box), kernel)
+    return figure
+
+
+def _draw_kernel(ax: Axes, weights: NDArray[np.bool_]) -> None:
+    """Draw weights (outputs, taps, inputs): one color per input channel, white where none is."""
+    C, taps, _ = weights.shape
+    colors = np.array([to_rgb(hue) for hue in style.HUES])[:C]
+    tiles = np.where(weights.reshape(C, -1, 1), np.tile(colors, (taps, 1)), 1.0)
+    ax.imshow(tiles, aspect="auto", interpolation="none")
+    style.despine(ax, grid=None, frame=True)
+    ax.set_xticks(np.arange(taps) * C + (C - 1) / 2, ["frame t - 1", "t", "t + 1"][:taps])
+    ax.set_yticks([])
+    ax.tick_params(labelsize=7)
+    for edge in (C - 0.5, 2 * C - 0.5):
+        ax.axvline(edge, color=style.GRAY, linewidth=0.7)
+
+
 def _box(points: Floats) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top of points (..., 2), with a margin."""
     seen = points.reshape(-1, 2)
@@ -264,28 +325,40 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "fusion": fusion,
     "excitation": excitation,
     "autoencoder": autoencoder,
+    "shiftgcn_channels": shiftgcn_channels,
+    "convolutions": convolutions,
 }
 
 
 def main() -> None:
     """Draw the pictures named on the command line; by default all that need no download."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help=", ".join(PICTURES))
+    parser.add_argument("names", nargs="*", help=", ".join([*PICTURES, GRAPH_STEPS]))
     parser.add_argument(
         "--folder", type=Path, default=Path("demo"), help="folder of the store and the runs"
     )
     parser.add_argument("--weights", type=Path, help="ntu_ShiftGCN_joint_xsub.pt")
     given = parser.parse_args()
     demo = Demo(given.folder)
-    for name in given.names or PICTURES:
-        _save(PICTURES[name](demo), name)
+    for name in given.names or [*PICTURES, GRAPH_STEPS]:
+        if name == GRAPH_STEPS:
+            _save_graph_steps()
+        else:
+            _save(PICTURES[name](demo), name)
     if given.weights:
         _save(shiftgcn_shifts(given.weights), "shiftgcn_shifts")
 
 
-def _save(figure: Figure, name: str) -> None:
+def _save_graph_steps() -> None:
+    """Draw the graph of the figure skating data step by step, as the released code builds it."""
+    figure = draw_graph_tutorial("body25", center_distance="truncated")
+    for number, box in enumerate(step_boxes(figure), start=1):
+        _save(figure, f"graph_step_{number}", bbox_inches=box)
+
+
+def _save(figure: Figure, name: str, **options: Any) -> None:
     path = HERE / f"{name}.png"
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, **options)
     Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path)
     print(f"{path}: {path.stat().st_size // 1000} kB")
 

@@ -70,6 +70,10 @@ class BenchError(KinegraphError):
     """A benchmark whose two sides give different results."""
 
 
+class FigureError(KinegraphError):
+    """A figure that cannot be drawn as asked, or a figure file that cannot be written."""
+
+
 class ExportError(KinegraphError):
     """An export that is not possible, or an exported file that is not valid."""
 

@@ -125,6 +125,8 @@ def test_draw_graph_clip_and_run(capsys, tmp_path, tiny_run, tiny_store):
         ("draw", "graph", "ntu25", "--out", tmp_path / "graph.png"),
         ("draw", "clip", tiny_store, "clip003", "--out", tmp_path / "clip.png"),
         ("draw", "clip", tiny_store, "clip003", "--gif", "--out", tmp_path / "clip.gif"),
+        ("draw", "graph", tiny_run, "--out", tmp_path / "of-run.png"),
+        ("draw", "shift", "florence15", "--out", tmp_path / "shift.png"),
         ("draw", "run", tiny_run, "--out", tmp_path / "pictures"),
     ):
         code, out, err = run(capsys, *words)
@@ -142,6 +144,16 @@ def test_draw_graph_clip_and_run(capsys, tmp_path, tiny_run, tiny_store):
         (("evaluate", "absent"), "absent does not exist"),
         (("train", "nw_ulca"), "did you mean 'nw_ucla'"),
         (("draw", "graph", "ntu-25"), "unknown layout 'ntu-25' (did you mean 'ntu25'?)"),
+        (("draw", "graph", "ntu25", "--out", "x.bak"), "expected a figure named .png, .svg, .pdf"),
+        (("draw", "graph", "ntu25", "--out", "no/x.png"), "the folder no does not exist"),
+        (
+            ("draw", "clip", "x.arrow", "a", "--gif", "--out", "x.png"),
+            "expected a figure named .gif",
+        ),
+        (("draw", "shift", "ntu-25"), "unknown layout 'ntu-25' (did you mean 'ntu25'?)"),
+        (("draw", "shift", "penn-action"), "expected a network with spatial shifts"),
+        (("draw", "graph", "penn-action", "--max-hop", "2"), "is fixed; leave out --max-hop"),
+        (("draw", "graph", "ntu25", "--center-distance", "half"), "known: full, truncated"),
         (("convert", "ntuu", ".", "x.arrow"), "unknown reader 'ntuu' (did you mean 'ntu'?)"),
         (("convert", "ntu", ".", "x.arrow", "--person", "agcn"), "did you mean 'persons'"),
         (("convert", "ntu", "absent", "x.arrow"), "absent"),
@@ -192,10 +204,11 @@ def test_a_clip_whose_id_is_a_path_is_drawn_here(capsys, tmp_path, monkeypatch):
 
 
 def test_a_file_that_cannot_be_written_is_told_in_a_sentence(capsys, tmp_path, tiny_store):
-    place = tmp_path / "absent" / "clip.png"
+    place = tmp_path / "clip.png"
+    place.mkdir()
     code, _, err = run(capsys, "draw", "clip", tiny_store, "clip000", "--out", place)
     assert code == 2
-    assert err == f"kinegraph: {place}: No such file or directory\n"
+    assert err == f"kinegraph: {place}: Is a directory\n"
 
 
 def test_predict_refuses_what_is_no_recording(capsys, tmp_path, tiny_run):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.reports.draw_graph import draw_graph
+from kinegraph.reports.draw_graph import draw_graph, draw_network_graph
 from kinegraph.reports.panels import draw_matrix, label_matrix, write_cell_values
 from kinegraph.reports.style import BLUE_CMAP
 from kinegraph.skeleton import LAYOUTS, SkeletonLayout, adjacency, hop_distance
@@ -40,6 +40,29 @@ def test_headings_give_the_published_counts_of_ntu25() -> None:
 def test_the_truncated_distance_gives_the_counts_of_the_released_code() -> None:
     counts = notes(draw_graph("ntu25", center_distance="truncated"))[5::2]
     assert counts == ["25 non-zero", "40 non-zero", "8 non-zero"]
+
+
+def test_the_options_stand_below() -> None:
+    figure = draw_graph("kinect20", center_distance="truncated", max_hop=2)
+    expected = (
+        "K = 5 partitions: spatial, neighbors up to 2 bones away, distances to the center "
+        "truncated at 2"
+    )
+    assert expected in sentences(figure)
+    full = "K = 3 partitions: spatial, neighbors up to 1 bone away, full distances to the center"
+    assert full in sentences(draw_graph("kinect20"))
+
+
+def test_a_network_is_drawn_with_its_own_matrices() -> None:
+    layout = LAYOUTS["ntu25"]
+    A = adjacency(layout, max_hop=4, center_distance="truncated")
+    figure = draw_network_graph(layout, A)
+    images = [ax.images[0].get_array() for ax in figure.axes[3:]]
+    assert np.array_equal(images, A)
+    assert any("truncated at 4" in line for line in sentences(figure))
+    other = draw_network_graph(layout, A * 2)
+    assert "K = 9 partitions" in sentences(other)
+    assert notes(other)[2] == "sum"
 
 
 def test_the_panels_hold_the_matrices() -> None:

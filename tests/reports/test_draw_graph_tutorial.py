@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from kinegraph.cli import main
 from kinegraph.errors import ModelError, UnknownNameError
-from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial
+from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial, step_boxes
 from kinegraph.skeleton import (
     LAYOUTS,
     SkeletonLayout,
@@ -140,11 +140,35 @@ def test_the_identity_is_not_taken_for_granted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_truncated_distances_are_said_to_be() -> None:
-    said = words(draw_graph_tutorial("penn13", center_distance="truncated"))
+    said = words(tutorial("penn13", center_distance="truncated"))
     assert "joints beyond 1 bone count as equally far" in said
+    pairs = np.count_nonzero(hop_distance("penn13") > 1)
+    assert f"{pairs} pairs are infinitely far apart" in said
+    assert "the normalized adjacency of step 5" in said
     counts = np.count_nonzero(adjacency("penn13", center_distance="truncated"), axis=(1, 2))
     assert counts[1] != counts[2]
     assert all(f"{count} of the {counts.sum()} entries" in said for count in counts)
+
+
+def test_infinite_distances_stand_in_their_cells() -> None:
+    figure = tutorial("penn13", center_distance="truncated")
+    hops, center = hop_distance("penn13"), LAYOUTS["penn13"].center
+    numbers = [text.get_text() for text in bodies(figure)[3].texts]
+    assert numbers == [str(hop) if hop <= 1 else "∞" for hop in hops[center]]
+    cells = [text.get_text() for text in matrices(figure)[2].texts]
+    assert cells.count("∞") == np.count_nonzero(hops > 1)
+
+
+def test_the_parts_of_the_steps_cover_their_titles_and_axes() -> None:
+    figure = tutorial("penn13", strategy="spatial")
+    boxes = step_boxes(figure)
+    height = figure.get_figheight()
+    titles = [t for t in figure.texts if re.match(r"\d  ", t.get_text())]
+    assert len(boxes) == len(titles) == 8
+    for box, title, body in zip(boxes, titles, bodies(figure), strict=True):
+        assert box.y0 < title.get_position()[1] * height < box.y1
+        assert box.y0 <= body.get_position().y0 * height
+        assert body.get_position().y1 * height <= box.y1
 
 
 @pytest.mark.parametrize("name", ["hand21", "penn13"])

@@ -6,10 +6,17 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from kinegraph.errors import FigureError
 from kinegraph.models import MODELS, create_model
 from kinegraph.models.excitation_config import WIRINGS
 from kinegraph.reports import model_figures as module
-from kinegraph.reports.model_figures import clip_figures, model_figures
+from kinegraph.reports.model_figures import (
+    clip_figures,
+    draw_spatial_shifts,
+    model_figures,
+    network_graph,
+)
+from kinegraph.skeleton import identify_adjacency
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
@@ -19,14 +26,14 @@ EXPECTED = {
     "stgcn_twostream": {"Graph", "Edge importance"},
     "stgcn_autoencoder": {"Graph", "Edge importance"},
     "asgcn": {"Graph", "Edge importance"},
-    "shiftgcn": {"Graph", "Temporal shifts", "Feature masks"},
+    "shiftgcn": {"Spatial shifts", "Temporal shifts", "Feature masks"},
 }
 
 
 @pytest.fixture
 def no_graph(monkeypatch):
     """Leave out the graph, which takes longest to draw and is checked elsewhere."""
-    monkeypatch.setattr(module, "draw_graph", lambda layout: Figure())
+    monkeypatch.setattr(module, "draw_network_graph", lambda layout, A: Figure())
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -39,7 +46,7 @@ def test_every_family_is_drawn(name):
 def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():
     options = {**SMALL, "temporal": "naive", "mask": False}
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **options)
-    assert set(model_figures(model)) == {"Graph"}
+    assert set(model_figures(model)) == {"Spatial shifts"}
 
 
 @pytest.mark.usefixtures("no_graph")
@@ -47,6 +54,35 @@ def test_units_are_counted_from_one():
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **SMALL)
     texts = [t.get_text() for ax in model_figures(model)["Feature masks"].axes for t in ax.texts]
     assert any(text.startswith("unit 1 gcn") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "graph"),
+    [
+        ("stgcn", {"faithful": True}, ("spatial", 1, "truncated")),
+        ("stgcn", {"max_hop": 2}, ("spatial", 2, "full")),
+        ("stgcn", {"strategy": "distance"}, ("distance", 1, "full")),
+        ("asgcn", {"faithful": True, "max_hop": 2}, ("spatial", 2, "truncated")),
+        ("stgcn_twostream", {"strategy": "agcn"}, ("agcn", 1, "full")),
+    ],
+)
+def test_the_graph_is_the_one_that_the_network_uses(name, options, graph):
+    model = create_model(name, layout="ntu25", num_classes=3, **SMALL, **options)
+    assert identify_adjacency(model.layout, network_graph(model, "run")) == graph
+
+
+def test_a_network_without_a_single_graph_is_refused(monkeypatch):
+    shift = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **SMALL)
+    with pytest.raises(FigureError, match=r"one graph, got 0 .*`kinegraph draw shift`"):
+        network_graph(shift, "run")
+    model = create_model("stgcn", layout="jhmdb15", num_classes=3, **SMALL)
+    with pytest.raises(FigureError, match="spatial shifts"):
+        draw_spatial_shifts(model, "run")
+    model.blocks[1].gcn.A.mul_(2)
+    with pytest.raises(FigureError, match="got 2 different ones"):
+        network_graph(model, "run")
+    monkeypatch.setattr(module, "draw_network_graph", lambda layout, A: Figure())
+    assert {"Graph", "Graph 2"} <= set(model_figures(model))
 
 
 def shift_labels(**options):

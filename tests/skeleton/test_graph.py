@@ -13,6 +13,7 @@ from kinegraph.skeleton import (
     directed_adjacency,
     get_layout,
     hop_distance,
+    identify_adjacency,
     normalized_adjacency,
     partition_names,
 )
@@ -261,3 +262,20 @@ def test_invalid_options_are_rejected(options: dict, error: type, match: str) ->
 def test_unknown_layout_is_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown layout 'ntu-25'.*mean 'ntu25'"):
         adjacency("ntu-25")
+
+
+@pytest.mark.parametrize("layout", ["ntu25", "coco17_paddle"])
+def test_a_matrix_is_identified_by_its_options(layout):
+    for strategy, max_hop in (("uniform", 2), ("distance", 3), ("spatial", 4), ("agcn", 1)):
+        A = adjacency(layout, strategy=strategy, max_hop=max_hop)
+        assert identify_adjacency(layout, A) == (strategy, max_hop, "full")
+    A = adjacency(layout, max_hop=2, center_distance="truncated")
+    assert identify_adjacency(layout, A) == ("spatial", 2, "truncated")
+
+
+def test_another_matrix_is_not_identified():
+    A = adjacency("ntu25")
+    assert identify_adjacency("ntu25", A * 2) is None
+    assert identify_adjacency("ntu25", A[:, :20, :20]) is None
+    two = SkeletonLayout("two", ("a", "b", "c"), ((0, 1),), 0)
+    assert identify_adjacency(two, np.ones((1, 3, 3))) is None

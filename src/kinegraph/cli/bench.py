@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import JsonOption, print_table, progress
-from kinegraph.errors import BenchError
+from kinegraph.cli.console import JsonOption, check_figure_path, print_table, progress
 
 if TYPE_CHECKING:
     from kinegraph.bench.result import BenchOptions, BenchResult
     from kinegraph.bench.targets import TargetResult
     from kinegraph.reports.draw_bench import Bar
-
-FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
 Benchmark = Callable[["BenchOptions"], "BenchResult"]
 
@@ -223,7 +220,7 @@ def measure_all(
     from kinegraph.bench.timing import use_threads
 
     selected = select_targets(targets or ())
-    _check_figure_path(figure)
+    check_figure_path(figure)
     if page is not None:
         split_page(page)
     with (
@@ -276,7 +273,7 @@ def _run_benchmark(
     from kinegraph.bench.result import BenchOptions
     from kinegraph.bench.timing import use_threads
 
-    _check_figure_path(figure)
+    check_figure_path(figure)
     with use_threads(threads), progress(title) as bar:
         result = measure(BenchOptions(str(precision), rounds, bar))
     if figure is not None:
@@ -354,13 +351,3 @@ def _draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
     from kinegraph.reports.draw_bench import draw_bench
 
     draw_bench(bars, machine).savefig(path, dpi=120)
-
-
-def _check_figure_path(path: Path | None) -> None:
-    """Refuse a figure that cannot be written, before anything is measured."""
-    if path is None:
-        return
-    if path.suffix not in FIGURE_SUFFIXES:
-        raise BenchError(f"expected a figure named {', '.join(FIGURE_SUFFIXES)}, got {str(path)!r}")
-    if not path.absolute().parent.is_dir():
-        raise BenchError(f"{path}: the folder {path.parent} does not exist; create it first")

@@ -10,6 +10,10 @@ from typing import Annotated
 
 import typer
 
+from kinegraph.errors import FigureError
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+
 ClusterOption = Annotated[
     str | None,
     typer.Option(
@@ -50,6 +54,20 @@ def number_folders(folder: Path) -> Iterator[Path]:
 def find_free_folder(folder: Path) -> Path:
     """Return the first numbered folder that does not exist."""
     return next(path for path in number_folders(folder) if not path.exists())
+
+
+def check_figure_path(path: Path | None, suffixes: Sequence[str] = FIGURE_SUFFIXES) -> None:
+    """Refuse a figure that cannot be written, before anything is computed.
+
+    Raises:
+        FigureError: an unknown format, or the folder does not exist.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise FigureError(f"expected a figure named {', '.join(suffixes)}, got {str(path)!r}")
+    if not path.absolute().parent.is_dir():
+        raise FigureError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from kinegraph.reports import panels, style
@@ -125,11 +126,12 @@ def draw_graph_tutorial(
     whole = normalized_adjacency(layout, max_hop=max_hop)
     name = style.plot_label(layout.name)
     title = f"From skeleton to graph: {name}, {strategy}, up to {_bones(max_hop)}"
-    if strategy == "spatial" and center_distance == "truncated":
+    truncated = strategy == "spatial" and center_distance == "truncated"
+    if truncated:
         title += f"; joints beyond {_bones(max_hop)} count as equally far from the center"
-    tutorial = _Tutorial(layout, title, 5 + len(parts))
+    tutorial = _Tutorial(layout, title, 5 + truncated + len(parts))
     strongest = float(max(whole.max(), parts.max()))
-    _draw_graph_steps(tutorial, layout, max_hop, whole, strongest)
+    _draw_graph_steps(tutorial, layout, max_hop, whole, strongest, truncated)
     meanings, colors = zip(*map(_describe_partition, names), strict=True)
     rows = zip(parts, names, meanings, colors, strict=True)
     for number, (part, name, meaning, color) in enumerate(rows, start=1):
@@ -149,6 +151,7 @@ def draw_graph_tutorial(
         "sum" if difference <= 1e-6 else "other_sum",
         legend=zip(names, colors, strict=True),
         subject="The partition is" if len(parts) == 1 else f"The {len(parts)} partitions sum to",
+        step=5 if truncated else 4,
         difference=difference,
         reach=float(parts.sum(axis=(0, 1)).max()),
     )
@@ -160,14 +163,23 @@ def draw_graph_tutorial(
     return tutorial.figure
 
 
+def step_boxes(figure: Figure) -> list[Bbox]:
+    """Return the part of each step in a figure of `draw_graph_tutorial`, in inches."""
+    steps = len(figure.artists)  # each begins with a line
+    width, height = figure.get_size_inches()
+    band, top = (height - _TOP) / steps, height - _TOP + _GAP / 2
+    return [Bbox.from_extents(0, top - (i + 1) * band, width, top - i * band) for i in range(steps)]
+
+
 def _draw_graph_steps(
     tutorial: _Tutorial,
     layout: SkeletonLayout,
     max_hop: int,
     whole: NDArray[np.float32],
     strongest: float,
+    truncated: bool,
 ) -> None:
-    """Draw the steps before the partitions."""
+    """Draw the steps before the partitions; one more if distances are truncated."""
     hops = hop_distance(layout)
     linked = (hops <= 1).astype(float)
     degrees = np.count_nonzero(whole, axis=0)
@@ -185,19 +197,31 @@ def _draw_graph_steps(
     body, matrix = tutorial.add_step("distance", largest=hops.max(), reach=_bones(max_hop))
     _draw_numbers(body, layout, hops[layout.center], style.ORANGE_CMAP)
     _draw_values(matrix, layout, hops, style.ORANGE_CMAP, float(max(1, hops.max())))
+    if truncated:
+        limited = np.where(hops > max_hop, np.inf, hops)
+        infinite = np.count_nonzero(hops > max_hop)
+        body, matrix = tutorial.add_step("truncated", infinite=infinite, reach=_bones(max_hop))
+        _draw_numbers(body, layout, limited[layout.center], style.ORANGE_CMAP, max_hop + 1)
+        _draw_values(matrix, layout, limited, style.ORANGE_CMAP, max_hop + 1.0)
     body, matrix = tutorial.add_step("normalized", least=degrees.min(), most=degrees.max())
     _draw_numbers(body, layout, degrees, style.BLUE_CMAP)
     _draw_values(matrix, layout, whole, style.BLUE_CMAP, strongest)
 
 
 def _draw_numbers(
-    ax: Axes, layout: SkeletonLayout, numbers: NDArray[np.integer], cmap: Colormap
+    ax: Axes,
+    layout: SkeletonLayout,
+    numbers: NDArray[Any],
+    cmap: Colormap,
+    largest: int | None = None,
 ) -> None:
-    """Draw the body with a number in each joint, darker for larger numbers."""
-    grounds = cmap(0.12 + 0.88 * numbers / max(1, int(numbers.max())))
+    """Draw the body with a number in each joint, darker up to the largest, which ∞ counts as."""
+    largest = max(1, int(numbers.max())) if largest is None else largest
+    grounds = cmap(0.12 + 0.88 * np.minimum(numbers, largest) / largest)
     pose = panels.draw_skeleton(ax, layout, size=125, colors=(None, grounds), margin=0.06)
     colors = [panels.contrast_color(ground) for ground in grounds]
-    panels.write_joint_numbers(ax, pose, list(numbers), colors)
+    texts = ["∞" if np.isinf(number) else f"{number:.0f}" for number in numbers]
+    panels.write_joint_numbers(ax, pose, texts, colors)
 
 
 def _draw_values(
@@ -209,7 +233,7 @@ def _draw_values(
     tiles: NDArray[np.floating] | None = None,
 ) -> None:
     """Draw a labeled matrix with its values; ``tiles`` are other colors (V, V, 3) of its cells."""
-    panels.draw_matrix(ax, values.astype(float), cmap, strongest)
+    panels.draw_matrix(ax, np.minimum(values, strongest).astype(float), cmap, strongest)
     if tiles is not None:
         ax.images[0].set_data(tiles)
     panels.write_cell_values(ax, values.astype(float))

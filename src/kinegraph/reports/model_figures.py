@@ -13,14 +13,15 @@ from torch import nn
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
+from kinegraph.errors import FigureError
 from kinegraph.inference.evaluate import select_clips
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.layers import GraphConv
-from kinegraph.models.shift_layers import TemporalShift
+from kinegraph.models.shift_layers import SpatialShift, TemporalShift
 from kinegraph.models.shiftgcn import ShiftGraphConv
-from kinegraph.reports.draw_graph import draw_graph
+from kinegraph.reports.draw_graph import draw_network_graph
 from kinegraph.reports.draw_learned import (
     draw_edge_importance,
     draw_feature_masks,
@@ -28,6 +29,7 @@ from kinegraph.reports.draw_learned import (
     draw_temporal_shifts,
 )
 from kinegraph.reports.draw_poses import draw_forecast, draw_reconstruction
+from kinegraph.reports.draw_shift import Panel, draw_shifts
 
 Figures = dict[str, Figure]
 
@@ -41,9 +43,15 @@ _PART_NAMES = {
 
 
 def model_figures(model: Any) -> Figures:
-    """Return figures of the graph and of learned edges, shifts and masks, by title."""
-    figures = {"Graph": draw_graph(model.layout)}
+    """Return figures of the graph and of learned edges, shifts and masks, by title.
+
+    The graph is the one that the network's convolutions hold, one figure for each if they differ.
+    """
     convs = _modules(model, GraphConv)
+    figures: Figures = {}
+    for A in _graphs(model):
+        title = f"Graph {len(figures) + 1}" if figures else "Graph"
+        figures[title] = draw_network_graph(model.layout, A)
     learned = [
         (_block_name(path), conv.edge_importance.detach().numpy())
         for path, conv in convs
@@ -59,6 +67,8 @@ def model_figures(model: Any) -> Figures:
     ]
     figures |= {"Temporal shifts": draw_temporal_shifts(shifts)} if shifts else {}
     V = model.layout.num_joints
+    if sources := _spatial_shifts(model):
+        figures["Spatial shifts"] = draw_shifts(model.layout, sources)
     masks = [
         (_mask_name(path), unit.mask.detach().numpy().reshape(V, -1))
         for path, unit in _modules(model, ShiftGraphConv)
@@ -66,6 +76,55 @@ def model_figures(model: Any) -> Figures:
     ]
     figures |= {"Feature masks": draw_feature_masks(masks, model.layout)} if masks else {}
     return figures
+
+
+def _spatial_shifts(model: Any) -> list[Panel]:
+    """Return the source joints of the first spatial shift of each direction and width."""
+    panels: dict[bytes, Panel] = {}
+    for path, shift in _modules(model, SpatialShift):
+        sources = shift.index.numpy(force=True).reshape(model.layout.num_joints, -1)
+        joints = sources // sources.shape[1]
+        note = f"{joints.shape[1]} channels, first used in {_mask_name(path[:-1])}"
+        way = path[-1].removeprefix("shift_")
+        panels.setdefault(sources.tobytes(), (f"Shift {way}", note, joints))
+    return list(panels.values())
+
+
+def network_graph(model: nn.Module, name: str) -> NDArray[np.floating]:
+    """Return the adjacency (K, V, V) of a network; ``name`` is what messages call it.
+
+    Raises:
+        FigureError: the network has no graph convolution, or several of different graphs.
+    """
+    graphs = _graphs(model)
+    if len(graphs) != 1:
+        hint = "; see `kinegraph draw shift`" if _modules(model, SpatialShift) else ""
+        raise FigureError(
+            f"{name}: expected a network with one graph, got {len(graphs)} different ones{hint}"
+        )
+    return graphs[0]
+
+
+def draw_spatial_shifts(model: Any, name: str) -> Figure:
+    """Draw from which joint each channel reads in the units of Shift-GCN.
+
+    Raises:
+        FigureError: the network has no spatial shift.
+    """
+    sources = _spatial_shifts(model)
+    if not sources:
+        raise FigureError(f"{name}: expected a network with spatial shifts, such as shiftgcn")
+    return draw_shifts(model.layout, sources)
+
+
+def _graphs(model: nn.Module) -> list[NDArray[np.floating]]:
+    """Return the different adjacencies (K, V, V) of a network's graph convolutions, in order."""
+    graphs: list[NDArray[np.floating]] = []
+    for _, conv in _modules(model, GraphConv):
+        A = conv.A.numpy(force=True)
+        if not any(np.array_equal(A, other) for other in graphs):
+            graphs.append(A)
+    return graphs
 
 
 def clip_figures(run: Path, clip_id: str | None = None) -> Figures:

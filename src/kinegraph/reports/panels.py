@@ -206,7 +206,10 @@ def draw_skeleton(
 
 
 def write_joint_numbers(
-    ax: Axes, pose: NDArray[np.float64], numbers: Sequence[int], colors: Sequence[str] = ("white",)
+    ax: Axes,
+    pose: NDArray[np.float64],
+    numbers: Sequence[object],
+    colors: Sequence[str] = ("white",),
 ) -> None:
     """Write a number into each of V joints; ``colors`` are repeated if there are fewer."""
     centered: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4}
@@ -383,7 +386,10 @@ def write_cell_values(ax: Axes, matrix: NDArray[np.floating]) -> None:
     options["fontsize"] = min(8.0, 0.48 * cell)
     for row, column in np.argwhere(matrix):
         value = matrix[row, column]
-        text = f"{value:.0f}" if value == round(value) else f"{value:.2f}".lstrip("0")
+        if np.isinf(value):
+            text = "∞"
+        else:
+            text = f"{value:.0f}" if value == round(value) else f"{value:.2f}".lstrip("0")
         ax.text(column, row, text, color=contrast_color(grounds[row, column]), **options)
 
 

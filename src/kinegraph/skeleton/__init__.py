@@ -1,9 +1,11 @@
 """Skeleton layouts, their graphs, and the conversion of joints between them."""
 
 from kinegraph.skeleton.graph import (
+    GraphOptions,
     adjacency,
     directed_adjacency,
     hop_distance,
+    identify_adjacency,
     normalized_adjacency,
     partition_names,
 )
@@ -25,6 +27,7 @@ __all__ = [
     "LAYOUTS",
     "LAYOUT_ALIASES",
     "CameraProjection",
+    "GraphOptions",
     "SkeletonLayout",
     "Space",
     "adjacency",
@@ -33,6 +36,7 @@ __all__ = [
     "get_layout",
     "get_projection",
     "hop_distance",
+    "identify_adjacency",
     "list_layouts",
     "map_joints",
     "normalized_adjacency",

@@ -6,7 +6,7 @@ in partition k: ``y[n,c,t,w] = sum over k, v of (W_k x)[n,c,t,v] A[k,v,w]``.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,39 @@ def partition_names(
             f"got max_hop={max_hop} and dilation={dilation}"
         )
     return ("self", "inward", "outward")
+
+
+class GraphOptions(NamedTuple):
+    """Options of `adjacency`, as a picture or a table states them."""
+
+    strategy: Strategy
+    max_hop: int
+    center_distance: CenterDistance
+
+
+def identify_adjacency(layout: Layout, A: NDArray[np.floating]) -> GraphOptions | None:
+    """Return the options with which `adjacency` gives ``A`` (K, V, V), or None if none does.
+
+    Where the truncated and the full distance give the same matrix, the answer is "full".
+
+    Raises:
+        UnknownNameError: an unknown layout.
+    """
+    layout = get_layout(layout)
+    hop = hop_distance(layout)
+    if A.ndim != 3 or A.shape[1:] != hop.shape:
+        return None
+    max_hop = int(hop[A.any(axis=0)].max(initial=1))
+    if max_hop == UNREACHABLE:
+        return None
+    for strategy in get_args(Strategy):
+        for center_distance in get_args(CenterDistance):
+            options = GraphOptions(strategy, max_hop, center_distance)
+            if strategy == "agcn" and max_hop > 1:
+                continue
+            if np.array_equal(adjacency(layout, **options._asdict()), A):
+                return options
+    return None
 
 
 def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
