@@ -9,7 +9,12 @@ import torch
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import TransformError
 from kinegraph.training.batch import Preprocessor, Sample, collate
-from kinegraph.training.data import ClipDataset, create_loader, split_training_clips
+from kinegraph.training.data import (
+    ClipDataset,
+    balanced_class_weights,
+    create_loader,
+    split_training_clips,
+)
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.transforms import Pipeline
 
@@ -62,3 +67,10 @@ def test_a_transform_that_does_not_fit_names_the_clip(tiny_store):
     dataset = ClipDataset(ClipStore(tiny_store), [0], Preprocessor(pipeline, 1, False))
     with pytest.raises(TransformError, match="clip 'clip000': "):
         dataset[0, 0]
+
+
+def test_balanced_weights_give_every_class_the_same_sum():
+    labels = np.array([0, 0, 0, 1, 3, 3])
+    weights = balanced_class_weights(labels, 5)
+    assert weights.tolist() == pytest.approx([2 / 3, 2, 0, 1, 0])
+    assert weights[labels].mean() == pytest.approx(1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinegraph.training.batch import Batch
 from kinegraph.training.lightning_module import TrainingModule, learning_rate_factor
-from kinegraph.training.objectives import RecognitionObjective
+from kinegraph.training.objectives import LossOutput, RecognitionObjective
 from kinegraph.training.recipe import TrainConfig
 
 
@@ -47,3 +48,26 @@ def test_the_average_starts_short_and_lags_behind():
     expected += (3.0 - expected) * (1 - 3 / 12)
     assert module.eval_model.w.item() == pytest.approx(expected)
     assert module.model.w.item() == 3.0
+
+
+def test_weighted_correct_answers_are_the_mean_class_accuracy():
+    labels = torch.tensor([0, 0, 0, 1])
+    answers = torch.tensor([0, 0, 1, 1])  # 2 of 3 and 1 of 1 right
+    logits = torch.nn.functional.one_hot(answers, 2).float()
+    weights = {"val": torch.tensor([4 / 6, 4 / 2])}
+    settings = TrainConfig(class_weights="balanced")
+    module = TrainingModule(
+        _Scalar(),
+        RecognitionObjective(),
+        settings,
+        steps_per_epoch=1,
+        seed=0,
+        class_weights=weights,
+    )
+    for part in (slice(0, 1), slice(1, 4)):
+        batch = Batch(torch.zeros(1), labels[part], torch.zeros(1))
+        output = LossOutput(torch.tensor(1.0), logits[part])
+        module._add_metrics(output, batch, module._clip_weights("val", batch))
+    means = module.metrics.compute_and_reset()
+    assert means["accuracy"] == pytest.approx(3 / 4)
+    assert means["mean_class"] == pytest.approx((2 / 3 + 1) / 2)

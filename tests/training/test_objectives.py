@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from kinegraph.errors import ModelError, RecipeError, UnknownNameError
 from kinegraph.training.batch import Batch
@@ -198,3 +199,18 @@ def test_a_batch_without_a_joint_that_counts_has_a_loss_but_no_figures():
     outcome = FuturePredictionObjective().compute_loss(Holds(), batch)
     assert outcome.loss == 0
     assert outcome.metrics == {}
+
+
+def test_weights_multiply_the_losses_of_the_clips():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 0, 0, 2])
+
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return logits
+
+    batch = Batch(torch.zeros(4, 2, 5, 3, 1), labels, torch.full((4,), 5))
+    alone = [float(cross_entropy(logits[i : i + 1], labels[i : i + 1])) for i in range(4)]
+    weights = torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0])
+    loss = RecognitionObjective().compute_loss(Fixed(), batch, weights=weights).loss
+    assert float(loss) == pytest.approx((sum(alone[:3]) / 3 + alone[3]) / 2)

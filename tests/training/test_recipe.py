@@ -91,6 +91,14 @@ def test_early_stopping_needs_something_to_watch(tiny_recipe):
         parse_recipe(tiny_recipe, "my.yaml")
 
 
+def test_class_weights_need_classes(tiny_recipe):
+    tiny_recipe["train"]["class_weights"] = "balanced"
+    tiny_recipe["model"] = {"name": "stgcn_autoencoder", "channels": [8], "strides": [1]}
+    tiny_recipe["objective"] = {"name": "reconstruct"}
+    with pytest.raises(RecipeError, match="'reconstruct' names none: set it to null"):
+        parse_recipe(tiny_recipe, "my.yaml")
+
+
 def test_overrides_reach_into_parts(tiny_recipe, tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text(yaml.safe_dump(tiny_recipe))

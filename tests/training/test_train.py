@@ -211,3 +211,12 @@ def test_clips_of_one_class_are_nothing_to_learn_from(tmp_path):
     with pytest.raises(RecipeError, match="clips of only one class"):
         train(parse_recipe(_recipe(tmp_path / "s.arrow"), "tiny"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_balanced_classes_log_their_mean_accuracy(tmp_path, tiny_store, trained):
+    recipe = _recipe(tiny_store)
+    recipe["train"] |= {"class_weights": "balanced", "epochs": 1}
+    history = read_history(train(parse_recipe(recipe, "tiny"), tmp_path / "run"))
+    for split in ("train", "val"):
+        assert all(0 <= row[f"{split}_mean_class"] <= 1 for row in history)
+    assert "val_mean_class" not in read_history(trained[1])[0]

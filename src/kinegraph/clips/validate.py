@@ -226,7 +226,8 @@ def _class_findings(store: ClipStore) -> list[Finding]:
         (fewest, rare), (most, frequent) = min(present), max(present)
         text = (
             f"classes are imbalanced: {frequent!r} has {_count_clips(most)}, {rare!r} has "
-            f"{fewest}; compare the mean class accuracy too"
+            f"{fewest}; compare the mean class accuracy too, and train with "
+            "train.class_weights=balanced"
         )
         found.append(Finding("note", text))
     return found

@@ -69,6 +69,18 @@ def _sample_per_class(
     return np.sort(np.concatenate(kept))
 
 
+def balanced_class_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
+    """Return (classes,) weights with which every class has the same sum over the clips.
+
+    A clip of class c gets clips / (present classes x clips of c), so the mean over the clips is 1.
+    Classes without clips get 0.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = np.count_nonzero(counts)
+    weights = len(labels) / np.maximum(present * counts, 1)
+    return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
 class ClipDataset(Dataset[Sample]):
     """Clips of a store as model input.
 
@@ -87,6 +99,11 @@ class ClipDataset(Dataset[Sample]):
         self.indices = np.asarray(indices)
         self.preprocess = preprocess
         self.seed = seed
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(clips,) labels, -1 where unknown."""
+        return self.store.labels[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)

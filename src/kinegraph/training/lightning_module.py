@@ -25,6 +25,8 @@ class TrainingModule(LightningModule):
     Args:
         steps_per_epoch: optimizer steps per epoch, for the schedule.
         seed: seed of the model's random numbers, such as dropout.
+        class_weights: (classes,) weights by split, ``train`` and ``val``: factors of the loss of
+            clips of each class. The mean class accuracy is then logged too, as ``mean_class``.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class TrainingModule(LightningModule):
         *,
         steps_per_epoch: int,
         seed: int,
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if settings.freeze_backbone:
@@ -47,6 +50,7 @@ class TrainingModule(LightningModule):
         self.seed = seed
         self.averaged = _create_average(model, settings.ema) if settings.ema else None
         self.metrics = MeanMetrics()
+        self.class_weights = class_weights
 
     @property
     def eval_model(self) -> nn.Module:
@@ -67,9 +71,9 @@ class TrainingModule(LightningModule):
             self.model.eval()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        smoothing = self.settings.label_smoothing
-        output = self.objective.compute_loss(self.model, batch, smoothing)
-        self._add_metrics(output, batch)
+        smoothing, weights = self.settings.label_smoothing, self._clip_weights("train", batch)
+        output = self.objective.compute_loss(self.model, batch, smoothing, weights)
+        self._add_metrics(output, batch, weights)
         return output.loss
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -97,12 +101,20 @@ class TrainingModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Evaluate a held-out batch, with the averaged weights if there are any."""
         self.eval_model.eval()
-        self._add_metrics(self.objective.compute_loss(self.eval_model, batch), batch)
+        weights = self._clip_weights("val", batch)
+        output = self.objective.compute_loss(self.eval_model, batch, weights=weights)
+        self._add_metrics(output, batch, weights)
 
     def on_validation_epoch_end(self) -> None:
         self._log("val")
 
-    def _add_metrics(self, output: LossOutput, batch: Batch) -> None:
+    def _clip_weights(self, split: str, batch: Batch) -> Tensor | None:
+        """Return (N,) factors of the clips' losses."""
+        if self.class_weights is None:
+            return None
+        return self.class_weights[split].to(batch.labels.device)[batch.labels]
+
+    def _add_metrics(self, output: LossOutput, batch: Batch, weights: Tensor | None) -> None:
         clips = len(batch.labels)
         self.metrics.add("loss", output.loss * clips, clips)
         for name, value in output.metrics.items():
@@ -110,6 +122,8 @@ class TrainingModule(LightningModule):
         if output.logits is not None:
             correct = output.logits.argmax(dim=1) == batch.labels
             self.metrics.add("accuracy", correct.sum(), clips)
+            if weights is not None:
+                self.metrics.add("mean_class", (weights * correct).sum(), clips)
 
     def _log(self, split: str) -> Mapping[str, float]:
         means = self.metrics.compute_and_reset()

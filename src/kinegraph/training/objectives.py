@@ -76,8 +76,19 @@ class Objective:
     predicts_poses = False
     reconstructs = False
 
-    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
-        """Return loss and metrics of a batch; ``smoothing`` is label smoothing."""
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
+        """Return loss and metrics of a batch.
+
+        Args:
+            smoothing: label smoothing.
+            weights: (N,) factors of the clips' losses, for objectives that classify.
+        """
         raise NotImplementedError
 
     def predict_poses(self, model: nn.Module, batch: Batch) -> PosePrediction | None:
@@ -114,13 +125,18 @@ class RecognitionObjective(Objective):
         self.required_method = "predict_future" if future_weight else "forward"
         self.predicts_poses = future_weight > 0
 
-    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
-            loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
-            return LossOutput(loss, logits)
+            return LossOutput(_label_loss(logits, batch.labels, smoothing, weights), logits)
         logits, poses = _predict_future(model, batch, released=getattr(model, "faithful", False))
-        loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        loss = _label_loss(logits, batch.labels, smoothing, weights)
         loss = loss + self.future_weight * poses.squared_error()
         return LossOutput(loss, logits, _pose_metrics(poses))
 
@@ -128,6 +144,14 @@ class RecognitionObjective(Objective):
         if not self.future_weight:
             return None
         return _predict_future(model, batch, released=getattr(model, "faithful", False))[1]
+
+
+def _label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
+    """Return the mean cross entropy of a batch, each clip's multiplied by its weight."""
+    if weights is None:
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
+    losses = cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (weights * losses).mean()
 
 
 class LinkInferenceObjective(Objective):
@@ -139,7 +163,13 @@ class LinkInferenceObjective(Objective):
 
     required_method = "link_loss"
 
-    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
         losses = model.link_loss(batch.x, batch.lengths)  # type: ignore[operator]
         return LossOutput(losses["loss"], None, {"nll": losses["nll"], "kl": losses["kl"]})
 
@@ -155,7 +185,13 @@ class PoseObjective(Objective):
     best_metric = ("val_mpjpe", -1)
     predicts_poses = True
 
-    def compute_loss(self, model: nn.Module, batch: Batch, smoothing: float = 0) -> LossOutput:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
         poses = self.predict_poses(model, batch)
         return LossOutput(poses.squared_error(), None, _pose_metrics(poses))
 

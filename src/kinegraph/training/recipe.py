@@ -91,6 +91,7 @@ class TrainConfig(_StrictModel):
     cosine_epochs: int | None = Field(None, ge=1)
     warmup_epochs: float = Field(0, ge=0)
     label_smoothing: float = Field(0, ge=0, lt=1)
+    class_weights: Literal["balanced"] | None = None
     clip_grad: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
@@ -337,6 +338,11 @@ def _find_training_errors(recipe: Recipe) -> list[str]:
         errors.append(
             "'train.freeze_backbone' trains only the classifier, but objective "
             f"{recipe.objective.name!r} does not use it"
+        )
+    if recipe.train.class_weights and not recipe.objective.create().is_classifier:
+        errors.append(
+            f"'train.class_weights' weighs classes, but objective {recipe.objective.name!r} names "
+            "none: set it to null"
         )
     return errors
 

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor, nn
 
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
@@ -33,6 +33,7 @@ from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, lo
 from kinegraph.training.data import (
     ClipDataset,
     TrainingSplits,
+    balanced_class_weights,
     create_loader,
     split_training_clips,
 )
@@ -142,6 +143,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
         settings,
         steps_per_epoch=max(1, -(-len(batches) // settings.accumulate)),
         seed=recipe.seed,
+        class_weights=_class_weights(settings, store.num_classes, train_set, val_set),
     )
     _check_forward(model, objective, train_set)
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
@@ -172,6 +174,18 @@ def _set_threads(settings: TrainConfig, layout: ProcessLayout) -> None:
         torch.set_num_threads(settings.threads)
     elif layout.per_node > 1 and default_device().type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // layout.per_node))
+
+
+def _class_weights(
+    settings: TrainConfig, num_classes: int, train_set: ClipDataset, val_set: ClipDataset
+) -> dict[str, Tensor] | None:
+    """Return the weight of each class in the loss of either split, None where all clips count."""
+    if settings.class_weights is None:
+        return None
+    return {
+        split: torch.from_numpy(balanced_class_weights(dataset.labels, num_classes))
+        for split, dataset in (("train", train_set), ("val", val_set))
+    }
 
 
 def _check_forward(model: nn.Module, objective: Objective, clips: ClipDataset) -> None:
