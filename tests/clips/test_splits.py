@@ -12,6 +12,8 @@ import yaml
 from conftest import real_data
 from kinegraph.clips.splits import (
     PROTOCOLS,
+    PUBLISHED_SPLITS,
+    find_published_split,
     get_protocol,
     get_split_indices,
     split_by_protocol,
@@ -25,7 +27,9 @@ def clip_set(metas, labels=None, digests=None, ids=None):
     """Return the part of a store that a split needs."""
     ids = ids or [f"clip{i}" for i in range(len(metas))]
     labels = np.zeros(len(metas), np.int64) if labels is None else np.asarray(labels)
-    return SimpleNamespace(ids=ids, metas=metas, labels=labels, digests=digests or ids)
+    return SimpleNamespace(
+        ids=ids, metas=metas, labels=labels, digests=digests or ids, provenance={}
+    )
 
 
 def sizes(clips, protocol):
@@ -71,6 +75,39 @@ def test_the_new_classes_of_ntu120_alone():
     ]
     assert len(new) == 57367
     assert sizes(ntu(new), "xsub") == (22935, 34432)
+
+
+@pytest.mark.parametrize(
+    ("file", "protocol"),
+    [
+        ("ntu_available.txt", "xsub"),
+        ("ntu_available.txt", "xview"),
+        ("ntu120_available.txt", "xset"),
+    ],
+)
+def test_the_published_counts_are_those_of_the_published_names(file, protocol):
+    clips = ntu(names(file))
+    published = find_published_split(clips, protocol)
+    assert (published.train, published.test) == sizes(clips, protocol)
+
+
+def test_known_counts_have_their_reason():
+    new = [n for n in names("ntu120_available.txt") if parse_recording_name(n)["label"] >= 60]
+    published = find_published_split(ntu(new), "xsub")
+    assert (published.data, published.train, published.test) == ("NTU RGB+D 120", 63026, 50919)
+    assert "setups 18 to 32" in published.known[sizes(ntu(new), "xsub")]
+    whole = ntu(names("ntu_available.txt") + names("ntu_missing.txt"))
+    for protocol in ("xsub", "xview"):
+        known = find_published_split(whole, protocol).known
+        assert "missing skeletons are included" in known[sizes(whole, protocol)]
+
+
+def test_other_clips_have_no_published_counts():
+    assert find_published_split(clip_set([{}]), "xsub") is None
+    made = ntu(["S001C001P001R001A001"])
+    made.provenance["reader"] = "synthetic"
+    assert find_published_split(made, "xsub") is None
+    assert {published.protocol for published in PUBLISHED_SPLITS} <= set(PROTOCOLS)
 
 
 # --------------------------------------------------------------------- other sets

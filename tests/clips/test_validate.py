@@ -216,3 +216,16 @@ def test_the_leak_in_nw_ucla_is_found(tmp_path):
     protocol = validate_store(ClipStore(tmp_path / "a.store")).protocols["ucla-xview"]
     assert (protocol.train, protocol.test, protocol.leaked) == (1020, 464, 95)
     assert sorted(protocol.leaked_ids) == sorted(listed)
+
+
+def test_a_split_that_misses_the_published_count_is_reported(report):
+    subjects = (1, 3, 7)
+    clips = [clip(f"S018C001P{n:03d}R001A061", meta={"subject": n}) for n in subjects]
+    provenance = {"reader": "ntu", "protocols": ["xsub"]}
+    found = report(*clips, classes=["a"], provenance=provenance)
+    assert found.protocols["xsub"].published == (63026, 50919)
+    (finding,) = [f for f in found.findings if "published" in f.text]
+    assert finding.severity == "warning"
+    assert finding.text.startswith(
+        "protocol 'xsub': 2 of 50,919 test clips and 1 of 63,026 training clips of NTU RGB+D 120"
+    )

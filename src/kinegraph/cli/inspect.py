@@ -48,9 +48,12 @@ def _print_text(report: StoreReport) -> None:
     ]
     print_table(report.path, ("", ""), facts)
     print_table("Classes", ("class", "clips"), list(report.classes.items()))
-    rows = [(name, p.train, p.test, p.leaked) for name, p in report.protocols.items()]
+    rows = [
+        (name, p.train, p.test, "{} / {}".format(*p.published or "--"), p.leaked)
+        for name, p in report.protocols.items()
+    ]
     if rows:
-        header = ("protocol", "train", "test", "test clips equal to a training clip")
+        header = ("protocol", "train", "test", "published", "test clips equal to a training clip")
         print_table("Splits", header, rows)
     if report.findings:
         findings = [(finding.severity, finding.text) for finding in report.findings]

@@ -8,6 +8,7 @@ training clip, byte for byte, are then left out.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -46,6 +47,47 @@ class Protocol:
     keys: tuple[str, ...]
     assign_split: SplitFunction
     clean: bool = False
+
+
+@dataclass(frozen=True)
+class PublishedSplit:
+    """The number of clips in both splits of a complete data set.
+
+    Attributes:
+        protocol, data: names of the protocol and of the data set.
+        source: where the counts come from.
+        train, test: numbers of clips.
+        ids: a pattern that is in every clip id of the data set.
+        readers: names of the readers that read it; empty for any.
+        known: reasons of other counts, by (train, test).
+    """
+
+    protocol: str
+    data: str
+    source: str
+    train: int
+    test: int
+    ids: str
+    readers: tuple[str, ...]
+    known: Mapping[tuple[int, int], str]
+
+
+def find_published_split(clips: ClipStore, protocol: str) -> PublishedSplit | None:
+    """Return the published counts of a protocol for the data set that the clips come from.
+
+    The data set is recognized by the ids of the clips. Synthetic recordings have the names of NTU
+    RGB+D, but no published counts.
+    """
+    reader = clips.provenance.get("reader")
+    for published in PUBLISHED_SPLITS if reader != "synthetic" else ():
+        if published.protocol != protocol or (
+            published.readers and reader not in published.readers
+        ):
+            continue
+        pattern = re.compile(published.ids)
+        if all(pattern.search(name) for name in clips.ids):
+            return published
+    return None
 
 
 def get_protocol(name: str) -> Protocol:
@@ -231,11 +273,22 @@ def _make_ddnet_rule(fold: int) -> SplitFunction:
     return lambda meta: _assign_official(meta) if _integer(meta, "fold") == fold else None
 
 
-def _load_protocols() -> Iterator[Protocol]:
+def _read_protocols() -> dict[str, Any]:
     import yaml
 
     text = resources.files("kinegraph.clips").joinpath("protocols.yaml").read_text("utf-8")
-    data = yaml.safe_load(text)
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def _make_published(
+    *, known: Sequence[Mapping[str, Any]] = (), readers: Sequence[str] = (), **facts: Any
+) -> PublishedSplit:
+    reasons = {(counts["train"], counts["test"]): counts["reason"] for counts in known}
+    return PublishedSplit(known=reasons, readers=tuple(readers), **facts)
+
+
+def _make_protocols(data: Mapping[str, Any]) -> Iterator[Protocol]:
     for name, rule in data["by_number"].items():
         yield _make_number_protocol(name, **rule)
     official = "the split that the data set's own files give"
@@ -251,8 +304,13 @@ def _load_protocols() -> Iterator[Protocol]:
         yield Protocol(f"ddnet-split{fold}", summary, ("fold", "split"), _make_ddnet_rule(fold))
 
 
+_CONTENT = _read_protocols()
+
 #: Protocols by name.
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _load_protocols()}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _make_protocols(_CONTENT)}
+
+#: Published counts of complete data sets.
+PUBLISHED_SPLITS = tuple(_make_published(**facts) for facts in _CONTENT["published"])
 
 
 def _group_clips(chosen: Indices, clips: ClipStore, by: str) -> list[Indices]:

@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.splits import CLEAN_SUFFIX, PROTOCOLS, find_leaked, split_by_protocol
+from kinegraph.clips.splits import (
+    CLEAN_SUFFIX,
+    PROTOCOLS,
+    find_leaked,
+    find_published_split,
+    split_by_protocol,
+)
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError
 
@@ -38,10 +44,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """The split of a store by a protocol: the number of clips, and test clips seen in training."""
+    """The split of a store by a protocol.
+
+    Attributes:
+        train, test: number of clips.
+        published: the same of the complete data set, None where that is not known.
+        leaked: number of test clips that equal a training clip, and their ids.
+    """
 
     train: int
     test: int
+    published: tuple[int, int] | None
     leaked: int
     leaked_ids: tuple[str, ...]
 
@@ -94,6 +107,7 @@ def validate_store(store: ClipStore) -> StoreReport:
         *_missing_findings(missing),
         *_duplicate_findings(store, duplicates),
         *_leak_findings(protocols),
+        *_count_findings(store, protocols),
     ]
     severities = ("error", "warning", "note")
     frames = store.frames
@@ -269,7 +283,9 @@ def _report_split(store: ClipStore, name: str) -> SplitReport | None:
     if len(train) == 0 or len(test) == 0:
         return None
     leaked = find_leaked(store, train, test)
-    return SplitReport(len(train), len(test), len(leaked), _ids(store, leaked))
+    complete = find_published_split(store, name)
+    published = (complete.train, complete.test) if complete else None
+    return SplitReport(len(train), len(test), published, len(leaked), _ids(store, leaked))
 
 
 def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
@@ -283,6 +299,24 @@ def _leak_findings(protocols: dict[str, SplitReport]) -> list[Finding]:
         for name, report in protocols.items()
         if report.leaked
     ]
+
+
+def _count_findings(store: ClipStore, protocols: dict[str, SplitReport]) -> list[Finding]:
+    """Compare the sizes of the splits with the published ones."""
+    found = []
+    for name, report in protocols.items():
+        complete = find_published_split(store, name)
+        counts = report.train, report.test
+        if complete is None or counts == report.published:
+            continue
+        reason = complete.known.get(counts, "accuracies cannot be compared with published ones")
+        text = (
+            f"protocol {name!r}: {report.test:,} of {complete.test:,} test clips and "
+            f"{report.train:,} of {complete.train:,} training clips of {complete.data} "
+            f"({complete.source}): {reason}"
+        )
+        found.append(Finding("warning", text))
+    return found
 
 
 def _clip_findings(
