@@ -38,7 +38,9 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    verbs = "demo convert inspect import train evaluate predict stream export fuse draw list"
+    verbs = (
+        "demo convert inspect import train evaluate predict stream export compare fuse draw list"
+    )
     for verb in verbs.split():
         assert f"  {verb} " in done.stdout
 

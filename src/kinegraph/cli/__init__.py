@@ -9,6 +9,7 @@ import typer
 
 from kinegraph.cli import (
     bench,
+    compare,
     convert,
     demo,
     draw,
@@ -40,6 +41,7 @@ app.command("inspect")(inspect.inspect)
 app.command("import")(import_weights.import_weights)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("fuse")(fuse.fuse)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
