@@ -34,11 +34,12 @@ def scan(source: Path, scale: float = 1.0) -> ReadPlan:
 def read(task: ReadTask) -> Iterator[Clip | ReadError]:
     """A line ``LABEL T`` is a clip of T frames; words make things go wrong."""
     for number, line in enumerate(task.path.read_text().splitlines(), start=1):
-        yield _clip(task.path, number, line.split(), task.info["scale"])
+        yield _clip(task, number, line.split())
 
 
-def _clip(path: Path, number: int, words: list[str], scale: float) -> Clip | ReadError:
-    name = f"{path.stem}-{number}"
+def _clip(task: ReadTask, number: int, words: list[str]) -> Clip | ReadError:
+    path, scale = task.path, task.info["scale"]
+    name, notes = f"{path.stem}-{number}", []
     match words:
         case ["bad"]:
             return ReadError(f"{path.name}:{number}: bad line")
@@ -52,11 +53,14 @@ def _clip(path: Path, number: int, words: list[str], scale: float) -> Clip | Rea
             time.sleep(0.3)
         case ["same", *words]:
             name = "same"
+        case ["note", *words]:
+            notes = ["angles are guessed", "the base was moved"][: int(words[0]) + 1]
         case ["big", *words]:
             scale = float("inf")  # beyond float32
     label, frames = map(int, words)
     joints = np.arange(1, 1 + frames * 4).reshape(1, frames, 2, 2) * scale
-    return Clip(joints, HINGE, label=None if label < 0 else label, id=name)
+    label = None if label < 0 else label
+    return task.make_clip(joints, HINGE, label=label, id=name, notes=notes)
 
 
 READER = Reader(

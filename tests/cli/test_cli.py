@@ -231,6 +231,15 @@ def test_predict_answers_the_good_files_beside_a_bad_one(capsys, tmp_path, tiny_
     assert "bad.arrow" in err
 
 
+def test_predict_prints_notes_of_readers_once(capsys, tiny_run, tmp_path):
+    with StoreWriter(tmp_path / "a.arrow", made_up_clips()[0].layout) as writer:
+        for clip in made_up_clips()[:3]:
+            writer.write(dataclasses.replace(clip, meta={"notes": "scores were capped"}))
+    code, out, err = run(capsys, "predict", tiny_run, tmp_path / "a.arrow", "--json")
+    assert (code, err) == (0, "note: scores were capped\n")
+    assert [json.loads(line)["notes"] for line in out.splitlines()] == [["scores were capped"]] * 3
+
+
 def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):
     from kinegraph.clips.store import ClipStore
     from kinegraph.readers.synthetic.reader import write_dataset

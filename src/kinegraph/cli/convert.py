@@ -53,6 +53,8 @@ def convert(
     if result.refused:
         print_table(f"Refused: {len(result.refused)}", ("file", "reason"), result.refused)
     print(ClipStore(store).describe())
+    for note, clips in result.notes.items():
+        print(f"note: {note} ({clips} of {result.stored} clips)")
     print(
         f"{store}: {result.stored} clips, {result.persons} person tracks, {result.frames} frames, "
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"

@@ -43,12 +43,17 @@ def predict(
                 predictor, run, files, reader, cluster=cluster, progress=bar
             )
     failed = False
+    notes: set[str] = set()
     for result in results:
         if isinstance(result, KinegraphError):
             failed = True
             print(f"kinegraph: {result}", file=sys.stderr)
         else:
             print(json.dumps(result) if as_json else _format_prediction(result))
+            for note in result.get("notes", ()):
+                if note not in notes:
+                    print(f"note: {note}", file=sys.stderr)
+                notes.add(note)
     if failed:
         raise typer.Exit(2)
 

@@ -19,6 +19,9 @@ MetaValue = str | int | float | bool | None
 
 UNSTATED = Space(assumed=True)
 
+NOTES_KEY = "notes"
+"""The key of a clip's meta under which its reader notes what it changed or guessed, by line."""
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -97,6 +100,11 @@ class Clip:
     def valid(self) -> NDArray[np.bool_]:
         """(M, T, V): True where a joint is present."""
         return np.asarray(~np.isnan(self.joints[..., 0]))  # validated: all coordinates or none
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what the reader changed or guessed, of the meta key ``notes``."""
+        return tuple(str(self.meta.get(NOTES_KEY) or "").splitlines())
 
     @property
     def digest(self) -> str:

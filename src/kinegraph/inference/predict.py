@@ -49,13 +49,15 @@ class Predictor(NamedTuple):
         return next(model for model in (self.recognizer, self.pose_scorer) if model)
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
-        """Return the clip's id, candidates, logits and pose error, as far as supported, for JSON.
+        """Return the clip's id, notes, candidates, logits and pose error, if supported, for JSON.
 
         Raises:
             CheckpointError, TransformError: the clip does not fit the model, or the logits are not
                 finite.
         """
         found: dict[str, Any] = {"id": clip.id}
+        if clip.notes:
+            found["notes"] = list(clip.notes)
         if self.recognizer:
             prediction = self.recognizer(clip)
             if not np.isfinite(prediction.logits).all():

@@ -43,6 +43,7 @@ class ConversionResult:
         refused: (file relative to the source, or clip id; reason) of what was left out.
         rounding: maximum error of a stored coordinate, in the units of the clips; 0 except for
             float16.
+        notes: sentence about what was changed or guessed -> number of clips that it concerns.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class ConversionResult:
     frames: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
     rounding: float = 0.0
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 class Refusal(NamedTuple):
@@ -291,6 +293,8 @@ def _count_clip(clip: Clip, classes: Sequence[str] | None, done: ConversionResul
     done.stored += 1
     done.persons += clip.num_persons
     done.frames += clip.num_frames
+    for note in clip.notes:
+        done.notes[note] = done.notes.get(note, 0) + 1
     if clip.label is None:
         done.unlabeled += 1
     else:

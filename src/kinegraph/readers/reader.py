@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip
+from kinegraph.clips.clip import NOTES_KEY, Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
@@ -25,21 +25,33 @@ class ReadTask:
 
     Attributes:
         path: the file.
-        info: picklable facts from the scan: label, id, meta, space, a range of rows, options of
-            reading.
+        info: picklable facts from the scan: label, id, meta, space, notes, a range of rows, options
+            of reading.
     """
 
     path: Path
     info: Mapping[str, Any] = field(default_factory=dict)
 
-    def make_clip(self, joints: Any, layout: str | SkeletonLayout, **facts: Any) -> Clip:
+    def make_clip(
+        self,
+        joints: Any,
+        layout: str | SkeletonLayout,
+        *,
+        notes: Sequence[str] = (),
+        **facts: Any,
+    ) -> Clip:
         """Return a clip with the label, id, meta and space of this task, or those in ``facts``.
 
-        The default id is the file's name without its suffix.
+        The default id is the file's name without its suffix. ``notes``, and those of the task, are
+        sentences without a full stop about what was changed or guessed; they become meta
+        (`Clip.notes`), and commands print each once.
         """
         keys = ("label", "id", "meta", "space")
         stated = {key: self.info[key] for key in keys if key in self.info}
-        return Clip(joints, get_layout(layout), **{"id": self.path.stem, **stated, **facts})
+        facts = {"id": self.path.stem, **stated, **facts}
+        if notes := [*self.info.get("notes", ()), *notes]:
+            facts["meta"] = {**facts.get("meta", {}), NOTES_KEY: "\n".join(notes)}
+        return Clip(joints, get_layout(layout), **facts)
 
     def to_joints(self, values: NDArray[Any], zeros_absent: bool = True) -> NDArray[np.float32]:
         """Return coordinates (..., T, V, D) of the file as float32.

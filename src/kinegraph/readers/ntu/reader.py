@@ -102,8 +102,9 @@ def _read(task: ReadTask) -> ReadResults:
         raise ReadError(f"{task.path}: expected a body in at least one frame, found none")
     meta = parse_recording_name(task.path.name)
     label = meta.pop("label", None)
-    facts = {"label": label, "meta": meta, "fps": _FPS, "space": KINECT}
-    yield task.make_clip(joints.astype(np.float32), "ntu25", **facts)
+    yield task.make_clip(
+        joints.astype(np.float32), "ntu25", label=label, meta=meta, fps=_FPS, space=KINECT
+    )
 
 
 def _matches(path: Path) -> bool:
