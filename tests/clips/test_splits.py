@@ -48,6 +48,12 @@ def ntu(found: list[str]):
     return clip_set([parse_recording_name(name) for name in found], ids=found)
 
 
+def test_several_pairs_of_splits_and_none_chosen():
+    clips = clip_set([{"split:xsub_train": True}, {"split:xsub_val": True}])
+    with pytest.raises(ProtocolError, match=r"several pairs of splits: .* choose one with --split"):
+        split_by_protocol(clips, "official")
+
+
 def test_ntu60_has_its_published_sizes():
     available = ntu(names("ntu_available.txt"))
     assert sizes(available, "xsub") == (40091, 16487)

@@ -21,7 +21,7 @@ FIXED_LENGTH = {
 }  # fmt: skip
 SAMPLERS = FIXED_LENGTH | {
     "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames", "random_crop",
-    "random_speed",
+    "random_speed", "resample",
 }  # fmt: skip
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
@@ -50,7 +50,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 42
+    assert len(NAMES) == 43
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 

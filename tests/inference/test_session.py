@@ -9,7 +9,7 @@ import pytest
 
 from conftest import made_up_clips, real_data
 from inference.test_streaming_backends import recognizer, two_persons
-from kinegraph.errors import ClipError, ModelError, UnknownNameError
+from kinegraph.errors import ClipError, ModelError, TransformError, UnknownNameError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import (
@@ -125,6 +125,31 @@ def test_windows_together_are_windows_alone():
         for after, logits in results.items():
             np.testing.assert_allclose(logits, answers[after - 1].logits, rtol=0, atol=1e-5)
         np.testing.assert_allclose(end.logits, answers[-1].logits, rtol=0, atol=1e-5)
+
+
+def test_a_stream_is_resampled_from_its_stated_rate():
+    asked = recognizer(["resample"])
+    clip = replace(two_persons(12), confidence=None, fps=10.0)
+    live = open_session(asked, every=1, fps=10.0, window=None)
+    assert live.mode == "window"
+    answers = [live.push(clip.joints[:, t]) for t in range(12)]
+    np.testing.assert_allclose(answers[-1].logits, asked(clip).logits, atol=1e-5)
+    alike = [open_session(asked, every=1, fps=30.0, window=None).push(clip.joints[:, 0])]
+    assert alike[0] is not None
+    again = open_session(asked, every=1, fps=10.0, window=None)
+    again.load_state_dict(live.state_dict())
+    np.testing.assert_allclose(again.flush().logits, answers[-1].logits, atol=1e-6)
+    with pytest.raises(ModelError, match="transforms resample of this run need the whole clip"):
+        open_session(asked, "step")
+
+
+def test_a_clip_of_unknown_rate_is_refused_if_the_training_clips_were_resampled():
+    asked = recognizer(["resample"])
+    unknown = replace(two_persons(12), fps=None)
+    assert asked(unknown)  # the rate of the training clips is unknown too
+    known = Recognizer(asked.model, replace(asked.header, fps=25.0))
+    with pytest.raises(TransformError, match="state its frames per second"):
+        known(unknown)
 
 
 @pytest.mark.parametrize("transforms", [[], [{"resize": {"frames": 8}}]])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from conftest import made_up_clips
+from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import TransformError
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.errors import RecipeError, TransformError
 from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.data import (
     ClipDataset,
@@ -74,3 +79,62 @@ def test_balanced_weights_give_every_class_the_same_sum():
     weights = balanced_class_weights(labels, 5)
     assert weights.tolist() == pytest.approx([2 / 3, 2, 0, 1, 0])
     assert weights[labels].mean() == pytest.approx(1)
+
+
+def store_of(path, clips) -> ClipStore:
+    with StoreWriter(path, clips[0].layout, ("here", "there", "away")) as writer:
+        for clip in clips:
+            writer.write(clip)
+    return ClipStore(path)
+
+
+def with_splits(clips, names):
+    """Clips whose meta states these splits in turn."""
+    return [replace(c, meta={"split": names[i % len(names)]}) for i, c in enumerate(clips)]
+
+
+def official(tiny_recipe, **changes):
+    return parse_recipe({**tiny_recipe, "protocol": "official", **changes}, "tiny")
+
+
+def test_stated_validation_clips_select_the_epoch(tmp_path, tiny_recipe):
+    clips = with_splits(made_up_clips(), ["train", "train", "val", "test", "train"])
+    store, recipe = store_of(tmp_path / "s.arrow", clips), official(tiny_recipe)
+    splits = split_training_clips(recipe, store)
+    assert {store.metas[i]["split"] for i in splits.train} == {"train"}
+    assert len(splits.train) == 14
+    assert {store.metas[i]["split"] for i in splits.val} == {"val"}
+    test = get_split_indices(store, "official", "test")
+    assert {store.metas[i]["split"] for i in test} == {"test"}
+    none = official(tiny_recipe, validation={"fraction": 0})
+    assert len(split_training_clips(none, store).val) == 0
+
+
+def test_validation_clips_are_test_clips_if_there_are_no_others(tmp_path, tiny_recipe):
+    store = store_of(tmp_path / "s.arrow", with_splits(made_up_clips(), ["train", "val"]))
+    splits = split_training_clips(official(tiny_recipe), store)
+    assert {store.metas[i]["split"] for i in (*splits.train, *splits.val)} == {"train"}
+    assert len(splits.val) == 3
+
+
+def test_clips_without_a_label_are_left_out(tmp_path, tiny_recipe):
+    clips = with_splits(made_up_clips(), ["train", "test"])
+    clips = [replace(clip, label=None) if i % 3 == 0 else clip for i, clip in enumerate(clips)]
+    store, recipe = store_of(tmp_path / "s.arrow", clips), official(tiny_recipe)
+    splits = split_training_clips(recipe, store)
+    assert splits.unlabeled == 4
+    assert (store.labels[[*splits.train, *splits.val]] >= 0).all()
+    none = store_of(tmp_path / "none.arrow", [replace(clip, label=None) for clip in clips])
+    with pytest.raises(RecipeError, match="no training clip has a label"):
+        split_training_clips(recipe, none)
+
+
+def test_resampling_needs_the_rate_of_all_clips_or_of_none(tmp_path, tiny_recipe):
+    clips = with_splits(made_up_clips(), ["train", "test"])
+    recipe = official(tiny_recipe, transforms=["resample", {"resize": {"frames": 8}}])
+    unknown = [replace(clip, fps=None) for clip in clips]
+    for number, same in enumerate((clips, unknown)):
+        assert split_training_clips(recipe, store_of(tmp_path / f"{number}.arrow", same))
+    store = store_of(tmp_path / "mixed.arrow", [*clips[:5], *unknown[5:]])
+    with pytest.raises(RecipeError, match=r"9 of 12 training clips state none: .* --fps"):
+        split_training_clips(recipe, store)

@@ -167,7 +167,7 @@ def test_clips_without_labels_cannot_be_trained_on(tmp_path, tiny_store):
         for clip in clips:
             writer.write(Clip(clip.joints, clip.layout, id=clip.id, meta=clip.meta))
     recipe = parse_recipe(_recipe(path), "tiny")
-    with pytest.raises(RecipeError, match="12 of 12 training clips have no label"):
+    with pytest.raises(RecipeError, match="no training clip has a label"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,7 @@ from kinegraph.transforms.temporal_sampling import (
     random_speed,
     reduce_frame,
     repeat_pad,
+    resample,
     resize,
     trim,
     uniform_sample,
@@ -277,3 +279,26 @@ def test_repeat_pad_may_have_another_length_in_evaluation() -> None:
     clip = ramp(5)
     assert frames_of(repeat_pad(clip, None, frames=3, test=8)) == [0, 1, 2, 3, 4, 0, 1, 2]
     assert repeat_pad(clip, rng(0), frames=3, test=8).num_frames == 3
+
+
+@pytest.mark.parametrize("rate", [15, 30, 60, 25.0])
+def test_resample_keeps_the_duration_and_the_motion_in_time(rate: float) -> None:
+    frames = round(2 * rate)  # two seconds of a motion of one unit per second
+    clip = replace(ramp(np.arange(frames) / rate), fps=rate)
+    made = resample(clip, fps=30)
+    assert (made.fps, made.num_frames) == (30, 60)
+    speed = np.diff(frames_of(made))[5:-5]
+    np.testing.assert_allclose(speed, 1 / 30, atol=1e-5)
+
+
+def test_resample_leaves_clips_of_that_rate_or_of_unknown_rate() -> None:
+    clip = ramp(7)
+    assert resample(clip) is clip
+    known = replace(clip, fps=30)
+    assert resample(known) is known
+    assert resample(replace(ramp(1), fps=120)).num_frames == 1
+
+
+def test_resample_keeps_padding() -> None:
+    padded = replace(zero_pad(ramp(10), frames=20), fps=15)
+    assert resample(padded).padded_from == 20

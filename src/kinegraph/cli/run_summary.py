@@ -44,8 +44,11 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
         print(f"test: {format_evaluation(result)}")
     if poses:
         print(f"test poses: {format_pose_errors(poses)}")
+    unlabeled = header.training.get("unlabeled")
     print(
-        f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes\n"
+        f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes"
+        + (f"; {unlabeled} without a label were left out" if unlabeled else "")
+        + f"\n"
         f"report: {run / 'report.html'}"
     )
     if result or poses:

@@ -28,6 +28,7 @@ SplitFunction = Callable[[ClipMeta], Split | None]
 
 CLEAN_SUFFIX = "-clean"
 HOLDOUT_FRACTION = 0.2
+SPLIT_HINT = "the file has several pairs of splits: convert it again and choose one with --split"
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,35 @@ def split_by_protocol(clips: ClipStore, protocol: str) -> tuple[Indices, Indices
     """Return the clip indices of the training and the test split, ascending and possibly empty.
 
     ``"val"`` counts as test in a set without test clips (Kinetics publishes no test labels), and
-    is in neither split of a set that has them. Meta ``split`` may also say ``"none"`` (HMDB51's
-    splits leave clips out).
+    is in neither split of a set that has them, see `validation_clips`. Meta ``split`` may also say
+    ``"none"`` (HMDB51's splits leave clips out).
 
     Raises:
         UnknownNameError: no protocol has this name.
         ProtocolError: a clip lacks a meta key, or its value is not valid.
     """
     chosen = get_protocol(protocol)
-    splits = np.array([_assign_split(chosen, clips, i) or "" for i in range(len(clips.ids))])
-    if "test" not in splits:
-        splits[splits == "val"] = "test"
+    splits = _assign_splits(chosen, clips)
     train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
     if chosen.clean:
         test = np.setdiff1d(test, find_leaked(clips, train, test))
     return train, test
+
+
+def validation_clips(clips: ClipStore, protocol: str) -> Indices:
+    """Return the clips that a protocol states are for validation, none if they are the test clips.
+
+    Raises:
+        UnknownNameError, ProtocolError: see `split_by_protocol`.
+    """
+    return np.flatnonzero(_assign_splits(get_protocol(protocol), clips) == "val")
+
+
+def _assign_splits(protocol: Protocol, clips: ClipStore) -> NDArray[np.str_]:
+    splits = np.array([_assign_split(protocol, clips, i) or "" for i in range(len(clips.ids))])
+    if "test" not in splits:
+        splits[splits == "val"] = "test"
+    return splits
 
 
 def find_leaked(clips: ClipStore, train: Indices, test: Indices) -> Indices:
@@ -213,8 +228,14 @@ def _require_keys(meta: ClipMeta, keys: Sequence[str], wanted_by: str) -> None:
         present = [key for key, value in meta.items() if value is not None and key != "id"]
         raise ProtocolError(
             f"{wanted_by} needs the meta key {missing[0]!r}, which clip {meta['id']!r} lacks; "
-            f"it has {', '.join(sorted(present)) or 'no meta at all'}"
+            f"it has {', '.join(sorted(present)) or 'no meta at all'}{_hint_at_pairs(present)}"
         )
+
+
+def _hint_at_pairs(present: Sequence[str]) -> str:
+    """Return the way out if the clip is in several pairs of splits, of which none was chosen."""
+    names = {key.removeprefix("split:") for key in present if key.startswith("split:")}
+    return f"; {SPLIT_HINT}" if names else ""
 
 
 def _integer(meta: ClipMeta, key: str) -> int:

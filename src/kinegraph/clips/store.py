@@ -61,6 +61,7 @@ class ClipStore(Sequence[Clip]):
         classes: class names by label, or None if the classes have no names.
         provenance: the reader, options, source and library versions that the store was made with.
         ids, labels, persons, frames: per clip its id, its label (-1: none), M and T.
+        rates: frames per second per clip, NaN where unknown.
 
     Raises:
         StoreError: the file is missing, empty, truncated, damaged or of another kind.
@@ -77,7 +78,7 @@ class ClipStore(Sequence[Clip]):
         self.labels = _numeric_column(columns, "label", np.int64, -1)
         self.persons = _numeric_column(columns, "persons", np.int64, 0)
         self.frames = _numeric_column(columns, "frames", np.int64, 0)
-        self._fps = _numeric_column(columns, "fps", np.float32, np.nan)
+        self.rates = _numeric_column(columns, "fps", np.float32, np.nan)
         self._joints = RaggedColumn(columns.column("joints"))
         self._confidence = RaggedColumn(columns.column("confidence"))
         _check_shapes(self)
@@ -90,7 +91,7 @@ class ClipStore(Sequence[Clip]):
     @property
     def fps(self) -> float | None:
         """The median frame rate of the clips, None if no clip states one."""
-        stated = self._fps[~np.isnan(self._fps)]
+        stated = self.rates[~np.isnan(self.rates)]
         return float(np.median(stated)) if len(stated) else None
 
     @property
@@ -234,7 +235,7 @@ class ClipStore(Sequence[Clip]):
             self.confidence(i),
             None if self.labels[i] < 0 else int(self.labels[i]),
             self.ids[i],
-            None if np.isnan(self._fps[i]) else float(self._fps[i]),
+            None if np.isnan(self.rates[i]) else float(self.rates[i]),
             self.metas[i],
             space=self.space,
         )

@@ -93,7 +93,7 @@ def evaluate_run(
         run: the run's folder, or a checkpoint file.
         store: the clips; default the recipe's store.
         protocol: default the recipe's.
-        split: train, test, all, or val (the part of train that the recipe holds out).
+        split: train, test, all, or val (the clips that selected the best epoch).
         progress: called with (clips done, clips in all).
         score: scores the clips, with the arguments of `Recognizer.score_store`; default that method
             of the run's recognizer.

@@ -95,15 +95,17 @@ class FrameValidator:
         return ValidatedFrame(padded, stated, name, meta)
 
 
-def merge_frames(frames: Sequence[ValidatedFrame], model: TrainedModel) -> Clip:
-    """Return frames of S streams as one clip (S * M, 1, V, D).
+def merge_frames(
+    frames: Sequence[ValidatedFrame], model: TrainedModel, fps: float | None = None
+) -> Clip:
+    """Return frames of S streams, of ``fps`` frames per second, as one clip (S * M, 1, V, D).
 
     Raises:
         ClipError: infinite coordinates.
     """
     joints, confidence = _concatenate(frames)
     name, meta, space = frames[0].name, frames[0].meta, model.frame_space
-    return Clip(joints, model.layout, confidence, id=name, meta=meta, space=space)
+    return Clip(joints, model.layout, confidence, id=name, fps=fps, meta=meta, space=space)
 
 
 class OnlinePreprocessor:

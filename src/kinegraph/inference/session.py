@@ -97,7 +97,8 @@ class SessionPool:
         chunk_frames: int = POOL_CHUNK_FRAMES,
     ) -> None:
         frames = window_frames(recognizer.header, window, fps)
-        options = StreamOptions(mode, frames, every, immediate, chunk_frames)
+        rate = fps or recognizer.header.fps
+        options = StreamOptions(mode, frames, every, immediate, chunk_frames, rate)
         self.recognizer = recognizer
         self._validator = FrameValidator(recognizer)
         self._backend = select_backend(recognizer, options)
@@ -328,8 +329,9 @@ def open_session(
             ``every``, ``step`` computes the frames of this lag again for each prediction.
         meta: facts about the recording that transforms need, as in `Clip.meta`: ``width`` and
             ``height`` of its images.
-        fps: frames per second of the stream, for the window; by default those of the run's
-            training clips, 30 if these are unknown.
+        fps: frames per second of the stream, for the window and the step ``resample``; by default
+            those of the run's training clips. If these are unknown, the window is of 30, and
+            frames are not resampled.
 
     Raises:
         ModelError: a mode that this run does not support, a window without frames.

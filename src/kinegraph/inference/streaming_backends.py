@@ -108,13 +108,14 @@ Rejected = dict[int, KinegraphError]
 
 
 class StreamOptions(NamedTuple):
-    """Options of all streams of a pool, see `SessionPool`; the window in frames."""
+    """Options of all streams of a pool, see `SessionPool`; the window in frames of rate fps."""
 
     mode: Mode
     window: int | None
     every: int
     immediate: bool
     chunk_frames: int
+    fps: float | None = None
 
 
 def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingBackend:
@@ -256,7 +257,7 @@ class WindowBackend(StreamingBackend):
     mode: Mode = "window"
 
     def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
-        self._recognizer, self._every = recognizer, options.every
+        self._recognizer, self._every, self._fps = recognizer, options.every, options.fps
         self._window = options.window or MAX_WINDOW_FRAMES
         self._due: list[tuple[Stream, Batch]] = []
 
@@ -267,7 +268,7 @@ class WindowBackend(StreamingBackend):
         rejected: Rejected = {}
         for key, (stream, given) in frames.items():
             try:
-                frame = merge_frames([given], self._recognizer)
+                frame = merge_frames([given], self._recognizer, self._fps)
                 window = deque([*stream.window, frame], self._window)
                 due = (stream.frames + 1 - stream.number) % self._every == 0
                 if due and _is_anyone_visible(window):
@@ -313,7 +314,8 @@ class WindowBackend(StreamingBackend):
             if "confidence" in state:
                 confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
             for frame, confidence in zip(np.split(joints, T, axis=1), confidences, strict=True):
-                window.append(Clip(frame, layout, confidence, meta=stream.meta, space=space))
+                facts: dict[str, Any] = {"fps": self._fps, "meta": stream.meta, "space": space}
+                window.append(Clip(frame, layout, confidence, **facts))
         stream.window, stream.update = window, NO_UPDATE
 
     def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:

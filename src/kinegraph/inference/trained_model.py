@@ -44,7 +44,7 @@ class TrainedModel:
         self.space = header.clip_space()
         self.pipeline = header.pipeline().for_evaluation()
         self._preprocess = Preprocessor(
-            self.pipeline, header.persons, header.confidence, self.space
+            self.pipeline, header.persons, header.confidence, self.space, header.fps
         )
         self.objective = header.create_objective()
         self.device = default_device()

@@ -56,12 +56,14 @@ class Preprocessor:
         confidence: append the confidence of the joints as last channel.
         space: the space of the training clips, which clips are converted to; None takes them as
             they are, as in training.
+        fps: the frame rate of the training clips, None if it is unknown.
     """
 
     pipeline: Pipeline
     persons: int
     confidence: bool
     space: Space | None = None
+    fps: float | None = None
 
     def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Sample:
         """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
@@ -80,8 +82,14 @@ class Preprocessor:
         """Return the clip in the space of the training clips.
 
         Raises:
-            TransformError: it cannot be converted.
+            TransformError: it cannot be converted; or its frame rate is unknown, and the model
+                needs it.
         """
+        if clip.fps is None and self.fps is not None and self.pipeline.resamples:
+            raise TransformError(
+                "its frame rate is unknown, and the model was trained on clips that were brought "
+                "to one rate: state its frames per second (fps)"
+            )
         return clip if self.space is None else fit_space(clip, self.space, self.pipeline)
 
 

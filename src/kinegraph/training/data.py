@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kinegraph.clips.splits import get_split_indices, validation_split
+from kinegraph.clips.splits import get_split_indices, validation_clips, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError
 from kinegraph.training.batch import Preprocessor, Sample, collate
@@ -25,37 +25,64 @@ PREFETCH_FACTOR = 4
 
 @dataclass(frozen=True)
 class TrainingSplits:
-    """Clip indices for training and for validation."""
+    """Clip indices for training and for validation.
+
+    Attributes:
+        train: clips to train on.
+        val: clips that select the best epoch; none if the last one is kept.
+        unlabeled: how many clips of the training split were left out because they have no label.
+    """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
+    unlabeled: int = 0
 
 
 def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """Divide the training split of the recipe's protocol into training and validation clips.
 
+    Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
+    instead of a fraction of the training split. A classifier leaves out clips without a label.
+
     Raises:
-        RecipeError: the objective needs labels, and clips have none or all have the same.
+        RecipeError: the objective needs labels, and no clip has one or all have the same; or the
+            frame rate of some clips is unknown and the recipe resamples.
     """
     indices = get_split_indices(store, recipe.protocol, "train")
-    if recipe.objective.create().is_classifier:
-        unlabeled = int((store.labels[indices] < 0).sum())
-        if unlabeled:
-            raise RecipeError(
-                f"{recipe.store}: {unlabeled} of {len(indices)} training clips have no label"
-            )
-        if store.num_classes < 2:
-            raise RecipeError(
-                f"{recipe.store} has clips of only one class; a classifier needs at least two"
-            )
-    validation, held_out = recipe.validation, indices[:0]
+    validation, held_out, unlabeled = recipe.validation, indices[:0], 0
     if validation.fraction:
+        held_out = validation_clips(store, recipe.protocol)
+    if recipe.objective.create().is_classifier:
+        labeled = indices[store.labels[indices] >= 0]
+        unlabeled, indices = len(indices) - len(labeled), labeled
+        held_out = held_out[store.labels[held_out] >= 0]
+        _check_labels(recipe.store, store, indices)
+    if recipe.pipeline().resamples:
+        _check_rates(recipe.store, store.rates[indices])
+    if validation.fraction and not len(held_out):
         indices, held_out = validation_split(
             indices, store, validation.fraction, seed=validation.seed, by=validation.by
         )
     if recipe.share < 1:
         indices = _sample_per_class(indices, store.labels[indices], recipe.share, recipe.seed)
-    return TrainingSplits(indices, held_out)
+    return TrainingSplits(indices, held_out, unlabeled)
+
+
+def _check_labels(path: str, store: ClipStore, indices: NDArray[np.int64]) -> None:
+    if not len(indices):
+        raise RecipeError(f"{path}: no training clip has a label, which a classifier needs")
+    if store.num_classes < 2:
+        raise RecipeError(f"{path} has clips of only one class; a classifier needs at least two")
+
+
+def _check_rates(path: str, rates: NDArray[np.float32]) -> None:
+    unknown = int(np.isnan(rates).sum())
+    if 0 < unknown < len(rates):
+        raise RecipeError(
+            f"{path}: the transform resample brings clips to one frame rate, but {unknown} of "
+            f"{len(rates)} training clips state none: convert them with --fps, or leave out "
+            "resample"
+        )
 
 
 def _sample_per_class(

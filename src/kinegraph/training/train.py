@@ -301,6 +301,7 @@ def _build_header(
         training={
             "clips": len(splits.train),
             "held_out": len(splits.val),
+            "unlabeled": splits.unlabeled,
             "store": recipe.store,
             "coordinates": store.num_channels,
         },

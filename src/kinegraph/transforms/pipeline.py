@@ -155,6 +155,11 @@ class Pipeline:
         return clip.with_space(PREPARATIONS[convention].result)
 
     @property
+    def resamples(self) -> bool:
+        """Whether a step brings clips of different frame rates to one."""
+        return any(name == "resample" for name, _ in self.steps)
+
+    @property
     def has_camera(self) -> bool:
         """Whether a step projects 3D clips onto an image."""
         return any(options.get("camera", "none") != "none" for _, options in self.steps)

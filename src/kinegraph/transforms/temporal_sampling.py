@@ -5,6 +5,7 @@ With an rng a sampler draws frames (training), without one it is deterministic (
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -18,6 +19,7 @@ from kinegraph.transforms.validation import Count, require_ascending
 FrameIndices = NDArray[np.intp]
 SpeedFactor = Annotated[float, Interval(ge=0.1, le=10)]
 Fraction = Annotated[float, Interval(ge=0.01, le=1)]
+FrameRate = Annotated[float, Interval(ge=0.1, le=1000)]
 
 
 @transform(per_person=True)
@@ -107,6 +109,21 @@ def random_speed(
 def resize(clip: Clip, *, frames: Count = 64) -> Clip:
     """Resize the whole clip to ``frames`` frames by linear interpolation."""
     return _resample(clip, 0, clip.num_frames, frames)
+
+
+@transform(per_person=True)
+def resample(clip: Clip, *, fps: FrameRate = 30.0) -> Clip:
+    """Bring the clip to ``fps`` frames per second by linear interpolation.
+
+    A clip of unknown frame rate stays as it is. Training refuses a mixture of known and unknown
+    rates, and a model that was trained on known rates refuses a clip of unknown rate.
+    """
+    if clip.fps is None or clip.fps == fps:
+        return clip
+    factor = fps / clip.fps
+    frames = max(1, round(clip.num_frames * factor))
+    real = clip.padded_from and min(max(1, round(clip.padded_from * factor)), frames)
+    return replace(_resample(clip, 0, clip.num_frames, frames), fps=fps, padded_from=real)
 
 
 @transform(pads=True)
