@@ -66,6 +66,16 @@ def test_list(capsys, kind, part):
     assert part in out
 
 
+def test_list_joints_of_a_layout_in_order(capsys):
+    code, out, _ = run(capsys, "list", "layouts", "alphapose26")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line[:1].isdigit()]
+    assert [row[0] for row in rows] == [str(number) for number in range(26)]
+    assert rows[7] == ["7", "left_elbow", "left_shoulder", "right_elbow"]
+    assert rows[18] == ["18", "neck", "–", "–"]
+    assert run(capsys, "list", "readers", "ntu")[0] == 2
+
+
 def test_list_classes_of_a_set(capsys):
     code, out, _ = run(capsys, "list", "classes", "nw_ucla")
     assert code == 0
@@ -160,6 +170,7 @@ def test_draw_graph_clip_and_run(capsys, tmp_path, tiny_run, tiny_store):
         (("convert", "ntu", ".", "x.arrow", "--person", "agcn"), "did you mean 'persons'"),
         (("convert", "ntu", "absent", "x.arrow"), "absent"),
         (("list", "classes", "fsd"), "fsd"),
+        (("list", "layouts", "halp26"), "did you mean 'halpe26'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, words, message):

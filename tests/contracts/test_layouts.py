@@ -11,7 +11,7 @@ from kinegraph.skeleton import LAYOUTS, SkeletonLayout, adjacency, get_layout, h
 
 
 def test_how_many_layouts_there_are() -> None:
-    assert len(LAYOUTS) == 18
+    assert len(LAYOUTS) == 27
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -21,7 +21,7 @@ def layout(request: pytest.FixtureRequest) -> SkeletonLayout:
 
 def test_its_name_is_its_key_and_contains_the_number_of_joints(layout: SkeletonLayout) -> None:
     assert LAYOUTS[layout.name] is layout
-    count = re.search(r"[a-z](\d+)(_|$)", layout.name)
+    count = re.search(r"[a-z](\d+)(b?_|b?$)", layout.name)
     assert count and int(count[1]) == layout.num_joints
 
 
@@ -31,7 +31,7 @@ def test_it_has_a_source(layout: SkeletonLayout) -> None:
 
 def test_joint_names_are_lower_snake_with_the_side_first(layout: SkeletonLayout) -> None:
     for joint in layout.joints:
-        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", joint)
+        assert re.fullmatch(r"[a-z]+\d?(_[a-z\d]+)*", joint)
         assert not re.search(r"_(left|right)(_|$)", joint)
 
 

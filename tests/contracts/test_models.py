@@ -63,7 +63,29 @@ def stream_mode(name: str) -> str:
     return "step" if isinstance(open_streams(seen_something(name)), StepStreams) else "window"
 
 
-@pytest.mark.parametrize("layout", list_layouts())
+OFTEN_STREAMED = [
+    "ntu25",
+    "ntu25_pyskl",
+    "ntu_edge24",
+    "kinect20",
+    "openpose18",
+    "body25",
+    "coco17",
+    "coco17_paddle",
+    "coco17_mmskeleton",
+    "penn13",
+    "mediapipe33",
+    "hand21",
+]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(layout, marks=[] if layout in OFTEN_STREAMED else pytest.mark.slow)
+        for layout in list_layouts()
+    ],
+)
 @pytest.mark.parametrize("name", list(MODELS))
 def test_optimized_and_streamed_logits_are_those_of_the_model(name, layout):
     model = seen_something(name, layout)

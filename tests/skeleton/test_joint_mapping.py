@@ -74,6 +74,15 @@ def test_known_joints_are_where_they_should_be():
     assert named("florence15", "sbu15")["right_foot"] == ("right_ankle",)
     assert named("mediapipe33", "kinect20")["left_hand"] == ("left_index", "left_pinky")
     assert named("mediapipe33", "body25")["left_big_toe"] == ("left_foot_index",)
+    assert named("body25b", "body25")["neck"] == ("left_shoulder", "right_shoulder")
+    assert named("mpi15", "jhmdb15")["belly"] == ("chest",)
+    assert named("azure_kinect32", "ntu25")["neck"] == ("neck",)
+    assert named("azure_kinect32", "ntu25")["spine_shoulder"] == ("left_shoulder", "right_shoulder")
+    assert named("smpl24", "kinect20")["hip_center"] == ("pelvis",)
+    assert named("h36m17", "openpose18")["neck"] == ("thorax",)
+    assert named("halpe26", "penn13")["head"] == ("left_ear", "right_ear")
+    assert named("coco_wholebody133", "mediapipe33")["left_mouth"] == ("left_lip_corner",)
+    assert all(named("coco_wholebody133", "mediapipe33").values())
     assert named("utd_mhad20", "kinect20") == {j: (j,) for j in get_layout("kinect20").joints}
 
 

@@ -21,14 +21,31 @@ def _print_readers() -> None:
     print_table("Readers (kinegraph convert READER SOURCE STORE)", ("reader", "reads"), rows)
 
 
-def _print_layouts() -> None:
-    from kinegraph.skeleton.layouts import LAYOUTS
+def _print_layouts(name: str = "") -> None:
+    from kinegraph.skeleton.layouts import LAYOUT_ALIASES, LAYOUTS, get_layout
 
+    if name:
+        layout = get_layout(name)
+        names = layout.joints
+        parents = ["–" if j == layout.center else names[p] for j, p in enumerate(layout.parents)]
+        mirrors = ["–" if j == m else names[m] for j, m in enumerate(layout.mirror)]
+        called = [
+            layout.name,
+            *(alias for alias, of in LAYOUT_ALIASES.items() if of == layout.name),
+        ]
+        title = f"{', '.join(called)}: {layout.source}"
+        joints = list(zip(range(layout.num_joints), names, parents, mirrors, strict=True))
+        print_table(title, ("number", "joint", "parent", "mirror image"), joints)
+        return
     rows = [
         (name, layout.num_joints, layout.joints[layout.center], layout.source)
         for name, layout in LAYOUTS.items()
     ]
-    print_table("Layouts", ("layout", "joints", "center", "source"), rows)
+    print_table(
+        "Layouts (kinegraph list layouts NAME prints the joints in order)",
+        ("layout", "joints", "center", "source"),
+        rows,
+    )
 
 
 def _print_models() -> None:
@@ -106,7 +123,7 @@ def _print_classes(name: str = "") -> None:
     print("\n".join(f"{i:3d}  {title}" for i, title in enumerate(class_names(name))))
 
 
-PRINTERS: dict[str, Callable[[], None]] = {
+PRINTERS: dict[str, Callable[..., None]] = {
     "readers": _print_readers,
     "layouts": _print_layouts,
     "models": _print_models,
@@ -122,12 +139,16 @@ PRINTERS: dict[str, Callable[[], None]] = {
 
 def list_kind(
     kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(PRINTERS)}.")],
-    name: Annotated[str, typer.Argument(help="For classes: the name of the dataset.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="For layouts: a layout; for classes: a dataset.")
+    ] = "",
 ) -> None:
-    """List the available readers, layouts, models and so on, or the classes of a dataset."""
+    """List the available readers, layouts, models and so on; joints of a layout, or classes."""
     if kind not in PRINTERS:
         raise unknown_name("kind", kind, PRINTERS)
-    if kind == "classes":
-        _print_classes(name)
-    else:
+    if not name:
         PRINTERS[kind]()
+    elif kind in ("layouts", "classes"):
+        PRINTERS[kind](name)
+    else:
+        raise typer.BadParameter(f"{kind} are listed all at once, without a name, got {name!r}")

@@ -25,7 +25,7 @@ def rest_pose(layout: SkeletonLayout) -> NDArray[np.float64]:
     than two thirds of the joints are recognized, as in a hand, the tree fans out from the center.
 
     Returns:
-        (V, 2), about ten units high.
+        (V, 2), about ten units high; five more if the layout has the points of a face.
     """
     places = [_place(layout, joint) for joint in range(layout.num_joints)]
     known = [place for place in places if place is not None]

@@ -10,6 +10,7 @@ from kinegraph.skeleton.graph import (
     partition_names,
 )
 from kinegraph.skeleton.joint_mapping import convert_joints, map_joints
+from kinegraph.skeleton.joint_names import find_joint
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import (
     LAYOUT_ALIASES,
@@ -33,6 +34,7 @@ __all__ = [
     "adjacency",
     "convert_joints",
     "directed_adjacency",
+    "find_joint",
     "get_layout",
     "get_projection",
     "hop_distance",
