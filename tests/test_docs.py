@@ -363,7 +363,7 @@ def test_readme_lists_every_reader_and_recipe():
 
 def test_sets_are_described_as_their_readers_do():
     table = rows(section(DOCS / "two-kinds-of-skeletons.md", "Datasets"))
-    assert len(table) == 10
+    assert len(table) == 11
     for _, reader, layout, coordinates, *_, protocols in table:
         known = READERS[ticked(reader)[0]]
         assert ticked(layout)[0] in LAYOUTS

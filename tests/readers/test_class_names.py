@@ -15,6 +15,7 @@ COUNTS = {
     "nw_ucla": 10,
     "penn_action": 15,
     "sbu": 8,
+    "ui_prmd": 10,
     "utd_mhad": 27,
     "utkinect": 10,
 }

@@ -20,6 +20,7 @@ from kinegraph.readers import (
     pyskl,
     sbu,
     stacked,
+    ui_prmd,
     utd_mhad,
     utkinect,
 )
@@ -45,7 +46,8 @@ T = TypeVar("T")
 _ALL_READERS = (
     ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
-    pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER, synthetic.READER,
+    ui_prmd.READER, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
+    synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}
 """Every reader by name."""

@@ -56,6 +56,7 @@ def read_npz(
     names: Collection[str],
     source: str = "",
     max_bytes: int = MAX_UNPACKED_BYTES,
+    kinds: str = "iuf",
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz file that are among ``names``; others are not unpacked.
 
@@ -64,6 +65,7 @@ def read_npz(
         names: the arrays to return.
         source: the file's name in messages; by default its path.
         max_bytes: maximum size that one array is unpacked to.
+        kinds: the kinds of dtype that are accepted, numpy's letters; "U" is text.
 
     Raises:
         ReadError: the file is missing, not a .npz file, has none of the arrays, would unpack to
@@ -79,7 +81,8 @@ def read_npz(
                 found = ", ".join(sorted(members)[:10]) or "nothing"
                 raise ReadError(f"{source}: expected an array named {names!r}, found {found}")
             return {
-                n: _read_member(archive, member, size, max_bytes) for n, member in wanted.items()
+                name: _read_member(archive, member, size, max_bytes, kinds)
+                for name, member in wanted.items()
             }
     except _ZIP_ERRORS as error:
         raise ReadError(f"{source}: cannot be read as .npz arrays: {error}") from error
@@ -92,7 +95,7 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _read_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int, max_bytes: int
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int, max_bytes: int, kinds: str
 ) -> NDArray[Any]:
     packed_size = min(member.compress_size, size)
     limit = unpack_limit(packed_size, max_bytes)
@@ -103,13 +106,15 @@ def _read_member(
         )
     with archive.open(member) as packed:
         file = io.BytesIO(packed.read(limit + 1))
-    shape, by_column, dtype = _read_npy_header(file)
+    shape, by_column, dtype = _read_npy_header(file, kinds)
     _check_size(shape, dtype, len(file.getbuffer()) - file.tell())
     values = np.frombuffer(file.getbuffer(), dtype, math.prod(shape), file.tell())
     return values.reshape(shape, order="F" if by_column else "C")
 
 
-def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_npy_header(
+    file: BinaryIO, kinds: str = "iuf"
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -123,7 +128,7 @@ def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[An
             shape, by_column, dtype = readers[version](file)  # type: ignore[operator]
     except _HEADER_ERRORS as error:
         raise ValueError("its header is damaged") from error
-    if dtype.kind not in "iuf":
+    if dtype.kind not in kinds:
         raise ValueError(f"expected an array of numbers, got the type {dtype}")
     return shape, by_column, dtype
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from kinegraph.errors import ReadError
 
@@ -13,12 +17,32 @@ _UNLIMITED_RATIO_BYTES = 2**24
 
 
 def read_head(path: Path, size: int = 4096) -> bytes:
-    """Return the first bytes of a file, or b"" if it cannot be read."""
+    """Return the first bytes of a file, unpacked if it is a .gz; b"" if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:
+        with path.open("rb") as file, gzip.open(file) if path.suffix == ".gz" else file as content:
+            return content.read(size)
+    except (OSError, EOFError, zlib.error):
         return b""
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """Open a file for reading; a .gz is unpacked into memory, within `unpack_limit`.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ReadError: it is not a .gz file as its name says, or unpacks to too much.
+    """
+    if path.suffix != ".gz":
+        return path.open("rb")
+    limit = unpack_limit(path.stat().st_size)
+    try:
+        with gzip.open(path) as file:
+            data = file.read(limit + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ReadError(f"{path}: cannot be unpacked: {error}") from error
+    if len(data) > limit:
+        raise ReadError(f"{path}: expected to unpack to at most {limit} bytes, got more")
+    return io.BytesIO(data)
 
 
 def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.raw_file import open_unpacked, read_head
 
 MAX_CELLS_PER_ROW = 20
 """Maximum cells (frame, person) per row of the table; frames without a row are absent."""
@@ -22,7 +22,7 @@ _FREE_CELLS = 1000
 
 
 def read_table(path: Path, columns: int, delimiter: str | None = None) -> NDArray[np.float64]:
-    """Return the numbers of a text file as (rows, columns); blank lines are skipped.
+    """Return the numbers of a text file (or .gz) as (rows, columns); blank lines are skipped.
 
     Args:
         path: the file.
@@ -35,7 +35,7 @@ def read_table(path: Path, columns: int, delimiter: str | None = None) -> NDArra
     """
     values = array("d")
     try:
-        with path.open("rb") as file:
+        with open_unpacked(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     values.extend(_parse_row(line, columns, delimiter, f"{path}:{number}"))
