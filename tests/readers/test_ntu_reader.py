@@ -11,8 +11,13 @@ import pytest
 from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, UnknownNameError
+from kinegraph.readers import guess_reader
 from kinegraph.readers.ntu.reader import READER, parse_recording_name
-from kinegraph.readers.ntu.skeleton_file import SkeletonRecording, write_skeleton
+from kinegraph.readers.ntu.skeleton_file import (
+    SkeletonRecording,
+    read_skeleton,
+    write_skeleton,
+)
 from kinegraph.readers.reader import ReadTask
 from skeleton_recording import recording_from_joints
 
@@ -126,7 +131,7 @@ def test_no_body_in_any_frame(tmp_path: Path) -> None:
 
 def test_sources_without_recordings(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ReadError, match=r"expected a \.skeleton file or a folder"):
+        with pytest.raises(ReadError, match=r"expected \.skeleton or \.skeleton\.npy files"):
             READER.scan(source)
 
 
@@ -147,3 +152,51 @@ def test_matches_reads_the_first_line(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"103\r\n")
     for name in ("b.skeleton", "c.txt", "d.skeleton"):
         assert not READER.matches(tmp_path / name)
+
+
+def save_npy(path: Path, recording: SkeletonRecording, **others: object) -> Path:
+    """Save a recording as the data set's txt2npy.py does: body m of each frame in skel_body{m}."""
+    most = max(map(len, recording.frames))
+    bodies = np.zeros((most, len(recording.frames), 25, 3))
+    for t, found in enumerate(recording.frames):
+        for m, body in enumerate(found):
+            bodies[m, t] = body.joints
+    content = {"file_name": path.name[:20], "nbodys": [1], "njoints": 25, "rgb_body0": bodies[0]}
+    content |= {f"skel_body{m}": body for m, body in enumerate(bodies)} | others
+    np.save(path, np.array(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["S001C003P008R002A058", "S001C001P001R001A001"])
+def test_a_real_recording_saved_as_npy_is_the_same_clip(tmp_path: Path, name: str) -> None:
+    source = real_data("ntu_samples") / f"{name}.skeleton"
+    path = save_npy(tmp_path / f"{name}.skeleton.npy", read_skeleton(source))
+    for persons in ("tracks", "stgcn", "agcn"):
+        clip, expected = read(path, persons=persons), read(source, persons=persons)
+        np.testing.assert_array_equal(clip.joints, expected.joints)
+        assert (clip.id, clip.label, clip.meta) == (name, expected.label, expected.meta)
+    assert READER.matches(path)
+    assert guess_reader(tmp_path).name == "ntu"
+
+
+def test_npy_files_that_are_not_recordings(tmp_path: Path) -> None:
+    path = tmp_path / "S001C001P001R001A001.skeleton.npy"
+    recording = recording_from_joints(np.ones((1, 3, 25, 3)))
+    save_npy(path, recording, skel_body1=np.ones((3, 20, 3)))
+    with pytest.raises(ReadError, match=r"of one shape \(frames, 25, 3\), got .*20"):
+        read(path)
+    np.save(path, np.array({"a": 1}))
+    with pytest.raises(ReadError, match=r"expected skel_body0.*got none"):
+        read(path)
+    np.save(path, np.array([{}, {}]))
+    with pytest.raises(ReadError, match=r"expected one object, got an array of objects"):
+        read(path)
+    np.save(path, np.ones((3, 25, 3)))
+    with pytest.raises(ReadError, match="expected a pickled object, got the type float64"):
+        read(path)
+    np.save(path, np.array({"skel_body0": Path("x")}))
+    with pytest.raises(ReadError, match=r"nothing was executed|which no pickle of arrays needs"):
+        read(path)
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(ReadError):
+        read(path)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
+from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import MAX_UNPACKED_BYTES, unpack_limit
 
 _FILE_ERRORS = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
@@ -39,6 +40,25 @@ def open_npy(path: Path) -> NDArray[Any]:
         return np.memmap(path, dtype, "r", offset, shape, order)
     except _FILE_ERRORS as error:
         raise ReadError(f"{path}: cannot be read as a .npy array: {error}") from error
+
+
+def read_npy_object(path: Path) -> Any:
+    """Return the object in a .npy file of one object, such as a dictionary of arrays.
+
+    Raises:
+        ReadError: the file is missing, not of this kind, or its pickle is refused; see
+            `load_pickle`.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, _, _ = _read_npy_header(file, "O")
+            offset = file.tell()
+    except _FILE_ERRORS as error:
+        raise ReadError(f"{path}: cannot be read as a .npy file of an object: {error}") from error
+    if shape != ():
+        raise ReadError(f"{path}: expected one object, got an array of objects of shape {shape}")
+    content = load_pickle(path, offset)
+    return content.item() if isinstance(content, np.ndarray) and content.shape == () else content
 
 
 def read_npy_shape(path: Path) -> tuple[int, ...] | None:
@@ -129,7 +149,8 @@ def _read_npy_header(
     except _HEADER_ERRORS as error:
         raise ValueError("its header is damaged") from error
     if dtype.kind not in kinds:
-        raise ValueError(f"expected an array of numbers, got the type {dtype}")
+        wanted = "a pickled object" if kinds == "O" else "an array of numbers"
+        raise ValueError(f"expected {wanted}, got the type {dtype}")
     return shape, by_column, dtype
 
 

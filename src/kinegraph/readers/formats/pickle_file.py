@@ -58,8 +58,12 @@ _DTYPE_SPEC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,6}|O[48]?|\?)")
 _LEAF_TYPES = (str, bytes, bytearray, int, float, type(None), np.generic)
 
 
-def load_pickle(path: Path) -> Any:
+def load_pickle(path: Path, offset: int = 0) -> Any:
     """Return the content of a pickle of numpy arrays and plain containers.
+
+    Args:
+        path: the file.
+        offset: the byte at which the pickle begins, such as after the header of a .npy file.
 
     Arrays may be read-only views of the loaded bytes. Text of Python 2 pickles is read as
     Latin-1. OrderedDict becomes dict, frozenset becomes set.
@@ -72,8 +76,9 @@ def load_pickle(path: Path) -> Any:
         size = path.stat().st_size
         if not 0 < size <= MAX_PICKLE_BYTES:
             _refuse(f"expected a pickle of 1 to {MAX_PICKLE_BYTES} bytes, got {size}")
-        _check_opcodes(path)
+        _check_opcodes(path, offset)
         with path.open("rb") as file:
+            file.seek(offset)
             calls = _AllowedCalls(budget=4 * size + 2**16)
             content = _Unpickler(file, calls).load()
             return _Resolver(calls.charge).resolve(content)[0]
@@ -89,9 +94,9 @@ def _refuse(reason: str) -> NoReturn:
     raise pickle.UnpicklingError(reason)
 
 
-def _check_opcodes(path: Path) -> None:
+def _check_opcodes(path: Path, offset: int) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        position, count, size = 0, 0, len(data)
+        position, count, size = offset, 0, len(data)
         while position < size:
             code = data[position]
             end = _argument_end(data, position + 1, code)

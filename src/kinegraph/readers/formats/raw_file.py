@@ -30,7 +30,7 @@ def open_unpacked(path: Path) -> BinaryIO:
 
     Raises:
         OSError: the file cannot be opened.
-        ReadError: it is not a .gz file as its name says, or unpacks to too much.
+        ReadError: a file named .gz is not one, or it unpacks to too much.
     """
     if path.suffix != ".gz":
         return path.open("rb")

@@ -1,4 +1,4 @@
-"""Reader of NTU RGB+D and NTU RGB+D 120 recordings, or any other `.skeleton` files."""
+"""Reader of NTU RGB+D 60 and 120 recordings, or any other `.skeleton` or `.skeleton.npy` files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
+from kinegraph.readers.ntu.npy_file import read_npy_joints
 from kinegraph.readers.reader import (
     Reader,
     ReadPlan,
@@ -25,7 +26,7 @@ from kinegraph.skeleton.space import KINECT
 
 _FPS = 30.0  # Kinect v2, stated by the authors
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-_SUFFIX = ".skeleton"
+_SUFFIX, _NPY_SUFFIX = ".skeleton", ".skeleton.npy"
 _MISSING_BYTES = 1 << 20  # the published list of 535 names has 12 kB
 
 
@@ -33,18 +34,22 @@ def parse_recording_name(name: str) -> dict[str, int]:
     """Return the facts in a name like S001C003P008R002A058.
 
     Args:
-        name: the name, alone or with a folder and the suffix `.skeleton`.
+        name: the name, alone or with a folder and the suffix `.skeleton` or `.skeleton.npy`.
 
     Returns:
         setup, camera, subject and replication as in the name, label = action - 1; empty if the
         name has another form.
     """
-    found = _NAME.fullmatch(Path(name).name.removesuffix(_SUFFIX))
+    found = _NAME.fullmatch(_remove_suffixes(Path(name).name))
     if found is None or int(found[5]) == 0:
         return {}
     *numbers, action = map(int, found.groups())
     facts = ("setup", "camera", "subject", "replication")
     return {**dict(zip(facts, numbers, strict=True)), "label": action - 1}
+
+
+def _remove_suffixes(name: str) -> str:
+    return name.removesuffix(_NPY_SUFFIX).removesuffix(_SUFFIX)
 
 
 def _scan(
@@ -62,13 +67,14 @@ def _scan(
     tasks: dict[str, ReadTask] = {}
     refused: list[tuple[Path, str]] = []
     for path in _list_files(source):
-        if path.stem in missing_names:
-            refused.append((path, f"{path.stem} is in the list of missing skeletons {missing}"))
-        elif path.stem in tasks:
-            refused.append((path, f"another file has this name: {tasks[path.stem].path}"))
+        name = _remove_suffixes(path.name)
+        if name in missing_names:
+            refused.append((path, f"{name} is in the list of missing skeletons {missing}"))
+        elif name in tasks:
+            refused.append((path, f"another file has this name: {tasks[name].path}"))
         else:
             facts = {**parse_recording_name(path.name), "selection": selection}
-            tasks[path.stem] = ReadTask(path, facts)
+            tasks[name] = ReadTask(path, facts)
     labels = [task.info["label"] for task in tasks.values() if "label" in task.info]
     sets = map(class_names, ("ntu60", "ntu120"))
     classes = next((names for names in sets if labels and max(labels) < len(names)), None)
@@ -78,10 +84,11 @@ def _scan(
 def _list_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    files = sorted(source.rglob("*" + _SUFFIX))
+    found = source.rglob("*.skeleton*")
+    files = sorted(path for path in found if path.name.endswith((_SUFFIX, _NPY_SUFFIX)))
     if not files:
         raise ReadError(
-            f"{source}: expected a .skeleton file or a folder with such files, found none; "
+            f"{source}: expected .skeleton or .skeleton.npy files, found none; "
             "unpack the dataset's archives first"
         )
     return files
@@ -97,17 +104,20 @@ def _read_missing_names(path: Path) -> frozenset[str]:
 
 
 def _read(task: ReadTask) -> ReadResults:
-    joints = select_bodies(read_joints(task.path), **task.info.get("selection", {}))
+    bodies = (read_npy_joints if task.path.suffix == ".npy" else read_joints)(task.path)
+    joints = select_bodies(bodies, **task.info.get("selection", {}))
     if not joints.size:
         raise ReadError(f"{task.path}: expected a body in at least one frame, found none")
     meta = parse_recording_name(task.path.name)
     label = meta.pop("label", None)
-    yield task.make_clip(
-        joints.astype(np.float32), "ntu25", label=label, meta=meta, fps=_FPS, space=KINECT
-    )
+    name, numbers = _remove_suffixes(task.path.name), joints.astype(np.float32)
+    facts = {"id": name, "label": label, "meta": meta, "fps": _FPS, "space": KINECT}
+    yield task.make_clip(numbers, "ntu25", **facts)
 
 
 def _matches(path: Path) -> bool:
+    if path.name.endswith(_NPY_SUFFIX):
+        return read_head(path, 6) == b"\x93NUMPY"
     return path.suffix == _SUFFIX and read_head(path, 16).partition(b"\n")[0].strip().isdigit()
 
 
