@@ -11,6 +11,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers import (
     arrays,
+    bvh,
     ddnet,
     florence3d,
     kinetics,
@@ -46,7 +47,7 @@ T = TypeVar("T")
 _ALL_READERS = (
     ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
-    ui_prmd.READER, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
+    ui_prmd.READER, bvh.READER, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
     synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}

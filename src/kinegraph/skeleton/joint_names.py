@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -69,30 +70,36 @@ def _index_names(layout: SkeletonLayout) -> dict[Name, tuple[int, ...]]:
 def _list_other_names(layout: str, rest: str) -> set[str]:
     """Return the names of the same place, without the side; ``rest`` is among them."""
     names = _load_names()
-    groups = [{_canonical(name) for name in group} for group in names["same"]]
+    groups = [{_canonical(name.split()) for name in group} for group in names["same"]]
     groups += [
-        {_canonical(name) for name in (joint, *others)}
+        {_canonical(name.split()) for name in (joint, *others)}
         for joint, others in names["layouts"].get(layout, {}).items()
     ]
     return {name for group in groups if rest in group for name in group}
 
 
-def _parse_name(text: str) -> Name:
+def split_side(text: str) -> tuple[str, list[str]]:
+    """Return the side that a name states ("left", "right" or "") and its other words."""
     words = [word.lower() for word in _WORD.findall(text)]
     sides = [word for word in words if word in _SIDES]
     if len(sides) == 1:
         words.remove(sides[0])
-        return _SIDES[sides[0]], _canonical(" ".join(words))
+        return _SIDES[sides[0]], words
     joined = "".join(words)
     for side in ("left", "right"):  # leftelbow, elbowleft
         if joined.startswith(side) or joined.endswith(side):
-            return side, _expand(joined.removeprefix(side).removesuffix(side))
-    return "", _canonical(" ".join(words))
+            return side, [joined.removeprefix(side).removesuffix(side)]
+    return "", words
 
 
-def _canonical(name: str) -> str:
+def _parse_name(text: str) -> Name:
+    side, words = split_side(text)
+    return side, _canonical(words)
+
+
+def _canonical(words: Iterable[str]) -> str:
     names = _load_names()
-    return "".join(_expand(word) for word in name.split() if word not in names["ignored"])
+    return "".join(_expand(word) for word in words if word not in names["ignored"])
 
 
 def _expand(word: str) -> str:
