@@ -20,6 +20,7 @@ NAMES = [
     "convert_layout",
     "create_model",
     "evaluate_run",
+    "from_movement",
     "get_layout",
     "list_layouts",
     "list_models",
@@ -30,6 +31,7 @@ NAMES = [
     "read_clips",
     "register_layout",
     "register_model",
+    "to_movement",
     "train",
 ]
 

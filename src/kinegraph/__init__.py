@@ -19,6 +19,7 @@ _MODULE_OF = {
     "convert_layout": "kinegraph.transforms.convert_layout",
     "create_model": "kinegraph.models",
     "evaluate_run": "kinegraph.inference.evaluate",
+    "from_movement": "kinegraph.readers.movement",
     "get_layout": "kinegraph.skeleton.layouts",
     "list_layouts": "kinegraph.skeleton.layouts",
     "list_models": "kinegraph.models",
@@ -29,6 +30,7 @@ _MODULE_OF = {
     "read_clips": "kinegraph.readers",
     "register_layout": "kinegraph.skeleton.layouts",
     "register_model": "kinegraph.models",
+    "to_movement": "kinegraph.readers.movement",
     "train": "kinegraph.training.train",
 }
 

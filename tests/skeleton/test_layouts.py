@@ -186,6 +186,15 @@ def test_files_may_name_joints(tmp_path: Path, suffix: str, write) -> None:
     assert "stick5" not in LAYOUTS
 
 
+def test_files_may_spell_centre(tmp_path: Path) -> None:
+    path = tmp_path / "stick.yaml"
+    path.write_text(yaml.safe_dump(STICK).replace("center:", "centre:"), encoding="utf-8")
+    assert read_layout(path) == SkeletonLayout.from_dict(STICK)
+    path.write_text(yaml.safe_dump({**STICK, "centre": 0}), encoding="utf-8")
+    with pytest.raises(LayoutError, match="unknown layout field 'centre'"):
+        read_layout(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [

@@ -13,8 +13,10 @@ from kinegraph.readers import (
     arrays,
     bvh,
     ddnet,
+    deeplabcut,
     florence3d,
     kinetics,
+    movement,
     nw_ucla,
     openpose,
     penn_action,
@@ -47,7 +49,8 @@ T = TypeVar("T")
 _ALL_READERS = (
     ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
-    ui_prmd.READER, bvh.READER, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
+    ui_prmd.READER, bvh.READER, deeplabcut.DEEPLABCUT, deeplabcut.LIGHTNING_POSE, movement.SLEAP,
+    movement.NWB, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
     synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ClipError, ReadError
+from kinegraph.readers.deeplabcut import is_dlc_table, read_dlc_table
 from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.readers.named_points import make_clip
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -53,7 +55,7 @@ def _scan(
     """
     folder = source.parent if source.is_file() else source
     chosen = _choose_layout(folder, layout)
-    _check_fps(fps)
+    check_fps(fps)
     if source.is_dir() and (source / CLIPS_FILE).is_file():
         plan = _read_clip_list(source, chosen)
     else:
@@ -68,10 +70,13 @@ def _scan(
 
 
 def _read(task: ReadTask) -> ReadResults:
+    if is_dlc_table(task.path):
+        yield make_clip(task, read_dlc_table(task.path))
+        return
     layout, listed_fps = task.info["layout"], task.info.get("meta", {}).get("fps")
     points, score, stated_fps = _read_file(task.path, layout.num_joints)
     try:
-        _check_fps(listed_fps)
+        check_fps(listed_fps)
         joints, score = _check_content(points, score, layout, task.info["confidence"])
         joints = _mask_zeros(joints) if task.info["zeros_absent"] else joints
         if np.isnan(joints).any(axis=-1).all():
@@ -131,11 +136,6 @@ def _choose_layout(folder: Path, layout: str | SkeletonLayout) -> SkeletonLayout
             f"registered layouts: {', '.join(list_layouts())}"
         )
     return read_layout(found[0])
-
-
-def _check_fps(fps: Any) -> None:
-    if fps is not None and not (isinstance(fps, int | float) and 0 < fps < math.inf):
-        raise ReadError(f"expected fps to be frames per second above 0, got {fps!r}")
 
 
 def _read_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,12 @@ def check_count(option: str, value: object, low: int = 1, high: int | None = Non
     if not is_integer or value < low or (high is not None and value > high):  # type: ignore[operator]
         limit = f"of {low} or more" if high is None else f"from {low} to {high}"
         raise ReadError(f"expected {option} to be a whole number {limit}, got {value!r}")
+
+
+def check_fps(fps: Any) -> None:
+    """Raise ReadError if a frame rate is stated but is not a number above 0."""
+    if fps is not None and not (isinstance(fps, int | float) and 0 < fps < math.inf):
+        raise ReadError(f"expected fps to be frames per second above 0, got {fps!r}")
 
 
 def guess_layout(num_joints: int, layouts: Mapping[int, str], path: Path) -> str:

@@ -83,8 +83,9 @@ def register_layout(layout: SkeletonLayout) -> SkeletonLayout:
 def read_layout(path: str | Path) -> SkeletonLayout:
     """Read a layout from a YAML or JSON file whose fields are those of `to_dict`.
 
-    Bones, center and mirror_pairs may name joints instead of indices. The layout is not
-    registered: `register_layout(read_layout(path))` does both.
+    The field ``center`` may be spelled ``centre``. Bones, center and mirror_pairs may name joints
+    instead of indices. The layout is not registered: `register_layout(read_layout(path))` does
+    both.
 
     Raises:
         LayoutError: the file cannot be read, or is not a valid layout.
@@ -97,6 +98,8 @@ def read_layout(path: str | Path) -> SkeletonLayout:
             raise LayoutError("expected a layout file of at most 128 KiB")
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if isinstance(data, dict) and "center" not in data and "centre" in data:
+            data["center"] = data.pop("centre")
         return SkeletonLayout.from_dict(data)
     except LayoutError as error:
         raise LayoutError(f"{path}: {error}") from None

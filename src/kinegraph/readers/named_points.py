@@ -1,0 +1,162 @@
+"""Tracks of named points, such as body parts and markers, as clips of a layout with these names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
+from kinegraph.skeleton.joint_names import find_joint
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import LAYOUTS, get_layout, read_layout
+from kinegraph.skeleton.space import Space
+
+_LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
+_MAX_NAMES_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class PointTracks:
+    """Points that a program tracked, by name.
+
+    Attributes:
+        names: K names, in the order of the arrays.
+        positions: (M, T, K, D); NaN where a point is absent.
+        confidence: (M, T, K), or None.
+        fps: frames per second, or None if unknown.
+    """
+
+    names: tuple[str, ...]
+    positions: NDArray[np.float32]
+    confidence: NDArray[np.float32] | None = None
+    fps: float | None = None
+
+
+def tracks_reader(
+    name: str,
+    summary: str,
+    suffixes: tuple[str, ...],
+    matches: Callable[[Path], bool],
+    read_tracks: Callable[[Path], PointTracks],
+) -> Reader:
+    """Return a reader of files of named points, one clip a file.
+
+    Args:
+        name: name of the reader.
+        summary: what it reads.
+        suffixes: suffixes of its files, lower-case.
+        matches: see `Reader`.
+        read_tracks: a function of a module, which returns the tracks of a file.
+    """
+    return Reader(
+        name=name,
+        summary=summary,
+        scan=partial(_scan, suffixes, read_tracks),
+        read=partial(_read, read_tracks),
+        matches=matches,
+        options={
+            "layout": "a layout, or layout file, that has joints of the points' names (default: "
+            "the largest registered one whose joints are all there)",
+            "fps": "frames per second of files that do not state it",
+        },
+        protocols=("holdout",),
+    )
+
+
+def _scan(
+    suffixes: tuple[str, ...],
+    read_tracks: Callable[[Path], PointTracks],
+    source: Path,
+    *,
+    layout: str = "",
+    fps: float | None = None,
+) -> ReadPlan:
+    check_fps(fps)
+    found = [source] if source.is_file() else sorted(source.rglob("*"))
+    files = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+    if not files:
+        raise ReadError(f"{source}: expected {', '.join(suffixes)} files, found none")
+    chosen, _ = match_layout(read_tracks(files[0]).names, layout, files[0])
+    return ReadPlan([ReadTask(path, {"layout": chosen, "fps": fps}) for path in files], chosen)
+
+
+def _read(read_tracks: Callable[[Path], PointTracks], task: ReadTask) -> ReadResults:
+    yield make_clip(task, read_tracks(task.path))
+
+
+def make_clip(task: ReadTask, tracks: PointTracks) -> Clip:
+    """Return the clip of tracks, its points in the order of the task's layout.
+
+    Raises:
+        ReadError: a joint of the layout is not among the points; no point is ever seen.
+    """
+    layout, order = match_layout(tracks.names, task.info["layout"], task.path)
+    positions = tracks.positions[..., order, :]
+    if np.isnan(positions).any(axis=-1).all():
+        raise ReadError(f"{task.path}: expected a point in at least one frame, found none")
+    confidence = None
+    if tracks.confidence is not None:
+        confidence = np.clip(np.nan_to_num(tracks.confidence[..., order]), 0, 1)
+    facts: dict[str, Any] = {"confidence": confidence, "fps": tracks.fps or task.info.get("fps")}
+    if positions.shape[-1] == 2 and "space" not in task.info:
+        facts["space"] = Space("image", unit="pixel")
+    return task.make_clip(positions, layout, **facts)
+
+
+def match_layout(
+    names: Sequence[str], layout: str | SkeletonLayout, path: Path
+) -> tuple[SkeletonLayout, list[int]]:
+    """Return a layout and, for each of its joints, the index of the point of its name.
+
+    Without a layout, the largest registered one whose joints are all among the points is taken.
+    Further points are left out.
+
+    Raises:
+        ReadError: a joint of the layout is not among the points, or no registered layout fits.
+        LayoutError: the layout file cannot be read.
+        UnknownNameError: no layout has that name.
+    """
+    if layout:
+        is_file = isinstance(layout, str) and Path(layout).suffix in _LAYOUT_SUFFIXES
+        chosen = read_layout(str(layout)) if is_file else get_layout(layout)
+        points = _find_points(names, chosen)
+        if missing := [j for j, point in zip(chosen.joints, points, strict=True) if point is None]:
+            raise ReadError(
+                f"{path}: expected points for all joints of layout {chosen.name!r}; it lacks "
+                f"{', '.join(missing[:10])}; its points are {_list_names(names)}"
+            )
+        return chosen, [point for point in points if point is not None]
+    fitting = [known for known in LAYOUTS.values() if None not in _find_points(names, known)]
+    if not fitting:
+        raise ReadError(
+            f"{path}: no registered layout has joints of these names; write a layout file that "
+            f"lists them with their bones, and name it (--layout FILE): {_list_names(names)}"
+        )
+    return match_layout(names, max(fitting, key=lambda known: known.num_joints), path)
+
+
+def _find_points(names: Sequence[str], layout: SkeletonLayout) -> list[int | None]:
+    """Return the index of the point of each joint; None without one, or with two of that name."""
+    found: dict[int, list[int]] = {}
+    for index, name in enumerate(names):
+        joint = find_joint(layout, name)
+        if joint is not None:
+            found.setdefault(joint, []).append(index)
+    points: list[int | None] = []
+    for joint, name in enumerate(layout.joints):
+        own = [i for i in found.get(joint, []) if names[i] == name] or found.get(joint, [])
+        points.append(own[0] if len(own) == 1 else None)
+    return points
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMES_SHOWN
+    return ", ".join(names[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
