@@ -301,11 +301,11 @@ def test_another_data_set_is_not_read_as_if_it_were_this(tmp_path, folder):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ReadError, match=r"expected a \.skeleton file or a folder"):
+    with pytest.raises(ReadError, match=r"expected \.skeleton or \.skeleton\.npy files"):
         READER.scan(tmp_path)
     with pytest.raises(ReadError, match="expected a new or an empty folder"):
         write_dataset(tmp_path)
-    with pytest.raises(ReadError, match=r"expected a \.skeleton file"):
+    with pytest.raises(ReadError, match=r"expected \.skeleton or"):
         READER.scan(tmp_path / "S001C001P001R001A001.skeleton")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

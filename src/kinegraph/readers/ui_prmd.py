@@ -43,7 +43,7 @@ _NAME = re.compile(r"(m\d\d_s\d\d_e\d\d)_positions(_inc)?\.txt(\.gz)?")
 _PACKED_NAME = re.compile(r"s\d\d\.npz")
 _PACKED_ARRAYS = ("names", "starts", "positions", "angles")
 _PACKED_UNIT = 1e-5
-_SPACE = Space("world", "y", "-z", unit="cm")
+_CAMERA_SPACE = Space("world", "y", "-z", unit="cm")
 # the parent of each joint; the waist has none
 _PARENTS = (-1, 0, 1, 2, 3, 4, 2, 6, 7, 8, 2, 10, 11, 12, 0, 14, 15, 16, 0, 18, 19, 20)
 
@@ -141,7 +141,7 @@ def _make_clip(task: ReadTask, name: str, offsets: NDArray[Any], angles: NDArray
         numbers = {"exercise": exercise - 1, "quality": int(wrong)}
         number = numbers.get(task.info["classes"], 2 * (exercise - 1) + wrong)
     return task.make_clip(
-        joints[None], "ui_prmd22", id=name, label=number, meta=meta, fps=_FPS, space=_SPACE
+        joints[None], "ui_prmd22", id=name, label=number, meta=meta, fps=_FPS, space=_CAMERA_SPACE
     )
 
 
