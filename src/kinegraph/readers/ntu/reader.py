@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,8 +112,8 @@ def _read(task: ReadTask) -> ReadResults:
     meta = parse_recording_name(task.path.name)
     label = meta.pop("label", None)
     name, numbers = _remove_suffixes(task.path.name), joints.astype(np.float32)
-    facts = {"id": name, "label": label, "meta": meta, "fps": _FPS, "space": KINECT}
-    yield task.make_clip(numbers, "ntu25", **facts)
+    facts: dict[str, Any] = {"id": name, "label": label, "meta": meta, "space": KINECT}
+    yield task.make_clip(numbers, "ntu25", fps=_FPS, **facts)
 
 
 def _matches(path: Path) -> bool:
