@@ -362,7 +362,8 @@ def test_readme_lists_every_reader_and_recipe():
 
 
 def test_sets_are_described_as_their_readers_do():
-    table = rows(section(DOCS / "two-kinds-of-skeletons.md", "Datasets"))
+    listed = rows(section(DOCS / "two-kinds-of-skeletons.md", "Datasets"))
+    table = [cells for cells in listed if len(cells) == 10]  # not the counts of clips
     assert len(table) == 11
     for _, reader, layout, coordinates, *_, protocols in table:
         known = READERS[ticked(reader)[0]]

@@ -20,15 +20,15 @@ def _load_built_in() -> Iterator[tuple[SkeletonLayout, list[str]]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for name, fields in yaml.load(text, loader).items():
         aliases = fields.pop("aliases", [])
-        fields["joints"] = _flatten(fields["joints"], str)
-        fields["bones"] = _flatten(fields["bones"], list)
+        fields["joints"] = _flatten_lists(fields["joints"], str)
+        fields["bones"] = _flatten_lists(fields["bones"], list)
         sides = ((joint, joint.replace("left_", "right_")) for joint in fields["joints"])
         pairs = [[left, right] for left, right in sides if left.startswith("left_")]
         data = {"name": name, "mirror_pairs": pairs, **fields}
         yield SkeletonLayout.from_dict(data), aliases
 
 
-def _flatten(items: list[Any], kind: type) -> list[Any]:
+def _flatten_lists(items: list[Any], kind: type) -> list[Any]:
     """Flatten lists within a list of names (kind str) or of bones, which are lists (kind list)."""
     inserted = [isinstance(item, list) and isinstance(item[0], kind) for item in items]
     parts = zip(items, inserted, strict=True)
