@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kinegraph.bench.result import BenchOptions
-from kinegraph.bench.train import _check_losses, bench_demo, bench_train
+from kinegraph.bench.train import _check_losses, bench_demo, bench_recipe, bench_train
 from kinegraph.errors import BenchError
+from kinegraph.training.recipe import parse_recipe
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,23 @@ def test_the_demo(tmp_path):
     assert figures["FPS"] > 0
     assert figures["step (ms)"] > 0
     assert 0 <= figures["top-1"] <= figures["top-5"] <= 1
+
+
+def test_a_recipe_on_its_own_clips(tmp_path, tiny_recipe):
+    tiny_recipe["train"]["epochs"] = 3
+    figures = bench_recipe(parse_recipe(tiny_recipe, "tiny"), tmp_path)
+    assert (figures["epochs"], figures["devices"], figures["clips an epoch"]) == (3, 1, 9)
+    # three batches of nine clips
+    assert figures["step (ms)"] == pytest.approx(1000 * 9 / figures["FPS"] / 3)
+    assert 0 <= figures["share waiting for data"] < 1
+    assert 0 <= figures["top-1"] <= figures["top-5"] <= 1
+
+
+def test_only_the_last_stage_is_timed_and_poses_have_no_accuracy(tmp_path, tiny_recipe):
+    tiny_recipe["model"] = {"name": "stgcn_autoencoder", "channels": [8], "strides": [1]}
+    tiny_recipe["objective"] = {"name": "reconstruct"}
+    stage = {"name": "first", "objective": {"name": "reconstruct"}, "train": {"epochs": 2}}
+    tiny_recipe |= {"stages": [stage], "train": {"epochs": 1, "batch_size": 4}}
+    figures = bench_recipe(parse_recipe(tiny_recipe, "tiny"), tmp_path)
+    assert figures["epochs"] == 1
+    assert "top-1" not in figures

@@ -71,6 +71,16 @@ def test_data_and_conversion(capsys, recordings):
     assert result["what"].startswith("2 .skeleton files")
 
 
+def test_training_a_recipe(capsys, tmp_path, tiny_recipe):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(json.dumps(tiny_recipe))
+    code, out, _ = run(capsys, "train", recipe, "--epochs", 1)
+    assert code == 0
+    assert out.startswith(f"tiny on {tiny_recipe['store']}: epochs 1, clips an epoch 9, devices 1")
+    result = json.loads(run(capsys, "train", recipe, "seed=1", "train.epochs=2", "--json")[1])
+    assert (result["recipe"], result["epochs"]) == ("tiny", 2)
+
+
 def test_roofline(capsys, recordings):
     store, raw = recordings
     result = json.loads(run(capsys, "roofline", "--store", store, "--raw", raw, "--json")[1])
@@ -106,6 +116,8 @@ def test_selected_targets_into_a_page(capsys, recordings, tmp_path):
         (("stream", "--model", "asgcn"), "asgcn has no step network"),
         (("convert", "--raw", "none"), "none: expected .skeleton files"),
         (("data", "--store", "none.arrow"), "there is no clip store"),
+        (("train", "nw_ulca"), "did you mean 'nw_ucla'"),
+        (("train", "nw_ucla", "--batch", 4), "--batch: only without a recipe; give recipe values"),
         (("all", "bites"), "unknown target 'bites'"),
         (("all", "--page", "none.md"), "cannot read the page none.md"),
         (("roofline", "--raw", "none"), "none: expected .skeleton files"),

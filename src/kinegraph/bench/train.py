@@ -1,12 +1,17 @@
-"""Benchmarks of training: our step against the reference network's, and the demo's recipe."""
+"""Benchmarks of training: our step against the reference network's, and epochs of a recipe."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -22,6 +27,9 @@ from kinegraph.bench.result import (
 )
 from kinegraph.bench.timing import time_interleaved
 from kinegraph.errors import BenchError
+
+if TYPE_CHECKING:
+    from kinegraph.training.recipe import Recipe
 
 #: Largest difference of the first loss between the two sides, relative to it.
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
@@ -73,45 +81,85 @@ def bench_train(
     )
 
 
+class _EpochTimer(Callback):
+    """The times of the epochs of the last stage: in all, and waiting for data; validation apart."""
+
+    def on_fit_start(self, *_: Any) -> None:
+        self.epochs: list[float] = []
+        self.waited: list[float] = []
+        self.batches = 0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.began = self.ready = time.perf_counter()
+        self.waited.append(0.0)
+        self.batches = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.waited[-1] += time.perf_counter() - self.ready
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.batches += 1
+        if trainer.is_last_batch:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            self.epochs.append(time.perf_counter() - self.began)
+        self.ready = time.perf_counter()
+
+
+def bench_recipe(recipe: Recipe, folder: Path) -> BenchFigures:
+    """Train a recipe on its own clips, and measure the speed of its training epochs.
+
+    Args:
+        recipe: its ``train`` states the number of epochs and devices.
+        folder: that gets the run.
+
+    Returns:
+        Clips a second (of all devices), milliseconds of a step and the share of the time spent
+        waiting for data, of the median epoch without the first, which warms up; and the accuracy
+        on the test split, if the recipe classifies.
+    """
+    from kinegraph.inference.evaluate import evaluate_run, supported_tasks
+    from kinegraph.training.checkpoint import find_checkpoint, load_header
+    from kinegraph.training.train import train
+
+    timer, run = _EpochTimer(), folder / "run"
+    train(recipe, run, progress=timer)
+    clips = int(load_header(find_checkpoint(run)).training["clips"])
+    warm = slice(1 if len(timer.epochs) > 1 else 0, None)
+    epoch = statistics.median(timer.epochs[warm])
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    figures: BenchFigures = {
+        "epochs": len(timer.epochs),
+        "clips an epoch": clips,
+        "devices": environment["processes"],
+        "FPS": clips / epoch,
+        "step (ms)": 1000 * epoch / timer.batches,
+        "share waiting for data": statistics.median(timer.waited[warm]) / epoch,
+    }
+    if supported_tasks(run)[0]:
+        _, evaluation = evaluate_run(run)
+        figures |= {"top-1": evaluation.top1, "top-5": evaluation.top5}
+    return figures
+
+
 def bench_demo(
     folder: Path, *, epochs: int, devices: int = 1, overrides: tuple[str, ...] = ()
 ) -> BenchFigures:
-    """Train the demo's recipe on synthetic performers.
+    """Train the demo's recipe on synthetic performers, see `bench_recipe`.
 
     Args:
         folder: that gets the recordings and the run.
         overrides: of the recipe, ``key=value``.
-
-    Returns:
-        Clips a second and milliseconds of a step (of the median epoch), and accuracy on other
-        performers.
     """
-    from kinegraph.inference.evaluate import evaluate_run
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert
-    from kinegraph.training.checkpoint import find_checkpoint, load_header
-    from kinegraph.training.history import read_history
     from kinegraph.training.recipe import load_recipe
-    from kinegraph.training.train import train
 
-    store, out = folder / "synthetic.arrow", folder / "run"
+    store = folder / "synthetic.arrow"
     changes = [f"store={store}", f"train.epochs={epochs}", f"train.devices={devices}"]
     recipe = load_recipe("demo", [*changes, *overrides])
     convert(get_reader("synthetic"), folder / "raw", store)
-    train(recipe, out)
-    _, evaluation = evaluate_run(out)
-    seconds = [row["seconds"] for row in read_history(out)]
-    clips = int(load_header(find_checkpoint(out)).training["clips"])
-    epoch = statistics.median(seconds[1:] or seconds)  # the first one warms up
-    steps = -(-clips // (recipe.train.batch_size * devices))
-    return {
-        "epochs": epochs,
-        "devices": devices,
-        "FPS": clips / epoch,
-        "step (ms)": 1000 * epoch / steps,
-        "top-1": evaluation.top1,
-        "top-5": evaluation.top5,
-    }
+    return bench_recipe(recipe, folder)
 
 
 def make_training_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kinegraph.cli.console import JsonOption, check_figure_path, print_table, progress
+from kinegraph.errors import BenchError
 
 if TYPE_CHECKING:
     from kinegraph.bench.result import BenchOptions, BenchResult
@@ -104,29 +106,91 @@ def bench_stream_command(
 
 @app.command("train")
 def bench_train_command(
-    model: ModelOption = "stgcn",
-    precision: BenchPrecisionOption = BenchPrecision.fp32,
-    batch: Annotated[int, typer.Option(min=1, help="Clips per training step.")] = 2,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="Recipe file or name: train it on its own clips instead, and report the speed.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Recipe values, such as store=my.arrow."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model of `kinegraph list models`. Default: stgcn.")
+    ] = None,
+    precision: Annotated[
+        BenchPrecision | None,
+        typer.Option(help="Precision of kinegraph; the baseline is in fp32. Default: fp32."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips per training step. Default: 2.")
+    ] = None,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs of the demo training; 0: skip it.")
-    ] = 3,
+        int | None,
+        typer.Option(min=0, help="Epochs of the recipe or the demo; 0: no demo. Default: 3."),
+    ] = None,
     devices: Annotated[
-        int, typer.Option(min=1, help="Processes or devices that train the demo.")
-    ] = 1,
+        int | None, typer.Option(min=1, help="Devices of the recipe or the demo. Default: 1.")
+    ] = None,
     rounds: RoundsOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
     figure: FigureOption = None,
 ) -> None:
-    """Time training steps; then train the demo and report speed and accuracy."""
+    """Time training steps, then train the demo; or train a recipe: its speed and accuracy."""
     from kinegraph.bench.train import bench_demo, bench_train
 
+    if recipe is not None:
+        steps_only = {"model": model, "precision": precision, "batch": batch, "rounds": rounds}
+        given = [f"--{key}" for key, value in {**steps_only, "figure": figure}.items() if value]
+        if given:
+            raise BenchError(
+                f"{', '.join(given)}: only without a recipe; give recipe values as KEY=VALUE, "
+                "such as model.name=stgcn train.precision=bf16-mixed train.batch_size=16"
+            )
+        _bench_recipe(recipe, overrides or (), epochs, devices, threads, as_json)
+        return
     extra = {}
-    if epochs:
+    if epochs != 0:
         with TemporaryDirectory(prefix="kinegraph-bench-") as folder:
-            extra["demo"] = bench_demo(Path(folder), epochs=epochs, devices=devices)
-    measure = partial(bench_train, model, batch=batch)
-    _run_benchmark("training", measure, precision, rounds, threads, as_json, figure, extra)
+            extra["demo"] = bench_demo(Path(folder), epochs=epochs or 3, devices=devices or 1)
+    measure = partial(bench_train, model or "stgcn", batch=batch or 2)
+    shown = precision or BenchPrecision.fp32
+    _run_benchmark("training", measure, shown, rounds, threads, as_json, figure, extra)
+
+
+def _bench_recipe(
+    name: str,
+    overrides: Sequence[str],
+    epochs: int | None,
+    devices: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Train a recipe in a temporary folder and print its speed."""
+    # with several processes PyTorch warns if a model has no unused parameters
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from kinegraph.bench.machine import describe_machine
+    from kinegraph.bench.timing import use_threads
+    from kinegraph.bench.train import bench_recipe
+    from kinegraph.training.recipe import load_recipe
+
+    changes = {"train.epochs": epochs, "train.devices": devices, "train.threads": threads}
+    given = [f"{key}={value}" for key, value in changes.items() if value is not None]
+    if epochs is None and not any(item.startswith("train.epochs=") for item in overrides):
+        given.append("train.epochs=3")
+    recipe = load_recipe(name, [*overrides, *given])
+    with TemporaryDirectory(prefix="kinegraph-bench-") as folder, use_threads(threads):
+        figures = bench_recipe(recipe, Path(folder))
+        machine = describe_machine()
+    if as_json:
+        facts = {"recipe": recipe.name, "store": recipe.store}
+        print(json.dumps({**facts, **figures, "machine": machine}))
+        return
+    print(f"{recipe.name} on {recipe.store}: {_format_figures(figures)}")
+    print(machine)
 
 
 @app.command("data")
