@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -10,10 +12,18 @@ import torch
 
 from conftest import real_data
 from kinegraph.bench.reference.shiftgcn import ReferenceShiftGCN
+from kinegraph.bench.reference.stgcn import build_reference_stgcn
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import CheckpointError, ModelError, RecipeError, UnknownNameError
+from kinegraph.errors import (
+    CheckpointError,
+    ModelError,
+    ReadError,
+    RecipeError,
+    UnknownNameError,
+)
 from kinegraph.inference.import_weights import import_weights
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.models import create_model
 from kinegraph.readers import read_clip
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import get_layout
@@ -103,6 +113,100 @@ def test_asgcn_of_two_files_becomes_a_run_that_predicts(tmp_path, protocol):
     answer = Recognizer.load(run)(clip)
     assert np.isfinite(answer.logits).all()
     assert len(answer.logits) == 60
+
+
+def released_stgcn(layout: str, num_classes: int, in_channels: int):
+    """A network with the keys of the released ST-GCN, and random weights."""
+    torch.manual_seed(0)
+    options = {"layout": layout, "num_classes": num_classes, "in_channels": in_channels}
+    return build_reference_stgcn(create_model("stgcn", **options, faithful=True)).eval()
+
+
+def test_kinetics_weights_become_a_run_of_400_named_classes(tmp_path):
+    network = released_stgcn("openpose18", 400, 3)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    run = import_weights("stgcn", tmp_path / "w.pt", tmp_path / "run", protocol="official")
+    recognizer = Recognizer.load(run)
+    assert (recognizer.header.layout["name"], recognizer.header.num_classes) == ("openpose18", 400)
+    assert recognizer.header.recipe["name"] == "stgcn_kinetics"
+    labels = json.loads(real_data("kinetics_skeleton/kinetics_val_label.json").read_text())
+    for entry in labels.values():
+        assert recognizer.header.class_name(entry["label_index"]) == entry["label"]
+    file = real_data("kinetics_skeleton/kinetics_val") / "__lt03EF4ao.json"
+    answer = recognizer(read_clip(file, **recognizer.header.reader["options"]))
+    with torch.inference_mode():
+        expected = network(recognizer.batch(read_clip(file)).x.cpu())
+    np.testing.assert_allclose(answer.logits, expected[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_fsd_weights_of_paddle_become_a_run(tmp_path, as_pairs):
+    network = released_stgcn("body25", 30, 2)
+    names = {"running_mean": "_mean", "running_var": "_variance"}
+    arrays = {}
+    for key, value in network.state_dict().items():
+        stem, _, last = key.rpartition(".")
+        if last != "num_batches_tracked":
+            own = f"{stem}.{names[last]}" if last in names else key
+            arrays[f"{'head' if own.startswith('fcn') else 'backbone'}.{own}"] = value.numpy()
+    content = {key: (f"p_{key}", value) for key, value in arrays.items()} if as_pairs else arrays
+    content["StructuredToParameterName@@"] = dict.fromkeys(arrays, "conv2d_0.w_0")
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content, 4))
+    files = tmp_path / "w.pdparams", tmp_path / "run"
+    recognizer = Recognizer.load(import_weights("stgcn", *files, protocol="holdout"))
+    assert recognizer.header.recipe["name"] == "stgcn_fsd_paddle"
+    assert recognizer.header.class_name(27) == "class 27"
+    clip = Clip(np.random.default_rng(0).normal(size=(1, 40, 25, 2)), get_layout("body25"))
+    with torch.inference_mode():
+        expected = network(recognizer.batch(clip).x.cpu())
+    np.testing.assert_allclose(recognizer(clip).logits, expected[0].numpy(), atol=1e-4)
+
+
+def test_a_pickle_that_calls_anything_but_containers_is_not_loaded_as_paddle_weights(tmp_path):
+    (tmp_path / "w.pdparams").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(ReadError, match=r"names os\.system"):
+        import_weights("stgcn", tmp_path / "w.pdparams", tmp_path / "run", protocol="holdout")
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "net", "model", "model.net"])
+def test_state_dicts_beside_other_things(tmp_path, wrapper):
+    content = ReferenceShiftGCN(60).state_dict()
+    for key in reversed(wrapper.split(".")):
+        content = {"epoch": 3, key: content}
+    torch.save(content, tmp_path / "w.pt")
+    run = import_weights("shiftgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
+    assert Recognizer.load(run).header.num_classes == 60
+
+
+def test_other_wrappers_are_refused_with_the_keys_that_are_there(tmp_path):
+    def refuse(content, kind=CheckpointError) -> str:
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(kind) as error:
+            import_weights("shiftgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
+        return str(error.value)
+
+    weights = {"fc.weight": torch.zeros(60, 256)}
+    assert "it holds the keys 'epoch', 'ema'" in refuse({"epoch": 3, "ema": weights})
+    assert "w.pt under model, by itself or" in refuse({"model": {"weights": weights}})
+    assert "'0', " in (many := refuse({str(number): number for number in range(20)}))
+    assert "and 12 more" in many
+    assert "but it holds the keys 'fcn.weight'" in refuse({"fcn.weight": torch.zeros(60, 2)})
+    assert "; it holds 'fc.weight'" in refuse({"net": weights}, ModelError)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_whole_saved_module_is_refused_in_one_plain_sentence(tmp_path):
+    for content in (released_stgcn("openpose18", 2, 3), {"args": argparse.Namespace()}):
+        for zipped in (True, False):
+            torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+            with pytest.raises(CheckpointError) as error:
+                import_weights("stgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
+            assert "a pickle of Python objects such as " in str(error.value)
+            assert "torch.save(model.state_dict(), FILE)" in str(error.value)
+            assert str(error.value).isprintable()
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="TorchScript program, not a state dict"):
+        import_weights("stgcn", tmp_path / "w.pt", tmp_path / "run", protocol="xsub")
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x80\x02c__main__\nEvil\n."])

@@ -9,13 +9,16 @@ import torch
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.models import create_model
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import Checkpoints
 from kinegraph.training.checkpoint import BEST_FILE, save_checkpoint
 from kinegraph.training.recipe import list_recipes, load_recipe
 from kinegraph.training.train import train
 
-NAMES = [name for name in list_recipes() if "_ntu" in name]
+# the auto-encoders name no actions
+NAMES = [name for name in list_recipes() if "_ntu" in name and "autoencoder" not in name]
 ONE_PER_FAMILY = {name.partition("_ntu")[0]: name for name in reversed(NAMES)}.values()
 NARROW = {"channels": [4, 4], "strides": [1, 2]}
 
@@ -50,6 +53,35 @@ def small_recipe(name, store):
 def check_prediction(run):
     answer = Recognizer.load(run)(clip(1))
     assert np.isfinite(answer.logits).all()
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name.startswith("stgcn_kin")])
+def test_released_windows_of_kinetics_reach_into_the_empty_frames_behind_a_clip(name):
+    layout = get_layout("openpose18")
+    short = Clip(np.ones((1, 40, 18, 2)), layout, np.ones((1, 40, 18)))
+    prepare = load_recipe(name).preprocessor()
+    shown = []
+    for seed in range(60):
+        x = np.asarray(prepare(short, np.random.default_rng(seed)).x)
+        assert x.shape == (3, 150, 18, 2)
+        shown.append(int(x[2].any(axis=(1, 2)).sum()))  # frames with a confidence
+    # begins are drawn from 0 to 150 of 300 frames: three of four windows miss the clip
+    assert min(shown) == 0 and 0.5 < shown.count(0) / 60 < 0.9
+    assert sum(0 < frames < 40 for frames in shown) > 5
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if "_autoencoder_" in name])
+def test_an_autoencoder_of_a_published_set_has_a_finite_loss(name):
+    recipe = load_recipe(name)
+    layout, D = ("openpose18", 2) if "kinetics" in name else ("ntu25", 3)
+    joints = np.random.default_rng(0).normal(size=(1, 40, get_layout(layout).num_joints, D))
+    clips = [Clip(joints[:, :length], get_layout(layout)) for length in (40, 12)]
+    batch = collate([recipe.preprocessor()(c, np.random.default_rng(0)) for c in clips])
+    assert batch.x.shape == (2, D, 64, get_layout(layout).num_joints, 2)
+    options = {"layout": layout, "num_classes": 2, "in_channels": D}
+    model = create_model(recipe.model.name, **options, **recipe.model.options, **NARROW)
+    loss = recipe.objective.create().compute_loss(model, batch).loss
+    assert 0 < float(loss) < np.inf
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -83,6 +83,11 @@ def test_skeleton_norm_keeps_missing_joints_missing() -> None:
     np.testing.assert_array_equal(values(made), [[[-1, 0, NAN]], [[2, 0, 1]]])
 
 
+def test_the_released_skeleton_norm_moves_missing_joints_but_no_empty_frame() -> None:
+    made = skeleton_norm(line([[1, 2, NAN], [NAN, 2, 3], [NAN] * 3]), None, faithful=True)
+    np.testing.assert_array_equal(values(made), [[[-1, 0, -2], [-2, 0, 1], [NAN] * 3]])
+
+
 def test_scale_by_torso_is_the_median_distance_of_shoulders_and_hips() -> None:
     layout = get_layout("coco17")
     joints = np.zeros((1, 3, 17, 2), dtype=np.float32)

@@ -14,11 +14,17 @@ def import_weights(
     ],
     weights: Annotated[Path, typer.Argument(help="File of published weights.")],
     out: Annotated[Path, typer.Argument(help="New folder for the run.")],
-    protocol: Annotated[str, typer.Option(help="Protocol of the training: xsub, xview or xset.")],
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Protocol of the training: xsub, xview or xset; Kinetics-skeleton: official; "
+            "FSD-10: holdout."
+        ),
+    ],
     stream: Annotated[str, typer.Option(help="Stream of the training, such as bone.")] = "joint",
     links: Annotated[Path | None, typer.Option(help="File of the link weights of AS-GCN.")] = None,
 ) -> None:
-    """Convert published NTU RGB+D weights into a run; every tensor must fit the model."""
+    """Convert published weights into a run; every tensor must fit the model."""
     from kinegraph.inference.import_weights import import_weights as imported
     from kinegraph.training.checkpoint import find_checkpoint, load_header
 
@@ -26,5 +32,5 @@ def import_weights(
     header = load_header(find_checkpoint(run))
     print(
         f"{run}: {header.model['name']}, {header.num_classes} classes, {header.stream} stream, "
-        f"protocol {header.recipe['protocol']}\nnext: kinegraph predict {run} FILE.skeleton"
+        f"protocol {header.recipe['protocol']}\nnext: kinegraph predict {run} FILE"
     )

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kinegraph.errors import CheckpointError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
-from kinegraph.models.published_weights import load_asgcn, load_shiftgcn, load_stgcn, load_twostream
-from kinegraph.readers.class_names import class_names
+from kinegraph.models.published_weights import (
+    load_asgcn,
+    load_shiftgcn,
+    load_stgcn,
+    load_twostream,
+    plain_key,
+)
+from kinegraph.readers.class_names import class_names, list_class_sets
+from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import KINECT
 from kinegraph.training.checkpoint import (
@@ -51,7 +62,38 @@ WEIGHT_FORMATS = {
     "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
 }
-DATASETS = {60: "ntu60", 120: "ntu120"}
+
+
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A dataset with published weights.
+
+    Attributes:
+        name: as the names of its recipes have it.
+        layout: the layout of its clips.
+        reader: the reader of its raw files.
+        coordinates: of a joint, without the confidence.
+    """
+
+    name: str
+    layout: str = "ntu25"
+    reader: str = "ntu"
+    coordinates: int = 3
+
+
+#: Datasets by the number of their classes, which are rows of the classifier.
+DATASETS = {
+    30: PublishedDataset("fsd", "body25", "fsd", 2),
+    60: PublishedDataset("ntu60"),
+    120: PublishedDataset("ntu120"),
+    400: PublishedDataset("kinetics", "openpose18", "kinetics", 2),
+}
+#: Keys under which training code saves a state dict beside other things.
+WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
+PADDLE_SUFFIX = ".pdparams"
+_PADDLE_NAME_TABLE = "StructuredToParameterName@@"
+#: So many keys of a file are named.
+_SHOWN_KEYS = 8
 
 
 def import_weights(
@@ -63,11 +105,12 @@ def import_weights(
     stream: str = "joint",
     links: Path | None = None,
 ) -> Path:
-    """Convert published NTU RGB+D weights into a run.
+    """Convert published weights into a run: of NTU RGB+D, Kinetics-skeleton or FSD-10.
 
     Args:
         family: one of `WEIGHT_FORMATS`.
-        weights: the published file, a PyTorch state dict; nothing in it is executed.
+        weights: the published file: a PyTorch state dict, by itself or under one of `WRAPPERS`, or
+            a .pdparams file of PaddlePaddle; nothing in it is executed.
         out: the run's folder; must be new.
         protocol: that the weights were trained with, such as xsub; selects the recipe.
         stream: that they were trained on, such as bone.
@@ -80,6 +123,7 @@ def import_weights(
         CheckpointError: no state dict in the file, or ``out`` is not empty.
         ModelError: keys that are unknown, missing or of another shape.
         RecipeError: no recipe for this family, number of classes and protocol.
+        ReadError: a damaged .pdparams file, or one of other things than arrays.
     """
     if family not in WEIGHT_FORMATS:
         raise unknown_name("family of weights", family, WEIGHT_FORMATS)
@@ -91,20 +135,24 @@ def import_weights(
     states = [_read_state_dict(path) for path in (weights, links) if path]
     classes = _count_classes(states[0], form, weights)
     recipe = _find_recipe(family, classes, protocol, stream)
-    names = class_names(DATASETS[classes])
+    dataset = DATASETS[classes]
+    has_names = dataset.name in list_class_sets()
     header = CheckpointHeader(
         model={"name": recipe.model.name, "options": recipe.model.options},
-        layout=get_layout("ntu25").to_dict(),
-        num_classes=len(names),
-        in_channels=3,
-        classes=list(names),
+        layout=get_layout(dataset.layout).to_dict(),
+        num_classes=classes,
+        in_channels=dataset.coordinates + recipe.confidence,
+        classes=list(class_names(dataset.name)) if has_names else None,
         persons=recipe.persons,
         confidence=recipe.confidence,
         stream=recipe.stream,
         transforms=recipe.pipeline().to_list(),
-        reader={"name": "ntu", "options": {"persons": form.persons}},
+        reader={
+            "name": dataset.reader,
+            "options": {"persons": form.persons} if dataset.reader == "ntu" else {},
+        },
         recipe=recipe.model_dump(),
-        training={"coordinates": 3, "imported": True},
+        training={"coordinates": dataset.coordinates, "imported": True},
         versions=collect_versions(),
         space=KINECT.to_dict(),
     )
@@ -117,34 +165,99 @@ def import_weights(
 
 
 def _read_state_dict(path: Path) -> StateDict:
-    """Read the tensors of a PyTorch file without executing anything in it."""
+    """Read the tensors of a file without executing anything in it."""
+    content = _load_paddle(path) if path.suffix == PADDLE_SUFFIX else _load_torch(path)
+    keys: tuple[str, ...] = ()
+    while isinstance(content, Mapping) and (key := _wrapper_key(content)):
+        content, keys = content[key], (*keys, key)
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        where = f"{path} under {'.'.join(keys)}" if keys else str(path)
+        raise CheckpointError(
+            f"expected a state dict of names and tensors in {where}, by itself or under one of "
+            f"{', '.join(WRAPPERS)}; it holds {_describe_content(content)}"
+        )
+    return content
+
+
+def _wrapper_key(content: Mapping[Any, Any]) -> str | None:
+    return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+
+
+def _describe_content(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    keys = [repr(key) for key in content]
+    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+    return f"the keys {', '.join(keys[:_SHOWN_KEYS])}{more}" if keys else "no keys"
+
+
+def _load_torch(path: Path) -> object:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, on files that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
     except Exception as error:  # torch raises many kinds of errors for files that are not its own
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if not isinstance(error, OSError):
-            reason = f"expected a file of tensors by torch.save ({reason})"
-        raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"expected a state dict of names and tensors in {path}")
-    return state
+        raise CheckpointError(
+            f"cannot read weights from {path}: {_explain_refusal(str(error))}"
+        ) from error
+
+
+def _explain_refusal(message: str) -> str:
+    """Return what a file holds instead of tensors, from the message of `torch.load`."""
+    advice = "where the model's code is, save torch.save(model.state_dict(), FILE), and import that"
+    if "TorchScript" in message:
+        return f"it is a TorchScript program, not a state dict; {advice}"
+    if named := re.search(r"GLOBAL (\S+) was not an allowed global", message):
+        return (
+            f"it is a pickle of Python objects such as {named[1]}, perhaps a whole module, and "
+            f"would run code, so nothing of it was opened; {advice}"
+        )
+    return f"expected a file of tensors by torch.save, or a {PADDLE_SUFFIX} file of PaddlePaddle"
+
+
+def _load_paddle(path: Path) -> object:
+    """Read the arrays that `paddle.save` has pickled, by name or as pairs of name and array."""
+    content = load_pickle(path)
+    if not isinstance(content, dict):
+        return content
+    content.pop(_PADDLE_NAME_TABLE, None)
+    return {key: _to_tensor(value) for key, value in content.items()}
+
+
+def _to_tensor(value: object) -> object:
+    """Return an array, or a pair of a name and an array, as a tensor; other things as they are."""
+    array: Any = value[1] if isinstance(value, tuple) and len(value) == 2 else value
+    is_numeric = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) if is_numeric else value
 
 
 def _count_classes(state: StateDict, form: WeightFormat, path: Path) -> int:
     for key, value in state.items():
-        if key.removeprefix("module.") == form.head and value.ndim:
+        if plain_key(key) == form.head and value.ndim:
             return int(value.shape[0])
-    raise CheckpointError(f"{path} lacks {form.head!r}: expected weights of this family")
+    raise CheckpointError(
+        f"{path} lacks {form.head!r}: expected weights of this family, but it holds "
+        f"{_describe_content(state)}"
+    )
 
 
 def _find_recipe(family: str, classes: int, protocol: str, stream: str) -> Recipe:
-    name = f"{family}_{DATASETS.get(classes, f'{classes}classes')}_{protocol}"
-    if name not in list_recipes():
-        known = [recipe for recipe in list_recipes() if recipe.startswith(f"{family}_ntu")]
-        raise RecipeError(
-            f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
-            f"known: {', '.join(known)}"
-        )
-    return load_recipe(name, [f"stream={stream}"])
+    """Return the recipe of the family and dataset with this protocol, the first by name."""
+    prefixes = [f"{family}_{dataset.name}" for dataset in DATASETS.values()]
+    known = {
+        name: load_recipe(name, [f"stream={stream}"])
+        for name in list_recipes()
+        if name.startswith(tuple(prefixes))
+    }
+    if classes in DATASETS:
+        own = f"{family}_{DATASETS[classes].name}"
+        for name, recipe in known.items():
+            if name.startswith(own) and recipe.protocol == protocol:
+                return recipe
+    listed = ", ".join(f"{name} (--protocol {recipe.protocol})" for name, recipe in known.items())
+    raise RecipeError(
+        f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
+        f"known: {listed}"
+    )

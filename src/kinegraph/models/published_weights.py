@@ -28,11 +28,19 @@ RULES: dict[str, list[tuple[str, str]]] = yaml.safe_load(
 _PREFIXES = ("module.", "backbone.", "head.")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _COUNTER = "num_batches_tracked"
-#: So many missing keys are named.
+#: So many keys are named.
 _SHOWN = 5
 _ASGCN_PARTS = ("structural", "actional")
 _FUTURE = "forecast.blocks."
 _LINK = "links."
+
+
+def plain_key(key: str) -> str:
+    """Return a key without the prefixes of wrappers, and PaddlePaddle's names as PyTorch's."""
+    for prefix in _PREFIXES:
+        key = key.removeprefix(prefix)
+    stem, _, last = key.rpartition(".")
+    return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
 
 
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
@@ -68,7 +76,7 @@ def load_twostream(model: TwoStreamSTGCN, state: Mapping[str, Tensor]) -> None:
     """
     parts: dict[str, dict[str, Tensor]] = {"origin_stream": {}, "motion_stream": {}}
     for key, value in state.items():
-        stream, _, name = _plain(key).partition(".")
+        stream, _, name = plain_key(key).partition(".")
         if stream not in parts:
             raise ModelError(f"the state dict holds {key!r}, which this model does not have")
         parts[stream][name] = value
@@ -159,11 +167,11 @@ def _match(
     names = {theirs: name for name, (theirs, _) in expected.items()}
     found: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = names.get(_plain(key))
+        name = names.get(plain_key(key))
         if name is None:
             raise ModelError(f"the state dict holds {key!r}, which this model does not have")
         if name in found:
-            raise ModelError(f"the state dict holds {_plain(key)!r} twice")
+            raise ModelError(f"the state dict holds {plain_key(key)!r} twice")
         if value.is_floating_point() and not value.isfinite().all():
             raise ModelError(f"{key!r} holds numbers that are not finite")
         found[name] = _reshape(key, name, value, expected[name][1])
@@ -172,16 +180,9 @@ def _match(
     if whole:
         named = ", ".join(map(repr, list(whole)[:_SHOWN]))
         more = f" and {len(whole) - _SHOWN} more" if len(whole) > _SHOWN else ""
-        raise ModelError(f"the state dict lacks {named}{more}")
+        few = f"; it holds {', '.join(map(repr, state))}" if len(state) <= _SHOWN else ""
+        raise ModelError(f"the state dict lacks {named}{more}{few}")
     return found
-
-
-def _plain(key: str) -> str:
-    """The key without the prefixes of wrappers, Paddle's names as PyTorch's."""
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    stem, _, last = key.rpartition(".")
-    return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
 
 
 def published_name(name: str, family: str) -> str:
@@ -228,7 +229,7 @@ def _remove_adjacency(
 ) -> dict[str, Tensor]:
     """The tensors but A, which has to be the model's ``own``."""
     weights = dict(state)
-    for key in [key for key in state if _plain(key) == "A"]:
+    for key in [key for key in state if plain_key(key) == "A"]:
         A = weights.pop(key)
         if A.shape != own.shape or not torch.allclose(A.to(own), own, atol=1e-6):
             raise ModelError(

@@ -11,7 +11,6 @@ _NTU60_CLASSES = 60
 
 _UNNAMED_SETS = {  # datasets without class names in this package, each with the reason
     "fsd10": "its 30 classes have no public names; use the label numbers",
-    "kinetics": "its 400 names come with the label file beside the clips, kinetics_val_label.json",
 }
 
 

@@ -72,12 +72,20 @@ def center(
 
 
 @transform(scope="history", per_person=True, cancels=frozenset({"position"}))
-def skeleton_norm(clip: Clip, *, joint: str = "mid_hip") -> Clip:
+def skeleton_norm(clip: Clip, *, joint: str = "mid_hip", faithful: bool = False) -> Clip:
     """Move each person's hip to the origin in every frame (PaddleVideo's SkeletonNorm).
 
-    The original moves a missing joint (0, 0) as well; here it stays absent.
+    In the original an absent joint is at (0, 0) and is moved as well, and a frame without the hip
+    stays where it is; weights that were trained so need ``faithful``. Otherwise absent joints stay
+    absent, and the hip of the nearest frame is used.
     """
-    return center(clip, joint=joint, frame="each", person="own")
+    if not faithful:
+        return center(clip, joint=joint, frame="each", person="own")
+    hip = clip.layout.index(joint)
+    shown = np.asarray(clip.valid.any(axis=2))[..., None, None]
+    zeroed = np.nan_to_num(clip.joints)
+    moved = zeroed - zeroed[:, :, hip : hip + 1]
+    return clip.with_joints(np.where(shown, moved, np.float32(np.nan)))
 
 
 @transform(cancels=frozenset({"size"}))

@@ -37,6 +37,7 @@ _CALLABLES = {
     ("_codecs", "encode"): "encode",
     ("builtins", "set"): "make_set",
     ("builtins", "frozenset"): "make_set",
+    ("builtins", "tuple"): "make_tuple",
     ("builtins", "bytes"): "empty_bytes",
     ("collections", "OrderedDict"): "make_dict",
 }
@@ -207,6 +208,10 @@ class _AllowedCalls:
     def make_set(self, items: list[Any] | tuple[Any, ...] = ()) -> set[Any]:
         self.charge(64 * len(items))
         return set(items)
+
+    def make_tuple(self, items: list[Any] | tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        self.charge(64 * len(items))
+        return tuple(items)
 
     def make_dict(self, items: list[Any] | tuple[Any, ...] = ()) -> dict[Any, Any]:
         self.charge(64 * len(items))
