@@ -81,7 +81,7 @@ def test_an_autoencoder_of_a_published_set_has_a_finite_loss(name):
     options = {"layout": layout, "num_classes": 2, "in_channels": D}
     model = create_model(recipe.model.name, **options, **recipe.model.options, **NARROW)
     loss = recipe.objective.create().compute_loss(model, batch).loss
-    assert 0 < float(loss) < np.inf
+    assert 0 < loss.item() < np.inf
 
 
 @pytest.mark.parametrize("name", NAMES)
