@@ -6,11 +6,13 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import kinegraph
 from conftest import made_up_clips
 from kinegraph.cli import main
 from kinegraph.clips.writer import StoreWriter
@@ -74,6 +76,16 @@ def test_list_joints_of_a_layout_in_order(capsys):
     assert rows[7] == ["7", "left_elbow", "left_shoulder", "right_elbow"]
     assert rows[18] == ["18", "neck", "–", "–"]
     assert run(capsys, "list", "readers", "ntu")[0] == 2
+
+
+def test_the_version(capsys):
+    code, out, _ = run(capsys, "--version")
+    assert (code, out) == (0, f"kinegraph {kinegraph.__version__}\n")
+
+
+def test_list_recipes_names_their_folder(capsys):
+    folder = run(capsys, "list", "recipes")[1].rpartition(" files in ")[2].partition(": copy")[0]
+    assert (Path(folder) / "nw_ucla.yaml").is_file()
 
 
 def test_list_classes_of_a_set(capsys):

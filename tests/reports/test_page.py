@@ -71,6 +71,8 @@ def evaluation(confusion: list[list[int]], names: list[str]) -> Any:
         per_class=rows,
         confusion=counts,
         bins=[SimpleNamespace(low=0.8, high=1.0, clips=3, accuracy=0.7, confidence=0.9)],
+        clean=SimpleNamespace(leaked=11, clips=39, top1=0.8125),
+        left_out={"dancing": 3, "<jumping>": 1},
     )
 
 
@@ -97,6 +99,12 @@ def full_report() -> RunReport:
 @pytest.fixture(scope="module")
 def page() -> str:
     return render_report(full_report())
+
+
+def test_the_page_states_the_accuracy_without_leaked_clips_and_what_was_left_out(page: str) -> None:
+    text = " ".join(Structure(page).text.split())
+    assert "clean top-181.2 %without 11 of 50 clips, which equal a training clip" in text
+    assert "clips whose classes the model does not have: dancing (3), <jumping> (1)." in text
 
 
 def test_the_page_is_well_formed_and_asks_for_nothing_outside(page: str) -> None:

@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 from kinegraph import files as durable
 from kinegraph.errors import CheckpointError
 from kinegraph.files import add_checksum, atomic_write, exclusive_lock
-from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, load_header, load_model
+from kinegraph.training.checkpoint import (
+    BEST_FILE,
+    LAST_FILE,
+    load_header,
+    load_model,
+    training_seconds,
+)
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.resume import (
     PREVIOUS_FILE,
@@ -71,6 +77,17 @@ def test_the_command_says_that_a_run_is_finished(copy, capsys):
         main(["train", str(run / "recipe.yaml"), "--out", str(run), "--resume"])
     assert not end.value.code
     assert capsys.readouterr().out == f"{run} is finished: see {run / 'report.html'}\n"
+
+
+def test_the_training_time_of_a_resumed_run_is_that_of_the_whole_run(copy):
+    recipe, run = copy
+    content = load_resume_checkpoint(run / PREVIOUS_FILE)  # the end of epoch 2
+    content["callbacks"]["Checkpoints"]["seconds"] = 1000.0
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    (run / RESUME_FILE).write_bytes(add_checksum(RESUME_KIND, buffer.getvalue()))
+    train(recipe, run, resume=True)
+    assert 1000 < training_seconds(run) < 1100
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])

@@ -10,7 +10,12 @@ from safetensors.torch import load_file
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.pose_errors import PoseScorer
-from kinegraph.training.checkpoint import LAST_FILE, find_checkpoint, load_header
+from kinegraph.training.checkpoint import (
+    LAST_FILE,
+    find_checkpoint,
+    load_header,
+    training_seconds,
+)
 from kinegraph.training.history import read_history
 from kinegraph.training.recipe import Recipe, parse_recipe
 from kinegraph.training.train import train
@@ -229,3 +234,9 @@ def test_what_cannot_work_is_found_before_a_folder_is_made(tmp_path, tiny_store)
     with pytest.raises(ModelError, match=r"model\.future=10"):
         train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_training_time_is_that_of_all_stages(staged):
+    _, run = staged
+    parts = [load_header(folder / LAST_FILE).training["seconds"] for folder in (run, run / "links")]
+    assert training_seconds(run) == pytest.approx(sum(parts))

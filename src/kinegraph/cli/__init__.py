@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -29,7 +30,6 @@ from kinegraph.errors import KinegraphError
 
 app = typer.Typer(
     name="kinegraph",
-    help="Skeleton-based action recognition: from raw skeleton files and videos to named actions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,6 +51,26 @@ app.command("serve")(serve.serve)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")
 app.command("list", no_args_is_help=True)(list_.list_kind)
+
+
+def _print_version(is_given: bool) -> None:
+    if is_given:
+        from kinegraph import __version__
+
+        print(f"kinegraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kinegraph(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Skeleton-based action recognition: from raw skeleton files and videos to named actions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -76,10 +76,11 @@ def _print_protocols() -> None:
 
 
 def _print_recipes() -> None:
-    from kinegraph.training.recipe import list_recipes, load_recipe
+    from kinegraph.training.recipe import RECIPE_FOLDER, list_recipes, load_recipe
 
     rows = [(name, load_recipe(name).about) for name in list_recipes()]
     print_table("Recipes (kinegraph train RECIPE)", ("recipe", "about"), rows)
+    print(f"They are YAML files in {RECIPE_FOLDER}: copy one to write your own.")
 
 
 def _print_transforms() -> None:

@@ -36,10 +36,10 @@ def evaluate_and_report(run: Path) -> tuple[Evaluation | None, PoseErrors | None
 
 def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None) -> None:
     """Print the results of a training run."""
-    from kinegraph.training.checkpoint import find_checkpoint, load_header
+    from kinegraph.training.checkpoint import find_checkpoint, load_header, training_seconds
 
     header = load_header(find_checkpoint(run))
-    seconds = header.training["seconds"]
+    seconds = training_seconds(run)
     if result:
         print(f"test: {format_evaluation(result)}")
     if poses:
@@ -56,12 +56,23 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
 
 
 def format_evaluation(result: Evaluation) -> str:
-    """Return the metrics of an evaluation as one line."""
+    """Return the metrics of an evaluation as one line; what they are without leaked clips, too."""
     metrics = (
         f"{result.clips} clips, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}, "
         f"mean class {result.mean_class:.1%}, calibration error {result.ece:.3f}"
     )
-    return metrics if result.unknown is None else f"{metrics}, unknown {result.unknown:.1%}"
+    if result.unknown is not None:
+        metrics += f", unknown {result.unknown:.1%}"
+    if result.clean:
+        clean = result.clean
+        top1 = "" if clean.top1 is None else f", top-1 {clean.top1:.1%}"
+        metrics += (
+            f"; without the {clean.leaked} that equal a training clip: {clean.clips} clips{top1}"
+        )
+    if result.left_out:
+        listed = ", ".join(f"{name} ({clips})" for name, clips in result.left_out.items())
+        metrics += f"; left out, as the model does not have their classes: {listed}"
+    return metrics
 
 
 def format_pose_errors(poses: PoseErrors) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, ProtocolError, StoreError
 from kinegraph.inference.backends.exported_model import is_exported
 from kinegraph.inference.calibration import Calibration
+from kinegraph.inference.class_matching import NO_CLASS, match_classes
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.scores import Scores
@@ -50,6 +51,21 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
+class CleanResult:
+    """Accuracy on the test clips without leaked ones, whose joints equal those of a training clip.
+
+    Attributes:
+        leaked: number of clips that are left out.
+        clips: number of the others.
+        top1: their accuracy, None if there are none.
+    """
+
+    leaked: int
+    clips: int
+    top1: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Metrics of one split; all accuracies are fractions.
 
@@ -59,6 +75,9 @@ class Evaluation:
         ece: expected calibration error with 15 bins (Guo et al. 2017, equation 3).
         confusion: (classes, classes) counts, rows true, columns predicted.
         unknown: fraction of clips that a calibrated model answers with "unknown", else None.
+        clean: the result without leaked clips, None if none is leaked.
+        left_out: number of clips by class of the store, of classes that the model does not have;
+            they are not in the metrics.
     """
 
     clips: int
@@ -70,6 +89,8 @@ class Evaluation:
     confusion: NDArray[np.int64]
     bins: tuple[ReliabilityBin, ...]
     unknown: float | None = None
+    clean: CleanResult | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as plain data, for JSON."""
@@ -88,6 +109,9 @@ def evaluate_run(
     precision: Precision = "fp32",
 ) -> tuple[Scores, Evaluation]:
     """Evaluate a run on a split.
+
+    The classes of a store are matched with the model's by name. In the test split, clips that equal
+    a training clip of the run are counted, and the accuracy without them is computed.
 
     Args:
         run: the run's folder, or a checkpoint file.
@@ -108,10 +132,47 @@ def evaluate_run(
     indices = indices[store.labels[indices] >= 0]
     if not len(indices):
         raise CheckpointError(f"{store.path}: split {split!r} has no labelled clips")
+    header = recognizer.header
+    matched = match_classes(header, store, indices)
+    known = matched[store.labels[indices]] != NO_CLASS
+    left_out = _count_by_class(store, indices[~known])
     score = score or recognizer.score_store
-    scores = score(store, indices, batch_size=batch_size, progress=progress)
-    calibration = recognizer.calibration if recognizer.header.calibration else None
-    return scores, evaluate(scores, recognizer.header.class_name, calibration)
+    scores = score(store, indices[known], batch_size=batch_size, progress=progress)
+    scores = replace(scores, labels=matched[scores.labels])
+    calibration = recognizer.calibration if header.calibration else None
+    result = evaluate(scores, header.class_name, calibration)
+    leaked = _find_leaked_ids(header, store, indices) if split == "test" else set()
+    return scores, replace(result, clean=_evaluate_clean(scores, leaked), left_out=left_out)
+
+
+def _count_by_class(store: ClipStore, indices: NDArray[np.int64]) -> dict[str, int]:
+    labels, counts = np.unique(store.labels[indices], return_counts=True)
+    names = store.classes or ()
+    return {names[label]: int(n) for label, n in zip(labels, counts, strict=True)}
+
+
+def _find_leaked_ids(
+    header: CheckpointHeader, store: ClipStore, indices: NDArray[np.int64]
+) -> set[str]:
+    """Return the ids of clips that equal a training clip; none if those are not at hand."""
+    recipe = Recipe.model_validate(header.recipe)
+    try:
+        training = ClipStore(Path(recipe.store))
+        trained = get_split_indices(training, recipe.protocol, "train")
+    except (StoreError, ProtocolError):
+        return set()
+    known = {training.digests[i] for i in trained}
+    digests, ids = store.digests, store.ids
+    return {ids[i] for i in indices if digests[i] in known}
+
+
+def _evaluate_clean(scores: Scores, leaked: Collection[str]) -> CleanResult | None:
+    if not leaked:
+        return None
+    kept = np.array([name not in leaked for name in scores.ids])
+    correct = scores.logits.argmax(axis=1) == scores.labels
+    top1 = float(correct[kept].mean()) if kept.any() else None
+    return CleanResult(int((~kept).sum()), int(kept.sum()), top1)
 
 
 def evaluate_poses(

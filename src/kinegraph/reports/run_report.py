@@ -16,7 +16,7 @@ from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
-from kinegraph.training.checkpoint import CheckpointHeader, load_model
+from kinegraph.training.checkpoint import CheckpointHeader, load_model, training_seconds
 from kinegraph.training.history import read_history
 
 MAX_CORRECT_CLIPS, MAX_WRONG_CLIPS = 3, 5
@@ -50,7 +50,7 @@ def write_run_report(
             "training clips": f"{training['clips']}, held out for validation: "
             f"{training['held_out']}",
             "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
-            "training time": f"{training['seconds'] / 60:.1f} minutes",
+            "training time": f"{training_seconds(run) / 60:.1f} minutes",
         },
         history=read_history(run),
         evaluations={"test": evaluation} if evaluation else {},

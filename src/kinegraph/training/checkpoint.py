@@ -177,6 +177,18 @@ def load_header(path: Path) -> CheckpointHeader:
     return _load_tensors(path)[1]
 
 
+def training_seconds(run: Path) -> float:
+    """Return how long a run was trained, all of its stages and resumed parts.
+
+    Raises:
+        CheckpointError: a checkpoint is missing or damaged.
+    """
+    header = load_header(run / LAST_FILE)
+    stages = [run / stage["name"] for stage in header.recipe.get("stages", [])]
+    others = [load_header(stage / LAST_FILE) for stage in stages]
+    return float(sum(part.training["seconds"] for part in (header, *others)))
+
+
 def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
     """Load the model of a run, in evaluation mode, and its header.
 

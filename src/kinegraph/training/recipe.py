@@ -19,6 +19,8 @@ from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
 
+#: Folder of the bundled recipes.
+RECIPE_FOLDER = Path(str(resources.files("kinegraph"))) / "recipes"
 #: Folder of the TensorBoard files within a run's folder.
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -179,10 +181,7 @@ class Recipe(_StrictModel):
 
 def list_recipes() -> list[str]:
     """Return the names of the bundled recipes."""
-    folder = resources.files("kinegraph") / "recipes"
-    return sorted(
-        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
-    )
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -248,7 +247,7 @@ def _read_bundled(name: str) -> str:
         raise RecipeError(
             f"no recipe {name!r}{hint}: give a .yaml file or one of `kinegraph list recipes`"
         )
-    return (resources.files("kinegraph") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (RECIPE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _apply_override(data: dict[str, Any], item: str) -> None:
