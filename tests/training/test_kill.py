@@ -47,7 +47,10 @@ def whole(tmp_path_factory, recipe):
 def facts(run) -> tuple:
     """Weights, history without its clock, and which epoch was the best."""
     with (run / HISTORY_FILE).open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        rows = [
+            {k: v for k, v in row.items() if k not in ("clips_per_second", "seconds")}
+            for row in csv.DictReader(file)
+        ]
     states = [load_file(run / name) for name in (BEST_FILE, LAST_FILE)]
     bits = [{key: value.numpy().tobytes() for key, value in s.items()} for s in states]
     return bits, rows, [load_header(run / n).training["epoch"] for n in (BEST_FILE, LAST_FILE)]

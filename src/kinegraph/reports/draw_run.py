@@ -27,7 +27,11 @@ _PANELS = {
     "loss": (2.0, "loss"),
     "lr": (0.8, "learning rate"),
 }
-_CURVE_COLORS = {"train": style.tint(style.SLATE, 0.45), "val": style.BLUE}
+_CURVE_COLORS = {
+    "train": style.tint(style.SLATE, 0.45),
+    "val": style.BLUE,
+    "test": style.ORANGE,
+}
 
 History = Sequence[Mapping[str, Any]]
 Curves = dict[str, NDArray[np.float64]]
@@ -37,9 +41,9 @@ def draw_training_curves(history: History) -> Figure:
     """Draw accuracy, loss and learning rate by epoch, as far as they were recorded.
 
     Args:
-        history: rows with epoch, train_loss, train_accuracy, val_loss, val_accuracy (fractions)
-            and lr, and mean joint errors (mpjpe) where poses are predicted; any of them may be
-            missing or None. Rows without an epoch are counted from 0.
+        history: rows with epoch, the losses and accuracies (fractions) of train, val and test, lr,
+            and mean joint errors (mpjpe) where poses are predicted; any of them may be missing or
+            None. Rows without an epoch are counted from 0.
     """
     panels = {kind: curves for kind in _PANELS if (curves := _curves(history, kind))}
     if not panels:
@@ -140,7 +144,11 @@ def draw_reliability_diagram(bins: Sequence[ReliabilityBin]) -> Figure:
 
 def _curves(history: History, kind: str) -> Curves:
     """Return (points, 2) of epoch and value by name, for the recorded curves of one panel."""
-    keys = {"lr": "learning rate"} if kind == "lr" else {f"{s}_{kind}": s for s in ("val", "train")}
+    keys = (
+        {"lr": "learning rate"}
+        if kind == "lr"
+        else {f"{s}_{kind}": s for s in ("val", "test", "train")}
+    )
     if kind == "mpjpe":
         split = "val" if any("val_mpjpe" in row for row in history) else "train"
         keys[f"{split}_baseline_mpjpe"] = "baseline"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def write_run_report(
         The report's path.
     """
     model, header = load_model(run)
+    history = read_history(run)
     parameters = sum(p.numel() for p in model.parameters())
     recipe, training = header.recipe, header.training
     report = RunReport(
@@ -51,8 +53,9 @@ def write_run_report(
             f"{training['held_out']}",
             "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
             "training time": f"{training_seconds(run) / 60:.1f} minutes",
+            **_speed_fact(history),
         },
-        history=read_history(run),
+        history=history,
         evaluations={"test": evaluation} if evaluation else {},
         poses={"test": poses} if poses else {},
         clips=_shown_clips(header, scores) if scores else (),
@@ -69,6 +72,11 @@ def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
     return {"curves": draw_training_curves(read_history(run)), **named}
+
+
+def _speed_fact(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    rates = [row["clips_per_second"] for row in history if "clips_per_second" in row]
+    return {"training speed": f"{np.median(rates):.0f} clips/s"} if rates else {}
 
 
 def _shown_clips(

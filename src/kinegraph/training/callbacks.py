@@ -5,18 +5,71 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
+from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, CheckpointHeader, save_checkpoint
 from kinegraph.training.history import append_history
 from kinegraph.training.resume import RESUME_FILE
 
 #: Seconds between two updates of the progress bar; to read the loss, a GPU has to synchronize.
 REFRESH_INTERVAL_S = 0.5
+#: Seconds between two lines within an epoch where there is no terminal for the progress bar.
+LOG_INTERVAL_S = 60.0
+
+
+class PeriodicEvaluation(Callback):
+    """Evaluates the test split every few epochs and after the last one; it selects nothing.
+
+    Args:
+        batches: the batches of this process.
+        every: number of epochs from one evaluation to the next.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int) -> None:
+        self.batches = batches
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the split, and log its metrics for the callbacks that follow."""
+        epochs = trainer.current_epoch + 1
+        if epochs % self.every == 0 or epochs == trainer.max_epochs or trainer.should_stop:
+            pl_module.evaluate_split("test", self.batches)  # type: ignore[operator]
+            return
+        # Lightning keeps the metrics of the last evaluation, which are not those of this epoch
+        for name in [name for name in trainer.callback_metrics if name.startswith("test_")]:
+            del trainer.callback_metrics[name]
+
+
+class SpeedMeter(Callback):
+    """Measures the clips per second of the training, without validation, in every epoch."""
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self.started = time.monotonic()
+        self.trained_at: float | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.clips, self.started, self.trained_at = 0, time.monotonic(), None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        self.clips += len(batch.labels) * trainer.world_size
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.trained_at = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the speed for the callbacks that follow."""
+        trained_seconds = (self.trained_at or time.monotonic()) - self.started
+        rate = round(self.clips / max(trained_seconds, 1e-6), 1)
+        pl_module.log("clips_per_second", rate, on_step=False, on_epoch=True, batch_size=1)
 
 
 class Checkpoints(Callback):
@@ -87,7 +140,10 @@ class ResumableEarlyStopping(EarlyStopping):
 
 
 class ProgressBar(Callback):
-    """Prints one line per epoch, and a bar with loss, clips/s and remaining time."""
+    """Prints one line per epoch, and a bar with loss, clips/s and remaining time.
+
+    Without a terminal there is no bar, but a line every `LOG_INTERVAL_S` within a long epoch.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -115,6 +171,8 @@ class ProgressBar(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self.clips, self.epoch_started = 0, time.monotonic()
+        if self.bar.disable:
+            self.refreshed = self.epoch_started
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
@@ -122,11 +180,16 @@ class ProgressBar(Callback):
         """Count the batch, and update the bar if it is due."""
         self.clips += len(batch.labels) * trainer.world_size
         self.new_steps += 1
-        if self.bar.disable or time.monotonic() - self.refreshed < REFRESH_INTERVAL_S:
+        interval = LOG_INTERVAL_S if self.bar.disable else REFRESH_INTERVAL_S
+        if time.monotonic() - self.refreshed < interval:
             return
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
         text += f"loss {float(outputs['loss']):.3f}  {self._rate()}"
-        self.bar.update(self.task, advance=self.new_steps, description=text)
+        if self.bar.disable:
+            steps = int(trainer.num_training_batches)
+            self._print(f"{text}  {(trainer.batch_idx + 1) / steps:.0%} of the epoch")
+        else:
+            self.bar.update(self.task, advance=self.new_steps, description=text)
         self.refreshed, self.new_steps = time.monotonic(), 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,7 +199,12 @@ class ProgressBar(Callback):
         line += _format_split_metrics(metrics, "train_")
         if "val_loss" in metrics:
             line += f"  validation:{_format_split_metrics(metrics, 'val_')}"
-        self.bar.console.print(f"{line}  {self._rate()}", highlight=False, soft_wrap=True)
+        if "test_loss" in metrics:
+            line += f"  test:{_format_split_metrics(metrics, 'test_')}"
+        self._print(f"{line}  {metrics['clips_per_second']:.0f} clips/s")
+
+    def _print(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
         return f"{self.clips / max(time.monotonic() - self.epoch_started, 1e-6):.0f} clips/s"

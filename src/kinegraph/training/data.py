@@ -25,16 +25,18 @@ PREFETCH_FACTOR = 4
 
 @dataclass(frozen=True)
 class TrainingSplits:
-    """Clip indices for training and for validation.
+    """Clip indices for training, for validation, and for evaluation during the training.
 
     Attributes:
         train: clips to train on.
         val: clips that select the best epoch; none if the last one is kept.
+        test: clips to evaluate on in some epochs; none unless ``train.evaluate_every`` is set.
         unlabeled: how many clips of the training split were left out because they have no label.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
+    test: NDArray[np.int64]
     unlabeled: int = 0
 
 
@@ -47,6 +49,7 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     Raises:
         RecipeError: the objective needs labels, and no clip has one or all have the same; or the
             frame rate of some clips is unknown and the recipe resamples.
+        ProtocolError: a split is empty that the recipe needs.
     """
     indices = get_split_indices(store, recipe.protocol, "train")
     validation, held_out, unlabeled = recipe.validation, indices[:0], 0
@@ -65,7 +68,14 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
         )
     if recipe.share < 1:
         indices = _sample_per_class(indices, store.labels[indices], recipe.share, recipe.seed)
-    return TrainingSplits(indices, held_out, unlabeled)
+    test = _select_test_clips(recipe, store) if recipe.train.evaluate_every else indices[:0]
+    return TrainingSplits(indices, held_out, test, unlabeled)
+
+
+def _select_test_clips(recipe: Recipe, store: ClipStore) -> NDArray[np.int64]:
+    indices = get_split_indices(store, recipe.protocol, "test")
+    is_classifier = recipe.objective.create().is_classifier
+    return indices[store.labels[indices] >= 0] if is_classifier else indices
 
 
 def _check_labels(path: str, store: ClipStore, indices: NDArray[np.int64]) -> None:

@@ -71,7 +71,10 @@ def resolve_processes(settings: TrainConfig) -> ProcessLayout:
         RecipeError: there are fewer devices, or torchrun started other processes.
     """
     available = device_count()
-    per_node, nodes = settings.devices, settings.nodes
+    devices, nodes = settings.devices, settings.nodes
+    if isinstance(devices, list):
+        _check_device_ids(devices, available)
+    per_node = len(devices) if isinstance(devices, list) else devices
     if launched_by_torchrun():
         return _check_started(per_node, nodes)
     if nodes > 1:
@@ -88,6 +91,19 @@ def resolve_processes(settings: TrainConfig) -> ProcessLayout:
             f"train.devices={per_node}, but this machine has {available} ({device_name()})"
         )
     return ProcessLayout(per_node, 1)
+
+
+def _check_device_ids(ids: list[int], available: int | None) -> None:
+    if available is None:
+        raise RecipeError(
+            f"train.devices={ids} names accelerators, but this machine has none: set a number of "
+            "processes"
+        )
+    if max(ids) >= available:
+        raise RecipeError(
+            f"train.devices={ids}, but the devices of this machine are "
+            f"{', '.join(map(str, range(available)))} ({device_name()})"
+        )
 
 
 def _check_started(per_node: int | str, nodes: int) -> ProcessLayout:

@@ -11,7 +11,7 @@ from kinegraph.files import atomic_write
 
 HISTORY_FILE = "history.csv"
 FIRST_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-LAST_COLUMNS = ("lr", "seconds")
+LAST_COLUMNS = ("lr", "clips_per_second", "seconds")
 
 
 def read_history(run: Path) -> list[dict[str, float]]:

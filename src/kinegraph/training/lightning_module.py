@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from kinegraph.training.distributed import MeanMetrics, average_buffers
 from kinegraph.training.objectives import LossOutput, Objective
 from kinegraph.training.recipe import TrainConfig
 
+#: Number of most probable classes among which the metric ``top5`` looks for the label.
+TOP_CLASSES = 5
+
 
 class TrainingModule(LightningModule):
     """Trains a model with an objective.
@@ -25,7 +28,7 @@ class TrainingModule(LightningModule):
     Args:
         steps_per_epoch: optimizer steps per epoch, for the schedule.
         seed: seed of the model's random numbers, such as dropout.
-        class_weights: (classes,) weights by split, ``train`` and ``val``: factors of the loss of
+        class_weights: (classes,) weights by split (train, val, test): factors of the loss of
             clips of each class. The mean class accuracy is then logged too, as ``mean_class``.
     """
 
@@ -101,12 +104,29 @@ class TrainingModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Evaluate a held-out batch, with the averaged weights if there are any."""
         self.eval_model.eval()
-        weights = self._clip_weights("val", batch)
-        output = self.objective.compute_loss(self.eval_model, batch, weights=weights)
-        self._add_metrics(output, batch, weights)
+        self._evaluate_batch("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log("val")
+
+    def evaluate_split(self, split: str, batches: Iterable[Batch]) -> None:
+        """Evaluate the batches of a split as in validation, and log their metrics."""
+        modes = {module: module.training for module in self.eval_model.modules()}
+        self.eval_model.eval()
+        with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
+            for batch in batches:
+                self._evaluate_batch(split, self.trainer.strategy.batch_to_device(batch))
+        for module, mode in modes.items():
+            module.training = mode
+        self._log(split)
+
+    def _evaluate_batch(self, split: str, batch: Batch) -> None:
+        weights = self._clip_weights(split, batch)
+        output = self.objective.compute_loss(self.eval_model, batch, weights=weights)
+        self._add_metrics(output, batch, weights)
+        if output.logits is not None and output.logits.shape[1] > TOP_CLASSES:
+            top = output.logits.topk(TOP_CLASSES).indices == batch.labels[:, None]
+            self.metrics.add("top5", top.any(dim=1).sum(), len(batch.labels))
 
     def _clip_weights(self, split: str, batch: Batch) -> Tensor | None:
         """Return (N,) factors of the clips' losses."""

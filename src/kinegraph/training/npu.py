@@ -66,7 +66,9 @@ def adapt_trainer_options(options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(options["strategy"], DDPStrategy):
         changed["strategy"] = NPUDDPStrategy(**DDP_OPTIONS)
     else:
-        changed["strategy"] = SingleDeviceStrategy(torch.device(DEVICE_TYPE, 0))
+        devices = options["devices"]
+        index = devices[0] if isinstance(devices, list) else 0
+        changed["strategy"] = SingleDeviceStrategy(torch.device(DEVICE_TYPE, index))
     if options["precision"] != "32-true":
         scaler = torch.amp.GradScaler(DEVICE_TYPE) if options["precision"] == "16-mixed" else None
         mixed = MixedPrecision(options["precision"], DEVICE_TYPE, scaler)

@@ -70,14 +70,21 @@ class ValidationConfig(_StrictModel):
 def _devices(value: Any) -> Any:
     if value == "auto" or (type(value) is int and value > 0):
         return value
-    raise PydanticCustomError("devices", "expected a number above 0, or auto")
+    is_list = isinstance(value, list) and all(type(i) is int and i >= 0 for i in value)
+    if is_list and len(set(value)) == len(value) > 0:
+        return value
+    raise PydanticCustomError(
+        "devices", "expected a number above 0, a list of different device ids, or auto"
+    )
 
 
 class TrainConfig(_StrictModel):
     """Training hyperparameters; the learning rate changes every step, milestones are epochs.
 
     ``batch_size`` is per device: the effective batch size is batch_size x accumulate x devices x
-    nodes. ``threads`` is the number of CPU threads: small models are fastest with one.
+    nodes. ``devices`` may list the ids of the devices to use. ``evaluate_every`` is the number of
+    epochs between two evaluations of the test split, which select nothing. ``threads`` is the
+    number of CPU threads: small models are fastest with one.
     """
 
     epochs: int = Field(50, ge=1)
@@ -97,9 +104,10 @@ class TrainConfig(_StrictModel):
     clip_grad: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
+    evaluate_every: int | None = Field(None, ge=1)
     accumulate: int = Field(1, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    devices: Annotated[int | Literal["auto"], BeforeValidator(_devices)] = 1
+    devices: Annotated[int | list[int] | Literal["auto"], BeforeValidator(_devices)] = 1
     nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)

@@ -104,7 +104,7 @@ def _check_resumable(recipe: Recipe, out: Path) -> None:
 
 def _differing_keys(one: Recipe, two: Recipe) -> list[str]:
     """Return keys whose values differ, without those that do not change any result."""
-    ignored: Any = {"about": True, "train": {"workers"}}
+    ignored: Any = {"about": True, "train": {"workers", "evaluate_every"}}
     first, second = (r.model_dump(exclude=ignored) for r in (one, two))
     keys = [key for key in first if key != "train" and first[key] != second[key]]
     inner = [key for key in first["train"] if first["train"][key] != second["train"][key]]

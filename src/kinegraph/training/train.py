@@ -26,8 +26,10 @@ from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import (
     Checkpoints,
+    PeriodicEvaluation,
     ProgressBar,
     ResumableEarlyStopping,
+    SpeedMeter,
 )
 from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, load_initial_weights
 from kinegraph.training.data import (
@@ -128,14 +130,18 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     seed_everything(recipe.seed, workers=True, verbose=False)
     train_set = ClipDataset(store, splits.train, recipe.preprocessor(), recipe.seed)
     val_set = ClipDataset(store, splits.val, recipe.preprocessor())
+    test_set = ClipDataset(store, splits.test, recipe.preprocessor())
     header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
     model, objective = header.build_model(), header.create_objective()
     if stage.init_from is not None:
         load_initial_weights(model, header, stage.init_from)
-    place = {"rank": get_rank(), "world_size": layout.world_size}
+    loading = {
+        "workers": settings.workers,
+        "rank": get_rank(),
+        "world_size": layout.world_size,
+    }
     batches, val_batches = (
-        create_loader(dataset, settings.batch_size, workers=settings.workers, **place)
-        for dataset in (train_set, val_set)
+        create_loader(dataset, settings.batch_size, **loading) for dataset in (train_set, val_set)
     )
     module = TrainingModule(
         model,
@@ -143,12 +149,17 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
         settings,
         steps_per_epoch=max(1, -(-len(batches) // settings.accumulate)),
         seed=recipe.seed,
-        class_weights=_class_weights(settings, store.num_classes, train_set, val_set),
+        class_weights=_class_weights(
+            settings, store.num_classes, {"train": train_set, "val": val_set, "test": test_set}
+        ),
     )
     _check_forward(model, objective, train_set)
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
-        callbacks = [Checkpoints(stage.folder, header, started, best_by), progress]
+        callbacks = [SpeedMeter(), Checkpoints(stage.folder, header, started, best_by), progress]
+        if settings.evaluate_every:
+            test_batches = create_loader(test_set, settings.batch_size, **loading)
+            callbacks.insert(0, PeriodicEvaluation(test_batches, settings.evaluate_every))
         if settings.early_stop:
             metric, sign = best_by
             mode = "max" if sign > 0 else "min"
@@ -177,14 +188,14 @@ def _set_threads(settings: TrainConfig, layout: ProcessLayout) -> None:
 
 
 def _class_weights(
-    settings: TrainConfig, num_classes: int, train_set: ClipDataset, val_set: ClipDataset
+    settings: TrainConfig, num_classes: int, datasets: dict[str, ClipDataset]
 ) -> dict[str, Tensor] | None:
-    """Return the weight of each class in the loss of either split, None where all clips count."""
+    """Return the weight of each class in the loss of each split, None where all clips count."""
     if settings.class_weights is None:
         return None
     return {
         split: torch.from_numpy(balanced_class_weights(dataset.labels, num_classes))
-        for split, dataset in (("train", train_set), ("val", val_set))
+        for split, dataset in datasets.items()
     }
 
 
@@ -201,7 +212,7 @@ def _create_trainer(
 ) -> Trainer:
     options: dict[str, Any] = {
         "accelerator": "auto",
-        "devices": layout.per_node,
+        "devices": settings.devices if isinstance(settings.devices, list) else layout.per_node,
         "num_nodes": layout.nodes,
         "strategy": DDPStrategy(**DDP_OPTIONS) if layout.world_size > 1 else "auto",
         "precision": settings.precision,
