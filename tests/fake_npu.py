@@ -47,12 +47,13 @@ def _found() -> list[Any]:
     from kinegraph.training.npu import adapt_trainer_options
 
     found: list[Any] = [[default_device().type, device_count(), device_name()]]
-    for layout, precision in (
-        (ProcessLayout(1, 1), "bf16-mixed"),
-        (ProcessLayout(2, 1), "32-true"),
+    for layout, precision, devices in (
+        (ProcessLayout(1, 1), "bf16-mixed", 1),
+        (ProcessLayout(2, 1), "32-true", 2),
+        (ProcessLayout(1, 1), "32-true", [1]),
     ):
         strategy = DDPStrategy(**DDP_OPTIONS) if layout.world_size > 1 else "auto"
-        options = {"accelerator": "auto", "devices": layout.per_node, "strategy": strategy}
+        options = {"accelerator": "auto", "devices": devices, "strategy": strategy}
         options |= {"precision": precision, "plugins": [ExternalClusterEnvironment(layout)]}
         trainer = Trainer(
             **adapt_trainer_options(options), logger=False, enable_checkpointing=False

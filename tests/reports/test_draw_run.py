@@ -48,6 +48,18 @@ def test_curves_have_a_panel_for_what_was_recorded() -> None:
     assert loss == {(1.0, 1.0, 1.0), (2.0, 1.0, 0.0)}
 
 
+def test_the_test_split_has_a_curve_and_a_name_apart_from_the_others() -> None:
+    rows = [{"val_accuracy": 0.5, "train_accuracy": 0.5, "test_accuracy": t} for t in (None, 0.5)]
+    figure = drawn(draw_training_curves([{}, *rows]))
+    names = {
+        a.get_text(): a for a in figure.axes[0].texts if a.get_text() in ("val", "test", "train")
+    }
+    assert names.keys() == {"val", "test", "train"}
+    heights = sorted(a.get_window_extent().y0 for a in names.values())
+    assert min(upper - lower for lower, upper in pairwise(heights)) > 4  # pixels at 40 per inch
+    assert [2.0] in [line.get_xdata().tolist() for line in figure.axes[0].lines]
+
+
 def test_curves_pass_over_what_is_missing() -> None:
     history = [{"train_loss": 1.0}, {"train_loss": None}, {"train_loss": "nan"}, {"train_loss": 3}]
     figure = drawn(draw_training_curves(history))

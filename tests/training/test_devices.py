@@ -103,5 +103,6 @@ def test_npus_are_registered_where_torch_npu_can_be_imported(tmp_path):
         ["npu", 2, "Ascend910"],
         ["npu", "npu:0", 1, "SingleDeviceStrategy", "bf16-mixed"],
         ["npu", "npu:0", 2, "NPUDDPStrategy", "32-true"],
+        ["npu", "npu:1", 1, "SingleDeviceStrategy", "32-true"],
         True,
     ]

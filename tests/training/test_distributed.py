@@ -90,10 +90,46 @@ def test_no_more_devices_than_there_are(monkeypatch):
         resolve_processes(TrainConfig(devices=4))
 
 
+def test_devices_may_be_chosen_by_their_ids(monkeypatch):
+    monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: 3)
+    monkeypatch.setattr("kinegraph.training.distributed.device_name", lambda: "A100")
+    assert resolve_processes(TrainConfig(devices=[0, 2])) == ProcessLayout(2, 1)
+    with pytest.raises(RecipeError, match=r"devices=\[1, 3\], but .* are 0, 1, 2 \(A100\)$"):
+        resolve_processes(TrainConfig(devices=[1, 3]))
+    started(monkeypatch, RANK=0, WORLD_SIZE=3, LOCAL_WORLD_SIZE=3)
+    with pytest.raises(RecipeError, match=r"torchrun started 3 processes .* set train\.devices=3"):
+        resolve_processes(TrainConfig(devices=[0, 2]))
+    monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: None)
+    with pytest.raises(RecipeError, match=r"devices=\[0\] names accelerators, but .* has none"):
+        resolve_processes(TrainConfig(devices=[0]))
+
+
+def test_the_trainer_is_given_the_ids_of_the_devices(monkeypatch, tiny_recipe, tmp_path):
+    given = {}
+
+    class StopError(Exception):
+        pass
+
+    def trainer(**options):
+        given.update(options)
+        raise StopError
+
+    monkeypatch.setattr("kinegraph.training.train.Trainer", trainer)
+    monkeypatch.setattr("kinegraph.training.distributed.device_count", lambda: 3)
+    tiny_recipe["train"]["devices"] = [2]
+    with pytest.raises(StopError):
+        train(parse_recipe(tiny_recipe, "tiny"), tmp_path / "run")
+    assert given["devices"] == [2]
+
+
 def test_devices_are_a_number_or_auto_and_those_of_the_whole_run(tiny_recipe):
     tiny_recipe["train"]["devices"] = 0
     with pytest.raises(RecipeError, match=r"expected a number above 0, a list .*, or auto, got 0"):
         parse_recipe(tiny_recipe, "tiny")
+    for wrong in ([], [0, 0], [-1], ["a"], [True]):
+        tiny_recipe["train"]["devices"] = wrong
+        with pytest.raises(RecipeError, match="a list of different device ids"):
+            parse_recipe(tiny_recipe, "tiny")
     tiny_recipe["train"]["devices"] = 2
     stage = {"name": "first", "objective": {"name": "recognition"}, "train": {"nodes": 2}}
     with pytest.raises(RecipeError, match=r"stage 'first': 'train\.nodes' applies to the"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from conftest import made_up_clips
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError, TrainingError
+from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.training.checkpoint import (
     BEST_FILE,
     LAST_FILE,
@@ -83,6 +85,57 @@ def test_another_seed_gives_other_weights(trained, tmp_path):
     recipe, run = trained
     other = train(recipe.model_copy(update={"seed": 1}), tmp_path / "other")
     assert not equal(weights(other), weights(run))
+
+
+def test_the_test_split_is_evaluated_every_few_epochs_and_changes_nothing(trained, tmp_path):
+    recipe, usual = trained
+    settings = recipe.train.model_copy(update={"evaluate_every": 2})
+    run = train(recipe.model_copy(update={"train": settings}), tmp_path / "run")
+    assert equal(weights(run), weights(usual))
+    rows = read_history(run)
+    assert [row["epoch"] for row in rows if "test_loss" in row] == [1, 3, 4]
+    scores, result = evaluate_run(run / LAST_FILE)
+    assert rows[-1]["test_accuracy"] == pytest.approx(result.top1)
+    losses = -np.log(scores.probabilities[np.arange(len(scores.ids)), scores.labels])
+    assert rows[-1]["test_loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    logged = b"".join(path.read_bytes() for path in (run / "tensorboard").glob("events.*"))
+    assert all(tag in logged for tag in (b"test_loss", b"test_accuracy", b"clips_per_second"))
+
+
+def test_evaluations_have_the_top_five_of_more_classes(tmp_path):
+    clips = made_up_clips(classes=7, per_class=4)
+    path = tmp_path / "seven.arrow"
+    with StoreWriter(path, clips[0].layout, tuple("abcdefg"), {"reader": "arrays"}) as writer:
+        for clip in clips:
+            writer.write(clip)
+    settings = _recipe(path)
+    settings["train"] = {"epochs": 1, "batch_size": 4, "evaluate_every": 1}
+    run = train(parse_recipe(settings, "seven"), tmp_path / "run")
+    (row,) = read_history(run)
+    _, result = evaluate_run(run / LAST_FILE)
+    assert row["test_top5"] == pytest.approx(result.top5)
+    assert row["val_accuracy"] <= row["val_top5"] <= 1
+    assert "train_top5" not in row
+
+
+def test_the_speed_is_recorded_and_every_epoch_has_a_line_where_no_terminal_is(
+    trained, tmp_path, capsys, monkeypatch
+):
+    recipe, _ = trained
+    monkeypatch.setattr("kinegraph.training.callbacks.LOG_INTERVAL_S", 0.0)
+    settings = recipe.train.model_copy(update={"epochs": 2})
+    run = train(recipe.model_copy(update={"train": settings}), tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    ends = [line for line in lines if "validation:" in line]
+    assert [line.split("  loss")[0] for line in ends] == ["epoch   1/2", "epoch   2/2"]
+    for row, line in zip(read_history(run), ends, strict=True):
+        assert row["clips_per_second"] > 9 / row["seconds"]  # validation is not in it
+        assert line.endswith(f"  {row['clips_per_second']:.0f} clips/s")
+    inside = [line for line in lines if "of the epoch" in line]
+    assert [line.rpartition("  ")[2] for line in inside[:2]] == [
+        "33% of the epoch",
+        "67% of the epoch",
+    ]
 
 
 class _StopError(Exception):

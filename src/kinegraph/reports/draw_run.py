@@ -27,6 +27,8 @@ _PANELS = {
     "loss": (2.0, "loss"),
     "lr": (0.8, "learning rate"),
 }
+#: Height of the name of a curve as a share of its panel, and the height of a panel in inches.
+_NAME_HEIGHT, _PANEL_HEIGHT = 0.1, 2.0
 _CURVE_COLORS = {
     "train": style.tint(style.SLATE, 0.45),
     "val": style.BLUE,
@@ -183,15 +185,19 @@ def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
 
 
 def _name_curves(ax: Axes, curves: Curves) -> None:
-    """Write names at the ends of curves, moved apart where two curves meet."""
+    """Write names at the ends of curves, moved apart where curves meet."""
     ends = sorted(curves, key=lambda name: float(curves[name][-1, 1]))
     low, high = ax.get_ylim()
-    apart = np.ptp([curves[name][-1, 1] for name in ends])
-    close = len(ends) == 2 and apart < 0.1 * (high - low)
-    for rank, name in enumerate(ends):
-        offset = (6, (6 if rank else -6) if close else 0)
+    heights = np.array([curves[name][-1, 1] for name in ends], dtype=np.float64)
+    places = heights.copy()
+    for rank in range(1, len(ends)):
+        places[rank] = max(places[rank], places[rank - 1] + _NAME_HEIGHT * (high - low))
+    places += np.mean(heights - places)
+    points = 72 * _PANEL_HEIGHT / (high - low)
+    for name, height, place in zip(ends, heights, places, strict=True):
         color = _CURVE_COLORS.get(name, style.SLATE)
         options: dict[str, Any] = {"fontsize": 9, "color": color, "va": "center"}
+        offset = (6, points * (place - height))
         ax.annotate(name, tuple(curves[name][-1]), offset, textcoords="offset points", **options)
 
 

@@ -175,9 +175,9 @@ class ProgressBar(Callback):
             self.refreshed = self.epoch_started
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, number: int
     ) -> None:
-        """Count the batch, and update the bar if it is due."""
+        """Count the batch, and update the bar or print a line if it is due."""
         self.clips += len(batch.labels) * trainer.world_size
         self.new_steps += 1
         interval = LOG_INTERVAL_S if self.bar.disable else REFRESH_INTERVAL_S
@@ -186,8 +186,7 @@ class ProgressBar(Callback):
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
         text += f"loss {float(outputs['loss']):.3f}  {self._rate()}"
         if self.bar.disable:
-            steps = int(trainer.num_training_batches)
-            self._print(f"{text}  {(trainer.batch_idx + 1) / steps:.0%} of the epoch")
+            self._print(f"{text}  {(number + 1) / trainer.num_training_batches:.0%} of the epoch")
         else:
             self.bar.update(self.task, advance=self.new_steps, description=text)
         self.refreshed, self.new_steps = time.monotonic(), 0
