@@ -27,6 +27,7 @@ from kinegraph.models import create_model
 from kinegraph.readers import read_clip
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import PREPARATIONS
 from models.reference_asgcn import ReferenceASGCN, ReferenceLinks
 
 
@@ -156,7 +157,8 @@ def test_fsd_weights_of_paddle_become_a_run(tmp_path, as_pairs):
     recognizer = Recognizer.load(import_weights("stgcn", *files, protocol="holdout"))
     assert recognizer.header.recipe["name"] == "stgcn_fsd_paddle"
     assert recognizer.header.class_name(27) == "class 27"
-    clip = Clip(np.random.default_rng(0).normal(size=(1, 40, 25, 2)), get_layout("body25"))
+    joints = np.random.default_rng(0).uniform(-1, 1, (1, 40, 25, 2))
+    clip = Clip(joints, get_layout("body25"), space=PREPARATIONS["fsd"].result)
     with torch.inference_mode():
         expected = network(recognizer.batch(clip).x.cpu())
     np.testing.assert_allclose(recognizer(clip).logits, expected[0].numpy(), atol=1e-4)

@@ -74,7 +74,7 @@ def test_released_windows_of_kinetics_reach_into_the_empty_frames_behind_a_clip(
 def test_an_autoencoder_of_a_published_set_has_a_finite_loss(name):
     recipe = load_recipe(name)
     layout, D = ("openpose18", 2) if "kinetics" in name else ("ntu25", 3)
-    joints = np.random.default_rng(0).normal(size=(1, 40, get_layout(layout).num_joints, D))
+    joints = np.random.default_rng(0).random((1, 40, get_layout(layout).num_joints, D))
     clips = [Clip(joints[:, :length], get_layout(layout)) for length in (40, 12)]
     batch = collate([recipe.preprocessor()(c, np.random.default_rng(0)) for c in clips])
     assert batch.x.shape == (2, D, 64, get_layout(layout).num_joints, 2)

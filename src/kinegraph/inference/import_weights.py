@@ -25,7 +25,7 @@ from kinegraph.models.published_weights import (
 from kinegraph.readers.class_names import class_names, list_class_sets
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.skeleton.space import KINECT
+from kinegraph.skeleton.space import IMAGE_SHARES, KINECT, PREPARATIONS, Space
 from kinegraph.training.checkpoint import (
     LAST_FILE,
     CheckpointHeader,
@@ -73,20 +73,22 @@ class PublishedDataset:
         layout: the layout of its clips.
         reader: the reader of its raw files.
         coordinates: of a joint, without the confidence.
+        space: what its coordinates mean.
     """
 
     name: str
     layout: str = "ntu25"
     reader: str = "ntu"
     coordinates: int = 3
+    space: Space = KINECT
 
 
 #: Datasets by the number of their classes, which are rows of the classifier.
 DATASETS = {
-    30: PublishedDataset("fsd", "body25", "fsd", 2),
+    30: PublishedDataset("fsd", "body25", "fsd", 2, PREPARATIONS["fsd"].result),
     60: PublishedDataset("ntu60"),
     120: PublishedDataset("ntu120"),
-    400: PublishedDataset("kinetics", "openpose18", "kinetics", 2),
+    400: PublishedDataset("kinetics", "openpose18", "kinetics", 2, IMAGE_SHARES),
 }
 #: Keys under which training code saves a state dict beside other things.
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
@@ -154,7 +156,7 @@ def import_weights(
         recipe=recipe.model_dump(),
         training={"coordinates": dataset.coordinates, "imported": True},
         versions=collect_versions(),
-        space=KINECT.to_dict(),
+        space=dataset.space.to_dict(),
     )
     model = header.build_model()
     form.load(model, *states)
