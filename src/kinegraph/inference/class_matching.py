@@ -41,8 +41,8 @@ def match_classes(
     if len(indices) and (matched[store.labels[indices]] == NO_CLASS).all():
         raise CheckpointError(
             f"{store.path}: the model has none of these clips' classes: they are "
-            f"{_list_names([store.classes[i] for i in np.unique(store.labels[indices])])}; the "
-            f"model's are {_list_names(header.classes)}"
+            f"{_list_classes([store.classes[i] for i in np.unique(store.labels[indices])])}; the "
+            f"model's are {_list_classes(header.classes)}"
         )
     return matched
 
@@ -51,6 +51,6 @@ def _simplify(name: str) -> str:
     return re.sub(r"[\W_]+", " ", name).strip().lower()
 
 
-def _list_names(names: Sequence[str]) -> str:
+def _list_classes(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     return ", ".join(names[:_SHOWN_NAMES]) + more
