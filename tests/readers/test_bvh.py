@@ -65,6 +65,18 @@ def test_positions_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(clip.joints[0], [first, second], atol=1e-5)
 
 
+def test_the_space_is_a_world_in_which_bodies_stand(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    space = read_clip(path).space
+    assert (
+        space.describe() == "world (y up, -z away, right-handed), unit unknown, as recorded [guess]"
+    )
+    stated = read_clip(path, up="z", unit="cm").space
+    assert stated.describe() == "world (z up, y away, right-handed), cm, as recorded"
+    with pytest.raises(ReadError, match="unknown up 'w'"):
+        read_clip(path, up="w")
+
+
 def test_ends_of_the_last_bones(tmp_path: Path) -> None:
     clip = read_clip(write(tmp_path), ends=True)
     assert clip.layout.joints[3] == "left_knee_end"

@@ -15,6 +15,7 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers import guess_reader, read_clip
 from kinegraph.readers.movement import from_movement, to_movement
 from kinegraph.skeleton import get_layout
+from kinegraph.skeleton.space import Space
 
 HAS_MOVEMENT = importlib.util.find_spec("movement") is not None
 needs_movement = pytest.mark.skipif(not HAS_MOVEMENT, reason="PACKAGE ABSENT: movement")
@@ -25,7 +26,9 @@ def clip_of(persons: int = 2, frames: int = 5, dims: int = 2, scored: bool = Tru
     joints = rng.normal(size=(persons, frames, 17, dims)).astype(np.float32)
     joints[0, 1, 3] = np.nan
     confidence = rng.uniform(size=joints.shape[:3]).astype(np.float32) if scored else None
-    return Clip(joints, get_layout("coco17"), confidence, id="mouse", fps=30.0)
+    space = Space("image", unit="pixel") if dims == 2 else Space("world", "-y", unit="m")
+    layout = get_layout("coco17")
+    return Clip(joints, layout, confidence, id="mouse", fps=30.0, space=space)
 
 
 class Variable:
@@ -60,6 +63,7 @@ def test_a_dataset_becomes_a_clip(ending: str) -> None:
     np.testing.assert_array_equal(found.confidence, clip.confidence)
     assert (found.layout.name, found.label, found.id, found.fps) == ("coco17", 3, "mouse", 30.0)
     assert dict(found.meta) == {"cage": 2}
+    assert found.space == Space("image", unit="pixel") and not found.space.assumed
     assert from_movement(Dataset(clip_of(scored=False))).fps is None
     assert from_movement(Dataset(clip), layout="coco17_paddle").layout.name == "coco17_paddle"
 
@@ -95,6 +99,7 @@ def test_to_movement_and_back(dims: int) -> None:
     np.testing.assert_array_equal(found.joints, clip.joints)
     np.testing.assert_array_equal(found.confidence, clip.confidence)
     assert (found.layout, found.fps, found.id) == (clip.layout, 30.0, "mouse")
+    assert found.space == clip.space
     assert from_movement(to_movement(clip_of(scored=False))).confidence is None
 
 

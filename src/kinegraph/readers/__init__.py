@@ -12,6 +12,7 @@ from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers import (
     arrays,
     bvh,
+    c3d,
     ddnet,
     deeplabcut,
     florence3d,
@@ -49,8 +50,8 @@ T = TypeVar("T")
 _ALL_READERS = (
     ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
-    ui_prmd.READER, bvh.READER, deeplabcut.DEEPLABCUT, deeplabcut.LIGHTNING_POSE, movement.SLEAP,
-    movement.NWB, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
+    ui_prmd.READER, bvh.READER, c3d.READER, deeplabcut.DEEPLABCUT, deeplabcut.LIGHTNING_POSE,
+    movement.SLEAP, movement.NWB, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
     synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}

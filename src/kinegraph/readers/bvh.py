@@ -8,15 +8,23 @@ converted into other layouts.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.bvh_file import BvhJoint, read_bvh, read_hierarchy
+from kinegraph.readers.formats.bvh_file import BvhJoint, BvhMotion, read_bvh
+from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
+from kinegraph.skeleton.body_axes import find_up_axis
 from kinegraph.skeleton.joint_names import split_side
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 # the joint at which a bone begins, by the bone's name without its side
 _BONES = {
@@ -34,19 +42,41 @@ _BONES = {
 _PREFIX = re.compile(r"^.*[:|]|^Bip0*1[ _]+")
 
 
-def _scan(source: Path, *, ends: bool = False) -> ReadPlan:
+def _scan(source: Path, *, ends: bool = False, **stated: str) -> ReadPlan:
     found = [source] if source.is_file() else sorted(source.rglob("*"))
     files = [path for path in found if path.suffix.lower() == ".bvh" or source.is_file()]
     if not files:
         raise ReadError(f"{source}: expected .bvh files, found none")
-    layout = make_layout(read_hierarchy(files[0])[0], ends)
-    return ReadPlan([ReadTask(path, {"ends": ends}) for path in files], layout)
+    motion = read_bvh(files[0])
+    layout = make_layout(motion.joints, ends)
+    space = _find_world(_select(motion, ends), layout, stated)
+    return ReadPlan([ReadTask(path, {"ends": ends, "space": space}) for path in files], layout)
+
+
+def _select(motion: BvhMotion, ends: bool) -> NDArray[np.float32]:
+    """Return the positions (T, V, 3) of the joints, with the end sites if ``ends``."""
+    kept = [i for i, joint in enumerate(motion.joints) if joint.name or ends]
+    return to_float32(motion.positions[:, kept])
+
+
+def _find_world(
+    joints: NDArray[np.float32], layout: SkeletonLayout, stated: Mapping[str, str]
+) -> Space:
+    """Return the space that is stated, else a world in which the bodies stand upright.
+
+    Bodies without shoulders and hips are taken to stand along y, and bodies along y to face z, as
+    most programs write them.
+    """
+    facts = {"space": "world", "up": find_up_axis(joints, layout) or "y", **stated}
+    if facts["up"] == "y":
+        facts.setdefault("away", "-z")
+    space = SpaceOptions(**facts).resolve(joints, layout)
+    return replace(space, assumed=not {"up", "unit"} <= set(stated))
 
 
 def _read(task: ReadTask) -> ReadResults:
     motion = read_bvh(task.path)
-    kept = [i for i, joint in enumerate(motion.joints) if joint.name or task.info["ends"]]
-    joints = task.to_joints(motion.positions[:, kept], zeros_absent=False)
+    joints = task.to_joints(_select(motion, task.info["ends"]), zeros_absent=False)
     yield task.make_clip(
         joints[None], make_layout(motion.joints, task.info["ends"]), fps=motion.fps
     )
@@ -120,6 +150,6 @@ READER = Reader(
     matches=lambda path: (
         path.suffix.lower() == ".bvh" and read_head(path).lstrip().upper().startswith(b"HIERARCHY")
     ),
-    options={"ends": "true to include the ends of the last bones (default false)"},
+    options={"ends": "true to include the ends of the last bones (default false)", **SPACE_OPTIONS},
     protocols=("holdout",),
 )

@@ -40,7 +40,9 @@ def read_dlc_table(path: Path) -> PointTracks:
         values[m, :, k, width if coord == "likelihood" else _COORDS.index(coord)] = rows[:, i]
     scored = "likelihood" in header["coords"]
     values = _place_frames(values, rows[:, 0]).astype(np.float32)
-    return PointTracks(tuple(parts), values[..., :width], values[..., width] if scored else None)
+    confidence = values[..., width] if scored else None
+    pixels = {"space": "image", "unit": "pixel"} if width == 2 else {}
+    return PointTracks(tuple(parts), values[..., :width], confidence, stated=pixels)
 
 
 def _read_header_and_rows(path: Path) -> tuple[dict[str, list[str]], NDArray[np.float64]]:

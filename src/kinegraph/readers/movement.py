@@ -6,6 +6,7 @@ that DeepLabCut, SLEAP, Lightning Pose and others track. It is imported on first
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.named_points import PointTracks, make_clip, tracks_reader
 from kinegraph.readers.reader import ReadTask
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _HDF5_HEAD_BYTES = 1 << 16
+_SPACE_KEY = "kinegraph_space"
 _LOADERS = {
     "DeepLabCut": "from_dlc_file",
     "LightningPose": "from_lp_file",
@@ -44,11 +47,15 @@ def from_movement(dataset: Any, layout: str | SkeletonLayout = "", **facts: Any)
         ReadError: the dataset has no poses, or the layout does not fit the keypoints.
     """
     tracks = _read_dataset(dataset, Path("dataset"))
+    if _SPACE_KEY in dataset.attrs:
+        facts.setdefault("space", Space.from_dict(json.loads(dataset.attrs[_SPACE_KEY])))
     return make_clip(ReadTask(Path("dataset"), {"layout": layout, "id": "", **facts}), tracks)
 
 
 def to_movement(clip: Clip) -> Any:
     """Return a clip as a movement poses dataset; keypoints are joints, individuals persons.
+
+    The attribute kinegraph_space keeps the clip's space for `from_movement`.
 
     Raises:
         ReadError: the package movement is not installed.
@@ -57,7 +64,7 @@ def to_movement(clip: Clip) -> Any:
     if clip.num_channels not in (2, 3):
         raise ClipError(f"clip {clip.id!r}: expected 2 or 3 coordinates, got {clip.num_channels}")
     confidence = None if clip.confidence is None else clip.confidence.transpose(1, 2, 0)
-    return _import_load_poses("to_movement").from_numpy(
+    dataset = _import_load_poses("to_movement").from_numpy(
         position_array=clip.joints.transpose(1, 3, 2, 0).copy(),
         confidence_array=confidence,
         individual_names=[f"person_{number}" for number in range(clip.num_persons)],
@@ -65,6 +72,8 @@ def to_movement(clip: Clip) -> Any:
         fps=clip.fps,
         source_software="kinegraph",
     )
+    dataset.attrs[_SPACE_KEY] = json.dumps(clip.space.to_dict())
+    return dataset
 
 
 def load_tracks(path: Path, software: str) -> PointTracks:
@@ -119,7 +128,8 @@ def _read_dataset(dataset: Any, path: Path) -> PointTracks:
     fps = dataset.attrs.get("fps")
     names = tuple(str(name) for name in position.coords[axes[2]].values)
     joints = np.array(position.transpose(*axes), np.float32)
-    return PointTracks(names, joints, confidence, None if fps is None else float(fps))
+    pixels = {"space": "image", "unit": "pixel"} if joints.shape[-1] == 2 else {}
+    return PointTracks(names, joints, confidence, None if fps is None else float(fps), pixels)
 
 
 def _load_sleap(path: Path) -> PointTracks:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
-from kinegraph.skeleton.joint_names import find_joint
+from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
+from kinegraph.skeleton.body_axes import find_up_axis
+from kinegraph.skeleton.joint_names import find_joint, split_side
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout, read_layout
 from kinegraph.skeleton.space import Space
@@ -32,12 +33,14 @@ class PointTracks:
         positions: (M, T, K, D); NaN where a point is absent.
         confidence: (M, T, K), or None.
         fps: frames per second, or None if unknown.
+        stated: what is known of the coordinates, as options of `SpaceOptions`.
     """
 
     names: tuple[str, ...]
     positions: NDArray[np.float32]
     confidence: NDArray[np.float32] | None = None
     fps: float | None = None
+    stated: Mapping[str, str] = field(default_factory=dict)
 
 
 def tracks_reader(
@@ -66,6 +69,7 @@ def tracks_reader(
             "layout": "a layout, or layout file, that has joints of the points' names (default: "
             "the largest registered one whose joints are all there)",
             "fps": "frames per second of files that do not state it",
+            **SPACE_OPTIONS,
         },
         protocols=("holdout",),
     )
@@ -78,14 +82,18 @@ def _scan(
     *,
     layout: str = "",
     fps: float | None = None,
+    **stated: str,
 ) -> ReadPlan:
     check_fps(fps)
     found = [source] if source.is_file() else sorted(source.rglob("*"))
     files = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
     if not files:
         raise ReadError(f"{source}: expected {', '.join(suffixes)} files, found none")
-    chosen, _ = match_layout(read_tracks(files[0]).names, layout, files[0])
-    return ReadPlan([ReadTask(path, {"layout": chosen, "fps": fps}) for path in files], chosen)
+    tracks = read_tracks(files[0])
+    chosen, order = match_layout(tracks.names, layout, files[0])
+    space = _find_space(tracks.positions[..., order, :], chosen, {**tracks.stated, **stated})
+    facts = {"layout": chosen, "fps": fps, "space": space}
+    return ReadPlan([ReadTask(path, facts) for path in files], chosen)
 
 
 def _read(read_tracks: Callable[[Path], PointTracks], task: ReadTask) -> ReadResults:
@@ -105,10 +113,28 @@ def make_clip(task: ReadTask, tracks: PointTracks) -> Clip:
     confidence = None
     if tracks.confidence is not None:
         confidence = np.clip(np.nan_to_num(tracks.confidence[..., order]), 0, 1)
-    facts: dict[str, Any] = {"confidence": confidence, "fps": tracks.fps or task.info.get("fps")}
-    if positions.shape[-1] == 2 and "space" not in task.info:
-        facts["space"] = Space("image", unit="pixel")
-    return task.make_clip(positions, layout, **facts)
+    left_out = [name for i, name in enumerate(tracks.names) if i not in order]
+    notes = [f"points left out: {_list_names(left_out)}"] if left_out else []
+    return task.make_clip(
+        positions,
+        layout,
+        confidence=confidence,
+        fps=tracks.fps or task.info.get("fps"),
+        space=task.info.get("space") or _find_space(positions, layout, tracks.stated),
+        notes=notes,
+    )
+
+
+def _find_space(
+    positions: NDArray[np.float32], layout: SkeletonLayout, stated: Mapping[str, str]
+) -> Space:
+    """Return the space that is stated; the bodies show which axis of a world points up."""
+    joints = positions.reshape(-1, *positions.shape[-2:])
+    shown = None
+    if stated.get("space") == "world" and "up" not in stated:
+        shown = find_up_axis(joints, layout)
+    space = SpaceOptions(**stated, **({"up": shown} if shown else {})).resolve(joints, layout)
+    return replace(space, assumed=space.assumed or shown is not None)
 
 
 def match_layout(
@@ -116,8 +142,8 @@ def match_layout(
 ) -> tuple[SkeletonLayout, list[int]]:
     """Return a layout and, for each of its joints, the index of the point of its name.
 
-    Without a layout, the largest registered one whose joints are all among the points is taken.
-    Further points are left out.
+    Without a layout, the largest registered one whose joints are all among the points is taken,
+    of several the one that names most of them as the points are named. Further points are left out.
 
     Raises:
         ReadError: a joint of the layout is not among the points, or no registered layout fits.
@@ -140,7 +166,14 @@ def match_layout(
             f"{path}: no registered layout has joints of these names; write a layout file that "
             f"lists them with their bones, and name it (--layout FILE): {_list_names(names)}"
         )
-    return match_layout(names, max(fitting, key=lambda known: known.num_joints), path)
+    return match_layout(names, max(fitting, key=partial(_rate_fit, names)), path)
+
+
+def _rate_fit(names: Sequence[str], layout: SkeletonLayout) -> tuple[int, int]:
+    """Return the number of joints, and of those that a point of the very name marks."""
+    own = {(side, *words) for side, words in map(split_side, names)}
+    same = [(side, *words) in own for side, words in map(split_side, layout.joints)]
+    return layout.num_joints, sum(same)
 
 
 def _find_points(names: Sequence[str], layout: SkeletonLayout) -> list[int | None]:

@@ -60,7 +60,7 @@ def read_bvh(path: Path) -> BvhMotion:
     Raises:
         ReadError: the file cannot be read; the message names the line.
     """
-    joints, lines = read_hierarchy(path)
+    joints, lines = _read_hierarchy(path)
     fps, values = _read_motion(path, lines, sum(len(joint.channels) for joint in joints))
     offsets = np.tile([joint.offset for joint in joints], (len(values), 1, 1))
     rotations = np.empty((len(values), len(joints), 3, 3))
@@ -78,12 +78,8 @@ def read_bvh(path: Path) -> BvhMotion:
     return BvhMotion(tuple(joints), forward_kinematics(rotations, offsets, parents), fps)
 
 
-def read_hierarchy(path: Path) -> tuple[list[BvhJoint], Iterator[tuple[str, str]]]:
-    """Return the joints of a .bvh file, and its lines from the motion on, each with its place.
-
-    Raises:
-        ReadError: the file has no hierarchy of this form.
-    """
+def _read_hierarchy(path: Path) -> tuple[list[BvhJoint], Iterator[tuple[str, str]]]:
+    """Return the joints of a .bvh file, and its lines from the motion on, each with its place."""
     text = read_bytes(path, MAX_BVH_BYTES).decode("utf-8", errors="replace")
     numbered = enumerate(text.splitlines(), start=1)
     lines = ((f"{path}:{number}", line.strip()) for number, line in numbered if line.strip())
