@@ -90,6 +90,27 @@ class ClusterError(KinegraphError):
     """A cluster that cannot be reached, or a node that cannot do its work."""
 
 
+def install_command(extra: str) -> str:
+    """Return what installs an extra of kinegraph, in the way in which kinegraph is installed.
+
+    That is the package index, a version control system, or else a clone, whose path is left out
+    because messages may be sent to clients.
+    """
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = distribution("kinegraph").read_text("direct_url.json")
+    except PackageNotFoundError:
+        origin = "{}"
+    if origin is None:
+        return f"pip install 'kinegraph[{extra}]'"
+    facts = json.loads(origin)
+    if "vcs_info" in facts:
+        return f"pip install 'kinegraph[{extra}] @ {facts['vcs_info']['vcs']}+{facts['url']}'"
+    return f"pip install '.[{extra}]' in the clone of kinegraph"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the hint " (did you mean ...?)" with the most similar known name, "" if none is.
 

@@ -158,5 +158,5 @@ def test_what_a_hub_does_not_give_or_take_is_told_in_a_sentence(tiny_run, hub, m
     with pytest.raises(CheckpointError, match="the hub rejects 'a/b'"):
         push_to_hub(tiny_run, "a/b")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(CheckpointError, match=r'pip install "kinegraph\[hub\]"'):
+    with pytest.raises(CheckpointError, match=r"pip install '.*\[hub\]'"):
         load_pretrained("hf://a/b")

@@ -74,7 +74,7 @@ def test_rtmlib_that_sees_nobody():
 
 
 @pytest.mark.parametrize(
-    ("name", "install"), [("mediapipe", r'"kinegraph\[video\]"'), ("rtmlib", "rtmlib onnxruntime")]
+    ("name", "install"), [("mediapipe", r".*\[video\]'"), ("rtmlib", "rtmlib onnxruntime")]
 )
 def test_a_package_that_is_missing_is_named_with_what_brings_it(monkeypatch, name, install):
     real = builtins.__import__

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kinegraph.cluster.sharding import Shard, Task
-from kinegraph.errors import ClusterError, KinegraphError
+from kinegraph.errors import ClusterError, KinegraphError, install_command
 
 LOCAL_ADDRESS = "local"
 ADDRESS_PATTERN = re.compile(r"(?:ray://)?(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
@@ -142,7 +142,7 @@ def _import_ray() -> Any:
         import ray.exceptions
     except ImportError as error:
         raise ClusterError(
-            "--cluster needs Ray, which is not installed: pip install 'kinegraph[cluster]'"
+            f"--cluster needs Ray, which is not installed: {install_command('cluster')}"
         ) from error
     return ray
 

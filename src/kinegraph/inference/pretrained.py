@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from kinegraph.errors import CheckpointError, unknown_name
+from kinegraph.errors import CheckpointError, install_command, unknown_name
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.training.checkpoint import find_checkpoint, load_header
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained, model_card
@@ -24,7 +24,7 @@ def load_pretrained(name: str = "penn-action", precision: Precision = "fp32") ->
 
     Args:
         name: one of `kinegraph list pretrained`, or ``hf://owner/name`` for a model uploaded by
-            `push_to_hub`; that needs ``pip install "kinegraph[hub]"``. The download is only read:
+            `push_to_hub`; that needs the extra ``hub``. The download is only read:
             weights are numbers, the header is plain data.
         precision: see `Recognizer.load`.
 
@@ -83,7 +83,7 @@ def _import_hub(repository: str) -> ModuleType:
         import huggingface_hub
     except ImportError as error:
         raise CheckpointError(
-            'huggingface_hub is not installed: run pip install "kinegraph[hub]"'
+            f"huggingface_hub is not installed: run {install_command('hub')}"
         ) from error
     if not _REPOSITORY.fullmatch(repository):
         raise CheckpointError(f"expected a repository as owner/name, got {repository!r}")

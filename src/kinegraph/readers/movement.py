@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import ClipError, ReadError
+from kinegraph.errors import ClipError, ReadError, install_command
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.named_points import PointTracks, make_clip, tracks_reader
 from kinegraph.readers.reader import ReadTask
@@ -105,7 +105,7 @@ def _import_load_poses(user: str) -> Any:
             from movement.io import load_poses
     except ImportError as error:
         raise ReadError(
-            f"{user} needs the package movement ({error}): pip install 'kinegraph[movement]'"
+            f"{user} needs the package movement ({error}): {install_command('movement')}"
         ) from error
     return load_poses
 

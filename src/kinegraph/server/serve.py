@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kinegraph.errors import ServerError
+from kinegraph.errors import ServerError, install_command
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.server.auth import AccessMiddleware, is_loopback
 from kinegraph.server.limits import Limits
@@ -83,8 +83,7 @@ def create_server(
         from kinegraph.server.connection_guard import RequestTimeout
     except ImportError as error:
         raise ServerError(
-            f"the server needs {error.name}, which is not installed; run "
-            'pip install "kinegraph[serve]"'
+            f"the server needs {error.name}, which is not installed; run {install_command('serve')}"
         ) from error
     import torch
 

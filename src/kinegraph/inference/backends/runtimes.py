@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinegraph.errors import ExportError
+from kinegraph.errors import ExportError, install_command
 from kinegraph.inference.backends.archive_check import check_archive
 
 #: The key of the manifest in a file's metadata.
@@ -57,7 +57,7 @@ def import_package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ExportError(
-            f"the package {name} is needed here ({error}): pip install 'kinegraph[export]'"
+            f"the package {name} is needed here ({error}): {install_command('export')}"
         ) from error
 
 

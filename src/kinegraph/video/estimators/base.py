@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.errors import VideoError, unknown_name
+from kinegraph.errors import VideoError, install_command, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
 
 Array = NDArray[np.float32]
@@ -84,8 +84,7 @@ def load_estimator(name: str = "mediapipe") -> PoseEstimator:
     return import_module(f"kinegraph.video.estimators.{name}").open_estimator()
 
 
-def missing_package(package: str, install: str = '"kinegraph[video]"') -> VideoError:
-    """Return the error for a package that is not installed."""
-    return VideoError(
-        f"{package} is not installed; pose estimation from video needs it: pip install {install}"
-    )
+def missing_package(package: str, install: str | None = None) -> VideoError:
+    """Return the error for a package that is not installed; ``install`` are packages of pip."""
+    command = f"pip install {install}" if install else install_command("video")
+    return VideoError(f"{package} is not installed; pose estimation from video needs it: {command}")
