@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kinegraph.cli.console import print_table, progress
 
@@ -16,12 +17,13 @@ def evaluate_and_report(run: Path) -> tuple[Evaluation | None, PoseErrors | None
     """Evaluate a new run on its test split; write its scores and report.html.
 
     Returns:
-        The evaluation and the pose errors, None where they do not apply to the run's objective.
+        The evaluation and the pose errors, None where they do not apply to the run's objective or
+        the protocol has no test clips.
     """
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
     from kinegraph.reports.run_report import write_run_report
 
-    names_actions, predicts_poses = supported_tasks(run)
+    names_actions, predicts_poses = supported_tasks(run) if _has_test_clips(run) else (False, False)
     scores = result = poses = None
     if names_actions:
         with progress("evaluating test") as bar:
@@ -40,6 +42,8 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
 
     header = load_header(find_checkpoint(run))
     seconds = training_seconds(run)
+    if "selection" in header.training:
+        print(format_selection(header.training))
     if result:
         print(f"test: {format_evaluation(result)}")
     if poses:
@@ -51,8 +55,32 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
         + f"\n"
         f"report: {run / 'report.html'}"
     )
-    if result or poses:
+    if not (result or poses or _has_test_clips(run)):
+        print(f"test: none, protocol {header.recipe['protocol']} has no test clips")
+    if header.create_objective().is_classifier or poses:
         print(f"next:   kinegraph predict {run} FILE")
+
+
+def _has_test_clips(run: Path) -> bool:
+    from kinegraph.clips.splits import split_by_protocol
+    from kinegraph.clips.store import ClipStore
+    from kinegraph.training.checkpoint import find_checkpoint, load_header
+
+    recipe = load_header(find_checkpoint(run)).recipe
+    return len(split_by_protocol(ClipStore(Path(recipe["store"])), recipe["protocol"])[1]) > 0
+
+
+def format_selection(training: Mapping[str, Any]) -> str:
+    """Return how the number of epochs of a training was selected, as one line."""
+    chosen = training["selection"]
+    metrics, by = chosen["metrics"], chosen["by"]
+    values = {key.removeprefix("val_"): v for key, v in metrics.items() if key.startswith("val_")}
+    listed = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in values.items())
+    whole = f" (whole groups by {by})" if by else ""
+    return (
+        f"epochs: {chosen['epochs']} of {chosen['of']}, the best on {chosen['held_out']} held-out "
+        f"clips{whole}: {listed}; then trained anew on all {training['clips']} training clips"
+    )
 
 
 def format_evaluation(result: Evaluation) -> str:

@@ -173,10 +173,11 @@ def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
     note = ""
     if kind == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
-        if "val" in curves:
-            epoch, value = curves["val"][np.argmax(curves["val"][:, 1])]
-            ax.plot(epoch, value, "o", color=style.BLUE, markersize=5, markeredgecolor="white")
-            note = f"best on val: {100 * value:.1f} % at epoch {epoch:.0f}"
+    if kind == "loss" and "val" in curves:
+        reverse = curves["val"][::-1]
+        epoch, value = reverse[np.argmin(reverse[:, 1])]  # of equal ones the latest
+        ax.plot(epoch, value, "o", color=style.BLUE, markersize=5, markeredgecolor="white")
+        note = f"best on val: {value:.3g} at epoch {epoch:.0f}"
     style.add_heading(ax, _PANELS[kind][1], note)
     if kind == "lr":
         ax.set_ylim(bottom=0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.splits import split_by_protocol
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import FigureError
 from kinegraph.inference.evaluate import select_clips
@@ -132,8 +133,8 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
 
     Args:
         run: the run's folder. The result is empty if the store of its recipe does not exist.
-        clip_id: a clip of that store; by default test clips: the first for links, those of the
-            median and the largest error for poses.
+        clip_id: a clip of that store; by default test clips (all, if there are none): the first for
+            links, those of the median and the largest error for poses.
 
     Raises:
         StoreError: the store has no such clip.
@@ -141,7 +142,10 @@ def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
     loaded = TrainedModel.load(run)
     if not Path(loaded.header.recipe["store"]).is_file():
         return {}
-    store, indices = select_clips(loaded.header)
+    recipe = loaded.header.recipe
+    store = ClipStore(Path(recipe["store"]))
+    has_test = len(split_by_protocol(store, recipe["protocol"])[1]) > 0
+    _, indices = select_clips(loaded.header, store, split="test" if has_test else "all")
     if clip_id is not None:
         indices = np.array([store.find(clip_id)])
     figures = _link_figures(loaded, store[int(indices[0])])

@@ -144,12 +144,12 @@ def wilson_interval(share: float, clips: int) -> tuple[float, float]:
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Return formatted metrics of the first, the best and the last of three or more epochs."""
-    accuracy = np.array([row.get("val_accuracy") for row in history], dtype=float)
-    if len(history) < 3 or np.isnan(accuracy).all():
+    losses = np.array([row.get("val_loss") for row in history], dtype=float)
+    if len(history) < 3 or np.isnan(losses).all():
         return {}
     chosen = {
         "first": history[0],
-        "best": history[int(np.nanargmax(accuracy))],
+        "best": history[int(np.flatnonzero(losses == np.nanmin(losses))[-1])],
         "last": history[-1],
     }
     return {

@@ -19,6 +19,7 @@ from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
 from kinegraph.training.checkpoint import CheckpointHeader, load_model, training_seconds
 from kinegraph.training.history import read_history
+from kinegraph.training.recipe import SELECTION_FOLDER
 
 MAX_CORRECT_CLIPS, MAX_WRONG_CLIPS = 3, 5
 
@@ -40,9 +41,16 @@ def write_run_report(
         The report's path.
     """
     model, header = load_model(run)
-    history = read_history(run)
+    history = _read_curves(run)
     parameters = sum(p.numel() for p in model.parameters())
     recipe, training = header.recipe, header.training
+    selection = training.get("selection")
+    epochs = f"{training['epoch'] + 1} of {recipe['train']['epochs']}"
+    if selection:
+        epochs = (
+            f"{selection['epochs']} of {selection['of']}, selected with {selection['held_out']} "
+            f"held-out clips (curves below); then trained anew on all clips"
+        )
     report = RunReport(
         title=recipe["name"],
         facts={
@@ -51,7 +59,7 @@ def write_run_report(
             "input": f"{header.stream}, persons: {header.persons}, layout {header.layout['name']}",
             "training clips": f"{training['clips']}, held out for validation: "
             f"{training['held_out']}",
-            "epoch": f"{training['epoch'] + 1} of {recipe['train']['epochs']}",
+            "epoch": epochs,
             "training time": f"{training_seconds(run) / 60:.1f} minutes",
             **_speed_fact(history),
         },
@@ -71,7 +79,13 @@ def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
     model, _ = load_model(run)
     figures = model_figures(model) | clip_figures(run, clip_id)
     named = {name.lower().replace(",", "").replace(" ", "-"): f for name, f in figures.items()}
-    return {"curves": draw_training_curves(read_history(run)), **named}
+    return {"curves": draw_training_curves(_read_curves(run)), **named}
+
+
+def _read_curves(run: Path) -> list[dict[str, float]]:
+    """Return the history of the training with held-out clips, if there was one beside the last."""
+    selection = run / SELECTION_FOLDER
+    return read_history(selection if selection.is_dir() else run)
 
 
 def _speed_fact(history: Sequence[Mapping[str, float]]) -> dict[str, str]:

@@ -73,7 +73,9 @@ class SpeedMeter(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes a row of history.csv and the checkpoints every epoch, the best if it has improved.
+    """Writes a row of history.csv and the checkpoints every epoch.
+
+    Of equally good epochs the later one is the best: it has learned more.
 
     Args:
         started: time (`time.monotonic`) at which the training was started.
@@ -103,7 +105,7 @@ class Checkpoints(Callback):
         header = dataclasses.replace(self.header, training=training)
         state = pl_module.eval_model.state_dict()
         value = self.sign * metrics.get(self.metric, math.nan)
-        names = [BEST_FILE, LAST_FILE] if value > self.best else [LAST_FILE]
+        names = [BEST_FILE, LAST_FILE] if value >= self.best else [LAST_FILE]
         if BEST_FILE in names:
             self.best = value
         if trainer.is_global_zero:
@@ -151,7 +153,7 @@ class ProgressBar(Callback):
 
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("training"),
+            TextColumn("{task.fields[title]}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.description}"),
             TimeRemainingColumn(),
@@ -159,6 +161,7 @@ class ProgressBar(Callback):
             transient=True,
             disable=not self.console.is_terminal,
         )
+        self.title = ""
         self.clips = 0
         self.epoch_started = self.refreshed = 0.0
         self.new_steps = 0
@@ -166,7 +169,13 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = int(trainer.num_training_batches)
         first = trainer.current_epoch * steps
-        self.task = self.bar.add_task("", total=(trainer.max_epochs or 1) * steps, completed=first)
+        total = (trainer.max_epochs or 1) * steps
+        for finished in self.bar.task_ids:
+            self.bar.remove_task(finished)
+        title = self.title or "training"
+        self.task = self.bar.add_task("", total=total, completed=first, title=title)
+        if self.title:
+            self._print(f"{title}: {trainer.max_epochs} epochs of {steps} steps")
         self.bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:

@@ -20,6 +20,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained
 from kinegraph.training.objectives import Objective, create_objective
+from kinegraph.training.recipe import SELECTION_FOLDER
 from kinegraph.transforms import Pipeline
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
@@ -178,14 +179,15 @@ def load_header(path: Path) -> CheckpointHeader:
 
 
 def training_seconds(run: Path) -> float:
-    """Return how long a run was trained, all of its stages and resumed parts.
+    """Return how long a run was trained, all of its stages, their selection and resumed parts.
 
     Raises:
         CheckpointError: a checkpoint is missing or damaged.
     """
     header = load_header(run / LAST_FILE)
-    stages = [run / stage["name"] for stage in header.recipe.get("stages", [])]
-    others = [load_header(stage / LAST_FILE) for stage in stages]
+    folders = [stage["name"] for stage in header.recipe.get("stages", [])]
+    folders += [SELECTION_FOLDER] if "selection" in header.training else []
+    others = [load_header(run / folder / LAST_FILE) for folder in folders]
     return float(sum(part.training["seconds"] for part in (header, *others)))
 
 

@@ -115,7 +115,6 @@ class RecognitionObjective(Objective):
             of only the first person are scored, as in AS-GCN's released code.
     """
 
-    best_metric = ("val_accuracy", 1)
     is_classifier = True
 
     def __init__(self, *, future_weight: float = 0.0) -> None:

@@ -21,8 +21,11 @@ from kinegraph.transforms.input_streams import normalize_stream_name
 
 #: Folder of the bundled recipes.
 RECIPE_FOLDER = Path(str(resources.files("kinegraph"))) / "recipes"
-#: Folder of the TensorBoard files within a run's folder.
-TENSORBOARD_FOLDER = "tensorboard"
+#: Folders within a run's folder: of the TensorBoard files, and of the training with held-out clips
+#: that selects the number of epochs.
+TENSORBOARD_FOLDER, SELECTION_FOLDER = "tensorboard", "selection"
+#: Value of keys that follow the store, see `kinegraph.training.auto_settings`.
+AUTO = "auto"
 
 
 class _StrictModel(BaseModel):
@@ -59,12 +62,14 @@ class ObjectiveConfig(_NamedConfig):
 class ValidationConfig(_StrictModel):
     """Fraction of the *training* split that is held out to select the best epoch.
 
-    ``fraction: 0`` trains on the whole split and keeps the last epoch.
+    ``fraction: 0`` trains on the whole split and keeps the last epoch. With ``retrain`` the
+    held-out clips only select the number of epochs: the model is then trained anew on all clips.
     """
 
     fraction: float = Field(0.1, ge=0, lt=1)
     by: str | None = None
     seed: int = 0
+    retrain: bool = False
 
 
 def _devices(value: Any) -> Any:
@@ -82,12 +87,14 @@ class TrainConfig(_StrictModel):
     """Training hyperparameters; the learning rate changes every step, milestones are epochs.
 
     ``batch_size`` is per device: the effective batch size is batch_size x accumulate x devices x
-    nodes. ``devices`` may list the ids of the devices to use. ``evaluate_every`` is the number of
-    epochs between two evaluations of the test split, which select nothing. ``threads`` is the
-    number of CPU threads: small models are fastest with one.
+    nodes. Few clips are trained for more epochs, until there are ``min_steps`` steps. ``devices``
+    may list the ids of the devices to use. ``evaluate_every`` is the number of epochs between two
+    evaluations of the test split, which select nothing. ``threads`` is the number of CPU threads:
+    small models are fastest with one.
     """
 
     epochs: int = Field(50, ge=1)
+    min_steps: int = Field(0, ge=0)
     batch_size: int = Field(32, ge=1)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
@@ -135,9 +142,10 @@ class Recipe(_StrictModel):
         name: name of the run.
         about: source of the setting, in one sentence.
         store: path of the clip store.
-        protocol: name of its train/test split (`kinegraph list protocols`).
+        protocol: name of its train/test split (`kinegraph list protocols`), or auto.
         seed: seed of initial weights, order and augmentation.
-        persons: M of the batches; further persons are dropped, missing ones are zeros.
+        persons: M of the batches; further persons are dropped, missing ones are zeros. 0: as many
+            as the clips have.
         confidence: append the joints' confidence as last channel.
         stream: joint, bone, joint_motion, bone_motion, or several joined by ``+``.
         transforms: steps in order, each a name or ``{name: {options}}``; random steps apply in
@@ -154,7 +162,7 @@ class Recipe(_StrictModel):
     store: str
     protocol: str
     seed: int = Field(0, ge=0)
-    persons: int = Field(1, ge=1)
+    persons: int = Field(1, ge=0)
     confidence: bool = False
     stream: Annotated[str, AfterValidator(normalize_stream_name)] = "joint"
     transforms: list[Any] = []
@@ -180,7 +188,14 @@ class Recipe(_StrictModel):
         changes = {"name": f"{self.name}-{stage.name}", "objective": stage.objective, "stages": []}
         data = self.model_copy(update=changes).model_dump()
         data["train"] |= stage.train
+        data["validation"]["retrain"] = False
         return Recipe.model_validate(data)
+
+    def selection(self) -> Recipe:
+        """Return the recipe of the training that selects the number of epochs."""
+        validation = self.validation.model_copy(update={"retrain": False})
+        name = f"{self.name}-{SELECTION_FOLDER}"
+        return self.model_copy(update={"name": name, "validation": validation, "stages": []})
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML, with all defaults."""
@@ -316,7 +331,7 @@ def _find_name_errors(data: dict[str, Any]) -> list[str]:
         for objective in objectives:
             if isinstance(objective, dict):
                 errors += _collect_errors(lambda o=objective: _find_objective_errors(o, name))
-    if isinstance(data.get("protocol"), str):
+    if isinstance(data.get("protocol"), str) and data["protocol"] != AUTO:
         errors += _collect_errors(lambda: get_protocol(data["protocol"]) and [])
     steps = data.get("transforms", [])
     if isinstance(steps, list):
@@ -338,9 +353,13 @@ def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
 
 def _find_training_errors(recipe: Recipe) -> list[str]:
     """Find keys of ``train`` that contradict the rest of the recipe."""
-    errors = []
-    if recipe.train.early_stop and recipe.validation.fraction == 0:
-        errors.append("'train.early_stop' needs held-out clips: set validation.fraction above 0")
+    needs = {"train.early_stop": recipe.train.early_stop}
+    needs["validation.retrain"] = recipe.validation.retrain
+    errors = [
+        f"{key!r} needs held-out clips: set validation.fraction above 0"
+        for key, value in needs.items()
+        if value and recipe.validation.fraction == 0
+    ]
     if recipe.train.freeze_backbone and not recipe.objective.create().is_classifier:
         errors.append(
             "'train.freeze_backbone' trains only the classifier, but objective "
@@ -359,7 +378,7 @@ def _find_stage_errors(recipe: Recipe) -> list[str]:
     names = [stage.name for stage in recipe.stages]
     for number, stage in enumerate(recipe.stages):
         label = f"stage {stage.name!r}"
-        if stage.name in (*names[:number], TENSORBOARD_FOLDER):
+        if stage.name in (*names[:number], TENSORBOARD_FOLDER, SELECTION_FOLDER):
             errors.append(f"{label}: another folder of the run has this name: rename the stage")
         errors += [
             f"{label}: 'train.{key}' applies to the whole run: set it in the recipe's train"

@@ -9,20 +9,25 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from kinegraph.errors import CheckpointError, RecipeError
-from kinegraph.training.checkpoint import require_empty_folder
-from kinegraph.training.recipe import Recipe, parse_recipe
+from kinegraph.training.checkpoint import (
+    CheckpointHeader,
+    find_checkpoint,
+    load_header,
+    require_empty_folder,
+)
+from kinegraph.training.recipe import SELECTION_FOLDER, Recipe, parse_recipe
 from kinegraph.training.resume import RESUME_FILE, find_resume_checkpoint, is_finished
 
 RECIPE_FILE = "recipe.yaml"
 
 
 class StageRun(BaseModel, frozen=True):
-    """Training of one stage of a run, or the final training after all stages.
+    """One training of a run: a stage, the selection of the epochs, or the final training.
 
     Attributes:
         run_recipe: recipe of the whole run.
         run_folder: folder of the whole run.
-        index: index of the stage; the number of stages for the final training.
+        index: index among the run's trainings, in their order.
         init_from: the run whose weights initialize the model, if any.
         resume_from: the resume checkpoint to continue from, if the training has begun.
     """
@@ -35,14 +40,42 @@ class StageRun(BaseModel, frozen=True):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of this stage alone."""
-        is_stage = self.index < len(self.run_recipe.stages)
-        return self.run_recipe.stage(self.index) if is_stage else self.run_recipe
+        """The recipe of this training alone.
+
+        That of a training after a selection of the epochs is the recipe of the selection, with the
+        epochs that it selected, their learning rates, and no held-out clips.
+        """
+        if self.index < len(self.run_recipe.stages):
+            return self.run_recipe.stage(self.index)
+        if self.folder != self.run_folder:
+            return self.run_recipe.selection()
+        selection = self.load_selection()
+        return self.run_recipe if selection is None else _retraining(self.run_recipe, selection)
 
     @property
     def folder(self) -> Path:
-        """The folder of this stage."""
+        """The folder of this training."""
         return _stage_folders(self.run_recipe, self.run_folder)[self.index]
+
+    @property
+    def title(self) -> str:
+        """What this training is for, empty if it is the only one."""
+        if self.index < len(self.run_recipe.stages):
+            return f"stage {self.run_recipe.stages[self.index].name}"
+        if not self.run_recipe.validation.retrain:
+            return ""
+        selects = self.folder != self.run_folder
+        return "selecting the epochs" if selects else "training on all training clips"
+
+    def load_selection(self) -> CheckpointHeader | None:
+        """Return the header of the selected epoch if this training follows a selection.
+
+        Raises:
+            CheckpointError: its checkpoint is missing or damaged.
+        """
+        if not self.run_recipe.validation.retrain or self.folder != self.run_folder:
+            return None
+        return load_header(find_checkpoint(self.run_folder / SELECTION_FOLDER))
 
 
 #: Writes stages as JSON for another process, and reads them.
@@ -50,7 +83,33 @@ STAGE_RUNS = TypeAdapter(list[StageRun])
 
 
 def _stage_folders(recipe: Recipe, out: Path) -> list[Path]:
-    return [*(out / stage.name for stage in recipe.stages), out]
+    names = [stage.name for stage in recipe.stages]
+    names += [SELECTION_FOLDER] if recipe.validation.retrain else []
+    return [*(out / name for name in names), out]
+
+
+def describe_selection(selection: CheckpointHeader) -> dict[str, Any]:
+    """Return how the number of epochs was selected, as facts of the training that follows."""
+    facts, recipe = selection.training, selection.recipe
+    return {
+        "epochs": facts["epoch"] + 1,
+        "of": recipe["train"]["epochs"],
+        "clips": facts["clips"],
+        "held_out": facts["held_out"],
+        "by": recipe["validation"]["by"],
+        "metrics": facts["metrics"],
+    }
+
+
+def _retraining(recipe: Recipe, selection: CheckpointHeader) -> Recipe:
+    """Return the recipe that repeats a selection on all clips, up to the epoch selected."""
+    data = Recipe.model_validate(selection.recipe).model_dump()
+    train = data["train"]
+    train["cosine_epochs"] = train["cosine_epochs"] or train["epochs"]
+    train |= {"epochs": selection.training["epoch"] + 1, "min_steps": 0, "early_stop": None}
+    data["validation"]["fraction"] = 0
+    stages = [stage.model_dump() for stage in recipe.stages]
+    return Recipe.model_validate({**data, "name": recipe.name, "stages": stages})
 
 
 def remaining_stages(recipe: Recipe, out: Path, *, resume: bool) -> list[StageRun]:
@@ -74,7 +133,8 @@ def remaining_stages(recipe: Recipe, out: Path, *, resume: bool) -> list[StageRu
             run_recipe=recipe,
             run_folder=out,
             index=i,
-            init_from=None if checkpoints[i] else starts[i],
+            # the training after a selection starts where the selection started
+            init_from=None if checkpoints[i] else starts[min(i, len(recipe.stages))],
             resume_from=checkpoints[i],
         )
         for i in range(first, len(folders))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
+from kinegraph.training.auto_settings import fit_recipe
 from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import (
     Checkpoints,
@@ -55,7 +56,13 @@ from kinegraph.training.lightning_module import TrainingModule
 from kinegraph.training.objectives import Objective
 from kinegraph.training.recipe import TENSORBOARD_FOLDER, Recipe, TrainConfig
 from kinegraph.training.resume import ResumeCheckpointIO
-from kinegraph.training.stages import RECIPE_FILE, STAGE_RUNS, StageRun, remaining_stages
+from kinegraph.training.stages import (
+    RECIPE_FILE,
+    STAGE_RUNS,
+    StageRun,
+    describe_selection,
+    remaining_stages,
+)
 
 
 def train(
@@ -71,7 +78,8 @@ def train(
     Returns:
         ``out``, which then contains recipe.yaml, environment.json, history.csv, the checkpoints
         best.safetensors (if clips were held out) and last.safetensors, resume.ckpt and the one
-        before it, TensorBoard event files, and such a folder for each stage.
+        before it, TensorBoard event files, and such a folder for each stage and for the selection
+        of the epochs.
 
     Raises:
         RecipeError: the recipe does not fit the store, or this machine.
@@ -122,8 +130,9 @@ def _out_of_memory_message(settings: TrainConfig) -> str:
 
 def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> None:
     started = time.monotonic()
-    recipe, settings = stage.recipe, stage.recipe.train
-    store = ClipStore(Path(recipe.store))
+    store = ClipStore(Path(stage.run_recipe.store))
+    recipe = fit_recipe(stage.recipe, store, layout.world_size)
+    settings, selection = recipe.train, stage.load_selection()
     splits = split_training_clips(recipe, store)
     _check_enough_clips(splits, layout)
     _set_threads(settings, layout)
@@ -132,6 +141,8 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     val_set = ClipDataset(store, splits.val, recipe.preprocessor())
     test_set = ClipDataset(store, splits.test, recipe.preprocessor())
     header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
+    if selection is not None:
+        header.training["selection"] = describe_selection(selection)
     model, objective = header.build_model(), header.create_objective()
     if stage.init_from is not None:
         load_initial_weights(model, header, stage.init_from)
@@ -156,6 +167,8 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_forward(model, objective, train_set)
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
+        if isinstance(progress, ProgressBar):
+            progress.title = stage.title
         callbacks = [SpeedMeter(), Checkpoints(stage.folder, header, started, best_by), progress]
         if settings.evaluate_every:
             test_batches = create_loader(test_set, settings.batch_size, **loading)
@@ -286,7 +299,7 @@ def _open_folders(stage: StageRun, layout: ProcessLayout) -> Iterator[None]:
     }
     stage.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(stage.run_folder):
-        recipes = {stage.run_folder: stage.run_recipe, stage.folder: stage.recipe}
+        recipes = {stage.folder: stage.recipe, stage.run_folder: stage.run_recipe}
         for folder, recipe in recipes.items():
             atomic_write(folder / RECIPE_FILE, recipe.to_yaml())
             atomic_write(folder / "environment.json", json.dumps(environment, indent=1))

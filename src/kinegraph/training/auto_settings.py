@@ -1,0 +1,74 @@
+"""Settings of a recipe that follow the store: protocol, persons, held-out subjects, epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kinegraph.clips.schema import Indices
+from kinegraph.clips.store import ClipStore
+from kinegraph.training.data import split_training_clips
+from kinegraph.training.recipe import AUTO, Recipe
+
+#: Number of subjects from which ``validation.by: auto`` holds out whole subjects.
+MIN_SUBJECTS = 3
+#: Share of the training clips that do not have more persons than ``persons: 0`` keeps.
+PERSONS_SHARE = 0.99
+
+
+def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
+    """Return the recipe with numbers and names in place of its auto settings.
+
+    - ``protocol: auto`` is official if the clips state their split, else holdout.
+    - ``persons: 0`` is the number of persons that nearly all training clips have at most.
+    - ``validation.by: auto`` is subject if all training clips state it and there are at least
+      `MIN_SUBJECTS`, else null.
+    - ``train.min_steps`` multiplies the epochs, and the epochs of the schedule.
+
+    Args:
+        processes: number of processes that share a step.
+
+    Raises:
+        RecipeError, ProtocolError: see `split_training_clips`.
+    """
+    changes: dict[str, Any] = {}
+    if recipe.protocol == AUTO:
+        states_split = any(meta.get("split") is not None for meta in store.metas)
+        changes["protocol"] = "official" if states_split else "holdout"
+    part = {"fraction": 0.0} if recipe.validation.by == AUTO else {}
+    validation = recipe.validation.model_copy(update=part)
+    whole = recipe.model_copy(update={**changes, "validation": validation})
+    splits = split_training_clips(whole, store)
+    clips = np.concatenate([splits.train, splits.val])
+    if recipe.persons == 0:
+        enough = np.quantile(store.persons[clips], PERSONS_SHARE, method="inverted_cdf")
+        changes["persons"] = int(enough)
+    if recipe.validation.by == AUTO:
+        by = "subject" if _count_subjects(store, splits.train) >= MIN_SUBJECTS else None
+        changes["validation"] = recipe.validation.model_copy(update={"by": by})
+    changes["train"] = _fit_epochs(recipe, len(clips), processes)
+    return recipe.model_copy(update=changes)
+
+
+def _count_subjects(store: ClipStore, clips: Indices) -> int:
+    """Return the number of subjects, 0 if a clip does not state its subject."""
+    subjects = {store.metas[i].get("subject") for i in clips}
+    return 0 if None in subjects else len(subjects)
+
+
+def _fit_epochs(recipe: Recipe, clips: int, processes: int) -> Any:
+    """Return the training settings with the epochs that take at least ``min_steps`` steps."""
+    settings = recipe.train
+    steps_per_epoch = -(-clips // (settings.batch_size * settings.accumulate * processes))
+    epochs = max(settings.epochs, -(-settings.min_steps // steps_per_epoch))
+    factor = epochs / settings.epochs
+    cosine = settings.cosine_epochs
+    changes = {
+        "epochs": epochs,
+        "min_steps": 0,
+        "warmup_epochs": settings.warmup_epochs * factor,
+        "milestones": [round(epoch * factor) for epoch in settings.milestones],
+        "cosine_epochs": None if cosine is None else max(1, round(cosine * factor)),
+    }
+    return settings.model_copy(update=changes)

@@ -1,0 +1,213 @@
+"""Held-out clips select the number of epochs, then all clips are trained on; auto settings."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from conftest import made_up_clips
+from kinegraph.cli.run_summary import evaluate_and_report, format_selection
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.errors import CheckpointError, RecipeError
+from kinegraph.training import callbacks
+from kinegraph.training.auto_settings import fit_recipe
+from kinegraph.training.callbacks import Checkpoints, ProgressBar
+from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, find_checkpoint, load_header
+from kinegraph.training.history import read_history
+from kinegraph.training.objectives import RecognitionObjective
+from kinegraph.training.recipe import Recipe, parse_recipe
+from kinegraph.training.train import train
+
+
+def recipe(store, **changes) -> Recipe:
+    """A recipe that selects the epochs of a tiny model."""
+    data = {
+        "name": "tiny",
+        "store": str(store),
+        "protocol": "odd-even-subjects",
+        "transforms": [{"jitter": {"std": 0.01}}, {"resize": {"frames": 8}}, "stream"],
+        "model": {"channels": [8], "strides": [1], "dropout": 0.1},
+        "train": {"epochs": 4, "batch_size": 4, "optimizer": "adamw", "lr": 0.01},
+        "validation": {"fraction": 0.25, "by": "auto", "retrain": True},
+        **changes,
+    }
+    return parse_recipe(data, "tiny")
+
+
+def write(path, clips) -> ClipStore:
+    """A store of these clips."""
+    with StoreWriter(path, clips[0].layout, ("here", "there", "away"), {}) as writer:
+        for clip in clips:
+            writer.write(clip)
+    return ClipStore(path)
+
+
+def restated(clip: Clip, **meta) -> Clip:
+    """The clip with other facts."""
+    return Clip(clip.joints, clip.layout, None, clip.label, clip.id, clip.fps, meta)
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory, tiny_store):
+    """A recipe and its run."""
+    settings = recipe(tiny_store)
+    return settings, train(settings, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_the_best_epoch_has_the_smallest_loss_and_of_equal_ones_is_the_latest(
+    tmp_path, monkeypatch
+):
+    saved = []
+    monkeypatch.setattr(callbacks, "append_history", lambda *_: None)
+    monkeypatch.setattr(callbacks, "save_checkpoint", lambda path, *_: saved.append(path.name))
+    header = load_header(find_checkpoint(_penn_action()))
+    best_by = RecognitionObjective().best_metric
+    watcher = Checkpoints(tmp_path, header, 0.0, best_by)
+    module = SimpleNamespace(eval_model=SimpleNamespace(state_dict=dict))
+    kept = []
+    for epoch, (loss, accuracy) in enumerate([(0.5, 0.9), (0.4, 0.8), (0.4, 0.7), (0.6, 1.0)]):
+        saved.clear()
+        watcher.epoch_started = 0.0
+        metrics = {"val_loss": loss, "val_accuracy": accuracy}
+        watcher.on_train_epoch_end(_trainer(epoch, metrics), module)
+        kept.append(BEST_FILE in saved)
+    assert kept == [True, True, True, False]
+
+
+def _penn_action():
+    from kinegraph.training.model_zoo import bundled_weights
+
+    return bundled_weights("penn-action")
+
+
+def _trainer(epoch: int, metrics: dict) -> SimpleNamespace:
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    return SimpleNamespace(
+        current_epoch=epoch,
+        callback_metrics=metrics,
+        is_global_zero=True,
+        optimizers=[optimizer],
+        max_epochs=9,
+        should_stop=False,
+        save_checkpoint=lambda path: None,
+    )
+
+
+def test_the_model_is_trained_on_all_clips_for_the_selected_epochs(selected):
+    _, run = selected
+    history = read_history(run / "selection")
+    losses = [row["val_loss"] for row in history]
+    chosen = max(i for i, loss in enumerate(losses) if loss == min(losses)) + 1
+    final = load_header(find_checkpoint(run))
+    facts = final.training["selection"]
+    assert (facts["epochs"], facts["of"], len(history)) == (chosen, 4, 4)
+    assert facts["metrics"]["val_loss"] == min(losses)
+    assert (facts["clips"] + facts["held_out"], facts["by"]) == (12, "subject")
+    assert (final.training["clips"], final.training["held_out"]) == (12, 0)
+    assert not (run / BEST_FILE).exists()
+    rows = read_history(run)
+    assert len(rows) == chosen and "val_loss" not in rows[0]
+    pairs = zip(rows, history, strict=False)
+    assert all(math.isclose(one["lr"], two["lr"], abs_tol=5e-3) for one, two in pairs)
+    line = format_selection(final.training)
+    assert f"epochs: {chosen} of 4" in line and "by subject" in line and "all 12" in line
+
+
+def test_a_run_is_resumed_in_its_selection_between_and_after_it(selected, tmp_path):
+    class Breaks(ProgressBar):
+        def __init__(self, at: int) -> None:
+            super().__init__()
+            self.left = at
+
+        def on_train_epoch_start(self, trainer, *rest):
+            super().on_train_epoch_start(trainer, *rest)
+            self.left -= 1
+            if self.left < 0:
+                raise KeyError("broken off")
+
+    settings, run = selected
+    whole = load_file(run / LAST_FILE)
+    for at in (2, 4):
+        folder = tmp_path / str(at)
+        with pytest.raises(KeyError, match="broken off"):
+            train(settings, folder, progress=Breaks(at))
+        assert not (folder / LAST_FILE).exists()
+        train(settings, folder, resume=True)
+        again = load_file(folder / LAST_FILE)
+        assert all((again[key] == whole[key]).all() for key in whole)
+    before = (folder / LAST_FILE).stat().st_mtime_ns
+    train(settings, folder, resume=True)
+    assert (folder / LAST_FILE).stat().st_mtime_ns == before
+    (folder / "selection" / BEST_FILE).unlink()
+    (folder / "selection" / LAST_FILE).unlink()
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(settings.model_copy(update={"seed": 3}), folder, resume=True)
+
+
+def test_subjects_are_held_out_where_three_or_more_are_known(tmp_path, tiny_store):
+    known = fit_recipe(recipe(tiny_store), ClipStore(tiny_store))
+    assert known.validation.by == "subject"
+    clips = made_up_clips()
+    two = [restated(clip, subject=i % 2) for i, clip in enumerate(clips)]
+    some = [restated(clip, **({"subject": i} if i else {})) for i, clip in enumerate(clips)]
+    for name, these in {"two": two, "some": some}.items():
+        settings = recipe(tmp_path / name, protocol="all")
+        assert fit_recipe(settings, write(tmp_path / name, these)).validation.by is None
+
+
+def test_protocol_persons_and_epochs_follow_the_store(tmp_path, tiny_store):
+    settings = recipe(
+        tiny_store,
+        protocol="auto",
+        persons=0,
+        train={"epochs": 10, "batch_size": 4, "min_steps": 100, "warmup_epochs": 3},
+    )
+    plain = fit_recipe(settings, ClipStore(tiny_store))
+    clips = len(made_up_clips())
+    assert (plain.protocol, plain.persons) == ("holdout", 1)
+    assert 100 / (clips / 4) <= plain.train.epochs <= 100 / (0.6 * clips / 4)
+    assert plain.train.warmup_epochs == pytest.approx(0.3 * plain.train.epochs)
+    pairs = [
+        restated(clip, split="test" if i % 4 == 3 else "train")
+        for i, clip in enumerate(made_up_clips(persons=2))
+    ]
+    fitted = fit_recipe(settings, write(tmp_path / "pairs.arrow", pairs))
+    assert (fitted.protocol, fitted.persons, fitted.train.epochs) == ("official", 2, 20)
+    assert fit_recipe(fitted, ClipStore(tmp_path / "pairs.arrow")) == fitted
+
+
+def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store, capsys):
+    from kinegraph.cli.run_summary import print_summary
+
+    settings = recipe(tiny_store, protocol="all", train={"epochs": 1, "batch_size": 12})
+    run = train(settings, tmp_path / "run")
+    assert load_header(find_checkpoint(run)).training["clips"] == 24
+    results = evaluate_and_report(run)
+    assert results == (None, None) and (run / "report.html").is_file()
+    print_summary(run, *results)
+    assert "protocol all has no test clips" in capsys.readouterr().out
+
+
+def test_settings_that_contradict_a_selection(tiny_store):
+    with pytest.raises(RecipeError, match=r"'validation.retrain' needs held-out clips"):
+        recipe(tiny_store, validation={"fraction": 0, "retrain": True})
+    with pytest.raises(RecipeError, match="another folder of the run has this name"):
+        recipe(tiny_store, stages=[{"name": "selection", "objective": {"name": "recognition"}}])
+
+
+def test_a_stage_gives_its_weights_to_the_selection_and_to_the_training(tmp_path, tiny_store):
+    stage = {"name": "first", "objective": {"name": "recognition"}, "train": {"epochs": 1}}
+    frozen = {"epochs": 1, "batch_size": 12, "freeze_backbone": True}
+    run = train(recipe(tiny_store, stages=[stage], train=frozen), tmp_path / "run")
+    first = load_file(run / "first" / BEST_FILE)
+    body = [key for key in first if "head" not in key and first[key].is_floating_point()]
+    for folder in (run / "selection", run):
+        state = load_file(folder / LAST_FILE)
+        assert all(np.array_equal(state[key], first[key]) for key in body)
+    assert [row["epoch"] for row in read_history(run / "first")] == [0]
