@@ -182,6 +182,20 @@ def test_protocol_persons_and_epochs_follow_the_store(tmp_path, tiny_store):
     assert fit_recipe(fitted, ClipStore(tmp_path / "pairs.arrow")) == fitted
 
 
+def test_clips_stated_for_validation_select_the_epochs_and_are_then_trained_on(tmp_path):
+    clips = [
+        restated(clip, split=("train", "train", "val", "test")[i % 4])
+        for i, clip in enumerate(made_up_clips())
+    ]
+    write(tmp_path / "stated.arrow", clips)
+    settings = recipe(
+        tmp_path / "stated.arrow", protocol="auto", train={"epochs": 1, "batch_size": 12}
+    )
+    facts = load_header(find_checkpoint(train(settings, tmp_path / "run"))).training
+    chosen = facts["selection"]
+    assert (chosen["clips"], chosen["held_out"], facts["clips"]) == (12, 6, 18)
+
+
 def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store, capsys):
     from kinegraph.cli.run_summary import print_summary
 

@@ -44,7 +44,9 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """Divide the training split of the recipe's protocol into training and validation clips.
 
     Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
-    instead of a fraction of the training split. A classifier leaves out clips without a label.
+    instead of a fraction of the training split. After the selection of the epochs
+    (``validation.retrain`` with fraction 0) they are training clips as well. A classifier leaves
+    out clips without a label.
 
     Raises:
         RecipeError: the objective needs labels, and no clip has one or all have the same; or the
@@ -53,7 +55,7 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """
     indices = get_split_indices(store, recipe.protocol, "train")
     validation, held_out, unlabeled = recipe.validation, indices[:0], 0
-    if validation.fraction:
+    if validation.fraction or validation.retrain:
         held_out = validation_clips(store, recipe.protocol)
     if recipe.objective.create().is_classifier:
         labeled = indices[store.labels[indices] >= 0]
@@ -66,6 +68,8 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
         indices, held_out = validation_split(
             indices, store, validation.fraction, seed=validation.seed, by=validation.by
         )
+    if validation.retrain and not validation.fraction:
+        indices, held_out = np.union1d(indices, held_out), held_out[:0]
     if recipe.share < 1:
         indices = _sample_per_class(indices, store.labels[indices], recipe.share, recipe.seed)
     test = _select_test_clips(recipe, store) if recipe.train.evaluate_every else indices[:0]

@@ -107,7 +107,7 @@ def _retraining(recipe: Recipe, selection: CheckpointHeader) -> Recipe:
     train = data["train"]
     train["cosine_epochs"] = train["cosine_epochs"] or train["epochs"]
     train |= {"epochs": selection.training["epoch"] + 1, "min_steps": 0, "early_stop": None}
-    data["validation"]["fraction"] = 0
+    data["validation"] |= {"fraction": 0, "retrain": True}
     stages = [stage.model_dump() for stage in recipe.stages]
     return Recipe.model_validate({**data, "name": recipe.name, "stages": stages})
 
