@@ -21,7 +21,7 @@ ROOT Hips
   CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
   JOINT mixamorig:LeftUpLeg
   {
-    OFFSET 10 0 0
+    OFFSET	10	0	0
     CHANNELS 3 Zrotation Xrotation Yrotation
     JOINT mixamorig:LeftLeg
     {
@@ -152,8 +152,8 @@ def test_clips_can_be_converted_and_a_folder_is_read(tmp_path: Path) -> None:
     [
         ("HIERARCHY", "SKELETON", r"bvh:1: expected the word HIERARCHY, got 'SKELETON'"),
         (TEXT, "", "expected the word HIERARCHY"),
-        ("OFFSET 10 0 0", "OFFSET 10 0", r"bvh:8: expected 3 finite numbers, got '10 0'"),
-        ("OFFSET 10 0 0", "OFFSET 10 0 nan", "expected 3 finite numbers"),
+        ("OFFSET\t10\t0\t0", "OFFSET 10 0", r"bvh:8: expected 3 finite numbers, got '10 0'"),
+        ("OFFSET\t10\t0\t0", "OFFSET 10 0 nan", "expected 3 finite numbers"),
         ("CHANNELS 0", "CHANNELS 1 Wrotation", "expected CHANNELS with their number and names"),
         ("CHANNELS 0", "CHANNELS 2 Xrotation", "expected CHANNELS with their number and names"),
         ("CHANNELS 0", "SCALE 1", "expected a joint, OFFSET or CHANNELS, got 'SCALE 1'"),

@@ -89,7 +89,7 @@ def _read_hierarchy(path: Path) -> tuple[list[BvhJoint], Iterator[tuple[str, str
     joints: list[BvhJoint] = []
     chain: list[int] = []  # the open joints, from the root
     for where, line in lines:
-        word, _, rest = line.partition(" ")
+        word, rest = [*line.split(None, 1), ""][:2]
         word = word.upper()
         if word == "MOTION":
             if chain or not joints:
