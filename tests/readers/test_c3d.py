@@ -85,7 +85,5 @@ def test_without_the_package_a_sentence_says_how_to_install_it(tmp_path: Path) -
     path = tmp_path / "a.c3d"
     path.write_bytes(b"\x02\x50")
     assert guess_reader(path).name == "c3d"
-    with pytest.raises(
-        ReadError, match=r"need the package ezc3d: pip install 'kinegraph\[mocap\]'"
-    ):
+    with pytest.raises(ReadError, match=r"need the package ezc3d .*pip install .*\[mocap\]"):
         read_clip(path)

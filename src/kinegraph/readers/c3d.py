@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kinegraph.errors import ReadError
+from kinegraph.errors import ReadError, install_command
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.named_points import PointTracks, tracks_reader
 
@@ -29,7 +29,7 @@ def read_c3d(path: Path) -> PointTracks:
         import ezc3d
     except ImportError as error:
         raise ReadError(
-            f"{path}: .c3d files need the package ezc3d: pip install 'kinegraph[mocap]'"
+            f"{path}: .c3d files need the package ezc3d ({error}): {install_command('mocap')}"
         ) from error
     if not _is_c3d(path):
         raise ReadError(f"{path}: expected a .c3d file, but it does not begin as one")
