@@ -22,7 +22,7 @@ from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
 from kinegraph.readers.named_points import make_clip
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
-from kinegraph.readers.stacked import validate_confidence
+from kinegraph.readers.stacked import is_ctrgcn_file, validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
 from kinegraph.skeleton.space import Space
@@ -189,7 +189,7 @@ def _check_content(
 
 def _matches(path: Path) -> bool:
     if path.suffix == ".npz":
-        return path.is_file() and zipfile.is_zipfile(path)
+        return path.is_file() and zipfile.is_zipfile(path) and not is_ctrgcn_file(path)
     if path.suffix == ".csv":
         return path.is_file() and (path.name == CLIPS_FILE or _is_frame_table(path))
     shape = read_npy_shape(path) or ()

@@ -8,9 +8,9 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import MAX_UNPACKED_BYTES, unpack_limit
+
+MAX_ROWS_BYTES = 2**38  # of an array that is unpacked row by row
 
 _FILE_ERRORS = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
 _HEADER_ERRORS = (*_FILE_ERRORS, TypeError, MemoryError, tokenize.TokenError)
@@ -106,6 +108,51 @@ def read_npz(
             }
     except _ZIP_ERRORS as error:
         raise ReadError(f"{source}: cannot be read as .npz arrays: {error}") from error
+
+
+def list_npz(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a .npz file by name, without unpacking them.
+
+    Raises:
+        ReadError: the file is missing or not a .npz file, or an array is not of real numbers.
+    """
+    shapes = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    shape, _, _ = _read_npy_header(cast(BinaryIO, file))
+                shapes[member.filename.removesuffix(".npy")] = shape
+    except _ZIP_ERRORS as error:
+        raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
+    return shapes
+
+
+def iterate_npz_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
+    """Yield the rows (the first axis) of an array of a .npz file, unpacking one at a time.
+
+    Raises:
+        ReadError: the file cannot be read, its array would unpack to far more than its size, ends
+            early, or is stored by columns.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(name + ".npy")
+            limit = unpack_limit(member.compress_size, max_bytes=MAX_ROWS_BYTES)
+            if member.file_size > limit:
+                raise ValueError(f"{name} would unpack to {member.file_size}; the limit is {limit}")
+            with archive.open(member) as file:
+                shape, by_column, dtype = _read_npy_header(cast(BinaryIO, file))
+                if by_column and len(shape) > 1:
+                    raise ValueError(f"{name} is stored by columns; save it in C order")
+                size = math.prod(shape[1:]) * dtype.itemsize
+                for _ in range(shape[0]):
+                    row = file.read(size)
+                    if len(row) < size:
+                        raise ValueError(f"{name} ends before its last row")
+                    yield np.frombuffer(row, dtype).reshape(shape[1:])
+    except (KeyError, *_ZIP_ERRORS) as error:
+        raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
 
 
 def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
