@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -261,6 +262,27 @@ def test_predict_prints_notes_of_readers_once(capsys, tiny_run, tmp_path):
     code, out, err = run(capsys, "predict", tiny_run, tmp_path / "a.arrow", "--json")
     assert (code, err) == (0, "note: scores were capped\n")
     assert [json.loads(line)["notes"] for line in out.splitlines()] == [["scores were capped"]] * 3
+
+
+def test_a_label_file_follows_its_array(capsys, tmp_path):
+    from kinegraph.clips.store import ClipStore
+
+    np.save(tmp_path / "a.npy", np.ones((2, 3, 4, 25, 1)) * np.arange(1, 26)[:, None])
+    np.save(tmp_path / "numbers.npy", [3, 4])
+    store, words = tmp_path / "s.arrow", ("convert", "stacked", tmp_path / "a.npy")
+    assert run(capsys, *words, tmp_path / "numbers.npy", store, "--up=y", "--unit", "m")[0] == 0
+    assert ClipStore(store).labels.tolist() == [3, 4]
+    for more, reason in (
+        ((), "expected SOURCE [LABELS] STORE, got"),
+        ((tmp_path / "absent.pkl", store), "absent.pkl does not exist"),
+        ((tmp_path / "numbers.npy", store, "--labels", "x"), "two label files"),
+        ((store, store, store), "expected SOURCE [LABELS] STORE, got"),
+        ((store, "--labels"), "'--labels': a reader's options are --key value pairs"),
+    ):
+        code, _, err = run(capsys, *words, *more)
+        assert code == 2 and reason in err
+    code, _, err = run(capsys, "convert", "pyskl", store, store, store)
+    assert code == 2 and "convert pyskl: expected SOURCE STORE, got" in err
 
 
 def test_convert_to_half_the_bytes_tells_the_rounding(capsys, tmp_path):

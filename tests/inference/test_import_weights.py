@@ -14,6 +14,7 @@ from conftest import real_data
 from kinegraph.bench.reference.shiftgcn import ReferenceShiftGCN
 from kinegraph.bench.reference.stgcn import build_reference_stgcn
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import ClipStore
 from kinegraph.errors import (
     CheckpointError,
     ModelError,
@@ -24,11 +25,13 @@ from kinegraph.errors import (
 from kinegraph.inference.import_weights import import_weights
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
-from kinegraph.readers import read_clip
+from kinegraph.readers import get_reader, read_clip, read_clips
+from kinegraph.readers.convert import convert
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from models.reference_asgcn import ReferenceASGCN, ReferenceLinks
+from prepared_arrays import stack_2s_agcn, write_arrays
 
 
 def saved(path, classes: int = 60, **changes):
@@ -52,6 +55,21 @@ def test_the_published_weights_give_the_published_logits_from_raw_files(tmp_path
         answer = recognizer(read_clip(file, **recognizer.header.reader["options"]))
         assert np.abs(answer.logits - reference["logits"][name][file.stem]).max() < 1e-3
         assert answer.candidates[0].label == int(file.stem[-3:]) - 1
+
+
+def test_the_published_weights_give_the_published_logits_from_prepared_arrays(tmp_path):
+    name = "ntu_ShiftGCN_joint_xsub"
+    weights = real_data(f"weights/shift_gcn/{name}.pt")
+    reference = json.loads(real_data("weights/shift_gcn/reference_logits.json").read_text())
+    run = import_weights("shiftgcn", weights, tmp_path / "run", protocol="xsub")
+    recognizer = Recognizer.load(run)
+    recorded = read_clips(real_data("ntu_samples"), "ntu", persons="agcn")
+    labels = [clip.id for clip in recorded], [clip.label for clip in recorded]
+    path = write_arrays(tmp_path / "arrays", stack_2s_agcn(recorded), labels)
+    convert(get_reader("stacked"), path, tmp_path / "s.arrow")
+    for clip in ClipStore(tmp_path / "s.arrow"):
+        expected = reference["logits"][name][clip.id]
+        assert np.abs(recognizer(clip).logits - expected).max() < 1e-3
 
 
 def test_a_run_of_120_classes_has_the_names_of_ntu120(tmp_path):

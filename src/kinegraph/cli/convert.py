@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kinegraph.cli.console import ClusterOption, print_table, progress
 from kinegraph.errors import ClusterError, ReadError
 
-CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+if TYPE_CHECKING:
+    from kinegraph.readers import Reader
+
+CONTEXT = {"ignore_unknown_options": True}
 
 
 def convert(
-    context: typer.Context,
     reader: Annotated[str, typer.Argument(help="Name of the reader (kinegraph list readers).")],
-    source: Annotated[Path, typer.Argument(help="Folder or file of raw recordings.")],
-    store: Annotated[Path, typer.Argument(help="Store to write, such as my.arrow.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE [LABELS] STORE",
+            help="Folder or file of raw recordings, its label file if it has one of another name, "
+            "and the store to write, such as my.arrow.",
+        ),
+    ],
     workers: Annotated[
         int | None, typer.Option(help="Number of reading processes (default: all cores).")
     ] = None,
@@ -36,7 +44,9 @@ def convert(
     from kinegraph.readers.convert import convert as convert_here
 
     chosen = get_reader(reader)
-    options, dtype = reader_options(context.args), "float16" if float16 else "float32"
+    paths, options = split_words(words)
+    source, store = _resolve_paths(chosen, paths, options)
+    dtype = "float16" if float16 else "float32"
     if cluster is not None and workers is not None:
         raise ClusterError("--workers applies to one machine: give --workers or --cluster")
     run = (
@@ -62,16 +72,44 @@ def convert(
     )
 
 
-def reader_options(words: Sequence[str]) -> dict[str, Any]:
-    """Return ``--key value`` and ``--key=value`` pairs as a dictionary, values as in YAML."""
+def _resolve_paths(
+    reader: Reader, paths: Sequence[str], options: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Return the source and the store; a label file between them becomes the option ``labels``."""
+    taken = "SOURCE [LABELS] STORE" if "labels" in reader.options else "SOURCE STORE"
+    if not 2 <= len(paths) <= len(taken.split()):
+        raise ReadError(
+            f"convert {reader.name}: expected {taken}, got {' '.join(paths) or 'nothing'}"
+        )
+    if len(paths) == 3:
+        if "labels" in options:
+            raise ReadError(f"two label files: {paths[1]} and --labels {options['labels']}")
+        if not Path(paths[1]).exists():
+            raise ReadError(f"label file {paths[1]} does not exist")
+        options["labels"] = str(Path(paths[1]).absolute())
+    return Path(paths[0]), Path(paths[-1])
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the words that are not options, and the ``--key value`` or ``--key=value`` pairs.
+
+    Values are as in YAML.
+
+    Raises:
+        ReadError: an option has no value.
+    """
     import yaml
 
+    paths: list[str] = []
     options: dict[str, Any] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if not word.startswith("--"):
+            paths.append(word)
+            continue
         key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not (equals or rest):
+        if not equals and not rest:
             raise ReadError(f"{word!r}: a reader's options are --key value pairs")
         options[key.replace("-", "_")] = yaml.safe_load(value if equals else rest.pop(0))
-    return options
+    return paths, options

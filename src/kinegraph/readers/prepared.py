@@ -78,8 +78,8 @@ def find_array_facts(
     of_image = layout.space is not None and layout.space.kind == "image"
     if of_image and prepared in _WORLD_CONVENTIONS:
         raise ReadError(
-            f"--prepared {prepared} is for arrays of x, y and z, and {layout.name!r} is a layout of "
-            "images; the Kinetics arrays of ST-GCN and 2s-AGCN are --prepared kinetics"
+            f"--prepared {prepared} is for arrays of x, y and z, but {layout.name!r} is a layout "
+            "of images; the Kinetics arrays of ST-GCN and 2s-AGCN are --prepared kinetics"
         )
     if prepared in _IMAGE_LIMITS:
         return _resolve_image(points, layout, confidence, stated, prepared)
@@ -105,16 +105,39 @@ def are_scores(points: Points) -> bool:
     return bool(in_range and not (xy[score == 0] != 0).any())
 
 
+def cap_scores(score: Points) -> tuple[Points, tuple[str, ...]]:
+    """Return scores as confidences of at most 1, NaN as 0, and a note if some were higher.
+
+    Raises:
+        ReadError: the numbers are too large for scores, or negative.
+    """
+    score = np.nan_to_num(score, nan=0.0)
+    low, high = float(score.min()), float(score.max())
+    if low < 0 or high > _MAX_SCORE:
+        raise ReadError(
+            f"expected confidences in [0, 1], got numbers from {low:g} to {high:g}; are they "
+            "coordinates?"
+        )
+    notes = ("scores above 1 were capped at 1",) if high > 1 else ()
+    return np.minimum(score, np.float32(1)), notes
+
+
 def _hide_zeros(joints: Points) -> Points:
     return np.where((joints == 0).all(axis=-1, keepdims=True), np.float32(np.nan), joints)
 
 
 def _looks_like_kinetics(points: Points, confidence: bool | None) -> bool:
-    """Return whether points are x, y and a score, with x and y between -0.5 and 0.5."""
+    """Return whether points are x, y and a score, with x and y from -0.5 to 0.5."""
     if points.shape[-1] != 3 or confidence is False or not are_scores(points):
         return False
     xy = points[..., :2].reshape(-1, 2)
-    return bool(np.abs(xy).max() <= 0.5 + _ROUNDING and (xy.min(axis=0) < 0).all())
+    return _spread(xy) <= 0.5 + _ROUNDING and bool((xy.min(axis=0) < 0).all())
+
+
+def _spread(xy: Points) -> float:
+    """Return the largest x or y of present joints, without the few outside of the image."""
+    present = np.abs(xy[(xy != 0).any(axis=-1)])
+    return float(np.quantile(present, 0.98)) if present.size else 0.0
 
 
 def _resolve_image(
@@ -134,8 +157,7 @@ def _resolve_image(
             "channels of other numbers"
         )
     limit = _IMAGE_LIMITS[name]
-    # joints outside of the image exceed the limit, but not all of a pose
-    if (largest := float(np.quantile(np.abs(xy[(xy != 0).any(axis=-1)]), 0.9))) > limit + _ROUNDING:
+    if (largest := _spread(xy)) > limit + _ROUNDING:
         raise ReadError(
             f"--prepared {name}: expected x and y from -{limit:g} to {limit:g} "
             f"({PREPARATIONS[name].about}), got numbers of {largest:.3g}"

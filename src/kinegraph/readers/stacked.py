@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.numpy_file import (
@@ -28,7 +28,7 @@ from kinegraph.readers.formats.numpy_file import (
     read_npz,
     to_float32,
 )
-from kinegraph.readers.prepared import ArrayFacts, are_scores, find_array_facts
+from kinegraph.readers.prepared import ArrayFacts, are_scores, cap_scores, find_array_facts
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
 from kinegraph.readers.row_labels import RowFacts, find_row_facts, name_classes, parse_labels
 from kinegraph.readers.space_options import SPACE_OPTIONS
@@ -318,11 +318,11 @@ def _unpad_clip(task: ReadTask, points: NDArray[np.float32], **facts: Any) -> Cl
     persons, end = seen.any(axis=(1, 2)), int(np.flatnonzero(seen.any(axis=(0, 2)))[-1]) + 1
     points, seen = points[persons, :end], seen[persons, :end]
     joints = points[..., :-1] if meaning.confidence else points
-    score = validate_confidence(points[..., -1]) if meaning.confidence else None
+    score, notes = cap_scores(points[..., -1]) if meaning.confidence else (None, ())
     joints = np.where(seen[..., None], joints, np.float32(np.nan))
     if meaning.flip:
         joints[..., 1] *= -1
-    return task.make_clip(joints, task.info["layout"], confidence=score, **facts)
+    return task.make_clip(joints, task.info["layout"], confidence=score, notes=notes, **facts)
 
 
 def validate_confidence(score: NDArray[np.float32]) -> NDArray[np.float32]:

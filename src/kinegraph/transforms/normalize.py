@@ -171,10 +171,10 @@ def image_normalize(
 
 
 @transform(scope="frame", per_person=True, coordinates=(2,), prepares="kinetics")
-def kinetics_normalize(clip: Clip, *, flip: bool = False) -> Clip:
+def kinetics_normalize(clip: Clip) -> Clip:
     """Subtract 0.5 from x and y and hide joints of confidence 0, for Kinetics-Skeleton (st-gcn).
 
-    Pixels are divided by the size of the image first. With ``flip`` y grows upwards, as in 2s-AGCN.
+    Pixels are divided by the size of the image first. In 2s-AGCN `flip_y` follows.
 
     Raises:
         TransformError: pixels without the size of the image.
@@ -184,7 +184,7 @@ def kinetics_normalize(clip: Clip, *, flip: bool = False) -> Clip:
     centered = centered.with_space(PREPARATIONS["kinetics"].result)
     if clip.confidence is not None:
         centered = hide(centered, clip.confidence == 0)
-    return flip_y(centered) if flip else centered
+    return centered
 
 
 @transform(scope="frame", per_person=True, coordinates=(2, 3))
