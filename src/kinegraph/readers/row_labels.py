@@ -18,7 +18,7 @@ from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.ntu.reader import parse_recording_name
 
 _LABEL_SUFFIXES = (".pkl", ".pickle", ".npy")
-_CLIP_SUFFIXES = (".skeleton", ".json")  # of the raw files that names of rows may end in
+_RECORDING_SUFFIXES = (".skeleton", ".json")  # of the raw files that names of rows may end in
 _FORMS = (
     "a list of numbers, (names, numbers), or BABEL's (numbers, (sequences, chunks, annotations))"
 )
@@ -200,7 +200,7 @@ def _are_columns(value: Any) -> bool:
 def _make_unique(path: Path, names: Any, num_rows: int) -> tuple[str, ...]:
     """Return the names of the rows as clip ids, numbered if they repeat."""
     texts = [str(name) for name in names]
-    for suffix in _CLIP_SUFFIXES:
+    for suffix in _RECORDING_SUFFIXES:
         texts = [text.removesuffix(suffix) for text in texts]
     if texts and len(texts) != num_rows:
         raise ReadError(f"{path}: expected {num_rows} names, got {len(texts)}")
