@@ -131,10 +131,10 @@ def _looks_like_kinetics(points: Points, confidence: bool | None) -> bool:
     if points.shape[-1] != 3 or confidence is False or not are_scores(points):
         return False
     xy = points[..., :2].reshape(-1, 2)
-    return _spread(xy) <= 0.5 + _ROUNDING and bool((xy.min(axis=0) < 0).all())
+    return _reach(xy) <= 0.5 + _ROUNDING and bool((xy.min(axis=0) < 0).all())
 
 
-def _spread(xy: Points) -> float:
+def _reach(xy: Points) -> float:
     """Return the largest x or y of present joints, without the few outside of the image."""
     present = np.abs(xy[(xy != 0).any(axis=-1)])
     return float(np.quantile(present, 0.98)) if present.size else 0.0
@@ -157,7 +157,7 @@ def _resolve_image(
             "channels of other numbers"
         )
     limit = _IMAGE_LIMITS[name]
-    if (largest := _spread(xy)) > limit + _ROUNDING:
+    if (largest := _reach(xy)) > limit + _ROUNDING:
         raise ReadError(
             f"--prepared {name}: expected x and y from -{limit:g} to {limit:g} "
             f"({PREPARATIONS[name].about}), got numbers of {largest:.3g}"

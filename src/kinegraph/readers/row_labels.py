@@ -68,9 +68,9 @@ def find_row_facts(path: Path, num_rows: int, labels: str) -> tuple[RowFacts, Pa
     Raises:
         ReadError: the label file is missing or not understood.
     """
-    found = _resolve(path, labels) if labels else find_label_file(path)
+    found = _resolve(path, labels) if labels else find_row_label_file(path)
     if found is not None:
-        return _read_label_file(found, num_rows), found
+        return _parse_label_file(found, num_rows), found
     unused = [file.name for file in _list_label_files(path) if not _is_of_other_array(file, path)]
     note = (
         f"{', '.join(unused[:3])} was not read: its name does not go with {path.name}; give it "
@@ -124,7 +124,7 @@ def _are_one_hot(values: Any) -> bool:
     return bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())
 
 
-def find_label_file(path: Path) -> Path | None:
+def find_row_label_file(path: Path) -> Path | None:
     """Return the label file of an array by its name.
 
     It is the one named like the array with ``label`` for ``data``; else the one whose words,
@@ -166,7 +166,7 @@ def _resolve(path: Path, labels: str) -> Path:
     return beside if beside.exists() or not Path(labels).exists() else Path(labels)
 
 
-def _read_label_file(path: Path, num_rows: int) -> RowFacts:
+def _parse_label_file(path: Path, num_rows: int) -> RowFacts:
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # a pair of sequences, where two labels are a pair of numbers

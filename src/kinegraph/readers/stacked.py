@@ -102,7 +102,7 @@ def _scan(
     """Scan a folder of arrays, or one array; (C, T, V, M) is a single clip.
 
     The label file is a .npy of N numbers, or a .pkl of numbers, (names, numbers) or BABEL's form;
-    by default the one that `find_label_file` finds. The layout is guessed from the number of
+    by default the one that `find_row_label_file` finds. The layout is guessed from the number of
     joints, and the convention of prepared arrays from the numbers, where they leave no doubt.
     """
     files, refused = _find_arrays(source, _is_stacked)
