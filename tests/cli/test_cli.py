@@ -129,6 +129,15 @@ def test_inspect_in_words_and_json(capsys, tiny_store):
     assert json.loads(out)["clips"] == 24
 
 
+def test_train_says_that_the_test_clips_chose_the_epoch(capsys, tmp_path, tiny_recipe):
+    tiny_recipe["validation"] = {"split": "test", "fraction": 0}
+    tiny_recipe["train"]["epochs"] = 2
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_recipe))
+    code, out, _ = run(capsys, "train", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
+    assert code == 0
+    assert "the best epoch was chosen on these test clips, so the figures are optimistic" in out
+
+
 def test_train_writes_a_report_and_prints_a_summary(capsys, tmp_path, tiny_recipe):
     recipe = tmp_path / "my.yaml"
     recipe.write_text(yaml.safe_dump(tiny_recipe))

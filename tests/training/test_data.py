@@ -52,6 +52,14 @@ def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):
     assert len(split_training_clips(recipe, store).train) == 12
 
 
+def test_the_test_split_can_select_the_epoch_as_in_released_code(tiny_store, tiny_recipe):
+    store = ClipStore(tiny_store)
+    tiny_recipe["validation"] = {"split": "test", "fraction": 0}
+    splits = split_training_clips(parse_recipe(tiny_recipe, "tiny"), store)
+    assert splits.train.tolist() == get_split_indices(store, "odd-even-subjects", "train").tolist()
+    assert splits.val.tolist() == get_split_indices(store, "odd-even-subjects", "test").tolist()
+
+
 def test_a_share_keeps_some_clips_of_every_class_and_all_that_are_held_out(tiny_store, tiny_recipe):
     store, recipe = ClipStore(tiny_store), parse_recipe({**tiny_recipe, "share": 0.3}, "tiny")
     splits = split_training_clips(recipe, store)

@@ -91,6 +91,15 @@ def test_early_stopping_needs_something_to_watch(tiny_recipe):
         parse_recipe(tiny_recipe, "my.yaml")
 
 
+def test_a_test_split_that_selects_the_epoch_holds_out_no_training_clips(tiny_recipe):
+    tiny_recipe["validation"]["split"] = "test"
+    with pytest.raises(RecipeError, match=r"set validation\.fraction to 0"):
+        parse_recipe(tiny_recipe, "my.yaml")
+    tiny_recipe["validation"]["fraction"] = 0
+    tiny_recipe["train"]["early_stop"] = 2
+    assert parse_recipe(tiny_recipe, "my.yaml").validation.is_used
+
+
 def test_class_weights_need_classes(tiny_recipe):
     tiny_recipe["train"]["class_weights"] = "balanced"
     tiny_recipe["model"] = {"name": "stgcn_autoencoder", "channels": [8], "strides": [1]}

@@ -46,6 +46,8 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
         print(format_selection(header.training))
     if result:
         print(f"test: {format_evaluation(result)}")
+        if header.recipe["validation"].get("split") == "test":
+            print("the best epoch was chosen on these test clips, so the figures are optimistic")
     if poses:
         print(f"test poses: {format_pose_errors(poses)}")
     unlabeled = header.training.get("unlabeled")

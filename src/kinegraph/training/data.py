@@ -44,9 +44,9 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """Divide the training split of the recipe's protocol into training and validation clips.
 
     Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
-    instead of a fraction of the training split. After the selection of the epochs
-    (``validation.retrain`` with fraction 0) they are training clips as well. A classifier leaves
-    out clips without a label.
+    instead of a fraction of the training split, and the test split if the recipe says so. After the
+    selection of the epochs (``validation.retrain`` with fraction 0) they are training clips as
+    well. A classifier leaves out clips without a label.
 
     Raises:
         RecipeError: the objective needs labels, and no clip has one or all have the same; or the
@@ -55,7 +55,9 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """
     indices = get_split_indices(store, recipe.protocol, "train")
     validation, held_out, unlabeled = recipe.validation, indices[:0], 0
-    if validation.fraction or validation.retrain:
+    if validation.split == "test":
+        held_out = get_split_indices(store, recipe.protocol, "test")
+    elif validation.fraction or validation.retrain:
         held_out = validation_clips(store, recipe.protocol)
     if recipe.objective.create().is_classifier:
         labeled = indices[store.labels[indices] >= 0]

@@ -60,16 +60,24 @@ class ObjectiveConfig(_NamedConfig):
 
 
 class ValidationConfig(_StrictModel):
-    """Fraction of the *training* split that is held out to select the best epoch.
+    """Clips that select the best epoch: a fraction of the *training* split, which is held out.
 
     ``fraction: 0`` trains on the whole split and keeps the last epoch. With ``retrain`` the
     held-out clips only select the number of epochs: the model is then trained anew on all clips.
+    With ``split: test`` and fraction 0 the test split selects the epoch, as in much released code;
+    its figures are then optimistic.
     """
 
+    split: Literal["train", "test"] = "train"
     fraction: float = Field(0.1, ge=0, lt=1)
     by: str | None = None
     seed: int = 0
     retrain: bool = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether clips select the best epoch."""
+        return self.fraction > 0 or self.split == "test"
 
 
 def _devices(value: Any) -> Any:
@@ -353,13 +361,20 @@ def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
 
 def _find_training_errors(recipe: Recipe) -> list[str]:
     """Find keys of ``train`` that contradict the rest of the recipe."""
-    needs = {"train.early_stop": recipe.train.early_stop}
-    needs["validation.retrain"] = recipe.validation.retrain
+    validation = recipe.validation
+    needs = {
+        "train.early_stop": recipe.train.early_stop and not validation.is_used,
+        "validation.retrain": validation.retrain and not validation.fraction,
+    }
     errors = [
         f"{key!r} needs held-out clips: set validation.fraction above 0"
         for key, value in needs.items()
-        if value and recipe.validation.fraction == 0
+        if value
     ]
+    if validation.split == "test" and validation.fraction:
+        errors.append(
+            "'validation.split: test' holds out no training clips: set validation.fraction to 0"
+        )
     if recipe.train.freeze_backbone and not recipe.objective.create().is_classifier:
         errors.append(
             "'train.freeze_backbone' trains only the classifier, but objective "
