@@ -44,7 +44,7 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     """Divide the training split of the recipe's protocol into training and validation clips.
 
     Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
-    instead of a fraction of the training split, and the test split if the recipe says so. After the
+    instead of a fraction of the training split, and the test split if the recipe sets it. After the
     selection of the epochs (``validation.retrain`` with fraction 0) they are training clips as
     well. A classifier leaves out clips without a label.
 
