@@ -151,3 +151,18 @@ def test_the_recipe_for_ones_own_data_is_sound():
     page = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
     (text,) = re.findall(r"```yaml\n(name: my_recipe.*?)```", page.read_text("utf-8"), re.DOTALL)
     assert parse_recipe(yaml.safe_load(text), "my_recipe.yaml").store == "my.arrow"
+
+
+def test_a_layout_file_becomes_part_of_the_recipe(tiny_recipe, tmp_path, monkeypatch):
+    fields = {"name": "trunk2", "joints": ["neck", "belly"], "bones": [[0, 1]], "centre": "neck"}
+    (tmp_path / "trunk.yaml").write_text(yaml.safe_dump(fields))
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({**tiny_recipe, "transforms": [{"layout": {"to": "trunk.yaml"}}]})
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.transforms[0]["layout"]["to"]["joints"] == ["neck", "belly"]
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("recipe.yaml") == recipe
+    (tmp_path / "trunk.yaml").unlink()
+    with pytest.raises(RecipeError, match=r"trunk\.yaml: cannot read the layout file"):
+        load_recipe("recipe.yaml")

@@ -58,6 +58,15 @@ def test_mistakes_are_reported_before_anything_runs():
         layout(body("hand21", 2), None, to="penn13")
 
 
+def test_fields_of_a_layout_stand_for_its_name():
+    legs = {"name": "legs", "joints": ["left_hip", "right_hip"], "bones": [[0, 1]], "center": 0}
+    assert layout(body(), None, to=legs).joints.shape[-2] == 2
+    (mistake,) = check_steps([("layout", {"to": {**legs, "center": 7}})])
+    assert mistake.startswith("step 1 (layout): to: layout 'legs': center: joint 7 is out of range")
+    (mistake,) = check_steps([("layout", {"to": 3})])
+    assert mistake == "step 1 (layout): to must be a string or a mapping, got 3"
+
+
 def test_the_model_of_a_recipe_is_of_the_layout_it_converts_to(tmp_path):
     with StoreWriter(tmp_path / "s.arrow", get_layout("kinect20"), ("a", "b")) as writer:
         for i in range(8):

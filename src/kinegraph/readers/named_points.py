@@ -17,10 +17,9 @@ from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.body_axes import find_up_axis
 from kinegraph.skeleton.joint_names import find_joint, split_side
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import LAYOUTS, get_layout, read_layout
+from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, LAYOUTS, get_layout, read_layout
 from kinegraph.skeleton.space import Space
 
-_LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_NAMES_SHOWN = 40
 
 
@@ -151,7 +150,7 @@ def match_layout(
         UnknownNameError: no layout has that name.
     """
     if layout:
-        is_file = isinstance(layout, str) and Path(layout).suffix in _LAYOUT_SUFFIXES
+        is_file = isinstance(layout, str) and Path(layout).suffix in LAYOUT_SUFFIXES
         chosen = read_layout(str(layout)) if is_file else get_layout(layout)
         points = _find_points(names, chosen)
         if missing := [j for j, point in zip(chosen.joints, points, strict=True) if point is None]:

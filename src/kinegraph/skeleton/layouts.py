@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ LAYOUTS: dict[str, SkeletonLayout] = {layout.name: layout for layout, _ in _BUIL
 #: Names of these layouts in other code and in papers.
 LAYOUT_ALIASES = {alias: layout.name for layout, aliases in _BUILT_IN for alias in aliases}
 
+#: Suffixes of layout files.
+LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
+
 MAX_LAYOUT_BYTES = 1 << 17  # a layout of a thousand joints needs about half of it
 
 
@@ -58,6 +62,23 @@ def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
     if layout is None:
         raise unknown_name("layout", str(name), LAYOUTS)
     return layout
+
+
+def parse_layout(value: str | Mapping[str, Any]) -> SkeletonLayout:
+    """Return the layout of this name, or with these fields (see `SkeletonLayout.to_dict`).
+
+    Raises:
+        LayoutError: the fields are wrong.
+        UnknownNameError: no layout has this name.
+    """
+    if isinstance(value, Mapping):
+        return _parse_fields(json.dumps(value, sort_keys=True))
+    return get_layout(value)
+
+
+@cache
+def _parse_fields(text: str) -> SkeletonLayout:
+    return SkeletonLayout.from_dict(json.loads(text))
 
 
 def list_layouts() -> list[str]:
@@ -98,8 +119,6 @@ def read_layout(path: str | Path) -> SkeletonLayout:
             raise LayoutError("expected a layout file of at most 128 KiB")
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        if isinstance(data, dict) and "center" not in data and "centre" in data:
-            data["center"] = data.pop("centre")
         return SkeletonLayout.from_dict(data)
     except LayoutError as error:
         raise LayoutError(f"{path}: {error}") from None

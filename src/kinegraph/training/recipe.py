@@ -12,8 +12,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.splits import get_protocol
-from kinegraph.errors import KinegraphError, RecipeError, did_you_mean
+from kinegraph.errors import KinegraphError, LayoutError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, find_model, list_models
+from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
 from kinegraph.transforms import Pipeline, check_steps, parse_steps
@@ -229,7 +230,26 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = _read_yaml(source)
     for item in overrides:
         _apply_override(data, item)
+    _embed_layout_files(data, Path(source).parent)
     return parse_recipe(data, str(source))
+
+
+def _embed_layout_files(data: dict[str, Any], folder: Path) -> None:
+    """Replace layout files in steps ``layout: {to: FILE}`` by their fields, which a run keeps.
+
+    A file is looked for in the working directory, then beside the recipe.
+    """
+    steps = data.get("transforms")
+    for step in steps if isinstance(steps, list) else []:
+        options = step.get("layout") if isinstance(step, dict) else None
+        if not isinstance(options, dict) or not isinstance(to := options.get("to"), str):
+            continue
+        if Path(to).suffix in LAYOUT_SUFFIXES:
+            is_beside = not Path(to).is_file() and (folder / to).is_file()
+            try:
+                options["to"] = read_layout(folder / to if is_beside else to).to_dict()
+            except LayoutError as error:
+                raise RecipeError(str(error)) from error
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:

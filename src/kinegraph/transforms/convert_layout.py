@@ -11,11 +11,11 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import LayoutError, SpaceError, TransformError, UnknownNameError
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.layouts import get_layout, parse_layout
 from kinegraph.skeleton.projection import CameraProjection
 from kinegraph.skeleton.space import Space
 from kinegraph.transforms.registry import transform
-from kinegraph.transforms.validation import MAX_NUMBER, LayoutName, NonNegative
+from kinegraph.transforms.validation import MAX_NUMBER, LayoutChoice, NonNegative
 
 DEFAULT_LAYOUT = "coco17"
 
@@ -52,15 +52,17 @@ def convert_layout(
 def layout(
     clip: Clip,
     *,
-    to: LayoutName = DEFAULT_LAYOUT,
+    to: LayoutChoice = DEFAULT_LAYOUT,
     camera: Literal["none", "front", "pinhole"] = "none",
     focal: Annotated[float, Interval(ge=1e-6, le=MAX_NUMBER)] = 1.0,
     distance: NonNegative = 0.0,
 ) -> Clip:
     """Convert the clip to another layout; joints that its layout lacks are absent.
 
-    ``camera`` makes 3D clips flat and leaves flat clips as they are: ``front`` is orthographic;
-    ``pinhole`` is at the sensor's place, moved back by ``distance``, with focal length ``focal``.
+    ``to`` is a layout's name or its fields; in a recipe it may be a layout file, whose fields then
+    become part of the run. ``camera`` makes 3D clips flat and leaves flat clips as they are:
+    ``front`` is orthographic; ``pinhole`` is at the sensor's place, moved back by ``distance``,
+    with focal length ``focal``.
 
     Raises:
         TransformError: see `convert_layout`.
@@ -68,6 +70,6 @@ def layout(
     projections = {"front": CameraProjection(), "pinhole": CameraProjection(focal, distance)}
     projection = projections.get(camera) if clip.num_channels == 3 else None
     try:
-        return convert_layout(clip, to, projection)
+        return convert_layout(clip, parse_layout(to), projection)
     except (LayoutError, SpaceError, UnknownNameError) as error:
         raise TransformError(f"transform 'layout': {error}") from error

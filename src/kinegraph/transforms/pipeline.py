@@ -12,7 +12,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.layouts import parse_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
@@ -192,7 +192,7 @@ class Pipeline:
         """Return the layout of clips after all steps."""
         for name, options in self.steps:
             if name == "layout":
-                layout = get_layout(options.get("to", DEFAULT_LAYOUT))
+                layout = parse_layout(options.get("to", DEFAULT_LAYOUT))
         return layout
 
     def convert_layout(self, clip: Clip) -> Clip:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Interval, MinLen, Predicate
 
-from kinegraph.errors import TransformError, UnknownNameError, did_you_mean
-from kinegraph.skeleton.layouts import get_layout
+from kinegraph.errors import LayoutError, TransformError, UnknownNameError, did_you_mean
+from kinegraph.skeleton.layouts import parse_layout
 
 MAX_NUMBER = 1e30  # far beyond any coordinate, and within the range of float32
 Count = Annotated[int, Interval(ge=1, le=100_000)]
@@ -18,7 +18,7 @@ Number = Annotated[float, Interval(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Numbers = Annotated[tuple[Number, ...], MinLen(1)]
 NonNegative = Annotated[float, Interval(ge=0, le=MAX_NUMBER)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
-LayoutName = Annotated[str, Predicate(get_layout)]
+LayoutChoice = Annotated[str | dict, Predicate(parse_layout)]
 
 
 def find_option_errors(annotations: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
@@ -59,7 +59,7 @@ def _find_value_errors(name: str, annotation: Any, value: Any) -> list[str]:
         _validator(annotation)(tuple(value) if isinstance(value, list) else value)
     except ValidationError:
         return [f"{name} must be {describe_annotation(annotation)}, got {value!r}"]
-    except UnknownNameError as error:
+    except (LayoutError, UnknownNameError) as error:
         return [f"{name}: {error}"]
     return []
 
@@ -76,6 +76,7 @@ _TYPE_NAMES: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
     str: ("a string", "strings"),
+    dict: ("a mapping", "mappings"),
     bool: ("true or false", "truth values"),
     NoneType: ("null", "nulls"),
 }

@@ -124,7 +124,7 @@ def _matches(path: Path) -> bool:
 
 READER = Reader(
     name="ntu",
-    summary="NTU RGB+D 60 and 120, or any Kinect v2 files .skeleton, .skeleton.npy (25 joints, meters)",
+    summary="NTU RGB+D 60 and 120, or any Kinect v2 .skeleton (or .skeleton.npy) files, in meters",
     scan=_scan,
     read=_read,
     matches=_matches,
