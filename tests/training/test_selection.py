@@ -15,13 +15,14 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.training import callbacks
 from kinegraph.training.auto_settings import fit_recipe
 from kinegraph.training.callbacks import Checkpoints, ProgressBar
 from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, find_checkpoint, load_header
 from kinegraph.training.history import read_history
 from kinegraph.training.objectives import RecognitionObjective
-from kinegraph.training.recipe import Recipe, parse_recipe
+from kinegraph.training.recipe import Recipe, load_recipe, parse_recipe
 from kinegraph.training.train import train
 
 
@@ -116,7 +117,7 @@ def test_the_model_is_trained_on_all_clips_for_the_selected_epochs(selected):
     pairs = zip(rows, history, strict=False)
     assert all(math.isclose(one["lr"], two["lr"], abs_tol=5e-3) for one, two in pairs)
     line = format_selection(final.training)
-    assert f"epochs: {chosen} of 4" in line and "by subject" in line and "all 12" in line
+    assert f"epochs: {chosen} of 4" in line and "subjects" in line and "all 12" in line
 
 
 def test_a_run_is_resumed_in_its_selection_between_and_after_it(selected, tmp_path):
@@ -206,6 +207,23 @@ def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store
     assert results == (None, None) and (run / "report.html").is_file()
     print_summary(run, *results)
     assert "protocol all has no test clips" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("coordinates", [2, 3])
+def test_the_recipe_of_own_data_does_not_depend_on_place_size_and_names(coordinates):
+    layout = SkeletonLayout("own", ("a", "b", "c", "d"), ((1, 0), (2, 1), (3, 2)), center=1)
+    preprocess = load_recipe("own_data", ["persons=2"]).preprocessor()
+    joints = np.random.default_rng(0).normal(size=(2, 40, 4, coordinates)).astype(np.float32)
+    joints[1, :, 2] = joints[0, :3] = np.nan
+    plain, moved = (Clip(place, layout, label=0) for place in (joints, 300 * joints + 900))
+    x, y = preprocess(plain).x, preprocess(moved).x
+    assert x.shape == (3 * coordinates, 32, 4, 2)
+    assert np.abs(x - y).max() < 1e-3 < np.abs(x).mean()
+    trained = [preprocess(clip, np.random.default_rng(1)).x for clip in (plain, moved)]
+    assert np.abs(trained[0] - trained[1]).max() < 1e-3
+    joints[0, :, 1] = np.nan  # without its center, a clip is centered on its box
+    hidden = [preprocess(Clip(scale * joints, layout)).x for scale in (1, 300)]
+    assert np.abs(hidden[0] - hidden[1]).max() < 1e-3 and np.abs(hidden[0]).max() < 5
 
 
 def test_settings_that_contradict_a_selection(tiny_store):

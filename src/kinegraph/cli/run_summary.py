@@ -78,7 +78,7 @@ def format_selection(training: Mapping[str, Any]) -> str:
     metrics, by = chosen["metrics"], chosen["by"]
     values = {key.removeprefix("val_"): v for key, v in metrics.items() if key.startswith("val_")}
     listed = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in values.items())
-    whole = f" (whole groups by {by})" if by else ""
+    whole = f" ({by}s that are in no other part)" if by else ""
     return (
         f"epochs: {chosen['epochs']} of {chosen['of']}, the best on {chosen['held_out']} held-out "
         f"clips{whole}: {listed}; then trained anew on all {training['clips']} training clips"

@@ -387,7 +387,7 @@ def _find_training_errors(recipe: Recipe) -> list[str]:
         "validation.retrain": validation.retrain and not validation.fraction,
     }
     errors = [
-        f"{key!r} needs held-out clips: set validation.fraction above 0"
+        f"{key!r} needs held-out clips: set validation.fraction above 0, or leave {key} out"
         for key, value in needs.items()
         if value
     ]
