@@ -98,10 +98,12 @@ def network_graph(model: nn.Module, name: str) -> NDArray[np.floating]:
         FigureError: the network has no graph convolution, or several of different graphs.
     """
     graphs = _graphs(model)
-    if len(graphs) != 1:
-        hint = "; see `kinegraph draw shift`" if _modules(model, SpatialShift) else ""
+    if not graphs:
+        hint = ": see `kinegraph draw shift`" if _modules(model, SpatialShift) else ""
+        raise FigureError(f"{name}: the network has no graph convolution{hint}")
+    if len(graphs) > 1:
         raise FigureError(
-            f"{name}: expected a network with one graph, got {len(graphs)} different ones{hint}"
+            f"{name}: the network has {len(graphs)} different graphs: see `kinegraph draw run`"
         )
     return graphs[0]
 
