@@ -60,6 +60,13 @@ def test_the_test_split_has_a_curve_and_a_name_apart_from_the_others() -> None:
     assert [2.0] in [line.get_xdata().tolist() for line in figure.axes[0].lines]
 
 
+def test_the_mean_class_accuracy_has_a_panel() -> None:
+    history = [{"epoch": i, "val_accuracy": 0.9, "val_mean_class": 0.1 * i} for i in range(4)]
+    figure = draw_training_curves(history)
+    assert len(figure.axes) == 2
+    assert {"mean class accuracy", "best on val: 30.0 % at epoch 3"} <= set(texts(figure))
+
+
 def test_curves_pass_over_what_is_missing() -> None:
     history = [{"train_loss": 1.0}, {"train_loss": None}, {"train_loss": "nan"}, {"train_loss": 3}]
     figure = drawn(draw_training_curves(history))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -81,29 +80,21 @@ def bench_train(
     )
 
 
-class _EpochTimer(Callback):
-    """The times of the epochs of the last stage: in all, and waiting for data; validation apart."""
+class _DataTimer(Callback):
+    """The seconds that each epoch of the last stage waits for data, and its number of batches."""
 
     def on_fit_start(self, *_: Any) -> None:
-        self.epochs: list[float] = []
         self.waited: list[float] = []
-        self.batches = 0
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self.began = self.ready = time.perf_counter()
         self.waited.append(0.0)
-        self.batches = 0
+        self.batches, self.ready = 0, time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.waited[-1] += time.perf_counter() - self.ready
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self.batches += 1
-        if trainer.is_last_batch:
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
-            self.epochs.append(time.perf_counter() - self.began)
-        self.ready = time.perf_counter()
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.batches, self.ready = self.batches + 1, time.perf_counter()
 
 
 def bench_recipe(recipe: Recipe, folder: Path) -> BenchFigures:
@@ -120,21 +111,24 @@ def bench_recipe(recipe: Recipe, folder: Path) -> BenchFigures:
     """
     from kinegraph.inference.evaluate import evaluate_run, supported_tasks
     from kinegraph.training.checkpoint import find_checkpoint, load_header
+    from kinegraph.training.history import read_history
     from kinegraph.training.train import train
 
-    timer, run = _EpochTimer(), folder / "run"
+    timer, run = _DataTimer(), folder / "run"
     train(recipe, run, progress=timer)
     clips = int(load_header(find_checkpoint(run)).training["clips"])
-    warm = slice(1 if len(timer.epochs) > 1 else 0, None)
-    epoch = statistics.median(timer.epochs[warm])
+    speeds = [row["clips_per_second"] for row in read_history(run)]
+    speed = statistics.median(speeds[1:] or speeds)
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     figures: BenchFigures = {
-        "epochs": len(timer.epochs),
+        "epochs": len(speeds),
         "clips an epoch": clips,
         "devices": environment["processes"],
-        "FPS": clips / epoch,
-        "step (ms)": 1000 * epoch / timer.batches,
-        "share waiting for data": statistics.median(timer.waited[warm]) / epoch,
+        "FPS": speed,
+        "step (ms)": 1000 * clips / speed / timer.batches,
+        "share waiting for data": statistics.median(timer.waited[1:] or timer.waited)
+        * speed
+        / clips,
     }
     if supported_tasks(run)[0]:
         _, evaluation = evaluate_run(run)

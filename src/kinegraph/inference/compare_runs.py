@@ -19,7 +19,14 @@ from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, loa
 Metric = Literal["top1", "top5", "mean_class"]
 
 #: Keys of a recipe that do not make another setting.
-_IGNORED_KEYS = {"name", "about", "seed", "train.workers", "train.threads"}
+_IGNORED_KEYS = {
+    "name",
+    "about",
+    "seed",
+    "train.workers",
+    "train.threads",
+    "train.evaluate_every",
+}
 _MAX_VALUE_CHARS = 40
 
 

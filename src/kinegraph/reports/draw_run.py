@@ -23,6 +23,7 @@ _MAX_COUNTED = 20  # classes up to which a confusion matrix shows its counts
 #: Height in inches and title of the panels of training curves, by the kind of value.
 _PANELS = {
     "accuracy": (2.3, "accuracy"),
+    "mean_class": (2.0, "mean class accuracy"),
     "mpjpe": (2.0, "mean joint error"),
     "loss": (2.0, "loss"),
     "lr": (0.8, "learning rate"),
@@ -171,7 +172,7 @@ def _draw_curves(ax: Axes, curves: Curves, kind: str) -> None:
         dot = "o" if len(points) == 1 else ""
         ax.plot(*points.T, color=color, linewidth=1.6, marker=dot, markersize=4)
     note = ""
-    if kind == "accuracy":
+    if kind in ("accuracy", "mean_class"):
         ax.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     if kind == "loss" and "val" in curves:
         reverse = curves["val"][::-1]
