@@ -23,6 +23,7 @@ from typer.main import get_command
 from kinegraph.cli import app, main
 from kinegraph.cli.list_ import PRINTERS
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.splits import PUBLISHED_SPLITS
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
 from kinegraph.skeleton.joint_mapping import conversion_table
@@ -117,6 +118,12 @@ def test_tables_are_rendered_with_every_row_and_cell(page):
         if token.type == "table_open" and token.map:
             table = text.splitlines()[slice(*token.map)]
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1, table[0]
+
+
+def test_the_published_counts_are_those_of_the_protocols():
+    table = rows(text_of(DOCS / "two-kinds-of-skeletons.md").split("| training clips |")[1])
+    facts = [(p.protocol, f"{p.train:,}", f"{p.test:,}") for p in PUBLISHED_SPLITS]
+    assert [(ticked(cells[-3])[0], *cells[-2:]) for cells in table[: len(facts)]] == facts
 
 
 # --------------------------------------------------------------------- commands
