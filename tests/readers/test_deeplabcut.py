@@ -135,6 +135,13 @@ def test_damaged_tables_name_the_line(tmp_path: Path, old: str, new: str, messag
         read_clip(path, "deeplabcut", layout=str(tmp_path / "mouse.yaml"))
 
 
+def test_a_file_of_another_name_is_opened(tmp_path: Path) -> None:
+    path = write(tmp_path, "x,y\n1,2\n", name="table.txt")
+    for reader in ("deeplabcut", "lightning_pose"):
+        with pytest.raises(ReadError, match=r"table\.txt:1: expected the lines scorer"):
+            read_clip(path, reader)
+
+
 def test_a_table_without_frames(tmp_path: Path) -> None:
     path = write(tmp_path, table(frames=0))
     with pytest.raises(ReadError, match="and at least one frame"):

@@ -99,13 +99,13 @@ def _place_frames(values: NDArray[np.float64], numbers: NDArray[np.float64]) -> 
 
 
 def read_tracks(path: Path) -> PointTracks:
-    """Return the tracks of a .csv file, or of a .h5 file by the package movement.
+    """Return the tracks of a table, or of a .h5 file by the package movement.
 
     Raises:
         ReadError: as `read_dlc_table` and `load_tracks` do.
     """
-    is_table = path.suffix.lower() == ".csv"
-    return read_dlc_table(path) if is_table else load_tracks(path, "DeepLabCut")
+    is_hdf5 = path.suffix.lower() == ".h5"
+    return load_tracks(path, "DeepLabCut") if is_hdf5 else read_dlc_table(path)
 
 
 def is_dlc_table(path: Path) -> bool:

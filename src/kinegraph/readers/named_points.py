@@ -85,7 +85,8 @@ def _scan(
 ) -> ReadPlan:
     check_fps(fps)
     found = [source] if source.is_file() else sorted(source.rglob("*"))
-    files = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+    files = [path for path in found if path == source or path.suffix.lower() in suffixes]
+    files = [path for path in files if path.is_file()]
     if not files:
         raise ReadError(f"{source}: expected {', '.join(suffixes)} files, found none")
     tracks = read_tracks(files[0])
