@@ -147,6 +147,15 @@ def test_clips_can_be_converted_and_a_folder_is_read(tmp_path: Path) -> None:
     assert guess_reader(tmp_path).name == "bvh"
 
 
+def test_another_hierarchy_is_refused_by_its_joints(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, TEXT.replace("LeftUpLeg", "LeftArm"), name="x.bvh")
+    with pytest.raises(
+        ReadError, match=r"x\.bvh: expected the hierarchy .* left_shoulder at mid_hip"
+    ):
+        read_clips(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

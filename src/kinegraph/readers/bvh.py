@@ -50,7 +50,8 @@ def _scan(source: Path, *, ends: bool = False, **stated: str) -> ReadPlan:
     motion = read_bvh(files[0])
     layout = make_layout(motion.joints, ends)
     space = _find_world(_select(motion, ends), layout, stated)
-    return ReadPlan([ReadTask(path, {"ends": ends, "space": space}) for path in files], layout)
+    facts = {"ends": ends, "space": space, "layout": layout}
+    return ReadPlan([ReadTask(path, facts) for path in files], layout)
 
 
 def _select(motion: BvhMotion, ends: bool) -> NDArray[np.float32]:
@@ -75,11 +76,22 @@ def _find_world(
 
 
 def _read(task: ReadTask) -> ReadResults:
-    motion = read_bvh(task.path)
+    motion, wanted = read_bvh(task.path), task.info["layout"]
+    layout = make_layout(motion.joints, task.info["ends"])
+    if layout != wanted:
+        known, own = _list_bones(wanted), _list_bones(layout)
+        differing = [bone for bone in own if bone not in known] or own
+        raise ReadError(
+            f"{task.path}: expected the hierarchy of the first file ({len(known)} joints), got "
+            f"{len(own)} joints, among them {', '.join(differing[:3])}; convert it by itself"
+        )
     joints = task.to_joints(_select(motion, task.info["ends"]), zeros_absent=False)
-    yield task.make_clip(
-        joints[None], make_layout(motion.joints, task.info["ends"]), fps=motion.fps
-    )
+    yield task.make_clip(joints[None], layout, fps=motion.fps)
+
+
+def _list_bones(layout: SkeletonLayout) -> list[str]:
+    names = layout.joints
+    return [f"{names[joint]} at {names[parent]}" for joint, parent in enumerate(layout.parents)]
 
 
 def make_layout(joints: Sequence[BvhJoint], ends: bool = False) -> SkeletonLayout:
