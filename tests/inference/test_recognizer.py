@@ -8,7 +8,7 @@ import pytest
 from conftest import made_up_clips
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, TransformError
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.skeleton.layouts import get_layout
@@ -47,9 +47,12 @@ def test_other_splits(tiny_run, split, clips):
 
 def test_clips_of_another_layout_or_dimension_are_refused(tiny_run):
     recognizer = Recognizer.load(tiny_run)
-    other = Clip(np.zeros((1, 9, 25, 3), np.float32), get_layout("ntu25"), id="other")
-    with pytest.raises(CheckpointError, match=r"'other' has layout 'ntu25' .25 joints., the model"):
+    other = Clip(np.zeros((1, 9, 24, 3), np.float32), get_layout("ntu_edge24"), id="other")
+    with pytest.raises(CheckpointError, match=r"'other' has layout 'ntu_edge24' .24 joints., the"):
         recognizer(other)
+    solid = Clip(np.zeros((1, 9, 25, 3), np.float32), get_layout("ntu25"), id="solid")
+    with pytest.raises(TransformError, match="'solid': the clip is in 3D"):
+        recognizer(solid)
     flat = Clip(np.ones((1, 9, 15, 3), np.float32), get_layout("jhmdb15"), id="deep")
     with pytest.raises(CheckpointError, match="'deep' has 3 coordinates a joint"):
         recognizer(flat)

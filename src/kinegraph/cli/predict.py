@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from kinegraph.cli.clip_options import print_assumptions, takes_clip_options
 from kinegraph.cli.console import ClusterOption, PrecisionOption, progress
 from kinegraph.errors import ClusterError, KinegraphError
 
 
+@takes_clip_options
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder, checkpoint or exported file.")],
     files: Annotated[list[Path], typer.Argument(help="Raw files, folders or stores.")],
@@ -25,6 +27,8 @@ def predict(
     ] = False,
     precision: PrecisionOption = "fp32",
     cluster: ClusterOption = None,
+    *,
+    stated: dict[str, Any],
 ) -> None:
     """Name the actions in raw files. An unreadable file is reported; the others are processed."""
     from kinegraph.cluster.predict import predict_on_cluster
@@ -36,24 +40,20 @@ def predict(
     if precision != "fp32" and predictor.recognizer:
         print(f"precision: {predictor.recognizer.precision_summary}", file=sys.stderr)
     if cluster is None:
-        results = predict_files(predictor, files, reader)
+        results = predict_files(predictor, files, reader, stated)
     else:
         with progress("predicting") as bar:
             results = predict_on_cluster(
-                predictor, run, files, reader, cluster=cluster, progress=bar
+                predictor, run, files, reader, stated, cluster=cluster, progress=bar
             )
     failed = False
-    notes: set[str] = set()
     for result in results:
         if isinstance(result, KinegraphError):
             failed = True
             print(f"kinegraph: {result}", file=sys.stderr)
         else:
+            print_assumptions(result.pop("read_as", ""), result.get("notes", ()))
             print(json.dumps(result) if as_json else _format_prediction(result))
-            for note in result.get("notes", ()):
-                if note not in notes:
-                    print(f"note: {note}", file=sys.stderr)
-                notes.add(note)
     if failed:
         raise typer.Exit(2)
 

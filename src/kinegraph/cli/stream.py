@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from kinegraph.cli.clip_options import print_notice, takes_clip_options
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.inference.session import Window
+    from kinegraph.skeleton.layout import SkeletonLayout
+    from kinegraph.skeleton.space import Space
 
 MAX_LINE_CHARS = 2**20  # of one frame on standard input
 
 
+@takes_clip_options
 def stream(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
     file: Annotated[str, typer.Argument(help="Raw file, or - for frames on standard input.")],
@@ -42,11 +47,15 @@ def stream(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per frame.")
     ] = False,
+    *,
+    stated: dict[str, Any],
 ) -> None:
     """Predict frame by frame, and print a line when the prediction changes.
 
     On standard input a frame is a line of JSON: a list of persons, each a list of joints or null,
-    each a list of coordinates or null; or {"joints": ..., "confidence": ...}.
+    each a list of coordinates or null; or {"joints": ..., "confidence": ...}. Frames are of the
+    run's layout and space unless the options state others; what is left open is guessed from the
+    first frame.
     """
     from kinegraph.inference.answer import accepted_action
     from kinegraph.inference.recognizer import Recognizer
@@ -54,8 +63,9 @@ def stream(
 
     seconds = _parse_window(window)
     recognizer = Recognizer.load(run)
-    for name, fps, meta, frames in _open_recordings(file, reader, recognizer):
-        session = open_session(recognizer, mode, seconds, every, meta, fps)  # type: ignore[arg-type]
+    for one in _open_recordings(file, reader, recognizer, stated):
+        name, fps, meta, layout, space, frames = one
+        session = open_session(recognizer, mode, seconds, every, meta, fps, layout, space)  # type: ignore[arg-type]
         shown: str | None = None
         for number, frame in enumerate(frames):
             found = accepted_action(session.push(*frame))
@@ -83,28 +93,70 @@ def _parse_window(text: str) -> Window:
         raise ModelError(f"expected --window in seconds, auto or all, got {text!r}") from error
 
 
-#: Name, frames per second, facts, and frames in order, each with joints and confidence.
-Recording = tuple[str, float | None, Mapping[str, Any], Iterator[tuple[Any, Any]]]
+Frame = tuple[Any, Any]  # joints and confidence
 
 
-def _open_recordings(file: str, reader: str | None, recognizer: Recognizer) -> Iterator[Recording]:
-    from kinegraph.inference.inputs import open_input
-    from kinegraph.inference.online_preprocessing import input_frame_shape
+class _Recording(NamedTuple):
+    """Frames in order, with what is known of them; layout and space None as those of the run."""
+
+    name: str
+    fps: float | None
+    meta: Mapping[str, Any]
+    layout: SkeletonLayout | None
+    space: Space | None
+    frames: Iterator[Frame]
+
+
+def _open_recordings(
+    file: str, reader: str | None, recognizer: Recognizer, stated: Mapping[str, Any]
+) -> Iterator[_Recording]:
+    from kinegraph.inference.inputs import describe_assumptions, open_input
 
     if file == "-":
-        frames = _read_stdin(input_frame_shape(recognizer))
-        yield "standard input", None, {}, frames
+        yield _open_stdin(recognizer, dict(stated))
         return
-    for raw in open_input(Path(file), reader, recognizer).read_clips():
-        clip = recognizer.pipeline.convert_layout(raw)
+    for clip in open_input(Path(file), reader, recognizer, stated).read_clips():
+        for text in describe_assumptions(clip, recognizer):
+            print_notice(text)
         confidence: Any = [None] * clip.num_frames
         if clip.confidence is not None:
             confidence = clip.confidence.swapaxes(0, 1)
         frames = zip(clip.joints.swapaxes(0, 1), confidence, strict=True)
-        yield clip.id, clip.fps, clip.meta, frames
+        yield _Recording(clip.id, clip.fps, clip.meta, clip.layout, clip.space, frames)
 
 
-def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
+def _open_stdin(recognizer: Recognizer, stated: dict[str, Any]) -> _Recording:
+    """Return the frames on standard input, whose space is settled by the first with a joint."""
+    from kinegraph.inference.inputs import take_facts
+    from kinegraph.readers.space_options import SpaceOptions
+    from kinegraph.skeleton.layouts import get_layout
+
+    facts = take_facts(stated)
+    fps, meta = facts.pop("fps", None), facts
+    layout = get_layout(stated.pop("layout", recognizer.layout))
+    frames = _read_stdin(stated.pop("confidence", False))
+    read: list[Frame] = []
+    for frame in frames:
+        read.append(frame)
+        if frame[0].size:
+            break
+    frames = chain(read, frames)
+    name = "standard input"
+    if layout.is_same(recognizer.layout) and not stated:
+        space = recognizer.frame_space
+        print_notice(
+            f"{name}: read as layout {layout.name}, {space.describe()}, as the run's clips"
+        )
+        return _Recording(name, fps, meta, None, None, frames)
+    first = read[-1][0] if read else None
+    if first is None or first.ndim < 2 or first.shape[-2] != layout.num_joints:
+        return _Recording(name, fps, meta, layout, None, frames)
+    found = SpaceOptions(**stated).resolve(first, layout)
+    print_notice(f"{name}: read as layout {layout.name}, {found.describe()}")
+    return _Recording(name, fps, meta, layout, found, frames)
+
+
+def _read_stdin(confidence: bool) -> Iterator[Frame]:
     lines = iter(lambda: sys.stdin.readline(MAX_LINE_CHARS + 1), "")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARS:
@@ -112,10 +164,13 @@ def _read_stdin(shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
                 f"standard input:{number}: a frame longer than {MAX_LINE_CHARS} characters"
             )
         if line.strip():
-            yield _parse_frame(line, number, shape)
+            joints, score = _parse_frame(line, number)
+            if confidence and score is None and joints.ndim > 1:
+                joints, score = joints[..., :-1], joints[..., -1]
+            yield joints, score
 
 
-def _parse_frame(line: str, number: int, shape: tuple[int, int]) -> tuple[Any, Any]:
+def _parse_frame(line: str, number: int) -> Frame:
     import numpy as np
 
     from kinegraph.inference.online_preprocessing import parse_joints
@@ -124,7 +179,7 @@ def _parse_frame(line: str, number: int, shape: tuple[int, int]) -> tuple[Any, A
         given = json.loads(line)
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
-        joints = np.array(parse_joints(parts["joints"], shape), np.float64)
+        joints = np.array(parse_joints(parts["joints"]), np.float64)
         return joints, None if stated is None else np.array(stated, np.float64)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(

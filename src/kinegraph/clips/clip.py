@@ -113,6 +113,13 @@ class Clip:
         content.update(repr(self.joints.shape).encode())
         return content.hexdigest()
 
+    def describe(self) -> str:
+        """Return one line about the coordinates: layout, their number, space, confidence, rate."""
+        has_confidence = self.confidence is not None
+        return describe_coordinates(
+            self.layout, self.num_channels, self.space, has_confidence, self.fps
+        )
+
     def with_joints(
         self, joints: NDArray[np.float32], confidence: NDArray[np.float32] | None = None
     ) -> Clip:
@@ -151,6 +158,17 @@ class Clip:
         shape = "x".join(str(n) for n in self.joints.shape)
         layout = self.layout.name
         return f"Clip(id={self.id!r}, layout={layout!r}, MxTxVxD={shape}, label={self.label})"
+
+
+def describe_coordinates(
+    layout: SkeletonLayout, channels: int, space: Space, has_confidence: bool, fps: float | None
+) -> str:
+    """Return one line about the coordinates of a clip or a store."""
+    rate = "frame rate unknown" if fps is None else f"{fps:.4g} frames/s"
+    return (
+        f"layout {layout.name} ({layout.num_joints} joints), {channels} coordinates, "
+        f"{space.describe()}; {'with' if has_confidence else 'no'} confidence; {rate}"
+    )
 
 
 def _validate_joints(

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip, MetaValue
+from kinegraph.clips.clip import Clip, MetaValue, describe_coordinates
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
 from kinegraph.errors import (
     LayoutError,
@@ -134,11 +134,8 @@ class ClipStore(Sequence[Clip]):
 
     def describe(self) -> str:
         """Return one line about the content: layout, coordinates, space, confidence, rate."""
-        rate = "frame rate unknown" if self.fps is None else f"{self.fps:.4g} frames/s"
-        return (
-            f"layout {self.layout.name} ({self.layout.num_joints} joints), "
-            f"{self.num_channels} coordinates, {self.space.describe()}; "
-            f"{'with' if self.has_confidence else 'no'} confidence; {rate}"
+        return describe_coordinates(
+            self.layout, self.num_channels, self.space, self.has_confidence, self.fps
         )
 
     def find(self, name: str) -> int:

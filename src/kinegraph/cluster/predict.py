@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from heapq import merge
 from itertools import accumulate, groupby
@@ -34,8 +34,14 @@ class InputFiles:
         starts: the number of each file's first part, and last the number of all parts.
     """
 
-    def __init__(self, paths: Sequence[Path], reader: str | None, predictor: Predictor) -> None:
-        self.sources = [_open(path, reader, predictor) for path in paths]
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        reader: str | None,
+        predictor: Predictor,
+        stated: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.sources = [_open(path, reader, predictor, stated) for path in paths]
         lengths = (len(s.parts) if isinstance(s, InputSource) else 0 for s in self.sources)
         self.starts = [0, *accumulate(lengths)]
 
@@ -51,9 +57,11 @@ class InputFiles:
         return slices
 
 
-def _open(path: Path, reader: str | None, predictor: Predictor) -> InputSource | KinegraphError:
+def _open(
+    path: Path, reader: str | None, predictor: Predictor, stated: Mapping[str, Any] | None
+) -> InputSource | KinegraphError:
     try:
-        return open_input(path, reader, predictor.run)
+        return open_input(path, reader, predictor.run, stated)
     except KinegraphError as error:
         return error
 
@@ -63,6 +71,7 @@ def predict_on_cluster(
     run: Path,
     files: Sequence[Path],
     reader: str | None = None,
+    stated: Mapping[str, Any] | None = None,
     *,
     cluster: str,
     progress: ProgressCallback | None = None,
@@ -75,14 +84,14 @@ def predict_on_cluster(
     Args:
         run: a run's folder, a checkpoint file, or an exported one.
         files: raw files, folders of them, and stores.
-        reader: a reader's name; None opens stores as stores and guesses the reader of other files.
+        reader, stated: see `kinegraph.inference.inputs.open_input`.
         cluster: see `kinegraph.cluster.ray_workers.connect`.
         progress: called with (raw files or stored clips done, all of them).
 
     Raises:
         ClusterError: the cluster cannot be reached, or a node cannot compute its shards.
     """
-    model, inputs = WorkerModel.from_run(run), InputFiles(files, reader, predictor)
+    model, inputs = WorkerModel.from_run(run), InputFiles(files, reader, predictor, stated)
     job = open_prediction_job(model, predictor.top, inputs)
     create_task = partial(create_predict_task, model, predictor.top, inputs, job)
     job.run(model.workers(cluster), create_task, progress)
@@ -98,7 +107,8 @@ def open_prediction_job(model: WorkerModel, top: int, inputs: InputFiles) -> Sha
 
 
 def _facts(source: InputSource) -> list[Any]:
-    options = {name: str(value) for name, value in source.options.items()}
+    stated = {**source.options, **source.facts}
+    options = {name: str(value) for name, value in stated.items()}
     reader, files = source.reader and source.reader.name, stat_files(source.list_files())
     return [reader, options, len(source.parts), fingerprint_files(files)]
 

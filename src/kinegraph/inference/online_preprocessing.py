@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ModelError
 from kinegraph.inference.trained_model import TrainedModel
+from kinegraph.skeleton.layouts import suggest_layouts
+from kinegraph.skeleton.space import Space
 from kinegraph.transforms import TRANSFORMS, Pipeline, to_array
 from kinegraph.transforms.input_streams import parse_stream
 
@@ -30,32 +32,34 @@ def input_frame_shape(model: TrainedModel) -> tuple[int, int]:
     return model.layout.num_joints, channels // len(parse_stream(header.stream))
 
 
-def parse_joints(persons: Any, shape: tuple[int, int]) -> list[list[Any]]:
-    """Replace null persons and joints of a JSON frame by NaN coordinates.
+def parse_joints(persons: Any) -> list[Any]:
+    """Replace null persons and joints of a JSON frame by NaN coordinates; [] if all are null.
 
     Args:
         persons: (M, V, D) as lists, or (V, D) of one person.
-        shape: (V, D).
 
     Raises:
         TypeError: not a list of persons.
     """
-    joints, coordinates = shape
-    absent = [float("nan")] * coordinates
-    no_person = [None] * joints
     if not isinstance(persons, list):
         raise TypeError(f"a list of persons cannot be a {type(persons).__name__}")
-    if len(persons) == joints and any(_is_joint(given, coordinates) for given in persons):
-        persons = [persons]
-    return [
-        [absent if joint is None else joint for joint in (no_person if person is None else person)]
-        for person in persons
-    ]
+    if joint := next(filter(_is_joint, persons), None):  # one person
+        return _fill_absent(persons, [float("nan")] * len(joint))
+    seen = [person for person in persons if person is not None]
+    joint = next((one for person in seen for one in person if _is_joint(one)), None)
+    if joint is None:
+        return [] if all(one is None for person in seen for one in person) else persons
+    absent = [float("nan")] * len(joint)
+    filled = [[None] * len(seen[0]) if person is None else person for person in persons]
+    return [_fill_absent(person, absent) for person in filled]
 
 
-def _is_joint(given: Any, coordinates: int) -> bool:
-    numbers = isinstance(given, list) and len(given) == coordinates
-    return numbers and all(isinstance(value, int | float) for value in given)
+def _is_joint(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(value, int | float) for value in given)
+
+
+def _fill_absent(person: list[Any], absent: list[float]) -> list[Any]:
+    return [absent if joint is None else joint for joint in person]
 
 
 class ValidatedFrame(NamedTuple):
@@ -65,6 +69,7 @@ class ValidatedFrame(NamedTuple):
     confidence: Array | None
     name: str
     meta: Mapping[str, MetaValue]
+    space: Space
 
 
 class FrameValidator:
@@ -77,22 +82,22 @@ class FrameValidator:
         self._keeps_all_persons = any(name == "persons" for name, _ in model.pipeline.steps)
 
     def __call__(
-        self, joints: Any, confidence: Any, name: str, meta: Mapping[str, MetaValue]
+        self, joints: Any, confidence: Any, name: str, meta: Mapping[str, MetaValue], space: Space
     ) -> ValidatedFrame:
         """Return the frame, filled up to as many persons as the model takes.
 
         Raises:
             ClipError: arrays of another shape.
         """
-        given = _as_persons(joints, self._shape, f"{name}, joints (persons, joints, coordinates)")
+        given = to_persons(joints, self._shape, f"{name}, joints (persons, joints, coordinates)")
         M = max(self._persons, len(given)) if self._keeps_all_persons else self._persons
         padded = np.full((M, 1, *self._shape), np.nan, np.float32)
         padded[: len(given), 0] = given[:M]
         if confidence is None:
-            return ValidatedFrame(padded, None, name, meta)
+            return ValidatedFrame(padded, None, name, meta, space)
         stated = np.zeros(padded.shape[:3], np.float32)
-        stated[: len(given), 0] = _as_confidence(confidence, given, name)[:M]
-        return ValidatedFrame(padded, stated, name, meta)
+        stated[: len(given), 0] = to_confidence(confidence, given, name)[:M]
+        return ValidatedFrame(padded, stated, name, meta, space)
 
 
 def merge_frames(
@@ -104,7 +109,7 @@ def merge_frames(
         ClipError: infinite coordinates.
     """
     joints, confidence = _concatenate(frames)
-    name, meta, space = frames[0].name, frames[0].meta, model.frame_space
+    _, _, name, meta, space = frames[0]
     return Clip(joints, model.layout, confidence, id=name, fps=fps, meta=meta, space=space)
 
 
@@ -244,8 +249,12 @@ def _map_arrays(clip: Clip, function: Callable[[Array], Array]) -> Clip:
     return clip.with_checked_joints(function(clip.joints), confidence)
 
 
-def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
-    """Return (M, *shape) of an array of that shape, or of one person; an empty list has M = 0."""
+def to_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
+    """Return (M, *shape) of an array of that shape, or of one person; an empty list has M = 0.
+
+    Raises:
+        ClipError: another shape.
+    """
     try:
         array = np.asarray(given, np.float32)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -254,13 +263,32 @@ def _as_persons(given: Any, shape: tuple[int, ...], what: str) -> Array:
         return array.reshape(0, *shape)
     if array.shape[-len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
         one = ", ".join(map(str, shape))
-        raise ClipError(f"{what}: expected (M, {one}), or ({one}) of one person, got {array.shape}")
+        hint = _explain_shape(array.shape, shape)
+        raise ClipError(
+            f"{what}: expected (M, {one}), or ({one}) of one person, got {array.shape}{hint}"
+        )
     return array.reshape(-1, *shape)
 
 
-def _as_confidence(given: Any, joints: Array, name: str) -> Array:
-    """Return (M, V), finite for every visible joint."""
-    stated = _as_persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
+def _explain_shape(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return a hint for frames of another layout, or with a third number per joint."""
+    if len(given) < 2 or len(wanted) < 2 or given[-1] not in (2, 3):
+        return ""
+    if given[-2] != wanted[-2]:
+        return suggest_layouts(given[-2])
+    return (
+        "; give a confidence apart from the coordinates, leave out the depth of an image, and "
+        "state the space of other joints in 3D"
+    )
+
+
+def to_confidence(given: Any, joints: Array, name: str) -> Array:
+    """Return (M, V), finite for every visible joint.
+
+    Raises:
+        ClipError: another shape, or a value that is not finite.
+    """
+    stated = to_persons(given, joints.shape[1:2], f"{name}, confidences (persons, joints)")
     if stated.shape != joints.shape[:2]:
         raise ClipError(
             f"{name}: expected confidences {joints.shape[:2]} for as many persons and joints, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.evaluate import supported_tasks
-from kinegraph.inference.inputs import open_input
+from kinegraph.inference.inputs import describe_assumptions, open_input
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.trained_model import TrainedModel
@@ -49,7 +49,9 @@ class Predictor(NamedTuple):
         return next(model for model in (self.recognizer, self.pose_scorer) if model)
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
-        """Return the clip's id, notes, candidates, logits and pose error, if supported, for JSON.
+        """Return the clip's id, candidates, logits and pose error, if supported, for JSON.
+
+        Also its notes, and how it was read (``read_as``) if that was guessed.
 
         Raises:
             CheckpointError, TransformError: the clip does not fit the model, or the logits are not
@@ -58,6 +60,8 @@ class Predictor(NamedTuple):
         found: dict[str, Any] = {"id": clip.id}
         if clip.notes:
             found["notes"] = list(clip.notes)
+        if assumed := describe_assumptions(clip, self.run):
+            found["read_as"] = assumed
         if self.recognizer:
             prediction = self.recognizer(clip)
             if not np.isfinite(prediction.logits).all():
@@ -75,16 +79,19 @@ class Predictor(NamedTuple):
 
 
 def predict_files(
-    predictor: Predictor, files: Iterable[Path], reader: str | None = None
+    predictor: Predictor,
+    files: Iterable[Path],
+    reader: str | None = None,
+    stated: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any] | KinegraphError]:
     """Yield the prediction of each clip in raw files, folders and stores.
 
     A clip that cannot be read or does not fit yields its error, and the rest of its file is
-    skipped; the other files are processed.
+    skipped; the other files are processed. ``reader`` and ``stated`` are as for `open_input`.
     """
     for path in files:
         try:
-            source = open_input(path, reader, predictor.run)
+            source = open_input(path, reader, predictor.run, stated)
             yield from (predictor(clip) for clip in source.read_clips())
         except KinegraphError as error:
             yield error

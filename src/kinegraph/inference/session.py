@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import MetaValue
-from kinegraph.errors import ClipError, KinegraphError, ModelError
+from kinegraph.errors import (
+    ClipError,
+    KinegraphError,
+    LayoutError,
+    ModelError,
+    SpaceError,
+    TransformError,
+)
 from kinegraph.inference.answer import Prediction
+from kinegraph.inference.frame_converter import open_converter
 from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFrame
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.scores import Scores
@@ -28,9 +36,12 @@ from kinegraph.inference.streaming_backends import (
 )
 from kinegraph.runtime.micro_batching import CHUNK_FRAMES, StopCondition, no_stop
 from kinegraph.runtime.streams import Mode
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 from kinegraph.training.checkpoint import DEFAULT_FPS, CheckpointHeader
 
 Window = float | Literal["auto"] | None  # seconds
+StatedSpace = Space | str | Mapping[str, Any] | None  # a space, its fields or its kind
 UPDATE_INTERVAL_FRAMES = 10  # of a stream in mode `window`
 POOL_CHUNK_FRAMES = 4  # fewer than for one stream: the batch of many streams is large enough
 
@@ -63,6 +74,7 @@ class StreamSnapshot(NamedTuple):
 
     state: Mapping[str, NDArray[Any]]
     meta: Mapping[str, MetaValue]
+    space: Space
 
 
 class SessionPool:
@@ -114,10 +126,23 @@ class SessionPool:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
-        """Start a stream and return its key. ``meta`` is as for `open_session`."""
+    def open(
+        self,
+        meta: Mapping[str, MetaValue] | None = None,
+        layout: str | SkeletonLayout | None = None,
+        space: StatedSpace = None,
+    ) -> int:
+        """Start a stream and return its key. The arguments are those of `open_session`.
+
+        Raises:
+            ModelError: the frames cannot be converted to those of the model.
+            SpaceError, UnknownNameError: what is stated of them is wrong.
+        """
+        own = dict(meta or {})
+        converter = open_converter(self.recognizer, layout, space, own, self.mode == "step")
         key = next(self._numbers)
-        self._streams[key] = stream = Stream(key, dict(meta or {}))
+        found = self.recognizer.frame_space if converter is None else converter.space
+        self._streams[key] = stream = Stream(key, own, found, converter)
         self._backend.open(stream)
         return key
 
@@ -146,8 +171,11 @@ class SessionPool:
                 stream = self._stream(key)
                 try:
                     name = f"frame {stream.frames}"
-                    validated[key] = stream, self._validator(*frame, name, stream.meta)
-                except ClipError as error:
+                    if stream.converter is not None:
+                        frame = RawFrame(*stream.converter(*frame, name))
+                    meta, space = stream.meta, stream.space
+                    validated[key] = stream, self._validator(*frame, name, meta, space)
+                except (ClipError, LayoutError, SpaceError, TransformError) as error:
                     rejected[key] = error
             rejected |= self._backend.enqueue(validated)
         for key in frames:
@@ -189,14 +217,15 @@ class SessionPool:
         """Return the present state of a stream for `decode_snapshot`."""
         stream = self._stream(key)
         state = self._backend.state_dict(stream) if stream.frames else {}
-        return StreamSnapshot({k: tensor.cpu().numpy() for k, tensor in state.items()}, stream.meta)
+        arrays = {name: tensor.cpu().numpy() for name, tensor in state.items()}
+        return StreamSnapshot(arrays, stream.meta, stream.space)
 
     def decode_snapshot(self, snapshot: StreamSnapshot) -> Prediction | None:
         """Return what `flush` gave when the snapshot was taken. Safe in any thread."""
         if not snapshot.state:
             return None
         state = {name: torch.tensor(array) for name, array in snapshot.state.items()}
-        return self._prediction(self._backend.flush_state(state, snapshot.meta))
+        return self._prediction(self._backend.flush_state(state, snapshot.meta, snapshot.space))
 
     def state_dict(self, key: int) -> dict[str, Tensor]:
         """Return all state of a stream, to continue it later or elsewhere."""
@@ -251,9 +280,15 @@ class SessionPool:
 class StreamingSession:
     """One stream of raw frames, answered frame by frame; see `open_session`."""
 
-    def __init__(self, pool: SessionPool, meta: Mapping[str, MetaValue] | None = None) -> None:
+    def __init__(
+        self,
+        pool: SessionPool,
+        meta: Mapping[str, MetaValue] | None = None,
+        layout: str | SkeletonLayout | None = None,
+        space: StatedSpace = None,
+    ) -> None:
         self._pool = pool
-        self._key = pool.open(meta)
+        self._key = pool.open(meta, layout, space)
 
     @property
     def mode(self) -> Mode:
@@ -275,7 +310,7 @@ class StreamingSession:
             confidence: (M, V), or (V,) of one person, in [0, 1].
 
         Raises:
-            ClipError: an array of another shape than the model's skeleton, or infinite values.
+            ClipError: an array of another shape than the skeleton, or infinite values.
             TransformError: the run's transforms do not fit the frame.
                 After either the session is unchanged.
         """
@@ -311,6 +346,8 @@ def open_session(
     every: int | None = None,
     meta: Mapping[str, MetaValue] | None = None,
     fps: float | None = None,
+    layout: str | SkeletonLayout | None = None,
+    space: StatedSpace = None,
 ) -> StreamingSession:
     """Open a streaming session: it takes raw frames one by one and returns predictions.
 
@@ -332,16 +369,21 @@ def open_session(
         fps: frames per second of the stream, for the window and the step ``resample``; by default
             those of the run's training clips. If these are unknown, the window is of 30, and
             frames are not resampled.
+        layout: the layout of the frames, by default the model's (`TrainedModel.layout`).
+        space: what the coordinates of the frames mean: a `Space`, its fields, or its kind. By
+            default that of the model (`TrainedModel.frame_space`), or the usual space of another
+            layout. Frames are converted one by one, as `kinegraph predict` converts clips.
 
     Raises:
-        ModelError: a mode that this run does not support, a window without frames.
-        UnknownNameError: an unknown mode.
+        ModelError: a mode that this run does not support, a window without frames; frames that
+            cannot be converted to those of the model, or whose unit is not stated.
+        SpaceError, UnknownNameError: an unknown mode, layout or space.
     """
     interval, immediate = 1 if every is None else every, every is not None
     pool = SessionPool(
         recognizer, mode, window, interval, fps=fps, immediate=immediate, chunk_frames=CHUNK_FRAMES
     )
-    return StreamingSession(pool, meta)
+    return StreamingSession(pool, meta, layout, space)
 
 
 def window_frames(header: CheckpointHeader, window: Window, fps: float | None = None) -> int | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError, unknown_name
 from kinegraph.inference.backends.exported_model import ExportedModel
+from kinegraph.inference.frame_converter import FrameConverter
 from kinegraph.inference.online_preprocessing import (
     JointHistory,
     OnlinePreprocessor,
@@ -27,6 +28,7 @@ from kinegraph.runtime.micro_batching import MAX_COORDINATE, StepStreams, StopCo
 from kinegraph.runtime.network import PersonNetwork
 from kinegraph.runtime.step import MAX_WINDOW_FRAMES, check_window
 from kinegraph.runtime.streams import Mode, open_streams
+from kinegraph.skeleton.space import Space
 from kinegraph.training.batch import Batch
 
 Logits = NDArray[np.float32]
@@ -51,6 +53,8 @@ class Stream:
     Attributes:
         number: counts the streams of a pool.
         meta: facts about the recording, as in `Clip.meta`.
+        space: what the coordinates of its frames mean, once they are in the model's layout.
+        converter: converts its frames to that; None if they are as those of the model.
         frames: how many were pushed.
         update: what is new since the last `StreamingBackend.poll`.
         key: of the stream in `StepStreams`.
@@ -61,6 +65,8 @@ class Stream:
 
     number: int
     meta: Mapping[str, MetaValue]
+    space: Space
+    converter: FrameConverter | None = None
     frames: int = 0
     update: Update = NO_UPDATE
     key: int = 0
@@ -97,7 +103,9 @@ class StreamingBackend(Protocol):
     def load_state_dict(self, stream: Stream, state: StreamState) -> None:
         """Restore a copied state; if it does not fit, raise ModelError and change nothing."""
 
-    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
+    def flush_state(
+        self, state: StreamState, meta: Mapping[str, MetaValue], space: Space
+    ) -> Logits | None:
         """Return what `flush` gives for a stream of this state. Safe in any thread."""
 
     def close(self, stream: Stream) -> None:
@@ -133,7 +141,10 @@ def select_backend(recognizer: Recognizer, options: StreamOptions) -> StreamingB
         check_window(options.window)
     model, mode = recognizer.model, options.mode
     needs_clips = isinstance(model, ExportedModel) or recognizer.pipeline.whole_clip_steps()
-    network = None if mode == "window" or needs_clips else recognizer.step_network
+    # in mode step, frames as recorded cannot be prepared as the training clips of this run were
+    clips_prepared = mode == "auto" and not recognizer.prepares_frames
+    use_window = mode == "window" or needs_clips or clips_prepared
+    network = None if use_window else recognizer.step_network
     if network is not None:
         return StepBackend(recognizer, network, options)
     if mode == "step" and needs_clips:
@@ -238,7 +249,9 @@ class StepBackend(StreamingBackend):
         self._streams.load_state_dict(stream.key, state)
         stream.history, stream.latest, stream.update = history, None, NO_UPDATE
 
-    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
+    def flush_state(
+        self, state: StreamState, meta: Mapping[str, MetaValue], space: Space
+    ) -> Logits | None:
         streams = self._create_streams(amortize=False)
         key = streams.open()
         streams.load_state_dict(key, state)
@@ -308,8 +321,7 @@ class WindowBackend(StreamingBackend):
         window: deque[Clip] = deque(maxlen=self._window)
         if state:
             joints = read_state(state, "joints", (None, None, *input_frame_shape(self._recognizer)))
-            T, model = joints.shape[1], self._recognizer
-            layout, space = model.layout, model.frame_space
+            T, layout, space = joints.shape[1], self._recognizer.layout, stream.space
             confidences: Sequence[NDArray[np.float32] | None] = [None] * T
             if "confidence" in state:
                 confidences = np.split(read_state(state, "confidence", joints.shape[:3]), T, axis=1)
@@ -318,8 +330,10 @@ class WindowBackend(StreamingBackend):
                 window.append(Clip(frame, layout, confidence, **facts))
         stream.window, stream.update = window, NO_UPDATE
 
-    def flush_state(self, state: StreamState, meta: Mapping[str, MetaValue]) -> Logits | None:
-        stream = Stream(0, meta)
+    def flush_state(
+        self, state: StreamState, meta: Mapping[str, MetaValue], space: Space
+    ) -> Logits | None:
+        stream = Stream(0, meta, space)
         self.load_state_dict(stream, state)
         return self.flush(stream)
 
@@ -368,9 +382,12 @@ def _is_anyone_visible(frames: Iterable[Clip]) -> bool:
 
 
 def _group_alike(frames: Mapping[int, tuple[Stream, ValidatedFrame]]) -> list[list[int]]:
-    """Return the keys in groups of frames with the same meta, and all or none with confidence."""
+    """Return the keys in groups of frames with the same meta and space, and of one form.
+
+    All or none of a group have a confidence.
+    """
     groups: dict[Any, list[int]] = {}
     for key, (stream, frame) in frames.items():
-        same = (frame.confidence is None, tuple(sorted(stream.meta.items())))
+        same = (frame.confidence is None, id(frame.space), tuple(sorted(stream.meta.items())))
         groups.setdefault(same, []).append(key)
     return list(groups.values())

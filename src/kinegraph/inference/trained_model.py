@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -15,6 +16,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.backends.exported_model import is_exported, load_exported
+from kinegraph.skeleton.joint_mapping import missing_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.training.batch import Batch, Preprocessor, collate
@@ -35,6 +37,7 @@ class TrainedModel:
         layout: the skeleton layout of its input.
         space: what the coordinates of its training clips mean.
         pipeline: the transforms of the run, without augmentation.
+        preprocessor: converts clips to the input of the model.
         objective: the objective that it was trained for.
     """
 
@@ -43,18 +46,30 @@ class TrainedModel:
         self.layout = SkeletonLayout.from_dict(header.layout)
         self.space = header.clip_space()
         self.pipeline = header.pipeline().for_evaluation()
-        self._preprocess = Preprocessor(
-            self.pipeline, header.persons, header.confidence, self.space, header.fps
+        self.preprocessor = Preprocessor(
+            self.pipeline,
+            header.persons,
+            header.confidence,
+            self.space,
+            header.fps,
+            None if self.pipeline.converts_layout else self.layout,
+            header.training.get("coordinates"),
         )
         self.objective = header.create_objective()
         self.device = default_device()
         self.model = model.eval().to(self.device)
 
-    @property
+    @cached_property
     def frame_space(self) -> Space:
         """The space of joints in the model's layout: that of its clips, or their projection."""
         is_projected = self.pipeline.has_camera and self.space.kind == "world"
         return Space("image", assumed=True) if is_projected else self.space
+
+    @property
+    def prepares_frames(self) -> bool:
+        """Whether frames as recorded can be prepared one by one as its training clips were."""
+        name = self.space.prepared
+        return name == "recorded" or self.pipeline.prepares_frames(name)
 
     @classmethod
     def load(cls, run: str | Path) -> Self:
@@ -74,7 +89,7 @@ class TrainedModel:
             TransformError: the transforms do not fit the clip.
         """
         self._check_layout(clip.layout, f"clip {clip.id!r}")
-        sample = self._preprocess(clip)
+        sample = self.preprocessor(clip)
         if sample.x.shape[0] != self.header.in_channels:
             self._check_channels(clip.num_channels, f"clip {clip.id!r}")
         return self._on_device(collate([sample]))
@@ -96,7 +111,7 @@ class TrainedModel:
         self._check_layout(store.layout, str(store.path))
         if not self.pipeline.converts_layout:
             self._check_channels(store.num_channels, str(store.path))
-        dataset = ClipDataset(store, indices, self._preprocess)
+        dataset = ClipDataset(store, indices, self.preprocessor)
         done = 0
         for batch in create_loader(dataset, batch_size, workers=0):
             yield self._on_device(batch)
@@ -110,10 +125,12 @@ class TrainedModel:
     def _check_layout(self, layout: SkeletonLayout, what: str) -> None:
         if self.pipeline.converts_layout:  # the transform itself checks the layout
             return
-        if layout.joints != self.layout.joints or layout.bones != self.layout.bones:
+        missing = [] if layout.is_same(self.layout) else missing_joints(layout, self.layout)
+        if missing:
             raise CheckpointError(
                 f"{what} has layout {layout.name!r} ({layout.num_joints} joints), the model was "
-                f"trained on {self.layout.name!r} ({self.layout.num_joints} joints)"
+                f"trained on {self.layout.name!r} ({self.layout.num_joints} joints), of which it "
+                f"lacks {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}"
             )
 
     def _check_channels(self, channels: int, what: str) -> None:

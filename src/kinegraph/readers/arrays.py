@@ -24,7 +24,7 @@ from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, ch
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.readers.stacked import is_ctrgcn_file, validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
+from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout, suggest_layouts
 from kinegraph.skeleton.space import Space
 
 CLIPS_FILE = "clips.csv"
@@ -175,6 +175,7 @@ def _check_content(
         raise ReadError(
             f"layout {layout.name!r} has {layout.num_joints} joints, the array of shape "
             f"{points.shape} has {points.shape[-2]} on its last axis but one"
+            f"{suggest_layouts(points.shape[-2])}"
         )
     values = to_float32(points)
     values = values[None] if values.ndim == 3 else values

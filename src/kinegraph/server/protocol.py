@@ -46,16 +46,16 @@ class ClientMessage(NamedTuple):
     end: bool = False
 
 
-def decode_json(text: str, shape: tuple[int, int]) -> list[ClientMessage]:
-    """Parse a JSON object or a list of objects; ``shape`` is (V, D).
+def decode_json(text: str) -> list[ClientMessage]:
+    """Parse a JSON object or a list of objects.
 
     Raises:
         RequestRejectedError: it is not valid.
     """
     try:
         if text.lstrip().startswith("["):
-            return [_to_message(one, shape) for one in _PAYLOADS.validate_json(text)]
-        return [_to_message(FramePayload.model_validate_json(text), shape)]
+            return [_to_message(one) for one in _PAYLOADS.validate_json(text)]
+        return [_to_message(FramePayload.model_validate_json(text))]
     except ValidationError as error:
         raise rejection(FramePayload, error) from error
 
@@ -112,22 +112,22 @@ def prediction_payload(
     return payload
 
 
-def _to_message(payload: FramePayload, shape: tuple[int, int]) -> ClientMessage:
+def _to_message(payload: FramePayload) -> ClientMessage:
     frame = None
     if payload.joints is not None:
-        frame = RawFrame(_joints_to_array(payload.joints, shape), payload.confidence)
+        frame = RawFrame(_joints_to_array(payload.joints), payload.confidence)
     elif not payload.flush and not payload.end:
         raise RequestRejectedError('expected "joints", or "flush": true, or "end": true')
     time = math.nan if payload.time is None else payload.time
     return ClientMessage(payload.person, frame, time, payload.meta, payload.flush, payload.end)
 
 
-def _joints_to_array(value: Any, shape: tuple[int, int]) -> Any:
+def _joints_to_array(value: Any) -> Any:
     """Convert joints to an array, or to lists with NaN for null; their shape is checked later."""
     try:
         return np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError):
         try:
-            return parse_joints(value, shape)
+            return parse_joints(value)
         except TypeError as error:
             raise RequestRejectedError(f'"joints": {error}') from error

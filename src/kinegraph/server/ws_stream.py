@@ -197,8 +197,7 @@ class StreamConnection(WebSocketConnection):
         max_bytes = self.service.limits.max_message_bytes
         if len(text or data or "") > max_bytes:
             raise too_large(f"expected messages of at most {max_bytes} bytes")
-        shape = self.service.shape
-        return decode_binary(data or b"", shape) if text is None else decode_json(text, shape)
+        return decode_binary(data or b"", self.service.shape) if text is None else decode_json(text)
 
     def _handle_message(self, message: ClientMessage, arrival: float) -> bool:
         """Queue the requests of a message; return whether it was accepted."""

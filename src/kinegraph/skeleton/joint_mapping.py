@@ -70,6 +70,17 @@ def map_joints(
     return mapping
 
 
+def missing_joints(source: SkeletonLayout, target: SkeletonLayout) -> list[str]:
+    """Return the joints of the target layout that the source layout cannot give."""
+    if has_depth(target) and not has_depth(source):
+        return list(target.joints)
+    try:
+        mapping = map_joints(source, target)
+    except LayoutError:
+        return list(target.joints)
+    return [name for name, sources in zip(target.joints, mapping, strict=True) if not sources]
+
+
 def convert_joints(
     joints: Array,
     source: str | SkeletonLayout,

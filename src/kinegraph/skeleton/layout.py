@@ -90,6 +90,10 @@ class SkeletonLayout:
             return Space(assumed=True)
         return replace(usual, assumed=True)
 
+    def is_same(self, other: SkeletonLayout) -> bool:
+        """Return whether joints and bones are those of another layout, whatever their names."""
+        return self is other or (self.joints == other.joints and self.bones == other.bones)
+
     def index(self, joint: str) -> int:
         """Return the index of a named joint.
 

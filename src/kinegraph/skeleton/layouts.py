@@ -127,3 +127,11 @@ def read_layout(path: str | Path) -> SkeletonLayout:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise LayoutError(f"{path}: not a layout in YAML or JSON: {reason}") from error
+
+
+def suggest_layouts(num_joints: int) -> str:
+    """Return a hint with the layouts of so many joints, such as ``--layout coco17``; "" if none."""
+    names = [layout.name for layout in LAYOUTS.values() if layout.num_joints == num_joints]
+    if not names:
+        return ""
+    return f"; of {num_joints} joints are {', '.join(names)}: name the layout, --layout {names[0]}"

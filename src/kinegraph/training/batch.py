@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import TransformError
+from kinegraph.errors import LayoutError, TransformError
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms.convert_layout import convert_layout
 from kinegraph.transforms.fit_space import fit_space
 
 
@@ -57,6 +59,9 @@ class Preprocessor:
         space: the space of the training clips, which clips are converted to; None takes them as
             they are, as in training.
         fps: the frame rate of the training clips, None if it is unknown.
+        layout: the layout of the training clips, which clips are converted to; None for a
+            pipeline that converts them itself.
+        coordinates: those of the training clips; a clip of an image loses its depth if they are 2.
     """
 
     pipeline: Pipeline
@@ -64,6 +69,8 @@ class Preprocessor:
     confidence: bool
     space: Space | None = None
     fps: float | None = None
+    layout: SkeletonLayout | None = None
+    coordinates: int | None = None
 
     def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Sample:
         """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
@@ -74,15 +81,15 @@ class Preprocessor:
         try:
             prepared = self.pipeline(self.fit(clip), rng)
             x = to_array(prepared, self.persons, confidence=self.confidence)
-        except TransformError as error:
+        except (LayoutError, TransformError) as error:
             raise TransformError(f"clip {clip.id!r}: {error}") from error
         return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
 
     def fit(self, clip: Clip) -> Clip:
-        """Return the clip in the space of the training clips.
+        """Return the clip in the layout and the space of the training clips.
 
         Raises:
-            TransformError: it cannot be converted; or its frame rate is unknown, and the model
+            LayoutError, TransformError: it cannot be converted; or its frame rate is unknown, and the model
                 needs it.
         """
         if clip.fps is None and self.fps is not None and self.pipeline.resamples:
@@ -90,6 +97,10 @@ class Preprocessor:
                 "its frame rate is unknown, and the model was trained on clips that were brought "
                 "to one rate: state its frames per second (fps)"
             )
+        if self.layout is not None and not clip.layout.is_same(self.layout):
+            clip = convert_layout(clip, self.layout)
+        if self.coordinates == 2 and clip.num_channels == 3 and clip.space.kind == "image":
+            clip = clip.with_joints(clip.joints[..., :2])
         return clip if self.space is None else fit_space(clip, self.space, self.pipeline)
 
 

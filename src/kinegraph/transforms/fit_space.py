@@ -74,6 +74,9 @@ def _convert(clip: Clip, wanted: Space, pipeline: Pipeline) -> Clip:
             "read it with --confidence true; else state --space image, or --space world and the "
             "axis that points up, such as --up=-y"
         )
+    if have.kind == "world" and wanted.kind == "image" and clip.num_channels == 2:
+        flat = Space("image", assumed=have.assumed)
+        return replace(clip, joints=_turn_flat(clip.joints, have, flat), space=flat)
     if have.kind == "world" and wanted.kind == "image":
         if pipeline.has_camera:
             return clip  # the step 'layout' projects by the stated axes
@@ -97,7 +100,9 @@ def _convert(clip: Clip, wanted: Space, pipeline: Pipeline) -> Clip:
 def _convert_world(clip: Clip, wanted: Space) -> Clip:
     have, joints = clip.space, clip.joints
     matrix = have.rotation_to(wanted)
-    if clip.num_channels == 3 and not np.array_equal(matrix, np.eye(3)):
+    if clip.num_channels == 2:
+        joints = _turn_flat(joints, have, wanted)
+    elif clip.num_channels == 3 and not np.array_equal(matrix, np.eye(3)):
         joints = permute_axes(joints, matrix)
     unit = have.unit
     if have.unit and wanted.unit and have.unit != wanted.unit:
@@ -106,8 +111,19 @@ def _convert_world(clip: Clip, wanted: Space) -> Clip:
     return replace(clip, joints=joints, space=replace(wanted, unit=unit, assumed=have.assumed))
 
 
+def _turn_flat(joints: NDArray[np.float32], have: Space, wanted: Space) -> NDArray[np.float32]:
+    """Return joints (..., x, y) of one space in another, whose x and y are in the same plane."""
+    matrix = have.rotation_to(wanted)[:2, :2]
+    if not (np.abs(matrix).sum(axis=1) == 1).all():
+        raise TransformError(
+            f"the clip has 2 coordinates, {have.describe()}, which are not x and y of "
+            f"{wanted.describe()}"
+        )
+    return permute_axes(joints, matrix)
+
+
 def permute_axes(joints: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiply joints (..., 3) by a signed permutation (3, 3), without rounding."""
+    """Multiply joints (..., D) by a signed permutation (D, D), without rounding."""
     return joints[..., np.abs(matrix).argmax(axis=1)] * matrix.sum(axis=1)
 
 

@@ -154,6 +154,12 @@ class Pipeline:
             clip = TRANSFORMS[name].apply(clip, None, options)
         return clip.with_space(PREPARATIONS[convention].result)
 
+    @staticmethod
+    def prepares_frames(convention: str) -> bool:
+        """Return whether `prepare` treats each frame by itself."""
+        steps = PREPARATION_STEPS.get(convention, [])
+        return all(TRANSFORMS[name].scope == "frame" for name, _ in steps)
+
     @property
     def resamples(self) -> bool:
         """Whether a step brings clips of different frame rates to one."""
