@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from kinegraph.cli.clip_options import print_notice, takes_clip_options
+from kinegraph.cli.clip_options import print_assumptions, takes_clip_options
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def _open_recordings(
         yield _open_stdin(recognizer, dict(stated))
         return
     for clip in open_input(Path(file), reader, recognizer, stated).read_clips():
-        for text in describe_assumptions(clip, recognizer):
-            print_notice(text)
+        print_assumptions(describe_assumptions(clip, recognizer), clip.notes)
         confidence: Any = [None] * clip.num_frames
         if clip.confidence is not None:
             confidence = clip.confidence.swapaxes(0, 1)
@@ -144,15 +143,13 @@ def _open_stdin(recognizer: Recognizer, stated: dict[str, Any]) -> _Recording:
     name = "standard input"
     if layout.is_same(recognizer.layout) and not stated:
         space = recognizer.frame_space
-        print_notice(
-            f"{name}: read as layout {layout.name}, {space.describe()}, as the run's clips"
-        )
+        print_assumptions(f"layout {layout.name}, {space.describe()}, as the run's clips")
         return _Recording(name, fps, meta, None, None, frames)
     first = read[-1][0] if read else None
     if first is None or first.ndim < 2 or first.shape[-2] != layout.num_joints:
         return _Recording(name, fps, meta, layout, None, frames)
     found = SpaceOptions(**stated).resolve(first, layout)
-    print_notice(f"{name}: read as layout {layout.name}, {found.describe()}")
+    print_assumptions(f"layout {layout.name}, {found.describe()}")
     return _Recording(name, fps, meta, layout, found, frames)
 
 

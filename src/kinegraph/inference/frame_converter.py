@@ -59,7 +59,7 @@ class FrameConverter:
     ) -> None:
         self._layout, self._meta, self._stated = layout, meta, space
         self._unit = model.frame_space.unit if model.frame_space.kind == "image" else None
-        self._pipeline = model.pipeline
+        self._pipeline, self._fps = model.pipeline, model.header.fps
         self._preprocessor = _select_preprocessor(model, space, in_steps)
         self._refusals: dict[int, KinegraphError] = {}
         self.space = model.frame_space
@@ -108,7 +108,8 @@ class FrameConverter:
         if space is None:
             space = self._layout.default_space(joints.shape[-1])
             space = replace(space, unit=self._unit) if space.kind == "image" else space
-        return Clip(joints, self._layout, confidence, id=name, meta=self._meta, space=space)
+        facts: Any = {"id": name, "fps": self._fps, "meta": self._meta, "space": space}
+        return Clip(joints, self._layout, confidence, **facts)
 
     def _convert(self, clip: Clip) -> Clip:
         return self._pipeline.convert_layout(self._preprocessor.fit(clip))

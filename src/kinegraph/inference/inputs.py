@@ -125,13 +125,17 @@ def open_input(
 
 
 def describe_assumptions(clip: Clip, run: TrainedModel) -> str:
-    """Return what the coordinates of a clip are taken for; "" if all is stated and as in the run.
+    """Return what the coordinates of a clip are taken for; "" if that is stated, or as in the run.
 
     The user should know of guesses, and of joints that are converted without a step of the recipe.
     """
-    is_converted = clip.layout.joints != run.layout.joints and not run.pipeline.converts_layout
-    parts = [clip.describe()] if clip.space.assumed or is_converted else []
-    return "; ".join([*parts, *[f"converted to layout {run.layout.name}"] * is_converted])
+    has_layout = clip.layout.joints == run.layout.joints
+    if has_layout and clip.space == run.space:
+        return ""
+    converted = not has_layout and not run.pipeline.converts_layout
+    if not converted and not clip.space.assumed:
+        return ""
+    return clip.describe() + f"; converted to layout {run.layout.name}" * converted
 
 
 def _choose_reader(path: Path, reader: str | None, run: TrainedModel) -> Reader:

@@ -89,8 +89,8 @@ class Preprocessor:
         """Return the clip in the layout and the space of the training clips.
 
         Raises:
-            LayoutError, TransformError: it cannot be converted; or its frame rate is unknown, and the model
-                needs it.
+            LayoutError, TransformError: it cannot be converted; or its frame rate is unknown, and
+                the model needs it.
         """
         if clip.fps is None and self.fps is not None and self.pipeline.resamples:
             raise TransformError(
