@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-F = TypeVar("F", bound=Callable[..., None])
+Command = TypeVar("Command", bound=Callable[..., None])
 
 _HELP: dict[str, tuple[type, str]] = {
     "layout": (str, "Layout of the joints; default: that of the files, else the run's."),
@@ -27,7 +27,7 @@ _HELP: dict[str, tuple[type, str]] = {
 }
 
 
-def takes_clip_options(command: F) -> F:
+def takes_clip_options(command: Command) -> Command:
     """Add the options of clips to a command, which gets those that were given as ``stated``."""
 
     @wraps(command)
