@@ -15,11 +15,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/kinegraph demo
 
-# The networks of tests are too small for more than one thread.
+# The networks of tests are too small for more than one thread; two processes share the files of tests.
 test test-all: export OMP_NUM_THREADS ?= 1
+WORKERS ?= 2
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-all: check
 	$(BIN)/python -m pytest
