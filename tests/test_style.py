@@ -20,7 +20,14 @@ TEXTS.remove(SOURCE / "readers" / "class_names.yaml")  # names that the data set
 #: Parts and steps that reader modules have in common; each reader defines its own.
 READER_PARTS = {"READER", "_matches", "_read", "_scan", "_NAME", "_FPS", "_LAYOUT", "_NUM_JOINTS"}
 READER_PARTS |= {"_COLUMNS", "_check_label", "_find_classes", "_find_label_file", "_guess_layout"}
-READER_PARTS |= {"_list_clips", "_list_files", "_make_task", "_parse_pose"}
+READER_PARTS |= {
+    "_list_clips",
+    "_list_files",
+    "_make_task",
+    "_parse_pose",
+    "find_videos",
+    "open_video",
+}
 #: Names that mean the same wherever they are defined.
 SAME_MEANING = {
     "app": "the typer application of a command with subcommands",

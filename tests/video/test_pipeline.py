@@ -11,6 +11,7 @@ import pytest
 
 from cli.test_cli import run
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.skeleton import get_layout
 from kinegraph.video import sources
 from kinegraph.video.decode import VideoFile, VideoFrame
 from kinegraph.video.estimators.base import PoseFrame
@@ -120,7 +121,7 @@ def test_several_persons_of_openpose_have_numbers(capsys, tmp_path, tiny_run):
         (["{film}", "--out", "{film}"], "write to another file"),
         (["{film}", "--out", "{film}/in/b.mp4"], "cannot create the folder"),
         (["{film}", "--model", "{tmp}/none"], "does not exist"),
-        (["{tmp}"], "expected files of OpenPose"),
+        (["{tmp}"], "expected frames named like"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(capsys, tmp_path, tiny_run, words, said):
@@ -178,7 +179,7 @@ def test_a_camera_is_watched_until_it_ends_and_drawn_afterwards(
 
 def test_skeletons_of_another_layout_are_converted(tiny_run):
     recognizer = Recognizer.load(tiny_run)
-    pipeline = ActionPipeline(recognizer, sources.get_layout("mediapipe33"))
+    pipeline = ActionPipeline(recognizer, get_layout("mediapipe33"))
     rng = np.random.default_rng(0)
     segments = []
     for n in range(150):

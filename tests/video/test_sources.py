@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from kinegraph.errors import ReadError, UnknownNameError
+from kinegraph.errors import ReadError, UnknownNameError, VideoError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import PoseEstimator, load_estimator
-from kinegraph.video.sources import OpenPoseSource, VideoSource, open_source
+from kinegraph.video.sources import PoseFileSource, VideoSource, open_source
 from video.synthetic_videos import GrayLevelEstimator, gray_level, picture, require_av, write_video
 
 
@@ -34,7 +34,7 @@ def openpose(folder, frames, joints=17):
 def test_a_folder_of_openpose_gives_frames_in_time(tmp_path):
     folder = openpose(tmp_path / "v", {10: [(0, 0)], 11: [(1, 0), (200, 0)], 14: [], 15: None})
     source = open_source(str(folder), fps=10)
-    assert isinstance(source, OpenPoseSource)
+    assert isinstance(source, PoseFileSource)
     assert (source.layout.name, source.frame_count, source.duration) == ("coco17", 4, 0.6)
     frames = [frame for _, frame in source.frames()]
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.4, 0.5])
@@ -54,9 +54,35 @@ def test_a_folder_without_anybody_is_refused(tmp_path, frames):
 
 
 def test_a_folder_of_folders_is_refused_with_a_hint(tmp_path):
-    openpose(tmp_path / "v", {0: [(0, 0)]})
+    for name in ("v", "w"):
+        openpose(tmp_path / name, {0: [(0, 0)]})
     with pytest.raises(ReadError, match=r"expected one, such as .*v"):
         open_source(str(tmp_path))
+
+
+def test_files_of_other_estimators_give_frames_in_time(tmp_path):
+    keypoints = [number for x in range(100, 117) for number in (x, 2 * x, 0.9)]
+    people = [{"image_id": f"{n}.jpg", "keypoints": keypoints, "score": 1} for n in (2, 10)]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(people))
+    source = open_source(str(path), fps=10)
+    frames = [frame for _, frame in source.frames()]
+    assert (source.layout.name, [frame.time for frame in frames]) == ("coco17", [0, 0.8])
+    assert frames[1].joints[0, 16].tolist() == [116, 232]
+    assert "the layout coco17 is a guess" in source.warning
+    assert open_source(str(path), layout="h36m17").layout.name == "h36m17"
+    with pytest.raises(VideoError, match="--layout states the joints of pose files"):
+        open_source("0", layout="coco17")
+
+
+def test_shares_of_the_image_need_its_size(tmp_path):
+    line = "0 0.5 0.5 0.2 0.4 " + "0.5 0.25 0.9 " * 17
+    (tmp_path / "v_1.txt").write_text(line)
+    with pytest.raises(ReadError, match=r"shares of the image.*--width and --height"):
+        open_source(str(tmp_path))
+    source = open_source(str(tmp_path), size=(640, 480))
+    ((_, frame),) = source.frames()
+    assert frame.joints[0, 0].tolist() == [320, 120]
 
 
 def test_two_files_of_a_frame_are_refused(tmp_path):

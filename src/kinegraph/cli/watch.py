@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def watch(
     source: Annotated[
-        str, typer.Argument(help="Video file, camera number, or folder of OpenPose JSON files.")
+        str, typer.Argument(help="Video file, camera number, or pose files (OpenPose and others).")
     ],
     model: Annotated[
         Path, typer.Option(help="Pretrained model, run, checkpoint or exported file.")
@@ -41,8 +41,17 @@ def watch(
         typer.Option(
             min=0.1,
             max=1000,
-            help="Frame rate of a pose folder; maximum rate of pose estimation in a video.",
+            help="Frame rate of pose files; maximum rate of pose estimation in a video.",
         ),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="Layout of pose files: a name or a file (default: by the joints).")
+    ] = "",
+    width: Annotated[
+        float | None, typer.Option(min=1, help="Width of the image of pose files, in pixels.")
+    ] = None,
+    height: Annotated[
+        float | None, typer.Option(min=1, help="Height of the image of pose files, in pixels.")
     ] = None,
     persons: Annotated[int, typer.Option(min=1, help="Maximum number of tracked persons.")] = 10,
     seconds: Annotated[
@@ -59,9 +68,12 @@ def watch(
     from kinegraph.video.tracking import Tracker
 
     _check_outputs(source, out, page)
+    if (width is None) != (height is None):
+        raise VideoError("expected --width and --height of the image, both or none")
+    size = (width, height) if width is not None and height is not None else None
     recognizer = Recognizer.load(model)
     with ExitStack() as stack:
-        opened = stack.enter_context(closing(open_source(source, poses, fps)))
+        opened = stack.enter_context(closing(open_source(source, poses, fps, layout, size)))
         pipeline = ActionPipeline(recognizer, opened.layout, Tracker(persons))
         cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
         result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers import (
+    alphapose,
     arrays,
     bvh,
     c3d,
@@ -17,26 +18,32 @@ from kinegraph.readers import (
     deeplabcut,
     florence3d,
     kinetics,
+    mmpose,
     movement,
     nw_ucla,
     openpose,
     penn_action,
     pyskl,
+    rtmlib,
     sbu,
     stacked,
     ui_prmd,
+    ultralytics,
     utd_mhad,
     utkinect,
 )
 from kinegraph.readers.ntu import reader as ntu
+from kinegraph.readers.pose_files import PoseFormat
 from kinegraph.readers.reader import Reader, ReadPlan, ReadTask
 from kinegraph.readers.synthetic import reader as synthetic
 
 __all__ = [
+    "POSE_FORMATS",
     "READERS",
     "ReadPlan",
     "ReadTask",
     "Reader",
+    "find_readers",
     "get_reader",
     "guess_reader",
     "iterate_clips",
@@ -48,7 +55,8 @@ __all__ = [
 T = TypeVar("T")
 
 _ALL_READERS = (
-    ntu.READER, kinetics.READER, openpose.READER, nw_ucla.READER, utd_mhad.READER,
+    ntu.READER, kinetics.READER, openpose.READER, alphapose.READER, mmpose.READER,
+    ultralytics.READER, rtmlib.READER, nw_ucla.READER, utd_mhad.READER,
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
     ui_prmd.READER, bvh.READER, c3d.READER, deeplabcut.DEEPLABCUT, deeplabcut.LIGHTNING_POSE,
     movement.SLEAP, movement.NWB, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
@@ -56,6 +64,18 @@ _ALL_READERS = (
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}
 """Every reader by name."""
+
+POSE_FORMATS: dict[str, PoseFormat] = {
+    form.name: form
+    for form in (
+        openpose.OPENPOSE,
+        alphapose.ALPHAPOSE,
+        mmpose.MMPOSE,
+        ultralytics.ULTRALYTICS,
+        rtmlib.RTMLIB,
+    )
+}
+"""The formats of pose files, by the name of their reader."""
 
 _MAX_FILES_TRIED = 50
 
@@ -80,15 +100,9 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
         ReadError: the file does not exist, or no reader or several readers match.
     """
     path = Path(path)
-    if not path.exists():
-        raise ReadError(f"file or folder {path} does not exist")
-    inside = (file for file in sorted(path.rglob("*")) if file.is_file())
-    files = [path] if path.is_file() else list(islice(inside, _MAX_FILES_TRIED))
-    if preferred in READERS and any(map(READERS[preferred].matches, files)):
+    if preferred in READERS and find_readers(path, [preferred]):
         return READERS[preferred]
-    if not files:
-        raise ReadError(f"{path} is an empty folder: expected raw files of a dataset")
-    names = [name for name, reader in READERS.items() if any(map(reader.matches, files))]
+    names = [reader.name for reader in find_readers(path, READERS)]
     if not names:
         raise ReadError(
             f"{path}: no reader recognizes this format; "
@@ -99,6 +113,21 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
             f"{path} could be read by {' or '.join(names)}; choose one, such as --reader {names[0]}"
         )
     return READERS[names[0]]
+
+
+def find_readers(path: Path, names: Iterable[str]) -> list[Reader]:
+    """Return the readers, of some names, that match a file or one of the first of a folder.
+
+    Raises:
+        ReadError: the file does not exist, or the folder is empty.
+    """
+    if not path.exists():
+        raise ReadError(f"file or folder {path} does not exist")
+    inside = (file for file in sorted(path.rglob("*")) if file.is_file())
+    files = [path] if path.is_file() else list(islice(inside, _MAX_FILES_TRIED))
+    if not files:
+        raise ReadError(f"{path} is an empty folder: expected raw files of a dataset")
+    return [READERS[name] for name in names if any(map(READERS[name].matches, files))]
 
 
 def read_clips(path: str | Path, reader: str | None = None, **options: Any) -> list[Clip]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,19 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.deeplabcut import is_dlc_table, read_dlc_table
-from kinegraph.readers.formats.numpy_file import open_npy, read_npy_shape, read_npz, to_float32
+from kinegraph.readers.formats.numpy_file import (
+    open_npy,
+    read_npy_shape,
+    read_npz,
+    read_npz_names,
+    to_float32,
+)
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
 from kinegraph.readers.named_points import make_clip
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
-from kinegraph.readers.stacked import is_ctrgcn_file, validate_confidence
+from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout, suggest_layouts
 from kinegraph.skeleton.space import Space
@@ -190,7 +195,7 @@ def _check_content(
 
 def _matches(path: Path) -> bool:
     if path.suffix == ".npz":
-        return path.is_file() and zipfile.is_zipfile(path) and not is_ctrgcn_file(path)
+        return "joints" in read_npz_names(path)
     if path.suffix == ".csv":
         return path.is_file() and (path.name == CLIPS_FILE or _is_frame_table(path))
     shape = read_npy_shape(path) or ()

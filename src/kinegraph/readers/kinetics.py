@@ -16,7 +16,12 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
+from kinegraph.readers.person_selection import (
+    PoseArray,
+    PoseSelection,
+    limit_scores,
+    selection_options,
+)
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import IMAGE_SHARES
@@ -118,10 +123,9 @@ def _read(task: ReadTask) -> ReadResults:
     if not len(persons):
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
     label = _check_label(path, content.get("label_index"), task.info.get("label"))
-    joints, confidence = persons[..., :2], persons[..., 2]
-    yield task.make_clip(
-        joints, _LAYOUT, confidence=confidence, label=label, fps=_FPS, space=IMAGE_SHARES
-    )
+    confidence, notes = limit_scores(persons[..., 2])
+    facts = {"confidence": confidence, "label": label, "fps": _FPS, "space": IMAGE_SHARES}
+    yield task.make_clip(persons[..., :2], _LAYOUT, notes=notes, **facts)
 
 
 def _parse_frames(path: Path, data: list[Any]) -> dict[int, list[PoseArray]]:

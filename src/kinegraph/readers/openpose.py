@@ -1,198 +1,145 @@
-"""Reader of the folders of per-frame JSON files that OpenPose writes."""
+"""Reader of per-frame JSON files in the form of OpenPose, under the names of many programs.
+
+OpenPose writes NAME_000000000012_keypoints.json; Pose2Sim, rtmlib and others write the same content
+under names such as cam01_000012.json or cam01.0030.json. One file may also hold a list of frames.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.json_file import (
-    MAX_FRAMES,
-    describe,
-    mask_unscored_joints,
-    parse_numbers,
-    read_json,
-)
+from kinegraph.readers.formats.json_file import describe, parse_pose, read_json
 from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.formats.table_file import read_csv_rows
-from kinegraph.readers.person_selection import PoseArray, PoseSelection, selection_options
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
-from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
-from kinegraph.skeleton.space import Space
+from kinegraph.readers.pose_files import (
+    FRAME_NAMES,
+    FRAME_NUMBER,
+    FramePoses,
+    PoseFormat,
+    PoseVideo,
+    VideoFiles,
+    number_files,
+)
+from kinegraph.skeleton.layout import SkeletonLayout
 
-OPENPOSE_LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17"}
-"""The layout of a pose of so many joints."""
-
-_FRAME_NAME = re.compile(r"(?:.*\D)?(\d{1,12})_keypoints\.json")
-_LABEL_FILE = "labels.csv"
-_MAX_LABEL = 100_000
-
-
-def _scan(
-    source: Path,
-    *,
-    width: float | None = None,
-    height: float | None = None,
-    max_persons: int = 2,
-    tracking: str = "match",
-    candidates: int = 10,
-) -> ReadPlan:
-    selection = PoseSelection(max_persons, tracking, candidates)
-    facts = {"selection": selection, "meta": _image_size(width, height)}
-    clips = _list_clips(source)
-    labels, classes = _read_label_file(source / _LABEL_FILE)
-    tasks = [ReadTask(path, {**facts, "label": labels.get(_clip_name(path))}) for path in clips]
-    return ReadPlan(tasks, _find_layout(source, clips), classes)
+_POSE_KEYS = ("pose_keypoints_2d", "pose_keypoints")  # the second before OpenPose 1.2
+_FRAME_START = re.compile(
+    rb'\s*(?P<list>\[\s*)?\{\s*"(version|people|part_candidates|canvas_\w+|animals)"'
+)
 
 
-def _list_clips(source: Path) -> list[Path]:
-    """Return the source if it is a frame or has frames, else its folders that have frames."""
-    if source.is_file() or (source.is_dir() and list_frame_files(source)):
-        return [source]
-    folders = sorted(source.iterdir()) if source.is_dir() else []
-    clips = [folder for folder in folders if folder.is_dir() and list_frame_files(folder)]
-    if not clips:
+def find_videos(source: Path) -> list[VideoFiles]:
+    """Return each folder of frame files, and each file that is a list of frames.
+
+    Raises:
+        ReadError: there is none; the message says what is there.
+    """
+    if source.is_file():
+        return [VideoFiles(source, _clip_name(source))]
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() == ".json" and path.is_file():
+            folders[path.parent].append(path)
+    videos = []
+    for folder, paths in sorted(folders.items()):
+        frames = [path for path in paths if FRAME_NUMBER.search(path.stem)]
+        lists = [path for path in paths if _is_list(path)]
+        if lists:
+            videos += [VideoFiles(path, _relative(path.with_suffix(""), source)) for path in lists]
+        elif frames:
+            videos.append(VideoFiles(folder, _relative(folder, source)))
+    if not videos:
+        found = [path for paths in folders.values() for path in paths]
+        has = f"has {len(found)} .json files, such as {found[0].name}" if found else "has no .json"
         raise ReadError(
-            f"{source}: expected a folder of files like video_000000000012_keypoints.json, "
-            "or a folder of such folders, found none"
+            f"{source}: expected frames named like {FRAME_NAMES}, or folders of them, but it "
+            f"{has}, and no name with a frame number"
         )
-    return clips
+    return videos
 
 
-def list_frame_files(clip: Path) -> list[tuple[int, Path]]:
-    """Return (frame number, file) of each frame of a clip, sorted by frame number."""
-    paths = [clip] if clip.is_file() else list(clip.iterdir())
-    found = [(_FRAME_NAME.fullmatch(path.name), path) for path in paths]
-    return sorted((int(name[1]), path) for name, path in found if name)
+def _relative(path: Path, source: Path) -> str:
+    return path.resolve().name if path == source else path.relative_to(source).as_posix()
 
 
-def _clip_name(clip: Path) -> str:
-    return clip.resolve().name.removesuffix("_keypoints.json")
+def _clip_name(path: Path) -> str:
+    return path.resolve().name.removesuffix(".json").removesuffix("_keypoints")
 
 
-def _find_layout(source: Path, clips: Sequence[Path]) -> SkeletonLayout:
-    for clip in clips:
-        for _, path in list_frame_files(clip):
-            try:
-                poses = read_people(path)
-            except ReadError:
-                continue  # reading that clip reports it
-            if poses:
-                return get_layout(OPENPOSE_LAYOUTS[len(poses[0])])
-    raise ReadError(f"{source}: expected a person in at least one frame, found none")
+def _is_list(path: Path) -> bool:
+    match = _FRAME_START.match(read_head(path, 512))
+    return bool(match and match["list"])
 
 
-def _read_label_file(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """Return clip -> label, and the class names; names are numbered in alphabetical order."""
-    if not path.is_file():
-        return {}, None
-    rows: dict[str, str] = {}
-    for number, row in read_csv_rows(path):
-        cells = [cell.strip() for cell in row]
-        if number == 1 and cells == ["clip", "label"]:
-            continue
-        if len(cells) != 2 or not all(cells):
-            raise ReadError(f"{path}:{number}: expected clip,label, got {describe(row)}")
-        rows[cells[0]] = cells[1]
-    words = sorted({word for word in rows.values() if not word.isdecimal()})
-    if not words:
-        numbered = {clip: int(word) for clip, word in rows.items() if len(word) < 10}
-        if len(numbered) < len(rows) or max(numbered.values(), default=0) >= _MAX_LABEL:
-            raise ReadError(f"{path}: expected labels below {_MAX_LABEL}")
-        return numbered, None
-    if any(word.isdecimal() for word in rows.values()):
-        raise ReadError(f"{path}: expected either numbers or names as labels, found both")
-    return {clip: words.index(word) for clip, word in rows.items()}, tuple(words)
+def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseVideo:
+    """Return the video of a folder of frames, of one frame, or of a list of frames.
+
+    Raises:
+        ReadError: there is no frame file, two are of one frame, or a file is not of this form.
+    """
+    if files.path.is_dir():
+        frames = number_files(files.path)
+        return PoseVideo(sorted(frames), lambda number: read_people(frames[number]))
+    content = read_json(files.path)
+    listed = content if isinstance(content, list) else [content]
+    where = [f"{files.path}: frame {i}" if listed is content else f"{files.path}"
+             for i in range(len(listed))]  # fmt: skip
+    parsed = {i: _parse_people(frame, where[i]) for i, frame in enumerate(listed)}
+    return PoseVideo.from_frames(parsed, size=_parse_canvas(listed))
 
 
-def _image_size(width: float | None, height: float | None) -> dict[str, MetaValue]:
-    """Return the size of the image as meta of a clip; {} if it is not stated."""
-    if width is None and height is None:
-        return {}
-    for name, value in (("width", width), ("height", height)):
-        if not isinstance(value, int | float) or not 1 <= value <= 1e6:
-            raise ReadError(
-                f"expected width and height of the video in pixels, both or none, "
-                f"got {name} {value!r}"
-            )
-    return {"width": width, "height": height}
-
-
-def _read(task: ReadTask) -> ReadResults:
-    frames = _read_frames(task.path)
-    counts = sorted({len(pose) for poses in frames.values() for pose in poses})
-    if len(counts) != 1:
-        raise ReadError(
-            f"{task.path}: expected people of one number of joints, "
-            f"found {' and '.join(map(str, counts)) or 'no person'}"
-        )
-    persons = task.info["selection"].select(frames, max(frames) + 1, counts[0])
-    if not len(persons):
-        raise ReadError(f"{task.path}: expected a person in at least one frame, found none")
-    joints, confidence = persons[..., :2], persons[..., 2]
-    layout, name = OPENPOSE_LAYOUTS[counts[0]], _clip_name(task.path)
-    space = Space("image", unit="pixel")
-    yield task.make_clip(joints, layout, confidence=confidence, id=name, space=space)
-
-
-def _read_frames(clip: Path) -> dict[int, list[PoseArray]]:
-    """Return poses by frame, counted from the first file's number; a missing file is a gap."""
-    files = list_frame_files(clip)
-    if not files:
-        raise ReadError(f"{clip}: expected files named like video_000000000012_keypoints.json")
-    first, last = files[0][0], files[-1][0]
-    if last - first >= MAX_FRAMES:
-        raise ReadError(
-            f"{clip}: expected at most {MAX_FRAMES} frames, but their numbers run "
-            f"from {first} to {last}"
-        )
-    for (number, path), (following, other) in pairwise(files):
-        if number == following:
-            raise ReadError(
-                f"{clip}: expected one file per frame, but {path.name} and {other.name} are both "
-                f"of frame {number}; give each video its own folder"
-            )
-    return {number - first: read_people(path) for number, path in files}
-
-
-def read_people(path: Path) -> list[PoseArray]:
-    """Return the poses (V, 3) in one frame file, in file order.
+def read_people(path: Path) -> FramePoses:
+    """Return the poses in one frame file, in file order.
 
     Raises:
         ReadError: the file is not of this form.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("people"), list):
-        raise ReadError(f'{path}: expected {{"people": [...]}}, got {describe(content)}')
-    return [_parse_pose(p, f"{path}: people[{m}]") for m, p in enumerate(content["people"])]
+    return _parse_people(read_json(path), f"{path}")
 
 
-def _parse_pose(person: Any, where: str) -> PoseArray:
+def _parse_people(content: Any, where: str) -> FramePoses:
+    people = content.get("people") if isinstance(content, dict) else None
+    if not isinstance(people, list):
+        raise ReadError(f'{where}: expected {{"people": [...]}}, got {describe(content)}')
+    poses = [_parse_person(p, f"{where}: people[{m}]") for m, p in enumerate(people)]
+    # ids are left out: -1, or numbers that start anew in every frame
+    return FramePoses(poses, [None] * len(poses))
+
+
+def _parse_person(person: Any, where: str) -> Any:
     if not isinstance(person, dict):
-        raise ReadError(f"{where}: expected pose_keypoints_2d, got {describe(person)}")
-    values = parse_numbers(person.get("pose_keypoints_2d"), f"{where}: pose_keypoints_2d")
-    if len(values) not in {3 * count for count in OPENPOSE_LAYOUTS}:
-        raise ReadError(
-            f"{where}: expected x, y, confidence of 17, 18 or 25 joints, got {len(values)} numbers"
-        )
-    joints = values.reshape(-1, 3)
-    return mask_unscored_joints(joints[:, :2], joints[:, 2])
+        raise ReadError(f"{where}: expected {_POSE_KEYS[0]}, got {describe(person)}")
+    key = next((key for key in _POSE_KEYS if key in person), _POSE_KEYS[0])
+    values = person.get(key)
+    return parse_pose([] if key in person and values is None else values, f"{where}: {key}")
 
 
-READER = Reader(
+def _parse_canvas(frames: Iterable[Any]) -> tuple[float, float] | None:
+    for frame in frames:
+        size = (frame.get("canvas_width"), frame.get("canvas_height"))
+        if all(isinstance(side, int | float) and side >= 1 for side in size):
+            return size
+        break
+    return None
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix.lower() != ".json":
+        return False
+    head = read_head(path)
+    return bool(_FRAME_START.match(head)) and b'"people"' in head
+
+
+OPENPOSE = PoseFormat(
     name="openpose",
-    summary="OpenPose output: a folder of *_keypoints.json files per clip (17, 18 or 25 joints)",
-    scan=_scan,
-    read=_read,
-    matches=lambda path: bool(_FRAME_NAME.fullmatch(path.name)) and b'"people"' in read_head(path),
-    options={
-        "width": "width of the video in pixels, for models of normalized coordinates",
-        "height": "height of the video in pixels",
-        **selection_options("match", 10),
-    },
-    protocols=("holdout",),
+    summary="folders of per-frame JSON files as of OpenPose, under any name with a frame number",
+    matches=_matches,
+    find_videos=find_videos,
+    open_video=open_video,
+    tracking="match",
 )
+READER = OPENPOSE.make_reader()

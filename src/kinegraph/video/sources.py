@@ -1,18 +1,16 @@
-"""Pose sources: videos and cameras with a pose estimator, folders of OpenPose files."""
+"""Pose sources: videos and cameras with a pose estimator, and files of pose estimators."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from kinegraph.errors import ReadError, VideoError
-from kinegraph.readers.openpose import OPENPOSE_LAYOUTS, list_frame_files, read_people
-from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from kinegraph.readers import POSE_FORMATS, find_readers
+from kinegraph.readers.pose_files import PoseFormat, find_facts, has_person
 from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
 from kinegraph.video.estimators.base import PoseEstimator, PoseFrame, load_estimator
 
@@ -75,51 +73,77 @@ class VideoSource:
         self._estimator.close()
 
 
-class OpenPoseSource:
-    """A folder of OpenPose JSON files, see `Source`; a missing frame number is a gap in time.
+class PoseFileSource:
+    """The pose files of one video, see `Source`; a missing frame number is a gap in time.
 
     Args:
-        folder: folder of one video.
+        path: a folder of frames, or a file of all frames, of any format in POSE_FORMATS.
         fps: frames per second.
+        layout: name or file of the joints' layout; "" guesses it.
+        size: width and height of the image in pixels, for files of shares of it.
 
     Raises:
-        ReadError: no such files, no persons, or several videos.
+        ReadError: the files are of no such format, have no persons, are of several videos, or have
+            shares of an image of unknown size.
     """
 
     live = False
 
-    def __init__(self, folder: Path, fps: float = FPS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fps: float = FPS,
+        layout: str = "",
+        size: tuple[float, float] | None = None,
+    ) -> None:
         if not 0 < fps < math.inf:
-            raise ReadError(f"expected the frame rate of {folder} to be above 0, got {fps}")
-        self.name = folder.resolve().name
+            raise ReadError(f"expected the frame rate of {path} to be above 0, got {fps}")
+        self.name = path.resolve().name
         self.fps = fps
-        self._files = _files_of(folder)
-        self._first = self._files[0][0]
-        self.frame_count = len(self._files)
-        self.duration = (self._files[-1][0] - self._first + 1) / fps
-        self.layout = _layout_of(folder, self._files)
+        form = _find_format(path) or POSE_FORMATS["openpose"]
+        videos = form.find_videos(path)
+        if len(videos) > 1:
+            raise ReadError(
+                f"{path} contains several videos: expected one, such as {videos[0].path}"
+            )
+        facts = find_facts(form, path, videos, layout)
+        self.layout = facts.layout
+        self._notes = facts.notes
+        self._video = form.open_video(videos[0], facts.layout if layout else None)
+        self._numbers = self._video.numbers
+        self.frame_count = len(self._numbers)
+        self.duration = (self._numbers[-1] - self._numbers[0] + 1) / fps
+        self._size = None
+        if facts.space.unit == "share":
+            self._size = size or self._video.size
+            if self._size is None:
+                raise ReadError(
+                    f"{path}: the poses are shares of the image: state its size in pixels with "
+                    "--width and --height"
+                )
         self._reach = np.ones(2)
         self._failed: list[str] = []
 
     @property
     def warning(self) -> str:
-        """The number of unreadable files and the first error."""
+        """What was guessed, and the number of unreadable files with the first error."""
         count = len(self._failed)
         skipped = f"{count} of {self.frame_count} files were skipped; the first: "
-        return skipped + self._failed[0] if count else ""
+        failed = [skipped + self._failed[0]] if count else []
+        return "; ".join([*failed, *self._notes])
 
     def frames(self) -> Iterator[tuple[None, PoseFrame]]:
-        """Yield the poses of each file; an unreadable file has no persons."""
+        """Yield the poses of each frame; an unreadable file has no persons."""
         self._failed = []
-        for number, path in self._files:
-            yield None, self._frame((number - self._first) / self.fps, path)
+        for number in self._numbers:
+            yield None, self._frame(number)
 
     def replay(self) -> Iterator[VideoFrame]:
         """Yield dark frames that are large enough for all skeletons."""
         width, height = (max(2, math.ceil(s * self.scale())) for s in self._reach)
         blank = np.full((height, width, 3), 24, np.uint8)
-        for number, _ in self._files:
-            yield VideoFrame((number - self._first) / self.fps, blank)
+        for number in self._numbers:
+            yield VideoFrame(self._time(number), blank)
 
     def scale(self) -> float:
         """Return the factor that scales the longer side to a fixed number of pixels."""
@@ -128,53 +152,33 @@ class OpenPoseSource:
     def close(self) -> None:
         """Do nothing: there are no resources to release."""
 
-    def _frame(self, time: float, path: Path) -> PoseFrame:
+    def _time(self, number: int) -> float:
+        return (number - self._numbers[0]) / self.fps
+
+    def _frame(self, number: int) -> PoseFrame:
         V = self.layout.num_joints
         try:
-            poses = [pose for pose in read_people(path) if len(pose) == V]
+            poses = [pose for pose in self._video.read_frame(number).poses if len(pose) == V]
         except ReadError as error:
             self._failed.append(str(error))
             poses = []
-        held = np.array(poses, np.float32).reshape(-1, V, 3)
+        seen = [pose[:, [0, 1, -1]] for pose in poses if has_person(pose)]
+        held = np.array(seen, np.float32).reshape(-1, V, 3)
         joints = held[..., :2]
+        if self._size is not None:
+            joints = joints * np.asarray(self._size, np.float32)
         if held.size and not np.isnan(joints).all():
             self._reach = np.maximum(self._reach, np.nanmax(joints, axis=(0, 1)) * 1.02)
         width, height = (math.ceil(side) for side in self._reach)
-        return PoseFrame(time, joints, held[..., 2].clip(0, 1), width, height)
+        return PoseFrame(self._time(number), joints, held[..., 2].clip(0, 1), width, height)
 
 
-def _files_of(folder: Path) -> list[tuple[int, Path]]:
-    files = list_frame_files(folder)
-    if not files:
-        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if list_frame_files(inner):
-                raise ReadError(f"{folder} contains several videos: expected one, such as {inner}")
-        raise ReadError(
-            f"{folder}: expected files of OpenPose like video_000000000012_keypoints.json, "
-            "found none"
-        )
-    for (number, path), (following, other) in pairwise(files):
-        if number == following:
-            raise ReadError(
-                f"{folder}: {path.name} and {other.name} are both of frame {number}; give each "
-                "video its own folder"
-            )
-    return files
+def _find_format(path: Path) -> PoseFormat | None:
+    found = [reader.name for reader in find_readers(path, POSE_FORMATS)]
+    return POSE_FORMATS[found[0]] if found else None
 
 
-def _layout_of(folder: Path, files: list[tuple[int, Path]]) -> SkeletonLayout:
-    """Select the layout by the number of joints of the first person."""
-    for _, path in files:
-        try:
-            people = read_people(path)
-        except ReadError:
-            continue  # reported when the frames are read
-        if people:
-            return get_layout(OPENPOSE_LAYOUTS[len(people[0])])
-    raise ReadError(f"{folder}: expected a person in at least one frame, found none")
-
-
-Source = VideoSource | OpenPoseSource
+Source = VideoSource | PoseFileSource
 """Skeletons over time, and the video frames that they are drawn on.
 
 Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they cannot be replayed;
@@ -182,20 +186,29 @@ Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they canno
 """
 
 
-def open_source(what: str, poses: str = "mediapipe", fps: float | None = None) -> Source:
-    """Open a video file, a folder of OpenPose files, or a camera.
+def open_source(
+    what: str,
+    poses: str = "mediapipe",
+    fps: float | None = None,
+    layout: str = "",
+    size: tuple[float, float] | None = None,
+) -> Source:
+    """Open a video file, pose files, or a camera.
 
     Args:
         what: a path, or the number of a camera.
         poses: name of the estimator, see `load_estimator`.
-        fps: frame rate of a folder; maximum rate of pose estimation in a video.
+        fps: frame rate of pose files; maximum rate of pose estimation in a video.
+        layout, size: of pose files, see `PoseFileSource`.
 
     Raises:
         ReadError, VideoError, UnknownNameError: it cannot be opened.
     """
     path = Path(what)
-    if path.is_dir():
-        return OpenPoseSource(path, fps or FPS)
+    if path.is_dir() or (path.is_file() and _find_format(path)):
+        return PoseFileSource(path, fps or FPS, layout, size)
+    if layout:
+        raise VideoError("--layout states the joints of pose files, not of a video or camera")
     camera = None if path.is_file() else parse_camera_index(what)
     video = VideoFile(path) if camera is None else Camera(camera)
     return VideoSource(video, load_estimator(poses), fps or FPS)

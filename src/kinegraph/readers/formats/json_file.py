@@ -50,16 +50,54 @@ def parse_numbers(value: Any, where: str) -> NDArray[np.float32]:
     return array
 
 
+def parse_pose(values: Any, where: str) -> NDArray[np.float32]:
+    """Return a list of x, y, score per joint as a pose (V, 3); see `mask_unscored_joints`.
+
+    NaN counts as not seen; an empty list is a pose of no joints.
+
+    Raises:
+        ReadError: the value is not such a list.
+    """
+    if isinstance(values, list):
+        values = [0.0 if v is None or (type(v) is float and v != v) else v for v in values]
+    numbers = parse_numbers(values, where)
+    if len(numbers) % 3:
+        raise ReadError(f"{where}: expected x, y, score of each joint, got {len(numbers)} numbers")
+    joints = numbers.reshape(-1, 3)
+    return mask_unscored_joints(joints[:, :2], joints[:, 2])
+
+
+def parse_points(value: Any, where: str) -> NDArray[np.float32]:
+    """Return a list of equally long lists of numbers as an array (V, D); NaN and null are kept.
+
+    Raises:
+        ReadError: the value is not such a list.
+    """
+    try:
+        array = np.array(value if isinstance(value, list) else [], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = np.empty(0)
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2 or not len(array):
+        raise ReadError(f"{where}: expected [[x, y], ...], got {describe(value)}")
+    points = to_float32(array)
+    if np.isinf(points).any():
+        raise ReadError(f"{where}: expected finite numbers, got {describe(value)}")
+    return points
+
+
 def mask_unscored_joints(
     xy: NDArray[np.float32], score: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return a pose (V, 3) of x, y and score; x and y are NaN where the score is 0.
+    """Return a pose (V, D + 1) of coordinates and score; NaN where the score is 0 or NaN.
 
     Args:
-        xy: (V, 2).
+        xy: (V, D); a joint that is NaN gets the score 0.
         score: (V,) of the pose estimator; OpenPose's scores sometimes exceed 1.
     """
-    score = np.maximum(score, 0.0)[:, None]
+    known = ~np.isnan(xy).any(axis=1)
+    score = np.where(known, np.fmax(score, np.float32(0)), np.float32(0))[:, None]
     return np.concatenate([np.where(score > 0, xy, np.float32(np.nan)), score], axis=1)
 
 

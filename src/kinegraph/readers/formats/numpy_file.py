@@ -155,6 +155,15 @@ def iterate_npz_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
         raise ReadError(f"{path}: cannot be read as .npz arrays: {error}") from error
 
 
+def read_npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays in a .npz file; none if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _ZIP_ERRORS:
+        return []
+
+
 def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """Return a float32 copy; numbers out of range become infinite, which a Clip rejects."""
     with np.errstate(over="ignore", invalid="ignore"):

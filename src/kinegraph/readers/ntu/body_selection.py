@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.readers.ntu.skeleton_file import NUM_JOINTS, BodyDetections
+from kinegraph.readers.person_selection import TrackEnds, join_tracks
 from kinegraph.readers.reader import check_choice
 
 PersonJoints = NDArray[np.float64]
@@ -88,6 +89,16 @@ def _group_by_id(bodies: BodyDetections) -> list[Track]:
     return list(tracks.values())
 
 
+def _join_by_place(tracks: list[Track], bodies: BodyDetections) -> list[Track]:
+    """Return one track per person: the sensor gives a person whom it loses a new id."""
+    ends = []
+    for track in tracks:
+        first, last = min(track), max(track)
+        joints = bodies.joints[track[first]], bodies.joints[track[last]]
+        ends.append(TrackEnds(first, last, *joints))
+    return [{t: row for i in group for t, row in tracks[i].items()} for group in join_tracks(ends)]
+
+
 def _drop_unseen(joints: PersonJoints) -> PersonJoints:
     return joints[~np.isnan(joints).all(axis=(1, 2, 3))]
 
@@ -104,8 +115,8 @@ def _select_slots_by_energy(
 def _select_tracks_by_energy(
     bodies: BodyDetections, max_persons: int, faithful: bool
 ) -> PersonJoints:
-    """Select bodies, tracked by id, by motion energy; a new id is a new person."""
-    tracks = _group_by_id(bodies)
+    """Select bodies, tracked by id, by motion energy; a body that continues another joins it."""
+    tracks = _join_by_place(_group_by_id(bodies), bodies)
     if len(tracks) > 1:
         tracks.sort(key=lambda track: -motion_energy(_get_joints(track, bodies)))
     return _stack_tracks(tracks[:max_persons], bodies)

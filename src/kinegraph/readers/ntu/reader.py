@@ -129,7 +129,8 @@ READER = Reader(
     read=_read,
     matches=_matches,
     options={
-        "persons": f"which bodies become persons: {', '.join(PERSON_RULES)} (default tracks)",
+        "persons": f"which bodies become persons: {', '.join(PERSON_RULES)} (default tracks: by "
+        "body id, and by place where one ends and another begins)",
         "max_persons": "maximum number of persons of a clip (default 2)",
         "missing": "text file of clip names to leave out, such as the published list of 302",
         "faithful": "with persons=ctrgcn: repeat the mistakes of the released code (default false)",
