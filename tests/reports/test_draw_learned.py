@@ -13,6 +13,7 @@ from matplotlib.patches import FancyArrowPatch
 from kinegraph.reports.draw_learned import (
     draw_edge_importance,
     draw_feature_masks,
+    draw_free_edges,
     draw_links,
     draw_temporal_shifts,
 )
@@ -211,3 +212,25 @@ def test_importance_of_another_shape_is_refused() -> None:
         draw_edge_importance(A[:, :5, :5], [], layout)
     with pytest.raises(ValueError, match="block 2: expected importance of shape"):
         draw_edge_importance(A, [("block 1", A), ("block 2", A[:2])], layout)
+
+
+def test_the_strongest_free_edges_are_arrows_without_self_links():
+    layout = LAYOUTS["penn13"]
+    weights = np.zeros((3, 13, 13), np.float32)
+    weights[0, 2, 5], weights[1, 2, 5], weights[2, 7, 1] = -0.5, 0.25, 0.5
+    weights[:, 4, 4] = 9.0
+    figure = draw_free_edges([("block 1", weights), ("block 2", 0 * weights)], layout)
+    first, second = figure.axes
+    assert [len(patches) for patches in arrows(figure)] == [2]
+    assert not second.patches
+    assert first.get_title() == "block 1\nup to 0.75"
+    one = draw_free_edges([("block 1", weights)], layout, strongest=1).axes[0]
+    assert len(one.patches) == 1
+
+
+def test_free_edges_of_another_shape_are_refused():
+    layout = LAYOUTS["penn13"]
+    with pytest.raises(ValueError, match="got none"):
+        draw_free_edges([], layout)
+    with pytest.raises(ValueError, match=r"block 1: expected finite weights .* got shape"):
+        draw_free_edges([("block 1", np.zeros((3, 12, 12)))], layout)

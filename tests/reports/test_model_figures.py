@@ -43,6 +43,15 @@ def test_every_family_is_drawn(name):
     assert set(model_figures(model)) == EXPECTED[name]
 
 
+@pytest.mark.usefixtures("no_graph")
+def test_an_adaptive_network_has_a_picture_of_its_free_edges():
+    model = create_model("stgcn", layout="jhmdb15", num_classes=3, adaptive=True, **SMALL)
+    figures = model_figures(model)
+    assert set(figures) == {"Graph", "Edge importance", "Free edges"}
+    titles = [ax.get_title().split("\n")[0] for ax in figures["Free edges"].axes]
+    assert titles == ["block 1", "block 2"]
+
+
 def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():
     options = {**SMALL, "temporal": "naive", "mask": False}
     model = create_model("shiftgcn", layout="jhmdb15", num_classes=3, **options)

@@ -72,6 +72,46 @@ def draw_edge_importance(
     return figure
 
 
+def draw_free_edges(free: Named, layout: SkeletonLayout, *, strongest: int = 20) -> Figure:
+    """Draw the free edges of each block of an adaptive network, which need no bone.
+
+    The weight of the edge from v to w is ``sum over k of |B[k,v,w]|``; edges of a joint with
+    itself are left out.
+
+    Args:
+        free: name and (K, V, V) learned B of each block, all zero in an untrained network.
+        strongest: number of edges drawn as arrows in each block.
+
+    Raises:
+        ValueError: no blocks, or weights that are not finite numbers of that shape.
+    """
+    V = layout.num_joints
+    expected = f"finite weights (partitions, {V}, {V}) for layout {layout.name!r}"
+    sums = [
+        (name, np.abs(_check_finite(name, weights, (None, V, V), expected)).sum(axis=0))
+        for name, weights in free
+    ]
+    if not sums:
+        raise ValueError("expected the free edges of one block or more, got none")
+    columns = min(5, len(sums))
+    rows = math.ceil(len(sums) / columns)
+    height = 2.75 * rows + 0.35
+    figure = Figure(figsize=(max(4.9, 1.65 * columns + 0.1), height))
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    figure.subplots_adjust(0.01, 0.35 / height, 0.99, 1 - 0.4 / height, 0.04, 0.2)
+    for ax in axes[len(sums) :]:
+        ax.remove()
+    for ax, (name, weights) in zip(axes, sums, strict=False):
+        np.fill_diagonal(weights, 0)
+        shown = _strongest(weights, strongest)
+        panels.draw_linked_skeleton(ax, layout, shown[None], [_LINK_HUES[0]], size=10)
+        title = f"{style.plot_label(name)}\nup to {weights.max():.2g}"
+        ax.set_title(title, fontsize=8, color=style.BLACK, pad=2)
+    note = f"the {strongest} strongest of {V * (V - 1)} free edges of each block, source to target"
+    figure.text(0.01, 0.02, note, fontsize=8, color=style.GRAY)
+    return figure
+
+
 def draw_temporal_shifts(shifts: Named) -> Figure:
     """Draw a histogram of the temporal shifts of each layer of Shift-GCN.
 

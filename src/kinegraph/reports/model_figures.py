@@ -26,6 +26,7 @@ from kinegraph.reports.draw_graph import draw_network_graph
 from kinegraph.reports.draw_learned import (
     draw_edge_importance,
     draw_feature_masks,
+    draw_free_edges,
     draw_links,
     draw_temporal_shifts,
 )
@@ -61,6 +62,12 @@ def model_figures(model: Any) -> Figures:
     if len({weights.shape for _, weights in learned}) == 1:
         A = convs[0][1].A.numpy()
         figures["Edge importance"] = draw_edge_importance(A, learned, model.layout)
+    free = [
+        (_block_name(path), conv.free_edges.detach().numpy())
+        for path, conv in convs
+        if conv.free_edges is not None
+    ]
+    figures |= {"Free edges": draw_free_edges(free, model.layout)} if free else {}
     shifts = [
         (_shift_name(path), layer.shift.detach().numpy())
         for path, layer in _modules(model, TemporalShift)
