@@ -13,7 +13,7 @@ from kinegraph.errors import CheckpointError, UnknownNameError
 from kinegraph.inference.compare_runs import compare_runs
 from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_compare import draw_comparison
-from kinegraph.training.checkpoint import load_model, save_checkpoint
+from kinegraph.training.checkpoint import load_header, load_model, save_checkpoint
 
 IDS = tuple("abcdefghij")
 
@@ -65,6 +65,23 @@ def test_settings_are_runs_that_differ_in_their_seed(wirings):
     assert me.difference.interval == pytest.approx((mean - half, mean + half), rel=1e-5)
     assert (ce.std, ce.difference.std, ce.difference.interval) == (None, None, None)
     assert ce.difference.mean == pytest.approx(0.1)
+
+
+def test_epochs_that_were_selected_do_not_make_another_setting(make_run):
+    runs = []
+    for seed, epochs in enumerate((3, 7)):
+        run = make_run(f"s{seed}", 5, seed=seed)
+        header = load_header(run / "last.safetensors")
+        train = header.recipe["train"] | {"epochs": epochs, "cosine_epochs": 9}
+        chosen = dataclasses.replace(
+            header,
+            recipe=header.recipe | {"train": train},
+            training=header.training | {"selection": {"epochs": epochs, "of": 9}},
+        )
+        save_checkpoint(run / "last.safetensors", header.build_model().state_dict(), chosen)
+        runs.append(run)
+    (setting,) = compare_runs(runs).settings
+    assert set(setting.values) == {0, 1}
 
 
 def test_seeds_without_a_partner_are_not_paired(make_run):

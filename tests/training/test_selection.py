@@ -17,7 +17,7 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.training import callbacks
-from kinegraph.training.auto_settings import fit_recipe
+from kinegraph.training.auto_settings import describe_settings, fit_recipe
 from kinegraph.training.callbacks import Checkpoints, ProgressBar
 from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, find_checkpoint, load_header
 from kinegraph.training.history import read_history
@@ -180,6 +180,9 @@ def test_protocol_persons_and_epochs_follow_the_store(tmp_path, tiny_store):
     ]
     fitted = fit_recipe(settings, write(tmp_path / "pairs.arrow", pairs))
     assert (fitted.protocol, fitted.persons, fitted.train.epochs) == ("official", 2, 20)
+    told = describe_settings(settings, fitted)
+    assert told == "protocol=official, persons=2, validation.by=clip, train.epochs=20"
+    assert describe_settings(fitted, fitted) == ""
     assert fit_recipe(fitted, ClipStore(tmp_path / "pairs.arrow")) == fitted
 
 

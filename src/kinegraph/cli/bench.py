@@ -179,6 +179,7 @@ def _bench_recipe(
 
     changes = {"train.epochs": epochs, "train.devices": devices, "train.threads": threads}
     given = [f"{key}={value}" for key, value in changes.items() if value is not None]
+    given += ["train.min_steps=0", "validation.retrain=false"]  # the epochs given, once
     if epochs is None and not any(item.startswith("train.epochs=") for item in overrides):
         given.append("train.epochs=3")
     recipe = load_recipe(name, [*overrides, *given])

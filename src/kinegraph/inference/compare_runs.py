@@ -91,6 +91,13 @@ class _ScoredRun:
     def seed(self) -> int:
         return int(self.header.recipe["seed"])
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The recipe's values by dotted key; epochs are those that a selection could choose of."""
+        values = _flatten(self.header.recipe)
+        selection = self.header.training.get("selection")
+        return values if selection is None else values | {"train.epochs": selection["of"]}
+
 
 def compare_runs(
     runs: Sequence[Path],
@@ -159,7 +166,7 @@ def _measure(run: _ScoredRun, metric: Metric) -> float:
 
 def _group(runs: Sequence[_ScoredRun]) -> dict[str, list[_ScoredRun]]:
     """Return the runs of each setting by its name, in the order of their first runs."""
-    flat = [_flatten(run.header.recipe) for run in runs]
+    flat = [run.settings for run in runs]
     keys = sorted({key for recipe in flat for key in recipe})
     varied = [key for key in keys if len({_text(recipe.get(key)) for recipe in flat}) > 1]
     groups: dict[tuple[str, ...], list[_ScoredRun]] = {}

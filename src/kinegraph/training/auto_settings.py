@@ -51,6 +51,18 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
+def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
+    """Return the settings that `fit_recipe` changed as ``key=value, ...``, empty if none."""
+    keys = {
+        "protocol": lambda r: r.protocol,
+        "persons": lambda r: r.persons,
+        "validation.by": lambda r: r.validation.by or "clip",
+        "train.epochs": lambda r: r.train.epochs,
+    }
+    changed = [(key, get(fitted)) for key, get in keys.items() if get(recipe) != get(fitted)]
+    return ", ".join(f"{key}={value}" for key, value in changed)
+
+
 def _count_subjects(store: ClipStore, clips: Indices) -> int:
     """Return the number of subjects, 0 if a clip does not state its subject."""
     subjects = {store.metas[i].get("subject") for i in clips}

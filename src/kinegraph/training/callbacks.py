@@ -166,6 +166,12 @@ class ProgressBar(Callback):
         self.epoch_started = self.refreshed = 0.0
         self.new_steps = 0
 
+    def announce(self, title: str, settings: str) -> None:
+        """Set what the next training is for, and print the settings that follow the store."""
+        self.title = title
+        if settings:
+            self._print(f"settings that follow the clips: {settings}")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = int(trainer.num_training_batches)
         first = trainer.current_epoch * steps

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
-from kinegraph.training.auto_settings import fit_recipe
+from kinegraph.training.auto_settings import describe_settings, fit_recipe
 from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import (
     Checkpoints,
@@ -168,7 +168,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
         if isinstance(progress, ProgressBar):
-            progress.title = stage.title
+            progress.announce(stage.title, describe_settings(stage.recipe, recipe))
         callbacks = [SpeedMeter(), Checkpoints(stage.folder, header, started, best_by), progress]
         if settings.evaluate_every:
             test_batches = create_loader(test_set, settings.batch_size, **loading)
