@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from torch.nn import Linear
 
 from conftest import made_up_clips
 from kinegraph.cli.run_summary import evaluate_and_report, format_selection
@@ -19,10 +21,18 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.training import callbacks
 from kinegraph.training.auto_settings import describe_settings, fit_recipe
 from kinegraph.training.callbacks import Checkpoints, ProgressBar
-from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, find_checkpoint, load_header
-from kinegraph.training.history import read_history
+from kinegraph.training.checkpoint import (
+    BEST_FILE,
+    LAST_FILE,
+    find_checkpoint,
+    load_header,
+    load_model,
+    save_checkpoint,
+)
+from kinegraph.training.history import append_history, read_history
 from kinegraph.training.objectives import RecognitionObjective
 from kinegraph.training.recipe import Recipe, load_recipe, parse_recipe
+from kinegraph.training.stages import Selection
 from kinegraph.training.train import train
 
 
@@ -100,15 +110,52 @@ def _trainer(epoch: int, metrics: dict) -> SimpleNamespace:
     )
 
 
+def test_epochs_whose_losses_few_clips_cannot_tell_apart_are_equal(tmp_path):
+    model, header = load_model(_penn_action())
+    facts = header.training | {"epoch": 2, "clips": 9, "held_out": 16}
+    settings = header.recipe | {"validation": {"by": None}}
+    header = dataclasses.replace(header, training=facts, recipe=settings)
+    save_checkpoint(tmp_path / BEST_FILE, model.state_dict(), header)
+    for epoch, loss in enumerate([0.9, 0.5, 0.4, 0.55, 0.49, 0.51, 0.7]):
+        append_history(tmp_path, {"epoch": epoch, "val_loss": loss, "val_loss_std": 0.4})
+    found = Selection.load(tmp_path)
+    assert (found.best, found.epochs, found.metrics["val_loss"]) == (3, 5, 0.49)
+
+
+def test_the_deviation_of_the_losses_is_logged():
+    from torch import tensor
+
+    from kinegraph.training.batch import Batch
+    from kinegraph.training.lightning_module import TrainingModule
+    from kinegraph.training.objectives import LossOutput
+    from kinegraph.training.recipe import TrainConfig
+
+    logits = tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
+    losses = [math.log(1 + math.exp(-x)) for x in (2.0, 1.0, -0.5)]
+    batch = Batch(tensor([]), tensor([0, 1, 1]), tensor([]))
+    objective = SimpleNamespace(
+        compute_loss=lambda *_, **__: LossOutput(tensor(sum(losses) / 3), logits)
+    )
+    module = TrainingModule(Linear(1, 1), objective, TrainConfig(), steps_per_epoch=1, seed=0)
+    logged = {}
+    module.log = lambda name, value, **_: logged.update({name: value})
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    assert logged["val_loss_std"] == pytest.approx(np.std(losses), rel=1e-4)
+
+
 def test_the_model_is_trained_on_all_clips_for_the_selected_epochs(selected):
     _, run = selected
     history = read_history(run / "selection")
-    losses = [row["val_loss"] for row in history]
-    chosen = max(i for i, loss in enumerate(losses) if loss == min(losses)) + 1
+    best = min(reversed(history), key=lambda row: row["val_loss"])
+    error = best["val_loss_std"] / math.sqrt(3)
+    near = [row for row in history if row["val_loss"] <= best["val_loss"] + error]
+    chosen = int(near[-1]["epoch"]) + 1
     final = load_header(find_checkpoint(run))
     facts = final.training["selection"]
     assert (facts["epochs"], facts["of"], len(history)) == (chosen, 4, 4)
-    assert facts["metrics"]["val_loss"] == min(losses)
+    assert facts["metrics"]["val_loss"] == near[-1]["val_loss"]
+    assert (facts["held_out"], facts["best"]) == (3, best["epoch"] + 1)
     assert (facts["clips"] + facts["held_out"], facts["by"]) == (12, "subject")
     assert (final.training["clips"], final.training["held_out"]) == (12, 0)
     assert not (run / BEST_FILE).exists()

@@ -76,12 +76,16 @@ def format_selection(training: Mapping[str, Any]) -> str:
     """Return how the number of epochs of a training was selected, as one line."""
     chosen = training["selection"]
     metrics, by = chosen["metrics"], chosen["by"]
-    values = {key.removeprefix("val_"): v for key, v in metrics.items() if key.startswith("val_")}
-    listed = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in values.items())
     whole = f" ({by}s that are in no other part)" if by else ""
+    listed = ", ".join(
+        f"{key} {metrics[f'val_{key}']:.3f}"
+        for key in ("loss", "accuracy", "mpjpe")
+        if f"val_{key}" in metrics
+    )
     return (
-        f"epochs: {chosen['epochs']} of {chosen['of']}, the best on {chosen['held_out']} held-out "
-        f"clips{whole}: {listed}; then trained anew on all {training['clips']} training clips"
+        f"epochs: {chosen['epochs']} of {chosen['of']}, the latest that is not worse than the best "
+        f"({chosen['best']}) on {chosen['held_out']} held-out clips{whole}: {listed}; then trained "
+        f"anew on all {training['clips']} training clips"
     )
 
 

@@ -236,5 +236,6 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
 def _format_split_metrics(metrics: dict[str, float], prefix: str) -> str:
     """Return the metrics of a split, the loss first."""
     own = {key.removeprefix(prefix): v for key, v in metrics.items() if key.startswith(prefix)}
+    own.pop("loss_std", None)
     names = sorted(own, key=lambda name: (name != "loss", name != "accuracy", name))
     return "".join(f"  {name.replace('_', ' ')} {own[name]:.3f}" for name in names)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel
 
 from kinegraph.errors import TrainingError
@@ -20,6 +21,8 @@ from kinegraph.training.recipe import TrainConfig
 
 #: Number of most probable classes among which the metric ``top5`` looks for the label.
 TOP_CLASSES = 5
+#: Name of the mean square of the clips' losses; what is logged is their standard deviation.
+SQUARED_LOSS = "squared_loss"
 
 
 class TrainingModule(LightningModule):
@@ -104,7 +107,10 @@ class TrainingModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Evaluate a held-out batch, with the averaged weights if there are any."""
         self.eval_model.eval()
-        self._evaluate_batch("val", batch)
+        output = self._evaluate_batch("val", batch)
+        if output.logits is not None:
+            losses = cross_entropy(output.logits.float(), batch.labels, reduction="none")
+            self.metrics.add(SQUARED_LOSS, losses.square().sum(), len(losses))
 
     def on_validation_epoch_end(self) -> None:
         self._log("val")
@@ -120,13 +126,14 @@ class TrainingModule(LightningModule):
             module.training = mode
         self._log(split)
 
-    def _evaluate_batch(self, split: str, batch: Batch) -> None:
+    def _evaluate_batch(self, split: str, batch: Batch) -> LossOutput:
         weights = self._clip_weights(split, batch)
         output = self.objective.compute_loss(self.eval_model, batch, weights=weights)
         self._add_metrics(output, batch, weights)
         if output.logits is not None and output.logits.shape[1] > TOP_CLASSES:
             top = output.logits.topk(TOP_CLASSES).indices == batch.labels[:, None]
             self.metrics.add("top5", top.any(dim=1).sum(), len(batch.labels))
+        return output
 
     def _clip_weights(self, split: str, batch: Batch) -> Tensor | None:
         """Return (N,) factors of the clips' losses."""
@@ -146,7 +153,9 @@ class TrainingModule(LightningModule):
                 self.metrics.add("mean_class", (weights * correct).sum(), clips)
 
     def _log(self, split: str) -> Mapping[str, float]:
-        means = self.metrics.compute_and_reset()
+        means = dict(self.metrics.compute_and_reset())
+        if (square := means.pop(SQUARED_LOSS, None)) is not None:
+            means["loss_std"] = math.sqrt(max(0.0, square - means["loss"] ** 2))
         for name, value in means.items():
             self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
         return means

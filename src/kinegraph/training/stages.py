@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,65 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from kinegraph.errors import CheckpointError, RecipeError
-from kinegraph.training.checkpoint import (
-    CheckpointHeader,
-    find_checkpoint,
-    load_header,
-    require_empty_folder,
-)
+from kinegraph.training.checkpoint import find_checkpoint, load_header, require_empty_folder
+from kinegraph.training.history import read_history
 from kinegraph.training.recipe import SELECTION_FOLDER, Recipe, parse_recipe
 from kinegraph.training.resume import RESUME_FILE, find_resume_checkpoint, is_finished
 
 RECIPE_FILE = "recipe.yaml"
+
+
+class Selection(BaseModel, frozen=True):
+    """The number of epochs that a training with held-out clips found.
+
+    Attributes:
+        epochs: the number of epochs, of ``of`` that were trained.
+        best: the epoch with the smallest loss, counted from 1.
+        clips, held_out: numbers of clips.
+        by: the fact by which clips were held out, None if by clip.
+        metrics: of the last of the epochs on the held-out clips.
+    """
+
+    epochs: int
+    of: int
+    best: int
+    clips: int
+    held_out: int
+    by: str | None
+    metrics: dict[str, float]
+
+    @classmethod
+    def load(cls, folder: Path) -> Selection:
+        """Return what a finished training found.
+
+        It is the latest epoch whose loss on the held-out clips is not above the smallest loss by
+        more than its standard error: few clips do not show which of these epochs is better. For
+        models without classes it is the epoch with the smallest error.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or damaged.
+        """
+        header = load_header(find_checkpoint(folder))
+        training, objective = header.training, header.create_objective()
+        history = read_history(folder)
+        best = int(training["epoch"])
+        chosen = best
+        if objective.best_metric[0] == "val_loss":
+            rows = {int(row["epoch"]): row for row in history}
+            smallest = rows[best]["val_loss"]
+            error = rows[best].get("val_loss_std", 0.0) / math.sqrt(training["held_out"])
+            near = [e for e, row in rows.items() if row["val_loss"] <= smallest + error]
+            chosen = max(near, default=best)
+        row = next(row for row in history if row["epoch"] == chosen)
+        return cls(
+            epochs=chosen + 1,
+            of=header.recipe["train"]["epochs"],
+            best=best + 1,
+            clips=training["clips"],
+            held_out=training["held_out"],
+            by=header.recipe["validation"]["by"],
+            metrics={key: value for key, value in row.items() if key.startswith("val_")},
+        )
 
 
 class StageRun(BaseModel, frozen=True):
@@ -50,7 +100,7 @@ class StageRun(BaseModel, frozen=True):
         if self.folder != self.run_folder:
             return self.run_recipe.selection()
         selection = self.load_selection()
-        return self.run_recipe if selection is None else _retraining(self.run_recipe, selection)
+        return self.run_recipe if selection is None else self._retraining(selection.epochs)
 
     @property
     def folder(self) -> Path:
@@ -67,15 +117,26 @@ class StageRun(BaseModel, frozen=True):
         selects = self.folder != self.run_folder
         return "selecting the epochs" if selects else "training on all training clips"
 
-    def load_selection(self) -> CheckpointHeader | None:
-        """Return the header of the selected epoch if this training follows a selection.
+    def load_selection(self) -> Selection | None:
+        """Return the epochs that were selected if this training follows a selection.
 
         Raises:
-            CheckpointError: its checkpoint is missing or damaged.
+            CheckpointError: the checkpoint of the selection is missing or damaged.
         """
         if not self.run_recipe.validation.retrain or self.folder != self.run_folder:
             return None
-        return load_header(find_checkpoint(self.run_folder / SELECTION_FOLDER))
+        return Selection.load(self.run_folder / SELECTION_FOLDER)
+
+    def _retraining(self, epochs: int) -> Recipe:
+        """Return the recipe that repeats the selection on all clips, up to the epoch selected."""
+        header = load_header(find_checkpoint(self.run_folder / SELECTION_FOLDER))
+        data = Recipe.model_validate(header.recipe).model_dump()
+        train = data["train"]
+        train["cosine_epochs"] = train["cosine_epochs"] or train["epochs"]
+        train |= {"epochs": epochs, "min_steps": 0, "early_stop": None}
+        data["validation"] |= {"fraction": 0, "retrain": True}
+        stages = [stage.model_dump() for stage in self.run_recipe.stages]
+        return Recipe.model_validate({**data, "name": self.run_recipe.name, "stages": stages})
 
 
 #: Writes stages as JSON for another process, and reads them.
@@ -86,30 +147,6 @@ def _stage_folders(recipe: Recipe, out: Path) -> list[Path]:
     names = [stage.name for stage in recipe.stages]
     names += [SELECTION_FOLDER] if recipe.validation.retrain else []
     return [*(out / name for name in names), out]
-
-
-def describe_selection(selection: CheckpointHeader) -> dict[str, Any]:
-    """Return how the number of epochs was selected, as facts of the training that follows."""
-    facts, recipe = selection.training, selection.recipe
-    return {
-        "epochs": facts["epoch"] + 1,
-        "of": recipe["train"]["epochs"],
-        "clips": facts["clips"],
-        "held_out": facts["held_out"],
-        "by": recipe["validation"]["by"],
-        "metrics": facts["metrics"],
-    }
-
-
-def _retraining(recipe: Recipe, selection: CheckpointHeader) -> Recipe:
-    """Return the recipe that repeats a selection on all clips, up to the epoch selected."""
-    data = Recipe.model_validate(selection.recipe).model_dump()
-    train = data["train"]
-    train["cosine_epochs"] = train["cosine_epochs"] or train["epochs"]
-    train |= {"epochs": selection.training["epoch"] + 1, "min_steps": 0, "early_stop": None}
-    data["validation"] |= {"fraction": 0, "retrain": True}
-    stages = [stage.model_dump() for stage in recipe.stages]
-    return Recipe.model_validate({**data, "name": recipe.name, "stages": stages})
 
 
 def remaining_stages(recipe: Recipe, out: Path, *, resume: bool) -> list[StageRun]:

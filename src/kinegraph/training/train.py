@@ -60,7 +60,6 @@ from kinegraph.training.stages import (
     RECIPE_FILE,
     STAGE_RUNS,
     StageRun,
-    describe_selection,
     remaining_stages,
 )
 
@@ -142,7 +141,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     test_set = ClipDataset(store, splits.test, recipe.preprocessor())
     header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
     if selection is not None:
-        header.training["selection"] = describe_selection(selection)
+        header.training["selection"] = selection.model_dump()
     model, objective = header.build_model(), header.create_objective()
     if stage.init_from is not None:
         load_initial_weights(model, header, stage.init_from)
