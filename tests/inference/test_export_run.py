@@ -22,6 +22,7 @@ from kinegraph.inference.backends.runtimes import FORMATS
 from kinegraph.inference.evaluate import evaluate_run
 from kinegraph.inference.export import export_run as export
 from kinegraph.inference.export.export_run import export_run
+from kinegraph.inference.export.opset import OPSET
 from kinegraph.inference.export.parity import BOUNDS, Parity, check
 from kinegraph.inference.export.quantize import iterate_inputs
 from kinegraph.inference.export.trace import TracedNetwork, trace_clips, trace_steps
@@ -72,14 +73,16 @@ def traced_of(variant: str, precision: str = "fp32", *, streaming: bool = False)
     return trace_steps(network, 2) if streaming else trace_clips(network)
 
 
-def written(traced: TracedNetwork, name: str, precision: str, folder: Path) -> ExportedModel:
+def written(
+    traced: TracedNetwork, name: str, precision: str, folder: Path, opset: int = OPSET
+) -> ExportedModel:
     """A program as a file of a format, loaded by its runtime."""
     path = folder / f"it{FORMATS[name].suffix}"
     feeds = None
     if precision == "int8":
         batch = Batch(clips(2, 24, 2), torch.zeros(2), torch.full((2,), 24))
         feeds = iterate_inputs(traced, [batch] * 4)
-    writer(traced, name, precision, feeds)(path, "{}")
+    writer(traced, name, precision, feeds, opset)(path, "{}")
     assert FORMATS[name].read(path) == "{}"
     return ExportedModel(traced.interface, (2, 15), FORMATS[name].open(path, precision))
 
@@ -128,6 +131,17 @@ def test_a_network_that_normalises_two_persons_together_takes_two(tmp_path):
 def test_steps_end_with_the_answer_of_the_clip(variant, tmp_path):
     exported = written(traced_of(variant, streaming=True), "torch", "fp32", tmp_path)
     agrees(model_of(variant), exported, 1e-4)
+
+
+OLD_OPSETS = [("stgcn", 11, False), ("shiftgcn", 11, True), ("shiftgcn mta", 11, False)]
+OLD_OPSETS += [("asgcn", 13, False), ("stgcn_twostream", 17, False)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "opset", "streaming"), OLD_OPSETS)
+def test_old_opsets_hold_the_same_network(variant, opset, streaming, tmp_path):
+    traced = traced_of(variant, streaming=streaming)
+    agrees(model_of(variant), written(traced, "onnx", "fp32", tmp_path, opset), 1e-4)
 
 
 def test_what_is_not_local_in_time_has_no_step_network():

@@ -26,6 +26,10 @@ def export(
         Path | None,
         typer.Option(help="Clips for verification and calibration. Default: the recipe's store."),
     ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="Opset of an ONNX file, 11 to 23, for compilers that need an old one."),
+    ] = None,
 ) -> None:
     """Export a run; the exported model is verified against the original before it is written."""
     from kinegraph.clips.store import ClipStore
@@ -33,7 +37,7 @@ def export(
 
     opened = ClipStore(store) if store else None
     manifest = export_run(
-        run, out, format=format, precision=precision, streaming=streaming, store=opened
+        run, out, format=format, precision=precision, streaming=streaming, store=opened, opset=opset
     )
     kind = "step network" if streaming else "network"
     rows = parity_rows(manifest.parity or {})

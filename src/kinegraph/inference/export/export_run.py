@@ -19,6 +19,7 @@ from kinegraph.files import replace_durably
 from kinegraph.inference.backends.exported_model import Manifest, is_exported, load_exported
 from kinegraph.inference.backends.runtimes import FORMATS, format_of
 from kinegraph.inference.evaluate import select_clips
+from kinegraph.inference.export.opset import OPSET, check_opset
 from kinegraph.inference.export.parity import BOUNDS, check, check_sizes, compare
 from kinegraph.inference.export.quantize import Feeds, iterate_inputs
 from kinegraph.inference.export.trace import TracedNetwork, trace_clips, trace_steps
@@ -42,6 +43,7 @@ def export_run(
     precision: str = "fp32",
     streaming: bool = False,
     store: ClipStore | None = None,
+    opset: int | None = None,
 ) -> Manifest:
     """Export a run; the exported model is verified against the original before it is written.
 
@@ -55,6 +57,7 @@ def export_run(
         precision: fp32, fp16, bf16 or int8.
         streaming: a step network, which takes a few frames at a time and returns its state.
         store: the clips to compare on and to calibrate with; default the recipe's.
+        opset: of an ONNX file, from `MIN_OPSET` to `MAX_OPSET`; default `OPSET`.
 
     Raises:
         ExportError: a format and precision that do not go together, a package that is missing,
@@ -63,6 +66,8 @@ def export_run(
     """
     run, out = Path(run), Path(out)
     name = _format(out, format, precision)
+    if opset is not None:
+        check_opset(opset, name)
     if is_exported(run):
         raise ExportError(f"{run} is an exported file: export from the run that it came from")
     taken = [path for path in _files(out, name) if path.exists()]
@@ -73,7 +78,7 @@ def export_run(
     recognizer.model.cpu()
     traced = _traced(recognizer, name, precision, streaming=streaming)
     feeds = _feeds(recognizer, traced, store) if precision == "int8" else None
-    write = writer(traced, name, precision, feeds)
+    write = writer(traced, name, precision, feeds, opset or OPSET)
     packages = {package: version(package) for package in ("kinegraph", *PACKAGES[name])}
     manifest = Manifest(recognizer.header, name, precision, traced.interface, None, packages)
     return _write(out, manifest, write, recognizer, store)

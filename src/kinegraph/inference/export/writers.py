@@ -14,29 +14,31 @@ from typing import Any
 import torch
 
 from kinegraph.inference.backends.runtimes import EXTRA, KEY, import_package
+from kinegraph.inference.export.opset import EXPORTER_MIN_OPSET, OPSET, lower_opset
 from kinegraph.inference.export.quantize import Feeds, quantize
 from kinegraph.inference.export.trace import TracedNetwork
 
-OPSET = 20
 #: Writes the file, with this text as its manifest.
 Writer = Callable[[Path, str], None]
 
 
-def writer(traced: TracedNetwork, format: str, precision: str, feeds: Feeds | None) -> Writer:
+def writer(
+    traced: TracedNetwork, format: str, precision: str, feeds: Feeds | None, opset: int = OPSET
+) -> Writer:
     """Return a function that writes a program as a file; the conversion is done once.
 
     Args:
         traced: the network, already of the precision where it is one of torch.
-        format, precision: see `kinegraph.inference.export.export_run`.
+        format, precision, opset: see `kinegraph.inference.export.export_run`.
         feeds: for int8: inputs of the network for clips of the training split.
 
     Raises:
-        ExportError: a package is missing.
+        ExportError: a package is missing, or the opset lacks an operation of the network.
     """
     with _quiet_exporters():
         if format == "torch":
             return partial(_write_torch, traced)
-        model = None if format == "openvino" and feeds is None else _onnx(traced, feeds)
+        model = None if format == "openvino" and feeds is None else _onnx(traced, feeds, opset)
         if format == "onnx":
             return partial(_write_onnx, model)
         compress = precision in ("fp16", "bf16")
@@ -48,7 +50,7 @@ def _write_torch(traced: TracedNetwork, path: Path, manifest: str) -> None:
         torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
 
 
-def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
+def _onnx(traced: TracedNetwork, feeds: Feeds | None, opset: int) -> Any:
     """Return the program as an ONNX model, in int8 if there are inputs to calibrate with."""
     for package in ("onnx", "onnxscript"):
         import_package(package)
@@ -57,7 +59,7 @@ def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
         dynamo=True,
         input_names=traced.interface.inputs,
         output_names=traced.interface.outputs,
-        opset_version=OPSET,
+        opset_version=max(opset, EXPORTER_MIN_OPSET),
         verbose=False,
     )
     model = program.model_proto
@@ -68,6 +70,8 @@ def _onnx(traced: TracedNetwork, feeds: Feeds | None) -> Any:
             if getattr(module, "keeps_full_precision", False)
         ]
         model = quantize(model, traced.interface.inputs, feeds, exact)
+    if opset < EXPORTER_MIN_OPSET:
+        model = lower_opset(model, opset)
     _tidy(model, traced)
     return model
 
