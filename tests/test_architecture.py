@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors", "skeleton", "ops"},
     "readers": {"errors", "files", "skeleton", "clips"},
     "transforms": {"errors", "skeleton", "clips"},
+    "writers": {"errors", "files", "skeleton", "clips", "readers", "transforms"},
     "runtime": {"errors", "skeleton", "ops"},
     "training": {"errors", "files", "skeleton", "clips", "models", "transforms"},
 }
@@ -33,8 +34,8 @@ MAY_IMPORT["reports"] = {*MAY_IMPORT["inference"], "inference"}
 MAY_IMPORT["bench"] = {*MAY_IMPORT["reports"], "reports"}
 MAY_IMPORT["video"] = {*MAY_IMPORT["reports"], "reports"}
 MAY_IMPORT["server"] = {*MAY_IMPORT["video"], "video"}
-MAY_IMPORT["cli"] = {*MAY_IMPORT["server"], "server", "bench", "cluster"}
-NO_TORCH = {"skeleton", "clips", "readers", "transforms"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["server"], "server", "bench", "cluster", "writers"}
+NO_TORCH = {"skeleton", "clips", "readers", "transforms", "writers"}
 LIGHT = NO_TORCH | {"errors", "files", "cli", "__init__", "__main__"}
 HEAVY = {"torch", "matplotlib", "scipy", "lightning", "torchmetrics"}
 PICKLE_FILE = SOURCE / "readers" / "formats" / "pickle_file.py"

@@ -31,6 +31,8 @@ from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
+from kinegraph.writers import WRITERS
+from kinegraph.writers.export import EXPORT_OPTIONS
 from test_architecture import MAY_IMPORT, SOURCE, refuse, syntax
 
 ROOT = SOURCE.parents[1]
@@ -160,7 +162,10 @@ def options_of(words: list[str]) -> set[str]:
     if words[1] in ("draw", "bench") and len(words) > 2:
         command = command.commands[words[2]]
     known = {option for parameter in command.params for option in parameter.opts}
-    if words[1] == "convert" and words[2:] and not words[2].isupper():
+    if words[1] == "convert" and "--to" in words:
+        formats = WRITERS.values()
+        known |= {f"--{o}" for o in {*EXPORT_OPTIONS, *(o for w in formats for o in w.options)}}
+    elif words[1] == "convert" and words[2:] and not words[2].isupper():
         known |= {f"--{option}" for option in READERS[words[2]].options}
     return known | {"--help"}
 

@@ -19,13 +19,16 @@ CONTEXT = {"ignore_unknown_options": True}
 
 
 def convert(
-    reader: Annotated[str, typer.Argument(help="Name of the reader (kinegraph list readers).")],
+    reader: Annotated[
+        str,
+        typer.Argument(help="Name of the reader (kinegraph list readers); with --to the store."),
+    ],
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="SOURCE [LABELS] STORE",
             help="Folder or file of raw recordings, its label file if it has one of another name, "
-            "and the store to write, such as my.arrow.",
+            "and the store to write, such as my.arrow; with --to the file or folder to write.",
         ),
     ],
     workers: Annotated[
@@ -36,13 +39,31 @@ def convert(
         typer.Option("--float16", help="Store as float16 (half the size); prints rounding error."),
     ] = False,
     cluster: ClusterOption = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a store as other tools read it: stacked, pyskl or ctrgcn "
+            "(kinegraph convert STORE OUT --to stacked)."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="With --to: protocol of the split (default: the data set's).")
+    ] = None,
 ) -> None:
-    """Read raw recordings into one store. Further --key value pairs are the reader's options."""
+    """Read raw recordings into one store, or write a store as other tools read it.
+
+    Further --key value pairs are the reader's options; with --to those of the format.
+    """
     from kinegraph.clips.store import ClipStore
     from kinegraph.cluster.convert import convert_on_cluster
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert as convert_here
 
+    if to is not None:
+        _export([reader, *words], to, protocol)
+        return
+    if protocol is not None:
+        raise ReadError("--protocol belongs to --to: a store keeps every protocol of its data set")
     chosen = get_reader(reader)
     paths, options = split_words(words)
     source, store = _resolve_paths(chosen, paths, options)
@@ -70,6 +91,24 @@ def convert(
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"
         + (f"; maximum rounding error {result.rounding:.3g}" if float16 else "")
     )
+
+
+def _export(words: Sequence[str], to: str, protocol: str | None) -> None:
+    from kinegraph.writers import get_writer
+    from kinegraph.writers.export import export_store
+
+    writer, (paths, options) = get_writer(to), split_words(words)
+    if len(paths) != 2:
+        raise ReadError(f"convert --to {to}: expected STORE OUT, got {' '.join(paths)}")
+    with progress(f"writing {paths[1]}") as bar:
+        result = export_store(writer, *paths, protocol=protocol, options=options, progress=bar)
+    for name, counts in result.counts.items():
+        print(f"protocol {name}: {counts['train']} clips in train, {counts['val']} in val")
+    for note in result.notes:
+        print(f"note: {note}")
+    files = [result.path] if result.path.is_file() else sorted(result.path.iterdir())
+    for file in files:
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, reads back equal")
 
 
 def _resolve_paths(

@@ -1,4 +1,4 @@
-"""Pickles of arrays, loaded without executing what they name.
+"""Pickles of arrays, written, and loaded without executing what they name.
 
 Public datasets are shipped as pickles, but a pickle is a program. This loader first checks the
 opcodes without running them, then runs them with a few harmless functions only: numpy arrays,
@@ -35,6 +35,7 @@ _CALLABLES = {
     ("numpy.core.multiarray", "scalar"): "scalar",
     ("numpy.core.numeric", "_frombuffer"): "frombuffer",
     ("_codecs", "encode"): "encode",
+    ("builtins", "list"): "make_list",
     ("builtins", "set"): "make_set",
     ("builtins", "frozenset"): "make_set",
     ("builtins", "tuple"): "make_tuple",
@@ -89,6 +90,35 @@ def load_pickle(path: Path, offset: int = 0) -> Any:
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ReadError(f"{path}: cannot be read as a pickle of arrays: {reason}") from error
+
+
+def dump_pickle(path: Path, content: Any, **lists: Iterable[Any]) -> None:
+    """Write plain containers and arrays as a pickle.
+
+    Args:
+        path: the file.
+        content: what to write; a dictionary if there are ``lists``.
+        lists: further keys of the dictionary, whose items are written one after another: they are
+            not in memory at the same time.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    streamed = {name: _StreamedList(items) for name, items in lists.items()}
+    with path.open("wb") as file:
+        pickler = pickle.Pickler(file, protocol=4)
+        pickler.fast = bool(lists)  # without a memo, which would keep all items
+        pickler.dump({**content, **streamed} if lists else content)
+
+
+class _StreamedList:
+    """A list that is pickled item by item."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = items
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (), None, iter(self._items)
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -204,6 +234,10 @@ class _AllowedCalls:
             _refuse(f"it encodes text as {encoding!r}; expected latin1")
         self.charge(len(text))
         return text.encode("latin1")
+
+    def make_list(self, items: list[Any] | tuple[Any, ...] = ()) -> list[Any]:
+        self.charge(64 * len(items))
+        return list(items)
 
     def make_set(self, items: list[Any] | tuple[Any, ...] = ()) -> set[Any]:
         self.charge(64 * len(items))
