@@ -31,7 +31,7 @@ from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
 from kinegraph.training.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from kinegraph.transforms import TRANSFORMS, to_array
-from kinegraph.writers import WRITERS
+from kinegraph.writers import ARRAY_FORMATS
 from kinegraph.writers.export import EXPORT_OPTIONS
 from test_architecture import MAY_IMPORT, SOURCE, refuse, syntax
 
@@ -163,7 +163,7 @@ def options_of(words: list[str]) -> set[str]:
         command = command.commands[words[2]]
     known = {option for parameter in command.params for option in parameter.opts}
     if words[1] == "convert" and "--to" in words:
-        formats = WRITERS.values()
+        formats = ARRAY_FORMATS.values()
         known |= {f"--{o}" for o in {*EXPORT_OPTIONS, *(o for w in formats for o in w.options)}}
     elif words[1] == "convert" and words[2:] and not words[2].isupper():
         known |= {f"--{option}" for option in READERS[words[2]].options}

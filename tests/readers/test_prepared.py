@@ -176,8 +176,28 @@ def test_arrays_of_one_source_are_of_one_space(tmp_path):
         read(tmp_path)
 
 
+def test_channels_that_may_be_scores_are_asked_for(tmp_path):
+    block = np.random.default_rng(0).uniform(0.1, 0.9, (2, 4, 9, 25, 1)).astype(np.float32)
+    path = write_arrays(tmp_path, block, [0, 1])
+    with pytest.raises(ReadError, match=r"4 channels: .*--confidence true"):
+        read(path)
+    clip = read(path, confidence=True, up="y")[0]
+    assert clip.joints.shape[-1] == 3
+    np.testing.assert_array_equal(clip.confidence[0], block[0, 3, ..., 0])
+
+
+def test_images_around_zero_are_not_as_recorded(tmp_path):
+    block = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2, 9, 17, 1)).astype(np.float32)
+    path = write_arrays(tmp_path, block, [0, 1])
+    with pytest.raises(ReadError, match=r"on both sides of 0.*--prepared kinetics"):
+        read(path)
+    assert read(path, prepared="kinetics")[0].space == PREPARATIONS["kinetics"].result
+    assert read(path, prepared="recorded")[0].space == IMAGE_SHARES
+
+
 def test_figure_skating_is_not_ntu(tmp_path):
-    block = np.random.default_rng(0).uniform(0.1, 0.9, (2, 3, 9, 25, 1)).astype(np.float32)
+    block = np.random.default_rng(0).uniform(-0.9, 0.9, (2, 3, 9, 25, 1)).astype(np.float32)
+    block[:, 2] = np.abs(block[:, 2])
     np.save(tmp_path / "train_data.npy", block)
     with pytest.raises(ReadError, match="convert fsd"):
         read(tmp_path)

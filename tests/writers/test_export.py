@@ -17,9 +17,9 @@ from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import IMAGE_SHARES, KINECT
 from kinegraph.transforms import to_array
-from kinegraph.writers import get_writer
+from kinegraph.writers import get_array_format
+from kinegraph.writers.array_format import ArrayFormat
 from kinegraph.writers.export import export_store
-from kinegraph.writers.writer import Writer
 from prepared_arrays import rows_ctrgcn, stack_2s_agcn, stack_kinetics, stack_stgcn
 
 
@@ -62,7 +62,7 @@ def test_stacked_arrays_are_the_released_ones(tmp_path, prepared, stack, name):
     clips = real_ntu()
     store = write_store(tmp_path / "s.arrow", clips, ["x"] * 60)
     options = {"prepared": prepared} if prepared else {}
-    result = export_store(get_writer("stacked"), store, tmp_path / "out", options=options)
+    result = export_store(get_array_format("stacked"), store, tmp_path / "out", options=options)
     assert result.counts == {"xsub": {"train": 3, "val": 1}}
     for part, own in (("train", [0, 1, 2]), ("val", [3])):
         array = np.load(tmp_path / "out" / f"{part}_{name}.npy")
@@ -80,7 +80,9 @@ def test_kinetics_arrays_are_the_released_ones(tmp_path):
     files = sorted(folder.glob("*.json"))[4:]
     clips = [clip for file in files for clip in read_clips(file)]
     store = write_store(tmp_path / "s.arrow", clips, protocols=["official"])
-    export_store(get_writer("stacked"), store, tmp_path / "out", options={"prepared": "kinetics"})
+    export_store(
+        get_array_format("stacked"), store, tmp_path / "out", options={"prepared": "kinetics"}
+    )
     made = np.load(tmp_path / "out" / "val_data.npy")
     expected = stack_kinetics(files)
     np.testing.assert_array_equal(made, np.minimum(expected, 1))  # confidences are at most 1
@@ -90,7 +92,7 @@ def test_ctrgcns_file_is_the_released_one(tmp_path):
     clips = real_ntu()
     store = write_store(tmp_path / "s.arrow", clips, ["x"] * 60)
     options = {"prepared": "ctrgcn"}
-    export_store(get_writer("ctrgcn"), store, tmp_path / "NTU60_CS.npz", options=options)
+    export_store(get_array_format("ctrgcn"), store, tmp_path / "NTU60_CS.npz", options=options)
     made = np.load(tmp_path / "NTU60_CS.npz")
     assert sorted(made) == ["x_test", "x_train", "y_test", "y_train"]
     np.testing.assert_allclose(made["x_train"], rows_ctrgcn(clips[:3]), atol=2e-6)
@@ -103,7 +105,7 @@ def test_a_pyskl_pickle(tmp_path):
     sized = [dataclasses.replace(c, meta={**c.meta, "width": 640, "height": 480}) for c in clips]
     store = write_store(tmp_path / "s.arrow", sized, protocols=["xsub", "holdout"])
     result = export_store(
-        get_writer("pyskl"), store, tmp_path / "a.pkl", options={"dtype": "float16"}
+        get_array_format("pyskl"), store, tmp_path / "a.pkl", options={"dtype": "float16"}
     )
     assert "the score of a present joint is 1" in result.notes[0]
     content = pickle.loads((tmp_path / "a.pkl").read_bytes())
@@ -137,7 +139,7 @@ def test_what_is_written_is_read_back_as_the_clips(tmp_path, writer, target, lay
     gap[0, 3:5] = gap[1, :2] = gap[1, 4, 7] = np.nan
     clips[1] = clips[1].with_joints(gap)
     store = write_store(tmp_path / "s.arrow", clips)
-    export_store(get_writer(writer), store, tmp_path / target)
+    export_store(get_array_format(writer), store, tmp_path / target)
     reader = "pyskl" if writer == "pyskl" else "stacked"
     known = {"prepared": "recorded", "layout": layout}
     if coordinates == 2:
@@ -163,7 +165,7 @@ def refuse(tmp_path, clips, reason, writer="stacked", target="out", protocol=Non
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KinegraphError, match=reason):
         export_store(
-            get_writer(writer), store, tmp_path / target, protocol=protocol, options=options
+            get_array_format(writer), store, tmp_path / target, protocol=protocol, options=options
         )
     assert sorted(tmp_path.iterdir()) == before
 
@@ -193,7 +195,9 @@ def test_too_many_persons_are_refused_or_left_out(tmp_path):
     clips = made_up(persons=3)
     refuse(tmp_path, clips, "has 3 persons, the arrays 2: give --persons 3, or --persons 2")
     options = {"persons": 2}
-    export_store(get_writer("stacked"), tmp_path / "s.arrow", tmp_path / "out", options=options)
+    export_store(
+        get_array_format("stacked"), tmp_path / "s.arrow", tmp_path / "out", options=options
+    )
     made = np.load(tmp_path / "out" / "train_data.npy")
     np.testing.assert_array_equal(made[0, :, :9], to_array(clips[0], 2))
 
@@ -208,7 +212,9 @@ def test_a_prepared_store_is_not_taken_for_a_recorded_one(tmp_path):
     refuse(tmp_path, clips, "prepared as by 'ctrgcn', which cannot be undone", prepared="stgcn")
     # the position is lost, which 2s-AGCN's preparation removes anyhow
     options = {"prepared": "agcn"}
-    export_store(get_writer("stacked"), tmp_path / "s.arrow", tmp_path / "out", options=options)
+    export_store(
+        get_array_format("stacked"), tmp_path / "s.arrow", tmp_path / "out", options=options
+    )
     assert (tmp_path / "out" / "val_data_joint.npy").is_file()
 
 
@@ -224,7 +230,7 @@ def test_clips_without_label_or_split_are_counted(tmp_path):
     first, *others = made_up(count=5)
     clips = [dataclasses.replace(first, label=None), *others]
     store = write_store(tmp_path / "s.arrow", clips, protocols=[])
-    result = export_store(get_writer("stacked"), store, tmp_path / "out")
+    result = export_store(get_array_format("stacked"), store, tmp_path / "out")
     assert result.counts == {"all": {"train": 4, "val": 0}}
     assert "states no split" in result.notes[0]
     assert "1 clips without a label were left out" in result.notes[1]
@@ -236,7 +242,7 @@ def test_an_unequal_file_never_appears(tmp_path):
     def write(job, path, progress):
         path.write_text("wrong")
 
-    broken = Writer("broken", "", ".txt", write, lambda job, path: "row 3")
+    broken = ArrayFormat("broken", "", ".txt", write, lambda job, path: "row 3")
     store = write_store(tmp_path / "s.arrow", made_up())
     with pytest.raises(StoreError, match="row 3 does not read back as it was written"):
         export_store(broken, store, tmp_path / "a.txt")
@@ -247,5 +253,5 @@ def test_an_empty_split_is_refused(tmp_path):
     clips = [dataclasses.replace(clip, meta={"split": "none"}) for clip in made_up()]
     store = write_store(tmp_path / "s.arrow", clips)
     with pytest.raises(ProtocolError, match="leaves train and test empty"):
-        export_store(get_writer("stacked"), store, tmp_path / "out", protocol="official")
+        export_store(get_array_format("stacked"), store, tmp_path / "out", protocol="official")
     assert len(ClipStore(store)) == 4

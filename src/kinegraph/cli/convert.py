@@ -94,14 +94,14 @@ def convert(
 
 
 def _export(words: Sequence[str], to: str, protocol: str | None) -> None:
-    from kinegraph.writers import get_writer
+    from kinegraph.writers import get_array_format
     from kinegraph.writers.export import export_store
 
-    writer, (paths, options) = get_writer(to), split_words(words)
+    chosen, (paths, options) = get_array_format(to), split_words(words)
     if len(paths) != 2:
         raise ReadError(f"convert --to {to}: expected STORE OUT, got {' '.join(paths)}")
     with progress(f"writing {paths[1]}") as bar:
-        result = export_store(writer, *paths, protocol=protocol, options=options, progress=bar)
+        result = export_store(chosen, *paths, protocol=protocol, options=options, progress=bar)
     for name, counts in result.counts.items():
         print(f"protocol {name}: {counts['train']} clips in train, {counts['val']} in val")
     for note in result.notes:

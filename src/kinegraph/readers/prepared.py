@@ -86,6 +86,11 @@ def find_array_facts(
     open_question = not any(stated.get(name) for name in ("prepared", "space", "up", "unit"))
     if of_image and open_question and _looks_like_kinetics(points, confidence):
         return _resolve_image(points, layout, confidence, stated, "")
+    if confidence is None and points.shape[-1] == 4:
+        raise ReadError(
+            "4 channels: if they are x, y, z and a confidence, give --confidence true; if all are "
+            "coordinates, --confidence false"
+        )
     joints = points[..., :-1] if confidence else points
     if joints.shape[-1] == 3:
         return _resolve_world(joints, layout, bool(confidence), stated)
@@ -93,6 +98,12 @@ def find_array_facts(
         raise ReadError(
             f"--prepared {prepared} is for arrays of x, y and z, got {joints.shape[-1]} "
             "coordinates per joint"
+        )
+    if open_question and joints.shape[-1] == 2 and _are_around_zero(joints):
+        raise ReadError(
+            "x and y are on both sides of 0, so they are not coordinates of an image as recorded: "
+            "state --prepared kinetics (shares of the image minus 0.5), --prepared fsd (-1 to 1 "
+            "over the image), or --prepared recorded to take them as they are"
         )
     space = SpaceOptions(**stated).resolve(_hide_zeros(joints), layout)
     return ArrayFacts(space, bool(confidence))
@@ -132,6 +143,12 @@ def _looks_like_kinetics(points: Points, confidence: bool | None) -> bool:
         return False
     xy = points[..., :2].reshape(-1, 2)
     return _reach(xy) <= 0.5 + _ROUNDING and bool((xy.min(axis=0) < 0).all())
+
+
+def _are_around_zero(xy: Points) -> bool:
+    """Return whether a tenth of x and a tenth of y at least are negative."""
+    present = xy[(xy != 0).any(axis=-1)]
+    return bool(len(present) and ((present < 0).mean(axis=0) > 0.1).all())
 
 
 def _reach(xy: Points) -> float:

@@ -129,11 +129,11 @@ def _find_facts(
     found = []
     for array in arrays:
         points = array.sample()
-        if not layout_stated and not confidence and _looks_like_fsd(array.shape, points):
+        if not layout_stated and layout.name == "ntu25" and _are_scored_shares(points):
             raise ReadError(
-                f"{array.path}: 25 joints of x, y and a score, as in FSD-10: read it by "
-                "`convert fsd`, or name the layout (--layout body25 --confidence true, or "
-                "--layout ntu25 if the third number is a coordinate)"
+                f"{array.path}: 25 joints of x, y and a score are not NTU's: if it is FSD-10, read "
+                "it by `convert fsd`, else name the layout: --layout body25 for OpenPose's joints, "
+                "or --layout ntu25 if the third number is a coordinate"
             )
         try:
             found.append(find_array_facts(points, layout, confidence, stated))
@@ -147,8 +147,11 @@ def _find_facts(
     return found
 
 
-def _looks_like_fsd(shape: Shape, points: NDArray[np.float32]) -> bool:
-    return _is_fsd(shape) and bool(np.abs(points[..., :2]).max() <= 1) and are_scores(points)
+def _are_scored_shares(points: NDArray[np.float32]) -> bool:
+    """Return whether points are x and y between -1 and 1, and a score."""
+    xy = points[..., :2]
+    around_zero = (xy < 0).any() and np.abs(xy).max() <= 1
+    return points.shape[-1] == 3 and bool(around_zero) and are_scores(points)
 
 
 def _find_arrays(

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import StoreError
 from kinegraph.readers.formats.numpy_file import iterate_npz_rows, read_npz
-from kinegraph.writers.writer import WriteJob, WriteProgress, Writer
+from kinegraph.writers.array_format import ArrayFormat, WriteJob, WriteProgress
 
-_NUM_JOINTS = 25
+_NTU_JOINTS = 25
 _MEMBER_BY_PART = {"train": "train", "val": "test"}
 
 
-def _write(job: WriteJob, path: Path, progress: WriteProgress) -> None:
+def _write_ctrgcn(job: WriteJob, path: Path, progress: WriteProgress) -> None:
     """Write x_train (N, T, M V 3) float32, y_train (N, classes) one-hot, x_test and y_test.
 
     Raises:
         StoreError: the clips are not of two persons of NTU's joints in 3D at most.
     """
     layout = job.store.layout
-    if layout.num_joints != _NUM_JOINTS or job.store.num_channels != 3 or job.persons != 2:
+    if layout.num_joints != _NTU_JOINTS or job.store.num_channels != 3 or job.persons != 2:
         raise StoreError(
-            f"CTR-GCN's arrays hold 2 persons of {_NUM_JOINTS} joints in 3D, the store has "
+            f"CTR-GCN's arrays hold 2 persons of {_NTU_JOINTS} joints in 3D, the store has "
             f"{layout.num_joints} joints (layout {layout.name!r}) of {job.store.num_channels} "
             f"coordinates and the arrays {job.persons} persons: use --to stacked or pyskl"
         )
@@ -36,8 +36,8 @@ def _write(job: WriteJob, path: Path, progress: WriteProgress) -> None:
         for part, indices in job.parts.items():
             name = _MEMBER_BY_PART[part]
             with archive.open(f"x_{name}.npy", "w", force_zip64=True) as file:
-                _write_header(file, (len(indices), job.frames, 6 * _NUM_JOINTS), "<f4")
-                for row in _rows(job, indices):
+                _write_header(file, (len(indices), job.frames, 6 * _NTU_JOINTS), "<f4")
+                for row in _person_rows(job, indices):
                     file.write(row.astype("<f4").tobytes())
                     done += 1
                     progress(done, total)
@@ -52,7 +52,7 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: str) -> None:
     np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
 
 
-def _rows(job: WriteJob, indices: Iterable[int]) -> Iterator[NDArray[np.float32]]:
+def _person_rows(job: WriteJob, indices: Iterable[int]) -> Iterator[NDArray[np.float32]]:
     """Yield clips as (T, 150): per frame the joints of the first person, then of the second."""
     for array in job.arrays(indices):
         yield np.ascontiguousarray(array.transpose(1, 3, 2, 0)).reshape(job.frames, -1)
@@ -62,10 +62,10 @@ def _one_hot(job: WriteJob, indices: Iterable[int]) -> NDArray[np.float64]:
     return np.eye(job.store.num_classes)[[int(job.store.labels[i]) for i in indices]]
 
 
-def _check(job: WriteJob, path: Path) -> str:
+def _check_ctrgcn(job: WriteJob, path: Path) -> str:
     for part, indices in job.parts.items():
         name = _MEMBER_BY_PART[part]
-        pairs = zip(iterate_npz_rows(path, f"x_{name}"), _rows(job, indices), strict=True)
+        pairs = zip(iterate_npz_rows(path, f"x_{name}"), _person_rows(job, indices), strict=True)
         for row, (written, expected) in enumerate(pairs):
             if not np.array_equal(written, expected):
                 return f"x_{name}: row {row}"
@@ -74,11 +74,11 @@ def _check(job: WriteJob, path: Path) -> str:
     return ""
 
 
-WRITER = Writer(
+CTRGCN = ArrayFormat(
     name="ctrgcn",
     summary="x_train (N, T, 150), y_train one-hot, x_test and y_test in one file, such as "
     "NTU60_CS.npz",
     suffix=".npz",
-    write=_write,
-    check=_check,
+    write=_write_ctrgcn,
+    check=_check_ctrgcn,
 )

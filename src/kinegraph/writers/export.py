@@ -16,9 +16,9 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError, StoreError, unknown_name
 from kinegraph.files import replace_durably
 from kinegraph.readers.reader import check_count
-from kinegraph.writers.writer import CONVENTIONS, PARTS, WriteJob, WriteProgress, Writer
+from kinegraph.writers.array_format import CONVENTIONS, PARTS, ArrayFormat, WriteJob, WriteProgress
 
-#: Options of every writer.
+#: Options of every format.
 EXPORT_OPTIONS = {
     "prepared": f"the convention of the arrays: {', '.join(CONVENTIONS)} (default: as the store)",
     "frames": "T of arrays, which are padded with zeros (default 300)",
@@ -42,7 +42,7 @@ class ExportResult:
 
 
 def export_store(
-    writer: Writer,
+    array_format: ArrayFormat,
     store_path: str | Path,
     target: str | Path,
     *,
@@ -56,11 +56,11 @@ def export_store(
     store; only the check of a pickle loads it whole.
 
     Args:
-        writer: the writer of the format.
+        array_format: the format.
         store_path: the store.
         target: the file or folder to write; it must not exist.
         protocol: the protocol that splits the clips; None: the protocols of the store's data set.
-        options: those of EXPORT_OPTIONS and the writer's own.
+        options: those of EXPORT_OPTIONS and the format's own.
         progress: called with (clips done, all clips).
 
     Raises:
@@ -68,12 +68,12 @@ def export_store(
         ProtocolError, UnknownNameError: the protocol does not fit the store, or a name is unknown.
         TransformError: a clip cannot be prepared.
     """
-    given, known = dict(options or {}), {**EXPORT_OPTIONS, **writer.options}
+    given, known = dict(options or {}), {**EXPORT_OPTIONS, **array_format.options}
     for name in given:
         if name not in known:
-            raise unknown_name(f"option of --to {writer.name}:", name, known)
+            raise unknown_name(f"option of --to {array_format.name}:", name, known)
     store, path = ClipStore(store_path), Path(target)
-    _check_target(writer, path)
+    _check_target(array_format, path)
     for name, usual in (("frames", 300), ("persons", 2)):
         check_count(name, given.get(name, usual))
     if store.num_channels not in (2, 3):
@@ -91,12 +91,12 @@ def export_store(
         truncate="persons" in given,
         options=given,
     )
-    _write_and_check(writer, job, path, progress)
+    _write_and_check(array_format, job, path, progress)
     if job.with_confidence and not store.has_confidence:
         notes.append("the store has no confidence; the score of a present joint is 1")
     if not job.with_confidence and store.has_confidence:
         notes.append("the confidence was left out: the third channel of 3D arrays is z")
-    shown = job.splits if writer.name == "pyskl" else dict([next(iter(job.splits.items()))])
+    shown = job.splits if array_format.name == "pyskl" else dict([next(iter(job.splits.items()))])
     counts = {
         name: {part: len(own) for part, own in zip(PARTS, pair, strict=True)}
         for name, pair in shown.items()
@@ -104,12 +104,13 @@ def export_store(
     return ExportResult(path, counts, notes)
 
 
-def _check_target(writer: Writer, path: Path) -> None:
+def _check_target(array_format: ArrayFormat, path: Path) -> None:
     if path.exists():
         raise StoreError(f"{path} exists; choose another name, nothing is overwritten")
-    if writer.suffix and path.suffix != writer.suffix:
+    if array_format.suffix and path.suffix != array_format.suffix:
         raise StoreError(
-            f"--to {writer.name}: expected a file name that ends in {writer.suffix}, got {path}"
+            f"--to {array_format.name}: expected a file name that ends in {array_format.suffix}, "
+            f"got {path}"
         )
     if not path.absolute().parent.is_dir():
         raise StoreError(f"the folder {path.parent} does not exist; create it first")
@@ -151,12 +152,14 @@ def _split(
     return labeled, notes
 
 
-def _write_and_check(writer: Writer, job: WriteJob, path: Path, progress: WriteProgress) -> None:
+def _write_and_check(
+    array_format: ArrayFormat, job: WriteJob, path: Path, progress: WriteProgress
+) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.absolute().parent) as folder:
             made = Path(folder) / path.name
-            writer.write(job, made, progress)
-            if difference := writer.check(job, made):
+            array_format.write(job, made, progress)
+            if difference := array_format.check(job, made):
                 raise StoreError(f"{path}: {difference} does not read back as it was written")
             replace_durably(made, path)
     except OSError as error:

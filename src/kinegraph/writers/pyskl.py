@@ -13,12 +13,12 @@ from kinegraph.errors import StoreError
 from kinegraph.readers.formats.pickle_file import dump_pickle, load_pickle
 from kinegraph.transforms.fit_space import to_image_unit
 from kinegraph.transforms.to_model_input import to_array
-from kinegraph.writers.writer import PARTS, WriteJob, WriteProgress, Writer
+from kinegraph.writers.array_format import PARTS, ArrayFormat, WriteJob, WriteProgress
 
 _DTYPES = ("float32", "float16")
 
 
-def _write(job: WriteJob, path: Path, progress: WriteProgress) -> None:
+def _write_pyskl(job: WriteJob, path: Path, progress: WriteProgress) -> None:
     """Write {"split": names by split, "annotations": one of each clip}, clip by clip.
 
     Splits are named like xsub_train and xsub_val, those of the data set's own split train and val.
@@ -78,7 +78,7 @@ def _annotate(clip: Clip, job: WriteJob, dtype: np.dtype[Any]) -> dict[str, Any]
     return annotation
 
 
-def _check(job: WriteJob, path: Path) -> str:
+def _check_pyskl(job: WriteJob, path: Path) -> str:
     written = load_pickle(path)
     if written["split"] != _splits(job):
         return "split"
@@ -89,12 +89,12 @@ def _check(job: WriteJob, path: Path) -> str:
     return ""
 
 
-WRITER = Writer(
+PYSKL = ArrayFormat(
     name="pyskl",
     summary="annotation pickle with split, keypoint (M, T, V, D) and keypoint_score, as PYSKL and "
     "MMAction2 read it",
     suffix=".pkl",
-    write=_write,
-    check=_check,
+    write=_write_pyskl,
+    check=_check_pyskl,
     options={"dtype": f"type of the numbers: {' or '.join(_DTYPES)} (default float32)"},
 )

@@ -11,10 +11,10 @@ from kinegraph.errors import StoreError
 from kinegraph.readers.formats.numpy_file import open_npy
 from kinegraph.readers.formats.pickle_file import dump_pickle, load_pickle
 from kinegraph.readers.ntu.reader import parse_recording_name
-from kinegraph.writers.writer import WriteJob, WriteProgress, Writer
+from kinegraph.writers.array_format import ArrayFormat, WriteJob, WriteProgress
 
 
-def _write(job: WriteJob, path: Path, progress: WriteProgress) -> None:
+def _write_stacked(job: WriteJob, path: Path, progress: WriteProgress) -> None:
     """Write ``{train,val}_data.npy`` (N, 3, T, V, M) and ``{train,val}_label.pkl``.
 
     The name is ``data_joint`` for the convention of 2s-AGCN. A label file is a pickle of (names,
@@ -48,7 +48,7 @@ def _names_and_labels(job: WriteJob, indices: Any) -> tuple[list[str], list[int]
     return names, [int(job.store.labels[i]) for i in indices]
 
 
-def _check(job: WriteJob, path: Path) -> str:
+def _check_stacked(job: WriteJob, path: Path) -> str:
     for part, indices in job.parts.items():
         array_path = _array_path(job, path, part)
         written = open_npy(array_path)
@@ -60,12 +60,12 @@ def _check(job: WriteJob, path: Path) -> str:
     return ""
 
 
-WRITER = Writer(
+STACKED = ArrayFormat(
     name="stacked",
     summary="folder of {train,val}_data.npy (N, C, T, V, M) and {train,val}_label.pkl, as ST-GCN, "
     "AS-GCN, 2s-AGCN and Shift-GCN read them",
     suffix="",
-    write=_write,
-    check=_check,
+    write=_write_stacked,
+    check=_check_stacked,
     options={"name": "name of the arrays after train_ and val_ (default data, or data_joint)"},
 )

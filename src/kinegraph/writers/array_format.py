@@ -1,4 +1,4 @@
-"""Contract of a writer: the clips of a store in the files of another tool."""
+"""Contract of an array format: the clips of a store in the files of another tool."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WriteJob:
         persons: M of the arrays.
         frames: T of the arrays.
         truncate: whether persons after the first M are left out; else they are refused.
-        options: the writer's options.
+        options: the format's options.
     """
 
     store: ClipStore
@@ -108,11 +108,11 @@ class WriteJob:
 
 
 @dataclass(frozen=True)
-class Writer:
+class ArrayFormat:
     """A format that stores are converted to.
 
     Attributes:
-        name: its key in WRITERS.
+        name: its key in ARRAY_FORMATS.
         summary: one line of help.
         suffix: how the file's name ends; "" for a folder.
         write: ``write(job, path, progress)`` writes the file or folder. Raises StoreError for clips
