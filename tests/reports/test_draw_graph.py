@@ -89,7 +89,7 @@ def test_every_layout_is_drawn_with_every_joint_named(name: str) -> None:
     assert all(joint[:18] in labels for joint in layout.joints)
 
 
-@pytest.mark.parametrize("name", ["ntu25", "mediapipe33", "hand21"])
+@pytest.mark.parametrize("name", ["ntu25", "mediapipe33", "hand21", "coco_wholebody133"])
 def test_names_do_not_overlap(name: str) -> None:
     figure = draw_graph(name)
     figure.draw_without_rendering()

@@ -22,6 +22,8 @@ from kinegraph.skeleton import (
 from kinegraph.skeleton.graph import CenterDistance, Strategy
 
 _SKELETON = 5.6  # inches
+_WIDE_SKELETON = 9.0  # of layouts with hands and a face
+_MANY_JOINTS = 60  # from which a skeleton is wide, and as high as its columns of names need
 _MATRIX = 2.1
 
 
@@ -70,9 +72,11 @@ def _draw(
         sentence = f"partitions sum to the normalized adjacency: {sums}{why}"
     columns = max(2, math.ceil(math.sqrt(1.3 * (len(parts) + 2))))
     rows = math.ceil((len(parts) + 2) / columns)
-    height = max(6.2, rows * (_MATRIX + 0.5) + 1.1)
-    figure = Figure(figsize=(_SKELETON + columns * _MATRIX, height))
-    body = style.add_axes_inches(figure, (0, 0.02 * height, _SKELETON, 0.9 * height))
+    wide = layout.num_joints > _MANY_JOINTS
+    skeleton = _WIDE_SKELETON if wide else _SKELETON
+    height = max(6.2, rows * (_MATRIX + 0.5) + 1.1, 0.105 * layout.num_joints * wide)
+    figure = Figure(figsize=(skeleton + columns * _MATRIX, height))
+    body = style.add_axes_inches(figure, (0, 0.02 * height, skeleton, 0.9 * height))
     panels.draw_labeled_skeleton(body, layout)
     counts = f"{layout.num_joints} joints, {len(layout.bones)} bones"
     center = style.plot_label(layout.joints[layout.center])
@@ -81,7 +85,7 @@ def _draw(
     )
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     width = figure.get_figwidth()
-    left, right = (_SKELETON + 0.25) / width, 1 - 0.15 / width
+    left, right = (skeleton + 0.25) / width, 1 - 0.15 / width
     low, high = 0.95 / height, 1 - 0.75 / height
     figure.subplots_adjust(left, low, right, high, wspace=0.16, hspace=0.38)
     for ax in axes[len(parts) + 2 :]:
@@ -100,7 +104,7 @@ def _draw(
         (0.38, sentence, style.BLACK),
         (0.17, scale, style.GRAY),
     ):
-        style.write_inches(figure, _SKELETON + 0.25, y, text, fontsize=9, color=color)
+        style.write_inches(figure, skeleton + 0.25, y, text, fontsize=9, color=color)
     return figure
 
 

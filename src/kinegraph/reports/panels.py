@@ -282,12 +282,13 @@ def draw_labeled_skeleton(ax: Axes, layout: SkeletonLayout) -> None:
     low, high = pose.min(axis=0), pose.max(axis=0)
     middle, extent = (low + high) / 2, np.maximum(high - low, 1e-6)
     width, height = np.asarray(ax.get_window_extent().size) / ax.figure.dpi  # inches
-    unit = max(extent[0] / (width - 2 * _NAMES - 0.5), extent[1] / (height - 0.6))
+    names = _NAMES + 0.3 * (layout.num_joints > 99)  # beside numbers of three digits
+    unit = max(extent[0] / (width - 2 * names - 0.5), extent[1] / (height - 0.6))
     half = np.array([width, height]) * unit / 2
     (left, bottom), (right, top) = middle - half, middle + half
     ax.set(xlim=(left, right), ylim=(bottom, top))
     for side, joints in _columns(layout, pose).items():
-        x = middle[0] + (half[0] - _NAMES * unit) * (-1 if side == "left" else 1)
+        x = middle[0] + (half[0] - names * unit) * (-1 if side == "left" else 1)
         bounds = bottom + 0.1 * unit, top - 0.1 * unit
         heights = _spread(pose[joints, 1], bounds, 0.17 * unit)
         for joint, y in zip(joints, heights, strict=True):
@@ -346,7 +347,7 @@ def _spread(
 def draw_matrix(ax: Axes, matrix: NDArray[np.floating], cmap: Colormap, strongest: float) -> None:
     """Draw a (V, V) matrix with values from 0 to ``strongest``; rows are sources."""
     ax.imshow(matrix, cmap=cmap, vmin=0.0, vmax=strongest, interpolation="none")
-    ticks = list(range(0, len(matrix), 5))
+    ticks = list(range(0, len(matrix), 5 * math.ceil(len(matrix) / 50)))
     ax.set(xticks=ticks, yticks=ticks)
     style.despine(ax, grid=None, frame=True)
     ax.tick_params(labelsize=7)
