@@ -4,8 +4,8 @@ They are computed from the synthetic data set of ``kinegraph demo``, so that no 
 Two of them show a small network, which is trained first (some minutes) unless its run is in
 ``--folder`` already. ``--weights`` also draws the shifts of the published Shift-GCN.
 The other pictures that pages show with their commands are drawn here by the same functions.
-``asgcn_links.png`` was drawn by ``kinegraph draw run`` from a run of ``utd_mhad_asgcn`` and is not
-drawn here.
+Not drawn here are ``asgcn_links.png``, by ``kinegraph draw run`` from a run of ``utd_mhad_asgcn``,
+and ``compare.png``, by ``kinegraph compare`` from the runs of docs/excitation.md.
 """
 
 from __future__ import annotations
