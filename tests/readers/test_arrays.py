@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kinegraph.errors import LayoutError, ReadError, UnknownNameError
 from kinegraph.readers.arrays import READER
+from kinegraph.readers.convert import convert
 from kinegraph.skeleton.layouts import get_layout
 
 STICK = {
@@ -149,7 +151,7 @@ def test_npz_with_confidence(folder):
         (np.ones(3), r"got the shape \(3,\)"),
         (np.array(3.0), r"got the shape \(\)"),
         (np.ones((1, 2, 4, 3, 3)), r"got the shape \(1, 2, 4, 3, 3\)"),
-        (np.ones((4, 3, 4)), r"is the last a confidence \(confidence=true\)\?"),
+        (np.ones((4, 3, 4)), r"is the last of 4 numbers a confidence \(--confidence true\)\?"),
         (np.ones((4, 3, 7)), "2 or 3 coordinates"),
         (np.full((4, 3, 3), np.inf), "infinite"),
         (np.full((4, 3, 3), 1e300), "infinite"),
@@ -183,13 +185,77 @@ def test_npz_without_joints(folder):
         read_all(folder)
 
 
+@pytest.mark.parametrize("key", ["keypoints", "poses", "Data", "arr_0"])
+def test_npz_of_other_programs(folder, key):
+    scores = np.full((4, 3), 0.5)
+    np.savez(folder / "a.npz", **{key: walk(width=2)}, keypoint_scores=scores, frame_rate=[25])
+    _, (clip,) = read_all(folder)
+    assert (clip.joints.shape, clip.fps, clip.notes) == ((1, 4, 3, 2), 25, ())
+    assert (clip.confidence == 0.5).all()
+    assert read_all(folder, confidence=False)[1][0].confidence is None
+
+
+def test_npz_with_further_arrays(folder):
+    np.savez(folder / "a.npz", mine=walk())
+    assert read_all(folder)[1][0].notes == ("the array 'mine' is taken for the joints [guess]",)
+    np.savez(folder / "a.npz", joints=walk(), box=np.ones(4))
+    assert read_all(folder)[1][0].notes == ("left out: box",)
+    np.savez(folder / "a.npz", mine=walk(), other=walk())
+    with pytest.raises(ReadError, match="an array named 'joints', found mine, other"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize(
+    ("axes", "note"),
+    [
+        (lambda a: a[0].reshape(20, 6), "order of 6 numbers: x, y of head, then of belly"),
+        (lambda a: a.reshape(2, 20, 6), "order of 6 numbers: x, y of head, then of belly"),
+        (lambda a: a.swapaxes(0, 1), "axes of (20, 2, 3, 2): frames, persons, joints, coordinates"),
+        (lambda a: a[0].swapaxes(1, 2), "axes of (20, 2, 3): frames, coordinates, joints"),
+        (lambda a: a[0].transpose(2, 0, 1), "axes of (2, 20, 3): coordinates, frames, joints"),
+        (lambda a: a[:1].transpose(3, 1, 2, 0), "axes of (2, 20, 3, 1): coordinates, frames, joi"),
+        (
+            lambda a: np.stack([a[0], 0 * a[0]]).transpose(3, 1, 2, 0),
+            "axes of (2, 20, 3, 2): coordinates, frames, joints, persons",
+        ),
+    ],
+)
+def test_axes_in_another_order_are_guessed_with_a_note(folder, axes, note):
+    joints = walk(20, 2, persons=2)
+    np.save(folder / "a.npy", axes(joints))
+    _, (clip,) = read_all(folder)
+    assert clip.notes[0].startswith(note) and clip.notes[0].endswith("[guess]")
+    for person in range(clip.num_persons):
+        if clip.valid[person].any():
+            np.testing.assert_allclose(clip.joints[person], joints[person], rtol=1e-6)
+
+
+def test_flat_rows_with_a_confidence(folder):
+    np.save(folder / "a.npy", walk().reshape(4, 9))
+    _, (clip,) = read_all(folder, confidence=True)
+    assert clip.joints.shape == (1, 4, 3, 2)
+    assert "x, y, confidence of head" in clip.notes[0]
+    np.save(folder / "a.npy", walk(width=2).reshape(4, 6).T)
+    with pytest.raises(ReadError, match="transpose it, so that a row is a frame"):
+        read_all(folder)
+
+
+def test_scores_a_little_above_1_are_capped(folder):
+    joints = walk(width=3)
+    joints[0, 0, 2] = 1.012
+    np.save(folder / "a.npy", joints)
+    _, (clip,) = read_all(folder, confidence=True)
+    assert clip.confidence.max() == 1
+    assert clip.notes == ("scores above 1 were capped at 1",)
+
+
 def test_hostile_files(folder):
     with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", bytes(2**25))
     with pytest.raises(ReadError, match="would unpack"):
         read_all(folder / "bomb.npz")
     np.save(folder / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ReadError, match="array of numbers"):
+    with pytest.raises(ReadError, match=r"got Python objects.*save one array of numbers"):
         read_all(folder / "o.npy")
     (folder / "huge.npy").write_bytes(
         b"\x93NUMPY\x01\x00\x76\x00"
@@ -207,33 +273,94 @@ def test_rows_that_are_no_clips(folder, tmp_path):
     np.save(folder / "a.npy", walk())
     np.save(folder / "c.npy", walk())
     np.savez(folder / "a.npz", joints=walk())
-    np.save(tmp_path / "outside.npy", walk())
-    (folder / "link.npy").symlink_to(tmp_path / "outside.npy")
     write_list(
         folder,
-        "file,label\na.npy,0\nb.npy,0\n../outside.npy,0\n"
-        f"{tmp_path / 'outside.npy'},0\nlink.npy,0\nclips.csv,0,extra\n,0\nlayout.yaml,1\n"
-        "a.npy,1\na.npz,0\nc.npy,-3\n",
+        "file,label\na.npy,0\nb.npy,0\nclips.csv,0,extra\n,0\nlayout.yaml,1\n"
+        "a.npy,1\na.npz,0\nc.npy,-3\n" + "n" * 300 + ".npy,1\n",
     )
     plan, clips = read_all(folder)
     assert [clip.id for clip in clips] == ["a"]
     reasons = [reason for _, reason in plan.refused]
-    for line, expected in enumerate(
-        [
-            "clips.csv:3: the file does not exist",
-            "clips.csv:4: the file is outside of the folder",
-            "clips.csv:5: the file is outside of the folder",
-            "clips.csv:6: the file is outside of the folder",
-            "clips.csv:7: expected 2 columns, got 3",
-            "clips.csv:8: the row names no file",
-            "clips.csv:9: expected a file of type .npy, .npz, .csv",
-            "clips.csv:10: a clip of this name is already listed",
-            "clips.csv:11: a clip of this name is already listed",
-            "clips.csv:12: expected a label of 0 or more, got -3",
-        ]
-    ):
-        assert reasons[line] == expected
-    assert len(reasons) == 10
+    assert [reason.partition(" [Errno")[0] for reason in reasons] == [
+        "clips.csv:3: the file does not exist",
+        "clips.csv:4: expected 2 columns, got 3",
+        "clips.csv:5: the row names no file",
+        "clips.csv:6: expected a file of type .npy, .npz, .csv",
+        "clips.csv:7: a clip of this name is already listed",
+        "clips.csv:8: a clip of this name is already listed",
+        "clips.csv:10: not a path of a file:",
+        "clips.csv:9: expected a label of 0 or more, got -3",
+    ]
+
+
+def test_paths_to_other_places(folder, tmp_path, monkeypatch):
+    """Absolute paths, dots and links, whatever the folder is called by."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for place in (folder / "a.npy", outside / "b.npy", outside / "c.npy", outside / "d.npy"):
+        np.save(place, walk())
+    (folder / "link.npy").symlink_to(outside / "d.npy")
+    write_list(
+        folder,
+        f"file,label\n{folder / 'a.npy'},0\n../outside/b.npy,1\n{outside / 'c.npy'},0\n"
+        "./link.npy,1\n",
+    )
+    expected = ["a", "outside/b", "outside/c", "link"]
+    assert [clip.id for clip in read_all(folder)[1]] == expected
+    monkeypatch.chdir(folder)
+    assert [clip.id for clip in read_all(Path())[1]] == expected
+    assert read_all(Path())[1][0].notes == ()
+    done = convert(READER, Path(), tmp_path / "s.arrow")
+    assert (done.stored, done.refused) == (4, [])
+
+
+def test_paths_of_another_computer(folder):
+    for place in ("a/c0.npy", "a/c1.npy", "b/c1.npy", "b/c2.NPY"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        with (folder / place).open("wb") as file:
+            np.save(file, walk())
+    write_list(
+        folder,
+        "file;label\nD:\\data\\c0.npy;x\nE:\\all\\b\\c1.npy;y\n/mnt/c1.npy;x\n"
+        "in/b/c2.npy;y\nother/c0.npy;x\n",
+    )
+    plan, clips = read_all(folder)
+    assert [clip.id for clip in clips] == ["a/c0", "b/c1", "b/c2"]
+    assert clips[0].notes == (
+        "listed paths that do not exist here were found in the folder by their ends [guess]",
+    )
+    assert [reason for _, reason in plan.refused] == [
+        "clips.csv:4: the file does not exist, and several have its name: a/c1.npy, b/c1.npy",
+        "clips.csv:6: the file does not exist",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_lists_of_other_programs(folder, encoding, separator):
+    (folder / "a").mkdir()
+    for name in ("c0.npy", "c1.npy"):
+        np.save(folder / "a" / name, walk())
+    rows = ["FileName|Class|Split", "a\\c0.npy|Bücken|Training", "a\\c1.npy|Gehen|validation"]
+    text = "\r\n".join(rows).replace("|", separator)
+    (folder / "Clips.CSV").write_bytes(text.encode(encoding))
+    plan, clips = read_all(folder)
+    assert plan.classes == ("Bücken", "Gehen")
+    assert [clip.meta["split"] for clip in clips] == ["train", "val"]
+    guessed = ("Clips.CSV is not UTF-8: read as Windows-1252 [guess]",)
+    assert clips[0].notes == (guessed if encoding == "cp1252" else ()) + (
+        "column class of Clips.CSV is taken for the label",
+    )
+
+
+def test_a_list_without_column_names_or_labels(folder):
+    np.save(folder / "a.npy", walk())
+    write_list(folder, "a.npy,wave\n")
+    plan, (clip,) = read_all(folder)
+    assert (plan.classes, clip.label) == (("wave",), 0)
+    assert clip.notes == ("clips.csv has no column names: taken as file, label [guess]",)
+    write_list(folder, "file,lable\na.npy,wave\n")
+    assert read_all(folder)[1][0].notes == ("clips.csv has no column label: its clips have none",)
 
 
 def test_number_labels(folder):
@@ -283,8 +410,8 @@ def test_class_file(folder):
     ("text", "reason"),
     [
         ("", "with 'file' among them"),
-        ("path,label\na.npy,1\n", "got 'path, label'"),
-        ("file;label\na.npy;1\n", "separate the columns by commas"),
+        ("name,label\na.npy,1\n", "got 'name, label'"),
+        ("file label\na.npy 1\n", "separate the columns by commas"),
         ("file,file\na.npy,1\n", "distinct column names"),
     ],
 )
@@ -354,14 +481,14 @@ def test_frames_and_persons(folder):
     ("text", "reason"),
     [
         ("", "first line with column names"),
-        ("1,2,3,4,5,6\n1,2,3,4,5,6\n", ":1: expected a first line with column names"),
         (HEADER, "has no rows"),
         (HEADER + "1,2,3,4,5\n", ":2: expected 6 columns, got 5"),
         (HEADER + "1,2,3,4,5,6\n1,2,x,4,5,6\n", ":3: expected a number, got 'x'"),
         (HEADER + "1,2,inf,4,5,6\n", "infinite"),
-        ("a,b,c,d,e\n1,2,3,4,5\n", "2 to 4 columns for each of the 3 joints.*got 5 columns"),
-        ("a,b,c\n1,2,3\n", "got 3 columns"),
-        ("person," + HEADER + "a,1,2,3,4,5,6\n", "'person' needs a column 'frame'"),
+        ("a,b,c,d,e\n1,2,3,4,5\n", "5 columns are not 2 or 3 numbers for each of the 3 joints"),
+        ("a,b,c\n1,2,3\n", "3 columns are not"),
+        ("file,label\na.npy,2\n", "a list of clips is named clips.csv"),
+        ("person," + HEADER + "a,1,2,3,4,5,6\nb,1,2,3,4,5,6\n", "'person' needs a column 'frame'"),
         ("frame," + HEADER + "one,1,2,3,4,5,6\n", ":2: expected a frame number, got 'one'"),
         ("frame," + HEADER + "1.5,1,2,3,4,5,6\n", ":2: expected a frame number"),
         ("frame," + HEADER + "inf,1,2,3,4,5,6\n", ":2: expected a frame number"),

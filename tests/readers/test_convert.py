@@ -194,6 +194,15 @@ def test_an_interrupt_leaves_the_older_store(source, tmp_path, workers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.store", "raw"]
 
 
+def test_a_file_that_is_not_a_store_is_never_overwritten(source, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreError, match="exists and is not a store"):
+        convert(READER, source(a="0 2"), tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "empty").touch()
+    assert convert(READER, source(a="0 2"), tmp_path / "empty").stored == 1
+
+
 def test_raw_files_are_never_overwritten(source, tmp_path):
     raw = source(a="0 1", b="0 2")
     for target in (raw / "b.txt", raw / ".." / "raw" / "b.txt"):

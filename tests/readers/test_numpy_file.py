@@ -70,7 +70,7 @@ def test_damaged_npy(tmp_path, data, reason):
 def test_object_npy_is_not_unpickled(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ReadError, match="expected an array of numbers, got the type object"):
+    with pytest.raises(ReadError, match="expected an array of numbers, got Python objects"):
         open_npy(path)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ClipError, ReadError
+from kinegraph.readers.array_axes import arrange_axes
+from kinegraph.readers.clip_list import CLIPS_FILE, find_clip_list, name_clip, read_clip_list
 from kinegraph.readers.deeplabcut import is_dlc_table, read_dlc_table
 from kinegraph.readers.formats.numpy_file import (
     open_npy,
@@ -22,26 +22,46 @@ from kinegraph.readers.formats.numpy_file import (
     read_npz_names,
     to_float32,
 )
-from kinegraph.readers.formats.raw_file import read_head
-from kinegraph.readers.formats.table_file import read_csv_rows, read_frame_table
-from kinegraph.readers.named_points import make_clip
+from kinegraph.readers.formats.table_file import open_csv
+from kinegraph.readers.frame_table import read_frame_table
+from kinegraph.readers.named_points import match_layout
+from kinegraph.readers.prepared import cap_scores
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
-from kinegraph.readers.stacked import validate_confidence
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout, suggest_layouts
+from kinegraph.skeleton.layouts import get_layout, list_layouts, read_layout
 from kinegraph.skeleton.space import Space
 
-CLIPS_FILE = "clips.csv"
-CLASSES_FILE = "classes.txt"
+NUM_SAMPLED_FILES = 8  # files from which the space of all is guessed
 
-_INTEGER = re.compile(r"-?\d{1,15}")
-_PLAIN_INTEGER = re.compile(r"-?(0|[1-9]\d{0,14})")
-_REAL = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d{1,2})?")
 _CLIP_SUFFIXES = (".npy", ".npz", ".csv")
 _LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
-_HEAD_BYTES = 8192
-NUM_SAMPLED_FILES = 8  # files from which the space of all is guessed
+_JOINTS_KEYS = (
+    "joints", "keypoints", "keypoint", "poses", "pose", "skeletons", "skeleton", "landmarks",
+    "positions", "coords", "coordinates", "points", "kpts", "xy", "xyz", "data", "arr_0",
+)  # fmt: skip
+_SCORE_KEYS = (
+    "confidence", "confidences", "conf", "scores", "score", "keypoint_scores", "keypoint_score",
+    "visibility", "likelihood",
+)  # fmt: skip
+_FPS_KEYS = ("fps", "frame_rate", "framerate")
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The joints of a file, and what it states of them.
+
+    Attributes:
+        joints: (M, T, V, D), zeros not yet masked.
+        confidence: (M, T, V) in [0, 1], or None.
+        fps: the frame rate that the file states, or None.
+        notes: sentences about what was guessed, changed or left out.
+    """
+
+    joints: NDArray[np.float32]
+    confidence: NDArray[np.float32] | None
+    fps: float | None
+    notes: tuple[str, ...]
 
 
 def _scan(
@@ -49,58 +69,61 @@ def _scan(
     layout: str | SkeletonLayout = "",
     fps: float | None = None,
     zeros_absent: bool = True,
-    confidence: bool = False,
+    confidence: bool | None = None,
     **stated: str,
 ) -> ReadPlan:
     """Scan a folder of array files, or one file.
 
-    Without ``clips.csv`` (see `_read_clip_list`) every array file below the folder is a clip
+    Without ``clips.csv`` (see `read_clip_list`) every array file below the folder is a clip
     without a label. ``layout`` names a registered layout or a layout file; the default is the
     file ``layout.yaml`` (.yml, .json) beside the clips.
     """
     folder = source.parent if source.is_file() else source
     chosen = _choose_layout(folder, layout)
     check_fps(fps)
-    if source.is_dir() and (source / CLIPS_FILE).is_file():
-        plan = _read_clip_list(source, chosen)
+    clip_list = find_clip_list(source)
+    if clip_list is not None:
+        plan = read_clip_list(clip_list, chosen, _CLIP_SUFFIXES)
     else:
         plan = _list_clips(source, chosen)
     space = _guess_space([task.path for task in plan.tasks], chosen, confidence, stated)
     options = {"layout": chosen, "fps": fps, "zeros_absent": zeros_absent, "confidence": confidence}
     tasks = []
     for task in plan.tasks:
-        name = task.path.relative_to(folder).with_suffix("").as_posix()
+        name = name_clip(folder, task.path)
         tasks.append(ReadTask(task.path, {"id": name, **task.info, **options, **space}))
     return replace(plan, tasks=tasks)
 
 
 def _read(task: ReadTask) -> ReadResults:
-    if is_dlc_table(task.path):
-        yield make_clip(task, read_dlc_table(task.path))
-        return
     layout, listed_fps = task.info["layout"], task.info.get("meta", {}).get("fps")
-    points, score, stated_fps = _read_file(task.path, layout.num_joints)
     try:
         check_fps(listed_fps)
-        joints, score = _check_content(points, score, layout, task.info["confidence"])
+        content = _read_content(task.path, layout, task.info["confidence"])
+        joints = content.joints
         joints = _mask_zeros(joints) if task.info["zeros_absent"] else joints
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
-        fps = stated_fps or (listed_fps and float(listed_fps)) or task.info["fps"]
-        yield task.make_clip(joints, layout, confidence=score, fps=fps)
+        fps = content.fps or (listed_fps and float(listed_fps)) or task.info["fps"]
+        yield task.make_clip(
+            joints, layout, confidence=content.confidence, fps=fps, notes=content.notes
+        )
     except (ReadError, ClipError) as error:
-        raise ReadError(f"{task.path}: {error}") from error
+        named = str(error).startswith(str(task.path))
+        raise ReadError(str(error) if named else f"{task.path}: {error}") from error
 
 
 def _guess_space(
-    paths: Sequence[Path], layout: SkeletonLayout, confidence: bool, stated: Mapping[str, str]
+    paths: Sequence[Path],
+    layout: SkeletonLayout,
+    confidence: bool | None,
+    stated: Mapping[str, str],
 ) -> dict[str, Space]:
     """Return the space that is stated, or guessed from the first files; {} if none can be read."""
     sample = []
     for path in paths[:NUM_SAMPLED_FILES]:
         try:
-            points, score, _ = _read_file(path, layout.num_joints)
-            joints, _ = _check_content(points, score, layout, confidence)
+            joints = _read_content(path, layout, confidence).joints
         except ReadError:
             continue  # reading that clip reports it
         sample.append(_mask_zeros(joints).reshape(-1, *joints.shape[-2:]))
@@ -116,7 +139,7 @@ def _mask_zeros(joints: NDArray[np.float32]) -> NDArray[np.float32]:
 def _list_clips(source: Path, layout: SkeletonLayout) -> ReadPlan:
     """Return the array files of a source without clips.csv, and those whose name is taken."""
     files = [source] if source.is_file() else sorted(source.rglob("*"))
-    files = [f for f in files if f.suffix in _CLIP_SUFFIXES and f.is_file()]
+    files = [f for f in files if f.suffix.lower() in _CLIP_SUFFIXES and f.is_file()]
     if not files:
         raise ReadError(f"{source}: expected {', '.join(_CLIP_SUFFIXES)} files, found none")
     tasks: dict[Path, ReadTask] = {}
@@ -143,198 +166,122 @@ def _choose_layout(folder: Path, layout: str | SkeletonLayout) -> SkeletonLayout
     return read_layout(found[0])
 
 
-def _read_file(
-    path: Path, num_joints: int
-) -> tuple[NDArray[Any], NDArray[Any] | None, float | None]:
-    """Return coordinates, confidence and fps, before they are checked against the layout."""
-    if path.suffix == ".npy":
-        return open_npy(path), None, None
-    if path.suffix == ".csv":
-        return read_frame_table(path, num_joints), None, None
-    if path.suffix != ".npz":
+def _read_content(path: Path, layout: SkeletonLayout, confidence: bool | None) -> FileContent:
+    """Return the joints of a file, in the layout.
+
+    Raises:
+        ReadError: the file cannot be read, or does not fit the layout.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _check_arrays(open_npy(path), None, None, layout, confidence)
+    if suffix == ".npz":
+        joints, scores, fps, remarks = _read_npz_arrays(path)
+        return _check_arrays(joints, scores, fps, layout, confidence, remarks)
+    if suffix != ".csv":
         raise ReadError(f"{path}: expected a file of type {', '.join(_CLIP_SUFFIXES)}")
-    arrays = read_npz(path, ("joints", "confidence", "fps"))
-    if "joints" not in arrays:
-        raise ReadError(f"{path}: expected an array named 'joints'")
-    fps = arrays.get("fps", np.empty(0)).ravel().tolist()
-    if "fps" in arrays and (len(fps) != 1 or not 0 < fps[0] < math.inf):
+    if is_dlc_table(path):
+        return _read_dlc_content(path, layout, confidence)
+    table = read_frame_table(path, layout, confidence)
+    score, notes = _cap_any(table.confidence)
+    return FileContent(table.joints, score, table.fps, (*table.notes, *notes))
+
+
+def _read_dlc_content(path: Path, layout: SkeletonLayout, confidence: bool | None) -> FileContent:
+    tracks = read_dlc_table(path)
+    _, order = match_layout(tracks.names, layout, path)
+    left_out = [name for i, name in enumerate(tracks.names) if i not in order]
+    score = None if tracks.confidence is None else tracks.confidence[..., order]
+    score, notes = _cap_any(None if confidence is False else score)
+    if left_out:
+        notes += (f"left out: {', '.join(left_out[:40])}",)
+    return FileContent(tracks.positions[..., order, :], score, tracks.fps, notes)
+
+
+def _read_npz_arrays(
+    path: Path,
+) -> tuple[NDArray[Any], NDArray[Any] | None, float | None, list[str]]:
+    """Return the arrays of joints and of confidence, the frame rate, and notes."""
+    names = {name.lower(): name for name in read_npz_names(path) or read_npz(path, _JOINTS_KEYS)}
+    score = next((names[key] for key in _SCORE_KEYS if key in names), None)
+    rate = next((names[key] for key in _FPS_KEYS if key in names), None)
+    joints = next((names[key] for key in _JOINTS_KEYS if key in names), None)
+    others = [name for name in names.values() if name not in (joints, score, rate)]
+    notes = []
+    if joints is None and len(others) == 1:
+        joints = others.pop()
+        notes.append(f"the array {joints!r} is taken for the joints [guess]")
+    if joints is None:
+        found = ", ".join(sorted(names.values())[:10]) or "nothing"
+        raise ReadError(f"{path}: expected an array named 'joints', found {found}")
+    if others:
+        notes.append(f"left out: {', '.join(others[:10])}")
+    arrays = read_npz(path, [name for name in (joints, score, rate) if name])
+    stated = arrays[rate].ravel().tolist() if rate else []
+    if rate and (len(stated) != 1 or not 0 < stated[0] < math.inf):
         raise ReadError(f"{path}: expected fps to be one number above 0")
-    return arrays["joints"], arrays.get("confidence"), float(fps[0]) if fps else None
+    fps = float(stated[0]) if stated else None
+    return arrays[joints], arrays[score] if score else None, fps, notes
 
 
-def _check_content(
-    points: NDArray[Any], score: NDArray[Any] | None, layout: SkeletonLayout, confidence: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Return joints (M, T, V, D) and confidence (M, T, V) of the layout."""
+def _check_arrays(
+    points: NDArray[Any],
+    score: NDArray[Any] | None,
+    fps: float | None,
+    layout: SkeletonLayout,
+    confidence: bool | None,
+    notes: Iterable[str] = (),
+) -> FileContent:
     if confidence and score is not None:
-        raise ReadError("the file has an array 'confidence', so leave out the option confidence")
-    width = "2 or 3 coordinates and a confidence" if confidence else "2 or 3 coordinates"
-    wanted = (3, 4) if confidence else (2, 3)
-    if points.ndim not in (3, 4) or points.shape[-1] not in wanted:
-        hint = "; is the last a confidence (confidence=true)?" if points.shape[-1:] == (4,) else ""
-        raise ReadError(
-            f"expected an array (frames, joints, {width}) or (persons, frames, joints, {width}), "
-            f"got the shape {points.shape}{hint}"
-        )
-    if points.shape[-2] != layout.num_joints:
-        raise ReadError(
-            f"layout {layout.name!r} has {layout.num_joints} joints, the array of shape "
-            f"{points.shape} has {points.shape[-2]} on its last axis but one"
-            f"{suggest_layouts(points.shape[-2])}"
-        )
-    values = to_float32(points)
-    values = values[None] if values.ndim == 3 else values
+        raise ReadError("the file has an array of scores, so leave out the option confidence")
+    arranged, axes_notes = arrange_axes(points, layout, bool(confidence))
+    values = to_float32(arranged)
     if confidence:
-        return values[..., :-1], validate_confidence(values[..., -1])
-    if score is not None:
-        score = validate_confidence(to_float32(score))
-        if score.shape == values.shape[1:3] and len(values) == 1:
-            score = score[None]
-    return values, score
+        values, score = values[..., :-1], values[..., -1]
+    elif score is not None and confidence is not False:
+        score = _arrange_scores(to_float32(score), values.shape[:3])
+    capped, score_notes = _cap_any(None if confidence is False else score)
+    return FileContent(values, capped, fps, (*notes, *axes_notes, *score_notes))
+
+
+def _arrange_scores(score: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return scores as (M, T, V), from (T, V) of one person, (T, M, V) or (M, T, V, 1)."""
+    if score.ndim == 4 and score.shape[-1] == 1:
+        score = score[..., 0]
+    if score.shape == shape[1:] and shape[0] == 1:
+        return score[None]
+    if score.shape != shape and score.shape == (shape[1], shape[0], shape[2]):
+        return score.swapaxes(0, 1)
+    return score
+
+
+def _cap_any(
+    score: NDArray[np.float32] | None,
+) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    return (None, ()) if score is None else cap_scores(score)
 
 
 def _matches(path: Path) -> bool:
-    if path.suffix == ".npz":
-        return "joints" in read_npz_names(path)
-    if path.suffix == ".csv":
-        return path.is_file() and (path.name == CLIPS_FILE or _is_frame_table(path))
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        names = {name.lower() for name in read_npz_names(path)}
+        return bool(names & set(_JOINTS_KEYS)) and not {"keypoints", "scores"} <= names  # rtmlib's
+    if suffix == ".csv":
+        return path.is_file() and (path.name.lower() == CLIPS_FILE or _is_frame_table(path))
     shape = read_npy_shape(path) or ()
     return len(shape) in (3, 4) and shape[-1] in (2, 3, 4)
 
 
 def _is_frame_table(path: Path) -> bool:
-    lines = read_head(path, _HEAD_BYTES).decode("utf-8-sig", errors="replace").splitlines()
-    if len(lines) < 2 or lines[0].count(",") < 3:
-        return False
-    cells = [cell.strip() for cell in lines[1].split(",")[:-1]]
-    return sum(not cell or cell.replace(".", "").lstrip("-").isdigit() for cell in cells) >= 3
-
-
-class _ListRow(NamedTuple):
-    where: str
-    path: Path
-    cells: Mapping[str, str]
-
-
-def _read_clip_list(folder: Path, layout: SkeletonLayout) -> ReadPlan:
-    """Return the files that ``clips.csv`` lists as tasks with label and meta.
-
-    Its columns are ``file`` (relative to the folder, inside of it), ``label`` (a name or a
-    number, empty if unknown) and any others, which become meta: numbers if all rows of a column
-    are numbers, otherwise text. Classes are the names in ``classes.txt``, one per line, or else
-    the distinct label names, sorted; labels that are numbers without ``classes.txt`` have no
-    names.
-
-    Raises:
-        ReadError: the file is not a table, has no column ``file``, or has both names and numbers
-            as labels.
-    """
-    rows, refused = _read_list_rows(folder / CLIPS_FILE)
-    labels = [row.cells.get("label", "") for row in rows]
-    classes, tasks = _find_classes(folder, labels), []
-    columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
-    meta = {name: _convert_column([row.cells[name] for row in rows]) for name in columns}
-    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        facts = {name: v[index] for name, v in meta.items() if v[index] is not None}
-        try:
-            number = _parse_label(row.where, label, classes)
-        except ReadError as error:
-            refused.append((row.path, str(error)))
-        else:
-            tasks.append(ReadTask(row.path, {"label": number, "meta": facts}))
-    return ReadPlan(tasks, layout, classes, tuple(refused))
-
-
-def _read_list_rows(path: Path) -> tuple[list[_ListRow], list[tuple[Path, str]]]:
-    """Return the usable rows, and (file, reason) of the others."""
-    lines = read_csv_rows(path)
-    _, header = next(lines, (0, []))
-    header = [name.strip() for name in header]
-    if "file" not in header or len(set(header)) < len(header):
-        hint = "; separate the columns by commas" if any(";" in name for name in header) else ""
-        raise ReadError(
-            f"{path}:1: expected distinct column names with 'file' among them, "
-            f"got {', '.join(header)[:200]!r}{hint}"
-        )
-    rows: list[_ListRow] = []
-    refused: list[tuple[Path, str]] = []
-    taken: set[Path] = set()
-    for number, values in lines:
-        cells = dict(zip(header, (value.strip() for value in values), strict=False))
-        file, where = path.parent / cells.get("file", ""), f"{path.name}:{number}"
-        reason = _find_fault(path.parent, file, taken)
-        if len(values) != len(header):
-            reason = f"expected {len(header)} columns, got {len(values)}"
-        if reason:
-            refused.append((file, f"{where}: {reason}"))
-        else:
-            taken.add(file.with_suffix(""))
-            rows.append(_ListRow(where, file, cells))
-    return rows, refused
-
-
-def _find_fault(folder: Path, path: Path, taken: set[Path]) -> str:
-    if path == folder:
-        return "the row names no file"
-    if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
-        return "the file is outside of the folder"
-    if path.suffix not in _CLIP_SUFFIXES:
-        return f"expected a file of type {', '.join(_CLIP_SUFFIXES)}"
-    if not path.is_file():
-        return "the file does not exist"
-    return "a clip of this name is already listed" if path.with_suffix("") in taken else ""
-
-
-def _find_classes(folder: Path, labels: Iterable[str]) -> tuple[str, ...] | None:
-    if (folder / CLASSES_FILE).is_file():
-        return _read_class_file(folder / CLASSES_FILE)
-    distinct = sorted({label for label in labels if label})
-    numbers = [label for label in distinct if _INTEGER.fullmatch(label)]
-    names = [label for label in distinct if not _INTEGER.fullmatch(label)]
-    if names and numbers:
-        raise ReadError(
-            f"{folder / CLIPS_FILE}: labels are names ({names[0]!r}) and numbers ({numbers[0]!r}); "
-            f"use one kind, or list the class names in {CLASSES_FILE}, one per line"
-        )
-    return tuple(names) or None
-
-
-def _read_class_file(path: Path) -> tuple[str, ...]:
+    """Return whether the second line of a file has three numbers or more."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot be read as class names: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
-    repeated = [name for index, name in enumerate(names) if name in names[:index]]
-    if not names or repeated:
-        got = f"{repeated[0]!r} twice" if repeated else "none"
-        raise ReadError(f"{path}: expected distinct class names, one per line, got {got}")
-    return tuple(names)
-
-
-def _parse_label(where: str, text: str, classes: tuple[str, ...] | None) -> int | None:
-    if not text:
-        return None
-    if classes is not None and text in classes:
-        return classes.index(text)
-    if not _INTEGER.fullmatch(text):
-        raise ReadError(f"{where}: {CLASSES_FILE} does not list the label {text!r}")
-    label = int(text)
-    if label < 0 or (classes is not None and label >= len(classes)):
-        limit = f" and below {len(classes)}" if classes else ""
-        raise ReadError(f"{where}: expected a label of 0 or more{limit}, got {label}")
-    return label
-
-
-def _convert_column(cells: Sequence[str]) -> list[MetaValue]:
-    """Return a column as integers, else as real numbers, else as text; None for empty cells."""
-    filled = [cell for cell in cells if cell]
-    # 007 stays text: as a number it would lose its zeros
-    if all(_PLAIN_INTEGER.fullmatch(cell) for cell in filled):
-        return [int(cell) if cell else None for cell in cells]
-    if all(_REAL.fullmatch(cell) and not re.match(r"-?0\d", cell) for cell in filled):
-        return [float(cell) if cell else None for cell in cells]
-    return [cell or None for cell in cells]
+        table = open_csv(path, head_only=True)
+        lines = [cells for _, cells in table.rows()][:2]
+    except ReadError:
+        return False
+    if is_dlc_table(path) or len(lines) < 2 or len(lines[0]) < 4:
+        return False
+    return sum(table.parse_number(cell) is not None for cell in lines[1][:-1]) >= 3
 
 
 READER = Reader(
@@ -347,7 +294,8 @@ READER = Reader(
         "layout": "a registered layout, or a layout file (default: layout.yaml beside the clips)",
         "fps": "frames per second of clips that do not state it",
         "zeros_absent": "false if a joint at exactly zero was tracked (default true)",
-        "confidence": "true if the last coordinate is a confidence",
+        "confidence": "true if the last number of a joint is a confidence; false leaves "
+        "confidences out (default: by the names of columns and arrays)",
         **SPACE_OPTIONS,
     },
     protocols=("holdout", "official"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.store import is_store
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
@@ -154,20 +155,28 @@ def scan_source(
 
     Raises:
         ReadError: the source is missing or not of this kind.
-        StoreError: the store would overwrite a raw file.
+        StoreError: the store would overwrite a file that is not a store.
         UnknownNameError: the reader has no such option.
     """
     plan = reader.plan(source, options)
     target = store_path.resolve()
     if target == source.resolve() or any(target == task.path.resolve() for task in plan.tasks):
         raise StoreError(f"{store_path} is a raw file of the source; choose another store path")
+    if store_path.is_file() and store_path.stat().st_size and not is_store(store_path):
+        raise StoreError(f"{store_path} exists and is not a store; choose another store path")
     paths = {task.path for task in plan.tasks} | {path for path, _ in plan.refused}
     return ConversionJob(reader, source, dict(options), plan, stat_files(paths))
 
 
 def stat_files(paths: Iterable[Path]) -> dict[Path, os.stat_result | None]:
     """Return the file statistics of files; None if a file does not exist."""
-    return {path: path.stat() if path.exists() else None for path in paths}
+    found: dict[Path, os.stat_result | None] = {}
+    for path in paths:
+        try:
+            found[path] = path.stat()
+        except (OSError, ValueError):  # a list may name what cannot be a path
+            found[path] = None
+    return found
 
 
 def _count_workers(workers: int | None, tasks: int, size: int) -> int:

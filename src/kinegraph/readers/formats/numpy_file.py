@@ -65,7 +65,7 @@ def read_npy_object(path: Path) -> Any:
 
 def read_npy_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape in the header of a .npy file; None if it cannot be read as numbers."""
-    if path.suffix != ".npy" or not path.is_file():
+    if path.suffix.lower() != ".npy" or not path.is_file():
         return None
     try:
         return open_npy(path).shape
@@ -204,6 +204,11 @@ def _read_npy_header(
             shape, by_column, dtype = readers[version](file)  # type: ignore[operator]
     except _HEADER_ERRORS as error:
         raise ValueError("its header is damaged") from error
+    if dtype.kind == "O" != kinds:
+        raise ValueError(
+            "expected an array of numbers, got Python objects, usually frames of different sizes: "
+            "save one array of numbers, with NaN where a joint or a person is absent"
+        )
     if dtype.kind not in kinds:
         wanted = "a pickled object" if kinds == "O" else "an array of numbers"
         raise ValueError(f"expected {wanted}, got the type {dtype}")

@@ -1,24 +1,28 @@
-"""Tables in text files: numbers in fixed columns, .csv rows, and joints with one row per frame."""
+"""Tables in text files: numbers in fixed columns, and .csv files of any encoding and separator."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.numpy_file import to_float32
-from kinegraph.readers.formats.raw_file import open_unpacked, read_head
+from kinegraph.readers.formats.raw_file import open_unpacked, read_bytes, read_head
 
-MAX_CELLS_PER_ROW = 20
-"""Maximum cells (frame, person) per row of the table; frames without a row are absent."""
-
-_FREE_CELLS = 1000
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_SEPARATORS = (";", "\t", ",")  # a semicolon or tab first: commas may then be decimal commas
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line of Excel's files
+_BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufeff\ufffe]")
+_EMPTY_CELLS = {"", "nan", "na", "n/a", "null", "none", "-nan"}
+_HEAD_BYTES = 8192
 
 
 def read_table(path: Path, columns: int, delimiter: str | None = None) -> NDArray[np.float64]:
@@ -75,114 +79,90 @@ def _parse_number(field: bytes, where: str) -> float:
     return value
 
 
-FrameRows = dict[tuple[str, int], NDArray[np.float32]]  # (person, frame) -> numbers
+@dataclass(frozen=True)
+class CsvFile:
+    """The text of a .csv file.
+
+    Attributes:
+        path: the file.
+        text: its content.
+        encoding: how the text was decoded.
+        delimiter: the separator of its columns.
+    """
+
+    path: Path
+    text: str
+    encoding: str
+    delimiter: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence about the encoding if it was guessed."""
+        guessed = self.encoding == "cp1252"
+        return (f"{self.path.name} is not UTF-8: read as Windows-1252 [guess]",) if guessed else ()
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows that are not blank, with their line numbers.
+
+        Raises:
+            ReadError: a quoted cell does not end, or a cell is too long.
+        """
+        rows = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter)
+        try:
+            for cells in rows:
+                if any(cell.strip() for cell in cells):
+                    yield rows.line_num, cells
+        except csv.Error as error:
+            raise ReadError(f"{self.path}: cannot be read as a .csv table: {error}") from error
+
+    def parse_number(self, cell: str) -> float | None:
+        """Return the number in a cell, NaN if the cell is empty, None if it is not a number."""
+        cell = cell.strip()
+        if cell.lower() in _EMPTY_CELLS:
+            return math.nan
+        if self.delimiter != "," and cell.count(",") == 1 and "." not in cell:
+            cell = cell.replace(",", ".")
+        try:
+            return None if "_" in cell else float(cell)
+        except ValueError:
+            return None
 
 
-def read_csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a .csv file that are not blank, with their line numbers.
+def open_csv(path: Path, *, head_only: bool = False) -> CsvFile:
+    """Return a .csv file in UTF-8, UTF-16 or Windows-1252, with commas, semicolons or tabs.
+
+    Args:
+        path: the file.
+        head_only: whether its first lines are enough.
 
     Raises:
         ReadError: the file is missing or is not text.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            for cells in rows:
-                if any(cell.strip() for cell in cells):
-                    yield rows.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path}: cannot be read as a .csv table: {error}") from error
+    data = read_head(path, _HEAD_BYTES) if head_only else read_bytes(path)
+    encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
+    for code in (encoding,) if encoding else ("utf-8", "cp1252"):
+        try:
+            text = data.decode(code)
+        except UnicodeDecodeError:
+            continue
+        if not _BINARY.search(text) and (text or not encoding):
+            return _find_delimiter(path, text, code)
+    raise ReadError(f"{path}: cannot be read as a .csv table: expected text, found binary data")
 
 
-def read_frame_table(path: Path, num_joints: int) -> NDArray[np.float32]:
-    """Return the numbers of a table as (M, T, V, width), NaN where a cell or a row is missing.
+def _find_delimiter(path: Path, text: str, encoding: str) -> CsvFile:
+    if stated := _SEPARATOR_LINE.match(text):
+        return CsvFile(path, "\n" + text[stated.end() :], encoding, stated[1])
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    outside = re.sub(r'"[^"]*"', "", first)
+    delimiter = next((mark for mark in _SEPARATORS if mark in outside), ",")
+    return CsvFile(path, text, encoding, delimiter)
 
-    The first line names the columns. A column ``frame`` holds frame numbers (without it each row
-    is the next frame), a column ``person`` the names of persons. The others are the numbers of
-    joint 0, then those of joint 1, and so on.
 
-    Args:
-        path: the .csv file.
-        num_joints: V; the width follows from the number of columns.
+def read_csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a .csv file that are not blank, with their line numbers; see `open_csv`.
 
     Raises:
-        ReadError: the file is not a table, a cell is not a number, V does not divide the number
-            of columns, a frame occurs twice, or frame numbers are so far apart that most frames
-            would be empty.
+        ReadError: the file is missing or is not text.
     """
-    lines = read_csv_rows(path)
-    number, names = next(lines, (1, []))
-    header = [name.strip().lower() for name in names]
-    if not header or any(_is_numeric(name) for name in header):
-        raise ReadError(f"{path}:{number}: expected a first line with column names")
-    if "person" in header and "frame" not in header:
-        raise ReadError(f"{path}:{number}: a column 'person' needs a column 'frame'")
-    columns = len(header) - sum(name in ("frame", "person") for name in header)
-    width, rest = divmod(columns, num_joints)
-    if rest or width not in (2, 3, 4):
-        raise ReadError(
-            f"{path}: expected 2 to 4 columns for each of the {num_joints} joints of the layout, "
-            f"got {columns} columns"
-        )
-    rows = _parse_rows(path, header, lines)
-    if not rows:
-        raise ReadError(f"{path}: expected at least one frame, the table has no rows")
-    filled = _fill_array(path, rows)
-    return filled.reshape(*filled.shape[:2], num_joints, width)
-
-
-def _parse_rows(
-    path: Path, header: Sequence[str], lines: Iterator[tuple[int, list[str]]]
-) -> FrameRows:
-    rows: FrameRows = {}
-    frame_column = header.index("frame") if "frame" in header else None
-    person_column = header.index("person") if "person" in header else None
-    for count, (number, cells) in enumerate(lines):
-        where = f"{path}:{number}"
-        if len(cells) != len(header):
-            raise ReadError(f"{where}: expected {len(header)} columns, got {len(cells)}")
-        frame = count if frame_column is None else _parse_frame_number(where, cells[frame_column])
-        person = "" if person_column is None else cells[person_column].strip()
-        if (person, frame) in rows:
-            raise ReadError(f"{where}: frame {frame} is given twice for one person")
-        values = [c for i, c in enumerate(cells) if i not in (frame_column, person_column)]
-        rows[person, frame] = _parse_values(where, values)
-    return rows
-
-
-def _parse_frame_number(where: str, cell: str) -> int:
-    if _is_numeric(cell) and abs(float(cell)) < 2**31 and float(cell).is_integer():
-        return int(float(cell))
-    raise ReadError(f"{where}: expected a frame number, got {cell.strip()!r:.80}")
-
-
-def _parse_values(where: str, cells: Sequence[str]) -> NDArray[np.float32]:
-    for cell in cells:
-        if cell.strip() and not _is_numeric(cell):
-            raise ReadError(f"{where}: expected a number, got {cell.strip()!r:.80}")
-    return to_float32(np.array([float(cell) if cell.strip() else np.nan for cell in cells]))
-
-
-def _is_numeric(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _fill_array(path: Path, rows: FrameRows) -> NDArray[np.float32]:
-    """Return (M, T, V * width), persons in the order in which they appear."""
-    persons = {name: m for m, name in enumerate(dict.fromkeys(person for person, _ in rows))}
-    first = min(frame for _, frame in rows)
-    num_frames = max(frame for _, frame in rows) - first + 1
-    if len(persons) * num_frames > MAX_CELLS_PER_ROW * len(rows) + _FREE_CELLS:
-        raise ReadError(
-            f"{path}: {len(rows)} rows for {len(persons)} persons over {num_frames} frames; "
-            "check the columns 'frame' and 'person'"
-        )
-    width = len(next(iter(rows.values())))
-    filled = np.full((len(persons), num_frames, width), np.nan, dtype=np.float32)
-    for (person, frame), values in rows.items():
-        filled[persons[person], frame - first] = values
-    return filled
+    return open_csv(path).rows()
