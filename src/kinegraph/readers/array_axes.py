@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.frame_columns import COORDINATES, describe_order
+from kinegraph.readers.frame_columns import COORDINATE_NAMES, describe_order
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import suggest_layouts
 
@@ -37,7 +37,7 @@ def arrange_axes(
     if points.ndim in (3, 4) and shape[-1] in widths and shape[-2] == V:
         return _order_persons(points, widths)
     if flat:
-        parts = [*COORDINATES[: flat[0] - confidence], *(["confidence"] if confidence else [])]
+        parts = [*COORDINATE_NAMES[: flat[0] - confidence], *(["confidence"] if confidence else [])]
         values = points.reshape(-1, shape[-2], V, flat[0])
         return values, [f"order of {shape[-1]} numbers: {describe_order(layout, parts)} [guess]"]
     if points.ndim == 4 and shape[0] in widths and shape[2] == V:
@@ -47,7 +47,7 @@ def arrange_axes(
         return points.transpose(0, 2, 1)[None], [note]
     if points.ndim == 3 and shape[2] == V and shape[0] in widths:
         return points.transpose(1, 2, 0)[None], [_describe_axes(shape, "coordinates", "joints")]
-    raise ReadError(_explain_shape(points, layout, confidence))
+    raise ReadError(_explain_axes(points, layout, confidence))
 
 
 def _order_persons(points: NDArray[Any], widths: tuple[int, int]) -> tuple[NDArray[Any], list[str]]:
@@ -67,7 +67,7 @@ def _describe_axes(shape: tuple[int, ...], first: str, last: str, middle: str = 
     return f"axes of {shape}: {first}, {inner}, {last} [guess]"
 
 
-def _explain_shape(points: NDArray[Any], layout: SkeletonLayout, confidence: bool) -> str:
+def _explain_axes(points: NDArray[Any], layout: SkeletonLayout, confidence: bool) -> str:
     widths, V, shape = (3, 4) if confidence else (2, 3), layout.num_joints, points.shape
     width = "2 or 3 coordinates and a confidence" if confidence else "2 or 3 coordinates"
     if points.ndim in (3, 4) and shape[-1] in widths:

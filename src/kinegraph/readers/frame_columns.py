@@ -12,7 +12,7 @@ from kinegraph.errors import ReadError
 from kinegraph.skeleton.joint_names import find_joint
 from kinegraph.skeleton.layout import SkeletonLayout
 
-COORDINATES = ("x", "y", "z")
+COORDINATE_NAMES = ("x", "y", "z")
 
 #: Names of a confidence, the most certain first.
 CONFIDENCE_NAMES = (
@@ -87,7 +87,7 @@ def match_columns(
         ReadError: the names contradict each other or the layout.
     """
     readings = {index: reading for index, name in names.items() if (reading := _read(name, layout))}
-    kinds = {r.kind for r in readings.values() if r.part in COORDINATES}
+    kinds = {r.kind for r in readings.values() if r.part in COORDINATE_NAMES}
     if {"named", "numbered"} <= kinds:
         shown = [_example(readings, names, kind) for kind in ("named", "numbered")]
         raise ReadError(
@@ -104,18 +104,18 @@ def match_columns(
 def _read(name: str, layout: SkeletonLayout) -> ColumnMeaning | None:
     """Return the meaning of the name of a column, None if it is not of a joint."""
     words = _NAME_PART.findall(name)
-    if words and len(words[-1]) > 1 and name[-1:].lower() in (*COORDINATES, *"cvps"):
+    if words and len(words[-1]) > 1 and name[-1:].lower() in (*COORDINATE_NAMES, *"cvps"):
         joint = find_joint(layout, name[:-1])  # nosex
         if joint is not None and find_joint(layout, name) is None:
             return ColumnMeaning("", joint, "named", name[-1].lower())
     found = []
     for i, word in enumerate(words):
         part = word.lower()
-        if part in COORDINATES or part in CONFIDENCE_NAMES:
+        if part in COORDINATE_NAMES or part in CONFIDENCE_NAMES:
             person, point, kind = _find_point(words[:i] + words[i + 1 :], layout)
             found.append(ColumnMeaning(person, point, kind, part))
     known = [reading for reading in found if reading.kind != "unknown"]
-    axes = [reading for reading in known or found if reading.part in COORDINATES]
+    axes = [reading for reading in known or found if reading.part in COORDINATE_NAMES]
     if not known and not axes:
         return None
     return (axes or known)[0]
@@ -147,7 +147,7 @@ def _match_named(
     confidence: bool | None,
 ) -> FrameColumns:
     unknown = _unknown_joints(readings)
-    found = {r.point for r in readings.values() if r.kind == "named" and r.part in COORDINATES}
+    found = {r.point for r in readings.values() if r.kind == "named" and r.part in COORDINATE_NAMES}
     missing = [joint for i, joint in enumerate(layout.joints) if i not in found]
     if unknown and missing:
         raise ReadError(
@@ -166,8 +166,10 @@ def _match_numbered(
     confidence: bool | None,
 ) -> FrameColumns:
     numbered = {index: r for index, r in readings.items() if r.kind == "numbered"}
-    numbers = {int(r.point) for r in numbered.values() if r.part in COORDINATES}
-    bare = Counter(r.part for r in readings.values() if r.kind == "bare" and r.part in COORDINATES)
+    numbers = {int(r.point) for r in numbered.values() if r.part in COORDINATE_NAMES}
+    bare = Counter(
+        r.part for r in readings.values() if r.kind == "bare" and r.part in COORDINATE_NAMES
+    )
     if bare and max(bare.values()) == 1 and min(numbers) == 1:  # x, y, x.1, y.1, as pandas writes
         numbered |= {index: r for index, r in readings.items() if r.kind == "bare"}
         numbers.add(0)
@@ -206,13 +208,13 @@ def _match_in_order(
         )
         return _build(shifted, names, layout, confidence, [note])
     bare = {i: r for i, r in readings.items() if r.kind == "bare"}
-    if any(r.part in COORDINATES for r in bare.values()):
+    if any(r.part in COORDINATE_NAMES for r in bare.values()):
         # x, y, x, y: the k-th of each is of joint k
         seen: Counter[str] = Counter()
         for i, r in bare.items():
             bare[i] = r._replace(point=seen[r.part])
             seen[r.part] += 1
-        if {seen[axis] for axis in COORDINATES if seen[axis]} == {V}:
+        if {seen[axis] for axis in COORDINATE_NAMES if seen[axis]} == {V}:
             note = f"joints in the order of the layout: {_join(layout.joints)} [guess]"
             return _build(bare, names, layout, confidence, [note])
     return _match_by_count(names, layout, confidence)
@@ -221,7 +223,7 @@ def _match_in_order(
 def _read_letters(names: Mapping[int, str]) -> dict[int, ColumnMeaning]:
     """Return the meaning of names that all end, or all begin, with the letter of a coordinate."""
     for at, rest in ((-1, slice(None, -1)), (0, slice(1, None))):
-        if all(len(name) > 1 and name[at].lower() in COORDINATES for name in names.values()):
+        if all(len(name) > 1 and name[at].lower() in COORDINATE_NAMES for name in names.values()):
             return {
                 index: ColumnMeaning("", name[rest], "unknown", name[at].lower())
                 for index, name in names.items()
@@ -241,7 +243,7 @@ def _match_by_count(
             f"columns are not {per_joint} for each of the {layout.num_joints} joints of layout "
             f"{layout.name!r}: name them {example}; they are {_join(names.values())}"
         )
-    parts = (*COORDINATES[: width - bool(confidence)], *(("c",) if confidence else ()))
+    parts = (*COORDINATE_NAMES[: width - bool(confidence)], *(("c",) if confidence else ()))
     columns = [*names]
     places = {
         ("", joint, part): columns[joint * width + k]
@@ -275,7 +277,7 @@ def _build(
             raise ReadError(f"columns {names[places[key]]!r} and {names[index]!r} both give {what}")
         places[key] = index
     persons = tuple(dict.fromkeys(r.person for r in readings.values()))
-    joints = sorted({joint for _, joint, part in places if part in COORDINATES})
+    joints = sorted({joint for _, joint, part in places if part in COORDINATE_NAMES})
     wanted = _common_axes(places, persons, joints, layout)
     chosen = _choose_confidence(places, persons, joints)
     if confidence is False:
@@ -292,7 +294,7 @@ def _build(
 def _common_axes(
     places: Mapping[Key, int], persons: Sequence[str], joints: Sequence[int], layout: SkeletonLayout
 ) -> tuple[str, ...]:
-    axes = tuple(axis for axis in COORDINATES if any(part == axis for _, _, part in places))
+    axes = tuple(axis for axis in COORDINATE_NAMES if any(part == axis for _, _, part in places))
     for person in persons:
         for joint in joints:
             lacking = [axis for axis in axes if (person, joint, axis) not in places]
@@ -319,7 +321,7 @@ def _choose_confidence(
 
 def _unknown_joints(readings: Mapping[int, ColumnMeaning]) -> list[str]:
     """Return the joints that columns name and the layout does not have."""
-    axes = [r for r in readings.values() if r.kind == "unknown" and r.part in COORDINATES]
+    axes = [r for r in readings.values() if r.kind == "unknown" and r.part in COORDINATE_NAMES]
     points = Counter(str(r.point) for r in axes)
     return [
         point
@@ -329,7 +331,9 @@ def _unknown_joints(readings: Mapping[int, ColumnMeaning]) -> list[str]:
 
 
 def _example(readings: Mapping[int, ColumnMeaning], names: Mapping[int, str], kind: str) -> str:
-    return next(names[i] for i, r in readings.items() if r.kind == kind and r.part in COORDINATES)
+    return next(
+        names[i] for i, r in readings.items() if r.kind == kind and r.part in COORDINATE_NAMES
+    )
 
 
 def _join(names: Iterable[str]) -> str:
