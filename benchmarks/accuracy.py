@@ -145,9 +145,9 @@ def accuracy(folder: Path, protocol: str = "") -> float:
 
 def minutes(folder: Path) -> float:
     """Return the training time of a run in minutes."""
-    from kinegraph.training.checkpoint import find_checkpoint, load_header
+    from kinegraph.training.checkpoint import training_seconds
 
-    return load_header(find_checkpoint(folder)).training["seconds"] / 60
+    return training_seconds(folder) / 60
 
 
 def row(title: str, figures: list[float], time: float, baseline: str, published: str) -> str:
