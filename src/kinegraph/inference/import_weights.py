@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinegraph.errors import CheckpointError, RecipeError, unknown_name
+from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
     load_asgcn,
@@ -134,8 +134,8 @@ def import_weights(
         expected = "needs --links FILE" if form.needs_links else "does not take --links"
         raise CheckpointError(f"{family} {expected}")
     require_empty_folder(out)
-    states = [_read_state_dict(path) for path in (weights, links) if path]
-    classes = _count_classes(states[0], form, weights)
+    files = [_read_state_dict(path) for path in (weights, links) if path]
+    classes = _count_classes(files[0], form)
     recipe = _find_recipe(family, classes, protocol, stream)
     dataset = DATASETS[classes]
     has_names = dataset.name in list_class_sets()
@@ -159,17 +159,30 @@ def import_weights(
         space=dataset.space.to_dict(),
     )
     model = header.build_model()
-    form.load(model, *states)
+    try:
+        form.load(model, *(file.state for file in files))
+    except ModelError as error:
+        raise ModelError(f"{' and '.join(file.source for file in files)}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(out / LAST_FILE, model.state_dict(), header)
     atomic_write(out / RECIPE_FILE, recipe.to_yaml())
     return out
 
 
-def _read_state_dict(path: Path) -> StateDict:
+class _WeightFile(NamedTuple):
+    """The tensors of a file, and its name for messages, with the keys around the tensors."""
+
+    state: StateDict
+    source: str
+
+
+def _read_state_dict(path: Path) -> _WeightFile:
     """Read the tensors of a file without executing anything in it."""
     content = _load_paddle(path) if path.suffix == PADDLE_SUFFIX else _load_torch(path)
     keys: tuple[str, ...] = ()
+    source = str(path)
+    if isinstance(content, Mapping) and _wrapper_key(content):
+        source = f"{path} ({_describe_content(content)})"
     while isinstance(content, Mapping) and (key := _wrapper_key(content)):
         content, keys = content[key], (*keys, key)
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
@@ -178,7 +191,7 @@ def _read_state_dict(path: Path) -> StateDict:
             f"expected a state dict of names and tensors in {where}, by itself or under one of "
             f"{', '.join(WRAPPERS)}; it holds {_describe_content(content)}"
         )
-    return content
+    return _WeightFile(content, source)
 
 
 def _wrapper_key(content: Mapping[Any, Any]) -> str | None:
@@ -235,13 +248,13 @@ def _to_tensor(value: object) -> object:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) if is_numeric else value
 
 
-def _count_classes(state: StateDict, form: WeightFormat, path: Path) -> int:
-    for key, value in state.items():
+def _count_classes(file: _WeightFile, form: WeightFormat) -> int:
+    for key, value in file.state.items():
         if plain_key(key) == form.head and value.ndim:
             return int(value.shape[0])
     raise CheckpointError(
-        f"{path} lacks {form.head!r}: expected weights of this family, but it holds "
-        f"{_describe_content(state)}"
+        f"{file.source} lacks {form.head!r}: expected weights of this family, but it holds "
+        f"{_describe_content(file.state)}"
     )
 
 
