@@ -113,6 +113,17 @@ def test_label_file_inside_beside_or_given(tmp_path: Path) -> None:
     assert READER.scan(folder).classes == ("class 0", "class 1", "jump")
 
 
+def test_clips_without_a_label(tmp_path: Path) -> None:
+    entries = {"a": {"label": "jump", "label_index": 0}, "b": {"label": "?", "label_index": -1}}
+    (tmp_path / "x_label.json").write_text(json.dumps(entries))
+    for name in "ab":
+        write(tmp_path / f"{name}.json", frame(0, person(0.5)))
+    plan = READER.scan(tmp_path)
+    assert plan.classes == ("jump",)
+    clips = [clip for task in plan.tasks for clip in READER.read(task)]
+    assert [clip.label for clip in clips] == [0, None]
+
+
 def test_clips_without_skeleton_are_refused(tmp_path: Path) -> None:
     entries = {n: {"has_skeleton": n == "a", "label": "jump", "label_index": 0} for n in "ab"}
     (tmp_path / "x_label.json").write_text(json.dumps(entries))

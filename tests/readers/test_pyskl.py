@@ -115,6 +115,8 @@ def test_chosen_pair_of_splits(write):
     assert clips[1].meta["split:xsub_val"] is True
     _, clips = read_all(path)
     assert all("split" not in clip.meta for clip in clips)
+    assert clips[0].notes == ("splits xsub, xview: choose one with --split to train by them",)
+    assert not read_all(path, split="xview")[1][0].notes
     with pytest.raises(ReadError, match="no pair of splits 'xset'; it has xsub, xview"):
         READER.scan(path, split="xset")
 

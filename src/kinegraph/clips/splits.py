@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.clip import NOTES_KEY, MetaValue
 from kinegraph.clips.schema import Indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError, unknown_name
@@ -225,7 +225,9 @@ def _assign_split(protocol: Protocol, clips: ClipStore, index: int) -> Split | N
 def _require_keys(meta: ClipMeta, keys: Sequence[str], wanted_by: str) -> None:
     missing = [key for key in keys if meta.get(key) is None]
     if missing:
-        present = [key for key, value in meta.items() if value is not None and key != "id"]
+        present = [
+            key for key, value in meta.items() if value is not None and key not in ("id", NOTES_KEY)
+        ]
         raise ProtocolError(
             f"{wanted_by} needs the meta key {missing[0]!r}, which clip {meta['id']!r} lacks; "
             f"it has {', '.join(sorted(present)) or 'no meta at all'}{_hint_at_pairs(present)}"

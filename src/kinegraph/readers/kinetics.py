@@ -31,6 +31,7 @@ _LAYOUT = "openpose18"
 _NUM_JOINTS = 18
 _LABEL_FILES = "*_label.json"
 _MAX_CLASSES = 100_000
+_UNLABELED = -1  # as ST-GCN's own tools write
 _SPLIT_BY_FOLDER = {"kinetics_train": "train", "kinetics_val": "test"}
 
 
@@ -91,9 +92,16 @@ def _read_label_entries(path: Path | None) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         raise ReadError(f"{path}: expected labels by clip id, got {describe(entries)}")
     for name, entry in entries.items():
-        if not isinstance(entry, dict) or not _is_label(entry.get("label_index")):
-            raise ReadError(f"{path}: expected clip {name!r} to have a label_index of 0 or more")
-    return entries
+        index = entry.get("label_index") if isinstance(entry, dict) else None
+        if index != _UNLABELED and not _is_label(index):
+            raise ReadError(
+                f"{path}: expected clip {name!r} to have a label_index of 0 or more, or -1 if it "
+                f"has no label, got {describe(index)}"
+            )
+    return {
+        name: {**entry, "label_index": None} if entry.get("label_index") == _UNLABELED else entry
+        for name, entry in entries.items()
+    }
 
 
 def _is_label(value: object) -> TypeGuard[int]:
@@ -104,7 +112,9 @@ def _class_names(entries: list[dict[str, Any]]) -> tuple[str, ...] | None:
     """Return the names by label; a label without a clip is named by its number."""
     names: dict[int, str] = {}
     for entry in entries:
-        index, name = entry["label_index"], str(entry.get("label"))
+        index, name = entry.get("label_index"), str(entry.get("label"))
+        if index is None:
+            continue
         if names.setdefault(index, name) != name:
             raise ReadError(
                 f"the label file calls label {index} both {names[index]!r} and {name!r}; "
@@ -162,7 +172,7 @@ def _parse_pose(person: object, where: str) -> PoseArray:
 
 
 def _check_label(path: Path, stated: object, listed: int | None) -> int | None:
-    if stated is None or stated == -1:
+    if stated in (None, _UNLABELED):
         return listed
     if not _is_label(stated):
         raise ReadError(f"{path}: expected label_index to be 0 or more, got {describe(stated)}")

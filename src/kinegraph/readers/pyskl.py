@@ -70,6 +70,9 @@ def _read(task: ReadTask) -> ReadResults:
     for name, part in pairs.get(split or only, {}).items():
         for clip in splits[name]:
             facts[clip]["split"] = part
+    if len(pairs) > 1 and not split and "" not in pairs:
+        note = f"splits {', '.join(sorted(pairs))}: choose one with --split to train by them"
+        task = ReadTask(task.path, {**task.info, "notes": [note]})
     for row, annotation in enumerate(annotations):
         try:
             yield _parse_clip(task, annotation, facts)
