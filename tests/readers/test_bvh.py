@@ -9,7 +9,7 @@ import pytest
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
-from kinegraph.readers import guess_reader, read_clip, read_clips
+from kinegraph.readers import READERS, guess_reader, read_clip, read_clips
 from kinegraph.readers.bvh import name_joints
 from kinegraph.readers.formats.bvh_file import BvhJoint, read_bvh
 from kinegraph.skeleton import map_joints
@@ -145,6 +145,16 @@ def test_clips_can_be_converted_and_a_folder_is_read(tmp_path: Path) -> None:
     mapping = map_joints(first.layout, "smpl24")
     assert mapping[:3] == ((0,), (1,), (3,))
     assert guess_reader(tmp_path).name == "bvh"
+
+
+def test_clips_csv_labels_the_files(tmp_path: Path) -> None:
+    for name in ("b.bvh", "a.bvh", "c.bvh"):
+        write(tmp_path, name=name)
+    (tmp_path / "clips.csv").write_text("file,label,subject\nb.bvh,walk,1\na.bvh,run,2\n")
+    plan = READERS["bvh"].plan(tmp_path, {})
+    assert plan.classes == ("run", "walk")
+    clips = read_clips(tmp_path, "bvh")
+    assert [(c.id, c.label, c.meta["subject"]) for c in clips] == [("b", 1, 1), ("a", 0, 2)]
 
 
 def test_another_hierarchy_is_refused_by_its_joints(tmp_path: Path) -> None:

@@ -94,6 +94,14 @@ def test_the_largest_registered_layout_of_these_names_is_found(tmp_path: Path) -
     assert guess_reader(path).name == "deeplabcut"
 
 
+def test_clips_csv_labels_the_files(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path, table(), name=name)
+    (tmp_path / "clips.csv").write_text("file,label,fps\nb.csv,rear,50\na.csv,groom,25\n")
+    clips = read_clips(tmp_path, "deeplabcut", layout=str(tmp_path / "mouse.yaml"))
+    assert [(c.id, c.label, c.fps) for c in clips] == [("b", 1, 50), ("a", 0, 25)]
+
+
 def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path, table("nose tail nostril"))
     with pytest.raises(

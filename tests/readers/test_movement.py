@@ -78,7 +78,7 @@ def test_what_is_not_a_dataset_of_poses() -> None:
 @pytest.mark.skipif(HAS_MOVEMENT, reason="movement is installed")
 def test_without_the_package_a_sentence_says_how_to_install_it(tmp_path: Path) -> None:
     with pytest.raises(
-        ReadError, match=r"to_movement needs the package movement .*kinegraph\[movem"
+        ReadError, match=r"to_movement needs the package movement .*pip install .*\[movement\]"
     ):
         to_movement(clip_of())
     path = tmp_path / "a.slp"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
+from kinegraph.readers.clip_list import list_clip_files, plan_clip_files
 from kinegraph.readers.formats.bvh_file import BvhJoint, BvhMotion, read_bvh
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.raw_file import read_head
@@ -38,20 +39,17 @@ _BONES = {
 }  # fmt: skip
 
 
+_SUFFIXES = (".bvh",)
 # mixamorig:LeftArm, Bip01 L Thigh
 _PREFIX = re.compile(r"^.*[:|]|^Bip0*1[ _]+")
 
 
 def _scan(source: Path, *, ends: bool = False, **stated: str) -> ReadPlan:
-    found = [source] if source.is_file() else sorted(source.rglob("*"))
-    files = [path for path in found if path.suffix.lower() == ".bvh" or source.is_file()]
-    if not files:
-        raise ReadError(f"{source}: expected .bvh files, found none")
-    motion = read_bvh(files[0])
+    motion = read_bvh(list_clip_files(source, _SUFFIXES)[0])
     layout = make_layout(motion.joints, ends)
     space = _find_world(_select(motion, ends), layout, stated)
     facts = {"ends": ends, "space": space, "layout": layout}
-    return ReadPlan([ReadTask(path, facts) for path in files], layout)
+    return plan_clip_files(source, _SUFFIXES, layout, facts)
 
 
 def _select(motion: BvhMotion, ends: bool) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os.path import relpath
 from pathlib import Path, PurePosixPath
@@ -85,6 +86,51 @@ def read_clip_list(path: Path, layout: SkeletonLayout, suffixes: Sequence[str]) 
         else:
             tasks.append(ReadTask(row.path, info))
     return ReadPlan(tasks, layout, classes, tuple(refused))
+
+
+def list_clip_files(source: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the sorted files of such suffixes below a folder, but for clips.csv; or the one file.
+
+    Args:
+        source: a folder, or one file with any suffix.
+        suffixes: lower-case suffixes.
+
+    Raises:
+        ReadError: there is none.
+    """
+    if source.is_file():
+        return [source]
+    found = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in suffixes]
+    files = [path for path in found if path.is_file() and path != find_clip_list(source)]
+    if not files:
+        raise ReadError(f"{source}: expected {', '.join(suffixes)} files, found none")
+    return files
+
+
+def plan_clip_files(
+    source: Path, suffixes: Sequence[str], layout: SkeletonLayout, facts: Mapping[str, Any]
+) -> ReadPlan:
+    """Return a plan with one task per file, labeled by the clips.csv of the folder if it has one.
+
+    Args:
+        source: a folder, or one file.
+        suffixes: lower-case suffixes of files that can be clips.
+        layout: the layout of the clips.
+        facts: what every task states.
+
+    Raises:
+        ReadError: as `read_clip_list` and `list_clip_files`.
+    """
+    folder, clip_list = source.parent if source.is_file() else source, find_clip_list(source)
+    if clip_list is None:
+        plan = ReadPlan([ReadTask(path) for path in list_clip_files(source, suffixes)], layout)
+    else:
+        plan = read_clip_list(clip_list, layout, suffixes)
+    tasks = [
+        ReadTask(task.path, {"id": name_clip(folder, task.path), **task.info, **facts})
+        for task in plan.tasks
+    ]
+    return replace(plan, tasks=tasks)
 
 
 Lines = list[tuple[int, list[str]]]

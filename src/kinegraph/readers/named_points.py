@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError
+from kinegraph.readers.clip_list import list_clip_files, plan_clip_files
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.body_axes import find_up_axis
@@ -84,16 +85,12 @@ def _scan(
     **stated: str,
 ) -> ReadPlan:
     check_fps(fps)
-    found = [source] if source.is_file() else sorted(source.rglob("*"))
-    files = [path for path in found if path == source or path.suffix.lower() in suffixes]
-    files = [path for path in files if path.is_file()]
-    if not files:
-        raise ReadError(f"{source}: expected {', '.join(suffixes)} files, found none")
-    tracks = read_tracks(files[0])
-    chosen, order = match_layout(tracks.names, layout, files[0])
+    first = list_clip_files(source, suffixes)[0]
+    tracks = read_tracks(first)
+    chosen, order = match_layout(tracks.names, layout, first)
     space = _find_space(tracks.positions[..., order, :], chosen, {**tracks.stated, **stated})
     facts = {"layout": chosen, "fps": fps, "space": space}
-    return ReadPlan([ReadTask(path, facts) for path in files], chosen)
+    return plan_clip_files(source, suffixes, chosen, facts)
 
 
 def _read(read_tracks: Callable[[Path], PointTracks], task: ReadTask) -> ReadResults:
@@ -119,7 +116,7 @@ def make_clip(task: ReadTask, tracks: PointTracks) -> Clip:
         positions,
         layout,
         confidence=confidence,
-        fps=tracks.fps or task.info.get("fps"),
+        fps=tracks.fps or task.info.get("meta", {}).get("fps") or task.info.get("fps"),
         space=task.info.get("space") or _find_space(positions, layout, tracks.stated),
         notes=notes,
     )
