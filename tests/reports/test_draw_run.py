@@ -65,7 +65,8 @@ def test_the_mean_class_accuracy_has_a_panel() -> None:
     figure = draw_training_curves(history)
     assert len(figure.axes) == 2
     assert "mean class accuracy" in texts(figure)
-    assert [0.0, 0.1, 0.2, 0.3] == pytest.approx(figure.axes[1].lines[0].get_ydata())
+    drawn_values = figure.axes[1].lines[0].get_ydata().tolist()
+    assert drawn_values == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 def test_curves_pass_over_what_is_missing() -> None:

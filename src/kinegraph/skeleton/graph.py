@@ -201,8 +201,6 @@ def identify_adjacency(layout: Layout, A: NDArray[np.floating]) -> GraphOptions 
     if A.ndim != 3 or A.shape[1:] != hop.shape:
         return None
     max_hop = int(hop[A.any(axis=0)].max(initial=1))
-    if max_hop == UNREACHABLE:
-        return None
     for strategy in get_args(Strategy):
         for center_distance in get_args(CenterDistance):
             options = GraphOptions(strategy, max_hop, center_distance)
