@@ -158,7 +158,7 @@ def test_kinetics_weights_become_a_run_of_400_named_classes(tmp_path):
     np.testing.assert_allclose(answer.logits, expected[0].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("as_pairs", [False, True])
+@pytest.mark.parametrize("as_pairs", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fsd_weights_of_paddle_become_a_run(tmp_path, as_pairs):
     network = released_stgcn("body25", 30, 2)
     names = {"running_mean": "_mean", "running_var": "_variance"}

@@ -37,6 +37,13 @@ class Evil:
         return self.reduced
 
 
+def test_tensors_of_paddle_are_pairs_of_a_name_and_an_array(pickled):
+    pair = Evil(tuple, ("conv_0.w_0", np.arange(3.0)))
+    content = load_pickle(pickled({"conv.weight": pair}))
+    name, array = content["conv.weight"]
+    assert (name, array.tolist()) == ("conv_0.w_0", [0, 1, 2])
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_arrays_and_containers_survive(pickled, protocol):
     content = {
