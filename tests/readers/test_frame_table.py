@@ -174,6 +174,40 @@ def test_a_sleap_table(tmp_path):
     assert table.notes == ("left out: instance.score",)
 
 
+@pytest.mark.parametrize("by_number", [True, False])
+def test_a_row_per_joint(tmp_path, by_number):
+    rows = [
+        [t, person, j if by_number else NAMES[j], value(j, "x") + t, value(j, "y"), 0.5]
+        for t, person, j in product((0, 1), "ab", (2, 0, 1))
+    ]
+    names = ["frame", "person_id", "joint", "x", "y", "score"]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in [names, *rows]))
+    table = read_frame_table(path, ARM)
+    assert table.joints.shape == (2, 2, 3, 2) and table.confidence.shape == (2, 2, 3)
+    assert table.joints[1, 1, :, 0].tolist() == [value(j, "x") + 1 for j in range(3)]
+    path.write_text(path.read_text() + "\n" + ",".join(map(str, rows[0])))
+    with pytest.raises(ReadError, match=r"a\.csv:14: joint '.*' is given twice"):
+        read_frame_table(path, ARM)
+    path.write_text("joint,x,y\n0,1,2\n")
+    with pytest.raises(ReadError, match="needs a column 'frame'"):
+        read_frame_table(path, ARM)
+
+
+def test_two_lines_of_names(tmp_path):
+    names, parts = [n for n in NAMES for _ in "xy"], [*"xyxyxy"]
+    numbers = [value(j, p) for j in range(3) for p in "xy"]
+    lines = [["", *names], ["", *parts], [0, *numbers], [1, *numbers]]
+    (tmp_path / "a.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    check(read_frame_table(tmp_path / "a.csv", ARM))
+
+
+def test_numbers_between_spaces(tmp_path):
+    numbers = [[value(j, p) for j in range(3) for p in "xy"]] * 2
+    np.savetxt(tmp_path / "a.csv", numbers)
+    check(read_frame_table(tmp_path / "a.csv", ARM))
+
+
 def test_persons_in_columns(tmp_path):
     columns = [(f"person{m}_{n}", j, p) for m in (1, 2) for n, j, p in columns_of("{name}_{part}")]
     table = read_frame_table(write(tmp_path / "a.csv", columns), ARM)

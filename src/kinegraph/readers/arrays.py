@@ -269,7 +269,8 @@ def _matches(path: Path) -> bool:
     if suffix == ".csv":
         return path.is_file() and (path.name.lower() == CLIPS_FILE or _is_frame_table(path))
     shape = read_npy_shape(path) or ()
-    return len(shape) in (3, 4) and shape[-1] in (2, 3, 4)
+    is_flat = len(shape) == 2 and shape[1] > 9 and 0 in (shape[1] % 2, shape[1] % 3)
+    return is_flat or (len(shape) in (3, 4) and shape[-1] in (2, 3, 4))
 
 
 def _is_frame_table(path: Path) -> bool:

@@ -337,6 +337,6 @@ def _example(readings: Mapping[int, ColumnMeaning], names: Mapping[int, str], ki
 
 
 def _join(names: Iterable[str]) -> str:
-    names = list(names)
+    names = [name[:20] for name in names]
     more = len(names) - _MAX_JOINTS_SHOWN
     return ", ".join(names[:_MAX_JOINTS_SHOWN]) + (f" and {more} more" if more > 0 else "")

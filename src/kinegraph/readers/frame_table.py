@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.table_file import CsvFile, open_csv
-from kinegraph.readers.frame_columns import FrameColumns, match_columns
+from kinegraph.readers.frame_columns import (
+    CONFIDENCE_NAMES,
+    COORDINATE_NAMES,
+    FrameColumns,
+    match_columns,
+)
 from kinegraph.skeleton.layout import SkeletonLayout
 
 MAX_CELLS_PER_ROW = 20
@@ -31,6 +36,11 @@ _PERSON_NAMES = {
     "person", "personid", "personidx", "personindex", "track", "trackid", "tracks", "individual",
     "individuals", "player", "playerid", "body", "bodyid", "skeletonid", "pid", "tid", "instance",
     "instanceid", "animal",
+}  # fmt: skip
+_JOINT_NAMES = {
+    "joint", "jointname", "jointid", "jointidx", "jointindex", "keypoint", "keypointname",
+    "keypointid", "landmark", "landmarkname", "landmarkid", "landmarkindex", "bodypart", "part",
+    "point", "pointid", "marker", "node", "type",
 }  # fmt: skip
 _SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _TIME_NAMES = {
@@ -90,6 +100,7 @@ def read_frame_table(
     """
     table = open_csv(path)
     header, rows = _split_header(table)
+    header, rows = _widen(path, header, rows)
     roles = _find_roles(header, rows)
     names = {i: name for i, name in enumerate(header) if i not in roles}
     try:
@@ -123,6 +134,10 @@ def _split_header(table: CsvFile) -> tuple[list[str], Rows]:
         header = [""] * len(header)
     else:
         rows = rows[1:]
+        if rows and sum(map(_is_part, rows[0][1])) > len(header) // 2:  # as pandas writes two
+            parts = [cell.strip() for cell in rows[0][1]]
+            header = [f"{a}_{b}" if b else a for a, b in zip(header, parts, strict=False)]
+            rows = rows[1:]
     if not rows:
         raise ReadError(f"{table.path}: expected at least one frame, the table has no rows")
     for i, (number, cells) in enumerate(rows):
@@ -135,8 +150,43 @@ def _split_header(table: CsvFile) -> tuple[list[str], Rows]:
     return header, rows
 
 
+def _is_part(cell: str) -> bool:
+    return cell.strip().lower() in (*COORDINATE_NAMES, *CONFIDENCE_NAMES)
+
+
+def _widen(path: Path, header: list[str], rows: Rows) -> tuple[list[str], Rows]:
+    """Return a table of one row per joint, which has a column of joints, with one row per frame."""
+    plain = [_simplify(name) for name in header]
+    joint = next((i for i, name in enumerate(plain) if name in _JOINT_NAMES), None)
+    parts = [i for i, name in enumerate(header) if _is_part(name)]
+    if joint is None or not {"x", "y"} <= {header[i].lower() for i in parts}:
+        return header, rows
+    facts = [i for i in range(len(header)) if i != joint and i not in parts]
+    if not {plain[i] for i in facts} & {*_FRAME_NAMES, *_TIME_NAMES}:
+        raise ReadError(f"{path}: a table of one row per joint needs a column 'frame'")
+    keys = [i for i in facts if plain[i] in (*_FRAME_NAMES, *_TIME_NAMES, *_PERSON_NAMES, "id")]
+    names = list(dict.fromkeys(cells[joint].strip() for _, cells in rows))
+    place = {name: len(facts) + k * len(parts) for k, name in enumerate(names)}
+    wide: dict[tuple[str, ...], tuple[int, list[str]]] = {}
+    for number, cells in rows:
+        key = tuple(cells[i] for i in keys)
+        empty = [""] * (len(names) * len(parts))
+        _, row = wide.setdefault(key, (number, [cells[i] for i in facts] + empty))
+        start = place[cells[joint].strip()]
+        if any(row[start : start + len(parts)]):
+            where = f"joint {cells[joint].strip()!r:.40}"
+            raise ReadError(f"{path}:{number}: {where} is given twice for one frame and person")
+        row[start : start + len(parts)] = [cells[i] for i in parts]
+    named = [f"{header[i]}_{name}" for name in names for i in parts]
+    return [header[i] for i in facts] + named, list(wide.values())
+
+
+def _simplify(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
 def _find_roles(header: Sequence[str], rows: Rows) -> _Roles:
-    plain = ["".join(c for c in name.lower() if c.isalnum()) for name in header]
+    plain = [_simplify(name) for name in header]
 
     def find(names: Iterable[str]) -> int | None:
         return next((i for i, name in enumerate(plain) if name in names), None)
@@ -267,7 +317,7 @@ def _find_rate(
     if step is None:
         return None, []
     name = header[roles.time]
-    unit = _TIME_NAMES["".join(c for c in name.lower() if c.isalnum())]
+    unit = _TIME_NAMES[_simplify(name)]
     guess = "" if unit else " [guess]"
     unit = unit or _guess_unit(step)
     rate = 1 / (step * _SECONDS_PER_UNIT[unit])

@@ -22,6 +22,7 @@ _SEPARATORS = (";", "\t", ",")  # a semicolon or tab first: commas may then be d
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the first line of Excel's files
 _BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufeff\ufffe]")
 _EMPTY_CELLS = {"", "nan", "na", "n/a", "null", "none", "-nan"}
+_NUMBERS = re.compile(r"\s*[-+.\deE]+(\s+([-+.\deE]+|nan))+\s*")
 _HEAD_BYTES = 8192
 
 
@@ -156,6 +157,8 @@ def _find_delimiter(path: Path, text: str, encoding: str) -> CsvFile:
     first = next((line for line in text.splitlines() if line.strip()), "")
     outside = re.sub(r'"[^"]*"', "", first)
     delimiter = next((mark for mark in _SEPARATORS if mark in outside), ",")
+    if delimiter not in outside and _NUMBERS.fullmatch(first):  # as numpy.savetxt writes
+        text, delimiter = "\n".join(" ".join(line.split()) for line in text.splitlines()), " "
     return CsvFile(path, text, encoding, delimiter)
 
 
