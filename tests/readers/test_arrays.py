@@ -303,7 +303,7 @@ def test_paths_to_other_places(folder, tmp_path, monkeypatch):
     write_list(
         folder,
         f"file,label\n{folder / 'a.npy'},0\n../outside/b.npy,1\n{outside / 'c.npy'},0\n"
-        "./link.npy,1\n",
+        "./link,1\n",
     )
     expected = ["a", "outside/b", "outside/c", "link"]
     assert [clip.id for clip in read_all(folder)[1]] == expected

@@ -214,7 +214,8 @@ class _FileFinder:
         """Return the file of a row.
 
         A path is relative to the folder, or absolute. One that does not exist is found by the names
-        at its end, if only one file of the folder has them; slashes may be backslashes.
+        at its end, if only one file of the folder has them; slashes may be backslashes, and a
+        suffix may be missing.
 
         Raises:
             ReadError: no file, or several files, have this path.
@@ -226,6 +227,11 @@ class _FileFinder:
             for path in (self._folder / text, self._folder / plain):
                 if path.is_file():
                     return self._check_suffix(path)
+                same = [
+                    path.with_name(path.name + suffix) for suffix in self._suffixes if path.name
+                ]
+                if len(found := [file for file in same if file.is_file()]) == 1:
+                    return found[0]
         except (OSError, ValueError) as error:
             raise ReadError(f"not a path of a file: {error}") from None
         self._check_suffix(PurePosixPath(plain))

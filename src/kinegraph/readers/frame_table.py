@@ -156,7 +156,7 @@ def _is_part(cell: str) -> bool:
 
 def _widen(path: Path, header: list[str], rows: Rows) -> tuple[list[str], Rows]:
     """Return a table of one row per joint, which has a column of joints, with one row per frame."""
-    plain = [_simplify(name) for name in header]
+    plain = [_squeeze_name(name) for name in header]
     joint = next((i for i, name in enumerate(plain) if name in _JOINT_NAMES), None)
     parts = [i for i, name in enumerate(header) if _is_part(name)]
     if joint is None or not {"x", "y"} <= {header[i].lower() for i in parts}:
@@ -181,12 +181,12 @@ def _widen(path: Path, header: list[str], rows: Rows) -> tuple[list[str], Rows]:
     return [header[i] for i in facts] + named, list(wide.values())
 
 
-def _simplify(name: str) -> str:
+def _squeeze_name(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _find_roles(header: Sequence[str], rows: Rows) -> _Roles:
-    plain = [_simplify(name) for name in header]
+    plain = [_squeeze_name(name) for name in header]
 
     def find(names: Iterable[str]) -> int | None:
         return next((i for i, name in enumerate(plain) if name in names), None)
@@ -317,7 +317,7 @@ def _find_rate(
     if step is None:
         return None, []
     name = header[roles.time]
-    unit = _TIME_NAMES[_simplify(name)]
+    unit = _TIME_NAMES[_squeeze_name(name)]
     guess = "" if unit else " [guess]"
     unit = unit or _guess_unit(step)
     rate = 1 / (step * _SECONDS_PER_UNIT[unit])
