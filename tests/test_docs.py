@@ -165,7 +165,7 @@ def options_of(words: list[str]) -> set[str]:
     if words[1] == "convert" and "--to" in words:
         formats = ARRAY_FORMATS.values()
         known |= {f"--{o}" for o in {*EXPORT_OPTIONS, *(o for w in formats for o in w.options)}}
-    elif words[1] == "convert" and words[2:] and not words[2].isupper():
+    elif words[1] == "convert" and words[2:] and words[2].islower() and words[2] != "--help":
         known |= {f"--{option}" for option in READERS[words[2]].options}
     return known | {"--help"}
 
