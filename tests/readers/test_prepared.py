@@ -70,6 +70,7 @@ def test_shift_gcns_input_is_that_of_the_recordings(tmp_path, stack):
         assert clip.valid.all()  # the middle of the spine too, which is at the origin
         assert clip.space.prepared == ("agcn" if stack is stack_2s_agcn else "recorded")
     assert [clip.num_persons for clip in clips] == [1, 1, 2, 1]
+    assert [clip.num_frames for clip in clips] == [clip.num_frames for clip in recorded()]
     assert dict(clips[2].meta)["camera"] == 3
     assert (clips[2].label, clips[2].fps, clips[2].meta["subject"]) == (57, 30.0, 8)
     assert READER.scan(path).classes[57] == "handshaking"
@@ -108,6 +109,26 @@ def test_kinetics_arrays_give_the_tensors_of_the_json_files(tmp_path, flip):
     assert any("y grows upwards" in note for note in clips[0].notes) == flip
     for name, wanted in expected.items():
         np.testing.assert_array_equal(made[name], wanted)
+
+
+def test_persons_of_unequal_lengths_stay_repeated(tmp_path):
+    (clip,) = bodies(1)
+    joints = clip.joints.copy()
+    joints[1, 7:] = np.nan
+    array = stack_2s_agcn([clip.with_joints(joints)])
+    (found,) = read(write_arrays(tmp_path, array, [0]))
+    assert found.num_frames == 84  # 7 times 12
+    np.testing.assert_array_equal(found.joints, array[0, :, :84].transpose(3, 1, 2, 0))
+
+
+def test_a_person_written_twice_is_one(tmp_path):
+    rows = rows_ctrgcn(bodies(2))
+    rows[0, :, 75:] = rows[0, :, :75]
+    np.savez(tmp_path / "NTU120_CSub.npz", x_train=rows, y_train=np.eye(120)[[3, 4]])
+    first, second = read(tmp_path, prepared="ctrgcn")
+    assert (first.num_persons, second.num_persons) == (1, 2)
+    assert first.notes == ("a second person equal to the first was left out",)
+    assert not second.notes
 
 
 def test_scores_above_1_are_capped_with_a_note(tmp_path):

@@ -45,9 +45,23 @@ def test_prepared_clips_are_not_prepared_again():
     np.testing.assert_array_equal(again.joints, prepared.joints)
     # a model of prepared arrays, whose recipe prepares nothing, gets recorded clips prepared
     plain, wanted = Pipeline(), prepared.space
-    np.testing.assert_array_equal(fit_space(raw, wanted, plain).joints, prepared.joints)
+    once = fit_space(raw, wanted, plain)
+    np.testing.assert_array_equal(once.joints, prepared.joints[:, :20])
+    np.testing.assert_array_equal(pipeline(once).joints, prepared.joints)
     # and one whose recipe prepares does it itself
     assert fit_space(raw, wanted, pipeline).space == KINECT
+
+
+def test_a_step_that_prepares_in_another_way_refuses():
+    clip = walk(PREPARATIONS["fsd"].result, "body25")
+    for step in ("kinetics_normalize", "image_normalize"):
+        with pytest.raises(TransformError, match=r"prepared as by 'fsd' .* position and size"):
+            Pipeline.from_list([step])(clip)
+    shares = walk(PREPARATIONS["kinetics"].result, "coco17")
+    same = Pipeline.from_list(["kinetics_normalize", "image_normalize"])(shares)
+    np.testing.assert_array_equal(same.joints, shares.joints)
+    centered = Pipeline.from_list(AGCN)(walk(PREPARATIONS["ctrgcn"].result))
+    np.testing.assert_allclose(centered.joints, Pipeline.from_list(AGCN)(walk(KINECT)).joints)
 
 
 def test_a_preparation_that_loses_what_the_model_needs():

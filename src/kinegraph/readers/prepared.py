@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.repetition import find_period
 from kinegraph.errors import ReadError
 from kinegraph.readers.space_options import SpaceOptions
 from kinegraph.skeleton.body_axes import find_up_axis
@@ -131,6 +132,20 @@ def cap_scores(score: Points) -> tuple[Points, tuple[str, ...]]:
         )
     notes = ("scores above 1 were capped at 1",) if high > 1 else ()
     return np.minimum(score, np.float32(1)), notes
+
+
+def remove_copies(points: Points, space: Space) -> tuple[Points, tuple[str, ...]]:
+    """Return points (M, T, V, C) without the copies that a preparation made, and notes.
+
+    2s-AGCN repeats each person until the array ends; what repeats of all persons is removed.
+    CTR-GCN writes a single person of NTU RGB+D 120 twice.
+    """
+    notes: tuple[str, ...] = ()
+    if len(points) == 2 and np.array_equal(points[0], points[1]):
+        points, notes = points[:1], ("a second person equal to the first was left out",)
+    if space.prepared == "agcn":
+        points = points[:, : find_period(points)]
+    return points, notes
 
 
 def _hide_zeros(joints: Points) -> Points:

@@ -28,7 +28,13 @@ from kinegraph.readers.formats.numpy_file import (
     read_npz,
     to_float32,
 )
-from kinegraph.readers.prepared import ArrayFacts, are_scores, cap_scores, find_array_facts
+from kinegraph.readers.prepared import (
+    ArrayFacts,
+    are_scores,
+    cap_scores,
+    find_array_facts,
+    remove_copies,
+)
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
 from kinegraph.readers.row_labels import RowFacts, find_row_facts, name_classes, parse_labels
 from kinegraph.readers.space_options import SPACE_OPTIONS
@@ -320,8 +326,13 @@ def _unpad_clip(task: ReadTask, points: NDArray[np.float32], **facts: Any) -> Cl
         raise ReadError("no joint in any frame, all numbers are zero")
     persons, end = seen.any(axis=(1, 2)), int(np.flatnonzero(seen.any(axis=(0, 2)))[-1]) + 1
     points, seen = points[persons, :end], seen[persons, :end]
+    points, notes = remove_copies(points, meaning.space)
+    seen = seen[: len(points), : points.shape[1]]
     joints = points[..., :-1] if meaning.confidence else points
-    score, notes = cap_scores(points[..., -1]) if meaning.confidence else (None, ())
+    score = None
+    if meaning.confidence:
+        score, capped = cap_scores(points[..., -1])
+        notes += capped
     joints = np.where(seen[..., None], joints, np.float32(np.nan))
     if meaning.flip:
         joints[..., 1] *= -1

@@ -151,7 +151,7 @@ def minmax(clip: Clip) -> Clip:
     return clip.with_joints(np.where(flat & ~np.isnan(stretched), 0, stretched))
 
 
-@transform(scope="frame", per_person=True, coordinates=(2, 3))
+@transform(scope="frame", per_person=True, coordinates=(2, 3), prepares="kinetics")
 def image_normalize(
     clip: Clip, *, width: ImageSide | None = None, height: ImageSide | None = None
 ) -> Clip:
@@ -167,7 +167,7 @@ def image_normalize(
     shares = to_image_unit(pixels, "share")
     joints = shares.joints.copy()
     joints[..., :2] -= np.float32(0.5)
-    return shares.with_joints(joints)
+    return shares.with_joints(joints).with_space(PREPARATIONS["kinetics"].result)
 
 
 @transform(scope="frame", per_person=True, coordinates=(2,), prepares="kinetics")

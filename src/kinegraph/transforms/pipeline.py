@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.repetition import find_period
 from kinegraph.errors import TransformError, UnknownNameError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import parse_layout
@@ -17,6 +18,7 @@ from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
 from kinegraph.transforms.registry import TRANSFORMS, Transform
+from kinegraph.transforms.temporal_sampling import take_frames
 
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
@@ -140,7 +142,7 @@ class Pipeline:
 
     @staticmethod
     def prepare(clip: Clip, convention: str) -> Clip:
-        """Return a recorded clip in a convention of prepared arrays.
+        """Return a recorded clip in a convention of prepared arrays, without repeated frames.
 
         Raises:
             TransformError: the clip cannot be prepared so.
@@ -152,6 +154,9 @@ class Pipeline:
             )
         for name, options in PREPARATION_STEPS[convention]:
             clip = TRANSFORMS[name].apply(clip, None, options)
+        period = find_period(clip.joints)
+        if period < clip.num_frames:  # as readers of prepared arrays do
+            clip = take_frames(clip, np.arange(period))
         return clip.with_space(PREPARATIONS[convention].result)
 
     @staticmethod

@@ -12,6 +12,7 @@ import numpy as np
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
+from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.validation import find_option_errors
 
 TRANSFORMS: dict[str, Transform] = {}  # transforms by name, in the order of their definition
@@ -33,7 +34,8 @@ class Transform:
         per_person: whether each person of the result depends on the same person only.
         coordinates: the numbers of coordinates per joint that it takes; empty for any number.
         prepares: the convention of prepared arrays that it brings clips to; clips that follow it
-            already are left as they are.
+            already are left as they are, those of another one are refused unless it cancels what
+            they lost.
         cancels: the properties of the coordinates that its result does not depend on: position,
             rotation or size, of the whole clip.
     """
@@ -86,8 +88,16 @@ class Transform:
         """
         if self.random and rng is None:
             return clip
-        if self.prepares is not None and clip.space.prepared == self.prepares:
-            return clip
+        if self.prepares is not None and clip.space.prepared != "recorded":
+            if clip.space.prepared == self.prepares:
+                return clip
+            preparation = PREPARATIONS[clip.space.prepared]
+            if lost := preparation.changes - self.cancels:
+                raise TransformError(
+                    f"transform {self.name!r}: clip {clip.id!r} is prepared as by "
+                    f"{clip.space.prepared!r} ({preparation.about}), which lost the "
+                    f"{' and '.join(sorted(lost))} that the transform needs"
+                )
         if self.coordinates and clip.num_channels not in self.coordinates:
             expected = " or ".join(str(number) for number in self.coordinates)
             raise TransformError(

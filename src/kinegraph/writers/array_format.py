@@ -17,6 +17,7 @@ from kinegraph.errors import StoreError, unknown_name
 from kinegraph.skeleton.space import KINECT, PREPARATIONS, Space
 from kinegraph.transforms.fit_space import fit_space
 from kinegraph.transforms.pipeline import PREPARATION_STEPS, Pipeline
+from kinegraph.transforms.temporal_sampling import repeat_pad
 from kinegraph.transforms.to_model_input import to_array
 
 WriteProgress = Callable[[int, int], None]
@@ -101,6 +102,8 @@ class WriteJob:
     def arrays(self, indices: Iterable[int]) -> Iterator[NDArray[np.float32]]:
         """Yield clips as (C, T, V, M) float32, zeros where a joint is absent; C is 3."""
         for clip in self.clips(indices):
+            if self.space.prepared == "agcn":  # the reader removes the repetition
+                clip = repeat_pad(clip, None, frames=self.frames)
             array = to_array(clip, self.persons, confidence=self.with_confidence)
             padded = np.zeros((array.shape[0], self.frames, *array.shape[2:]), np.float32)
             padded[:, : array.shape[1]] = array[:, : self.frames]
