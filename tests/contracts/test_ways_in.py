@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from urllib.parse import urlencode
 
+import httpx
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from cli.test_cli import run
 from kinegraph.clips.clip import Clip
@@ -17,11 +20,14 @@ from kinegraph.inference.answer import accepted_action
 from kinegraph.inference.predict import Predictor, predict_files
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import open_session
+from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import Space
 from kinegraph.transforms.convert_layout import convert_layout
+from server.serving import running
 
 FRAMES = 40
+FAST = {"frame_rate": 1000.0, "max_queued_frames": 100}
 PIXELS = Space("image", unit="pixel")
 MODEL = "penn-action"
 
@@ -116,7 +122,7 @@ def test_files_stores_and_streams_answer_alike(capsys, monkeypatch, tmp_path, re
         code, out, _ = run(capsys, *command, "--json")
         assert code == 0
         np.testing.assert_allclose(json.loads(out)["logits"], wanted.logits, atol=1e-5)
-    lines = "\n".join(json.dumps(clip.joints[:, t].tolist()) for t in range(FRAMES))
+    lines = "\n".join(json.dumps(lists(clip.joints[:, t])) for t in range(FRAMES))
     told = []
     for source in ("-", tmp_path / "one.npy"):
         monkeypatch.setattr("sys.stdin", io.StringIO(lines))
@@ -125,6 +131,99 @@ def test_files_stores_and_streams_answer_alike(capsys, monkeypatch, tmp_path, re
         assert code == 0 and (("[guess]" in err) == ("mm" not in name))
         told.append(json.loads(out.splitlines()[-1])["probability"])
     assert told == pytest.approx([accepted_action(wanted)["probability"]] * 2, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def server(recognizer):
+    with running(recognizer=recognizer, mode="window", window=None, every=FRAMES, **FAST) as one:
+        yield one
+
+
+def lists(joints: np.ndarray) -> list:
+    """Return joints for JSON, with null where a joint is absent."""
+    return json.loads(json.dumps(joints.tolist()).replace("NaN", "null"))
+
+
+def stated(clip: Clip) -> dict:
+    """Return layout and space of a clip as clients state them."""
+    space = clip.space
+    fields = {"kind": space.kind, "up": space.up, "unit": space.unit}
+    kept = {key: value for key, value in fields.items() if value is not None}
+    return {"layout": clip.layout.name, "space": kept}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_the_server_answers_as_predict(server, recognizer, name):
+    clip = CLIPS[name]
+    wanted = recognizer(clip).logits
+    body = {"joints": lists(clip.joints), **stated(clip)}
+    told = httpx.post(f"{server.url}/v1/predict", json=body)
+    assert told.status_code == 200 and "read_as" not in told.json()
+    np.testing.assert_allclose(told.json()["logits"], wanted, atol=1e-5)
+    archive = io.BytesIO()
+    np.savez(archive, joints=clip.joints)
+    address = {"layout": clip.layout.name, "space": json.dumps(stated(clip)["space"])}
+    headers = {"content-type": "application/x-npz"}
+    told = httpx.post(
+        f"{server.url}/v1/predict", params=address, content=archive.getvalue(), headers=headers
+    )
+    np.testing.assert_allclose(told.json()["logits"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["coco17 pixels", "mm, y down"])
+@pytest.mark.parametrize("form", ["json", "binary"])
+def test_a_websocket_answers_as_predict(server, recognizer, name, form):
+    clip = CLIPS[name]
+    query = urlencode(
+        {"layout": clip.layout.name, "space": json.dumps(stated(clip)["space"]), "logits": True}
+    )
+    address = server.stream + ("?logits=true" if form == "json" else f"?{query}")
+    with connect(address) as socket:
+        for t, joints in enumerate(clip.joints[0]):
+            if form == "binary":
+                head = HEADER.pack(MAGIC, 0, 1, 1) + PERSON_HEADER.pack(1, t / 30)
+                socket.send(head + joints.astype("<f4").tobytes())
+            else:
+                more = stated(clip) if t == 0 else {}
+                socket.send(json.dumps({"person": 1, "joints": lists(joints), **more}))
+            assert "error" not in json.loads(socket.recv(5))
+        socket.send(json.dumps({"person": 1, "flush": True}))
+        logits = json.loads(socket.recv(5))["logits"]
+    np.testing.assert_allclose(logits, recognizer(clip).logits, atol=1e-5)
+
+
+def test_the_server_states_its_space_and_refuses_what_is_not_stated(server):
+    space = httpx.get(f"{server.url}/v1/model").json()["space"]
+    assert (space["kind"], space["unit"]) == ("image", "pixel")
+    assert space["description"].startswith("image (y down), pixel")
+    body = {"joints": [[[1.0, 2.0, 0.5]] * 17] * 3, "layout": "coco17"}
+    told = httpx.post(f"{server.url}/v1/predict", json=body)
+    assert told.status_code == 400 and "'coco17' is a layout of images" in told.json()["error"]
+    body["space"] = {"kind": "world", "upp": "y"}
+    told = httpx.post(f"{server.url}/v1/predict", json=body)
+    assert told.status_code == 400 and '"space" to be image, world' in told.json()["error"]
+    told = httpx.post(f"{server.url}/v1/predict?layout=coco71", json=body)
+    assert told.status_code == 400 and "did you mean 'coco17'" in told.json()["error"]
+
+
+def test_a_guess_of_the_server_is_in_its_answer(server, recognizer):
+    clip = CLIPS["mediapipe33 x, y, z"]
+    body = {"joints": lists(clip.joints), "layout": "mediapipe33"}
+    told = httpx.post(f"{server.url}/v1/predict", json=body).json()
+    assert "image (y down), pixel, as recorded [guess]" in told["read_as"]
+    np.testing.assert_allclose(told["logits"], recognizer(clip).logits, atol=1e-5)
+
+
+def test_a_person_whose_frames_cannot_be_converted_is_not_admitted(server):
+    with connect(server.stream) as socket:
+        for more, message in (
+            ({"layout": "hand21"}, "no joint in common"),
+            ({"layout": "coco17", "space": "image"}, "state the unit"),
+            ({"space": {"kind": "world"}}, "needs the axis that points up"),
+        ):
+            socket.send(json.dumps({"person": 1, "joints": [[1, 2]] * 17, **more}))
+            assert message in json.loads(socket.recv(5))["error"]
+    assert server.service.persons == 0
 
 
 def test_a_guess_is_printed_once_and_never_between_the_answers(capsys, tmp_path):

@@ -212,7 +212,7 @@ def test_model_health_metrics_and_openapi(server):
             (body,) = bodies[status].values()
             assert body["schema"] == {"$ref": f"#/components/schemas/{name}"}
     fields = openapi["components"]["schemas"]["ClipPrediction"]["properties"]
-    assert set(fields) == {"id", "is_confident", "top", "logits"}
+    assert set(fields) == {"id", "is_confident", "top", "logits", "read_as"}
     assert httpx.get(f"{server.url}/docs").status_code == 404
 
 
@@ -654,9 +654,9 @@ def test_binary_messages_are_decoded():
         body += (
             PERSON_HEADER.pack(k, k / 10) + joints[k - 4].astype("<f4").tobytes() + sure.tobytes()
         )
-    decoded = decode_binary(body, (15, 2))
+    decoded = decode_binary(body, 15, 2)
     assert [(one.person, one.time) for one in decoded] == [(4, 0.4), (5, 0.5)]
     np.testing.assert_array_equal(decoded[1].frame.joints[0], joints[1])
     np.testing.assert_array_equal(decoded[1].frame.confidence, sure)
     with pytest.raises(RequestRejectedError):
-        decode_binary(body[:-4], (15, 2))
+        decode_binary(body[:-4], 15, 2)

@@ -25,6 +25,11 @@ from kinegraph.server.ws_connection import reject
 from kinegraph.server.ws_stream import StreamConnection
 from kinegraph.server.ws_video import VideoConnection, missing_requirement
 
+LayoutQuery = Annotated[str | None, Query(description="Layout of joints that state none.")]
+SpaceQuery = Annotated[
+    str | None,
+    Query(description="Space of joints that state none: image, world or an object as JSON."),
+]
 RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -53,17 +58,26 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/predict", responses=schemas.PREDICT_ERRORS, openapi_extra=schemas.PREDICT_BODY)
+    @app.post(
+        "/v1/predict",
+        responses=schemas.PREDICT_ERRORS,
+        openapi_extra=schemas.PREDICT_BODY,
+        response_model_exclude_unset=True,
+    )
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="Number of candidate actions.")] = 5,
+        layout: LayoutQuery = None,
+        space: SpaceQuery = None,
     ) -> schemas.ClipPrediction:
         """Predict the action of a clip."""
         service.check_prediction_queue()
+        statement = schemas.parse_statement(layout, space)
         media_type, body = await _read_body(request, service)
 
         def compute() -> dict[str, Any]:
-            clip = schemas.parse_clip(body, media_type, service.recognizer.layout, service.limits)
+            recognizer, limits = service.recognizer, service.limits
+            clip = schemas.parse_clip(body, media_type, recognizer, limits, statement)
             return Predictor(service.recognizer, None, top)(clip)
 
         prediction = await service.predict(compute)
@@ -103,8 +117,11 @@ def _add_websockets(app: FastAPI, service: Service) -> None:
         top: Annotated[int, Query(ge=0, le=9999)] = 0,
         logits: bool = False,
         coalesce: bool = False,
+        layout: LayoutQuery = None,
+        space: SpaceQuery = None,
     ) -> None:
-        await StreamConnection(socket, service, top, logits, coalesce).run()
+        statement = schemas.parse_statement(layout, space)
+        await StreamConnection(socket, service, top, logits, coalesce, statement).run()
 
     @app.websocket("/v1/video")
     async def video(socket: WebSocket) -> None:
@@ -161,6 +178,9 @@ def _model_info(service: Service) -> schemas.ModelInfo:
         classes=[header.class_name(i) for i in range(header.num_classes)],
         layout=schemas.LayoutInfo(
             name=layout.name, joints=list(layout.joints), bones=[tuple(b) for b in layout.bones]
+        ),
+        space=schemas.SpaceInfo(
+            **recognizer.frame_space.to_dict(), description=recognizer.frame_space.describe()
         ),
         coordinates=service.shape[1],
         persons=header.persons,

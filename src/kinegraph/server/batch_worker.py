@@ -19,6 +19,7 @@ from kinegraph.inference.session import RawFrame, StreamResult, StreamSnapshot
 from kinegraph.server.admission import warmup
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool, shutdown_pool
+from kinegraph.skeleton.space import Space
 
 BATCH_INTERVALS = ((0.5, 8), (0.7, 4), (1.0, 3))
 """(maximum load, batches between two frames of a person): larger batches cost less per frame, so
@@ -49,6 +50,7 @@ class PersonSession:
         worker: processes the requests.
         name: the listener's name of the person.
         meta: facts about the recording.
+        layout, space: of its frames; None for those of the model.
         requests: requests that wait, in order.
         frames: number of accepted frames.
         key: key of the session in the worker's pool.
@@ -58,6 +60,8 @@ class PersonSession:
     worker: BatchWorker
     name: str | int
     meta: Mapping[str, MetaValue] = field(default_factory=dict)
+    layout: str | None = None
+    space: Space | None = None
     requests: deque[SessionRequest] = field(default_factory=deque)
     frames: int = 0
     key: int | None = None
@@ -255,7 +259,7 @@ class BatchWorker:
 
     def _key(self, person: PersonSession) -> int:
         if person.key is None:
-            person.key = self._pool.open(person.meta)
+            person.key = self._pool.open(person.meta, person.layout, person.space)
         return person.key
 
     def _finish(self, person: PersonSession, request: SessionRequest) -> None:

@@ -16,7 +16,7 @@ from kinegraph.inference.answer import Prediction, accepted_action
 from kinegraph.inference.online_preprocessing import parse_joints
 from kinegraph.inference.session import RawFrame
 from kinegraph.server.errors import RequestRejectedError
-from kinegraph.server.schemas import FramePayload, rejection
+from kinegraph.server.schemas import FramePayload, SpacePayload, rejection
 
 PersonId = str | int
 MAGIC = b"KGF1"
@@ -34,6 +34,7 @@ class ClientMessage(NamedTuple):
         frame: the next frame, or None.
         time: time of the frame in seconds, or NaN.
         meta: facts about the recording, with the first frame.
+        layout, space: of the frames, with the first one; None for those of the connection.
         flush: request a prediction that includes the latest frames.
         end: the same, and end the person's stream.
     """
@@ -44,6 +45,8 @@ class ClientMessage(NamedTuple):
     meta: Mapping[str, MetaValue] | None = None
     flush: bool = False
     end: bool = False
+    layout: str | None = None
+    space: str | SpacePayload | None = None
 
 
 def decode_json(text: str) -> list[ClientMessage]:
@@ -60,8 +63,12 @@ def decode_json(text: str) -> list[ClientMessage]:
         raise rejection(FramePayload, error) from error
 
 
-def decode_binary(data: bytes, shape: tuple[int, int]) -> list[ClientMessage]:
+def decode_binary(data: bytes, num_joints: int, coordinates: int | None) -> list[ClientMessage]:
     """Parse the frames of a binary message, see docs/serving.md.
+
+    Args:
+        num_joints: V.
+        coordinates: D; None for 2 or 3, as the length of the message tells.
 
     Raises:
         RequestRejectedError: the magic bytes are missing, or the length does not fit the header.
@@ -69,9 +76,12 @@ def decode_binary(data: bytes, shape: tuple[int, int]) -> list[ClientMessage]:
     if len(data) < HEADER.size or data[:4] != MAGIC:
         raise RequestRejectedError(f"expected a binary message to begin with {MAGIC.decode()}")
     _, flags, bodies, persons = HEADER.unpack_from(data)
-    V, D = shape
-    values = bodies * V * (D + (flags & HAS_CONFIDENCE))
-    size = HEADER.size + persons * (PERSON_HEADER.size + 4 * values)
+    V, D = num_joints, coordinates or 2
+    extra = flags & HAS_CONFIDENCE
+    size = _message_size(persons, bodies * V * (D + extra))
+    if coordinates is None and len(data) == _message_size(persons, bodies * V * (3 + extra)):
+        D, size = 3, len(data)
+    values = bodies * V * (D + extra)
     if flags & ~HAS_CONFIDENCE or not bodies or not persons or len(data) != size:
         raise RequestRejectedError(
             f"expected {size} bytes for {persons} persons of {bodies} x {V} joints x {D} "
@@ -90,6 +100,10 @@ def decode_binary(data: bytes, shape: tuple[int, int]) -> list[ClientMessage]:
         messages.append(ClientMessage(person, RawFrame(joints, confidence), time))
         at += PERSON_HEADER.size + 4 * values
     return messages
+
+
+def _message_size(persons: int, values: int) -> int:
+    return HEADER.size + persons * (PERSON_HEADER.size + 4 * values)
 
 
 def to_json(message: dict[str, Any]) -> str:
@@ -119,7 +133,9 @@ def _to_message(payload: FramePayload) -> ClientMessage:
     elif not payload.flush and not payload.end:
         raise RequestRejectedError('expected "joints", or "flush": true, or "end": true')
     time = math.nan if payload.time is None else payload.time
-    return ClientMessage(payload.person, frame, time, payload.meta, payload.flush, payload.end)
+    asked = payload.flush, payload.end
+    stated = payload.layout, payload.space
+    return ClientMessage(payload.person, frame, time, payload.meta, *asked, *stated)
 
 
 def _joints_to_array(value: Any) -> Any:

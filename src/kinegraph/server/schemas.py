@@ -6,7 +6,7 @@ import io
 import math
 from http import HTTPStatus
 from reprlib import Repr
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,15 @@ from pydantic import (
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.inference.answer import Candidate
+from kinegraph.inference.online_preprocessing import input_frame_shape
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.readers.formats.numpy_file import read_npz, to_float32
+from kinegraph.readers.space_options import SpaceOptions
 from kinegraph.server.errors import RequestRejectedError, too_large
 from kinegraph.server.limits import Limits
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import PREPARATIONS, Space
 
 JSON = "application/json"
 NPZ = "application/x-npz"
@@ -103,8 +107,28 @@ class _Request(BaseModel):
 _Array = WithJsonSchema({"type": "array", "items": {"type": "array", "items": {}}})
 
 
+class SpacePayload(_Request):
+    """What coordinates mean, see `kinegraph.skeleton.space.Space`; what is left out is open."""
+
+    kind: str | None = Field(None, description="image or world")
+    up: str | None = Field(None, description="world: the axis that points up, such as -y")
+    away: str | None = Field(None, description="world: the axis that points away from the viewer")
+    handedness: str | None = Field(None, description="world: right or left")
+    unit: str | None = Field(None, description="pixel or share; m, cm or mm")
+    prepared: str | None = Field(None, description="recorded, or a convention of prepared arrays")
+
+
+_SPACE_TEXT = (
+    "image, world, or an object with any of the keys kind, up, away, handedness, unit and prepared"
+)
+
+
 class ClipPayload(_Request):
-    """A clip to predict."""
+    """A clip to predict.
+
+    Without layout and space it is in those of the model (GET /v1/model). The space of another
+    layout is guessed from the joints, and the guess is stated in the answer.
+    """
 
     joints: Annotated[Any, BeforeValidator(_to_joints), _Array] = Field(
         description="numbers of shape (frames, joints, coordinates) or (persons, frames, joints, "
@@ -114,10 +138,18 @@ class ClipPayload(_Request):
         None, description="finite numbers of the shape of joints without coordinates"
     )
     fps: float | None = Field(None, gt=0, lt=1e6, description="a number of frames/s above 0")
-    layout: str | None = Field(None, description="the name of a skeleton layout")
+    layout: str | None = Field(
+        None, description="the name of a skeleton layout (default: that of the model)"
+    )
+    space: str | SpacePayload | None = Field(
+        None, description=f"{_SPACE_TEXT} (default: the space of the model)"
+    )
     id: str | None = Field(None, description="the name of the clip")
     meta: dict[str, _Scalar] | None = Field(
-        None, max_length=64, description="an object of at most 64 strings, numbers and booleans"
+        None,
+        max_length=64,
+        description="an object of at most 64 strings, numbers and booleans, such as the width and "
+        "height of the image in pixels",
     )
 
 
@@ -136,19 +168,94 @@ class FramePayload(_Request):
     meta: dict[str, _Scalar] | None = Field(
         None, max_length=16, description="an object of at most 16 strings, numbers and booleans"
     )
+    layout: str | None = Field(
+        None, description="with the first frame: the name of a skeleton layout"
+    )
+    space: str | SpacePayload | None = Field(
+        None, description=f"with the first frame: {_SPACE_TEXT}"
+    )
     flush: bool = Field(False, description="true or false")
     end: bool = Field(False, description="true or false")
 
 
-def parse_clip(body: bytes, media_type: str, layout: SkeletonLayout, limits: Limits) -> Clip:
+class Statement(NamedTuple):
+    """What the address of a request states of all joints that it sends."""
+
+    layout: str | None = None
+    space: str | SpacePayload | None = None
+
+
+NO_STATEMENT = Statement()
+
+
+def parse_statement(layout: str | None, space: str | None) -> Statement:
+    """Parse the layout and the space in the address of a request; a space may be a JSON object.
+
+    Raises:
+        RequestRejectedError, UnknownNameError: one of them is not valid.
+    """
+    if layout is not None:
+        get_layout(layout)
+    if space is None or not space.startswith("{"):
+        return Statement(layout, space)
+    try:
+        return Statement(layout, SpacePayload.model_validate_json(space))
+    except ValidationError as error:
+        raise rejection(SpacePayload, error) from error
+
+
+def to_space(stated: str | SpacePayload | None) -> Space | None:
+    """Return a space that is wholly stated, None if nothing is.
+
+    Raises:
+        SpaceError: what is stated is wrong, or too little.
+    """
+    if isinstance(stated, SpacePayload):
+        fields = stated.model_dump(exclude_none=True)
+        known = PREPARATIONS.get(fields.get("prepared", ""))
+        return known.result if known and len(fields) == 1 else Space.from_dict(fields)
+    return None if stated is None else Space.from_dict(stated)
+
+
+def _resolve_space(
+    stated: str | SpacePayload | None,
+    joints: NDArray[np.float32],
+    layout: SkeletonLayout,
+    model: TrainedModel,
+) -> Space:
+    """Return the space of a clip: as stated, as the model's, or guessed from the joints."""
+    D = joints.shape[-1]
+    if stated is None and layout.is_same(model.layout) and input_frame_shape(model)[1] == D:
+        return model.frame_space
+    if stated is None and D == 3 and layout.space and layout.default_space(3).kind == "unstated":
+        raise RequestRejectedError(
+            f"3 numbers per joint, but {layout.name!r} is a layout of images (x, y): send a "
+            'confidence as "confidence"; of joints in 3D state the "space", such as '
+            '{"kind": "world", "up": "-y", "unit": "m"}'
+        )
+    fields = {"kind": stated} if isinstance(stated, str) else {}
+    if isinstance(stated, SpacePayload):
+        fields = stated.model_dump(exclude_none=True)
+    fields["space"] = fields.pop("kind", "")
+    return SpaceOptions(**fields).resolve(joints, layout)
+
+
+def parse_clip(
+    body: bytes,
+    media_type: str,
+    model: TrainedModel,
+    limits: Limits,
+    statement: Statement = NO_STATEMENT,
+) -> Clip:
     """Parse the clip in a request body.
 
     Args:
         body: JSON as in `ClipPayload`, or an .npz with its arrays ``joints``, ``confidence`` and
             ``fps``.
         media_type: `JSON` or `NPZ`.
-        layout: layout of clips that do not name one.
+        model: clips that state no layout and no space are in its own.
         limits: limits of the server.
+        statement: what the address states, for a body that does not.
 
     Raises:
         RequestRejectedError, KinegraphError: the body is not a clip.
@@ -165,9 +272,10 @@ def parse_clip(body: bytes, media_type: str, layout: SkeletonLayout, limits: Lim
         raise too_large(f"expected a clip of at most {limits.max_frames} frames, got {frames}")
     if np.isnan(joints).all():
         raise RequestRejectedError("no joint is visible in any frame")
-    layout = get_layout(payload.layout) if payload.layout else layout
-    name, meta = payload.id or "clip", payload.meta or {}
-    return Clip(joints, layout, payload.confidence, id=name, fps=payload.fps, meta=meta)
+    layout = get_layout(payload.layout or statement.layout or model.layout)
+    space = _resolve_space(payload.space or statement.space, joints, layout, model)
+    facts: Any = {"id": payload.id or "clip", "fps": payload.fps, "meta": payload.meta or {}}
+    return Clip(joints, layout, payload.confidence, space=space, **facts)
 
 
 def _unpack_arrays(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -223,6 +331,7 @@ class ClipPrediction(BaseModel):
     is_confident: bool = Field(description="False if the verdict is 'unknown'.")
     top: list[Candidate] = Field(description="The most probable actions.")
     logits: list[float]
+    read_as: str | None = Field(None, description="How the joints were read, if that was guessed.")
 
 
 class HealthStatus(BaseModel):
@@ -239,6 +348,18 @@ class LayoutInfo(BaseModel):
     name: str
     joints: list[str]
     bones: list[tuple[int, int]]
+
+
+class SpaceInfo(BaseModel):
+    """What the coordinates mean that the model expects of clips and frames without a space."""
+
+    kind: str
+    up: str | None
+    away: str | None
+    handedness: str
+    unit: str | None
+    prepared: str
+    description: str
 
 
 class StreamInfo(BaseModel):
@@ -263,6 +384,7 @@ class ModelInfo(BaseModel):
     name: str
     classes: list[str]
     layout: LayoutInfo
+    space: SpaceInfo
     coordinates: int
     persons: int
     confidence: bool

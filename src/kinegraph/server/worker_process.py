@@ -20,7 +20,14 @@ from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.session import RawFrame, SessionPool, StreamResult, StreamSnapshot
+from kinegraph.inference.session import (
+    RawFrame,
+    SessionPool,
+    StatedSpace,
+    StreamResult,
+    StreamSnapshot,
+)
+from kinegraph.skeleton.layout import SkeletonLayout
 
 JOIN_TIMEOUT_S = 5.0
 """Seconds in which the process must exit before it is killed."""
@@ -61,9 +68,14 @@ class RemoteSessionPool:
         # at exit, multiprocessing waits for the worker, which waits for the end of the pipe
         atexit.register(self._pipe.close)
 
-    def open(self, meta: Mapping[str, MetaValue] | None = None) -> int:
+    def open(
+        self,
+        meta: Mapping[str, MetaValue] | None = None,
+        layout: str | SkeletonLayout | None = None,
+        space: StatedSpace = None,
+    ) -> int:
         """See `SessionPool.open`."""
-        return self._call("open", dict(meta or {}))
+        return self._call("open", dict(meta or {}), layout, space)
 
     def push_many(self, frames: Mapping[int, RawFrame]) -> dict[int, StreamResult | KinegraphError]:
         """See `SessionPool.push_many`; the process computes on these frames after it answered."""

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError
+from kinegraph.inference.frame_converter import open_converter
 from kinegraph.inference.session import StreamResult
 from kinegraph.server.batch_worker import (
     BatchWorker,
@@ -31,8 +32,10 @@ from kinegraph.server.protocol import (
     prediction_payload,
     to_json,
 )
+from kinegraph.server.schemas import Statement, to_space
 from kinegraph.server.service import SHUTDOWN_GRACE_S, Service
 from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
+from kinegraph.skeleton.layouts import get_layout
 
 REJECTION_PAUSE_S = 0.005
 """Seconds before the next message is read after a rejected one."""
@@ -77,7 +80,9 @@ class _StreamedPerson(PersonSession):
     def __init__(
         self, connection: StreamConnection, worker: BatchWorker, message: ClientMessage
     ) -> None:
-        super().__init__(connection.on_results, worker, message.person, message.meta or {})
+        meta, layout = message.meta or {}, message.layout
+        space = to_space(message.space)
+        super().__init__(connection.on_results, worker, message.person, meta, layout, space)
         self.bucket = TokenBucket(connection.service.limits.frame_rate)
         self.last_time = -math.inf
         self.queued = 0
@@ -102,13 +107,21 @@ class StreamConnection(WebSocketConnection):
         top: number of candidate actions in every answer.
         logits: whether answers contain the logits.
         coalesce: whether the answers that wait are sent as one list.
+        statement: layout and space of persons whose first frame does not state them.
     """
 
     def __init__(
-        self, socket: WebSocket, service: Service, top: int, logits: bool, coalesce: bool
+        self,
+        socket: WebSocket,
+        service: Service,
+        top: int,
+        logits: bool,
+        coalesce: bool,
+        statement: Statement,
     ) -> None:
         super().__init__(socket, service)
         self._top, self._logits, self._coalesce = top, logits, coalesce
+        self._statement = statement
         self._persons: dict[PersonId, _StreamedPerson] = {}
         self._send_queue = SendQueue(QUEUE_FACTOR * service.limits.max_queued_frames)
         self._pending = 0
@@ -197,7 +210,12 @@ class StreamConnection(WebSocketConnection):
         max_bytes = self.service.limits.max_message_bytes
         if len(text or data or "") > max_bytes:
             raise too_large(f"expected messages of at most {max_bytes} bytes")
-        return decode_binary(data or b"", self.service.shape) if text is None else decode_json(text)
+        if text is not None:
+            return decode_json(text)
+        V, D = self.service.shape
+        stated = self._statement
+        V = get_layout(stated.layout).num_joints if stated.layout else V
+        return decode_binary(data or b"", V, None if any(stated) else D)
 
     def _handle_message(self, message: ClientMessage, arrival: float) -> bool:
         """Queue the requests of a message; return whether it was accepted."""
@@ -219,6 +237,15 @@ class StreamConnection(WebSocketConnection):
     def _admit(self, message: ClientMessage) -> _StreamedPerson:
         if message.frame is None:
             raise RequestRejectedError("this person has no frames yet; send a frame first")
+        layout = message.layout or self._statement.layout
+        space = message.space or self._statement.space
+        message = message._replace(layout=layout, space=space)
+        try:  # before a worker opens the stream
+            stated, meta = to_space(space), message.meta or {}
+            in_steps = self.service.mode == "step"
+            open_converter(self.service.recognizer, layout, stated, meta, in_steps)
+        except KinegraphError as error:
+            raise RequestRejectedError(str(error)) from error
         others = (person.worker for person in self._persons.values())
         try:
             worker = self.service.acquire(next(others, None))
