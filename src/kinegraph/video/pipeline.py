@@ -10,6 +10,7 @@ import numpy as np
 from kinegraph.inference.session import open_session
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.space import Space
 from kinegraph.video.estimators.base import Array, PoseFrame
 from kinegraph.video.resample import FrameResampler
 from kinegraph.video.segmentation import ActionSegmenter, Segment
@@ -102,9 +103,15 @@ class PersonState:
         self._window = max(1, round(seconds * FPS))
         # a prediction counts for the middle of its window, until halfway to the next one
         self._lag = seconds / 2 - PREDICTION_INTERVAL_FRAMES / FPS / 2
-        meta = {"width": frame.width, "height": frame.height}
+        size = {"width": frame.width, "height": frame.height}
         self._session = open_session(
-            recognizer, "auto", seconds, PREDICTION_INTERVAL_FRAMES, meta, fps=FPS
+            recognizer,
+            "auto",
+            seconds,
+            PREDICTION_INTERVAL_FRAMES,
+            size if frame.has_size else None,
+            fps=FPS,
+            space=Space("image", unit="pixel"),
         )
         self._segmenter = ActionSegmenter(number, recognizer)
         self._segmented = self.first_time

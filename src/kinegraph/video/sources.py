@@ -113,14 +113,13 @@ class PoseFileSource:
         self._numbers = self._video.numbers
         self.frame_count = len(self._numbers)
         self.duration = (self._numbers[-1] - self._numbers[0] + 1) / fps
-        self._size = None
-        if facts.space.unit == "share":
-            self._size = size or self._video.size
-            if self._size is None:
-                raise ReadError(
-                    f"{path}: the poses are shares of the image: state its size in pixels with "
-                    "--width and --height"
-                )
+        self._size = size or self._video.size
+        self._are_shares = facts.space.unit == "share"
+        if self._are_shares and self._size is None:
+            raise ReadError(
+                f"{path}: the poses are shares of the image: state its size in pixels with "
+                "--width and --height"
+            )
         self._reach = np.ones(2)
         self._failed: list[str] = []
 
@@ -165,12 +164,13 @@ class PoseFileSource:
         seen = [pose[:, [0, 1, -1]] for pose in poses if has_person(pose)]
         held = np.array(seen, np.float32).reshape(-1, V, 3)
         joints = held[..., :2]
-        if self._size is not None:
+        if self._are_shares:
             joints = joints * np.asarray(self._size, np.float32)
         if held.size and not np.isnan(joints).all():
             self._reach = np.maximum(self._reach, np.nanmax(joints, axis=(0, 1)) * 1.02)
-        width, height = (math.ceil(side) for side in self._reach)
-        return PoseFrame(self._time(number), joints, held[..., 2].clip(0, 1), width, height)
+        width, height = (math.ceil(side) for side in self._size or self._reach)
+        time, known = self._time(number), self._size is not None
+        return PoseFrame(time, joints, held[..., 2].clip(0, 1), width, height, known)
 
 
 def _find_format(path: Path) -> PoseFormat | None:

@@ -28,6 +28,7 @@ class PoseFrame:
         joints: (M, V, 2) in pixels, NaN where a joint is not visible; M may be 0.
         confidence: (M, V) in [0, 1].
         width, height: of the frame, in pixels.
+        has_size: whether this is the size of the image; otherwise it is only as far as poses reach.
     """
 
     time: float
@@ -35,6 +36,7 @@ class PoseFrame:
     confidence: Array
     width: int
     height: int
+    has_size: bool = True
 
 
 def select_visible(
