@@ -217,7 +217,7 @@ def to_space(stated: str | SpacePayload | None) -> Space | None:
     return None if stated is None else Space.from_dict(stated)
 
 
-def _resolve_space(
+def _settle_space(
     stated: str | SpacePayload | None,
     joints: NDArray[np.float32],
     layout: SkeletonLayout,
@@ -273,7 +273,7 @@ def parse_clip(
     if np.isnan(joints).all():
         raise RequestRejectedError("no joint is visible in any frame")
     layout = get_layout(payload.layout or statement.layout or model.layout)
-    space = _resolve_space(payload.space or statement.space, joints, layout, model)
+    space = _settle_space(payload.space or statement.space, joints, layout, model)
     facts: Any = {"id": payload.id or "clip", "fps": payload.fps, "meta": payload.meta or {}}
     return Clip(joints, layout, payload.confidence, space=space, **facts)
 
