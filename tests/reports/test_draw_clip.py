@@ -14,8 +14,10 @@ from PIL import Image
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError
 from kinegraph.reports.draw_clip import animate_clip, draw_clip
+from kinegraph.reports.panels import project_joints
 from kinegraph.reports.rest_pose import rest_pose
 from kinegraph.skeleton import LAYOUTS
+from kinegraph.skeleton.space import Space
 
 
 def standing(layout: str = "kinect20", frames: int = 12, persons: int = 1, d: int = 3) -> Clip:
@@ -176,3 +178,26 @@ def test_a_gif_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_an_impossible_pace_is_refused(tmp_path: Path, fps: float, most: int) -> None:
     with pytest.raises(ClipError, match="expected fps and max_frames above 0"):
         animate_clip(standing(), tmp_path / "walk.gif", fps, max_frames=most)
+
+
+@pytest.mark.parametrize(
+    ("space", "up"),
+    [
+        (Space("world", "y"), [0, 1, 0]),
+        (Space("world", "-y"), [0, -1, 0]),
+        (Space("world", "z"), [0, 0, 1]),
+        (Space("world", "x"), [1, 0, 0]),
+        (Space("image"), [0, -1, 0]),
+        (Space(), [0, 1, 0]),
+    ],
+)
+def test_bodies_are_drawn_upright_in_every_space(space, up):
+    joints = np.array([[[[0, 0, 0], up]]], np.float32)
+    views = project_joints(joints, [0], "a body", space)
+    for view in views:
+        np.testing.assert_array_equal(view.points[0, 0, 1], [0, 1])
+        assert ("taken as up" in view.name) == (space.kind == "unstated")
+    flat = np.array([[[[0, 0], up[:2]]]], np.float32)
+    if any(up[:2]) and space.kind != "unstated" and "x" not in (space.up or ""):
+        (view,) = project_joints(flat, [0], "a body", space)
+        np.testing.assert_array_equal(view.points[0, 0, 1], [0, 1])

@@ -52,7 +52,7 @@ def _read(task: ReadTask) -> ReadResults:
                 raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
             joints = to_float32(pose)[None]
             facts["id"] = f"{fold}-{split}-{row:04d}"
-            yield task.make_clip(joints, _LAYOUT, space=Space("image"), **facts)
+            yield task.make_clip(joints, _LAYOUT, space=READER.space, **facts)
         except (ClipError, ReadError) as error:
             yield ReadError(f"{task.path}: row {row}: {error}")
 
@@ -76,4 +76,5 @@ READER = Reader(
     read=_read,
     matches=lambda path: path.is_file() and _NAME.fullmatch(path.name) is not None,
     protocols=("ddnet-split1", "ddnet-split2", "ddnet-split3"),
+    space=Space("image"),
 )

@@ -34,7 +34,7 @@ def _read(task: ReadTask) -> ReadResults:
             f"which leaves {rest} for the last frame"
         )
     joints = task.to_joints(table.reshape(-1, _NUM_JOINTS, _COLUMNS))
-    yield task.make_clip(joints[None], "florence15", space=replace(KINECT, unit="mm"))
+    yield task.make_clip(joints[None], "florence15", space=READER.space)
 
 
 READER = Reader(
@@ -44,4 +44,5 @@ READER = Reader(
     read=_read,
     matches=lambda path: bool(_NAME.fullmatch(path.name)) and is_number_table(path, _COLUMNS),
     protocols=("odd-even-subjects",),
+    space=replace(KINECT, unit="mm"),
 )

@@ -134,7 +134,7 @@ def _read(task: ReadTask) -> ReadResults:
         raise ReadError(f"{path}: expected a person in at least one frame, found none")
     label = _check_label(path, content.get("label_index"), task.info.get("label"))
     confidence, notes = limit_scores(persons[..., 2])
-    facts = {"confidence": confidence, "label": label, "fps": _FPS, "space": IMAGE_SHARES}
+    facts = {"confidence": confidence, "label": label, "fps": _FPS, "space": READER.space}
     yield task.make_clip(persons[..., :2], _LAYOUT, notes=notes, **facts)
 
 
@@ -197,4 +197,5 @@ READER = Reader(
     },
     dataset_only=frozenset({"labels"}),
     protocols=("official", "holdout"),
+    space=IMAGE_SHARES,
 )

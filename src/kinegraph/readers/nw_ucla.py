@@ -47,7 +47,7 @@ def _read(task: ReadTask) -> ReadResults:
         )
     joints = task.to_joints(_parse_joints(content["skeletons"], task.path))
     label = _check_label(content.get("label"), task)
-    yield task.make_clip(joints[None], "kinect20", label=label, space=KINECT)
+    yield task.make_clip(joints[None], "kinect20", label=label, space=READER.space)
 
 
 def _check_label(stated: Any, task: ReadTask) -> int | None:
@@ -98,4 +98,5 @@ READER = Reader(
     read=_read,
     matches=_matches,
     protocols=("ucla-xview",),
+    space=KINECT,
 )

@@ -63,7 +63,7 @@ def _read(task: ReadTask) -> ReadResults:
         confidence=visible[None].astype(np.float32),
         label=_read_label(mat),
         meta=_read_meta(mat),
-        space=Space("image", unit="pixel"),
+        space=READER.space,
     )
 
 
@@ -101,4 +101,5 @@ READER = Reader(
     matches=lambda path: _NAME.fullmatch(path.name) is not None and is_mat_file(path),
     options={"invisible": "invisible joints: drop (NaN, default) or keep (as annotated)"},
     protocols=("official",),
+    space=Space("image", unit="pixel"),
 )

@@ -15,6 +15,7 @@ from kinegraph.clips.clip import NOTES_KEY, Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
+from kinegraph.skeleton.space import Space
 
 ReadResults = Iterator[Clip | ReadError]
 """The clips of a task, with an error in the place of each bad one."""
@@ -112,6 +113,7 @@ class Reader:
             new recordings are read without them.
         protocols: names of the protocols that the meta of this dataset supports, the usual first.
         creates_source: whether ``scan`` creates a source that does not exist yet.
+        space: what the coordinates of every clip mean; None if files or options state it.
     """
 
     name: str
@@ -123,6 +125,13 @@ class Reader:
     dataset_only: frozenset[str] = frozenset()
     protocols: tuple[str, ...] = ()
     creates_source: bool = False
+    space: Space | None = None
+
+    def describe_space(self) -> str:
+        """Return what the coordinates of its clips mean, or how that is stated."""
+        if self.space is not None:
+            return self.space.describe()
+        return "stated by the files or by options; else guessed, and printed as a guess"
 
     def plan(self, source: Path, options: Mapping[str, Any]) -> ReadPlan:
         """Scan a source after checking that the source and the options exist.

@@ -44,7 +44,7 @@ def _read(task: ReadTask) -> ReadResults:
     joints[(normalized == 0).all(axis=-1)] = np.nan
     # every file has the same name: its folders' names are the id
     facts = {"id": "_".join(task.path.absolute().parts[-4:-1])} if "meta" in task.info else {}
-    yield task.make_clip(joints, "sbu15", fps=_FPS, space=replace(KINECT, unit="mm"), **facts)
+    yield task.make_clip(joints, "sbu15", fps=_FPS, space=READER.space, **facts)
 
 
 READER = Reader(
@@ -54,4 +54,5 @@ READER = Reader(
     read=_read,
     matches=lambda path: path.suffix == ".txt" and is_number_table(path, _COLUMNS, ","),
     protocols=tuple(f"sbu-fold{fold}" for fold in range(1, 6)),
+    space=replace(KINECT, unit="mm"),
 )

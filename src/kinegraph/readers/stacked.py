@@ -439,4 +439,5 @@ FSD_READER = Reader(
     options={"labels": _LABELS_HELP},
     dataset_only=frozenset({"labels"}),
     protocols=("official", "every-seventh", "holdout"),
+    space=PREPARATIONS["fsd"].result,
 )

@@ -141,7 +141,7 @@ def _make_clip(task: ReadTask, name: str, offsets: NDArray[Any], angles: NDArray
         numbers = {"exercise": exercise - 1, "quality": int(wrong)}
         number = numbers.get(task.info["classes"], 2 * (exercise - 1) + wrong)
     return task.make_clip(
-        joints[None], "ui_prmd22", id=name, label=number, meta=meta, fps=_FPS, space=_CAMERA_SPACE
+        joints[None], "ui_prmd22", id=name, label=number, meta=meta, fps=_FPS, space=READER.space
     )
 
 
@@ -161,4 +161,5 @@ READER = Reader(
         "label": "classes: exercise (10), quality (correct or incorrect) or both (default exercise)"
     },
     protocols=("odd-even-subjects",),
+    space=_CAMERA_SPACE,
 )

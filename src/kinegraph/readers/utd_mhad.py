@@ -35,7 +35,7 @@ def _read(task: ReadTask) -> ReadResults:
             f"{task.path}: expected d_skel of shape (20, 3, frames), got {skeleton.shape}"
         )
     joints = task.to_joints(skeleton.transpose(2, 0, 1))
-    yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS, space=KINECT)
+    yield task.make_clip(joints[None], "utd_mhad20", fps=_FPS, space=READER.space)
 
 
 READER = Reader(
@@ -45,4 +45,5 @@ READER = Reader(
     read=_read,
     matches=lambda path: path.name.endswith("_skeleton.mat") and is_mat_file(path),
     protocols=("odd-even-subjects",),
+    space=KINECT,
 )

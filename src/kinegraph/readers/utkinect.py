@@ -89,7 +89,7 @@ def _read(task: ReadTask) -> ReadResults:
     numbers, joints = _read_recording(task)
     ranges = task.info["ranges"]
     if ranges is None:
-        yield task.make_clip(joints[None], _LAYOUT, space=KINECT)
+        yield task.make_clip(joints[None], _LAYOUT, space=READER.space)
         return
     starts = np.searchsorted(numbers, [r.first for r in ranges], side="left").tolist()
     stops = np.searchsorted(numbers, [r.last for r in ranges], side="right").tolist()
@@ -97,7 +97,7 @@ def _read(task: ReadTask) -> ReadResults:
     if task.info["what"] == "recordings":
         found = [[r.label, start, stop - 1] for r, start, stop in spans if start < stop]
         meta = {**task.info["meta"], "segments": json.dumps(found)}
-        yield task.make_clip(joints[None], _LAYOUT, meta=meta, space=KINECT)
+        yield task.make_clip(joints[None], _LAYOUT, meta=meta, space=READER.space)
         return
     for r, start, stop in spans:
         if start == stop:
@@ -106,7 +106,7 @@ def _read(task: ReadTask) -> ReadResults:
             )
         else:
             facts = {"label": r.label, "id": f"{task.info['id']}_{r.action}"}
-            yield task.make_clip(joints[None, start:stop], _LAYOUT, space=KINECT, **facts)
+            yield task.make_clip(joints[None, start:stop], _LAYOUT, space=READER.space, **facts)
 
 
 def _read_recording(task: ReadTask) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -187,4 +187,5 @@ READER = Reader(
     matches=lambda path: path.suffix == ".txt" and is_number_table(path, _COLUMNS),
     options={"what": "segments (labeled clips, default) or recordings (whole, for streams)"},
     protocols=("odd-even-subjects",),
+    space=KINECT,
 )

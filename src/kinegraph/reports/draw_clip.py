@@ -38,7 +38,7 @@ def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figur
         ClipError: fewer than one frame, or joints of one coordinate.
     """
     chosen = panels.spaced_frames(clip.num_frames, frames, f"clip {clip.id!r}: ")
-    views = panels.project_joints(clip.joints, chosen, f"clip {clip.id!r}")
+    views = panels.project_joints(clip.joints, chosen, f"clip {clip.id!r}", clip.space)
     bodies = _Bodies(clip)
     margins = (
         _TITLE_HEIGHT if title else panels.PANEL_GAP,
@@ -139,7 +139,9 @@ def _render_frames(clip: Clip, frames: list[int], progress: DrawProgress | None)
     """Yield one Pillow image per frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
-    views = panels.project_joints(clip.joints, range(clip.num_frames), f"clip {clip.id!r}")
+    views = panels.project_joints(
+        clip.joints, range(clip.num_frames), f"clip {clip.id!r}", clip.space
+    )
     width = 3.2
     height = panels.panel_heights(views, width)[0]
     tall = _TITLE_HEIGHT + height + panels.PANEL_GAP + panels.LEGEND_HEIGHT

@@ -15,6 +15,7 @@ from kinegraph.errors import ClipError
 from kinegraph.reports import panels, style
 from kinegraph.reports.rest_pose import bone_colors, joint_colors
 from kinegraph.skeleton import SkeletonLayout
+from kinegraph.skeleton.space import Space
 
 _TITLE, _HEADING, _CURVE, _BELOW = 0.36, 0.6, 1.25, 0.5  # inches
 _TRUE = "#9aa5b1"
@@ -31,6 +32,7 @@ def draw_forecast(
     *,
     frames: int = 5,
     title: str | None = None,
+    space: Space | None = None,
 ) -> Figure:
     """Draw future poses of one person, predicted over true, and the error by frame.
 
@@ -41,6 +43,7 @@ def draw_forecast(
         context_last: (V, D), the pose right before the future; D is 2 or 3.
         true: (k, V, D) in the same units, NaN where absent.
         predicted: (k, V, D).
+        space: states which axis points up; None for the usual space of the layout.
 
     Raises:
         ClipError: shapes that do not fit one another or the layout; joints of one coordinate;
@@ -59,7 +62,7 @@ def draw_forecast(
         f + 1: f"+{f + 1}" for f in panels.spaced_frames(len(true), frames)
     }
     names = ("predicted", "zero velocity", "error by future frame")
-    return _draw_comparison(layout, poses, chosen, names, title, first=1)
+    return _draw_comparison(layout, poses, chosen, names, title, space, first=1)
 
 
 def draw_reconstruction(
@@ -69,6 +72,7 @@ def draw_reconstruction(
     *,
     frames: int = 6,
     title: str | None = None,
+    space: Space | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of one person, reconstructed over true, and the error by frame.
 
@@ -77,7 +81,7 @@ def draw_reconstruction(
     Args:
         true: (T, V, D), NaN where absent; D is 2 or 3.
         rebuilt: (T, V, D).
-        layout, frames, title: as in `draw_forecast`.
+        layout, frames, title, space: as in `draw_forecast`.
 
     Raises:
         ClipError: as `draw_forecast`.
@@ -90,7 +94,7 @@ def draw_reconstruction(
     poses = [true, rebuilt, np.broadcast_to(mean, true.shape)]
     chosen = {frame: f"frame {frame}" for frame in panels.spaced_frames(len(true), frames)}
     names = ("reconstructed", "mean pose", "error by frame")
-    return _draw_comparison(layout, poses, chosen, names, title)
+    return _draw_comparison(layout, poses, chosen, names, title, space)
 
 
 def frame_errors(true: Poses, other: Poses) -> Errors:
@@ -123,6 +127,7 @@ def _draw_comparison(
     chosen: dict[int, str],
     names: tuple[str, str, str],
     title: str | None,
+    space: Space | None,
     first: int = 0,
 ) -> Figure:
     """Draw the chosen frames of poses (true, predicted, baseline) and curves of their errors.
@@ -133,7 +138,8 @@ def _draw_comparison(
     predicted_name, baseline_name, heading = names
     errors, simple = frame_errors(true, predicted), frame_errors(true, baseline)
     frames = list(chosen)
-    views = panels.project_joints(np.stack([true, predicted]), frames, predicted_name)
+    space = space or layout.default_space(true.shape[-1])
+    views = panels.project_joints(np.stack([true, predicted]), frames, predicted_name, space)
     margins = _HEADING + _TITLE * bool(title), 0.5 + _CURVE + _BELOW + panels.LEGEND_HEIGHT
     figure, rows = panels.strip_figure(views, frames, title, margins, min_columns=4)
     for view, row in zip(views, rows, strict=True):

@@ -197,7 +197,9 @@ def _pose_figures(scorer: PoseScorer, store: ClipStore, indices: NDArray[np.int6
 def _draw_poses(
     scorer: PoseScorer, store: ClipStore, index: int, errors: PoseErrors, place: int
 ) -> Figure:
-    poses = scorer.predict_poses(scorer.batch(store[index]))
+    clip = store[index]
+    poses = scorer.predict_poses(scorer.batch(clip))
+    space = scorer.pipeline(scorer.preprocessor.fit(clip)).space
     D = min(store.num_channels, 3)
     seen = poses.seen[0, :, :, 0].cpu().numpy()
 
@@ -208,9 +210,9 @@ def _draw_poses(
     title = f"{errors.ids[place]}: mean joint error {errors.error[place]:.3g}"
     true, predicted = visible(poses.true), visible(poses.predicted)
     if scorer.objective.reconstructs:
-        return draw_reconstruction(true, predicted, scorer.layout, title=title)
+        return draw_reconstruction(true, predicted, scorer.layout, title=title, space=space)
     last = visible(poses.baseline)[0]
-    return draw_forecast(last, true, predicted, scorer.layout, title=title)
+    return draw_forecast(last, true, predicted, scorer.layout, title=title, space=space)
 
 
 def _modules(model: nn.Module, kind: type[nn.Module]) -> list[tuple[list[str], Any]]:

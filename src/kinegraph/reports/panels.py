@@ -19,6 +19,8 @@ from kinegraph.errors import ClipError
 from kinegraph.reports import style
 from kinegraph.reports.rest_pose import bone_colors, joint_colors, joint_sides, rest_pose
 from kinegraph.skeleton import SkeletonLayout
+from kinegraph.skeleton.space import KINECT, Space
+from kinegraph.transforms.fit_space import permute_axes
 
 #: Inches: the width of a strip of panels, the gap between panels, the height of a color legend.
 STRIP_WIDTH, PANEL_GAP, LEGEND_HEIGHT = 7.6, 0.07, 0.26
@@ -41,13 +43,13 @@ class PanelView:
 
 
 def project_joints(
-    joints: NDArray[np.float32], frames: Sequence[int], what: str
+    joints: NDArray[np.float32], frames: Sequence[int], what: str, space: Space
 ) -> list[PanelView]:
     """Project joints (M, T, V, D) to one or two views whose limits fit the given frames.
 
-    Two coordinates are taken as image coordinates with y down and are flipped. Three coordinates
-    are taken to have y up, as Kinect and motion capture have it, and are shown from the front (x to
-    the right) and from the side (z to the right).
+    Bodies are drawn upright, by the axes of their space. Three coordinates are shown from the front
+    and from the side (away from the viewer to the right). Of an unstated space y is taken to point
+    up in 3D, which the names of the views say, and down in 2D.
 
     Raises:
         ClipError: the joints of ``what`` have one coordinate.
@@ -55,11 +57,20 @@ def project_joints(
     D = joints.shape[-1]
     if D < 2:
         raise ClipError(f"{what}: expected joints of 2 or 3 coordinates to draw, got {D}")
-    solid = D > 2
-    x, y = joints[..., 0], joints[..., 1] * np.float32(1 if solid else -1)
-    flat = [("front", np.stack([x, y], axis=-1))]
+    solid, note = D > 2, ""
+    if space.kind == "world":
+        axes = space.rotation_to(KINECT)  # x, y and z: to the sensor's left, up and away from it
+    else:
+        note = " (y taken as up)" if solid and space.kind == "unstated" else ""
+        axes = np.diag([1, 1 if note else -1, 1]).astype(np.float32)
+    if not solid:
+        axes = axes[:2, :2]
+        if not (np.abs(axes).sum(axis=1) == 1).all():  # such as x and y of a world with z up
+            axes = np.eye(2, dtype=np.float32)
+    turned = permute_axes(joints[..., :3], axes)
+    flat = [(f"front{note}", turned[..., :2])]
     if solid:
-        flat.append(("side", np.stack([joints[..., 2], y], axis=-1)))
+        flat.append((f"side{note}", turned[..., 2:0:-1]))
     return [PanelView(name, points, _bounds(points[:, frames])) for name, points in flat]
 
 

@@ -112,7 +112,7 @@ def _read(task: ReadTask) -> ReadResults:
     meta = parse_recording_name(task.path.name)
     label = meta.pop("label", None)
     name, numbers = _remove_suffixes(task.path.name), joints.astype(np.float32)
-    facts: dict[str, Any] = {"id": name, "label": label, "meta": meta, "space": KINECT}
+    facts: dict[str, Any] = {"id": name, "label": label, "meta": meta, "space": READER.space}
     yield task.make_clip(numbers, "ntu25", fps=_FPS, **facts)
 
 
@@ -137,4 +137,5 @@ READER = Reader(
     },
     dataset_only=frozenset({"missing"}),
     protocols=("xsub", "xview", "xset"),
+    space=KINECT,
 )

@@ -153,4 +153,5 @@ READER = Reader(
     },
     protocols=("xsub", "xview"),
     creates_source=True,
+    space=ntu.READER.space,
 )
