@@ -21,7 +21,7 @@ def inspect(
     store: Annotated[Path, typer.Argument(help="A store written by kinegraph convert.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Check a store: classes, clip lengths, missing joints, duplicates across splits, outliers."""
+    """Check a store: classes, lengths, bodies, missing joints, outliers, duplicates in splits."""
     from kinegraph.clips.store import ClipStore
     from kinegraph.clips.validate import validate_store
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.body_checks import BodyChecker, Severity
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import (
     CLEAN_SUFFIX,
@@ -22,7 +23,6 @@ from kinegraph.clips.splits import (
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import ProtocolError
 
-Severity = Literal["error", "warning", "note"]
 ClipIndices = Sequence[int] | NDArray[np.int64]
 
 SHORT_CLIP_FRAMES = 2
@@ -96,7 +96,11 @@ def validate_store(store: ClipStore) -> StoreReport:
     Raises:
         ClipError: a clip's joints cannot be read.
     """
-    measured = list(map(_measure_clip, store, store.digests))
+    bodies = BodyChecker(store.layout, store.space)
+    measured = []
+    for clip, digest in zip(store, store.digests, strict=True):
+        measured.append(_measure_clip(clip, digest))
+        bodies.measure(clip)
     missing = _missing_joints(store, measured)
     duplicates = _find_duplicates(store)
     protocols = _split_by_protocols(store)
@@ -104,6 +108,7 @@ def validate_store(store: ClipStore) -> StoreReport:
         *_rounding_findings(store),
         *_class_findings(store),
         *_joint_findings(store, measured),
+        *_body_findings(store, bodies),
         *_missing_findings(missing),
         *_duplicate_findings(store, duplicates),
         *_leak_findings(protocols),
@@ -195,6 +200,14 @@ def _joint_findings(store: ClipStore, measured: Sequence[_ClipMeasures]) -> list
     found = [_clip_findings(store, "error", np.flatnonzero(mask), text) for mask, text in errors]
     found += [_clip_findings(store, "warning", np.flatnonzero(m), text) for m, text in warnings]
     return list(chain.from_iterable(found))
+
+
+def _body_findings(store: ClipStore, bodies: BodyChecker) -> Iterator[Finding]:
+    for problem in bodies.find_problems(store.rates.tolist()):
+        if problem.clips:
+            yield from _clip_findings(store, problem.severity, problem.clips, problem.text)
+        else:
+            yield Finding(problem.severity, problem.text)
 
 
 def _rounding_findings(store: ClipStore) -> list[Finding]:

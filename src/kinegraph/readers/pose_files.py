@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.body_checks import BodyChecker
+from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.json_file import MAX_FRAMES, describe
 from kinegraph.readers.formats.table_file import read_csv_rows
@@ -177,7 +178,10 @@ def find_facts(
         check_joint_count(poses[0], chosen, files.path)
         same = np.stack([pose for pose in poses if pose.shape == poses[0].shape])
         points = np.where(same[..., -1:] > 0, same[..., :-1], np.float32(np.nan))
-        return PoseFacts(chosen, _resolve_space(points, chosen, video.unit, stated or {}), notes)
+        space = _resolve_space(points, chosen, video.unit, stated or {})
+        if notes:
+            notes += _check_guess(points, chosen, space)
+        return PoseFacts(chosen, space, notes)
     if failed:
         more = f" (and {len(failed) - 1} more such files)" if len(failed) > 1 else ""
         raise ReadError(f"{failed[0]}{more}")
@@ -216,6 +220,14 @@ def _guess_layout(path: Path, count: int, video: PoseVideo) -> tuple[SkeletonLay
     name = USUAL_LAYOUTS[count]
     other = _ALSO_POSSIBLE.get(count, "name another with --layout")
     return get_layout(name), [f"the layout {name} is a guess by the {count} joints; {other}"]
+
+
+def _check_guess(points: NDArray[np.float32], layout: SkeletonLayout, space: Space) -> list[str]:
+    """Return a note if the joints cannot be in the order of the guessed layout."""
+    checker = BodyChecker(layout, space)
+    checker.measure(Clip(points[None], layout, space=space))
+    misfit, fitting = checker.describe_misfit(), checker.list_fitting_layouts()
+    return [f"{misfit}; they fit --layout {' or '.join(fitting)}"] if misfit and fitting else []
 
 
 def _has_names(layout: SkeletonLayout, names: Sequence[str]) -> bool:
