@@ -230,8 +230,8 @@ class _FileFinder:
                 same = [
                     path.with_name(path.name + suffix) for suffix in self._suffixes if path.name
                 ]
-                if len(found := [file for file in same if file.is_file()]) == 1:
-                    return found[0]
+                if len(completed := [file for file in same if file.is_file()]) == 1:
+                    return completed[0]
         except (OSError, ValueError) as error:
             raise ReadError(f"not a path of a file: {error}") from None
         self._check_suffix(PurePosixPath(plain))

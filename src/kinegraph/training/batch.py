@@ -95,7 +95,7 @@ class Preprocessor:
         if clip.fps is None and self.fps is not None and self.pipeline.resamples:
             raise TransformError(
                 "its frame rate is unknown, and the model was trained on clips that were brought "
-                "to one rate: state its frames per second (fps)"
+                "to one rate: state its frames per second (--fps, or fps in JSON)"
             )
         if self.layout is not None and not clip.layout.is_same(self.layout):
             clip = convert_layout(clip, self.layout)
