@@ -247,6 +247,27 @@ def test_clips_stated_for_validation_select_the_epochs_and_are_then_trained_on(t
     assert (chosen["clips"], chosen["held_out"], facts["clips"]) == (12, 6, 18)
 
 
+@pytest.mark.parametrize(
+    ("classes", "mirrored"),
+    [
+        (("wave", "bow", "bright"), False),  # "right" in another word: no mirror is the safe side
+        (("wave", "bow", "slide"), True),
+        (("swipe-l", "swipe-r", "bow"), False),
+        (("SwipeLeft", "wave", "bow"), False),
+        (None, False),
+    ],
+)
+def test_clips_are_mirrored_if_class_names_do_not_tell_left_from_right(tmp_path, classes, mirrored):
+    clips = made_up_clips(4)
+    with StoreWriter(tmp_path / "a.arrow", clips[0].layout, classes, {}) as writer:
+        for clip in clips:
+            writer.write(clip)
+    settings = load_recipe("own_data", [f"store={tmp_path / 'a.arrow'}", "protocol=all"])
+    fitted = fit_recipe(settings, ClipStore(tmp_path / "a.arrow"))
+    assert ("mirror" in fitted.transforms) is mirrored
+    assert ("mirror=no" in describe_settings(settings, fitted)) is not mirrored
+
+
 def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store, capsys):
     from kinegraph.cli.run_summary import print_summary
 
@@ -262,7 +283,9 @@ def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store
 @pytest.mark.parametrize("coordinates", [2, 3])
 def test_the_recipe_of_own_data_does_not_depend_on_place_size_and_names(coordinates):
     layout = SkeletonLayout("own", ("a", "b", "c", "d"), ((1, 0), (2, 1), (3, 2)), center=1)
-    preprocess = load_recipe("own_data", ["persons=2"]).preprocessor()
+    settings = load_recipe("own_data", ["persons=2"])
+    steps = [step for step in settings.transforms if step != "mirror"]
+    preprocess = settings.model_copy(update={"transforms": steps}).preprocessor()
     joints = np.random.default_rng(0).normal(size=(2, 40, 4, coordinates)).astype(np.float32)
     joints[1, :, 2] = joints[0, :3] = np.nan
     plain, moved = (Clip(place, layout, label=0) for place in (joints, 300 * joints + 900))

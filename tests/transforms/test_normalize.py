@@ -107,6 +107,19 @@ def test_scale_by_height_and_box() -> None:
     np.testing.assert_allclose(scale(clip(joints), None, by="box").joints[0, 0, 1], [0.6, 0.8])
 
 
+def test_scale_by_bones_does_not_depend_on_the_posture() -> None:
+    layout = SkeletonLayout("arm", ("a", "b", "c", "d"), ((1, 0), (2, 1), (3, 2)), center=0)
+    straight = np.array([[0, 0], [3, 0], [7, 0], [9, 0]], dtype=np.float32)
+    bent = np.array([[0, 0], [0, 3], [4, 3], [4, 1]], dtype=np.float32)
+    for body in (straight, bent):
+        made = scale(clip([[body, body]], layout), None, by="bones")
+        np.testing.assert_allclose(made.joints[0, 0], body / 9, rtol=1e-6)
+    half = np.stack([straight, straight])[None]
+    half[:, :, 3] = NAN  # the bone of length 2 counts as one of the mean length 3.5
+    made = scale(clip(half, layout), None, by="bones")
+    np.testing.assert_allclose(made.joints[0, 0, 1], [3 / 10.5, 0], rtol=1e-6)
+
+
 def test_scale_without_a_measure() -> None:
     nobody = line([[NAN, NAN, NAN]])
     assert scale(nobody, None, by="box") is nobody

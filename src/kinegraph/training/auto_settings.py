@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from kinegraph.clips.schema import Indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.training.data import split_training_clips
 from kinegraph.training.recipe import AUTO, Recipe
+from kinegraph.transforms import Pipeline, parse_steps
 
 #: Number of subjects from which ``validation.by: auto`` holds out whole subjects.
 MIN_SUBJECTS = 3
 #: Share of the training clips that do not have more persons than ``persons: 0`` keeps.
 PERSONS_SHARE = 0.99
+#: What distinguishes left and right in the name of a class.
+SIDES = re.compile(r"left|right|clockwise|(?<![a-z])(l|r|cw|ccw)(?![a-z])", re.IGNORECASE)
 
 
 def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
@@ -24,6 +28,8 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     - ``persons: 0`` is the number of persons that nearly all training clips have at most.
     - ``validation.by: auto`` is subject if all training clips state it and there are at least
       `MIN_SUBJECTS`, else null.
+    - ``mirror: auto`` leaves out the step mirror if the layout has no left and right joints, the
+      classes have no names, or one of their names distinguishes left and right (`SIDES`).
     - ``train.min_steps`` multiplies the epochs, and the epochs of the schedule.
 
     Args:
@@ -47,6 +53,9 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     if recipe.validation.by == AUTO:
         by = "subject" if _count_subjects(store, splits.train) >= MIN_SUBJECTS else None
         changes["validation"] = recipe.validation.model_copy(update={"by": by})
+    if recipe.mirror == AUTO and not _is_mirrored(store):
+        kept = [step for step in parse_steps(recipe.transforms) if step[0] != "mirror"]
+        changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
     changes["train"] = _fit_epochs(recipe, len(clips), processes)
     return recipe.model_copy(update=changes)
 
@@ -58,9 +67,16 @@ def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
         "persons": lambda r: r.persons,
         "validation.by": lambda r: r.validation.by or "clip",
         "train.epochs": lambda r: r.train.epochs,
+        "mirror": lambda r: "yes" if "mirror" in dict(r.pipeline().steps) else "no",
     }
     changed = [(key, get(fitted)) for key, get in keys.items() if get(recipe) != get(fitted)]
     return ", ".join(f"{key}={value}" for key, value in changed)
+
+
+def _is_mirrored(store: ClipStore) -> bool:
+    """Return whether a mirrored clip is one of the same class, as far as names show."""
+    named = store.classes is not None and not any(SIDES.search(name) for name in store.classes)
+    return named and bool(store.layout.mirror_pairs)
 
 
 def _count_subjects(store: ClipStore, clips: Indices) -> int:

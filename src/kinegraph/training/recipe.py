@@ -159,6 +159,8 @@ class Recipe(_StrictModel):
         stream: joint, bone, joint_motion, bone_motion, or several joined by ``+``.
         transforms: steps in order, each a name or ``{name: {options}}``; random steps apply in
             training only.
+        mirror: always, or auto: without the step mirror if the layout has no left and right joints,
+            or the class names do not show that left and right mean the same.
         model, objective, train, validation: see these classes.
         share: fraction of the training clips of each class to use (at least one clip), drawn by
             ``seed``, to measure learning from few labels.
@@ -175,6 +177,7 @@ class Recipe(_StrictModel):
     confidence: bool = False
     stream: Annotated[str, AfterValidator(normalize_stream_name)] = "joint"
     transforms: list[Any] = []
+    mirror: Literal["always", "auto"] = "always"
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Literal
@@ -89,17 +90,19 @@ def skeleton_norm(clip: Clip, *, joint: str = "mid_hip", faithful: bool = False)
 
 
 @transform(cancels=frozenset({"size"}))
-def scale(clip: Clip, *, by: Literal["torso", "height", "box"] = "torso") -> Clip:
+def scale(clip: Clip, *, by: Literal["torso", "height", "box", "bones"] = "torso") -> Clip:
     """Divide by the size of the body: the median over all frames and persons.
 
     ``torso`` is the distance between the midpoints of shoulders and hips, ``height`` the longest
-    side and ``box`` the diagonal of the bounding box of a person in a frame. A clip in which the
-    size cannot be measured is not scaled.
+    side and ``box`` the diagonal of the bounding box of a person in a frame. ``bones`` is the sum
+    of the lengths of all bones, which does not depend on the posture; a bone that is absent in all
+    frames counts as one of mean length. A clip in which the size cannot be measured is not scaled.
 
     Raises:
         TransformError: ``torso`` for a layout without shoulders and hips.
     """
-    sizes = _torso_lengths(clip) if by == "torso" else _box_sizes(clip, by)
+    measure = {"torso": _torso_lengths, "bones": _bone_lengths}.get(by)
+    sizes = measure(clip) if measure else _box_sizes(clip, by)
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return clip.with_joints(clip.joints / np.median(sizes)) if sizes.size else clip
 
@@ -282,6 +285,15 @@ def _torso_lengths(clip: Clip) -> Array:
         )
     shoulders, hips = (joints[:, :, own].mean(axis=2) for own in ends)
     return np.linalg.norm(shoulders - hips, axis=-1)
+
+
+def _bone_lengths(clip: Clip) -> Array:
+    """Return the sum of each person's median bone lengths (M,), NaN if no bone is present."""
+    ends = np.asarray(clip.layout.bones, dtype=np.intp).reshape(-1, 2)
+    lengths = np.linalg.norm(clip.joints[:, :, ends[:, 0]] - clip.joints[:, :, ends[:, 1]], axis=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what is never present
+        return np.asarray(np.nanmean(np.nanmedian(lengths, axis=1), axis=1) * len(ends))
 
 
 def _box_sizes(clip: Clip, by: str) -> Array:
