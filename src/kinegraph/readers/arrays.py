@@ -265,10 +265,9 @@ def _matches(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix == ".npz":
         names = {name.lower() for name in read_npz_names(path)}
-        of_others = {"keypoints", "scores"} <= names or names == {
-            "keypoints"
-        }  # rtmlib, ultralytics
-        return bool(names & set(_JOINTS_KEYS)) and not of_others
+        of_rtmlib = {"keypoints", "scores"} <= names
+        of_ultralytics = names == {"keypoints"} or "arr_1" in names
+        return bool(names & set(_JOINTS_KEYS)) and not (of_rtmlib or of_ultralytics)
     if suffix == ".csv":
         return path.is_file() and (path.name.lower() == CLIPS_FILE or _is_frame_table(path))
     shape = read_npy_shape(path) or ()
