@@ -302,8 +302,7 @@ def test_paths_to_other_places(folder, tmp_path, monkeypatch):
     (folder / "link.npy").symlink_to(outside / "d.npy")
     write_list(
         folder,
-        f"file,label\n{folder / 'a.npy'},0\n../outside/b.npy,1\n{outside / 'c.npy'},0\n"
-        "./link,1\n",
+        f"file,label\n{folder / 'a.npy'},0\n../outside/b.npy,1\n{outside / 'c.npy'},0\n./link,1\n",
     )
     expected = ["a", "outside/b", "outside/c", "link"]
     assert [clip.id for clip in read_all(folder)[1]] == expected

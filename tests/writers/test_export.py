@@ -16,7 +16,7 @@ from kinegraph.errors import KinegraphError, ProtocolError, StoreError
 from kinegraph.readers import read_clips
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import IMAGE_SHARES, KINECT
-from kinegraph.transforms import to_array
+from kinegraph.transforms import Pipeline, to_array
 from kinegraph.writers import get_array_format
 from kinegraph.writers.array_format import ArrayFormat
 from kinegraph.writers.export import export_store
@@ -121,6 +121,17 @@ def test_a_pyskl_pickle(tmp_path):
     expected = clips[0].joints * np.float32([640, 480])
     np.testing.assert_allclose(first["keypoint"], expected, rtol=1e-3)
     assert first["keypoint_score"].shape == (1, 9, 17)
+
+
+def test_a_prepared_pyskl_pickle_keeps_the_joint_at_the_origin(tmp_path):
+    store = write_store(tmp_path / "s.arrow", made_up())
+    options = {"prepared": "agcn"}
+    export_store(get_array_format("pyskl"), store, tmp_path / "a.pkl", options=options)
+    found = read_clips(tmp_path / "a.pkl", "pyskl", prepared="agcn")
+    expected = [Pipeline.prepare(clip, "agcn") for clip in made_up()]
+    for clip, wanted in zip(found, expected, strict=True):
+        assert clip.valid.all()
+        np.testing.assert_array_equal(clip.joints, wanted.joints)
 
 
 WAYS = [

@@ -25,7 +25,7 @@ from kinegraph.readers.formats.numpy_file import (
 from kinegraph.readers.formats.table_file import open_csv
 from kinegraph.readers.frame_table import read_frame_table
 from kinegraph.readers.named_points import match_layout
-from kinegraph.readers.prepared import cap_scores
+from kinegraph.readers.prepared import cap_scores, keep_origin
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -101,7 +101,8 @@ def _read(task: ReadTask) -> ReadResults:
         check_fps(listed_fps)
         content = _read_content(task.path, layout, task.info["confidence"])
         joints = content.joints
-        joints = _mask_zeros(joints) if task.info["zeros_absent"] else joints
+        if task.info["zeros_absent"]:
+            joints = keep_origin(_mask_zeros(joints), layout, task.info.get("space", Space()))
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
         fps = content.fps or (listed_fps and float(listed_fps)) or task.info["fps"]

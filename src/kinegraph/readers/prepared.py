@@ -117,6 +117,21 @@ def are_scores(points: Points) -> bool:
     return bool(in_range and not (xy[score == 0] != 0).any())
 
 
+def keep_origin(joints: Points, layout: SkeletonLayout, space: Space) -> Points:
+    """Return joints (M, T, V, D) with the joint at the origin present where its person is.
+
+    Only arrays of agcn and ctrgcn have such a joint: the middle of the spine, which is (0, 0, 0)
+    and looks absent.
+    """
+    known = [name for name in _SPINE_MIDDLE if name in layout.joints]
+    if space.prepared not in ("agcn", "ctrgcn") or not known:
+        return joints
+    index, kept = layout.index(known[0]), joints.copy()
+    absent = np.isnan(kept[..., 0])
+    kept[~absent.all(axis=-1) & absent[..., index], index] = 0
+    return kept
+
+
 def cap_scores(score: Points) -> tuple[Points, tuple[str, ...]]:
     """Return scores as confidences of at most 1, NaN as 0, and a note if some were higher.
 

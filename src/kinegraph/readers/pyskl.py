@@ -20,6 +20,7 @@ from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.prepared import keep_origin
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -133,6 +134,7 @@ def _parse_clip(
     joints, score = _mask_unseen(
         to_float32(_get_keypoint(annotation)), annotation.get("keypoint_score")
     )
+    joints = keep_origin(joints, task.info["layout"], task.info["space"])
     name = annotation.get("frame_dir", annotation.get("filename"))
     if not isinstance(name, str) or not name:
         raise ReadError(f"expected the clip's name in frame_dir, got {name!r:.80}")

@@ -162,4 +162,4 @@ def _prepare(clip: Clip, prepared: str) -> Clip:
         return fit_space(clip, KINECT, Pipeline())
     steps = Pipeline(PREPARATION_STEPS[prepared])
     fitted = fit_space(clip, PREPARATIONS[prepared].source, steps)  # type: ignore[index]
-    return steps(fitted).with_space(PREPARATIONS[prepared].result)  # type: ignore[index]
+    return steps.prepare(fitted, prepared)
