@@ -26,6 +26,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import PUBLISHED_SPLITS
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.readers import READERS
+from kinegraph.readers.space_options import SPACE_OPTIONS
 from kinegraph.skeleton.joint_mapping import conversion_table
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout
 from kinegraph.training.objectives import OBJECTIVES, create_objective, objective_options
@@ -388,6 +389,18 @@ def test_the_matrix_of_conversions_is_that_of_the_code():
     matrix = rows(section(DOCS / "convert-skeletons.md", "Converted joints"))
     _, counted = conversion_table()
     assert [(ticked(cells[0])[0], *cells[1:]) for cells in matrix] == counted
+
+
+def test_the_coordinates_page_lists_what_every_reader_states():
+    """A dataset has one space; readers of other files take options for all parts of it."""
+    listed = rows(section(DOCS / "coordinates.md", "Readers"))
+    assert [ticked(name)[0] for name, *_ in listed] == list(READERS)
+    for name, space, options in listed:
+        reader = READERS[ticked(name)[0]]
+        assert space == reader.describe_space()
+        kept = {*SPACE_OPTIONS, "layout", "confidence", "fps", "width", "height"}
+        assert set(ticked(options)) == kept & set(reader.options)
+        assert (reader.space is None) == (set(SPACE_OPTIONS) <= set(reader.options)), reader.name
 
 
 def test_concepts_follow_a_clip_through_the_recipe_with_its_true_shapes():

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import httpx
 import numpy as np
 import pytest
+import torch
 from websockets.sync.client import connect
 
 from cli.test_cli import run
@@ -20,9 +21,11 @@ from kinegraph.inference.answer import accepted_action
 from kinegraph.inference.predict import Predictor, predict_files
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import open_session
+from kinegraph.models import create_model
 from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.skeleton.space import Space
+from kinegraph.skeleton.space import IMAGE_SHARES, Space
+from kinegraph.training.checkpoint import CheckpointHeader, save_checkpoint
 from kinegraph.transforms.convert_layout import convert_layout
 from server.serving import running
 
@@ -224,6 +227,53 @@ def test_a_person_whose_frames_cannot_be_converted_is_not_admitted(server):
             socket.send(json.dumps({"person": 1, "joints": [[1, 2]] * 17, **more}))
             assert message in json.loads(socket.recv(5))["error"]
     assert server.service.persons == 0
+
+
+def test_a_reader_says_what_its_coordinates_mean(capsys):
+    code, out, _ = run(capsys, "list", "readers", "florence3d")
+    assert code == 0 and "world (y up, z away, right-handed), mm" in out
+    code, out, _ = run(capsys, "list", "readers", "arrays")
+    assert code == 0 and "printed as a guess" in " ".join(out.split()) and "--up" in out
+    code, _, err = run(capsys, "list", "readers", "florence")
+    assert code == 2 and "did you mean 'florence3d'" in err
+
+
+@pytest.mark.parametrize("way", ["predict", "stream", "watch"])
+def test_a_model_of_shares_needs_the_size_of_the_image(capsys, tmp_path, way):
+    """As in the demo of ST-GCN: an OpenPose folder and a model of Kinetics-skeleton."""
+    torch.manual_seed(0)
+    layout = get_layout("openpose18")
+    options = {"channels": [8], "strides": [1], "faithful": True}
+    model = create_model("stgcn", layout=layout, num_classes=3, in_channels=3, **options)
+    header = CheckpointHeader(
+        model={"name": "stgcn", "options": options},
+        layout=layout.to_dict(),
+        num_classes=3,
+        in_channels=3,
+        classes=["a", "b", "c"],
+        persons=2,
+        confidence=True,
+        transforms=["kinetics_normalize"],
+        space=IMAGE_SHARES.to_dict(),
+        stream="joint",
+        reader={"name": "kinetics", "options": {}},
+        recipe={},
+        training={"coordinates": 2},
+        versions={},
+    )
+    path = tmp_path / "kinetics.safetensors"
+    save_checkpoint(path, model.state_dict(), header)
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    body25 = np.concatenate([body("body25", 2)[0], np.ones((FRAMES, 25, 1))], axis=-1)
+    for t, pose in enumerate(np.nan_to_num(body25)):
+        people = [{"pose_keypoints_2d": pose.ravel().tolist()}]
+        (folder / f"v_{t:012d}_keypoints.json").write_text(json.dumps({"people": people}))
+    command = (way, folder, "--model", path) if way == "watch" else (way, path, folder)
+    code, out, err = run(capsys, *command)
+    assert code == 2 and "state the size of the image (width and height" in err
+    code, out, _ = run(capsys, *command, "--width", 640, "--height", 480)
+    assert code == 0 and out
 
 
 def test_a_guess_is_printed_once_and_never_between_the_answers(capsys, tmp_path):

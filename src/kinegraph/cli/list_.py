@@ -11,9 +11,16 @@ from kinegraph.cli.console import print_table
 from kinegraph.errors import unknown_name
 
 
-def _print_readers() -> None:
-    from kinegraph.readers import READERS
+def _print_readers(name: str = "") -> None:
+    from kinegraph.readers import READERS, get_reader
 
+    if name:
+        reader = get_reader(name)
+        facts = [("coordinates", reader.describe_space())]
+        facts += [("protocols", ", ".join(reader.protocols))] if reader.protocols else []
+        options = [(f"--{key.replace('_', '-')}", text) for key, text in reader.options.items()]
+        print_table(f"{name}: {reader.summary}", ("", ""), [*facts, *options])
+        return
     rows = []
     for reader in READERS.values():
         rows.append((reader.name, reader.summary))
@@ -141,15 +148,15 @@ PRINTERS: dict[str, Callable[..., None]] = {
 def list_kind(
     kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(PRINTERS)}.")],
     name: Annotated[
-        str, typer.Argument(help="For layouts: a layout; for classes: a dataset.")
+        str, typer.Argument(help="A reader, a layout, or the dataset of classes.")
     ] = "",
 ) -> None:
-    """List the available readers, layouts, models and so on; joints of a layout, or classes."""
+    """List the available readers, layouts, models and so on; details of one of the first two, or classes."""
     if kind not in PRINTERS:
         raise unknown_name("kind", kind, PRINTERS)
     if not name:
         PRINTERS[kind]()
-    elif kind in ("layouts", "classes"):
+    elif kind in ("readers", "layouts", "classes"):
         PRINTERS[kind](name)
     else:
         raise typer.BadParameter(f"{kind} are listed all at once, without a name, got {name!r}")
