@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT, Space
+from kinegraph.transforms import TRANSFORMS
 from kinegraph.transforms.augment import (
     jitter,
     joint_dropout,
@@ -23,6 +25,7 @@ from kinegraph.transforms.augment import (
     random_view,
     swap_sides,
 )
+from kinegraph.transforms.fit_space import permute_axes
 
 NTU, COCO = get_layout("ntu25"), get_layout("coco17")
 MOVES = [random_move, random_rotate, random_view, random_scale, random_shear, jitter]
@@ -208,3 +211,36 @@ def test_swap_sides_exchanges_names_and_moves_nothing() -> None:
     hand = Clip(np.zeros((1, 2, 21, 2)), get_layout("hand21"))
     with pytest.raises(TransformError, match="'swap_sides': layout 'hand21' has no left and right"):
         swap_sides(hand, rng())
+
+
+def test_another_view_turns_bodies_about_the_vertical_axis_of_their_space():
+    """The same body, with y or z up, is seen the same after the same draw."""
+    joints = np.random.default_rng(0).normal(size=(1, 4, 20, 3)).astype(np.float32)
+    high = Space("world", "z", "-y")
+    upright = Clip(joints, get_layout("kinect20"), space=KINECT)
+    matrix = KINECT.rotation_to(high)
+    lying = Clip(permute_axes(joints, matrix), get_layout("kinect20"), space=high)
+    for name, options in (
+        ("random_view", {}),
+        ("random_rotate", {"degrees": (5.0, 60.0, 5.0)}),
+        ("mirror", {"p": 1.0}),
+    ):
+        change = TRANSFORMS[name]
+        one, other = (
+            change.apply(clip, np.random.default_rng(1), options) for clip in (upright, lying)
+        )
+        np.testing.assert_allclose(permute_axes(one.joints, matrix), other.joints, atol=1e-5)
+
+
+def test_a_mirrored_body_stays_upright_whichever_axis_points_up():
+    joints = np.zeros((1, 1, 20, 3), np.float32)
+    joints[..., 0] = 1.0
+    clip = Clip(joints, get_layout("kinect20"), space=Space("world", "x"))
+    mirrored = TRANSFORMS["mirror"].apply(clip, np.random.default_rng(0), {"p": 1.0})
+    assert (mirrored.joints[..., 0] == 1).all()
+
+
+def test_images_are_not_made_of_other_spaces():
+    clip = Clip(np.zeros((1, 1, 20, 3)), get_layout("kinect20"), space=KINECT)
+    with pytest.raises(TransformError, match="expected the coordinates of an image, got world"):
+        TRANSFORMS["image_normalize"].apply(clip, None, {"width": 9, "height": 9})

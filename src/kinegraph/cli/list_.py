@@ -151,7 +151,7 @@ def list_kind(
         str, typer.Argument(help="A reader, a layout, or the dataset of classes.")
     ] = "",
 ) -> None:
-    """List the available readers, layouts, models and so on; details of one of the first two, or classes."""
+    """List readers, layouts, models and so on; one reader or layout in detail, or classes."""
     if kind not in PRINTERS:
         raise unknown_name("kind", kind, PRINTERS)
     if not name:

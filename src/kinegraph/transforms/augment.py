@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
+from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms.orient import Matrix, apply_matrix, rotation_matrix
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.validation import (
@@ -67,12 +68,14 @@ def random_rotate(
 ) -> Clip:
     """Rotate the whole clip by angles drawn uniformly from -degrees to +degrees.
 
-    3D clips are rotated about x, y and z; 2D clips in the plane, by the last of three ``degrees``.
-    The default is about the 0.3 rad of CTR-GCN.
+    3D clips are rotated about x, y and z, or, with three ``degrees``, about the axes to the side,
+    up and away from the viewer, which are x, y and z for Kinect sensors; 2D clips in the plane, by
+    the last of three ``degrees``. The default is about the 0.3 rad of CTR-GCN.
     """
     limits = np.deg2rad(np.broadcast_to(np.asarray(degrees, dtype=np.float64), (3,)))
     if clip.num_channels == 3:
         rotation = rotation_matrix(rng.uniform(-limits, limits))
+        rotation = _in_space(rotation, clip.space) if np.ndim(degrees) else rotation
     else:
         in_plane = float(rng.uniform(-limits[2], limits[2]))
         rotation = rotation_matrix((0.0, 0.0, in_plane))[:2, :2]
@@ -89,12 +92,13 @@ def random_view(
 ) -> Clip:
     """Rotate a 3D clip about x and y by up to ``degrees``, and scale it, as another camera would.
 
-    As Shift-GCN and CTR-GCN train on NW-UCLA.
+    Where y is not vertical, x and y stand for the axis to the side and the vertical one. As
+    Shift-GCN and CTR-GCN train on NW-UCLA.
     """
     require_ascending("random_view", "scale", scale[0], scale[1])
     about_x, about_y = np.deg2rad(rng.uniform(-degrees, degrees, 2))
     factor = rng.uniform(scale[0], scale[1])
-    matrix = rotation_matrix((about_x, about_y, 0.0)) * factor
+    matrix = _in_space(rotation_matrix((about_x, about_y, 0.0)), clip.space) * factor
     return clip.with_joints(apply_matrix(clip.joints, matrix))
 
 
@@ -169,14 +173,21 @@ def person_swap(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -
 def mirror(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -> Clip:
     """Mirror the clip with probability ``p``: swap left and right joints and negate x.
 
+    Where x does not point to the side, the axis that does is negated.
+
     Raises:
         TransformError: a layout without left and right joints; not 2D or 3D.
     """
     mirrored = _swap_left_right(clip, rng, p, "mirror")
     if mirrored is clip:
         return clip
+    side = 0
+    if clip.space.kind == "world":
+        side = int(np.abs(clip.space.camera_axes[0]).argmax())
+    if side >= clip.num_channels:
+        raise TransformError(f"transform 'mirror': the clip has no axis {'xyz'[side]}")
     joints = mirrored.joints.copy()
-    joints[..., 0] *= -1
+    joints[..., side] *= -1
     return mirrored.with_joints(joints)
 
 
@@ -191,6 +202,14 @@ def swap_sides(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) ->
         TransformError: a layout without left and right joints.
     """
     return _swap_left_right(clip, rng, p, "swap_sides")
+
+
+def _in_space(rotation: Matrix, space: Space) -> Matrix:
+    """Return a rotation about Kinect's x, y and z as one about the same directions of a space."""
+    if space.kind != "world":
+        return rotation
+    axes = space.rotation_to(KINECT).astype(np.float64)
+    return np.asarray(axes.T @ rotation @ axes)
 
 
 def _swap_left_right(clip: Clip, rng: np.random.Generator, p: float, name: str) -> Clip:

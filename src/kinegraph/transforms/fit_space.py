@@ -133,8 +133,14 @@ def to_image_unit(clip: Clip, unit: str) -> Clip:
     A clip of unknown unit is in shares if no coordinate exceeds 2, else in pixels.
 
     Raises:
-        TransformError: the size of the image (meta ``width`` and ``height``) is not known.
+        TransformError: the size of the image (meta ``width`` and ``height``) is not known, or the
+            clip is stated not to be of an image.
     """
+    if clip.space.kind == "world" and not clip.space.assumed:
+        raise TransformError(
+            f"expected the coordinates of an image, got {clip.space.describe()}: convert the clip "
+            "to 2D with the step layout and a camera"
+        )
     have = clip.space.unit or guess_image_unit(clip.joints)
     if have == unit:
         return clip

@@ -165,9 +165,11 @@ def image_normalize(
     """
     given = {"width": width, "height": height}
     meta = {**clip.meta, **{name: value for name, value in given.items() if value is not None}}
+    sized = replace(clip, meta=meta)
     unit = clip.space.unit if clip.space.kind == "image" else None
-    pixels = replace(clip, meta=meta, space=Space("image", unit=unit or "pixel"))
-    shares = to_image_unit(pixels, "share")
+    if unit is None and (clip.space.kind != "world" or clip.space.assumed):
+        sized = sized.with_space(Space("image", unit="pixel"))
+    shares = to_image_unit(sized, "share")
     joints = shares.joints.copy()
     joints[..., :2] -= np.float32(0.5)
     return shares.with_joints(joints).with_space(PREPARATIONS["kinetics"].result)
