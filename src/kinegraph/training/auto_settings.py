@@ -53,9 +53,11 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     if recipe.validation.by == AUTO:
         by = "subject" if _count_subjects(store, splits.train) >= MIN_SUBJECTS else None
         changes["validation"] = recipe.validation.model_copy(update={"by": by})
-    if recipe.mirror == AUTO and not _is_mirrored(store):
-        kept = [step for step in parse_steps(recipe.transforms) if step[0] != "mirror"]
-        changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
+    if recipe.mirror == AUTO:
+        changes["mirror"] = "always"
+        if not _is_mirrored(store):
+            kept = [step for step in parse_steps(recipe.transforms) if step[0] != "mirror"]
+            changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
     changes["train"] = _fit_epochs(recipe, len(clips), processes)
     return recipe.model_copy(update=changes)
 
@@ -67,10 +69,14 @@ def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
         "persons": lambda r: r.persons,
         "validation.by": lambda r: r.validation.by or "clip",
         "train.epochs": lambda r: r.train.epochs,
-        "mirror": lambda r: "yes" if "mirror" in dict(r.pipeline().steps) else "no",
+        "mirror": lambda r: AUTO if r.mirror == AUTO else _mirrors(r),
     }
     changed = [(key, get(fitted)) for key, get in keys.items() if get(recipe) != get(fitted)]
     return ", ".join(f"{key}={value}" for key, value in changed)
+
+
+def _mirrors(recipe: Recipe) -> str:
+    return "yes" if "mirror" in dict(recipe.pipeline().steps) else "no"
 
 
 def _is_mirrored(store: ClipStore) -> bool:
