@@ -230,6 +230,31 @@ def test_axes_in_another_order_are_guessed_with_a_note(folder, axes, note):
             np.testing.assert_allclose(clip.joints[person], joints[person], rtol=1e-6)
 
 
+def turning_bodies(persons, width):
+    """Stiff bodies (persons, 30, 3, width) that turn and move."""
+    rng = np.random.default_rng(persons)
+    angle = np.linspace(0, 4, 30)
+    cos, sin, one, zero = np.cos(angle), np.sin(angle), np.ones(30), np.zeros(30)
+    turn = np.array([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])[:width, :width]
+    if width == 3:
+        tilt = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        turn = np.einsum("ij,jkt,kl->ilt", tilt, turn, tilt.T)
+    rest = rng.normal(size=(persons, 3, width))
+    return np.einsum("mvd,edt->mtve", rest, turn) + rng.normal(size=(persons, 1, 1, width))
+
+
+def test_two_persons_in_3d_differ_from_three_in_2d(folder):
+    solid, flat = turning_bodies(2, 3), turning_bodies(3, 2)
+    np.save(folder / "a.npy", solid.transpose(3, 1, 2, 0))
+    _, (clip,) = read_all(folder)
+    np.testing.assert_allclose(clip.joints, solid, rtol=1e-5)
+    assert clip.notes == ("axes of (3, 30, 3, 2): coordinates, frames, joints, persons [guess]",)
+    np.save(folder / "a.npy", flat)
+    _, (clip,) = read_all(folder)
+    np.testing.assert_allclose(clip.joints, flat, rtol=1e-5)
+    assert clip.notes == ("axes of (3, 30, 3, 2): persons, frames, joints, coordinates [guess]",)
+
+
 def test_flat_rows_with_a_confidence(folder):
     np.save(folder / "a.npy", walk().reshape(4, 9))
     _, (clip,) = read_all(folder, confidence=True)
