@@ -156,7 +156,7 @@ def test_train_writes_a_report_and_prints_a_summary(capsys, tmp_path, tiny_recip
 
 def test_draw_graph_clip_and_run(capsys, tmp_path, tiny_run, tiny_store):
     for words in (
-        ("draw", "graph", "ntu25", "--out", tmp_path / "graph.png"),
+        ("draw", "graph", "penn13", "--out", tmp_path / "graph.png"),
         ("draw", "clip", tiny_store, "clip003", "--out", tmp_path / "clip.png"),
         ("draw", "clip", tiny_store, "clip003", "--gif", "--out", tmp_path / "clip.gif"),
         ("draw", "graph", tiny_run, "--out", tmp_path / "of-run.png"),
