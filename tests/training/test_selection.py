@@ -122,7 +122,8 @@ def test_epochs_whose_losses_few_clips_cannot_tell_apart_are_equal(tmp_path):
     assert (found.best, found.epochs, found.metrics["val_loss"]) == (3, 5, 0.49)
 
 
-def test_the_deviation_of_the_losses_is_logged():
+@pytest.mark.parametrize("weights", [None, (1.5, 0.75)])
+def test_the_deviation_of_the_losses_is_logged(weights):
     from torch import tensor
 
     from kinegraph.training.batch import Batch
@@ -131,12 +132,17 @@ def test_the_deviation_of_the_losses_is_logged():
     from kinegraph.training.recipe import TrainConfig
 
     logits = tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
-    losses = [math.log(1 + math.exp(-x)) for x in (2.0, 1.0, -0.5)]
+    losses = np.array([math.log(1 + math.exp(-x)) for x in (2.0, 1.0, -0.5)])
+    if weights is not None:
+        losses *= np.array(weights)[[0, 1, 1]]
     batch = Batch(tensor([]), tensor([0, 1, 1]), tensor([]))
     objective = SimpleNamespace(
-        compute_loss=lambda *_, **__: LossOutput(tensor(sum(losses) / 3), logits)
+        compute_loss=lambda *_, **__: LossOutput(tensor(losses.mean()), logits)
     )
-    module = TrainingModule(Linear(1, 1), objective, TrainConfig(), steps_per_epoch=1, seed=0)
+    given = None if weights is None else {"val": tensor(weights)}
+    module = TrainingModule(
+        Linear(1, 1), objective, TrainConfig(), steps_per_epoch=1, seed=0, class_weights=given
+    )
     logged = {}
     module.log = lambda name, value, **_: logged.update({name: value})
     module.validation_step(batch, 0)

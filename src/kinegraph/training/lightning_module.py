@@ -110,6 +110,8 @@ class TrainingModule(LightningModule):
         output = self._evaluate_batch("val", batch)
         if output.logits is not None:
             losses = cross_entropy(output.logits.float(), batch.labels, reduction="none")
+            weights = self._clip_weights("val", batch)
+            losses = losses if weights is None else weights * losses
             self.metrics.add(SQUARED_LOSS, losses.square().sum(), len(losses))
 
     def on_validation_epoch_end(self) -> None:
