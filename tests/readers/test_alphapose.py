@@ -29,6 +29,8 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert (clip.layout.name, clip.space) == ("coco17", Space("image", unit="pixel"))
     assert clip.confidence is not None and clip.confidence[0, 0, 0] == np.float32(0.9)
     assert guess_reader(path).name == "alphapose"
+    write_json(path, [dict(sorted(one.items(), reverse=True)) for one in people])
+    assert guess_reader(path).name == "alphapose"
 
 
 @pytest.mark.parametrize("write", [int, float, lambda n: [n], lambda n: [[float(n)]]])

@@ -75,6 +75,14 @@ def test_files_of_other_estimators_give_frames_in_time(tmp_path):
         open_source("0", layout="coco17")
 
 
+def test_poses_in_3d_are_refused(tmp_path):
+    points = [[0.01 * (v % 3), 0.0, 0.1 * v] for v in range(17)]
+    frame = {"frame_id": 1, "instances": [{"keypoints": points, "keypoint_scores": [1] * 17}]}
+    (tmp_path / "a.json").write_text(json.dumps([frame]))
+    with pytest.raises(ReadError, match=r"the poses are in 3D, world \(z up"):
+        open_source(str(tmp_path / "a.json"), layout="h36m17")
+
+
 def test_shares_of_the_image_need_its_size(tmp_path):
     line = "0 0.5 0.5 0.2 0.4 " + "0.5 0.25 0.9 " * 17
     (tmp_path / "v_1.txt").write_text(line)

@@ -28,7 +28,7 @@ from kinegraph.readers.pose_files import (
 )
 from kinegraph.skeleton.layout import SkeletonLayout
 
-_PERSON_LIST = re.compile(rb'\s*\[\s*\{[^\[\]]*"image_id"')
+_PERSON_LIST = re.compile(rb"\s*\[\s*\{")
 _BY_IMAGE = re.compile(rb'\s*\{\s*"[^"]+\.(jpe?g|png|bmp|tiff?|webp)"\s*:\s*[\[{]', re.IGNORECASE)
 _ONE_IMAGE = re.compile(rb'\s*\{\s*("version"\s*:\s*[^,]*,\s*)?"bodies"')
 
@@ -126,7 +126,7 @@ def _matches(path: Path) -> bool:
         return False
     head = read_head(path)
     forms = (_BY_IMAGE, _ONE_IMAGE)
-    listed = _PERSON_LIST.match(head) and b'"keypoints"' in head
+    listed = _PERSON_LIST.match(head) and b'"keypoints"' in head and b'"image_id"' in head
     return bool(listed) or any(form.match(head) for form in forms)
 
 

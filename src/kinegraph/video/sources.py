@@ -107,6 +107,11 @@ class PoseFileSource:
                 f"{path} contains several videos: expected one, such as {videos[0].path}"
             )
         facts = find_facts(form, path, videos, layout)
+        if facts.space.kind != "image":
+            raise ReadError(
+                f"{path}: the poses are in 3D, {facts.space.describe()}; watch takes those of an "
+                "image: use kinegraph predict"
+            )
         self.layout = facts.layout
         self._notes = facts.notes
         self._video = form.open_video(videos[0], facts.layout if layout else None)
