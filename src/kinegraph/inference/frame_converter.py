@@ -72,19 +72,26 @@ class FrameConverter:
             flat = (space or layout.default_space(3)).kind != "world"
             raise ModelError(str(self._refusals[2 if flat else 3]))
 
-    def __call__(self, joints: Any, confidence: Any, name: str) -> tuple[Array, Array | None]:
+    def __call__(self, joints: Any, confidence: Any, name: str) -> tuple[Any, Array | None]:
         """Return joints (M, V, D) and confidence (M, V) of the model's layout and space.
+
+        A frame without persons gives [].
 
         Raises:
             ClipError, TransformError, LayoutError, SpaceError: the frame does not fit.
         """
-        D = np.shape(joints)[-1] if np.ndim(joints) > 1 else 2
+        try:
+            found = np.shape(joints)
+        except ValueError:  # lists of different lengths, refused below
+            found = ()
+        accepted = [D for D in COORDINATES if D not in self._refusals]
+        D = found[-1] if len(found) > 1 and found[-1] in COORDINATES else accepted[0]
         if D in self._refusals:
             raise ClipError(f"{name}: {self._refusals[D]}")
-        shape = (self._layout.num_joints, D if D in COORDINATES else 2)
+        shape = self._layout.num_joints, D
         given = to_persons(joints, shape, f"{name}, joints (persons, joints, coordinates)")
         if not len(given):
-            return given, None
+            return [], None
         stated = None if confidence is None else to_confidence(confidence, given, name)[:, None]
         clip = self._convert(self._make_clip(given[:, None], stated, name))
         return clip.joints[:, 0], None if clip.confidence is None else clip.confidence[:, 0]
