@@ -244,6 +244,13 @@ def test_a_label_file_that_is_not_read_is_named(tmp_path):
     assert [clip.label for clip in read(path, labels="other_labels.pkl")] == [0, 1]
 
 
+def test_a_label_file_of_text_is_refused(tmp_path):
+    path = write_arrays(tmp_path, stack_stgcn(bodies()), [0, 1])
+    (tmp_path / "labels.txt").write_text("0\n1\n")
+    with pytest.raises(ReadError, match=r"expected a label file \.pkl or \.pickle or \.npy"):
+        read(path, labels="labels.txt")
+
+
 def test_labels_may_be_one_hot_or_before_the_names(tmp_path):
     path = write_arrays(tmp_path, stack_stgcn(bodies()), np.eye(4)[[2, 3]])
     assert [clip.label for clip in read(path)] == [2, 3]
@@ -277,6 +284,7 @@ def test_a_bone_stream_is_refused_by_name(tmp_path):
     ("arrays", "reason"),
     [
         ({"x_train": np.ones((2, 9, 60), np.float32)}, "name the layout"),
+        ({"x_train": np.ones((2, 9, 2, 25, 3), np.float32)}, r"got the shape \(2, 9, 2, 25, 3\)"),
         ({"x": np.ones((2, 9, 150), np.float32)}, "expected the arrays x_train, y_train"),
         (
             {"x_train": np.ones((2, 9, 150), np.float32), "y_train": np.ones(3)},

@@ -167,6 +167,11 @@ def _resolve(path: Path, labels: str) -> Path:
 
 
 def _parse_label_file(path: Path, num_rows: int) -> RowFacts:
+    if path.suffix not in _LABEL_SUFFIXES:
+        raise ReadError(
+            f"{path}: expected a label file {' or '.join(_LABEL_SUFFIXES)}: {_FORMS}; save the "
+            "labels by numpy.save"
+        )
     content = open_npy(path) if path.suffix == ".npy" else load_pickle(path)
     names: Any = ()
     # a pair of sequences, where two labels are a pair of numbers

@@ -170,7 +170,10 @@ def _find_arrays(
     """
     if source.is_file():
         if source.suffix != ".npz" and not fits(shape := open_npy(source).shape):
-            raise ReadError(f"{source}: expected the shape of stacked clips, got shape {shape}")
+            raise ReadError(
+                f"{source}: expected the shape (N, C, T, V, M) of stacked clips, with C=2 to 4 "
+                f"channels before the frames, got shape {shape}"
+            )
         if _is_derived(source):
             raise ReadError(f"{source}: {_DERIVED}")
         return [source], ()
@@ -221,6 +224,12 @@ def _guess_joints(path: Path, layout: str | SkeletonLayout) -> int:
     if path.suffix != ".npz":
         return open_npy(path).shape[-2]
     shapes = list_npz(path)
+    other = [s for part in _NPZ_PARTS if len(s := shapes.get(f"x_{part}", (0,) * 3)) != 3]
+    if other:
+        raise ReadError(
+            f"{path}: expected x_train (N, T, M x V x 3), got the shape {other[0]}; save each "
+            "array (N, C, T, V, M) as a .npy file, or with the numbers of a frame in one axis"
+        )
     widths = {shapes[f"x_{part}"][-1] for part in _NPZ_PARTS if f"x_{part}" in shapes}
     if not layout and not widths <= {75, 150}:
         raise ReadError(
