@@ -23,6 +23,7 @@ from kinegraph.readers.formats.numpy_file import (
     to_float32,
 )
 from kinegraph.readers.formats.table_file import open_csv
+from kinegraph.readers.frame_columns import list_columns
 from kinegraph.readers.frame_table import read_frame_table
 from kinegraph.readers.named_points import match_layout
 from kinegraph.readers.prepared import cap_scores, keep_origin
@@ -195,7 +196,7 @@ def _read_dlc_content(path: Path, layout: SkeletonLayout, confidence: bool | Non
     score = None if tracks.confidence is None else tracks.confidence[..., order]
     score, notes = _cap_any(None if confidence is False else score)
     if left_out:
-        notes += (f"left out: {', '.join(left_out[:40])}",)
+        notes += (f"left out: {list_columns(left_out)}",)
     return FileContent(tracks.positions[..., order, :], score, tracks.fps, notes)
 
 

@@ -337,6 +337,10 @@ def _example(readings: Mapping[int, ColumnMeaning], names: Mapping[int, str], ki
 
 
 def _join(names: Iterable[str]) -> str:
-    names = [name[:20] for name in names]
-    more = len(names) - _MAX_JOINTS_SHOWN
-    return ", ".join(names[:_MAX_JOINTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return list_columns([name[:20] for name in names], _MAX_JOINTS_SHOWN)
+
+
+def list_columns(names: Sequence[str], shown: int = 40) -> str:
+    """Return names as one text, those beyond the first by their number."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -19,6 +19,7 @@ from kinegraph.readers.frame_columns import (
     CONFIDENCE_NAMES,
     COORDINATE_NAMES,
     FrameColumns,
+    list_columns,
     match_columns,
 )
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -115,7 +116,7 @@ def read_frame_table(
     used |= {roles.time} if rate_note else set()
     left_out = [name or f"column {i + 1}" for i, name in enumerate(header) if i not in used]
     notes = [*table.notes, *columns.notes]
-    if aside := ([f"left out: {', '.join(left_out[:40])}"] if left_out else []) + rate_note:
+    if aside := ([f"left out: {list_columns(left_out)}"] if left_out else []) + rate_note:
         notes.append("; ".join(aside))
     joints, score = values[..., : len(columns.axes)], values[..., len(columns.axes) :]
     return FrameTable(joints, score[..., 0] if columns.confidence else None, fps, tuple(notes))
