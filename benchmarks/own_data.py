@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from accuracy import FOLDS, SUBJECTS, accuracy, get_store, minutes, run, write_table
+from accuracy import FOLDS, SUBJECTS, accuracy, get_store, run, write_table
 
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.training.checkpoint import find_checkpoint, load_header
+from kinegraph.training.checkpoint import find_checkpoint, load_header, training_seconds
 
 HEADER = (
     "dataset", "own_data: test top-1 (%)", "runs", "epochs selected", "minutes per run",
@@ -105,8 +105,9 @@ def row(case: Case, runs: dict[tuple[str, int], Path], seeds: int) -> str:
     mean = statistics.mean(figures)
     spread = f" ± {statistics.stdev(figures):.1f}" if seeds > 1 else ""
     chosen = [load_header(find_checkpoint(f)).training["selection"] for f in runs.values()]
-    epochs = f"{min(c['epochs'] for c in chosen)}-{max(c['epochs'] for c in chosen)}"
-    time = statistics.mean(minutes(folder) for folder in runs.values())
+    numbers = [c["epochs"] for c in chosen]
+    epochs = "-".join(map(str, sorted({min(numbers), max(numbers)})))
+    time = statistics.mean(training_seconds(folder) / 60 for folder in runs.values())
     recipe, shipped = case.shipped
     cells = (
         case.title, f"{mean:.1f}{spread}", len(runs), f"{epochs} of {chosen[0]['of']}",
