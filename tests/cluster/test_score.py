@@ -87,7 +87,7 @@ def test_a_damaged_shard_is_scored_again(run, here):
 
 def test_clips_that_do_not_fit_give_the_sentence_of_one_machine(run, here, tmp_path):
     clips = [replace(c, joints=np.ones((1, 9, 15, 3))) for c in made_up_clips()]
-    with StoreWriter(tmp_path / "3d.arrow", clips[0].layout, ("a", "b", "c")) as writer:
+    with StoreWriter(tmp_path / "3d.arrow", clips[0].layout, ("here", "there", "away")) as writer:
         for clip in clips:
             writer.write(clip)
     store = ClipStore(tmp_path / "3d.arrow")

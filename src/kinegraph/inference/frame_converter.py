@@ -166,7 +166,8 @@ def _require_unit(given: Space, wanted: Space, model: TrainedModel) -> None:
     if given.unit is not None or given.kind != wanted.kind:
         return
     if given.kind == "image":
-        needed = wanted.unit is not None or "kinetics" in model.pipeline.preparations
+        guesses = any(name == "kinetics_normalize" for name, _ in model.pipeline.steps)
+        needed = wanted.unit is not None or guesses
         units = "pixel or share (of the image's width and height)"
     else:
         needed = wanted.unit is not None and "size" not in model.pipeline.cancels
