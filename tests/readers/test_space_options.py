@@ -31,6 +31,7 @@ def body(layout: str, up: tuple[float, ...]) -> np.ndarray:
         ("coco17", (0, 0, 0.5), {"space": "world"}, Space("world", "z", unit="m")),
         ("mediapipe33", (0, -90, 3), {}, Space("image", unit="pixel")),
         ("mediapipe33", (0, -0.5, 0), {"up": "-y"}, Space("world", "-y", unit="m")),
+        ("mediapipe33", (0, -0.5, 0.1), {}, Space("world", "-y", unit="m")),  # hips at the origin
     ],
 )
 def test_spaces(layout, up, stated, expected):
@@ -47,6 +48,7 @@ def test_spaces(layout, up, stated, expected):
         ("ntu25", (0, 0.5, 0), {"up": "q"}, "unknown up 'q'"),
         ("ntu25", (0, 0.5, 0), {"unit": "pixel"}, "no unit 'pixel'"),
         ("coco17", (0, -9), {"space": "image", "unit": "pixels"}, "no unit 'pixels'"),
+        ("coco17", (0, 90), {}, "these bodies stand along y: negate y"),
     ],
 )
 def test_refusals(layout, up, stated, message):

@@ -48,7 +48,9 @@ def _scan(
     annotations, _ = _load_annotations(files[0], str(split))
     chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
     first, _ = _mask_unseen(to_float32(_get_keypoint(annotations[0])), None)
-    space = SpaceOptions(**stated).resolve(first, chosen)
+    # poses of a video are of an image, also where the first person stands on the hands
+    known = {"space": "image"} if first.shape[-1] == 2 else {}
+    space = SpaceOptions(**{**known, **stated}).resolve(first, chosen)
     facts = {"layout": chosen, "split": str(split), "space": space}
     return ReadPlan([ReadTask(file, facts) for file in files], chosen)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError, SpaceError, unknown_name
-from kinegraph.skeleton.body_axes import find_up_axis, trunk_length
+from kinegraph.skeleton.body_axes import find_up_axis, hips_at_origin, trunk_length
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import PREPARATIONS, Space, guess_image_unit
 
@@ -22,6 +22,14 @@ SPACE_OPTIONS = {
     "unit": "pixel or share (of the image); m, cm or mm",
     "prepared": f"how the coordinates were prepared: recorded, {', '.join(PREPARATIONS)}",
 }
+
+#: The axes of MediaPipe's world landmarks, whose origin is between the hips.
+MEDIAPIPE_WORLD = Space("world", "-y", "z")
+
+UPSIDE_DOWN = (
+    "y grows downwards in images, but these bodies stand along y: negate y (or subtract it from "
+    "the height of the image) if it grows upwards, or give --space image if they are upside down"
+)
 
 #: Longest trunk of a person in each unit of length, between the trunks of a person in two units.
 MAX_TRUNK_BY_UNIT = {"m": 3.0, "cm": 150.0, "mm": float("inf")}
@@ -66,7 +74,11 @@ class SpaceOptions:
             return PREPARATIONS[prepared].result
         usual = layout.default_space(joints.shape[-1])
         kind = self.space or ("world" if self.up else usual.kind)
+        if kind == "image" and not self.space and _are_world_landmarks(joints, layout):
+            kind, usual = "world", MEDIAPIPE_WORLD
         if kind == "image":
+            if not self.space and find_up_axis(joints, layout) == "y":
+                raise ReadError(UPSIDE_DOWN)
             unit = self.unit or guess_image_unit(joints)
             return Space("image", unit=unit, assumed=not (self.space and self.unit))
         if kind == "unstated":
@@ -95,6 +107,12 @@ class SpaceOptions:
             "unit": self.unit or _guess_length_unit(joints, layout),
         }
         return Space("world", up, **options, assumed=not (self.up and self.unit))
+
+
+def _are_world_landmarks(joints: NDArray[np.float32], layout: SkeletonLayout) -> bool:
+    """Return whether joints of MediaPipe are in meters from the hips, not of an image."""
+    in_meters = joints.shape[-1] == 3 and guess_image_unit(joints) == "share"
+    return layout.depth and in_meters and hips_at_origin(joints, layout)
 
 
 def _guess_length_unit(joints: NDArray[np.float32], layout: SkeletonLayout) -> str | None:

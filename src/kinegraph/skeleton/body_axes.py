@@ -12,6 +12,7 @@ from kinegraph.skeleton.layouts import get_layout
 
 #: A layout that names shoulders and hips; other layouts are mapped to it.
 _REFERENCE = "penn13"
+MAX_OFFSET = 0.1  # of hips at the origin, in trunks
 MIN_ALIGNMENT = 0.7  # cosine between a trunk and an axis, below which the axis is unclear
 
 
@@ -20,20 +21,38 @@ def trunk_vectors(joints: NDArray[np.float32], layout: SkeletonLayout) -> NDArra
 
     n is 0 if the layout has no shoulders or hips.
     """
+    hips, shoulders = _trunk_ends(joints, layout)
+    return shoulders - hips
+
+
+def hips_at_origin(joints: NDArray[np.float32], layout: SkeletonLayout) -> bool:
+    """Return whether the middle of the hips is at the origin in most frames."""
+    hips, shoulders = _trunk_ends(joints, layout)
+    if not len(hips):
+        return False
+    lengths = np.linalg.norm(shoulders - hips, axis=1)
+    return bool(np.median(np.linalg.norm(hips, axis=1)) < MAX_OFFSET * np.median(lengths))
+
+
+def _trunk_ends(
+    joints: NDArray[np.float32], layout: SkeletonLayout
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the middles of hips and shoulders, (n, D) each, where both are present."""
     empty = np.zeros((0, joints.shape[-1]), np.float32)
     try:
         mapping = map_joints(layout, _REFERENCE)
     except LayoutError:
-        return empty
+        return empty, empty
     reference = get_layout(_REFERENCE)
     ends = []
     for part in ("hip", "shoulder"):
         sources = [mapping[reference.index(f"{side}_{part}")] for side in ("left", "right")]
         if not all(sources):
-            return empty
-        ends.append(joints[..., [joint for own in sources for joint in own], :].mean(axis=-2))
-    vectors = (ends[1] - ends[0]).reshape(-1, joints.shape[-1])
-    return vectors[np.isfinite(vectors).all(axis=1)]
+            return empty, empty
+        own = [joint for pair in sources for joint in pair]
+        ends.append(joints[..., own, :].mean(axis=-2).reshape(-1, joints.shape[-1]))
+    present = np.isfinite(ends[1] - ends[0]).all(axis=1)
+    return ends[0][present], ends[1][present]
 
 
 def find_up_axis(joints: NDArray[np.float32], layout: SkeletonLayout) -> str | None:
