@@ -43,7 +43,7 @@ def test_dataset_only_options_are_options(name):
 
 def test_a_label_file_of_the_training_set_is_not_looked_for_beside_a_new_recording(tmp_path):
     store = tmp_path / "s.arrow"
-    options = {"labels": "classes.npy", "layout": "jhmdb15"}
+    options = {"labels": "classes.npy", "layout": "jhmdb15", "prepared": "recorded"}
     convert(get_reader("stacked"), arrays(tmp_path / "old", "classes.npy"), store, options=options)
     run = train(parse_recipe({**RECIPE, "store": str(store)}, "tiny"), tmp_path / "run")
     new = arrays(tmp_path / "new") / "train_data.npy"
