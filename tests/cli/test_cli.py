@@ -76,7 +76,7 @@ def test_list_joints_of_a_layout_in_order(capsys):
     assert [row[0] for row in rows] == [str(number) for number in range(26)]
     assert rows[7] == ["7", "left_elbow", "left_shoulder", "right_elbow"]
     assert rows[18] == ["18", "neck", "–", "–"]
-    assert run(capsys, "list", "readers", "ntu")[0] == 2
+    assert run(capsys, "list", "models", "stgcn")[0] == 2
 
 
 def test_the_version(capsys):
