@@ -352,6 +352,7 @@ def test_paths_of_another_computer(folder):
     assert [clip.id for clip in clips] == ["a/c0", "b/c1", "b/c2"]
     assert clips[0].notes == (
         "listed paths that do not exist here were found in the folder by their ends [guess]",
+        "1 files of the folder are not listed in clips.csv: left out",
     )
     assert [reason for _, reason in plan.refused] == [
         "clips.csv:4: the file does not exist, and several have its name: a/c1.npy, b/c1.npy",
@@ -434,7 +435,7 @@ def test_class_file(folder):
     ("text", "reason"),
     [
         ("", "with 'file' among them"),
-        ("name,label\na.npy,1\n", "got 'name, label'"),
+        ("title,Label\na.npy,1\n", "got 'title, Label'"),
         ("file label\na.npy 1\n", "separate the columns by commas"),
         ("file,file\na.npy,1\n", "distinct column names"),
     ],
@@ -473,6 +474,26 @@ def test_nothing_there(folder):
 # --------------------------------------------------------------------- .csv clips
 
 HEADER = "ax,ay,bx,by,cx,cy\n"
+
+
+def test_placeholders_column_numbers_and_impossible_bodies(folder):
+    names = get_layout("coco17").joints
+    height = {"shoulder": 40, "elbow": 60, "wrist": 80, "hip": 90, "knee": 130, "ankle": 170}
+    y = [next((h for part, h in height.items() if part in name), 20) for name in names]
+    x = [100 - 15 * name.startswith("left") + 15 * name.startswith("right") for name in names]
+    body = np.stack([x, y], axis=-1).astype(float)
+    body[names.index("left_wrist")] = -1
+    rows = [",".join(map(str, body.ravel()))] * 3
+    (folder / "a.csv").write_text("\n".join([",".join(map(str, range(34))), *rows]))
+    _, (clip,) = read_all(folder, layout="coco17")
+    assert clip.joints.shape == (1, 3, 17, 2)  # the column numbers are not a frame
+    assert np.isnan(clip.joints[0, :, names.index("left_wrist")]).all()
+    assert any("all -1 are taken for missing" in note for note in clip.notes)
+    assert not any("do not fit" in note for note in clip.notes)
+    (folder / "a.csv").unlink()
+    np.save(folder / "a.npy", np.tile(np.roll(body, 5, axis=0), (3, 1, 1)))
+    _, (clip,) = read_all(folder, layout="coco17", space="image")
+    assert any("do not fit layout 'coco17'" in note for note in clip.notes)
 
 
 def test_frame_table(folder):

@@ -72,6 +72,12 @@ def test_predict_equals_the_command_line(server):
     np.testing.assert_allclose(packed.json()["logits"], expected["logits"], atol=1e-6)
 
 
+def test_persons_and_frames_in_the_wrong_order_are_refused(server):
+    joints = np.zeros((40, 2, 15, 2)).tolist()
+    answer = httpx.post(f"{server.url}/v1/predict", json={"joints": joints})
+    assert answer.status_code == 400 and "40 persons of 2 frames" in answer.text
+
+
 def test_null_joints_are_missing(server):
     clip = walk()
     gaps = clip.copy()

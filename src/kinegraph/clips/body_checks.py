@@ -230,7 +230,8 @@ class BodyChecker:
     def describe_misfit(self) -> str:
         """Return why the joints cannot be in the order of the layout; "" if they can."""
         lengths = _quantile(np.array([m.lengths for m in self.measures]).T)
-        sides = _quantile(np.abs(np.log(np.array([m.sides for m in self.measures]))).T)
+        with np.errstate(divide="ignore"):  # a limb of length 0
+            sides = _quantile(np.abs(np.log(np.array([m.sides for m in self.measures]))).T)
         variation = _quantile(np.array([m.variation for m in self.measures]).T)
         limits = LIMITS_3D
         if self.space.kind == "image":
@@ -312,6 +313,15 @@ class BodyChecker:
                 times = np.nanmedian(ratio[other])
                 text = f"with bodies {times:.3g} times as large: units are mixed"
                 yield BodyProblem("warning", text, tuple(np.flatnonzero(other).tolist()))
+
+
+def describe_misfit(clip: Clip) -> str:
+    """Return why a clip's joints cannot be in the order of its layout; "" if they can."""
+    checker = BodyChecker(clip.layout, clip.space)
+    checker.measure(clip)
+    misfit = checker.describe_misfit()
+    fitting = checker.list_fitting_layouts() if misfit else []
+    return f"{misfit}; they fit --layout {' or '.join(fitting)}" if fitting else misfit
 
 
 def _find_rate_problems(rates: Sequence[float]) -> Iterator[BodyProblem]:

@@ -105,7 +105,7 @@ def guess_reader(path: str | Path, preferred: str | None = None) -> Reader:
     names = [reader.name for reader in find_readers(path, READERS)]
     if not names:
         raise ReadError(
-            f"{path}: no reader recognizes this format; "
+            f"{path}: no reader recognizes this format{_hint_at_format(path)}; "
             f"choose one with --reader: {', '.join(READERS)}"
         )
     if len(names) > 1:
@@ -128,6 +128,18 @@ def find_readers(path: Path, names: Iterable[str]) -> list[Reader]:
     if not files:
         raise ReadError(f"{path} is an empty folder: expected raw files of a dataset")
     return [READERS[name] for name in names if any(map(READERS[name].matches, files))]
+
+
+def _hint_at_format(path: Path) -> str:
+    files = islice(path.rglob("*"), _MAX_FILES_TRIED) if path.is_dir() else [path]
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes & {".zip", ".tar", ".gz", ".7z", ".rar"}:
+        return " (an archive: unpack it)"
+    if suffixes & {".npy", ".npz"}:
+        return " (own arrays are (persons, frames, joints, coordinates) of numbers: try arrays)"
+    if ".json" in suffixes:
+        return " (poses as JSON are read as OpenPose, AlphaPose, MMPose and Ultralytics write them)"
+    return ""
 
 
 def read_clips(path: str | Path, reader: str | None = None, **options: Any) -> list[Clip]:

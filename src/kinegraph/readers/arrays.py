@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.body_checks import describe_misfit
 from kinegraph.errors import ClipError, ReadError
 from kinegraph.readers.array_axes import arrange_axes
 from kinegraph.readers.clip_list import CLIPS_FILE, find_clip_list, name_clip, read_clip_list
@@ -104,12 +105,14 @@ def _read(task: ReadTask) -> ReadResults:
         joints = content.joints
         if task.info["zeros_absent"]:
             joints = keep_origin(_mask_zeros(joints), layout, task.info.get("space", Space()))
+        joints, notes = _mask_placeholders(joints)
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
         fps = content.fps or (listed_fps and float(listed_fps)) or task.info["fps"]
-        yield task.make_clip(
-            joints, layout, confidence=content.confidence, fps=fps, notes=content.notes
-        )
+        facts: dict[str, Any] = {"confidence": content.confidence, "fps": fps}
+        misfit = describe_misfit(task.make_clip(joints, layout, **facts))
+        notes += [*content.notes, *filter(None, [misfit])]
+        yield task.make_clip(joints, layout, notes=notes, **facts)
     except (ReadError, ClipError) as error:
         named = str(error).startswith(str(task.path))
         raise ReadError(str(error) if named else f"{task.path}: {error}") from error
@@ -131,6 +134,15 @@ def _guess_space(
         sample.append(_mask_zeros(joints).reshape(-1, *joints.shape[-2:]))
     same = [joints for joints in sample if joints.shape[-1] == sample[0].shape[-1]]
     return {"space": SpaceOptions(**stated).resolve(np.concatenate(same), layout)} if same else {}
+
+
+def _mask_placeholders(joints: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[str]]:
+    """Hide joints whose coordinates are all exactly -1, as some tools write missing ones."""
+    placeholder = (joints == -1).all(axis=-1, keepdims=True)
+    if not placeholder.any():
+        return joints, []
+    masked = np.where(placeholder, np.float32(np.nan), joints)
+    return masked, ["joints whose coordinates are all -1 are taken for missing [guess]"]
 
 
 def _mask_zeros(joints: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,7 +19,16 @@ from kinegraph.skeleton.layout import SkeletonLayout
 CLIPS_FILE = "clips.csv"
 CLASSES_FILE = "classes.txt"
 
-_FILE_NAMES = ("file", "filename", "file_name", "filepath", "file_path", "path", "clip")
+_FILE_NAMES = (
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "path",
+    "clip",
+    "name",
+)
 _LABEL_NAMES = (
     "label", "class", "class_name", "label_name", "action", "activity", "category", "gesture",
 )  # fmt: skip
@@ -69,7 +78,7 @@ def read_clip_list(path: Path, layout: SkeletonLayout, suffixes: Sequence[str]) 
     table = open_csv(path)
     header, lines, notes = _read_column_names(table, suffixes)
     rows, refused, found_notes = _find_files(path, header, lines, suffixes)
-    notes += found_notes
+    notes += found_notes + _note_unlisted(path, [row.path for row in rows], suffixes)
     labels = [row.cells.get("label", "") for row in rows]
     classes, tasks = _find_classes(path, labels), []
     columns = [name for name in (rows[0].cells if rows else ()) if name not in ("file", "label")]
@@ -86,6 +95,14 @@ def read_clip_list(path: Path, layout: SkeletonLayout, suffixes: Sequence[str]) 
         else:
             tasks.append(ReadTask(row.path, info))
     return ReadPlan(tasks, layout, classes, tuple(refused))
+
+
+def _note_unlisted(path: Path, listed: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
+    """Return a note about the files of the list's folder that it does not list."""
+    known = {file.resolve() for file in (*listed, path)}
+    found = [file for file in path.parent.rglob("*") if file.suffix.lower() in suffixes]
+    count = sum(file.is_file() and file.resolve() not in known for file in found)
+    return [f"{count} files of the folder are not listed in {path.name}: left out"] if count else []
 
 
 def list_clip_files(source: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -156,7 +173,7 @@ def _read_column_names(
         hint = "; separate the columns by commas, semicolons or tabs" if is_joined else ""
         raise ReadError(
             f"{table.path}:1: expected distinct column names with 'file' among them, "
-            f"got {', '.join(header)[:200]!r}{hint}"
+            f"got {', '.join(lines[0][1] if lines else [])[:200]!r}{hint}"
         )
     if "label" not in header:
         notes.append(f"{table.path.name} has no column label: its clips have none")

@@ -131,7 +131,9 @@ def _split_header(table: CsvFile) -> tuple[list[str], Rows]:
     if not rows:
         raise ReadError(f"{table.path}: expected a first line with column names, the file is empty")
     header = [name.strip() for name in rows[0][1]]
-    if all(table.parse_number(name) is not None for name in header):
+    if _are_column_numbers(header):  # as pandas writes them, with or without its index
+        header, rows = ["" if name else "frame" for name in header], rows[1:]
+    elif all(table.parse_number(name) is not None for name in header):
         header = [""] * len(header)
     else:
         rows = rows[1:]
@@ -149,6 +151,11 @@ def _split_header(table: CsvFile) -> tuple[list[str], Rows]:
                 f"{table.path}:{number}: expected {len(header)} columns, got {len(cells)}"
             )
     return header, rows
+
+
+def _are_column_numbers(header: Sequence[str]) -> bool:
+    numbers = header[1:] if not header[0] else header
+    return len(numbers) > 1 and list(numbers) == [str(i) for i in range(len(numbers))]
 
 
 def _is_part(cell: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.body_checks import BodyChecker
+from kinegraph.clips.body_checks import describe_misfit
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.json_file import MAX_FRAMES, describe
@@ -224,10 +224,8 @@ def _guess_layout(path: Path, count: int, video: PoseVideo) -> tuple[SkeletonLay
 
 def _check_guess(points: NDArray[np.float32], layout: SkeletonLayout, space: Space) -> list[str]:
     """Return a note if the joints cannot be in the order of the guessed layout."""
-    checker = BodyChecker(layout, space)
-    checker.measure(Clip(points[None], layout, space=space))
-    misfit, fitting = checker.describe_misfit(), checker.list_fitting_layouts()
-    return [f"{misfit}; they fit --layout {' or '.join(fitting)}"] if misfit and fitting else []
+    misfit = describe_misfit(Clip(points[None], layout, space=space))
+    return [misfit] if "they fit" in misfit else []
 
 
 def _has_names(layout: SkeletonLayout, names: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ClipError, ReadError
+from kinegraph.readers.formats.json_file import describe
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.readers.formats.raw_file import read_head
@@ -125,9 +126,13 @@ def _get_keypoint(annotation: Annotation) -> NDArray[Any]:
     keypoint = annotation.get("keypoint")
     if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind in "fiu" and keypoint.ndim == 4:
         return keypoint
-    found = f"shape {keypoint.shape}" if isinstance(keypoint, np.ndarray) else type(keypoint)
+    found = f"shape {keypoint.shape}" if isinstance(keypoint, np.ndarray) else describe(keypoint)
     where = "; its joints are in other files" if "raw_file" in annotation else ""
-    raise ReadError(f"expected keypoint (persons, frames, joints, coordinates), got {found}{where}")
+    keys = ", ".join(map(str, annotation))[:200]
+    raise ReadError(
+        f"expected keypoint (persons, frames, joints, coordinates), got {found}{where}; the "
+        f"annotation holds {keys}"
+    )
 
 
 def _parse_clip(

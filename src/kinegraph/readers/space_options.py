@@ -28,7 +28,8 @@ MEDIAPIPE_WORLD = Space("world", "-y", "z")
 
 UPSIDE_DOWN = (
     "y grows downwards in images, but these bodies stand along y: negate y (or subtract it from "
-    "the height of the image) if it grows upwards, or give --space image if they are upside down"
+    "the height of the image) if it grows upwards; give --space image if they are upside down; or "
+    "the joints are in another order than that of the layout"
 )
 
 #: Longest trunk of a person in each unit of length, between the trunks of a person in two units.

@@ -37,6 +37,7 @@ JSON = "application/json"
 NPZ = "application/x-npz"
 MEDIA_TYPES = {JSON: JSON, NPZ: NPZ, "application/octet-stream": NPZ, "application/zip": NPZ}
 MAX_ID_LENGTH = 64
+MAX_UNUSUAL_PERSONS = 16  # with more persons than frames, the axes are probably swapped
 MAX_ZIP_ENTRIES = 64
 MAX_LISTED_ERRORS = 100
 ZIP_ENTRY_MARK = b"PK\x01\x02"
@@ -77,7 +78,10 @@ def _to_joints(value: Any) -> NDArray[np.float32]:
     array = _to_array(value)
     if array.ndim not in (3, 4):
         raise ValueError(f"got an array of shape {array.shape}")
-    return array if array.ndim == 4 else array[None]
+    clip = array if array.ndim == 4 else array[None]
+    if len(clip) > max(clip.shape[1], MAX_UNUSUAL_PERSONS):
+        raise ValueError(f"got {len(clip)} persons of {clip.shape[1]} frames each")
+    return clip
 
 
 def _to_confidence(value: Any) -> NDArray[np.float32] | None:

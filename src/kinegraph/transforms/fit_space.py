@@ -149,7 +149,7 @@ def to_image_unit(clip: Clip, unit: str) -> Clip:
         given = {"pixel": "pixels", "share": "shares of the image's width and height"}
         raise TransformError(
             f"the clip is in {given[have]}, but {given[unit]} are needed: state the size of the "
-            "image (width and height in pixels)"
+            "image (width and height in pixels: --width and --height, or meta width and height)"
         )
     sides = np.asarray(size, dtype=np.float32)
     joints = clip.joints.copy()
