@@ -87,7 +87,7 @@ def test_the_training_time_of_a_resumed_run_is_that_of_the_whole_run(copy):
     torch.save(content, buffer)
     (run / RESUME_FILE).write_bytes(add_checksum(RESUME_KIND, buffer.getvalue()))
     train(recipe, run, resume=True)
-    assert 1000 < training_seconds(run) < 1100
+    assert 1000 <= training_seconds(run) < 1100  # rounded to a tenth of a second
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
