@@ -9,7 +9,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,cluster,video,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,cluster,video,serve,mocap]'
 	touch $(STAMP)
 
 demo: setup
