@@ -242,7 +242,9 @@ def _number_frames(
     seen: set[tuple[str, int]] = set()
     for (number, _), key in zip(rows, zip(persons, frames, strict=True), strict=True):
         if key in seen:
-            hint = "; name the column of the persons 'person'" if roles.person is None else ""
+            hint = "; several clips need a file each"
+            if roles.person is None:
+                hint = f"; name the column of the persons 'person'{hint}"
             raise ReadError(f"{path}:{number}: frame {key[1]} is given twice for one person{hint}")
         seen.add(key)
     return list(zip(persons, frames, strict=True))
