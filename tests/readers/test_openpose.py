@@ -15,6 +15,7 @@ from kinegraph.readers.formats.json_file import MAX_FRAMES
 from kinegraph.readers.openpose import READER
 from kinegraph.readers.pose_files import USUAL_LAYOUTS
 from kinegraph.skeleton import Space
+from kinegraph.skeleton.layouts import get_layout
 
 
 def person(x: float, joints: int = 25, confidence: float = 0.5) -> dict[str, Any]:
@@ -33,6 +34,17 @@ def read(source: Path, **options: Any) -> Clip:
     (clip,) = READER.read(task)
     assert isinstance(clip, Clip)
     return clip
+
+
+@pytest.mark.parametrize("up", [-1, 1])
+def test_bodies_upside_down_are_noted(up: int, tmp_path: Path) -> None:
+    body = person(100)
+    for joint, name in enumerate(get_layout("body25").joints):
+        height = 100 if "shoulder" in name else 0 if "hip" in name else 50
+        body["pose_keypoints_2d"][3 * joint + 1] = 400 + up * height
+    write_frame(tmp_path, 0, body)
+    noted = [note for note in read(tmp_path, layout="body25").notes if "upside down" in note]
+    assert len(noted) == (up == 1)
 
 
 @pytest.mark.parametrize(("joints", "layout"), USUAL_LAYOUTS.items())

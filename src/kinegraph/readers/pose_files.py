@@ -26,6 +26,7 @@ from kinegraph.readers.person_selection import (
 )
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
+from kinegraph.skeleton.body_axes import find_up_axis
 from kinegraph.skeleton.joint_names import find_joint
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import LAYOUTS, get_layout, read_layout
@@ -181,6 +182,8 @@ def find_facts(
         space = _resolve_space(points, chosen, video.unit, stated or {})
         if notes:
             notes += _check_guess(points, chosen, space)
+        if space.kind == "image" and find_up_axis(points[..., :2], chosen) == "y":
+            notes.append("the bodies are upside down in the first frames: does y grow upwards?")
         return PoseFacts(chosen, space, notes)
     if failed:
         more = f" (and {len(failed) - 1} more such files)" if len(failed) > 1 else ""
