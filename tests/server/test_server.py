@@ -207,6 +207,7 @@ def test_model_health_metrics_and_openapi(server):
     assert "kinegraph_frames_total" in httpx.get(f"{server.url}/metrics").text
     openapi = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/predict", "/v1/model", "/health", "/metrics"} <= set(openapi["paths"])
+    assert "#/$defs" not in json.dumps(openapi)  # references that lead nowhere
     for path, answer in {
         "/v1/predict": "ClipPrediction",
         "/v1/model": "ModelInfo",

@@ -406,12 +406,28 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _inline_definitions(schema: dict[str, Any]) -> Any:
+    """Replace references to ``$defs`` by what they define: in OpenAPI they would lead nowhere."""
+    definitions = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inline(definitions[part["$ref"].rpartition("/")[2]])
+        return {key: inline(value) for key, value in part.items()}
+
+    return inline(schema)
+
+
 PREDICT_ERRORS = error_responses(400, 408, 413, 415, 422, 429, 503)
 PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": ClipPayload.model_json_schema()},
+            JSON: {"schema": _inline_definitions(ClipPayload.model_json_schema())},
             NPZ: {"schema": {"type": "string", "format": "binary"}},
         },
     }
