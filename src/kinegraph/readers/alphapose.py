@@ -22,8 +22,8 @@ from kinegraph.readers.pose_files import (
     PoseFormat,
     PoseVideo,
     VideoFiles,
+    group_images,
     list_pose_files,
-    name_videos,
     number_files,
 )
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -36,11 +36,7 @@ _ONE_IMAGE = re.compile(rb'\s*\{\s*("version"\s*:\s*[^,]*,\s*)?"bodies"')
 def find_videos(source: Path) -> list[VideoFiles]:
     """Return each result file of a source, and each folder of files of one image each."""
     paths = list_pose_files(source, _matches, "results of AlphaPose (.json)")
-    if source.is_file():
-        return name_videos(source, paths)
-    folders = {path.parent for path in paths if _ONE_IMAGE.match(read_head(path))}
-    files = [path for path in paths if path.parent not in folders]
-    return name_videos(source, sorted([*folders, *files]))
+    return group_images(source, paths, _ONE_IMAGE)
 
 
 def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseVideo:

@@ -27,7 +27,7 @@ from kinegraph.readers.formats.table_file import open_csv
 from kinegraph.readers.frame_columns import list_columns
 from kinegraph.readers.frame_table import read_frame_table
 from kinegraph.readers.named_points import match_layout
-from kinegraph.readers.prepared import cap_scores, keep_origin
+from kinegraph.readers.prepared import cap_scores, hide_zeros, keep_origin
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_fps
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -104,7 +104,7 @@ def _read(task: ReadTask) -> ReadResults:
         content = _read_content(task.path, layout, task.info["confidence"])
         joints = content.joints
         if task.info["zeros_absent"]:
-            joints = keep_origin(_mask_zeros(joints), layout, task.info.get("space", Space()))
+            joints = keep_origin(hide_zeros(joints), layout, task.info.get("space", Space()))
         joints, notes = _mask_placeholders(joints)
         if np.isnan(joints).any(axis=-1).all():
             raise ReadError("no joint was seen in any frame")
@@ -131,7 +131,7 @@ def _guess_space(
             joints = _read_content(path, layout, confidence).joints
         except ReadError:
             continue  # reading that clip reports it
-        sample.append(_mask_zeros(joints).reshape(-1, *joints.shape[-2:]))
+        sample.append(hide_zeros(joints).reshape(-1, *joints.shape[-2:]))
     same = [joints for joints in sample if joints.shape[-1] == sample[0].shape[-1]]
     return {"space": SpaceOptions(**stated).resolve(np.concatenate(same), layout)} if same else {}
 
@@ -143,11 +143,6 @@ def _mask_placeholders(joints: NDArray[np.float32]) -> tuple[NDArray[np.float32]
         return joints, []
     masked = np.where(placeholder, np.float32(np.nan), joints)
     return masked, ["joints whose coordinates are all -1 are taken for missing [guess]"]
-
-
-def _mask_zeros(joints: NDArray[np.float32]) -> NDArray[np.float32]:
-    absent = (joints == 0).all(axis=-1, keepdims=True)
-    return np.where(absent, np.float32(np.nan), joints)
 
 
 def _list_clips(source: Path, layout: SkeletonLayout) -> ReadPlan:

@@ -29,8 +29,8 @@ from kinegraph.readers.pose_files import (
     PoseFormat,
     PoseVideo,
     VideoFiles,
+    group_images,
     list_pose_files,
-    name_videos,
     number_files,
 )
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -45,11 +45,7 @@ _INSTANCE_LISTS = re.compile(rb'\s*\[\s*(\[\s*\]\s*,\s*)*\[\s*\{\s*"keypoints"\s
 def find_videos(source: Path) -> list[VideoFiles]:
     """Return each file of a video, and each folder of files of one image each."""
     paths = list_pose_files(source, _matches, "predictions of MMPose (.json)")
-    if source.is_file():
-        return name_videos(source, paths)
-    folders = {path.parent for path in paths if _INSTANCES.match(read_head(path))}
-    files = [path for path in paths if path.parent not in folders]
-    return name_videos(source, sorted([*folders, *files]))
+    return group_images(source, paths, _INSTANCES)
 
 
 def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseVideo:

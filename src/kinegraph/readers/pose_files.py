@@ -17,6 +17,7 @@ from kinegraph.clips.body_checks import describe_misfit
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.json_file import MAX_FRAMES, describe
+from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.formats.table_file import read_csv_rows
 from kinegraph.readers.person_selection import (
     PoseArray,
@@ -407,6 +408,23 @@ def _check_unit(points: NDArray[np.float32], space: Space, path: Path) -> None:
                 f"{path}: expected shares of the image, as in the first file, but a coordinate is "
                 f"{largest:.4g}; convert files in pixels apart, or state --unit"
             )
+
+
+def group_images(
+    source: Path, paths: Sequence[Path], one_image: re.Pattern[bytes]
+) -> list[VideoFiles]:
+    """Return each file as a video, but a folder of files of one image each as one video.
+
+    Args:
+        source: the folder or file that the user named.
+        paths: its pose files.
+        one_image: matches the beginning of a file of one image.
+    """
+    if source.is_file():
+        return name_videos(source, paths)
+    folders = {path.parent for path in paths if one_image.match(read_head(path))}
+    files = [path for path in paths if path.parent not in folders]
+    return name_videos(source, sorted([*folders, *files]))
 
 
 def list_pose_files(source: Path, accept: Callable[[Path], bool], expected: str) -> list[Path]:

@@ -106,7 +106,7 @@ def find_array_facts(
             "state --prepared kinetics (shares of the image minus 0.5), --prepared fsd (-1 to 1 "
             "over the image), or --prepared recorded to take them as they are"
         )
-    space = SpaceOptions(**stated).resolve(_hide_zeros(joints), layout)
+    space = SpaceOptions(**stated).resolve(hide_zeros(joints), layout)
     return ArrayFacts(space, bool(confidence))
 
 
@@ -163,7 +163,8 @@ def remove_copies(points: Points, space: Space) -> tuple[Points, tuple[str, ...]
     return points, notes
 
 
-def _hide_zeros(joints: Points) -> Points:
+def hide_zeros(joints: Points) -> Points:
+    """Return joints (..., D) with NaN where all coordinates are 0."""
     return np.where((joints == 0).all(axis=-1, keepdims=True), np.float32(np.nan), joints)
 
 
@@ -214,7 +215,7 @@ def _resolve_image(
             f"--prepared {name}: expected x and y from -{limit:g} to {limit:g} "
             f"({PREPARATIONS[name].about}), got numbers of {largest:.3g}"
         )
-    up = stated.get("up") or find_up_axis(_hide_zeros(xy), layout)
+    up = stated.get("up") or find_up_axis(hide_zeros(xy), layout)
     notes = ["y grows upwards, as in 2s-AGCN's arrays; it was negated"] if up == "y" else []
     if not prepared:
         notes.append(
@@ -245,7 +246,7 @@ def _resolve_world(
         about = PREPARATIONS[found].about  # type: ignore[index]
         notes = (f"the array looks prepared as by {found!r} ({about}); state it by --prepared",)
     stated = {**stated, "prepared": prepared or found}
-    space = SpaceOptions(**stated).resolve(_hide_zeros(joints), layout)
+    space = SpaceOptions(**stated).resolve(hide_zeros(joints), layout)
     space = replace(space, assumed=True) if notes else space
     return ArrayFacts(space, confidence, layout.index(joint) if joint else -1, notes=notes)
 
