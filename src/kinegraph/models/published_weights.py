@@ -1,6 +1,6 @@
 """Conversion of published state dicts: every unknown or missing key is an error.
 
-The original names are those of published_weights.yaml. A ``module.`` prefix and missing
+The original names are those of published_weights.yaml. Prefixes up to ``module.`` and missing
 ``num_batches_tracked`` are accepted.
 """
 
@@ -13,7 +13,7 @@ from itertools import chain
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
@@ -25,7 +25,8 @@ from kinegraph.models.twostream import TwoStreamSTGCN
 RULES: dict[str, list[tuple[str, str]]] = yaml.safe_load(
     resources.files("kinegraph.models").joinpath("published_weights.yaml").read_text("utf-8")
 )
-_PREFIXES = ("module.", "backbone.", "head.")
+#: Of DistributedDataParallel, of mmcv's and of PaddleVideo's recognizers, whose heads have parts.
+_WRAPPER_PREFIX = re.compile(r"(.*\bmodule\.)?(backbone\.|head\.(?=\w+\.))?")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _COUNTER = "num_batches_tracked"
 #: So many keys are named.
@@ -33,14 +34,53 @@ _SHOWN = 5
 _ASGCN_PARTS = ("structural", "actional")
 _FUTURE = "forecast.blocks."
 _LINK = "links."
+_UNUSED = "unused "
 
 
 def plain_key(key: str) -> str:
     """Return a key without the prefixes of wrappers, and PaddlePaddle's names as PyTorch's."""
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
+    key = _WRAPPER_PREFIX.sub("", key, count=1)
     stem, _, last = key.rpartition(".")
     return f"{stem}.{_PADDLE[last]}" if last in _PADDLE else key
+
+
+def load_renamed(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    family: str,
+    *,
+    unused: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Load a state dict whose tensors are the model's, by the names of published_weights.yaml.
+
+    Constants, which are all buffers but the statistics of batch norms, have to be the model's.
+
+    Args:
+        model: the model, with the options of the file.
+        state: the tensors by their original names.
+        family: a family of published_weights.yaml.
+        unused: constants that the released code stores and does not use, by their original names.
+
+    Raises:
+        ModelError: an unknown, missing or misshapen key, or a constant other than the model's.
+    """
+    ours = model.state_dict()
+    constants = {name: own for name, own in model.named_buffers() if not _is_statistic(name)}
+    theirs = {name: (published_name(name, family), own) for name, own in ours.items()}
+    for name, own in (unused or {}).items():
+        theirs[f"{_UNUSED}{name}"], constants[f"{_UNUSED}{name}"] = (name, own), own
+    found = _match(theirs, state)
+    for name, own in constants.items():
+        if name in found and not torch.allclose(found[name].to(own), own, atol=1e-6):
+            raise ModelError(
+                f"{theirs[name][0]!r} of the state dict is not the model's {name!r}: it was "
+                "trained on another graph or with other options"
+            )
+    model.load_state_dict({name: found.get(name, own) for name, own in ours.items()})
+
+
+def _is_statistic(name: str) -> bool:
+    return name.endswith((".running_mean", ".running_var", _COUNTER))
 
 
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:
@@ -215,7 +255,7 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
             shaped = value.view(K, c_out, c_in).transpose(1, 2)
     elif name.endswith("gcn.bias") and like.ndim == 2:
         shaped = value.view(like.shape) if value.shape == (like.numel(),) else value
-    elif name.endswith("head.weight") and value.shape == (*like.shape, 1, 1):
+    elif name.endswith("head.weight") and value.shape == (*like.shape, *[1] * (value.ndim - 2)):
         shaped = value.view(like.shape)
     if shaped.shape != like.shape:
         raise ModelError(

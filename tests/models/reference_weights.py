@@ -1,0 +1,97 @@
+"""Weights and inputs by formula, for which the published networks' logits are known.
+
+The formula needs the names of the tensors in the released code and nothing else, so that every
+family can be compared with its original without a file of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conftest import real_data
+from kinegraph.models.published_weights import published_name
+
+REFERENCE = "weights/reference"
+
+
+def uniform(number: int, count: int) -> np.ndarray:
+    """Return ``count`` numbers in [-1, 1) for tensor ``number``: a hash of both, float64."""
+    mask = np.uint64(0xFFFFFFFF)
+    i = np.arange(count, dtype=np.uint64)
+    start = np.uint64((number + 1) * 2246822519 & 0xFFFFFFFF)
+    h = (i * np.uint64(2654435761) + start) & mask
+    h ^= h >> np.uint64(15)
+    h = (h * np.uint64(2246822519)) & mask
+    h ^= h >> np.uint64(13)
+    return h.astype(np.float64) / 2**31 - 1
+
+
+def fill(
+    state: Mapping[str, Tensor], *, graph: str = "", keep: str = "", gain: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the tensors with values by formula, float64.
+
+    Args:
+        state: the tensors by the released names, with their initial values.
+        graph: regular expression of names whose initial values are kept and moved by 0.02.
+        keep: of names that stay as they are.
+        gain: factor of the weights.
+    """
+    filled = dict(state)
+    floating = sorted(name for name, value in state.items() if value.is_floating_point())
+    for number, name in enumerate(floating):
+        value = state[name]
+        if keep and re.fullmatch(keep, name):
+            continue
+        u = torch.from_numpy(uniform(number, value.numel())).reshape(value.shape)
+        last = name.rpartition(".")[2]
+        if graph and re.fullmatch(graph, name):
+            filled[name] = value.double() + 0.02 * u
+        elif last == "running_var":
+            filled[name] = 1 + 0.25 * u
+        elif last == "running_mean":
+            filled[name] = 0.1 * u
+        elif value.numel() == 1:
+            filled[name] = 0.1 + 0.05 * u
+        elif value.ndim <= 1:
+            filled[name] = 1 + 0.1 * u if last == "weight" else 0.1 * u
+        else:
+            filled[name] = gain * u * (1.5 * value.shape[0] / value.numel()) ** 0.5
+    return filled
+
+
+def published_state(model: nn.Module, family: str) -> dict[str, Tensor]:
+    """Return the tensors of a model by their released names, in the model's shapes."""
+    return {published_name(name, family): value for name, value in model.state_dict().items()}
+
+
+def reference_input(shape: tuple[int, int, int, int, int]) -> Tensor:
+    """Return the reference clips (N, C, T, V, M), float64."""
+    n, c, t, v, m = (
+        torch.arange(size, dtype=torch.float64).view([-1 if i == j else 1 for j in range(5)])
+        for i, size in enumerate(shape)
+    )
+    wave = torch.sin(0.05 * (c + 1) * t + 0.7 * v + 1.3 * m + 0.4 * n)
+    return wave + 0.1 * torch.cos(0.9 * v * (c + 1))
+
+
+def reference_answer(family: str, case: str) -> dict[str, Any]:
+    """Return the recorded answers of a released network; skips where the data are absent."""
+    path = real_data(f"{REFERENCE}/deterministic/{family}.json")
+    answer: dict[str, Any] = json.loads(path.read_text("utf-8"))[case]
+    return answer
+
+
+def published_keys(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes in a released state dict; skips where the data are absent."""
+    path = real_data(f"{REFERENCE}/keys/{name}.txt")
+    rows = (line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
+    shapes = {name: re.findall(r"\d+", rest.partition(")")[0]) for name, rest in rows}
+    return {name: tuple(map(int, numbers)) for name, numbers in shapes.items()}
