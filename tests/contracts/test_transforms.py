@@ -26,7 +26,7 @@ SAMPLERS = FIXED_LENGTH | {
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
     "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
-    "random_crop", "random_speed",
+    "random_crop", "random_speed", "mix_parts",
 }  # fmt: skip
 HIDE_OR_CHOOSE = {
     "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
@@ -50,7 +50,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 43
+    assert len(NAMES) == 44
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -66,6 +66,8 @@ def test_is_a_documented_function_with_defaults(name: str) -> None:
         assert rng.default is (rng.empty if function.random else None)
     else:
         assert not function.random
+    if function.uses_partner:
+        assert options.pop(0).name == "partner"
     assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
     assert function.find_errors({o.name: o.default for o in options}) == []
     assert list(function.options) == [o.name for o in options]
@@ -139,7 +141,9 @@ def test_the_same_rng_gives_the_same_bits_and_none_is_evaluation(name: str) -> N
     np.testing.assert_array_equal(*fixed)
     if name in AUGMENTATIONS:
         assert TRANSFORMS[name](clip, None) is clip
-        drawn = [TRANSFORMS[name](clip, np.random.default_rng(s)).joints for s in range(8)]
+        partner = [lambda: clip_for(name, 1)] if TRANSFORMS[name].uses_partner else []
+        draws = map(np.random.default_rng, range(8))
+        drawn = [TRANSFORMS[name](clip, draw, *partner).joints for draw in draws]
         assert any(d.tobytes() != clip.joints.tobytes() for d in drawn)
 
 

@@ -13,6 +13,7 @@ from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import RecipeError, TransformError
+from kinegraph.skeleton.joint_mapping import group_joints
 from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.data import (
     ClipDataset,
@@ -38,6 +39,41 @@ def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
     assert alone.shape == (12, 3, 8, 15, 2)
     assert torch.equal(alone, batches(store, recipe, 2, epoch=1))
     assert not torch.equal(alone, batches(store, recipe, 0, epoch=2))
+
+
+def test_a_mixing_step_gets_a_clip_of_the_same_class_after_the_steps_before_it(tiny_store):
+    store = ClipStore(tiny_store)
+    pipeline = Pipeline.from_list([{"resize": {"frames": 8}}, {"mix_parts": {"p": 1}}])
+    preprocess = Preprocessor(pipeline, 1, False)
+    indices = range(12)
+    plain = [Preprocessor(Pipeline.from_list([{"resize": {"frames": 8}}]), 1, False)(store[i])
+             for i in indices]  # fmt: skip
+    head = store.layout.index("face")
+    groups = group_joints(store.layout)
+    partners = set()
+    for epoch in range(3):
+        for i in indices:
+            x = ClipDataset(store, indices, preprocess, seed=3)[epoch, i].x
+            again = ClipDataset(store, indices, preprocess, seed=3)[epoch, i].x
+            np.testing.assert_array_equal(x, again)
+            own = np.diff(plain[i].x[:, :, [*groups["trunk"]]], axis=1)
+            same = np.allclose(own, np.diff(x[:, :, [*groups["trunk"]]], axis=1), atol=1e-5)
+            if not same:  # the trunk is the partner's
+                (found,) = [
+                    j for j in indices if np.allclose(plain[j].x[:, :, head], x[:, :, head])
+                ]
+                partners.add((i, found))
+    assert partners
+    assert all(store.labels[i] == store.labels[j] and i != j for i, j in partners)
+    evaluated = ClipDataset(store, indices, preprocess)[0, 3].x
+    np.testing.assert_array_equal(evaluated, plain[3].x)
+
+
+def test_a_class_of_one_clip_is_its_own_partner(tiny_store):
+    store = ClipStore(tiny_store)
+    preprocess = Preprocessor(Pipeline.from_list([{"mix_parts": {"p": 1}}]), 1, False)
+    alone = ClipDataset(store, [0, 1], preprocess, seed=0)[0, 0].x
+    np.testing.assert_allclose(alone, preprocess(store[0]).x, atol=1e-6)
 
 
 def test_splits_hold_out_a_part_of_training_only(tiny_store, tiny_recipe):

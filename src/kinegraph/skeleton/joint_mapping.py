@@ -22,13 +22,14 @@ Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
 
-def _load_parts() -> tuple[dict[str, Parts], Parts, tuple[str, ...]]:
+def _load_parts() -> tuple[dict[str, Parts], Parts, dict[str, list[str]], tuple[str, ...]]:
     import yaml
 
     text = resources.files("kinegraph.skeleton").joinpath("body_parts.yaml").read_text("utf-8")
     data = yaml.safe_load(text)
     joints = {layout: _add_right_side(parts) for layout, parts in data["joints"].items()}
-    return joints, _add_right_side(data["midpoints"]), tuple(data["compared_layouts"])
+    midpoints = _add_right_side(data["midpoints"])
+    return joints, midpoints, data["limbs"], tuple(data["compared_layouts"])
 
 
 def _add_right_side(parts: Parts) -> Parts:
@@ -39,7 +40,7 @@ def _add_right_side(parts: Parts) -> Parts:
     }
 
 
-BODY_PARTS, MIDPOINTS, COMPARED_LAYOUTS = _load_parts()
+BODY_PARTS, MIDPOINTS, LIMBS, COMPARED_LAYOUTS = _load_parts()
 
 
 @cache
@@ -68,6 +69,22 @@ def map_joints(
             "be converted into the other"
         )
     return mapping
+
+
+@cache
+def group_joints(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
+    """Return the joints of ``arms``, ``legs`` and ``trunk``, without groups that have none.
+
+    >>> group_joints(get_layout("penn13"))["trunk"]  # head, shoulders and hips
+    (0, 1, 2, 7, 8)
+    """
+    groups: dict[str, list[int]] = {}
+    for joint, name in enumerate(layout.joints):
+        side, _, part = _body_parts(layout, name)[0].partition("_")
+        limbs = LIMBS.items() if side in ("left", "right") else ()
+        limb = next((limb for limb, words in limbs if part.startswith(tuple(words))), "trunk")
+        groups.setdefault(limb, []).append(joint)
+    return {limb: tuple(joints) for limb, joints in groups.items()}
 
 
 def missing_joints(source: SkeletonLayout, target: SkeletonLayout) -> list[str]:

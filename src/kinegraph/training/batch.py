@@ -18,6 +18,7 @@ from kinegraph.skeleton.space import Space
 from kinegraph.transforms import Pipeline, to_array
 from kinegraph.transforms.convert_layout import convert_layout
 from kinegraph.transforms.fit_space import fit_space
+from kinegraph.transforms.registry import DrawPartner
 
 
 class Sample(NamedTuple):
@@ -72,14 +73,22 @@ class Preprocessor:
     layout: SkeletonLayout | None = None
     coordinates: int | None = None
 
-    def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Sample:
+    def __call__(
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None = None,
+        partner: DrawPartner | None = None,
+    ) -> Sample:
         """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
+
+        ``partner`` draws another training clip of the same class, see `Pipeline`.
 
         Raises:
             TransformError: the transforms do not fit the clip; the message names the clip.
         """
+        draw = None if partner is None else lambda: self.fit(partner())
         try:
-            prepared = self.pipeline(self.fit(clip), rng)
+            prepared = self.pipeline(self.fit(clip), rng, draw)
             x = to_array(prepared, self.persons, confidence=self.confidence)
         except (LayoutError, TransformError) as error:
             raise TransformError(f"clip {clip.id!r}: {error}") from error

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import get_split_indices, validation_clips, validation_split
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError
@@ -154,12 +156,29 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Return the sample of ``key``, which is (epoch, position).
 
-        The random generator depends only on the seed, the epoch and the clip's index.
+        The random generator depends only on the seed, the epoch and the clip's index. Steps that
+        mix clips get another clip of the same class from the data set itself.
         """
         epoch, position = key
         index = int(self.indices[position])
-        rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-        return self.preprocess(self.store[index], rng)
+        if self.seed is None:
+            return self.preprocess(self.store[index])
+        rng = np.random.default_rng((self.seed, epoch, index))
+        if not self.preprocess.pipeline.uses_partner:
+            return self.preprocess(self.store[index], rng)
+        return self.preprocess(self.store[index], rng, lambda: self._draw_partner(index, rng))
+
+    def _draw_partner(self, index: int, rng: np.random.Generator) -> Clip:
+        """Return another clip of the same class; the clip itself if there is none."""
+        label = int(self.store.labels[index])
+        own = self._indices_by_label[label] if label >= 0 else self.indices[:0]
+        others = own[own != index]
+        return self.store[int(rng.choice(others)) if len(others) else index]
+
+    @cached_property
+    def _indices_by_label(self) -> dict[int, NDArray[np.int64]]:
+        labels = self.labels
+        return {int(label): self.indices[labels == label] for label in np.unique(labels)}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

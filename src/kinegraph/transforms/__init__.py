@@ -2,6 +2,7 @@
 
 from kinegraph.transforms import (  # noqa: F401  each of them registers its transforms
     augment,
+    mix_clips,
     normalize,
     orient,
     temporal_sampling,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from kinegraph.skeleton.layouts import parse_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
-from kinegraph.transforms.registry import TRANSFORMS, Transform
+from kinegraph.transforms.registry import TRANSFORMS, DrawPartner, Transform
 from kinegraph.transforms.temporal_sampling import take_frames
 
 Step = tuple[str, dict[str, Any]]
@@ -99,18 +99,39 @@ class Pipeline:
         steps = self.steps
         return [{name: _copy_plain(options)} if options else name for name, options in steps]
 
-    def __call__(self, clip: Clip, rng: np.random.Generator | None = None) -> Clip:
+    def __call__(
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None = None,
+        partner: DrawPartner | None = None,
+    ) -> Clip:
         """Return the clip after all steps; ``rng=None`` means evaluation.
+
+        Args:
+            partner: draws another training clip of the same class, for the steps that need one;
+                None makes each clip its own partner.
 
         Raises:
             TransformError: the clip does not fit a step.
         """
-        for name, options in self.steps:
+        return self._run(clip, rng, partner, len(self.steps))
+
+    def _run(
+        self, clip: Clip, rng: np.random.Generator | None, partner: DrawPartner | None, stop: int
+    ) -> Clip:
+        """Return the clip after the first ``stop`` steps."""
+        for number, (name, options) in enumerate(self.steps[:stop]):
             if name == STREAM_STEP:
                 clip = to_stream(clip, self.stream)
-            else:
-                clip = TRANSFORMS[name].apply(clip, rng, options)
+                continue
+            draw = partial(self._draw_partner, rng, partner, number) if partner else None
+            clip = TRANSFORMS[name].apply(clip, rng, options, draw)
         return clip
+
+    def _draw_partner(
+        self, rng: np.random.Generator | None, partner: DrawPartner, stop: int
+    ) -> Clip:
+        return self._run(partner(), rng, partner, stop)
 
     def for_evaluation(self) -> Pipeline:
         """Return the pipeline without the random steps, which are for training only."""
@@ -164,6 +185,11 @@ class Pipeline:
         """Return whether `prepare` treats each frame by itself."""
         steps = PREPARATION_STEPS.get(convention, [])
         return all(TRANSFORMS[name].scope == "frame" for name, _ in steps)
+
+    @cached_property
+    def uses_partner(self) -> bool:
+        """Whether a step needs another training clip of the same class."""
+        return any(step.uses_partner for _, step in self._transforms())
 
     @property
     def resamples(self) -> bool:

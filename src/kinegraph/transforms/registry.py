@@ -15,6 +15,10 @@ from kinegraph.errors import TransformError
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.validation import find_option_errors
 
+#: Draws a training clip of the same class, which went through the steps before this one. It is the
+#: clip itself if the class has no other.
+DrawPartner = Callable[[], Clip]
+
 TRANSFORMS: dict[str, Transform] = {}  # transforms by name, in the order of their definition
 
 
@@ -24,7 +28,8 @@ class Transform:
 
     Attributes:
         function: ``f(clip, *, options)``, or ``f(clip, rng, *, options)`` if it draws random
-            numbers. Absent joints are NaN and stay absent.
+            numbers, or ``f(clip, rng, partner, *, options)`` if it needs another clip of the same
+            class, see `DrawPartner`. Absent joints are NaN and stay absent.
         random: whether it changes clips in training only; evaluation leaves it out.
         scope: which frames of the clip a frame of the result depends on in evaluation: "frame"
             (that frame only), "history" (that frame, and the first and last known position of each
@@ -52,7 +57,8 @@ class Transform:
     def __post_init__(self) -> None:
         update_wrapper(self, self.function)
         self.name = self.function.__name__
-        self._draws = "rng" in inspect.signature(self.function).parameters
+        parameters = inspect.signature(self.function).parameters
+        self._draws, self.uses_partner = "rng" in parameters, "partner" in parameters
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -66,7 +72,12 @@ class Transform:
         return find_option_errors(self.options, options)
 
     def __call__(
-        self, clip: Clip, rng: np.random.Generator | None = None, /, **options: Any
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None = None,
+        partner: DrawPartner | None = None,
+        /,
+        **options: Any,
     ) -> Clip:
         """Validate the options and return the transformed clip; ``rng=None`` means evaluation.
 
@@ -76,12 +87,18 @@ class Transform:
         """
         if errors := self.find_errors(options):
             raise TransformError(f"transform {self.name!r}: {errors[0]}")
-        return self.apply(clip, rng, options)
+        return self.apply(clip, rng, options, partner)
 
     def apply(
-        self, clip: Clip, rng: np.random.Generator | None, options: Mapping[str, Any]
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None,
+        options: Mapping[str, Any],
+        partner: DrawPartner | None = None,
     ) -> Clip:
         """Return the transformed clip, for options that were validated before.
+
+        Without a ``partner`` the clip is its own.
 
         Raises:
             TransformError: the transform does not fit the clip.
@@ -104,7 +121,10 @@ class Transform:
                 f"transform {self.name!r}: expected joints of {expected} coordinates, "
                 f"clip {clip.id!r} has {clip.num_channels}"
             )
-        return self.function(*((clip, rng) if self._draws else (clip,)), **options)
+        given: list[Any] = [clip, rng][: 1 + self._draws]
+        if self.uses_partner:
+            given.append(partner or (lambda: clip))
+        return self.function(*given, **options)
 
     def __reduce__(self) -> str:
         return self.name  # pickle by reference, like a function

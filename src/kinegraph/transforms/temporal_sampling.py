@@ -253,6 +253,11 @@ def take_frames(clip: Clip, index: FrameIndices) -> Clip:
     return clip.map_arrays(lambda array: array[:, index], padded_from=_count_real(clip, index))
 
 
+def stretch(clip: Clip, frames: int) -> Clip:
+    """Return the clip with ``frames`` frames, by linear interpolation if it has others."""
+    return clip if clip.num_frames == frames else _resample(clip, 0, clip.num_frames, frames)
+
+
 def _count_real(clip: Clip, index: FrameIndices) -> int | None:
     """Return how many of these frames of a padded clip are real; None if they are out of order."""
     if clip.padded_from is None or (np.diff(index) < 0).any():
