@@ -103,7 +103,10 @@ def test_optimized_and_streamed_logits_are_those_of_the_model(name, layout):
 
 
 def test_which_families_are_computed_step_by_step():
-    assert {name for name in MODELS if stream_mode(name) == "window"} == {"asgcn"}
+    assert {name for name in MODELS if stream_mode(name) == "window"} == {
+        "asgcn",
+        "dgstgcn",
+    }
 
 
 LAYOUTS = [

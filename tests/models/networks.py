@@ -23,7 +23,7 @@ EXCITATIONS: list[Any] = [
 LOCAL: list[tuple[str, dict[str, Any]]] = [
     *(
         (name, {**SMALL, **more})
-        for name in ("stgcn", "shiftgcn", "stgcn_twostream")
+        for name in ("stgcn", "shiftgcn", "stgcn_twostream", "stgcnpp")
         for more in (
             {},
             {"faithful": True},
@@ -43,6 +43,8 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("asgcn", SMALL),
     ("asgcn", {**SMALL, "actional": False}),
     ("asgcn", {**SMALL, "faithful": True}),
+    ("dgstgcn", SMALL),
+    ("dgstgcn", {**SMALL, "faithful": True, "pool": "joints"}),
 ]
 
 

@@ -68,8 +68,18 @@ def fill(
 
 
 def published_state(model: nn.Module, family: str) -> dict[str, Tensor]:
-    """Return the tensors of a model by their released names, in the model's shapes."""
-    return {published_name(name, family): value for name, value in model.state_dict().items()}
+    """Return the tensors of a model by their released names and in their released shapes."""
+    return {
+        published_name(name, family): _released_shape(name, value)
+        for name, value in model.state_dict().items()
+    }
+
+
+def _released_shape(name: str, value: Tensor) -> Tensor:
+    """(K, C, C') of a graph convolution -> (K * C', C, 1, 1), its bias (K, C') -> (K * C',)."""
+    if name.endswith("gcn.weight") and value.ndim == 3:
+        return value.transpose(1, 2).flatten(0, 1)[..., None, None]
+    return value.flatten() if name.endswith("gcn.bias") else value
 
 
 def reference_input(shape: tuple[int, int, int, int, int]) -> Tensor:
@@ -95,3 +105,39 @@ def published_keys(name: str) -> dict[str, tuple[int, ...]]:
     rows = (line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
     shapes = {name: re.findall(r"\d+", rest.partition(")")[0]) for name, rest in rows}
     return {name: tuple(map(int, numbers)) for name, numbers in shapes.items()}
+
+
+def assert_answers(
+    model: nn.Module, family: str, case: str, *, train: bool = True, tolerance: float = 1e-7
+) -> None:
+    """Compare a network in float64, with the weights of the formula, with the recorded answers.
+
+    These are the number of parameters, logits and loss, the norms of both gradients in evaluation
+    mode, and the logits of train mode, which depend on the layout of every batch norm.
+
+    Args:
+        model: it; its statistics and gradients are changed.
+        family: the file of the answers.
+        case: the network in it.
+        train: whether train mode is deterministic.
+        tolerance: as a share of the largest logit, or of a norm.
+    """
+    answer = reference_answer(family, case)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == answer["params"]
+    expected = torch.tensor(answer["logits"], dtype=torch.float64)
+    n, m, t, v, c = answer["input_shape"]
+    x = reference_input((n, c, t, v, m)).requires_grad_()
+    scale = float(expected.abs().max())
+    logits = model.eval()(x)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance * scale)
+    loss = nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
+    loss.backward()
+    grads = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+    measured = [loss.detach(), torch.stack(grads).norm(), x.grad.norm()]
+    names = ("loss", "grad_norm_params", "grad_norm_input")
+    np.testing.assert_allclose(measured, [answer[name] for name in names], rtol=10 * tolerance)
+    if train:
+        expected = torch.tensor(answer["train_mode_logits"], dtype=torch.float64)
+        with torch.no_grad():
+            logits = model.train()(x)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=2e-6 * scale)

@@ -11,17 +11,21 @@ from torch import nn
 from kinegraph.errors import ModelError, did_you_mean, unknown_name
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
+from kinegraph.models.dgstgcn import DGSTGCN
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
+from kinegraph.models.stgcnpp import STGCNPlus
 from kinegraph.models.twostream import TwoStreamSTGCN
 from kinegraph.skeleton.layout import SkeletonLayout
 
 MODELS: dict[str, type[nn.Module]] = {
     "asgcn": ASGCN,
+    "dgstgcn": DGSTGCN,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,
     "stgcn_autoencoder": STGCNAutoEncoder,
     "stgcn_twostream": TwoStreamSTGCN,
+    "stgcnpp": STGCNPlus,
 }
 
 #: The entry points by which an installed package adds models: name = "module:Class".

@@ -55,7 +55,10 @@ class GraphConv(nn.Module):
 
     ``adaptive`` adds a free weight for every pair of joints, zero at the start (the B_k of 2s-AGCN,
     Shi et al. 2019, equation 4), so that joints which no bone connects can inform each other.
+    ``learned_A`` makes A itself a parameter that starts at the given graph (ST-GCN++).
     """
+
+    A: Tensor
 
     def __init__(
         self,
@@ -63,12 +66,16 @@ class GraphConv(nn.Module):
         out_channels: int,
         A: Tensor,
         *,
-        edge_importance: bool,
-        adaptive: bool,
+        edge_importance: bool = False,
+        adaptive: bool = False,
+        learned_A: bool = False,
     ) -> None:
         super().__init__()
         K = A.shape[0]
-        self.register_buffer("A", A.clone())
+        if learned_A:
+            self.A = nn.Parameter(A.clone())
+        else:
+            self.register_buffer("A", A.clone())
         self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(K, out_channels))
         self.edge_importance = nn.Parameter(torch.ones_like(A)) if edge_importance else None

@@ -204,7 +204,7 @@ def _match(
             a part of their tensor.
         state: the tensors by their names.
     """
-    names = {theirs: name for name, (theirs, _) in expected.items()}
+    names = {plain_key(theirs): name for name, (theirs, _) in expected.items()}
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         name = names.get(plain_key(key))
@@ -215,7 +215,7 @@ def _match(
         if value.is_floating_point() and not value.isfinite().all():
             raise ModelError(f"{key!r} holds numbers that are not finite")
         found[name] = _reshape(key, name, value, expected[name][1])
-    missing = [theirs for theirs, name in names.items() if name not in found]
+    missing = [theirs for name, (theirs, _) in expected.items() if name not in found]
     whole = {theirs.partition("[")[0]: None for theirs in missing if not theirs.endswith(_COUNTER)}
     if whole:
         named = ", ".join(map(repr, list(whole)[:_SHOWN]))
