@@ -21,6 +21,7 @@ from kinegraph.cli import (
     inspect,
     list_,
     predict,
+    score,
     serve,
     stream,
     train,
@@ -43,6 +44,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("fuse")(fuse.fuse)
+app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("stream")(stream.stream)

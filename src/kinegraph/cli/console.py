@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kinegraph.errors import FigureError
+from kinegraph.errors import FigureError, RecipeError
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
@@ -68,6 +68,20 @@ def check_figure_path(path: Path | None, suffixes: Sequence[str] = FIGURE_SUFFIX
         raise FigureError(f"expected a figure named {', '.join(suffixes)}, got {str(path)!r}")
     if not path.absolute().parent.is_dir():
         raise FigureError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+def parse_weights(text: str) -> list[float]:
+    """Return the numbers of an option ``--weights``.
+
+    Raises:
+        RecipeError: a part is not a number.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise RecipeError(
+            f"expected weights joined by commas, such as 0.6,0.4, got {text!r}"
+        ) from error
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import JsonOption, find_free_folder, print_table, progress
+from kinegraph.cli.console import (
+    JsonOption,
+    find_free_folder,
+    parse_weights,
+    print_table,
+    progress,
+)
 from kinegraph.cli.run_summary import format_evaluation
-from kinegraph.errors import CheckpointError, RecipeError
+from kinegraph.errors import CheckpointError
 
 if TYPE_CHECKING:
     from kinegraph.inference.fuse_runs import Fusion
@@ -39,7 +45,7 @@ def fuse(
     as_json: JsonOption = False,
 ) -> None:
     """Fuse the scores of several runs, and evaluate the sum."""
-    given = None if weights is None else _parse_weights(weights)
+    given = None if weights is None else parse_weights(weights)
     from kinegraph.clips.store import ClipStore
     from kinegraph.inference.fuse_runs import fuse_runs
     from kinegraph.reports.fusion_report import write_fusion_report
@@ -67,15 +73,6 @@ def fuse(
         print(json.dumps(fusion.to_dict()))
     else:
         _print_fusion(fusion, folder)
-
-
-def _parse_weights(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise RecipeError(
-            f"expected weights joined by commas, such as 0.6,0.4, got {text!r}"
-        ) from error
 
 
 def fused_name(names: Sequence[str]) -> str:

@@ -61,6 +61,8 @@ class PublishedSplit:
         ids: a pattern that is in every clip id of the data set.
         readers: names of the readers that read it; empty for any.
         known: reasons of other counts, by (train, test).
+        leaked: a pattern of the ids of test clips that equal a training clip; None if the complete
+            data set is not known to have such clips.
     """
 
     protocol: str
@@ -71,6 +73,7 @@ class PublishedSplit:
     ids: str
     readers: tuple[str, ...]
     known: Mapping[tuple[int, int], str]
+    leaked: str | None = None
 
 
 def find_published_split(clips: ClipStore, protocol: str) -> PublishedSplit | None:
@@ -89,6 +92,15 @@ def find_published_split(clips: ClipStore, protocol: str) -> PublishedSplit | No
         if all(pattern.search(name) for name in clips.ids):
             return published
     return None
+
+
+def find_splits_of_names(names: Sequence[str]) -> list[PublishedSplit]:
+    """Return the published splits of the data sets that all of these clip names are from."""
+    return [
+        split
+        for split in PUBLISHED_SPLITS
+        if split.ids and all(re.fullmatch(split.ids, name) for name in names)
+    ]
 
 
 def get_protocol(name: str) -> Protocol:

@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.filename_patterns import compile_path_pattern, plan_named_files
+from kinegraph.readers.filename_patterns import (
+    compile_path_pattern,
+    parse_path,
+    plan_named_files,
+)
 from kinegraph.readers.formats.json_file import describe, read_json
 from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
@@ -27,6 +31,16 @@ _NUM_JOINTS = 20
 _NAME = compile_path_pattern(
     r"a(?P<action>\d\d)_s(?P<subject>\d\d)_e(?P<replication>\d\d)_v(?P<camera>\d\d)\.json"
 )
+
+
+def label_of_name(name: str) -> int | None:
+    """Return the label that a clip's name states, None if it is not one of NW-UCLA.
+
+    >>> label_of_name("a08_s03_e02_v03")
+    6
+    """
+    action = parse_path(Path(f"{name}.json"), _NAME).get("action")
+    return ACTION_NUMBERS.index(action) if action in ACTION_NUMBERS else None
 
 
 def _scan(source: Path) -> ReadPlan:

@@ -70,7 +70,7 @@ def find_row_facts(path: Path, num_rows: int, labels: str) -> tuple[RowFacts, Pa
     """
     found = _resolve(path, labels) if labels else find_row_label_file(path)
     if found is not None:
-        return _parse_label_file(found, num_rows), found
+        return read_label_file(found, num_rows), found
     unused = [file.name for file in _list_label_files(path) if not _is_of_other_array(file, path)]
     note = (
         f"{', '.join(unused[:3])} was not read: its name does not go with {path.name}; give it "
@@ -166,7 +166,12 @@ def _resolve(path: Path, labels: str) -> Path:
     return beside if beside.exists() or not Path(labels).exists() else Path(labels)
 
 
-def _parse_label_file(path: Path, num_rows: int) -> RowFacts:
+def read_label_file(path: Path, num_rows: int) -> RowFacts:
+    """Return the labels and names in a .pkl, .pickle or .npy label file.
+
+    Raises:
+        ReadError: the file has another form, or another number of rows.
+    """
     if path.suffix not in _LABEL_SUFFIXES:
         raise ReadError(
             f"{path}: expected a label file {' or '.join(_LABEL_SUFFIXES)}: {_FORMS}; save the "
