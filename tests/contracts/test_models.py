@@ -15,6 +15,7 @@ from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.streams import open_streams
 from kinegraph.skeleton.layouts import list_layouts
+from models.networks import WHOLE
 
 CASES = [(name, layout, M) for name in MODELS for layout in ("ntu25", "jhmdb15") for M in (1, 2)]
 
@@ -103,10 +104,8 @@ def test_optimized_and_streamed_logits_are_those_of_the_model(name, layout):
 
 
 def test_which_families_are_computed_step_by_step():
-    assert {name for name in MODELS if stream_mode(name) == "window"} == {
-        "asgcn",
-        "dgstgcn",
-    }
+    windows = {name for name in MODELS if stream_mode(name) == "window"}
+    assert windows == {name for name, _ in WHOLE}
 
 
 LAYOUTS = [

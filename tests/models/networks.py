@@ -43,6 +43,10 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("asgcn", SMALL),
     ("asgcn", {**SMALL, "actional": False}),
     ("asgcn", {**SMALL, "faithful": True}),
+    ("agcn", SMALL),
+    ("agcn", {**SMALL, "faithful": True}),
+    ("aagcn", SMALL),
+    ("aagcn", {**SMALL, "pool": "joints", "attention": False}),
     ("dgstgcn", SMALL),
     ("dgstgcn", {**SMALL, "faithful": True, "pool": "joints"}),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from kinegraph.errors import ModelError, did_you_mean, unknown_name
+from kinegraph.models.agcn import AAGCN, AGCN
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.dgstgcn import DGSTGCN
@@ -19,6 +20,8 @@ from kinegraph.models.twostream import TwoStreamSTGCN
 from kinegraph.skeleton.layout import SkeletonLayout
 
 MODELS: dict[str, type[nn.Module]] = {
+    "aagcn": AAGCN,
+    "agcn": AGCN,
     "asgcn": ASGCN,
     "dgstgcn": DGSTGCN,
     "shiftgcn": ShiftGCN,
