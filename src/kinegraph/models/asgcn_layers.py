@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from kinegraph.models.layers import GraphConv, Residual, init_kaiming, init_published
 from kinegraph.models.link_inference import LINK_TYPES
 from kinegraph.ops.layers import GraphMix, graph_product
+from kinegraph.ops.row_product import row_product
 
 #: Frames that are left before the future head's last temporal convolution, of this kernel.
 REST = 5
@@ -37,7 +38,7 @@ class ActionalConv(nn.Module):
         gather_wk_v = links.permute(0, 3, 1, 2).reshape(n, 1, v * k, v)
         summed = (gather_wk_v @ x.permute(0, 2, 3, 1)).view(n * t * v, k * c)
         before = to.permute(0, 2, 3, 1).reshape(n * t * v, -1)
-        mixed = torch.addmm(before, summed, self.weight.flatten(0, 1))
+        mixed = before + row_product(summed, self.weight.flatten(0, 1))
         bias_wc = links.sum(dim=2).transpose(1, 2) @ self.bias
         return (mixed.view(n, t, v, -1) + bias_wc.unsqueeze(1)).permute(0, 3, 1, 2)
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine
+from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine, pick_frames
 from kinegraph.ops.persons import Pool
+from kinegraph.ops.row_product import row_product
 
 
 class DataBatchNorm(nn.BatchNorm1d):
@@ -92,8 +93,9 @@ class GraphConv(nn.Module):
         A = self.weighted_adjacency()
         K = A.shape[0]
         gather_wk_v = A.permute(2, 0, 1).reshape(v * K, v)
-        summed = gather_wk_v @ x.permute(0, 2, 3, 1).reshape(n * t, v, c)
-        mixed = summed.view(n * t * v, K * c) @ self.weight.flatten(0, 1)
+        frames = x.permute(0, 2, 3, 1).reshape(n * t, v, c)
+        summed = torch.bmm(gather_wk_v.expand(n * t, -1, -1), frames)
+        mixed = row_product(summed.view(n * t * v, K * c), self.weight.flatten(0, 1))
         bias_wc = torch.einsum("kvw,kc->wc", A, self.bias)
         return (mixed.view(n, t, v, -1) + bias_wc).permute(0, 3, 1, 2)
 
@@ -122,7 +124,7 @@ class Residual(nn.Module):
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
         if self.conv is None or self.bn is None:
             return x
-        return self.bn(self.conv(x[:, :, :: self.stride]))
+        return self.bn(self.conv(pick_frames(x, self.stride)))
 
 
 def init_published(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.ops.layers import pick_frames
 
 POOL_FRAMES = 3
 
@@ -76,7 +77,7 @@ class PointBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y: Tensor = self.bn(self.conv(x[:, :, :: self.stride]))
+        y: Tensor = self.bn(self.conv(pick_frames(x, self.stride)))
         return y
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from kinegraph.errors import UntranslatableError
+from kinegraph.ops.row_product import row_product
 from kinegraph.ops.step_context import StepContext
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,7 +108,7 @@ class Linear(InferenceLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(n, T, V, C) -> (n, T, V, C')."""
         rows = x.reshape(-1, x.shape[-1])
-        mixed = rows @ self.weight if self.bias is None else self.bias.addmm(rows, self.weight)
+        mixed = row_product(rows, self.weight, self.bias)
         return (mixed.relu_() if self.relu else mixed).view(*x.shape[:-1], -1)
 
     def fold_affine(self, scale: Tensor, bias: Tensor) -> bool:
@@ -136,7 +137,7 @@ def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
     in_one = torch.compiler.is_exporting() or (torch.is_grad_enabled() and x.requires_grad)
     if in_one or t <= CACHE_BLOCK or x.device.type != "cpu":
         summed = (gather.unsqueeze(1) @ x).reshape(n * t * v, -1)
-        mixed = (summed @ weight).view(n, t, v, -1).add_(bias.unsqueeze(1))
+        mixed = row_product(summed, weight).view(n, t, v, -1).add_(bias.unsqueeze(1))
         return mixed.relu_() if relu else mixed
     mixed = x.new_empty(n, t, v, weight.shape[1])
     sums = x.new_empty(CACHE_BLOCK, gather.shape[1], c)
@@ -146,8 +147,8 @@ def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
             frames, out = x[i, start : start + CACHE_BLOCK], mixed[i, start : start + CACHE_BLOCK]
             block = sums[: len(frames)]
             torch.bmm(gather[own].expand(len(frames), -1, -1), frames, out=block)
-            torch.mm(block.view(-1, len(weight)), weight, out=out.view(-1, weight.shape[1]))
-            out.add_(bias[own])
+            product = row_product(block.view(-1, len(weight)), weight)
+            torch.add(product.view_as(out), bias[own], out=out)
             if relu:
                 out.relu_()
     return mixed
@@ -289,7 +290,16 @@ def mix_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return (n, C', T, V): each joint's channels (C,) times weight (C, C'), plus bias (C',)."""
     n, c, t, v = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(n * t * v, c)
-    return torch.addmm(bias, rows, weight).view(n, t, v, -1).permute(0, 3, 1, 2)
+    return row_product(rows, weight, bias).view(n, t, v, -1).permute(0, 3, 1, 2)
+
+
+@traced_whole
+def pick_frames(x: Tensor, stride: int) -> Tensor:
+    """Return (n, C, ceil(T / stride), V): every ``stride``-th frame.
+
+    Gradients keep the order of the features in memory, which those of `x[:, :, ::stride]` do not.
+    """
+    return x if stride == 1 else x.permute(0, 2, 3, 1)[:, ::stride].permute(0, 3, 1, 2)
 
 
 @traced_whole

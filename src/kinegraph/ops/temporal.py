@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
 from kinegraph.ops.layers import InferenceLayer
+from kinegraph.ops.row_product import row_product
 from kinegraph.ops.step_context import StepContext, fill_outside
 
 GEMM_MAX_FRAMES = 16  # with more frames a convolution is faster than unfolded windows
@@ -139,7 +140,7 @@ class TemporalConv(TemporalLayer):
         windows = windows.permute(0, 1, 2, 4, 3)
         rows = windows.reshape(-1, k * C)
         weight = self.weight.permute(2, 3, 1, 0).reshape(k * C, C_out)
-        mixed = rows @ weight if self.bias is None else self.bias.addmm(rows, weight)
+        mixed = row_product(rows, weight, self.bias)
         return mixed.view(*windows.shape[:3], C_out)
 
 

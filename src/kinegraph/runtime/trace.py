@@ -30,6 +30,7 @@ from kinegraph.ops.layers import (
     Scale,
     batch_norm_affine,
     mix_channels,
+    pick_frames,
     scale_features,
 )
 from kinegraph.ops.temporal import TemporalConv, TemporalPool, TemporalStride
@@ -229,6 +230,8 @@ class _Translation:
             return self._binary(BINARY[name], node, *args)
         if name is mix_channels:
             return self._append(Linear(args[1], args[2]), args[0])
+        if name is pick_frames:
+            return args[0] if args[1] == 1 else self._append(TemporalStride(args[1]), args[0])
         if name is scale_features:
             return self._append(Scale(args[1]), args[0])
         if name is operator.getitem:
