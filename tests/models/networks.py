@@ -40,6 +40,10 @@ LOCAL: list[tuple[str, dict[str, Any]]] = [
     ("stgcn_autoencoder", SMALL),
 ]
 WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("ctrgcn", SMALL),
+    ("ctrgcn", {**SMALL, "faithful": True}),
+    ("ctrgcn", {**SMALL, "contraction": "source", "temporal_relu": True, "dilations": (1, 2, 3)}),
+    ("ctrgcn", {**SMALL, "pool": "joints", "temporal_kernel": 3}),
     ("asgcn", SMALL),
     ("asgcn", {**SMALL, "actional": False}),
     ("asgcn", {**SMALL, "faithful": True}),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from conftest import real_data
-from kinegraph.models.published_weights import published_name
+from kinegraph.models.published_weights import published_parts
 
 REFERENCE = "weights/reference"
 
@@ -70,8 +70,9 @@ def fill(
 def published_state(model: nn.Module, family: str) -> dict[str, Tensor]:
     """Return the tensors of a model by their released names and in their released shapes."""
     return {
-        published_name(name, family): _released_shape(name, value)
+        theirs: _released_shape(name, part)
         for name, value in model.state_dict().items()
+        for theirs, part in published_parts(name, value, family).values()
     }
 
 

@@ -12,6 +12,7 @@ from kinegraph.errors import ModelError, did_you_mean, unknown_name
 from kinegraph.models.agcn import AAGCN, AGCN
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
+from kinegraph.models.ctrgcn import CTRGCN
 from kinegraph.models.dgstgcn import DGSTGCN
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
@@ -23,6 +24,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "aagcn": AAGCN,
     "agcn": AGCN,
     "asgcn": ASGCN,
+    "ctrgcn": CTRGCN,
     "dgstgcn": DGSTGCN,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,

@@ -146,6 +146,17 @@ def init_kaiming(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0, (2 / module.weight.shape[2]) ** 0.5)
 
 
+def new_wide_classifier(features: int, num_classes: int, pool: Pool) -> nn.Linear:
+    """Return a head as those of Shift-GCN, AGCN and CTR-GCN start.
+
+    Its published spread of sqrt(2 / classes) suits 256 features; with the features of every
+    joint side by side it would drown what is learned, so these start as small as ST-GCN's.
+    """
+    head = nn.Linear(features, num_classes)
+    nn.init.normal_(head.weight, 0, (2 / num_classes) ** 0.5 if pool == "mean" else 0.02)
+    return head
+
+
 def check_backbone(
     num_classes: int,
     in_channels: int,

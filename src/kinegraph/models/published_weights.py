@@ -66,7 +66,8 @@ def load_renamed(
     """
     ours = model.state_dict()
     constants = {name: own for name, own in model.named_buffers() if not _is_statistic(name)}
-    theirs = {name: (published_name(name, family), own) for name, own in ours.items()}
+    parts = {name: published_parts(name, own, family) for name, own in ours.items()}
+    theirs = dict(chain.from_iterable(part.items() for part in parts.values()))
     for name, own in (unused or {}).items():
         theirs[f"{_UNUSED}{name}"], constants[f"{_UNUSED}{name}"] = (name, own), own
     found = _match(theirs, state)
@@ -76,7 +77,14 @@ def load_renamed(
                 f"{theirs[name][0]!r} of the state dict is not the model's {name!r}: it was "
                 "trained on another graph or with other options"
             )
-    model.load_state_dict({name: found.get(name, own) for name, own in ours.items()})
+    model.load_state_dict(
+        {
+            name: found.get(name, own)
+            if name in theirs
+            else torch.stack([found[k] for k in parts[name]])
+            for name, own in ours.items()
+        }
+    )
 
 
 def _is_statistic(name: str) -> bool:
@@ -239,6 +247,21 @@ def published_name(name: str, family: str) -> str:
     raise ModelError(f"the released network has no {name!r}: build the model with faithful=True")
 
 
+def published_parts(name: str, value: Tensor, family: str) -> dict[str, tuple[str, Tensor]]:
+    """Return the released name and value of a tensor of ours, by our name.
+
+    Where the rule has a star, the released network has a tensor for each place along our first
+    axis: these are "name[0]", "name[1]", ...
+
+    Raises:
+        ModelError: the released network does not have it.
+    """
+    theirs = published_name(name, family)
+    if "*" not in theirs:
+        return {name: (theirs, value)}
+    return {f"{name}[{i}]": (theirs.replace("*", str(i)), v) for i, v in enumerate(value)}
+
+
 def _shaped_as_theirs(name: str, own: Tensor, num_joints: int) -> Tensor:
     """Masks are (1, V, C) in the released Shift-GCN, biases of its graph convolutions (1, 1, C)."""
     if name.endswith("gcn.mask"):
@@ -255,7 +278,7 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
             shaped = value.view(K, c_out, c_in).transpose(1, 2)
     elif name.endswith("gcn.bias") and like.ndim == 2:
         shaped = value.view(like.shape) if value.shape == (like.numel(),) else value
-    elif name.endswith("head.weight") and value.shape == (*like.shape, *[1] * (value.ndim - 2)):
+    elif like.ndim == 2 and value.shape == (*like.shape, *[1] * (value.ndim - 2)):
         shaped = value.view(like.shape)
     if shaped.shape != like.shape:
         raise ModelError(

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
 from kinegraph.models.excitation_config import TemporalUnit, excite
-from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone
+from kinegraph.models.layers import (
+    DataBatchNorm,
+    Residual,
+    check_backbone,
+    new_wide_classifier,
+)
 from kinegraph.models.shift_layers import (
     GradMode,
     Spatial,
@@ -238,14 +243,8 @@ class ShiftGCN(SkeletonModel):
         return features
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one.
-
-        Its published spread of sqrt(2 / classes) suits 256 features; with the features of every
-        joint side by side it would drown what is learned, so these start as small as ST-GCN's.
-        """
-        self.head = nn.Linear(self.pooled_features, num_classes)
-        spread = (2 / num_classes) ** 0.5 if self.pool == "mean" else 0.02
-        nn.init.normal_(self.head.weight, 0, spread)
+        """Replace the head by a fresh one, see `new_wide_classifier`."""
+        self.head = new_wide_classifier(self.pooled_features, num_classes, self.pool)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimizer: the weights that mix joints decay ten times as fast (published:

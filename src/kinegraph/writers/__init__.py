@@ -9,7 +9,7 @@ from kinegraph.writers.array_format import ArrayFormat
 __all__ = ["ARRAY_FORMATS", "ArrayFormat", "get_array_format"]
 
 ARRAY_FORMATS: dict[str, ArrayFormat] = {
-    known.name: known for known in (stacked.STACKED, pyskl.PYSKL, ctrgcn.CTRGCN)
+    known.name: known for known in (stacked.STACKED, pyskl.PYSKL, ctrgcn.CTRGCN_NPZ)
 }
 """Every array format by name."""
 

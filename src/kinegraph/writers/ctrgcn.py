@@ -74,7 +74,7 @@ def _check_ctrgcn(job: WriteJob, path: Path) -> str:
     return ""
 
 
-CTRGCN = ArrayFormat(
+CTRGCN_NPZ = ArrayFormat(
     name="ctrgcn",
     summary="x_train (N, T, 150), y_train one-hot, x_test and y_test in one file, such as "
     "NTU60_CS.npz",
