@@ -13,7 +13,6 @@ from kinegraph.errors import ModelError, UntranslatableError
 from kinegraph.models import MODELS
 from kinegraph.ops.step_context import StepContext, drain
 from kinegraph.runtime.fuse import (
-    fastest_dtype,
     fuse_layers,
     optimize_for_inference,
     relative_error,
@@ -170,19 +169,6 @@ def test_absent_persons_are_not_worked_on():
     network.layers.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     network(clips(12))
     assert seen == [5]
-
-
-@pytest.mark.parametrize(
-    ("able", "dtype"),
-    [
-        ({"avx2": True}, torch.float32),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": True}, torch.bfloat16),
-    ],
-)
-def test_bfloat16_is_taken_where_the_processor_has_units_for_it(monkeypatch, able, dtype):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert fastest_dtype(torch.device("cpu")) == dtype
 
 
 def test_other_threads_may_run_networks_while_a_model_is_traced():

@@ -10,7 +10,12 @@ import torch
 import fake_npu
 import killed_training
 from kinegraph.errors import TrainingError
-from kinegraph.training.devices import default_device, is_out_of_memory, should_pin_memory
+from kinegraph.training.devices import (
+    default_device,
+    fastest_dtype,
+    is_out_of_memory,
+    should_pin_memory,
+)
 from kinegraph.training.history import read_history
 from kinegraph.training.objectives import RecognitionObjective
 from kinegraph.training.recipe import parse_recipe
@@ -106,3 +111,16 @@ def test_npus_are_registered_where_torch_npu_can_be_imported(tmp_path):
         ["npu", "npu:1", 1, "SingleDeviceStrategy", "32-true"],
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("able", "dtype"),
+    [
+        ({"avx2": True}, torch.float32),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_has_units_for_it(monkeypatch, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert fastest_dtype(torch.device("cpu")) == dtype

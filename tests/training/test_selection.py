@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch.nn import Linear
 
@@ -18,7 +19,7 @@ from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.training import callbacks
+from kinegraph.training import auto_settings, callbacks
 from kinegraph.training.auto_settings import describe_settings, fit_recipe
 from kinegraph.training.callbacks import Checkpoints, ProgressBar
 from kinegraph.training.checkpoint import (
@@ -322,3 +323,14 @@ def test_a_stage_gives_its_weights_to_the_selection_and_to_the_training(tmp_path
         state = load_file(folder / LAST_FILE)
         assert all(np.array_equal(state[key], first[key]) for key in body)
     assert [row["epoch"] for row in read_history(run / "first")] == [0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [(torch.bfloat16, "bf16-mixed"), (torch.float32, "32-true")]
+)
+def test_auto_precision_follows_the_device(tiny_store, monkeypatch, dtype, precision):
+    monkeypatch.setattr(auto_settings, "fastest_dtype", lambda _: dtype)
+    settings = recipe(tiny_store, train={"epochs": 4, "precision": "auto"})
+    fitted = fit_recipe(settings, ClipStore(tiny_store))
+    assert fitted.train.precision == precision
+    assert f"train.precision={precision}" in describe_settings(settings, fitted)

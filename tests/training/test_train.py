@@ -233,7 +233,12 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"accumulate": 2}, {"precision": "bf16-mixed"}, {"optimizer": "adamw", "lr": 1e-3}]
+    "settings",
+    [
+        {"accumulate": 2},
+        {"precision": "bf16-mixed", "clip_grad": 1.0},
+        {"optimizer": "adamw", "lr": 1e-3},
+    ],
 )
 def test_other_ways_to_step_also_learn(trained, tmp_path, settings):
     recipe, usual = trained

@@ -20,10 +20,11 @@ from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import Scorer, TrainedModel
 from kinegraph.models import MODELS
 from kinegraph.models.base import predict_logits
-from kinegraph.runtime.fuse import fastest_dtype, optimize_for_inference
+from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.network import PersonNetwork
 from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import CheckpointHeader
+from kinegraph.training.devices import fastest_dtype
 
 Precision = Literal["fp32", "bf16", "auto"]
 

@@ -22,17 +22,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 MIN_PRODUCTS = 2
 
 
-def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision in which a device multiplies fastest: bfloat16 if it has units."""
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        has_units = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
-    else:
-        supported = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
-        has_units = bool(supported())
-    return torch.bfloat16 if has_units else torch.float32
-
-
 def optimize_for_inference(
     model: nn.Module, dtype: torch.dtype = torch.float32
 ) -> InferenceNetwork:
@@ -44,7 +33,7 @@ def optimize_for_inference(
 
     Args:
         model: keeps the contract of `kinegraph.models.base.SkeletonModel`; it is not changed.
-        dtype: of the activations; see `fastest_dtype`.
+        dtype: of the activations.
 
     Returns:
         A network that is called like the model: a `PersonNetwork` where the model works on each

@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import numpy as np
+import torch
 
 from kinegraph.clips.schema import Indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.training.data import split_training_clips
+from kinegraph.training.devices import default_device, fastest_dtype
 from kinegraph.training.recipe import AUTO, Recipe
 from kinegraph.transforms import Pipeline, parse_steps
 
@@ -30,6 +32,7 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
       `MIN_SUBJECTS`, else null.
     - ``mirror: auto`` leaves out the step mirror if the layout has no left and right joints, the
       classes have no names, or one of their names distinguishes left and right (`SIDES`).
+    - ``train.precision: auto`` is bf16-mixed if the device multiplies bfloat16 fastest.
     - ``train.min_steps`` multiplies the epochs, and the epochs of the schedule.
 
     Args:
@@ -58,7 +61,7 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
         if not _is_mirrored(store):
             kept = [step for step in parse_steps(recipe.transforms) if step[0] != "mirror"]
             changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
-    changes["train"] = _fit_epochs(recipe, len(clips), processes)
+    changes["train"] = _fit_training(recipe, len(clips), processes)
     return recipe.model_copy(update=changes)
 
 
@@ -69,6 +72,7 @@ def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
         "persons": lambda r: r.persons,
         "validation.by": lambda r: r.validation.by or "clip",
         "train.epochs": lambda r: r.train.epochs,
+        "train.precision": lambda r: r.train.precision,
         "mirror": lambda r: AUTO if r.mirror == AUTO else _mirrors(r),
     }
     changed = [(key, get(fitted)) for key, get in keys.items() if get(recipe) != get(fitted)]
@@ -91,14 +95,19 @@ def _count_subjects(store: ClipStore, clips: Indices) -> int:
     return 0 if None in subjects else len(subjects)
 
 
-def _fit_epochs(recipe: Recipe, clips: int, processes: int) -> Any:
-    """Return the training settings with the epochs that take at least ``min_steps`` steps."""
+def _fit_training(recipe: Recipe, clips: int, processes: int) -> Any:
+    """Return the training settings for ``min_steps`` steps, in the precision of this device."""
     settings = recipe.train
     steps_per_epoch = -(-clips // (settings.batch_size * settings.accumulate * processes))
     epochs = max(settings.epochs, -(-settings.min_steps // steps_per_epoch))
     factor = epochs / settings.epochs
     cosine = settings.cosine_epochs
+    precision = settings.precision
+    if precision == AUTO:
+        is_fast = fastest_dtype(default_device()) == torch.bfloat16
+        precision = "bf16-mixed" if is_fast else "32-true"
     changes = {
+        "precision": precision,
         "epochs": epochs,
         "min_steps": 0,
         "warmup_epochs": settings.warmup_epochs * factor,

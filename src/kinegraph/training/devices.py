@@ -31,6 +31,17 @@ def device_name() -> str:
     return str(get_name()) if get_name else device.type
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision in which a device multiplies fastest: bfloat16 if it has units."""
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        has_units = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    else:
+        supported = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
+        has_units = bool(supported())
+    return torch.bfloat16 if has_units else torch.float32
+
+
 def should_pin_memory() -> bool:
     """Return whether copies to the device are faster from page-locked memory.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from kinegraph.training.recipe import TrainConfig
 TOP_CLASSES = 5
 #: Name of the mean square of the clips' losses; what is logged is their standard deviation.
 SQUARED_LOSS = "squared_loss"
+#: Types of devices on which one kernel updates all parameters.
+FUSED_DEVICES = ("cpu", "cuda")
 
 
 class TrainingModule(LightningModule):
@@ -162,16 +164,31 @@ class TrainingModule(LightningModule):
             self.log(f"{split}_{name}", value, on_step=False, on_epoch=True, batch_size=1)
         return means
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradients; Lightning refuses fused optimizers in bf16-mixed."""
+        if gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its learning rate schedule, which acts per step."""
         s = self.settings
         groups = self.objective.parameter_groups(self.model, s.weight_decay)
+        # a fused step would unscale the gradients of float16 itself, after they were clipped
+        is_fused = s.precision != "16-mixed" and self.device.type in FUSED_DEVICES
+        fused: dict[str, Any] = {"fused": True} if is_fused else {}
         optimizer: torch.optim.Optimizer
         if s.optimizer == "sgd":
             nesterov = s.nesterov and s.momentum > 0
-            optimizer = torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, nesterov=nesterov)
+            options = {"momentum": s.momentum, "nesterov": nesterov, **fused}
+            optimizer = torch.optim.SGD(groups, lr=s.lr, **options)
         else:
-            optimizer = torch.optim.AdamW(groups, lr=s.lr)
+            optimizer = torch.optim.AdamW(groups, lr=s.lr, **fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(s, step / self.steps_per_epoch)
         )
@@ -201,8 +218,12 @@ def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
 def _create_average(model: nn.Module, decay: float) -> AveragedModel:
     """Create an exponential moving average; its decay grows, so that initial weights fade soon."""
 
-    def average(old: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
+    def average(old: Sequence[Tensor], new: Sequence[Tensor], updates: Tensor | int) -> None:
         weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
-        return old.lerp(new.to(old.dtype), weight) if old.is_floating_point() else new
+        if old[0].is_floating_point():
+            torch._foreach_lerp_(old, new, weight)
+        else:
+            for tensor, latest in zip(old, new, strict=True):
+                tensor.copy_(latest)
 
-    return AveragedModel(model, avg_fn=average, use_buffers=True).requires_grad_(False)
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True).requires_grad_(False)

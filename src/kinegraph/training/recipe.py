@@ -98,7 +98,8 @@ class TrainConfig(_StrictModel):
     ``batch_size`` is per device: the effective batch size is batch_size x accumulate x devices x
     nodes. Few clips are trained for more epochs, until there are ``min_steps`` steps. ``devices``
     may list the ids of the devices to use. ``evaluate_every`` is the number of epochs between two
-    evaluations of the test split, which select nothing. ``threads`` is the number of CPU threads:
+    evaluations of the test split, which select nothing. ``precision: auto`` is bf16-mixed where the
+    device has units for bfloat16, else 32-true. ``threads`` is the number of CPU threads:
     small models are fastest with one.
     """
 
@@ -122,7 +123,7 @@ class TrainConfig(_StrictModel):
     early_stop: int | None = Field(None, ge=1)
     evaluate_every: int | None = Field(None, ge=1)
     accumulate: int = Field(1, ge=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
     devices: Annotated[int | list[int] | Literal["auto"], BeforeValidator(_devices)] = 1
     nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
