@@ -26,7 +26,8 @@ MODES = [(name, False) for name in MODELS] + [
 
 def narrow(name: str) -> dict:
     """Return options that make a model of this name small; the other tests have its full width."""
-    return {"channels": [8, 16], "strides": [1, 2]} if "channels" in model_options(name) else {}
+    small = {"channels": [8, 16], "strides": [1, 2], "branch_channels": [8], "stem_channels": 8}
+    return {key: value for key, value in small.items() if key in model_options(name)}
 
 
 def test_the_contract_covers_the_registry():

@@ -53,6 +53,9 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("aagcn", {**SMALL, "pool": "joints", "attention": False}),
     ("dgstgcn", SMALL),
     ("dgstgcn", {**SMALL, "faithful": True, "pool": "joints"}),
+    ("efficientgcn", {**SMALL, "stem_channels": 8, "branch_channels": (8,)}),
+    ("efficientgcn", {**SMALL, "variant": "sep", "branches": 3, "branch_depth": 1}),
+    ("efficientgcn", {**SMALL, "depth": 2, "pool": "joints", "faithful": True}),
 ]
 
 

@@ -14,6 +14,7 @@ from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.ctrgcn import CTRGCN
 from kinegraph.models.dgstgcn import DGSTGCN
+from kinegraph.models.efficientgcn import EfficientGCN
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.stgcnpp import STGCNPlus
@@ -26,6 +27,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "asgcn": ASGCN,
     "ctrgcn": CTRGCN,
     "dgstgcn": DGSTGCN,
+    "efficientgcn": EfficientGCN,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,
     "stgcn_autoencoder": STGCNAutoEncoder,
