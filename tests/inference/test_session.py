@@ -29,6 +29,7 @@ STEPS = [
     [{"center": {"frame": "first"}}, {"mask_confidence": {"threshold": 0.3}}, {"zero_pad": {}}],
     ["image_normalize"],
     ["hold_missing", {"center": {"person": "own"}}, {"skeleton_norm": {"joint": "belly"}}],
+    ["pair_offsets", "join_persons", "hold_missing"],
 ]
 
 

@@ -17,7 +17,7 @@ from kinegraph.inference.session import StreamingSession, open_session
 from kinegraph.models import create_model
 from kinegraph.skeleton.space import IMAGE_SHARES, Space
 from kinegraph.training.checkpoint import CheckpointHeader
-from kinegraph.transforms import to_array
+from kinegraph.transforms import Pipeline, to_array
 
 PIXELS = Space("image", unit="pixel")
 SPACES = {2: Space("image"), 3: Space()}  # of two_persons
@@ -37,15 +37,17 @@ def recognizer(
     torch.manual_seed(0)
     options = {"channels": [8, 8], "strides": [1, 2], **options}
     clip = made_up_clips()[0]
-    channels = coordinates + confidence
-    made = create_model(model, layout=clip.layout, num_classes=3, in_channels=channels, **options)
+    pipeline = Pipeline.from_list(transforms, stream)
+    layout, channels = pipeline.output_layout(clip.layout), pipeline.output_channels(coordinates)
+    channels += confidence
+    made = create_model(model, layout=layout, num_classes=3, in_channels=channels, **options)
     header = CheckpointHeader(
         model={"name": model, "options": options},
-        layout=clip.layout.to_dict(),
+        layout=layout.to_dict(),
         num_classes=3,
         in_channels=channels,
         classes=["here", "there", "away"],
-        persons=2,
+        persons=pipeline.output_persons(2),
         confidence=confidence,
         stream=stream,
         transforms=transforms,
@@ -83,7 +85,9 @@ def prepared(asked: Recognizer, clip: Clip) -> torch.Tensor:
         so_far = replace(
             clip, joints=clip.joints[:, : t + 1], confidence=clip.confidence[:, : t + 1]
         )
-        frames.append(to_array(pipeline(so_far), 2, asked.header.confidence)[:, -1])
+        frames.append(
+            to_array(pipeline(so_far), asked.header.persons, asked.header.confidence)[:, -1]
+        )
     return torch.from_numpy(np.stack(frames, axis=1))[None]
 
 
@@ -102,6 +106,9 @@ CAUSAL = [  # nothing changes when more of the clip is known
     [{"mask_confidence": {"threshold": 0.5}}, "flip_y", "mirror"],
     [{"forget_confidence": {"threshold": 0.5}}, {"body_normalize": {"lead": 8}}, "hold_missing"],
     ["hold_missing", {"body_normalize": {"lead": 2}}, "random_crop", "random_speed"],
+    [{"pair_offsets": {"to": "joint"}}],
+    ["pair_offsets", "join_persons", "stream"],
+    ["join_persons", "hold_missing", "stream"],
 ]
 LATE = [
     ["center", "stream"],

@@ -18,7 +18,6 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.skeleton.layouts import suggest_layouts
 from kinegraph.skeleton.space import Space
 from kinegraph.transforms import TRANSFORMS, Pipeline, to_array
-from kinegraph.transforms.input_streams import parse_stream
 
 Array = NDArray[np.float32]
 #: For each transform (M, 2, V, D): where each joint was visible first and last, NaN before that.
@@ -27,9 +26,10 @@ JointHistory = list[Array]
 
 def input_frame_shape(model: TrainedModel) -> tuple[int, int]:
     """Return (V, D): joints of a person in a raw frame, and coordinates of a joint."""
-    header = model.header
-    channels = header.in_channels - header.confidence
-    return model.layout.num_joints, channels // len(parse_stream(header.stream))
+    channels = model.header.in_channels - model.header.confidence
+    pipeline = model.pipeline
+    fitting = (D for D in range(1, channels) if pipeline.output_channels(D) == channels)
+    return model.layout.num_joints, next(fitting, channels)
 
 
 def parse_joints(persons: Any) -> list[Any]:
@@ -77,7 +77,7 @@ class FrameValidator:
 
     def __init__(self, model: TrainedModel) -> None:
         self._shape = input_frame_shape(model)
-        self._persons = model.header.persons
+        self._persons = model.persons
         # a transform that chooses among persons needs all of them
         self._keeps_all_persons = any(name == "persons" for name, _ in model.pipeline.steps)
 
@@ -184,9 +184,12 @@ class CausalTransform:
 
     def __call__(self, clip: Clip, histories: Sequence[Array]) -> tuple[Clip, Sequence[Array]]:
         """Return the transformed frames (S * M, 1, V, D) and the new histories of S streams."""
-        if not self.pipeline.uses_history:
-            return self.pipeline(clip), histories
         S = len(histories)
+        if not self.pipeline.uses_history:
+            if self.pipeline.is_per_person:
+                return self.pipeline(clip), histories
+            joined = [self.pipeline(own) for own in _split_streams(clip, S)]
+            return joined[0].with_checked_joints(*_concatenate(joined)), histories
         if self._is_per_person:
             transformed, updated = self._transform(clip, np.concatenate(histories))
             return transformed, np.split(updated, S)
@@ -221,12 +224,12 @@ def _per_person_step(pipeline: Pipeline, persons: int) -> Pipeline | None:
 
 def _causal_transforms(model: TrainedModel) -> Iterator[CausalTransform]:
     _, D = input_frame_shape(model)
-    layout = model.layout
+    layout, persons = model.layout, model.persons
     steps = model.pipeline.without_length_steps().isolate_history_steps()
     for pipeline in steps:
-        yield CausalTransform(pipeline, (model.header.persons, layout.num_joints, D))
-        layout = pipeline.output_layout(layout)
-        D *= len(parse_stream(pipeline.stream))
+        yield CausalTransform(pipeline, (persons, layout.num_joints, D))
+        layout, persons = pipeline.output_layout(layout), pipeline.output_persons(persons)
+        D = pipeline.output_channels(D)
 
 
 def _split_streams(clip: Clip, streams: int) -> Iterator[Clip]:

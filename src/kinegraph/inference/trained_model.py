@@ -34,7 +34,8 @@ class TrainedModel:
     Attributes:
         model: the model, on ``device``.
         header: the header of its checkpoint.
-        layout: the skeleton layout of its input.
+        layout: the skeleton layout of the persons in its clips.
+        persons: the number of persons that it takes of a clip.
         space: what the coordinates of its training clips mean.
         pipeline: the transforms of the run, without augmentation.
         preprocessor: converts clips to the input of the model.
@@ -43,9 +44,10 @@ class TrainedModel:
 
     def __init__(self, model: nn.Module, header: CheckpointHeader) -> None:
         self.header = header
-        self.layout = SkeletonLayout.from_dict(header.layout)
         self.space = header.clip_space()
         self.pipeline = header.pipeline().for_evaluation()
+        self.layout = self.pipeline.input_layout(SkeletonLayout.from_dict(header.layout))
+        self.persons = 2 if self.pipeline.joins_persons else header.persons
         self.preprocessor = Preprocessor(
             self.pipeline,
             header.persons,

@@ -183,7 +183,7 @@ def _model_info(service: Service) -> schemas.ModelInfo:
             **recognizer.frame_space.to_dict(), description=recognizer.frame_space.describe()
         ),
         coordinates=service.shape[1],
-        persons=header.persons,
+        persons=recognizer.persons,
         confidence=header.confidence,
         threshold=calibration.threshold,
         background=calibration.background,

@@ -11,6 +11,7 @@ from typing import Any
 
 from kinegraph.errors import LayoutError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.pair_layout import PAIR_NAME, pair_layout
 
 
 def _load_built_in() -> Iterator[tuple[SkeletonLayout, list[str]]]:
@@ -53,11 +54,16 @@ MAX_LAYOUT_BYTES = 1 << 17  # a layout of a thousand joints needs about half of 
 def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
     """Return the layout of this name or alias; a layout is returned as it is.
 
+    ``pair(NAME)`` is the layout of two bodies of another layout, see `pair_layout`.
+
     Raises:
         UnknownNameError: no layout has this name.
+        LayoutError: a pair of pairs.
     """
     if isinstance(name, SkeletonLayout):
         return name
+    if pair := PAIR_NAME.fullmatch(str(name)):
+        return pair_layout(get_layout(pair[1]))
     layout = LAYOUTS.get(LAYOUT_ALIASES.get(name, name))
     if layout is None:
         raise unknown_name("layout", str(name), LAYOUTS)

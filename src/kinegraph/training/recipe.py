@@ -384,7 +384,7 @@ def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
 
 
 def _find_training_errors(recipe: Recipe) -> list[str]:
-    """Find keys of ``train`` that contradict the rest of the recipe."""
+    """Find keys that contradict the rest of the recipe."""
     validation = recipe.validation
     needs = {
         "train.early_stop": recipe.train.early_stop and not validation.is_used,
@@ -398,6 +398,11 @@ def _find_training_errors(recipe: Recipe) -> list[str]:
     if validation.split == "test" and validation.fraction:
         errors.append(
             "'validation.split: test' holds out no training clips: set validation.fraction to 0"
+        )
+    if recipe.pipeline().joins_persons and recipe.persons != 1:
+        errors.append(
+            f"step 'join_persons' makes one body of two, but 'persons' is {recipe.persons}: set "
+            "persons to 1"
         )
     if recipe.train.freeze_backbone and not recipe.objective.create().is_classifier:
         errors.append(

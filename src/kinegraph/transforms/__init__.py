@@ -6,6 +6,7 @@ from kinegraph.transforms import (  # noqa: F401  each of them registers its tra
     normalize,
     orient,
     temporal_sampling,
+    two_persons,
     visibility,
 )
 from kinegraph.transforms.convert_layout import convert_layout

@@ -14,6 +14,7 @@ from kinegraph.clips.repetition import find_period
 from kinegraph.errors import TransformError, UnknownNameError, unknown_name
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import parse_layout
+from kinegraph.skeleton.pair_layout import pair_layout, single_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
@@ -192,6 +193,11 @@ class Pipeline:
         return any(step.uses_partner for _, step in self._transforms())
 
     @property
+    def is_per_person(self) -> bool:
+        """Whether each person of the result depends on the same person only."""
+        return all(step.per_person or step.random for _, step in self._transforms())
+
+    @property
     def resamples(self) -> bool:
         """Whether a step brings clips of different frame rates to one."""
         return any(name == "resample" for name, _ in self.steps)
@@ -230,7 +236,34 @@ class Pipeline:
         for name, options in self.steps:
             if name == "layout":
                 layout = parse_layout(options.get("to", DEFAULT_LAYOUT))
+            elif name in TRANSFORMS and TRANSFORMS[name].joins_persons:
+                layout = pair_layout(layout)
         return layout
+
+    @property
+    def joins_persons(self) -> bool:
+        """Whether a step makes one body of the first two persons."""
+        return any(step.joins_persons for _, step in self._transforms())
+
+    def input_layout(self, layout: SkeletonLayout) -> SkeletonLayout:
+        """Return the layout of the persons of a clip, by that of clips after all steps.
+
+        Of a pipeline that converts the layout it is the layout converted to.
+        """
+        return single_layout(layout) if self.joins_persons else layout
+
+    def output_persons(self, persons: int) -> int:
+        """Return the number of persons after all steps, of at most ``persons`` before them."""
+        return 1 if self.joins_persons else persons
+
+    def output_channels(self, channels: int) -> int:
+        """Return the channels of a joint after all steps, by the coordinates before them."""
+        for name, options in self.steps:
+            if name == STREAM_STEP:
+                channels *= len(parse_stream(self.stream))
+            elif count := TRANSFORMS[name].count_channels:
+                channels = count(channels, options)
+        return channels
 
     def convert_layout(self, clip: Clip) -> Clip:
         """Apply the steps that convert the layout, and no others.

@@ -43,6 +43,9 @@ class Transform:
             they lost.
         cancels: the properties of the coordinates that its result does not depend on: position,
             rotation or size, of the whole clip.
+        count_channels: returns the channels of a joint in the result, by those in the clip and the
+            options; None if their number stays.
+        joins_persons: whether it makes one body of the first two persons.
     """
 
     function: Callable[..., Clip]
@@ -53,6 +56,8 @@ class Transform:
     coordinates: tuple[int, ...] = ()
     prepares: str | None = None
     cancels: frozenset[str] = frozenset()
+    count_channels: Callable[[int, Mapping[str, Any]], int] | None = None
+    joins_persons: bool = False
 
     def __post_init__(self) -> None:
         update_wrapper(self, self.function)

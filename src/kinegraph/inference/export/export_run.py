@@ -189,7 +189,7 @@ def synthetic_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
     """Yield clips of joints on random walks, 32 to 95 frames long."""
     header, rng = recognizer.header, np.random.default_rng(0)
     D = int(header.training.get("coordinates", 3))
-    places = rng.normal(0, 0.4, (header.persons, 1, recognizer.layout.num_joints, D))
+    places = rng.normal(0, 0.4, (recognizer.persons, 1, recognizer.layout.num_joints, D))
     for number in range(count):
         frames = int(rng.integers(32, 96))
         steps = rng.normal(0, 0.03, (*places.shape[:1], frames, *places.shape[2:]))
