@@ -37,6 +37,10 @@ LOCAL: list[tuple[str, dict[str, Any]]] = [
     ("shiftgcn", {**SMALL, "temporal": "naive", "reach": 2}),
     ("shiftgcn", {**SMALL, "spatial": "local"}),
     ("shiftgcn", {**SMALL, "mask": False, "shift_init": 6.0}),
+    *(
+        ("msg3d", {**SMALL, "scales": 4, "window_scales": 3, **more})
+        for more in ({}, {"faithful": True}, {"pyskl": True}, {"windows": (5,)}, {"windows": ()})
+    ),
     ("stgcn_autoencoder", SMALL),
 ]
 WHOLE: list[tuple[str, dict[str, Any]]] = [

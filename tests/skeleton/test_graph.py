@@ -13,6 +13,7 @@ from kinegraph.skeleton import (
     directed_adjacency,
     get_layout,
     hop_distance,
+    hop_scales,
     identify_adjacency,
     normalized_adjacency,
     partition_names,
@@ -225,6 +226,58 @@ def test_agcn_directs_bones_that_are_listed_parent_first() -> None:
         get_layout("shrec22").index(j) for j in ("palm", "wrist", "thumb_cmc", "index_mcp")
     )
     assert inward[palm, wrist] == inward[wrist, thumb] == inward[palm, finger] == 1
+
+
+CHAIN = SkeletonLayout(name="chain", joints=("a", "b", "c"), bones=((1, 0), (2, 1)), center=1)
+
+
+def test_scales_of_a_chain_entry_by_entry() -> None:
+    A = hop_scales(CHAIN, 4)
+    b, near = 1 / 3, 1 / np.sqrt(6)
+    np.testing.assert_allclose(A[1], [[0.5, near, 0], [near, b, near], [0, near, 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(A[2], [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
+    for beyond in (A[0], A[3]):
+        np.testing.assert_array_equal(beyond, np.eye(3))
+
+
+def test_scales_of_a_window_entry_by_entry() -> None:
+    """Two frames: a joint is one hop from itself in the other frame; so are its neighbors."""
+    A = hop_scales(CHAIN, 3, window=2)
+    near = 1 / np.sqrt(24)
+    np.testing.assert_array_equal(A[0], np.eye(6))
+    np.testing.assert_allclose(A[1, 0], [0.25, near, 0, 0.25, near, 0], rtol=1e-6)
+    np.testing.assert_allclose(A[1, 4], [near, 1 / 6, near, near, 1 / 6, near], rtol=1e-6)
+    third = 1 / 3
+    np.testing.assert_allclose(A[2, 0], [third, 0, third, 0, 0, third], rtol=1e-6)
+    np.testing.assert_array_equal(A[2, 4], [0, 0, 0, 0, 1, 0])
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_scales_are_the_pairs_that_a_matrix_power_adds(window: int) -> None:
+    linked = np.tile(hop_distance("ntu25") <= 1, (window, window)).astype(float)
+    itself = np.eye(len(linked))
+    A = hop_scales("ntu25", 6, window=window)
+    reached = np.linalg.matrix_power(linked, 0)
+    for k in range(1, 6):
+        power = np.minimum(np.linalg.matrix_power(linked, k), 1)
+        np.testing.assert_array_equal(A[k] > 0, np.maximum(power - reached, itself) > 0)
+        reached = power
+
+
+def test_scales_are_normalized_by_both_degrees_or_by_column() -> None:
+    degree = (hop_scales("ntu25", 5) > 0).sum(axis=1, keepdims=True)
+    symmetric = (degree * degree.transpose(0, 2, 1)) ** -0.5
+    A = hop_scales("ntu25", 5)
+    np.testing.assert_allclose(A[A > 0], np.broadcast_to(symmetric, A.shape)[A > 0], rtol=1e-6)
+    by_column = hop_scales("ntu25", 5, normalization="column")
+    np.testing.assert_allclose(by_column.sum(axis=1), 1, rtol=1e-6)
+    assert not np.allclose(by_column, by_column.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("options", [{"scales": 0}, {"scales": 2, "window": 0}])
+def test_scales_without_nodes_or_hops_are_rejected(options: dict) -> None:
+    with pytest.raises(ModelError, match="at least one scale and one frame, got"):
+        hop_scales("ntu25", **options)
 
 
 def test_a_layout_object_serves_as_well_as_its_name() -> None:

@@ -15,6 +15,7 @@ from kinegraph.models.autoencoder import STGCNAutoEncoder
 from kinegraph.models.ctrgcn import CTRGCN
 from kinegraph.models.dgstgcn import DGSTGCN
 from kinegraph.models.efficientgcn import EfficientGCN
+from kinegraph.models.msg3d import MSG3D
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.stgcnpp import STGCNPlus
@@ -28,6 +29,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "ctrgcn": CTRGCN,
     "dgstgcn": DGSTGCN,
     "efficientgcn": EfficientGCN,
+    "msg3d": MSG3D,
     "shiftgcn": ShiftGCN,
     "stgcn": STGCN,
     "stgcn_autoencoder": STGCNAutoEncoder,

@@ -17,16 +17,21 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
+from kinegraph.models.msg3d import MSG3D
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
+from kinegraph.skeleton.graph import hop_distance
 
 #: From our names to theirs, by family.
 RULES: dict[str, list[tuple[str, str]]] = yaml.safe_load(
     resources.files("kinegraph.models").joinpath("published_weights.yaml").read_text("utf-8")
 )
+RULES["msg3d_pyskl"] += RULES["msg3d"]
 #: Of DistributedDataParallel, of mmcv's and of PaddleVideo's recognizers, whose heads have parts.
 _WRAPPER_PREFIX = re.compile(r"(.*\bmodule\.)?(backbone\.|head\.(?=\w+\.))?")
+#: Blocks of the released Shift-GCN and MS-G3D.
+_COUNTED_FROM_1 = re.compile(r"^(l|sgcn|gcn3d|tcn)(\d+)")
 _PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _COUNTER = "num_batches_tracked"
 #: So many keys are named.
@@ -175,6 +180,22 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
     )
 
 
+def load_msg3d(model: MSG3D, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the original MS-G3D code, or of PYSKL's port, into ``model``.
+
+    Args:
+        model: a `MSG3D` with ``faithful=True`` and the layout, persons, classes, channels and
+            scales of the file; with ``pyskl=True`` for a file of PYSKL.
+        state: the tensors by their original names.
+
+    Raises:
+        ModelError: an unknown, missing or misshapen key, or another graph.
+    """
+    bones = torch.from_numpy(hop_distance(model.layout) == 1).float()
+    unused = {"A": bones} if model.pyskl else {}
+    load_renamed(model, state, "msg3d_pyskl" if model.pyskl else "msg3d", unused=unused)
+
+
 def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[str, Tensor]) -> None:
     """Load the state dicts of the released AS-GCN code into ``model``.
 
@@ -242,8 +263,7 @@ def published_name(name: str, family: str) -> str:
     for pattern, replacement in RULES[family]:
         if match := re.fullmatch(pattern, name):
             theirs = match.expand(replacement)
-            # the released Shift-GCN counts its blocks from 1
-            return re.sub(r"^l(\d+)", lambda found: f"l{int(found[1]) + 1}", theirs)
+            return _COUNTED_FROM_1.sub(lambda found: f"{found[1]}{int(found[2]) + 1}", theirs)
     raise ModelError(f"the released network has no {name!r}: build the model with faithful=True")
 
 
@@ -278,6 +298,10 @@ def _reshape(key: str, name: str, value: Tensor, like: Tensor) -> Tensor:
             shaped = value.view(K, c_out, c_in).transpose(1, 2)
     elif name.endswith("gcn.bias") and like.ndim == 2:
         shaped = value.view(like.shape) if value.shape == (like.numel(),) else value
+    elif name.endswith("free_edges") and value.shape == (like.shape[:2].numel(), like.shape[2]):
+        shaped = value.view(like.shape).transpose(1, 2)
+    elif name.endswith("window_conv.weight") and value.ndim == 5 and value.shape[2] == 1:
+        shaped = value.squeeze(2)
     elif like.ndim == 2 and value.shape == (*like.shape, *[1] * (value.ndim - 2)):
         shaped = value.view(like.shape)
     if shaped.shape != like.shape:

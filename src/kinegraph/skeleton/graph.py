@@ -154,6 +154,47 @@ def directed_adjacency(layout: Layout) -> NDArray[np.float32]:
     return np.stack([_normalize_degrees(part, "column") for part in (self_link, inward, inward.T)])
 
 
+def hop_scales(
+    layout: Layout,
+    scales: int,
+    *,
+    window: int = 1,
+    normalization: Normalization = "symmetric",
+) -> NDArray[np.float32]:
+    """Return the disentangled scales of MS-G3D: one adjacency for every exact hop distance.
+
+    Scale k links joints that are exactly k bones apart, and every joint with itself, so that far
+    joints do not count less than near ones (Liu et al. 2020, equation 6). Scales beyond the longest
+    path of the skeleton hold the links to itself only.
+
+    In a window of frames the nodes are frame * V + joint. Joints k bones apart are k hops apart in
+    any two of its frames, and a joint is one hop away from itself in another frame (equation 8).
+
+    Args:
+        layout: a name or a layout.
+        scales: K; the hops are 0 to K - 1.
+        window: frames.
+        normalization: "symmetric" as in the paper, or "column".
+
+    Returns:
+        (K, window * V, window * V) float32, indexed scale, source, target.
+
+    Raises:
+        UnknownNameError: an unknown layout or normalization.
+        ModelError: fewer than one scale or frame.
+    """
+    if scales < 1 or window < 1:
+        raise ModelError(
+            f"expected at least one scale and one frame, got scales={scales}, window={window}"
+        )
+    hop = hop_distance(layout)
+    nodes = np.tile(np.maximum(hop, 1 - hop), (window, window)) if window > 1 else hop
+    itself = np.eye(len(nodes), dtype=bool)
+    return np.stack(
+        [_normalize_degrees((nodes == k) | itself, normalization) for k in range(scales)]
+    )
+
+
 def partition_names(
     strategy: Strategy = "spatial", *, max_hop: int = 1, dilation: int = 1
 ) -> tuple[str, ...]:
