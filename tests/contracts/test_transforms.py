@@ -66,8 +66,9 @@ def test_is_a_documented_function_with_defaults(name: str) -> None:
         assert rng.default is (rng.empty if function.random else None)
     else:
         assert not function.random
-    if function.uses_partner:
-        assert options.pop(0).name == "partner"
+    for name, is_used in (("partner", function.uses_partner), ("view", function.uses_view)):
+        if is_used:
+            assert options.pop(0).name == name
     assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
     assert function.find_errors({o.name: o.default for o in options}) == []
     assert list(function.options) == [o.name for o in options]

@@ -273,6 +273,11 @@ def test_clips_are_mirrored_if_class_names_do_not_tell_left_from_right(tmp_path,
     fitted = fit_recipe(settings, ClipStore(tmp_path / "a.arrow"))
     assert ("mirror" in fitted.transforms) is mirrored
     assert f"mirror={'yes' if mirrored else 'no'}" in describe_settings(settings, fitted)
+    tested = fit_recipe(
+        settings.model_copy(update={"test_mirror": True}), ClipStore(tmp_path / "a.arrow")
+    )
+    assert ({"mirror": {"p": 0.0}} in tested.transforms) is not mirrored  # the place stays
+    assert f"mirror={'yes' if mirrored else 'no'}" in describe_settings(settings, tested)
 
 
 def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,9 +11,11 @@ from functools import partial
 import numpy as np
 import pytest
 
+from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.transforms.registry import Transform, View
 from kinegraph.transforms.temporal_sampling import (
     auto_pad,
     crop_resize,
@@ -26,6 +30,7 @@ from kinegraph.transforms.temporal_sampling import (
     repeat_pad,
     resample,
     resize,
+    sample_test_bins,
     trim,
     uniform_sample,
     zero_pad,
@@ -302,3 +307,72 @@ def test_resample_leaves_clips_of_that_rate_or_of_unknown_rate() -> None:
 def test_resample_keeps_padding() -> None:
     padded = replace(zero_pad(ramp(10), frames=20), fps=15)
     assert resample(padded).padded_from == 20
+
+
+TEST_SUMS = {75: 36_950, 99: 48_951, 100: 49_500, 103: 51_087, 150: 74_456, 250: 124_266,
+             300: 149_545}  # fmt: skip
+FIRST_TEST_FRAMES = {
+    75: [0, 7, 15, 22, 30, 37, 45, 52, 60, 67],
+    150: [0, 1, 1, 0, 0, 1, 1, 0, 1, 1],
+    300: [1, 0, 1, 0, 0, 1, 2, 0, 0, 2],
+}
+
+
+@pytest.mark.parametrize("length", TEST_SUMS)
+def test_sampled_test_clips_are_those_of_pyskl(length: int) -> None:
+    table = sample_test_bins(length, 100, 10)
+    assert table.shape == (10, 100)
+    assert table.sum() == TEST_SUMS[length]
+    if length in FIRST_TEST_FRAMES:
+        assert table[:, 0].tolist() == FIRST_TEST_FRAMES[length]
+    frames = ramp(length)
+    for number in range(10):
+        made = uniform_sample(frames, None, None, View(number, 10))
+        assert made.joints[0, :, 0, 0].tolist() == table[number].tolist()
+
+
+def test_all_tables_of_sampled_test_clips_have_the_recorded_hash() -> None:
+    path = real_data("weights/reference/pipelines/uniform_sample_test_indices.json")
+    for length, expected in json.loads(path.read_text())["lengths"].items():
+        table = sample_test_bins(int(length), 100, 10).astype("<i8")
+        assert hashlib.sha256(table.tobytes()).hexdigest() == expected["sha256"]
+
+
+def test_decode_draws_the_start_of_short_clips_in_tests_too() -> None:
+    spread, drawn = (sample_test_bins(54, 100, 10, decode) for decode in (False, True))
+    assert spread[:, 0].tolist() == [i * 54 // 10 for i in range(10)]
+    assert drawn[:, 0].tolist() != spread[:, 0].tolist()
+    assert (np.diff(drawn, axis=1) % 54 == 1).all()
+    np.testing.assert_array_equal(
+        sample_test_bins(150, 100, 3, True), sample_test_bins(150, 100, 3)
+    )
+
+
+@pytest.mark.parametrize("sampler", [uniform_sample, random_frames, crop_resize])
+def test_each_test_clip_has_draws_of_its_own_that_no_rng_changes(sampler: Transform) -> None:
+    clip = ramp(150)
+    first, second, again = (
+        sampler(clip, rng, None, View(number, 5), frames=20).joints
+        for number, rng in ((0, None), (1, None), (0, None))
+    )
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, again)
+    usual = sampler(clip, None, frames=20).joints
+    np.testing.assert_array_equal(sampler(clip, None, None, View(), frames=20).joints, usual)
+
+
+def test_random_frames_without_replacement_repeat_no_frame_of_a_long_clip() -> None:
+    clip = ramp(30)
+    rng = np.random.default_rng(0)
+    for length in (1, 3, 30):
+        short = clip.with_joints(clip.joints[:, :length])
+        made = random_frames(short, rng, frames=52, copies=100).joints[0, :, 0, 0]
+        assert len(made) == 52
+        assert (np.diff(made) >= 0).all()
+    with pytest.raises(TransformError, match="copies must be at least frames, got 5 and 52"):
+        random_frames(clip, rng, copies=5)
+    counts = [
+        np.unique(random_frames(clip, rng, frames=30, copies=30).joints[0, :, 0, 0]).size
+        for _ in range(50)
+    ]
+    assert 18 < np.mean(counts) < 21

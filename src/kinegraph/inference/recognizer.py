@@ -18,6 +18,7 @@ from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import Scorer, TrainedModel
+from kinegraph.inference.views import average_views, list_views
 from kinegraph.models import MODELS
 from kinegraph.models.base import predict_logits
 from kinegraph.runtime.fuse import optimize_for_inference
@@ -54,6 +55,7 @@ class Recognizer(Scorer[Scores]):
             raise unknown_name("precision", precision, get_args(Precision))
         self.precision = precision
         self.calibration = Calibration.from_dict(header.calibration)
+        self.views = list_views(header)
 
     @classmethod
     def load(cls, run: str | Path, precision: Precision = "fp32") -> Self:
@@ -116,10 +118,20 @@ class Recognizer(Scorer[Scores]):
         return self.decode(self.score([clip]))[0]
 
     def score_batches(self, ids: Sequence[str], batches: Iterable[Batch]) -> Scores:
-        """Return the logits and labels of the clips of some batches."""
-        pairs = [(batch.labels.cpu().numpy(), self.logits(batch)) for batch in batches]
+        """Return the logits and labels of the clips of some batches, the views averaged."""
+        pairs = [(self._labels(batch), self._average_logits(batch)) for batch in batches]
         labels, logits = map(np.concatenate, zip(*pairs, strict=True))
         return Scores(tuple(ids), labels, logits)
+
+    def _labels(self, batch: Batch) -> NDArray[np.int64]:
+        return batch.labels.cpu().numpy()[:: len(self.views)]
+
+    def _average_logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Return (clips, classes); the network sees as many inputs at a time as there are clips."""
+        clips = len(batch.labels) // len(self.views)
+        parts = zip(*(tensor.split(clips) for tensor in batch), strict=True)
+        logits = np.concatenate([self.logits(Batch(*part)) for part in parts])
+        return average_views(logits, self.views, self.header.classes)
 
     def decode(self, scores: Scores) -> list[Prediction]:
         """Return named candidates with calibrated probabilities for each clip.

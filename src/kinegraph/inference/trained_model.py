@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -23,6 +24,7 @@ from kinegraph.training.batch import Batch, Preprocessor, collate
 from kinegraph.training.checkpoint import CheckpointHeader, load_model
 from kinegraph.training.data import ClipDataset, create_loader
 from kinegraph.training.devices import default_device
+from kinegraph.transforms.registry import View
 
 ProgressCallback = Callable[[int, int | None], None]  # (done, total if known)
 S = TypeVar("S")  # the type of scores
@@ -83,18 +85,18 @@ class TrainedModel:
         path = Path(run)
         return cls(*(load_exported(path) if is_exported(path) else load_model(path)))
 
-    def batch(self, clip: Clip) -> Batch:
-        """Return one clip as a batch, on the model's device.
+    def batch(self, clip: Clip, views: Sequence[View | None] = (None,)) -> Batch:
+        """Return the views of one clip as a batch, on the model's device.
 
         Raises:
             CheckpointError: the clip has another layout than the model.
             TransformError: the transforms do not fit the clip.
         """
         self._check_layout(clip.layout, f"clip {clip.id!r}")
-        sample = self.preprocessor(clip)
-        if sample.x.shape[0] != self.header.in_channels:
+        samples = [self._preprocessor_of(view)(clip, view=view) for view in views]
+        if samples[0].x.shape[0] != self.header.in_channels:
             self._check_channels(clip.num_channels, f"clip {clip.id!r}")
-        return self._on_device(collate([sample]))
+        return self._on_device(collate(samples))
 
     def batches(
         self,
@@ -103,8 +105,9 @@ class TrainedModel:
         *,
         batch_size: int = 64,
         progress: ProgressCallback | None = None,
+        views: Sequence[View | None] = (None,),
     ) -> Iterator[Batch]:
-        """Yield clips of a store in batches, in the order of the indices.
+        """Yield the views of ``batch_size`` clips of a store, in the order of the indices.
 
         Raises:
             CheckpointError: the store has another layout than the model.
@@ -113,13 +116,22 @@ class TrainedModel:
         self._check_layout(store.layout, str(store.path))
         if not self.pipeline.converts_layout:
             self._check_channels(store.num_channels, str(store.path))
-        dataset = ClipDataset(store, indices, self.preprocessor)
+        preprocessor = self._preprocessor_of(views[0])
+        dataset = ClipDataset(store, indices, preprocessor, views=views)
         done = 0
-        for batch in create_loader(dataset, batch_size, workers=0):
+        for batch in create_loader(dataset, batch_size * len(views), workers=0):
             yield self._on_device(batch)
-            done += len(batch.labels)
+            done += len(batch.labels) // len(views)
             if progress:
-                progress(done, len(dataset))
+                progress(done, len(indices))
+
+    def _preprocessor_of(self, view: View | None) -> Preprocessor:
+        """Return the preprocessor, with the random steps that a view may apply in evaluation."""
+        return self.preprocessor if view is None else self._view_preprocessor
+
+    @cached_property
+    def _view_preprocessor(self) -> Preprocessor:
+        return replace(self.preprocessor, pipeline=self.header.pipeline())
 
     def _on_device(self, batch: Batch) -> Batch:
         return Batch(*(tensor.to(self.device) for tensor in batch))
@@ -144,16 +156,26 @@ class TrainedModel:
 
 
 class Scorer(TrainedModel, ABC, Generic[S]):
-    """A trained model that gives scores to clips."""
+    """A trained model that gives scores to clips.
+
+    Attributes:
+        views: the inputs that it makes of each clip.
+    """
+
+    views: Sequence[View | None] = (None,)
 
     @abstractmethod
     def score_batches(self, ids: Sequence[str], batches: Iterable[Batch]) -> S:
-        """Return the scores of the clips of some batches, of which one is in memory at a time."""
+        """Return the scores of the clips of some batches, of which one is in memory at a time.
+
+        A batch holds all views of each of its clips, one clip after another.
+        """
 
     def score(self, clips: Iterable[Clip]) -> S:
         """Return the scores of clips of any length, computed one clip at a time."""
         clips = list(clips)
-        return self.score_batches([clip.id for clip in clips], map(self.batch, clips))
+        batches = (self.batch(clip, self.views) for clip in clips)
+        return self.score_batches([clip.id for clip in clips], batches)
 
     def score_store(
         self,
@@ -164,5 +186,7 @@ class Scorer(TrainedModel, ABC, Generic[S]):
         progress: ProgressCallback | None = None,
     ) -> S:
         """Return the scores of clips of a store, computed in batches; see `batches`."""
-        batches = self.batches(store, indices, batch_size=batch_size, progress=progress)
+        batches = self.batches(
+            store, indices, batch_size=batch_size, progress=progress, views=self.views
+        )
         return self.score_batches([store.ids[i] for i in indices], batches)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import torch
 
+from kinegraph.clips.class_sides import names_side
 from kinegraph.clips.schema import Indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.training.data import split_training_clips
@@ -19,8 +19,6 @@ from kinegraph.transforms import Pipeline, parse_steps
 MIN_SUBJECTS = 3
 #: Share of the training clips that do not have more persons than ``persons: 0`` keeps.
 PERSONS_SHARE = 0.99
-#: What distinguishes left and right in the name of a class.
-SIDES = re.compile(r"left|right|clockwise|(?<![a-z])(l|r|cw|ccw)(?![a-z])", re.IGNORECASE)
 
 
 def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
@@ -31,7 +29,9 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     - ``validation.by: auto`` is subject if all training clips state it and there are at least
       `MIN_SUBJECTS`, else null.
     - ``mirror: auto`` leaves out the step mirror if the layout has no left and right joints, the
-      classes have no names, or one of their names distinguishes left and right (`SIDES`).
+      classes have no names, or one of their names distinguishes left and right. With
+      ``test_mirror`` it stays, with the probability 0, because it is the place where the evaluation
+      mirrors.
     - ``train.precision: auto`` is bf16-mixed if the device multiplies bfloat16 fastest.
     - ``train.min_steps`` multiplies the epochs, and the epochs of the schedule.
 
@@ -59,7 +59,11 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     if recipe.mirror == AUTO:
         changes["mirror"] = "always"
         if not _is_mirrored(store):
-            kept = [step for step in parse_steps(recipe.transforms) if step[0] != "mirror"]
+            steps = parse_steps(recipe.transforms)
+            kept = [step for step in steps if step[0] != "mirror"]
+            if recipe.test_mirror:
+                never = {"p": 0.0}
+                kept = [(name, never if name == "mirror" else own) for name, own in steps]
             changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
     changes["train"] = _fit_training(recipe, len(clips), processes)
     return recipe.model_copy(update=changes)
@@ -80,12 +84,13 @@ def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
 
 
 def _mirrors(recipe: Recipe) -> str:
-    return "yes" if "mirror" in dict(recipe.pipeline().steps) else "no"
+    options = dict(recipe.pipeline().steps).get("mirror")
+    return "no" if options is None or options.get("p") == 0 else "yes"
 
 
 def _is_mirrored(store: ClipStore) -> bool:
     """Return whether a mirrored clip is one of the same class, as far as names show."""
-    named = store.classes is not None and not any(SIDES.search(name) for name in store.classes)
+    named = store.classes is not None and not any(map(names_side, store.classes))
     return named and bool(store.layout.mirror_pairs)
 
 

@@ -18,7 +18,7 @@ from kinegraph.skeleton.space import Space
 from kinegraph.transforms import Pipeline, to_array
 from kinegraph.transforms.convert_layout import convert_layout
 from kinegraph.transforms.fit_space import fit_space
-from kinegraph.transforms.registry import DrawPartner
+from kinegraph.transforms.registry import DrawPartner, View
 
 
 class Sample(NamedTuple):
@@ -78,17 +78,18 @@ class Preprocessor:
         clip: Clip,
         rng: np.random.Generator | None = None,
         partner: DrawPartner | None = None,
+        view: View | None = None,
     ) -> Sample:
         """Transform a clip and convert it to model input; ``rng=None`` means evaluation.
 
-        ``partner`` draws another training clip of the same class, see `Pipeline`.
+        ``partner`` and ``view`` are as for `Pipeline`.
 
         Raises:
             TransformError: the transforms do not fit the clip; the message names the clip.
         """
         draw = None if partner is None else lambda: self.fit(partner())
         try:
-            prepared = self.pipeline(self.fit(clip), rng, draw)
+            prepared = self.pipeline(self.fit(clip), rng, draw, view)
             x = to_array(prepared, self.persons, confidence=self.confidence)
         except (LayoutError, TransformError) as error:
             raise TransformError(f"clip {clip.id!r}: {error}") from error

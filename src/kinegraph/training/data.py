@@ -20,6 +20,7 @@ from kinegraph.errors import RecipeError
 from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.devices import should_pin_memory
 from kinegraph.training.recipe import Recipe
+from kinegraph.transforms.registry import View
 
 #: Batches that each loader worker prepares in advance.
 PREFETCH_FACTOR = 4
@@ -131,6 +132,7 @@ class ClipDataset(Dataset[Sample]):
 
     Args:
         seed: seed of the augmentation, or None for evaluation.
+        views: the inputs that an evaluation makes of each clip, one after another.
     """
 
     def __init__(
@@ -139,11 +141,13 @@ class ClipDataset(Dataset[Sample]):
         indices: Sequence[int] | NDArray[np.int64],
         preprocess: Preprocessor,
         seed: int | None = None,
+        views: Sequence[View | None] = (None,),
     ) -> None:
         self.store = store
         self.indices = np.asarray(indices)
         self.preprocess = preprocess
         self.seed = seed
+        self.views = views
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -151,7 +155,7 @@ class ClipDataset(Dataset[Sample]):
         return self.store.labels[self.indices]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.indices) * len(self.views)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Return the sample of ``key``, which is (epoch, position).
@@ -160,9 +164,10 @@ class ClipDataset(Dataset[Sample]):
         mix clips get another clip of the same class from the data set itself.
         """
         epoch, position = key
-        index = int(self.indices[position])
+        clip, view = divmod(position, len(self.views))
+        index = int(self.indices[clip])
         if self.seed is None:
-            return self.preprocess(self.store[index])
+            return self.preprocess(self.store[index], view=self.views[view])
         rng = np.random.default_rng((self.seed, epoch, index))
         if not self.preprocess.pipeline.uses_partner:
             return self.preprocess(self.store[index], rng)

@@ -17,7 +17,7 @@ from kinegraph.models import MODELS, check_options, find_model, list_models
 from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
-from kinegraph.transforms import Pipeline, check_steps, parse_steps
+from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps, parse_steps
 from kinegraph.transforms.input_streams import normalize_stream_name
 
 #: Folder of the bundled recipes.
@@ -162,6 +162,10 @@ class Recipe(_StrictModel):
             training only.
         mirror: always, or auto: without the step mirror if the layout has no left and right joints,
             or the class names do not show that left and right mean the same.
+        test_clips: number of clips that an evaluation samples from each clip; their class scores
+            are averaged.
+        test_mirror: whether an evaluation also averages the scores of the mirrored clip, at the
+            step mirror; auto: if the class names show which classes mirrored clips have.
         model, objective, train, validation: see these classes.
         share: fraction of the training clips of each class to use (at least one clip), drawn by
             ``seed``, to measure learning from few labels.
@@ -179,6 +183,8 @@ class Recipe(_StrictModel):
     stream: Annotated[str, AfterValidator(normalize_stream_name)] = "joint"
     transforms: list[Any] = []
     mirror: Literal["always", "auto"] = "always"
+    test_clips: int = Field(1, ge=1, le=1000)
+    test_mirror: bool | Literal["auto"] = False
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()
@@ -271,6 +277,7 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     errors += _find_name_errors(data)
     if recipe and not errors:
         errors += _find_training_errors(recipe) + _find_stage_errors(recipe)
+        errors += _find_test_errors(recipe)
     if errors or recipe is None:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise RecipeError(f"{source}: {count}: " + "; ".join(errors))
@@ -381,6 +388,24 @@ def _find_objective_errors(objective: dict[str, Any], model: str) -> list[str]:
         f"objective {name!r} needs a model with the method `{method}`; {model!r} does not have "
         f"it, these models do: {able}"
     ]
+
+
+def _find_test_errors(recipe: Recipe) -> list[str]:
+    """Find keys of the evaluation that no transform of the recipe can follow."""
+    errors = []
+    pipeline = recipe.pipeline()
+    if recipe.test_clips > 1 and not pipeline.samples_clips:
+        able = [n for n, step in TRANSFORMS.items() if step.uses_view and not step.random]
+        errors.append(
+            f"'test_clips: {recipe.test_clips}' needs a step that samples clips: one of "
+            f"{', '.join(able)}"
+        )
+    if recipe.test_mirror and "mirror" not in dict(pipeline.steps):
+        errors.append(
+            "'test_mirror' needs the step mirror, which states where clips are mirrored: add it "
+            "to the transforms, as `mirror: {p: 0}` if training should not mirror"
+        )
+    return errors
 
 
 def _find_training_errors(recipe: Recipe) -> list[str]:

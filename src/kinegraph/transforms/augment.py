@@ -12,7 +12,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms.orient import Matrix, apply_matrix, rotation_matrix
-from kinegraph.transforms.registry import transform
+from kinegraph.transforms.registry import View, transform
 from kinegraph.transforms.validation import (
     NonNegative,
     Numbers,
@@ -170,15 +170,19 @@ def person_swap(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -
 
 
 @transform(random=True, coordinates=(2, 3))
-def mirror(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -> Clip:
+def mirror(
+    clip: Clip, rng: np.random.Generator | None, view: View | None, *, p: Probability = 0.5
+) -> Clip:
     """Mirror the clip with probability ``p``: swap left and right joints and negate x.
 
-    Where x does not point to the side, the axis that does is negated.
+    Where x does not point to the side, the axis that does is negated. In an evaluation with
+    ``test_mirror`` one of two views is mirrored here.
 
     Raises:
         TransformError: a layout without left and right joints; not 2D or 3D.
     """
-    mirrored = _swap_left_right(clip, rng, p, "mirror")
+    chosen = rng.random() < p if rng is not None else view is not None and view.mirrored
+    mirrored = _swap_left_right(clip, chosen, "mirror")
     if mirrored is clip:
         return clip
     side = 0
@@ -201,7 +205,7 @@ def swap_sides(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) ->
     Raises:
         TransformError: a layout without left and right joints.
     """
-    return _swap_left_right(clip, rng, p, "swap_sides")
+    return _swap_left_right(clip, rng.random() < p, "swap_sides")
 
 
 def _in_space(rotation: Matrix, space: Space) -> Matrix:
@@ -212,12 +216,12 @@ def _in_space(rotation: Matrix, space: Space) -> Matrix:
     return np.asarray(axes.T @ rotation @ axes)
 
 
-def _swap_left_right(clip: Clip, rng: np.random.Generator, p: float, name: str) -> Clip:
+def _swap_left_right(clip: Clip, chosen: bool, name: str) -> Clip:
     if not clip.layout.mirror_pairs:
         raise TransformError(
             f"transform {name!r}: layout {clip.layout.name!r} has no left and right joints"
         )
-    if rng.random() >= p:
+    if not chosen:
         return clip
     order = np.asarray(clip.layout.mirror)
     return clip.map_arrays(lambda array: array[:, :, order])

@@ -18,7 +18,7 @@ from kinegraph.skeleton.pair_layout import pair_layout, single_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import parse_stream, to_stream
-from kinegraph.transforms.registry import TRANSFORMS, DrawPartner, Transform
+from kinegraph.transforms.registry import TRANSFORMS, DrawPartner, Transform, View
 from kinegraph.transforms.temporal_sampling import take_frames
 
 Step = tuple[str, dict[str, Any]]
@@ -105,20 +105,27 @@ class Pipeline:
         clip: Clip,
         rng: np.random.Generator | None = None,
         partner: DrawPartner | None = None,
+        view: View | None = None,
     ) -> Clip:
         """Return the clip after all steps; ``rng=None`` means evaluation.
 
         Args:
             partner: draws another training clip of the same class, for the steps that need one;
                 None makes each clip its own partner.
+            view: which of several inputs an evaluation makes of the clip; None for the usual one.
 
         Raises:
             TransformError: the clip does not fit a step.
         """
-        return self._run(clip, rng, partner, len(self.steps))
+        return self._run(clip, rng, partner, view, len(self.steps))
 
     def _run(
-        self, clip: Clip, rng: np.random.Generator | None, partner: DrawPartner | None, stop: int
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None,
+        partner: DrawPartner | None,
+        view: View | None,
+        stop: int,
     ) -> Clip:
         """Return the clip after the first ``stop`` steps."""
         for number, (name, options) in enumerate(self.steps[:stop]):
@@ -126,13 +133,13 @@ class Pipeline:
                 clip = to_stream(clip, self.stream)
                 continue
             draw = partial(self._draw_partner, rng, partner, number) if partner else None
-            clip = TRANSFORMS[name].apply(clip, rng, options, draw)
+            clip = TRANSFORMS[name].apply(clip, rng, options, draw, view)
         return clip
 
     def _draw_partner(
         self, rng: np.random.Generator | None, partner: DrawPartner, stop: int
     ) -> Clip:
-        return self._run(partner(), rng, partner, stop)
+        return self._run(partner(), rng, partner, None, stop)
 
     def for_evaluation(self) -> Pipeline:
         """Return the pipeline without the random steps, which are for training only."""
@@ -191,6 +198,11 @@ class Pipeline:
     def uses_partner(self) -> bool:
         """Whether a step needs another training clip of the same class."""
         return any(step.uses_partner for _, step in self._transforms())
+
+    @cached_property
+    def samples_clips(self) -> bool:
+        """Whether a step can sample several clips from a clip in evaluation."""
+        return any(step.uses_view and not step.random for _, step in self._transforms())
 
     @property
     def is_per_person(self) -> bool:

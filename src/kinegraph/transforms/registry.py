@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -14,6 +14,21 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.validation import find_option_errors
+
+
+class View(NamedTuple):
+    """One of the inputs that an evaluation makes of a clip, whose scores it averages.
+
+    Attributes:
+        number: which of the sampled clips, from 0.
+        clips: number of clips that are sampled from each clip; 1 takes the usual one.
+        mirrored: whether the step `mirror` mirrors the clip.
+    """
+
+    number: int = 0
+    clips: int = 1
+    mirrored: bool = False
+
 
 #: Draws a training clip of the same class, which went through the steps before this one. It is the
 #: clip itself if the class has no other.
@@ -28,8 +43,10 @@ class Transform:
 
     Attributes:
         function: ``f(clip, *, options)``, or ``f(clip, rng, *, options)`` if it draws random
-            numbers, or ``f(clip, rng, partner, *, options)`` if it needs another clip of the same
-            class, see `DrawPartner`. Absent joints are NaN and stay absent.
+            numbers. It may take further arguments before the options: ``partner``, which draws
+            another clip of the same class (`DrawPartner`), and ``view``, which states the part of
+            an evaluation that averages several inputs (`View`, None in training). Absent joints
+            are NaN and stay absent.
         random: whether it changes clips in training only; evaluation leaves it out.
         scope: which frames of the clip a frame of the result depends on in evaluation: "frame"
             (that frame only), "history" (that frame, and the first and last known position of each
@@ -64,6 +81,7 @@ class Transform:
         self.name = self.function.__name__
         parameters = inspect.signature(self.function).parameters
         self._draws, self.uses_partner = "rng" in parameters, "partner" in parameters
+        self.uses_view = "view" in parameters
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -81,6 +99,7 @@ class Transform:
         clip: Clip,
         rng: np.random.Generator | None = None,
         partner: DrawPartner | None = None,
+        view: View | None = None,
         /,
         **options: Any,
     ) -> Clip:
@@ -92,7 +111,7 @@ class Transform:
         """
         if errors := self.find_errors(options):
             raise TransformError(f"transform {self.name!r}: {errors[0]}")
-        return self.apply(clip, rng, options, partner)
+        return self.apply(clip, rng, options, partner, view)
 
     def apply(
         self,
@@ -100,6 +119,7 @@ class Transform:
         rng: np.random.Generator | None,
         options: Mapping[str, Any],
         partner: DrawPartner | None = None,
+        view: View | None = None,
     ) -> Clip:
         """Return the transformed clip, for options that were validated before.
 
@@ -108,7 +128,7 @@ class Transform:
         Raises:
             TransformError: the transform does not fit the clip.
         """
-        if self.random and rng is None:
+        if self.random and rng is None and not (self.uses_view and view):
             return clip
         if self.prepares is not None and clip.space.prepared != "recorded":
             if clip.space.prepared == self.prepares:
@@ -129,6 +149,8 @@ class Transform:
         given: list[Any] = [clip, rng][: 1 + self._draws]
         if self.uses_partner:
             given.append(partner or (lambda: clip))
+        if self.uses_view:
+            given.append(view)
         return self.function(*given, **options)
 
     def __reduce__(self) -> str:

@@ -1,11 +1,14 @@
 """Temporal sampling: cropping, padding, repeating and resampling the frames of a clip.
 
-With an rng a sampler draws frames (training), without one it is deterministic (evaluation).
+With an rng a sampler draws frames (training), without one it is deterministic (evaluation). Where
+an evaluation averages several clips of a clip (`View`), each has draws of its own, which depend on
+nothing but its number and the clip's length.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -13,44 +16,75 @@ from annotated_types import Interval
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.transforms.registry import transform
+from kinegraph.errors import TransformError
+from kinegraph.transforms.registry import View, transform
 from kinegraph.transforms.validation import Count, require_ascending
 
 FrameIndices = NDArray[np.intp]
 SpeedFactor = Annotated[float, Interval(ge=0.1, le=10)]
 Fraction = Annotated[float, Interval(ge=0.01, le=1)]
 FrameRate = Annotated[float, Interval(ge=0.1, le=1000)]
+VIEW_SEED = 255  # PYSKL's seed of the clips that an evaluation samples
 
 
 @transform(per_person=True)
 def uniform_sample(
-    clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 100
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    view: View | None = None,
+    *,
+    frames: Count = 100,
+    decode: bool = False,
 ) -> Clip:
     """Take one frame from each of ``frames`` equal bins: a random one, or the middle (PYSKL).
 
     A clip shorter than ``frames`` is repeated from a random start; from one shorter than twice that
-    random frames are left out.
+    random frames are left out. With ``test_clips`` above 1 the frames are those of PYSKL's test
+    mode, in which shorter clips start at evenly spaced frames, or, with ``decode``, at random ones
+    (UniformSampleDecode of DG-STGCN).
     """
-    return take_frames(clip, _sample_bins(clip.num_frames, frames, rng))
+    if view is not None and view.clips > 1:
+        index = sample_test_bins(clip.num_frames, frames, view.clips, decode)[view.number]
+    else:
+        index = _sample_bins(clip.num_frames, frames, rng)
+    return take_frames(clip, index)
 
 
 @transform(per_person=True)
 def random_frames(
-    clip: Clip, rng: np.random.Generator | None = None, *, frames: Count = 52
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    view: View | None = None,
+    *,
+    frames: Count = 52,
+    copies: Count | None = None,
 ) -> Clip:
     """Take random frames in order, drawn with replacement; without rng evenly spaced ones.
 
-    As Shift-GCN and CTR-GCN sample NW-UCLA.
+    As Shift-GCN samples NW-UCLA. With ``copies`` they are drawn without replacement from so many
+    copies of the clip's frames, 100 in CTR-GCN; this needs frames <= copies.
+
+    Raises:
+        TransformError: fewer copies than frames.
     """
+    if copies is not None and copies < frames:
+        raise TransformError(
+            f"transform 'random_frames': copies must be at least frames, got {copies} and {frames}"
+        )
+    rng = _view_rng(rng, view)
     if rng is None:
         return take_frames(clip, _spread_indices(clip.num_frames, frames))
-    return take_frames(clip, np.sort(rng.integers(0, clip.num_frames, frames)))
+    if copies is None:
+        return take_frames(clip, np.sort(rng.integers(0, clip.num_frames, frames)))
+    drawn = rng.choice(clip.num_frames * copies, frames, replace=False) % clip.num_frames
+    return take_frames(clip, np.sort(drawn))
 
 
 @transform(per_person=True)
 def crop_resize(
     clip: Clip,
     rng: np.random.Generator | None = None,
+    view: View | None = None,
     *,
     frames: Count = 64,
     train: tuple[Fraction, Fraction] = (0.5, 1.0),
@@ -66,7 +100,7 @@ def crop_resize(
         TransformError: the fractions of ``train`` are in descending order.
     """
     require_ascending("crop_resize", "train", *train)
-    length = clip.num_frames
+    length, rng = clip.num_frames, _view_rng(rng, view)
     if rng is None:
         begin = int((1 - test) * length / 2)
         end = length - begin
@@ -265,18 +299,48 @@ def _count_real(clip: Clip, index: FrameIndices) -> int | None:
     return max(1, int(np.searchsorted(index, clip.padded_from)))
 
 
-def _sample_bins(length: int, frames: int, rng: np.random.Generator | None) -> FrameIndices:
+def _sample_bins(
+    length: int, frames: int, rng: np.random.Generator | np.random.RandomState | None
+) -> FrameIndices:
     edges = np.arange(frames + 1) * length // frames
     if rng is None:
         index = np.arange(frames) if length < frames else edges[:-1] + np.diff(edges) // 2
         return index % length
+    integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
     if length < frames:
-        return (int(rng.integers(0, length)) + np.arange(frames)) % length
+        return (int(integers(0, length)) + np.arange(frames)) % length
     if length < 2 * frames:
         skipped = np.zeros(frames + 1, dtype=np.intp)
         skipped[rng.choice(frames + 1, length - frames, replace=False)] = 1
         return np.arange(frames) + np.cumsum(skipped)[:-1]
-    return edges[:-1] + rng.integers(0, np.diff(edges))
+    return edges[:-1] + integers(0, np.diff(edges))
+
+
+@lru_cache(maxsize=1024)  # clips of one length have the same
+def sample_test_bins(length: int, frames: int, clips: int, decode: bool = False) -> FrameIndices:
+    """Return the frames (clips, frames) of PYSKL's test mode, UniformSample or UniformSampleDecode.
+
+    The draws are those of one legacy generator with the seed 255: for each clip a number and a
+    start that are not used, then the frames as in training.
+    """
+    draw = np.random.RandomState(VIEW_SEED)
+    rows = []
+    for number in range(clips):
+        draw.rand()
+        draw.randint(1)
+        if length < frames and not decode:
+            start = number if length < clips else number * length // clips
+            rows.append((start + np.arange(frames)) % length)
+        else:
+            rows.append(_sample_bins(length, frames, draw))
+    return np.stack(rows)
+
+
+def _view_rng(rng: np.random.Generator | None, view: View | None) -> np.random.Generator | None:
+    """Return the generator of one of several clips, or ``rng``."""
+    if view is None or view.clips == 1:
+        return rng
+    return np.random.default_rng((VIEW_SEED, view.number))
 
 
 def _spread_indices(length: int, frames: int) -> FrameIndices:
