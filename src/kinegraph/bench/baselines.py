@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
+from kinegraph.bench.reference.pyskl import build_reference_dgstgcn, build_reference_stgcnpp
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
 from kinegraph.bench.reference.stgcn import build_reference_stgcn, build_reference_twostream
 from kinegraph.models import MODELS, create_model
@@ -18,10 +19,15 @@ from kinegraph.skeleton.layout import SkeletonLayout
 #: A released model -> the same function, computed as the released code computes it.
 REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "asgcn": build_reference_asgcn,
+    "dgstgcn": build_reference_dgstgcn,
     "shiftgcn": build_reference_shiftgcn,
     "stgcn": build_reference_stgcn,
     "stgcn_twostream": build_reference_twostream,
+    "stgcnpp": build_reference_stgcnpp,
 }
+
+#: Parameters whose start values leave out a part of the network.
+STARTS_NEUTRAL = ("edge_importance", ".mask", ".alpha", ".beta", ".body_share")
 
 BENCH_LAYOUT = "ntu25"
 NUM_CLASSES = 60
@@ -85,7 +91,7 @@ def create_reference(model: nn.Module) -> nn.Module:
 @torch.no_grad()
 def _warm_up(model: nn.Module, persons: int) -> None:
     for name, parameter in model.named_parameters():
-        if name.endswith(("edge_importance", ".mask")):
+        if name.endswith(STARTS_NEUTRAL):
             parameter.add_(0.2 * torch.randn_like(parameter))
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

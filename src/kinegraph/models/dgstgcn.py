@@ -103,8 +103,11 @@ class BodyTemporalConv(BranchedTemporalConv):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, ceil(T / stride), V)."""
         V = x.shape[3]
-        y = self.branches(torch.cat([x, x.mean(dim=3, keepdim=True)], dim=3))
-        return self.mix_branches(y[..., :V] + y[..., V:] * self.body_share[:V])
+        joints = x.permute(0, 2, 3, 1)  # as they lie in memory
+        joints = torch.cat([joints, joints.mean(dim=2, keepdim=True)], dim=2)
+        y = self.branches(joints.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = torch.addcmul(y[:, :, :V], y[:, :, V:], self.body_share[:V, None])
+        return self.mix_branches(y.permute(0, 3, 1, 2))
 
 
 class DGSTGCNBlock(nn.Module):

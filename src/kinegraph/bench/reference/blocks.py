@@ -146,8 +146,9 @@ def copy_weights(reference: ReferenceNetwork, model: nn.Module, family: str) -> 
     out. Its graph convolutions have one tensor for all groups, with the outputs before the inputs.
     """
     parts: dict[str, list[Tensor]] = {}
+    graphs = {name for name, _ in model.named_buffers() if name.endswith(".A")}
     for name, value in model.state_dict().items():
-        if not name.startswith(("links.", "forecast.")) and not name.endswith(".A"):
+        if not name.startswith(("links.", "forecast.")) and name not in graphs:
             key = published_name(name, family).partition("[")[0]
             by_group = name.endswith(".weight") and value.ndim == 3
             parts.setdefault(key, []).append((value.mT if by_group else value).flatten())
