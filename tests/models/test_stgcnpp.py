@@ -94,6 +94,17 @@ def test_the_graphs_start_at_the_skeleton_and_are_learned():
         assert float(block.gcn.A.grad[:, A[0] == 0].abs().max()) > 0
 
 
+@pytest.mark.parametrize("name", ["stgcnpp", "stgcn"])
+def test_the_graph_may_have_other_bones_than_the_clips(name):
+    options = {"channels": [8], "strides": [1], "faithful": True}
+    made = create_model(name, layout="ntu25", num_classes=5, graph_layout="ntu25_pyskl", **options)
+    own = create_model(name, layout="ntu25_pyskl", num_classes=5, **options)
+    torch.testing.assert_close(made.blocks[0].gcn.A, own.blocks[0].gcn.A)
+    assert made.layout.name == "ntu25"
+    with pytest.raises(ModelError, match="does not have the joints of layout 'ntu25'"):
+        create_model(name, layout="ntu25", num_classes=5, graph_layout="kinect20")
+
+
 def test_the_remainder_of_the_channels_goes_to_the_first_branch():
     model = create_model("stgcnpp", layout="ntu25", num_classes=5)
     widths = {

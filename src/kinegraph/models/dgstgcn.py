@@ -18,6 +18,7 @@ from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.models.stgcnpp import BranchedTemporalConv, new_classifier
 from kinegraph.ops.persons import Pool
+from kinegraph.ops.row_product import row_product
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -82,8 +83,8 @@ class DynamicGraphConv(nn.Module):
         # one matrix product for every channel: joints, not channels, have to lie side by side
         p = torch.relu_(self.values_bn(self.values(x))).contiguous()
         y = torch.matmul(p, graphs)
-        rows = y.flatten(2).transpose(1, 2)
-        mixed = rows @ self.mix.weight.flatten(1).T + self.mix.bias
+        rows = y.permute(0, 2, 3, 1).reshape(n * t * v, -1)
+        mixed = row_product(rows, self.mix.weight.flatten(1).T, self.mix.bias)
         return mixed.view(n, t, v, -1).permute(0, 3, 1, 2)
 
 

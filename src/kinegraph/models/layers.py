@@ -17,6 +17,8 @@ from kinegraph.errors import ModelError, unknown_name
 from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine, pick_frames
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.row_product import row_product
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 
 
 class DataBatchNorm(nn.BatchNorm1d):
@@ -125,6 +127,22 @@ class Residual(nn.Module):
         if self.conv is None or self.bn is None:
             return x
         return self.bn(self.conv(pick_frames(x, self.stride)))
+
+
+def find_graph_layout(layout: SkeletonLayout, other: str | None) -> SkeletonLayout:
+    """Return the layout whose bones make the graph: the clips' own, or another of these joints.
+
+    Raises:
+        ModelError: the other layout has other joints.
+        UnknownNameError: there is no such layout.
+    """
+    graph = layout if other is None else get_layout(other)
+    if graph.joints != layout.joints:
+        raise ModelError(
+            f"graph_layout {other!r} does not have the joints of layout {layout.name!r} in their "
+            f"order: {graph.num_joints} joints, {layout.num_joints} expected"
+        )
+    return graph
 
 
 def init_published(module: nn.Module) -> None:

@@ -19,6 +19,7 @@ from kinegraph.models.layers import (
     GraphConv,
     Residual,
     check_backbone,
+    find_graph_layout,
     init_kaiming,
     init_published,
 )
@@ -84,6 +85,8 @@ class STGCN(SkeletonModel):
         temporal_kernel: frames that a temporal convolution sees; odd.
         strategy: partition strategy of `kinegraph.adjacency`.
         max_hop: reach of the partitions.
+        graph_layout: the layout whose bones make the graph, if it is not that of the clips: PYSKL
+            puts the fingers at the hand in its graph, and at each other in its bone streams.
         dropout: in every block but the first.
         edge_importance: learn one weight per edge, partition and block.
         adaptive: also learn a free weight for every pair of joints, bone or not. Not in the paper;
@@ -112,6 +115,7 @@ class STGCN(SkeletonModel):
         temporal_kernel: int = 9,
         strategy: Strategy = "spatial",
         max_hop: int = 1,
+        graph_layout: str | None = None,
         dropout: float = 0.0,
         edge_importance: bool = True,
         adaptive: bool = False,
@@ -128,7 +132,7 @@ class STGCN(SkeletonModel):
         self.faithful = self.counts_absent = faithful
         A = torch.from_numpy(
             adjacency(
-                self.layout,
+                find_graph_layout(self.layout, graph_layout),
                 strategy=strategy,
                 max_hop=max_hop,
                 center_distance="truncated" if faithful else "full",

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, GraphConv, Residual, check_backbone
+from kinegraph.models.layers import (
+    DataBatchNorm,
+    GraphConv,
+    Residual,
+    check_backbone,
+    find_graph_layout,
+)
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
@@ -91,6 +97,7 @@ class STGCNPlus(SkeletonModel):
         in_channels: C of the input.
         channels: output channels of each block, at least six; the published network has ten blocks.
         strides: temporal stride of each block.
+        graph_layout: the layout whose bones make the graphs, if it is not that of the clips.
         dropout: in every block but the first, before the residual is added.
         pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
         head_dropout: before the classifier.
@@ -109,6 +116,7 @@ class STGCNPlus(SkeletonModel):
         in_channels: int = 3,
         channels: Sequence[int] = CHANNELS,
         strides: Sequence[int] = STRIDES,
+        graph_layout: str | None = None,
         dropout: float = 0.0,
         pool: Pool = "mean",
         head_dropout: float = 0.0,
@@ -122,7 +130,8 @@ class STGCNPlus(SkeletonModel):
         self.pool = pool
         self.faithful = self.counts_absent = faithful
         self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels)
-        A = torch.from_numpy(adjacency(self.layout, strategy="agcn"))
+        skeleton = find_graph_layout(self.layout, graph_layout)
+        A = torch.from_numpy(adjacency(skeleton, strategy="agcn"))
         self.blocks = nn.Sequential(
             *(
                 STGCNPlusBlock(
