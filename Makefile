@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format numbers pretrained load clean
+.PHONY: setup demo test test-all check format numbers records leaderboard pretrained load clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ DATA ?= ../shared/data
 numbers: setup
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 	$(BIN)/python benchmarks/models.py $(DATA)
+
+# Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
+records: setup
+	$(BIN)/python benchmarks/records.py $(DATA) $(if $(GPU),--gpu)
 
 # Loads a server over sockets, checks every answer, and asks for ten times as much as it can give.
 MODEL ?= penn-action

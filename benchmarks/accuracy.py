@@ -98,14 +98,19 @@ CASES = (
 CLEAN_SUFFIX = {"ucla-xview-clean": (", without the 95 leaked test clips", "79.7", "")}
 
 
-def run(words: Sequence[object]) -> str:
-    """Run a command that must succeed, with one thread, and return its standard output."""
+def run(words: Sequence[object], timeout_s: float | None = None) -> str:
+    """Run a command that must succeed, with one thread, and return its standard output.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than ``timeout_s`` and was stopped.
+    """
     done = subprocess.run(
         [*KINEGRAPH, *map(str, words)],
         env={**os.environ, **SETTINGS},
         capture_output=True,
         text=True,
         check=False,
+        timeout=timeout_s,
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
@@ -150,12 +155,15 @@ def minutes(folder: Path) -> float:
     return training_seconds(folder) / 60
 
 
-def row(title: str, figures: list[float], time: float, baseline: str, published: str) -> str:
-    """Return a row of the table, with the standard deviation over seeds."""
+def mean_and_spread(figures: Sequence[float]) -> str:
+    """Return the mean, with the standard deviation over seeds if there are several."""
     mean = f"{statistics.mean(figures):.1f}"
-    if len(figures) > 1:
-        mean += f" ± {statistics.stdev(figures):.1f}"
-    seeds = len(figures)
+    return f"{mean} ± {statistics.stdev(figures):.1f}" if len(figures) > 1 else mean
+
+
+def row(title: str, figures: list[float], time: float, baseline: str, published: str) -> str:
+    """Return a row of the table."""
+    mean, seeds = mean_and_spread(figures), len(figures)
     return f"| {title} | {mean} | {seeds} | {time:.1f} | {baseline} | {published} |"
 
 
@@ -178,12 +186,18 @@ def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
 
 def write_table(name: str, header: Sequence[str], lines: list[str]) -> None:
     """Replace the lines between the markers of that name in docs/numbers.md."""
+    before, _, after = split_page(name)
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = TABLE.read_text(encoding="utf-8").split(begin)
-    after = rest.split(end)[1]
     head = f"| {' | '.join(header)} |\n{'|---' * len(header)}|\n"
     table = f"{before}{begin}\n{head}" + "\n".join(lines) + f"\n{end}{after}"
     TABLE.write_text(table, encoding="utf-8")
+
+
+def split_page(name: str) -> tuple[str, str, str]:
+    """Return docs/numbers.md before, between and after the markers of that name."""
+    before, rest = TABLE.read_text(encoding="utf-8").split(f"<!-- {name}: begin -->")
+    inside, after = rest.split(f"<!-- {name}: end -->")
+    return before, inside, after
 
 
 def main() -> None:
