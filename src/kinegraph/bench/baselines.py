@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
+from kinegraph.bench.reference.msg3d import build_reference_msg3d
 from kinegraph.bench.reference.pyskl import build_reference_dgstgcn, build_reference_stgcnpp
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
 from kinegraph.bench.reference.stgcn import build_reference_stgcn, build_reference_twostream
@@ -20,6 +21,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "asgcn": build_reference_asgcn,
     "dgstgcn": build_reference_dgstgcn,
+    "msg3d": build_reference_msg3d,
     "shiftgcn": build_reference_shiftgcn,
     "stgcn": build_reference_stgcn,
     "stgcn_twostream": build_reference_twostream,

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone
+from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone, find_graph_layout
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
-from kinegraph.ops.layers import GraphMix, batch_norm_affine
+from kinegraph.ops.layers import GraphMix, batch_norm_affine, graph_product
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.window_graph import WindowGraphConv, WindowProduct
 from kinegraph.skeleton.graph import hop_scales
@@ -83,7 +83,18 @@ class ScaleGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V), of windows of one frame."""
-        return self.mix_nodes(x).transpose(2, 3).contiguous(memory_format=torch.channels_last)
+        A = self.A + self.free_edges
+        K, V = A.shape[:2]
+        gather = A.permute(2, 0, 1).reshape(1, V * K, V)
+        bias: Tensor = self.conv.bias  # type: ignore[assignment]
+        frames = graph_product(
+            x.permute(0, 2, 3, 1),
+            gather,
+            self.weights_by_scale().flatten(0, 1),
+            bias.expand(1, V, -1),
+            relu=False,
+        )
+        return torch.relu_(self.bn(frames.permute(0, 3, 1, 2)))
 
     def fold(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return A + B, weight (K, C, C') and bias (C',), with the batch norm folded in."""
@@ -205,6 +216,8 @@ class MSG3D(SkeletonModel):
         scales: K of the graph convolutions of single frames: hops 0 to K - 1.
         window_scales: K of those of windows.
         windows: frames of the windows beside each other, odd; none: the factorized pathway only.
+        graph_layout: the layout whose bones make the graph, if it is not that of the clips, see
+            `kinegraph.models.stgcn.STGCN`.
         dropout: at the end of every block.
         pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
         head_dropout: before the classifier.
@@ -230,6 +243,7 @@ class MSG3D(SkeletonModel):
         scales: int = 13,
         window_scales: int = 6,
         windows: Sequence[int] = WINDOWS,
+        graph_layout: str | None = None,
         dropout: float = 0.0,
         pool: Pool = "mean",
         head_dropout: float = 0.0,
@@ -244,13 +258,16 @@ class MSG3D(SkeletonModel):
         self.in_channels = in_channels
         self.num_features = channels[-1]
         self.pool = pool
-        self.pyskl = pyskl
+        self.channels, self.pyskl = tuple(channels), pyskl
+        self.graph_layout = find_graph_layout(self.layout, graph_layout)
         self.faithful = self.counts_absent = faithful
         self.fixed_persons = persons if faithful else None
         self.data_bn = DataBatchNorm(
             self.layout.num_joints, in_channels, persons if faithful else 1
         )
-        graph = partial(hop_scales, self.layout, normalization="column" if pyskl else "symmetric")
+        graph = partial(
+            hop_scales, self.graph_layout, normalization="column" if pyskl else "symmetric"
+        )
         A = torch.from_numpy(graph(scales))
         A_windows = {w: torch.from_numpy(graph(window_scales, window=w)) for w in windows}
         blocks = []

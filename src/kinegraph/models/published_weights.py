@@ -191,7 +191,7 @@ def load_msg3d(model: MSG3D, state: Mapping[str, Tensor]) -> None:
     Raises:
         ModelError: an unknown, missing or misshapen key, or another graph.
     """
-    bones = torch.from_numpy(hop_distance(model.layout) == 1).float()
+    bones = torch.from_numpy(hop_distance(model.graph_layout) == 1).float()
     unused = {"A": bones} if model.pyskl else {}
     load_renamed(model, state, "msg3d_pyskl" if model.pyskl else "msg3d", unused=unused)
 

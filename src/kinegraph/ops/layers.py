@@ -134,7 +134,8 @@ def graph_product(x: Tensor, gather: Tensor, weight: Tensor, bias: Tensor, *, re
         (n, T, V, C').
     """
     n, t, v, c = x.shape
-    in_one = torch.compiler.is_exporting() or (torch.is_grad_enabled() and x.requires_grad)
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    in_one = torch.compiler.is_exporting() or learns
     if in_one or t <= CACHE_BLOCK or x.device.type != "cpu":
         summed = (gather.unsqueeze(1) @ x).reshape(n * t * v, -1)
         mixed = row_product(summed, weight).view(n, t, v, -1).add_(bias.unsqueeze(1))

@@ -143,14 +143,15 @@ def copy_weights(reference: ReferenceNetwork, model: nn.Module, family: str) -> 
     """Copy the weights and the mode of a released model into a reference network of its sizes.
 
     What the reference network does not compute, the inference of links and the forecast, is left
-    out. Its graph convolutions have one tensor for all groups, with the outputs before the inputs.
+    out. Its graph convolutions have one tensor for all groups, with the outputs before the inputs;
+    MS-G3D's free edges have the target joints before the sources.
     """
     parts: dict[str, list[Tensor]] = {}
     graphs = {name for name, _ in model.named_buffers() if name.endswith(".A")}
     for name, value in model.state_dict().items():
         if not name.startswith(("links.", "forecast.")) and name not in graphs:
             key = published_name(name, family).partition("[")[0]
-            by_group = name.endswith(".weight") and value.ndim == 3
+            by_group = name.endswith((".weight", ".free_edges")) and value.ndim == 3
             parts.setdefault(key, []).append((value.mT if by_group else value).flatten())
     own = reference.state_dict()
     copied = {key: torch.cat(values).view_as(own[key]) for key, values in parts.items()}
