@@ -24,9 +24,10 @@ MODES = [(name, False) for name in MODELS] + [
 ]
 
 
-def narrow(name: str) -> dict:
-    """Return options that make a model of this name small; the other tests have its full width."""
+def narrow(name: str, persons: int = 2) -> dict:
+    """Return options that make a model of this name small, for clips of so many persons."""
     small = {"channels": [8, 16], "strides": [1, 2], "branch_channels": [8], "stem_channels": 8}
+    small |= {"depth": 1, "persons": persons}
     return {key: value for key, value in small.items() if key in model_options(name)}
 
 
@@ -37,7 +38,7 @@ def test_the_contract_covers_the_registry():
 
 @pytest.mark.parametrize(("name", "layout", "M"), CASES)
 def test_forward_features_head_and_reset(name, layout, M):
-    options = narrow(name)
+    options = narrow(name, M)
     model = create_model(name, layout=layout, num_classes=6, in_channels=2, **options).eval()
     V = model.layout.num_joints
     x = torch.randn(3, 2, 17, V, M)
@@ -158,7 +159,7 @@ def test_saved_and_loaded_tensors_are_those_of_the_model(name, faithful, tmp_pat
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_few_steps_lower_the_loss_of_one_batch(name):
     torch.manual_seed(0)
-    model = create_model(name, layout="ntu25", num_classes=3, **narrow(name))
+    model = create_model(name, layout="ntu25", num_classes=3, **narrow(name, 1))
     x, labels = torch.randn(6, 3, 16, 25, 1), torch.tensor([0, 1, 2] * 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []

@@ -195,7 +195,7 @@ def test_faithful_normalisation_has_a_place_for_every_persons_joint():
 
 
 def test_published_weights_want_as_many_persons_as_they_were_trained_with():
-    with pytest.raises(ModelError, match=r"normalizes 2 persons together .* clips have 1"):
+    with pytest.raises(ModelError, match=r"takes 2 persons together .* clips have 1"):
         small(faithful=True)(torch.zeros(1, 3, 4, 25, 1))
 
 

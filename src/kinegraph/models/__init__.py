@@ -17,6 +17,7 @@ from kinegraph.models.dgstgcn import DGSTGCN
 from kinegraph.models.efficientgcn import EfficientGCN
 from kinegraph.models.msg3d import MSG3D
 from kinegraph.models.shiftgcn import ShiftGCN
+from kinegraph.models.skateformer import SkateFormer
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.stgcnpp import STGCNPlus
 from kinegraph.models.twostream import TwoStreamSTGCN
@@ -31,6 +32,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "efficientgcn": EfficientGCN,
     "msg3d": MSG3D,
     "shiftgcn": ShiftGCN,
+    "skateformer": SkateFormer,
     "stgcn": STGCN,
     "stgcn_autoencoder": STGCNAutoEncoder,
     "stgcn_twostream": TwoStreamSTGCN,

@@ -86,8 +86,8 @@ def check_persons(persons: int, expected: int | None) -> None:
     """
     if expected not in (None, persons):
         raise ModelError(
-            f"this network normalizes {expected} persons together (faithful=True, "
-            f"persons={expected}), but the clips have {persons}"
+            f"this network takes {expected} persons together (model option persons={expected}), "
+            f"but the clips have {persons}"
         )
 
 

@@ -61,7 +61,7 @@ def map_joints(
         return tuple((joint,) for joint in range(source.num_joints))
     joint_of_part = _index_parts(source)
     mapping = tuple(
-        _find_sources(_body_parts(target, joint), joint_of_part) for joint in target.joints
+        _find_sources(body_parts(target, joint), joint_of_part) for joint in target.joints
     )
     if not any(mapping):
         raise LayoutError(
@@ -80,7 +80,7 @@ def group_joints(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     """
     groups: dict[str, list[int]] = {}
     for joint, name in enumerate(layout.joints):
-        side, _, part = _body_parts(layout, name)[0].partition("_")
+        side, _, part = body_parts(layout, name)[0].partition("_")
         limbs = LIMBS.items() if side in ("left", "right") else ()
         limb = next((limb for limb, words in limbs if part.startswith(tuple(words))), "trunk")
         groups.setdefault(limb, []).append(joint)
@@ -190,13 +190,14 @@ def _require_convertible(joints: Array, source: SkeletonLayout, target: Skeleton
         )
 
 
-def _body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
+def body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
+    """Return the part that a joint marks, followed by those that it may stand for."""
     return BODY_PARTS.get(layout.name, {}).get(joint, (joint,))
 
 
 def _index_parts(layout: SkeletonLayout) -> dict[str, int]:
     """Return body part -> the joint that marks it, else the joint that may stand for it."""
-    parts = [_body_parts(layout, joint) for joint in layout.joints]
+    parts = [body_parts(layout, joint) for joint in layout.joints]
     substitutes = {part: joint for joint, own in enumerate(parts) for part in own[1:]}
     return substitutes | {own[0]: joint for joint, own in enumerate(parts)}
 
