@@ -60,6 +60,8 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("efficientgcn", {**SMALL, "stem_channels": 8, "branch_channels": (8,)}),
     ("efficientgcn", {**SMALL, "variant": "sep", "branches": 3, "branch_depth": 1}),
     ("efficientgcn", {**SMALL, "depth": 2, "pool": "joints", "faithful": True}),
+    ("skateformer", SMALL),
+    ("skateformer", {**SMALL, "faithful": True}),
 ]
 
 

@@ -119,9 +119,7 @@ class SkateFormer(SkeletonModel):
         check_backbone(num_classes, in_channels, channels, strides, "mean")
         relative_position = relative_position or ("released" if faithful else "fixed")
         if relative_position not in get_args(RelativePosition):
-            raise unknown_name(
-                "relative_position", relative_position, get_args(RelativePosition)
-            )
+            raise unknown_name("relative_position", relative_position, get_args(RelativePosition))
         _check_options(channels, strides, depth, persons, in_channels, frame_index)
         _check_shares(attention_dropout, drop_path, mlp_ratio)
         self.layout = get_layout(layout)
@@ -167,7 +165,7 @@ class SkateFormer(SkeletonModel):
             for stage, (before, width) in enumerate(zip((0, *channels), channels, strict=False))
         )
         nn.init.trunc_normal_(self.joint_embedding, std=INIT_STD)
-        self.apply(_init_linear)
+        self.stages.apply(_init_linear)
         self.head_dropout = nn.Dropout(head_dropout)
         self.reset_classifier(num_classes)
 
@@ -228,8 +226,8 @@ class SkateFormer(SkeletonModel):
         The channel of the index has one value in a frame, and zeros for absent persons.
         """
         if not self.frame_index:
-            T = x.shape[2]
-            index = torch.arange(T, device=x.device, dtype=x.dtype) * (2 / T) - 1
+            frame = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)
+            index = frame * 2 / (frame[-1:] + 1) - 1
             return x, index.expand(x.shape[0], -1)
         values = x[:, -1].flatten(2)
         high, low = values.amax(dim=2), values.amin(dim=2)

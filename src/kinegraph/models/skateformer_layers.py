@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 RelativePosition = Literal["released", "fixed"]
 
@@ -88,6 +88,7 @@ class BlockAttention(nn.Module):
         super().__init__()
         self.tokens = tokens
         self.near_frames, self.near_tokens = near_frames, near_tokens
+        self.relative_position = relative_position
         self.dropout = dropout
         ends = tokens.persons * tokens.parts
         pairs = () if near_tokens else (ends, ends)
@@ -103,62 +104,125 @@ class BlockAttention(nn.Module):
 
     def forward(self, qkv: Tensor, group: PersonGroup) -> Tensor:
         """(N, M, T, V, 3, h, d) -> (N, M, T, V, h * d)."""
-        N, M, T = qkv.shape[:3]
-        rest = -T % BLOCK_FRAMES
-        qkv = pad(qkv, (0, 0, 0, 0, 0, 0, 0, 0, 0, rest))
-        blocks = (T + rest) // BLOCK_FRAMES
-        frames = (blocks, BLOCK_FRAMES) if self.near_frames else (BLOCK_FRAMES, blocks)
+        if torch.compiler.is_exporting():
+            return self._attend_to_all(qkv, group)
+        T, heads = qkv.shape[2], qkv.shape[5]
+        hidden = self._hidden_keys(T, group)
+        x = self._divide_frames(qkv, by_index=hidden is not None)
         P, J, near = self.tokens.parts, self.tokens.joints, self.tokens.near
-        places = (P * J // near, near) if self.near_tokens else (P, J)
-        # axes 0 N, 1 M, 2 and 3 frames, 4 and 5 tokens, 6 qkv, 7 h, 8 d
-        block_t, in_t = (2, 3) if self.near_frames else (3, 2)
-        block_v, in_v = (4, 5) if self.near_tokens else (5, 4)
-        order = (6, 0, block_t, block_v, 7, in_t, 1, in_v, 8)
-        split = qkv.unflatten(3, places).unflatten(2, frames).permute(order)
-        q, k, v = split.flatten(5, 7).flatten(1, 3).unbind(0)
-        heads = q.shape[1]
+        x = x.unflatten(4, (P * J // near, near) if self.near_tokens else (P, J))
+        # axes 0 N, 1 M, 2 blocks of frames, 3 frames, 4 and 5 tokens, 6 qkv, 7 h, 8 d
+        order = (6, 0, 2, 4, 7, 3, 1, 5, 8) if self.near_tokens else (6, 0, 2, 5, 7, 3, 1, 4, 8)
+        x = x.permute(order).contiguous()
+        block = x.shape[5:8]
+        q, k, v = x.flatten(5, 7).unbind(0)  # (N, blocks of frames, of tokens, h, S, d)
+        blocks = q.shape[:3]
+        bias = self._bias(group)
+        if hidden is None:
+            q, k, v = (part.flatten(0, 2) for part in (q, k, v))  # as fused kernels need it
+        else:
+            bias = bias.masked_fill(hidden[:, :, None, None, None], float("-inf"))
         y = scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=self._bias(group, T, blocks, split.shape[3]),
+            attn_mask=bias,
             dropout_p=self.dropout if self.training else 0.0,
             scale=heads**-0.5,
         )
-        y = y.unflatten(2, split.shape[5:8]).unflatten(0, split.shape[1:4])
-        back = [(*order[1:], order[0]).index(axis) for axis in (0, 1, 2, 3, 4, 5, 7, 8)]
-        return y.permute(back).flatten(6).flatten(4, 5).flatten(2, 3)[:, :, :T]
+        y = y.unflatten(0, blocks) if hidden is None else y
+        y = y.unflatten(4, block)  # (N, blocks of frames, of tokens, h, 8, M, tokens, d)
+        back = (0, 5, 1, 4, 2, 6, 3, 7) if self.near_tokens else (0, 5, 1, 4, 6, 2, 3, 7)
+        y = y.permute(back).flatten(6).flatten(4, 5)
+        return self._join_frames(y, T, by_index=hidden is not None)
 
-    def _bias(self, group: PersonGroup, T: int, blocks: int, blocks_of_tokens: int) -> Tensor:
-        """Return (1, h, S, S), or (B, h, S, S) where keys are masked: -inf is added to them."""
+    def _divide_frames(self, x: Tensor, *, by_index: bool) -> Tensor:
+        """(N, M, T, ...) -> (N, M, blocks, 8, ...); by index any T, the last frame repeated."""
+        if by_index:
+            T = x.shape[2]
+            return x[:, :, self._frame_numbers(T).clamp(max=T - 1)]
+        if self.near_frames:
+            return x.unflatten(2, (-1, BLOCK_FRAMES))
+        return x.unflatten(2, (BLOCK_FRAMES, -1)).transpose(2, 3)
+
+    def _join_frames(self, y: Tensor, T: int, *, by_index: bool) -> Tensor:
+        """(N, M, blocks, 8, ...) -> (N, M, T, ...)."""
+        if by_index:
+            t, blocks = torch.arange(T, device=y.device), y.shape[2]
+            if self.near_frames:
+                return y[:, :, t // BLOCK_FRAMES, t % BLOCK_FRAMES]
+            return y[:, :, t % blocks, t // blocks]
+        return (y if self.near_frames else y.transpose(2, 3)).flatten(2, 3)
+
+    def _frame_numbers(self, T: int) -> Tensor:
+        """Return (blocks, 8) frames of each block; some are T or later if T is no multiple."""
+        blocks = (T + BLOCK_FRAMES - 1) // BLOCK_FRAMES
+        device = self.table.device
+        block, frame = (torch.arange(size, device=device) for size in (blocks, BLOCK_FRAMES))
+        per_block, per_frame = (BLOCK_FRAMES, 1) if self.near_frames else (1, blocks)
+        return block[:, None] * per_block + frame * per_frame
+
+    def _bias(self, group: PersonGroup) -> Tensor:
+        """Return (1, h, S, S)."""
         table = self.table
-        if not self.near_tokens and len(group.persons) < self.tokens.persons:
+        if self.near_tokens:
+            return table[self.relative_frames].permute(2, 0, 1).unsqueeze(0)
+        if len(group.persons) < self.tokens.persons:
             P = self.tokens.parts
             own = [person * P + part for person in group.persons for part in range(P)]
             table = table[:, own][:, :, own]
-        bias = table[self.relative_frames]
-        if not self.near_tokens:  # (8, 8, MP, MP, h)
-            bias = bias.transpose(1, 2).flatten(2, 3).flatten(0, 1)
-        bias = bias.permute(2, 0, 1).unsqueeze(0)
-        hidden = self._hidden_keys(group, T, blocks)
-        if hidden is None:
-            return bias
-        rows = hidden[:, :, None].expand(-1, -1, blocks_of_tokens, -1).flatten(0, 2)
-        return bias.masked_fill(rows[:, None, None], float("-inf"))
+        bias = table[self.relative_frames]  # (8, 8, MP, MP, h)
+        return bias.permute(4, 0, 2, 1, 3).flatten(3).flatten(1, 2).unsqueeze(0)
 
-    def _hidden_keys(self, group: PersonGroup, T: int, blocks: int) -> Tensor | None:
-        """Return (N, blocks of frames, S) bool: keys that do not exist; None if all do."""
-        if T == blocks * BLOCK_FRAMES and group.present is None:
+    def _hidden_keys(self, T: int, group: PersonGroup) -> Tensor | None:
+        """Return (1, blocks of frames, S) bool: keys that do not exist; None if all do."""
+        if T % BLOCK_FRAMES == 0:
             return None
-        t = torch.arange(blocks * BLOCK_FRAMES, device=self.table.device)
-        shape = (blocks, BLOCK_FRAMES) if self.near_frames else (BLOCK_FRAMES, blocks)
-        late = (t >= T).view(shape) if self.near_frames else (t >= T).view(shape).T
         width = self.tokens.near if self.near_tokens else self.tokens.parts
-        M = len(group.persons)
-        hidden = late[None, :, :, None].expand(group.clips, -1, -1, M)
+        hidden = (self._frame_numbers(T) >= T)[None, :, :, None]
+        return hidden.expand(-1, -1, -1, len(group.persons) * width).flatten(2)
+
+    def _attend_to_all(self, qkv: Tensor, group: PersonGroup) -> Tensor:
+        """Do the same with one block of all frames, where a mask hides all but 8 from each.
+
+        A graph of operations for any T cannot divide frames into blocks. Absent persons are among
+        the rows, and hidden too.
+        """
+        T, heads = qkv.shape[2], qkv.shape[5]
+        P, J, near = self.tokens.parts, self.tokens.joints, self.tokens.near
+        x = qkv.unflatten(3, (P * J // near, near) if self.near_tokens else (P, J))
+        # axes 0 N, 1 M, 2 frames, 3 and 4 tokens, 5 qkv, 6 h, 7 d
+        order = (5, 0, 3, 6, 2, 1, 4, 7) if self.near_tokens else (5, 0, 4, 6, 2, 1, 3, 7)
+        x = x.permute(order).contiguous()
+        persons, width = x.shape[5:7]
+        q, k, v = x.flatten(4, 6).flatten(1, 2).unbind(0)  # (N * blocks of tokens, h, S, d)
+        t = torch.arange(T, device=qkv.device)
+        blocks = (T + BLOCK_FRAMES - 1) // BLOCK_FRAMES
+        block, rank = (
+            (t // BLOCK_FRAMES, t % BLOCK_FRAMES) if self.near_frames else (t % blocks, t // blocks)
+        )
+        token = torch.arange(persons * width, device=qkv.device)
+        frame = rank[:, None].expand(-1, persons * width)
+        if self.near_tokens and self.relative_position == "released":
+            frame = (rank[:, None] * near + token) % BLOCK_FRAMES
+        relative = relative_frames(frame.flatten()).clamp(0, 2 * BLOCK_FRAMES - 2)
+        if self.near_tokens:
+            bias = self.table[relative]
+        else:
+            token = token.expand(T, -1).flatten()
+            bias = self.table[relative, token[:, None], token]
+        own = block[:, None].expand(-1, persons * width).flatten()
+        shown = own[:, None] == own
         if group.present is not None:
-            hidden = hidden | ~group.present[:, None, None]
-        return hidden[..., None].expand(-1, -1, -1, -1, width).flatten(2)
+            keys = group.present[:, None, :, None].expand(-1, T, -1, width).flatten(1)
+            shown = (shown & keys[:, None])[:, None].expand(-1, x.shape[2], -1, -1).flatten(0, 1)
+            shown = shown.unsqueeze(1)
+        bias = bias.permute(2, 0, 1).masked_fill(~shown, float("-inf"))
+        y = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=heads**-0.5)
+        y = y.unflatten(2, (-1, persons, width)).unflatten(0, (-1, x.shape[2]))
+        # axes 0 N, 1 blocks of tokens, 2 h, 3 frames, 4 M, 5 tokens, 6 d
+        back = (0, 4, 3, 1, 5, 2, 6) if self.near_tokens else (0, 4, 3, 5, 1, 2, 6)
+        return y.permute(back).flatten(5).flatten(3, 4)
 
 
 class SkateFormerBlock(nn.Module):
@@ -250,7 +314,7 @@ class SkateFormerBlock(nn.Module):
         """(N, M, T, V, C) -> the same shape: y[u'] = sum_u G[u', u] x[u], by groups of channels."""
         N, M, T, V, C = x.shape
         G, heads = self.graph, len(self.graph)
-        if M < self.tokens.persons:
+        if len(group.persons) < self.tokens.persons:
             own = [person * V + token for person in group.persons for token in range(V)]
             G = G[:, own][:, :, own]
         if group.present is not None:
@@ -325,8 +389,11 @@ def _by_group(
 ) -> Tensor:
     """Apply a function of (N, M, ...) to the rows (n, ...) of each group of clips."""
     counts = [group.clips * len(group.persons) for group in groups]
+    if len(groups) == 1:
+        (group,) = groups
+        return function(x.unflatten(0, (group.clips, len(group.persons))), group).flatten(0, 1)
     done = [
         function(rows.unflatten(0, (group.clips, len(group.persons))), group).flatten(0, 1)
         for rows, group in zip(x.split(counts), groups, strict=True)
     ]
-    return done[0] if len(done) == 1 else torch.cat(done)
+    return torch.cat(done)

@@ -21,6 +21,9 @@ from kinegraph.skeleton.space import KINECT, Space
 Array = NDArray[np.float32]
 Parts = dict[str, tuple[str, ...]]
 
+#: The group of all joints that belong to no limb.
+TRUNK = "trunk"
+
 
 def _load_parts() -> tuple[dict[str, Parts], Parts, dict[str, list[str]], tuple[str, ...]]:
     import yaml
@@ -61,7 +64,7 @@ def map_joints(
         return tuple((joint,) for joint in range(source.num_joints))
     joint_of_part = _index_parts(source)
     mapping = tuple(
-        _find_sources(body_parts(target, joint), joint_of_part) for joint in target.joints
+        _find_sources(_body_parts(target, joint), joint_of_part) for joint in target.joints
     )
     if not any(mapping):
         raise LayoutError(
@@ -80,11 +83,17 @@ def group_joints(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     """
     groups: dict[str, list[int]] = {}
     for joint, name in enumerate(layout.joints):
-        side, _, part = body_parts(layout, name)[0].partition("_")
-        limbs = LIMBS.items() if side in ("left", "right") else ()
-        limb = next((limb for limb, words in limbs if part.startswith(tuple(words))), "trunk")
+        part = _body_parts(layout, name)[0].partition("_")[2]
+        limbs = LIMBS.items() if find_side(layout, name) else ()
+        limb = next((limb for limb, words in limbs if part.startswith(tuple(words))), TRUNK)
         groups.setdefault(limb, []).append(joint)
     return {limb: tuple(joints) for limb, joints in groups.items()}
+
+
+def find_side(layout: SkeletonLayout, joint: str) -> str:
+    """Return "left" or "right" if the joint marks a part of that side, else nothing."""
+    side = _body_parts(layout, joint)[0].partition("_")[0]
+    return side if side in ("left", "right") else ""
 
 
 def missing_joints(source: SkeletonLayout, target: SkeletonLayout) -> list[str]:
@@ -190,14 +199,14 @@ def _require_convertible(joints: Array, source: SkeletonLayout, target: Skeleton
         )
 
 
-def body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
+def _body_parts(layout: SkeletonLayout, joint: str) -> tuple[str, ...]:
     """Return the part that a joint marks, followed by those that it may stand for."""
     return BODY_PARTS.get(layout.name, {}).get(joint, (joint,))
 
 
 def _index_parts(layout: SkeletonLayout) -> dict[str, int]:
     """Return body part -> the joint that marks it, else the joint that may stand for it."""
-    parts = [body_parts(layout, joint) for joint in layout.joints]
+    parts = [_body_parts(layout, joint) for joint in layout.joints]
     substitutes = {part: joint for joint, own in enumerate(parts) for part in own[1:]}
     return substitutes | {own[0]: joint for joint, own in enumerate(parts)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from kinegraph.skeleton.joint_mapping import LIMBS, body_parts
+from kinegraph.skeleton.joint_mapping import TRUNK, find_side, group_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 
 #: Numbers of joints of a part, the preferred one first.
@@ -38,20 +38,29 @@ def divide_into_parts(layout: SkeletonLayout) -> tuple[Joints, ...]:
 def find_limbs(layout: SkeletonLayout) -> list[Joints]:
     """Return the joints of each limb, from the center outwards; the trunk comes last.
 
-    A skeleton without arms and legs, such as a hand, is cut wherever its bones branch.
+    A limb begins with the joint of its side that holds it, such as the shoulder. A skeleton
+    without arms and legs, such as a hand, is cut wherever its bones branch.
     """
-    limb_of_part = {part: limb for limb, parts in LIMBS.items() for part in parts}
-    limb_of: dict[int, str | None] = {}
-    for joint in _from_center(layout, layout.center):
-        parts = body_parts(layout, layout.joints[joint])
-        named = [limb_of_part[part] for part in parts if part in limb_of_part]
-        limb_of[joint] = named[0] if named else limb_of.get(layout.parents[joint])
-    if not any(limb_of.values()):
+    groups = group_joints(layout)
+    sides = [find_side(layout, joint) for joint in layout.joints]
+    limb_of = {
+        joint: (limb, sides[joint])
+        for limb, joints in groups.items()
+        for joint in joints
+        if limb != TRUNK
+    }
+    if len({side for _, side in limb_of.values()}) < 2:
         return _cut_at_branches(layout)
-    limbs: dict[str | None, list[int]] = {name: [] for name in limb_of.values() if name}
-    limbs[None] = []
-    for joint, name in limb_of.items():
-        limbs[name].append(joint)
+    queue = list(limb_of)
+    for joint in queue:  # grows while it is read
+        parent = layout.parents[joint]
+        if parent not in limb_of and sides[parent] == sides[joint]:
+            limb_of[parent] = limb_of[joint]
+            queue.append(parent)
+    limbs: dict[tuple[str, str] | None, list[int]] = {}
+    for joint in _from_center(layout, layout.center):
+        limbs.setdefault(limb_of.get(joint), []).append(joint)
+    limbs[None] = limbs.pop(None, [])
     return [tuple(limb) for limb in limbs.values() if limb]
 
 
