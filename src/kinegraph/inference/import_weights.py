@@ -140,7 +140,7 @@ def import_weights(
     dataset = DATASETS[classes]
     has_names = dataset.name in list_class_sets()
     header = CheckpointHeader(
-        model={"name": recipe.model.name, "options": recipe.model.options},
+        model=recipe.model_spec(),
         layout=get_layout(dataset.layout).to_dict(),
         num_classes=classes,
         in_channels=dataset.coordinates + recipe.confidence,

@@ -18,7 +18,7 @@ from kinegraph.models.layers import check_backbone
 from kinegraph.models.skateformer_layers import (
     BLOCK_FRAMES,
     INIT_STD,
-    KINDS,
+    BLOCK_KINDS,
     PersonGroup,
     RelativePosition,
     SkateFormerBlock,
@@ -40,7 +40,7 @@ from kinegraph.skeleton.limbs import divide_into_parts
 
 CHANNELS = (96, 192, 192, 192)
 STRIDES = (1, 2, 2, 2)
-STEM_CHANNELS = (6, 9)
+STEM_WIDTHS = (6, 9)
 #: Longest wavelength of the encoding of frames, over 2 pi.
 MAX_WAVELENGTH = 10_000
 
@@ -135,7 +135,7 @@ class SkateFormer(SkeletonModel):
         self.tokens = TokenLayout(len(parts), len(parts[0]), near, persons)
         joints = torch.tensor(parts).flatten()
         self.register_buffer("joint_of_token", joints, persistent=False)
-        widths = (in_channels - frame_index, *STEM_CHANNELS, channels[0])
+        widths = (in_channels - frame_index, *STEM_WIDTHS, channels[0])
         self.stem = nn.Sequential(
             nn.Linear(widths[0], widths[1]),
             nn.GELU(),
@@ -200,7 +200,7 @@ class SkateFormer(SkeletonModel):
             f"stages.{stage}.blocks.{i}.transformer.attention.{kind}.relative_position_index": index
             for stage in range(len(self.stages))
             for i in range(self.depth)
-            for kind in range(len(KINDS))
+            for kind in range(len(BLOCK_KINDS))
         }
 
     def _run(self, x: Tensor, present: Tensor | None, groups: Sequence[PersonGroup]) -> Tensor:

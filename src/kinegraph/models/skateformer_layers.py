@@ -20,10 +20,10 @@ RelativePosition = Literal["released", "fixed"]
 
 #: Frames of a block of attention.
 BLOCK_FRAMES = 8
-KERNEL_FRAMES = 7
+TEMPORAL_KERNEL = 7
 MAX_HEADS, MAX_GROUPS = 4, 8
 #: Kinds of blocks: whether their frames, and their tokens, are neighbors.
-KINDS = ((True, True), (True, False), (False, True), (False, False))
+BLOCK_KINDS = ((True, True), (True, False), (False, True), (False, False))
 INIT_STD = 0.02
 
 
@@ -155,7 +155,7 @@ class BlockAttention(nn.Module):
         return (y if self.near_frames else y.transpose(2, 3)).flatten(2, 3)
 
     def _frame_numbers(self, T: int) -> Tensor:
-        """Return (blocks, 8) frames of each block; some are T or later if T is no multiple."""
+        """Return (blocks, 8) frames of each block; some are T or later unless 8 divides T."""
         blocks = (T + BLOCK_FRAMES - 1) // BLOCK_FRAMES
         device = self.table.device
         block, frame = (torch.arange(size, device=device) for size in (blocks, BLOCK_FRAMES))
@@ -264,8 +264,8 @@ class SkateFormerBlock(nn.Module):
         self.temporal = nn.Conv2d(
             quarter,
             quarter,
-            (KERNEL_FRAMES, 1),
-            padding=(KERNEL_FRAMES // 2, 0),
+            (TEMPORAL_KERNEL, 1),
+            padding=(TEMPORAL_KERNEL // 2, 0),
             groups=len(self.graph),
         )
         self.attentions = nn.ModuleList(
@@ -277,7 +277,7 @@ class SkateFormerBlock(nn.Module):
                 dropout=attention_dropout,
                 relative_position=relative_position,
             )
-            for near_frames, near_tokens in KINDS
+            for near_frames, near_tokens in BLOCK_KINDS
         )
         self.proj = nn.Linear(channels, channels)
         self.norm_2 = nn.LayerNorm(channels)
@@ -297,7 +297,7 @@ class SkateFormerBlock(nn.Module):
         quarter = x.shape[-1] // 4
         f = self.mapping(self.norm_1(x))
         mixed, moved, attended = f.split([quarter, quarter, 6 * quarter], dim=-1)
-        qkv = attended.unflatten(-1, (len(KINDS), 3, self.heads, -1)).unbind(3)
+        qkv = attended.unflatten(-1, (len(BLOCK_KINDS), 3, self.heads, -1)).unbind(3)
         alone = [PersonGroup(x.shape[0], (0,))]
         parts = [
             _by_group(mixed, groups, self._mix_tokens),
@@ -341,9 +341,9 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
-            (KERNEL_FRAMES, 1),
+            (TEMPORAL_KERNEL, 1),
             stride=(stride, 1),
-            padding=(KERNEL_FRAMES // 2, 0),
+            padding=(TEMPORAL_KERNEL // 2, 0),
         )
         self.bn = nn.BatchNorm2d(out_channels)
 

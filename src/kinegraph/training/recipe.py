@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, LayoutError, RecipeError, did_you_mean
-from kinegraph.models import MODELS, check_options, find_model, list_models
+from kinegraph.models import MODELS, check_options, find_model, list_models, model_options
 from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
@@ -196,6 +196,13 @@ class Recipe(_StrictModel):
     def pipeline(self) -> Pipeline:
         """Return the transform pipeline."""
         return Pipeline.from_list(self.transforms, self.stream)
+
+    def model_spec(self) -> dict[str, Any]:
+        """Return the model's name and options; its option ``persons`` is the recipe's if unset."""
+        options = self.model.options
+        if "persons" in model_options(self.model.name) and self.persons:
+            options = {"persons": self.persons, **options}
+        return {"name": self.model.name, "options": options}
 
     def preprocessor(self) -> Preprocessor:
         """Return the conversion of clips to model input."""

@@ -310,7 +310,7 @@ def _build_header(
 ) -> CheckpointHeader:
     provenance, pipeline = store.provenance, recipe.pipeline()
     header = CheckpointHeader(
-        model={"name": recipe.model.name, "options": recipe.model.options},
+        model=recipe.model_spec(),
         layout=pipeline.output_layout(store.layout).to_dict(),
         num_classes=max(1, store.num_classes),
         in_channels=in_channels,
