@@ -20,7 +20,7 @@ RelativePosition = Literal["released", "fixed"]
 
 #: Frames of a block of attention.
 BLOCK_FRAMES = 8
-TEMPORAL_KERNEL = 7
+CONV_KERNEL_FRAMES = 7
 MAX_HEADS, MAX_GROUPS = 4, 8
 #: Kinds of blocks: whether their frames, and their tokens, are neighbors.
 BLOCK_KINDS = ((True, True), (True, False), (False, True), (False, False))
@@ -264,8 +264,8 @@ class SkateFormerBlock(nn.Module):
         self.temporal = nn.Conv2d(
             quarter,
             quarter,
-            (TEMPORAL_KERNEL, 1),
-            padding=(TEMPORAL_KERNEL // 2, 0),
+            (CONV_KERNEL_FRAMES, 1),
+            padding=(CONV_KERNEL_FRAMES // 2, 0),
             groups=len(self.graph),
         )
         self.attentions = nn.ModuleList(
@@ -341,9 +341,9 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
-            (TEMPORAL_KERNEL, 1),
+            (CONV_KERNEL_FRAMES, 1),
             stride=(stride, 1),
-            padding=(TEMPORAL_KERNEL // 2, 0),
+            padding=(CONV_KERNEL_FRAMES // 2, 0),
         )
         self.bn = nn.BatchNorm2d(out_channels)
 
