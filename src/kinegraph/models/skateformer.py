@@ -17,8 +17,8 @@ from kinegraph.models.base import SkeletonModel
 from kinegraph.models.layers import check_backbone
 from kinegraph.models.skateformer_layers import (
     BLOCK_FRAMES,
-    INIT_STD,
     BLOCK_KINDS,
+    INIT_STD,
     PersonGroup,
     RelativePosition,
     SkateFormerBlock,
