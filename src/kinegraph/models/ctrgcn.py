@@ -20,6 +20,7 @@ from kinegraph.models.layers import (
     DataBatchNorm,
     Residual,
     check_backbone,
+    find_graph_layout,
     init_kaiming,
     new_wide_classifier,
 )
@@ -103,9 +104,10 @@ class ChannelTopologyConv(nn.Module):
         n, c, t, v = x.shape
         weight, bias = self.transform.weight, self.transform.bias
         K, width = weight.shape[:2]
-        by_channel = weight.transpose(0, 1).reshape(width * K, c).expand(n, -1, -1)
-        joints_first = x.transpose(2, 3).reshape(n, c, v * t)
-        features = torch.baddbmm(bias.T.reshape(width * K, 1), by_channel, joints_first)
+        affine = torch.cat([weight, bias.unsqueeze(2)], dim=2)  # the bias meets a channel of ones
+        by_channel = affine.transpose(0, 1).reshape(width * K, c + 1).expand(n, -1, -1)
+        joints_first = torch.cat([x.transpose(2, 3), x.new_ones(n, 1, v, t)], dim=1)
+        features = torch.bmm(by_channel, joints_first.view(n, c + 1, v * t))
         gather = self.topologies(x).view(n * width, K * v, v).transpose(1, 2)
         y = torch.bmm(gather, features.view(n * width, K * v, t)).view(n, width, v, t)
         y = y.transpose(2, 3).contiguous(memory_format=torch.channels_last)
@@ -113,9 +115,10 @@ class ChannelTopologyConv(nn.Module):
 
     def topologies(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', K, V, V), indexed source, target."""
-        n, _, _, v = x.shape
+        n, _, t, v = x.shape
         K, width, relation = self.xi.weight.shape
-        pooled = x.mean(dim=2).transpose(1, 2)
+        # the gradient of a sum, unlike that of a mean, is not written out for every frame
+        pooled = x.sum(dim=2).transpose(1, 2) / t
         first, second = self.psi(pooled).transpose(1, 2), self.phi(pooled).transpose(1, 2)
         by_target = self.contraction == "target"  # the joints of psi are then the targets
         if by_target:
@@ -174,7 +177,7 @@ class CTRGCNBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
         y = self.dropout(self.tcn_relu(self.tcn(self.gcn(x))))
-        return torch.relu_(y if self.residual is None else y + self.residual(x))
+        return torch.relu(y) if self.residual is None else torch.relu_(y + self.residual(x))
 
 
 class CTRGCN(SkeletonModel):
@@ -192,6 +195,7 @@ class CTRGCN(SkeletonModel):
             first block 8.
         contraction: ``target`` (the released code) or ``source`` (PYSKL), see
             `ChannelTopologyConv`.
+        graph_layout: the layout whose bones make the graph, if it is not that of the clips.
         temporal_relu: a ReLU after the temporal branches (PYSKL).
         dropout: in every block but the first, before the residual is added.
         pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
@@ -217,6 +221,7 @@ class CTRGCN(SkeletonModel):
         dilations: Sequence[int] = (1, 2),
         reduction: int = 8,
         contraction: Contraction = "target",
+        graph_layout: str | None = None,
         temporal_relu: bool = False,
         dropout: float = 0.0,
         pool: Pool = "mean",
@@ -234,7 +239,8 @@ class CTRGCN(SkeletonModel):
         self.faithful = self.counts_absent = faithful
         self.persons = persons
         self.fixed_persons = persons if faithful else None
-        A = torch.from_numpy(adjacency(self.layout, strategy="agcn"))
+        skeleton = find_graph_layout(self.layout, graph_layout)
+        A = torch.from_numpy(adjacency(skeleton, strategy="agcn"))
         V = self.layout.num_joints
         self.data_bn = DataBatchNorm(V, in_channels, persons if faithful else 1)
         self.blocks = nn.Sequential(

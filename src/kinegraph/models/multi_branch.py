@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm, conv2d
+from torch.nn.modules.batchnorm import _NormBase as NormBase
 
 from kinegraph.errors import ModelError
 from kinegraph.ops.layers import pick_frames
@@ -46,7 +48,12 @@ class DilatedBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y: Tensor = self.bn(self.conv(torch.relu_(self.reduce_bn(self.reduce(x)))))
+        y: Tensor = self.bn(self.span(torch.relu_(self.reduce_bn(self.reduce(x)))))
+        return y
+
+    def span(self, x: Tensor) -> Tensor:
+        """Look at the frames of reduced channels."""
+        y: Tensor = self.conv(x)
         return y
 
 
@@ -62,7 +69,12 @@ class PoolBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y: Tensor = self.bn(self.pool(torch.relu_(self.reduce_bn(self.reduce(x)))))
+        y: Tensor = self.bn(self.span(torch.relu_(self.reduce_bn(self.reduce(x)))))
+        return y
+
+    def span(self, x: Tensor) -> Tensor:
+        """Look at the frames of reduced channels."""
+        y: Tensor = self.pool(x)
         return y
 
 
@@ -77,7 +89,12 @@ class PointBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y: Tensor = self.bn(self.conv(pick_frames(x, self.stride)))
+        y: Tensor = self.bn(self.span(x))
+        return y
+
+    def span(self, x: Tensor) -> Tensor:
+        """Reduce the channels of the frames that are left."""
+        y: Tensor = self.conv(pick_frames(x, self.stride))
         return y
 
 
@@ -109,6 +126,7 @@ class MultiBranchTemporalConv(nn.Module):
         norm: bool = True,
     ) -> None:
         super().__init__()
+        self.norm = norm
         count = len(dilations) + 2
         width = out_channels // count
         if width < 1:
@@ -126,4 +144,53 @@ class MultiBranchTemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
+        if self.training and all(map(_uses_batch_statistics, self.modules())):
+            return self._train_together(x)
         return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+    def _train_together(self, x: Tensor) -> Tensor:
+        """The same, with one reduction for all branches and one batch norm for each stage.
+
+        The branches are narrow: one product of all their channels, and one normalization, take
+        less than half the time of one for each of them.
+        """
+        *reduced, point = self.branches
+        kernel, bias = (
+            torch.cat([getattr(branch.reduce, name) for branch in reduced])
+            for name in ("weight", "bias")
+        )
+        y = normalize_together(conv2d(x, kernel, bias), [branch.reduce_bn for branch in reduced])
+        parts = torch.relu_(y).split([len(branch.reduce.bias) for branch in reduced], dim=1)
+        spans = [branch.span(part) for branch, part in zip(reduced, parts, strict=True)]
+        joined = torch.cat([*spans, point.span(x)], dim=1)
+        norms = [branch.bn for branch in self.branches]
+        return normalize_together(joined, norms) if self.norm else joined
+
+
+def _uses_batch_statistics(module: nn.Module) -> bool:
+    return not isinstance(module, NormBase) or (
+        type(module) is nn.BatchNorm2d and module.training and module.track_running_stats
+    )
+
+
+def normalize_together(x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+    """Apply batch norms in training mode, each to its own channels, as one.
+
+    Args:
+        x: (n, C, T, V), the channels of all of them side by side.
+        norms: of the same momentum and eps, with running statistics.
+    """
+    mean, variance, weight, bias = (
+        torch.cat([getattr(norm, name) for norm in norms])
+        for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    y = batch_norm(x, mean, variance, weight, bias, True, norms[0].momentum, norms[0].eps)
+    sizes = [norm.num_features for norm in norms]
+    with torch.no_grad():
+        for norm, own_mean, own_variance in zip(
+            norms, mean.split(sizes), variance.split(sizes), strict=True
+        ):
+            norm.running_mean.copy_(own_mean)
+            norm.running_var.copy_(own_variance)
+            norm.num_batches_tracked.add_(1)
+    return y
