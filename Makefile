@@ -40,10 +40,16 @@ DATA ?= ../shared/data
 numbers: setup
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 	$(BIN)/python benchmarks/models.py $(DATA)
+	$(BIN)/python benchmarks/leaderboard.py $(DATA)
 
 # Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
 records: setup
 	$(BIN)/python benchmarks/records.py $(DATA) $(if $(GPU),--gpu)
+	$(BIN)/python benchmarks/leaderboard.py $(DATA)
+
+# Writes docs/leaderboard.md from published figures, score files in DATA and the tables of docs/numbers.md.
+leaderboard: setup
+	$(BIN)/python benchmarks/leaderboard.py $(DATA)
 
 # Loads a server over sockets, checks every answer, and asks for ten times as much as it can give.
 MODEL ?= penn-action
