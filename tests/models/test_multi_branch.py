@@ -42,3 +42,14 @@ def test_frozen_statistics_stay():
     conv(torch.randn(3, 12, 9, 5, dtype=torch.float64))
     assert torch.equal(conv.branches[0].bn.running_mean, before)
     assert conv.branches[1].bn.num_batches_tracked == 1
+
+
+def test_averages_over_all_batches_are_those_of_each_branch():
+    torch.manual_seed(0)
+    layer = MultiBranchTemporalConv(8, 12, dilations=(1, 2), norm=False)
+    for module in layer.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    layer.train()(torch.randn(4, 8, 6, 3))
+    means = [branch.reduce_bn.running_mean.abs().max() for branch in layer.branches[:3]]
+    assert all(float(mean) > 0 for mean in means)

@@ -169,7 +169,10 @@ class MultiBranchTemporalConv(nn.Module):
 
 def _uses_batch_statistics(module: nn.Module) -> bool:
     return not isinstance(module, NormBase) or (
-        type(module) is nn.BatchNorm2d and module.training and module.track_running_stats
+        type(module) is nn.BatchNorm2d
+        and module.training
+        and module.track_running_stats
+        and module.momentum is not None
     )
 
 
