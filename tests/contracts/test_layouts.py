@@ -11,7 +11,7 @@ from kinegraph.skeleton import LAYOUTS, SkeletonLayout, adjacency, get_layout, h
 
 
 def test_how_many_layouts_there_are() -> None:
-    assert len(LAYOUTS) == 28
+    assert len(LAYOUTS) == 29
 
 
 @pytest.fixture(params=LAYOUTS)

@@ -14,7 +14,7 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps
 
 NAMES = sorted(TRANSFORMS)
-FLAT_ONLY = {"kinetics_normalize"}
+FLAT_ONLY = {"kinetics_normalize", "prenormalize_pyskl_2d"}
 FIXED_LENGTH = {
     "uniform_sample", "random_frames", "crop_resize", "resize", "repeat_pad", "zero_pad",
     "random_choose", "auto_pad",
@@ -26,11 +26,12 @@ SAMPLERS = FIXED_LENGTH | {
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
     "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
-    "random_crop", "random_speed", "mix_parts",
+    "random_crop", "random_speed", "mix_parts", "drop_joints", "drop_axis",
+    "drop_person",
 }  # fmt: skip
 HIDE_OR_CHOOSE = {
     "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
-    "kinetics_normalize",
+    "kinetics_normalize", "prenormalize_pyskl_2d", "drop_joints", "drop_person",
 }  # fmt: skip
 CHANGES_LAYOUT = {"layout", "join_persons"}
 
@@ -50,7 +51,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 46
+    assert len(NAMES) == 53
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -93,7 +94,12 @@ def test_never_changes_its_input_and_keeps_what_the_clip_is(name: str, seed: int
 
 @pytest.mark.parametrize(
     "name",
-    sorted(set(NAMES) - SAMPLERS - CHANGES_LAYOUT - {"fill_missing", "hold_missing", "persons"}),
+    sorted(
+        set(NAMES)
+        - SAMPLERS
+        - CHANGES_LAYOUT
+        - {"fill_missing", "hold_missing", "persons", "zero_missing", "prenormalize_pyskl"}
+    ),
 )
 def test_absent_stays_absent(name: str) -> None:
     for seed in range(4):
@@ -201,7 +207,7 @@ def test_an_empty_and_a_one_frame_clip_pass(name: str) -> None:
         for rng in (None, np.random.default_rng(0)):
             made = TRANSFORMS[name](clip, rng)
             assert made.num_frames >= 1
-            assert not made.valid.any() or clip is single
+            assert not made.valid.any() or clip is single or name == "zero_missing"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -198,6 +198,22 @@ def test_ctrgcn_faithful_second_actor_is_present_from_the_start() -> None:
     assert np.isnan(slip[1, :40]).all()
 
 
+def test_pyskl_keeps_empty_frames_between_others() -> None:
+    first, second = person(1, 9.0), person(2, 4.0)
+    second[:2] = np.nan
+    chosen = select_bodies(recording(first, second), "pyskl")
+    assert chosen.shape[:2] == (2, len(first))
+    np.testing.assert_array_equal(chosen[0], first)
+
+
+def test_pyskl_puts_the_actor_first_who_is_there_in_the_beginning() -> None:
+    lively, calm = person(1, 9.0), person(2, 1.0)
+    lively[:4] = np.nan
+    assert np.isnan(select_bodies(recording(lively, calm), "ctrgcn")[0, 0]).all()
+    chosen = select_bodies(recording(lively, calm), "pyskl")
+    np.testing.assert_array_equal(chosen, np.stack([calm, lively]))
+
+
 def test_unknown_rule() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown person selection 'track' .*'tracks'"):
         select_bodies(SkeletonRecording([]).detections, "track")

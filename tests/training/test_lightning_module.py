@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import torch
 
+from kinegraph.errors import RecipeError
 from kinegraph.training.batch import Batch
 from kinegraph.training.lightning_module import TrainingModule, learning_rate_factor
+from kinegraph.training.mixup import compute_mixup_loss
 from kinegraph.training.objectives import LossOutput, RecognitionObjective
-from kinegraph.training.recipe import TrainConfig
+from kinegraph.training.recipe import TrainConfig, parse_recipe
+from kinegraph.training.train import train
 
 
 def test_step_schedule_counts_the_milestones_passed():
@@ -71,3 +76,46 @@ def test_weighted_correct_answers_are_the_mean_class_accuracy():
     means = module.metrics.compute_and_reset()
     assert means["accuracy"] == pytest.approx(3 / 4)
     assert means["mean_class"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+class FirstChannel(torch.nn.Module):
+    """A model whose logits are the values of the first frame."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        return x[:, :, 0, 0, 0]
+
+
+def test_mixup_mixes_clips_and_their_losses_alike():
+    x = torch.randn(6, 3, 2, 1, 1)
+    batch = Batch(x, torch.arange(6) % 3, torch.tensor([1, 2, 2, 1, 2, 1]))
+    torch.manual_seed(4)
+    output = compute_mixup_loss(
+        RecognitionObjective(), FirstChannel(), batch, 1.0, 0.0, lambda mixed: None
+    )
+    torch.manual_seed(4)
+    share = float(torch.distributions.Beta(1.0, 1.0).sample())
+    share = max(share, 1 - share)
+    assert 0.5 < share < 1
+    order = torch.randperm(6)
+    logits = (share * x + (1 - share) * x[order])[:, :, 0, 0, 0]
+    torch.testing.assert_close(output.logits, logits)
+    truth = torch.eye(3)[batch.labels] * share + torch.eye(3)[batch.labels[order]] * (1 - share)
+    expected = -(truth * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_mixup_needs_labels(tiny_recipe):
+    tiny_recipe["train"]["mixup"] = 0.2
+    assert parse_recipe(tiny_recipe, "tiny").train.mixup == 0.2
+    tiny_recipe["model"] = {"name": "stgcn_autoencoder"}
+    tiny_recipe["objective"] = {"name": "reconstruct"}
+    with pytest.raises(RecipeError, match=r"'train.mixup' mixes labels, which only the objective"):
+        parse_recipe(tiny_recipe, "tiny")
+
+
+def test_a_training_with_mixup_learns(tiny_recipe, tmp_path):
+    tiny_recipe["train"] |= {"mixup": 0.5, "epochs": 2}
+    recipe = parse_recipe(tiny_recipe, "tiny")
+    text = (train(recipe, tmp_path / "run") / "history.csv").read_text()
+    losses = [float(row["train_loss"]) for row in csv.DictReader(text.splitlines())]
+    assert len(losses) == 2 and all(loss > 0 for loss in losses)

@@ -13,6 +13,9 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms import TRANSFORMS
 from kinegraph.transforms.augment import (
+    drop_axis,
+    drop_joints,
+    drop_person,
     jitter,
     joint_dropout,
     joint_gaps,
@@ -244,3 +247,67 @@ def test_images_are_not_made_of_other_spaces():
     clip = Clip(np.zeros((1, 1, 20, 3)), get_layout("kinect20"), space=KINECT)
     with pytest.raises(TransformError, match="expected the coordinates of an image, got world"):
         TRANSFORMS["image_normalize"].apply(clip, None, {"width": 9, "height": 9})
+
+
+def test_drop_joints_hides_the_same_joints_in_the_same_frames_of_all_persons() -> None:
+    clip = body(persons=2, frames=40)
+    for seed in range(5):
+        hidden = ~drop_joints(clip, rng(seed), p=1.0, joints=(3, 5), frames=(10, 12)).valid
+        np.testing.assert_array_equal(hidden[0], hidden[1])
+        frames, joints = hidden[0].any(axis=1), hidden[0].any(axis=0)
+        assert 10 <= frames.sum() <= 12
+        assert 3 <= joints.sum() <= 5
+        np.testing.assert_array_equal(hidden[0], frames[:, None] & joints)
+    short = drop_joints(body(frames=4), rng(), p=1.0)  # fewer frames than 16: all of them
+    assert (~short.valid).any(axis=(0, 2)).all()
+    with pytest.raises(TransformError, match="frames must be ascending"):
+        drop_joints(clip, rng(), frames=(5, 2))
+
+
+def test_drop_axis_sets_one_coordinate_to_zero() -> None:
+    clip, found = body(), set()
+    for seed in range(12):
+        made = drop_axis(clip, rng(seed), p=1.0).joints
+        (axis,) = (d for d in range(3) if not made[..., d].any())
+        others = [d for d in range(3) if d != axis]
+        np.testing.assert_array_equal(made[..., others], clip.joints[..., others])
+        found.add(axis)
+    assert found == {0, 1, 2}
+
+
+def test_drop_person_leaves_one() -> None:
+    clip = body(persons=2)
+    left = {tuple(drop_person(clip, rng(s), p=1.0).valid.any(axis=(1, 2))) for s in range(12)}
+    assert left == {(True, False), (False, True)}
+    alone = body(persons=1)
+    assert drop_person(alone, rng(), p=1.0) is alone
+
+
+def test_random_view_as_released_turns_before_it_tilts() -> None:
+    clip = body()
+    up = np.zeros_like(clip.joints)
+    up[..., 1] = 1
+    for seed in range(6):
+        made = random_view(clip.with_joints(up), rng(seed), faithful=True, scale=(1.0, 1.0))
+        tilted = made.joints[0, 0, 0]
+        assert abs(tilted[0]) < 1e-6  # the vertical stays in the plane of the view
+        assert np.rad2deg(np.arctan2(tilted[2], tilted[1])) == pytest.approx(
+            round(float(np.rad2deg(np.arctan2(tilted[2], tilted[1])))), abs=1e-3
+        )
+
+
+def test_random_rotate_of_2d_clips_as_released_goes_up_to_a_radian() -> None:
+    clip = Clip(np.tile(np.array([1, 0], np.float32), (1, 1, 17, 1)), COCO)
+    angles = []
+    for seed in range(200):
+        x, y = random_rotate(clip, rng(seed), degrees=17.19, faithful=True).joints[0, 0, 0]
+        angles.append(np.arctan2(y, x))
+    assert -0.301 < min(angles) < -0.25
+    assert 0.9 < max(angles) < 1.0
+
+
+def test_random_scale_can_have_a_factor_for_each_axis() -> None:
+    clip = body()
+    factors = (random_scale(clip, rng(), per_axis=True).joints / clip.joints).reshape(-1, 3)
+    np.testing.assert_allclose(factors, factors[:1].repeat(len(factors), axis=0), rtol=1e-5)
+    assert len({round(float(factor), 4) for factor in factors[0]}) == 3

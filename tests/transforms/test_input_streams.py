@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import UnknownNameError
+from kinegraph.errors import TransformError, UnknownNameError
 from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms.input_streams import STREAMS, parse_stream, to_stream
 
 CHAIN = SkeletonLayout("chain", ("a", "b", "c"), ((1, 0), (2, 1)), 0)
@@ -68,3 +71,62 @@ def test_names_are_canonical_and_unknown_ones_get_a_hint() -> None:
     assert parse_stream("bone + joint-motion") == ["bone", "joint_motion"]
     with pytest.raises(UnknownNameError, match=r"unknown stream 'bones' \(did you mean 'bone'"):
         to_stream(clip(), "joint+bones")
+
+
+def test_bone_k_is_the_difference_to_the_kth_ancestor() -> None:
+    assert values(to_stream(clip(), "bone2")) == [[1, 3, 6], [2, 4, 7], [4, 4, 0]]
+    assert values(to_stream(clip(), "bone3")) == X
+    assert values(to_stream(clip(), "bone2_motion")) == [[1, 1, 1], [2, 0, -7], [0, 0, 0]]
+    assert parse_stream("Bone2".lower() + "+bone8-motion") == ["bone2", "bone8_motion"]
+    with pytest.raises(UnknownNameError, match="unknown stream 'bone9'"):
+        parse_stream("bone9")
+
+
+def test_bone_k_is_the_matrix_of_infogcn() -> None:
+    layout = get_layout("ntu25")
+    joints = np.random.default_rng(0).normal(size=(1, 2, 25, 3)).astype(np.float32)
+    centered = Clip(joints - joints[:, :, :1], layout)  # the center of this tree at the origin
+    tree = replace(layout, center=0)
+    B = np.zeros((25, 25))
+    for child, parent in enumerate(tree.parents):
+        B[child, parent] = child != parent
+    for k in range(1, 9):
+        expected = (np.eye(25) - np.linalg.matrix_power(B, k)) @ centered.joints
+        name = "bone" if k == 1 else f"bone{k}"
+        made = to_stream(centered, name, center="spine_base").joints
+        np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+def test_bones_of_another_layout_and_from_another_center() -> None:
+    layout = get_layout("ntu25_pyskl")
+    joints = np.random.default_rng(0).normal(size=(1, 2, 25, 3)).astype(np.float32)
+    ours = Clip(joints, layout)
+    tip, thumb, hand, spine, mid = (
+        layout.index(name)
+        for name in ("left_hand_tip", "left_thumb", "left_hand", "spine_base", "spine_mid")
+    )
+    own = to_stream(ours, "bone").joints
+    np.testing.assert_array_equal(own[:, :, tip], joints[:, :, tip] - joints[:, :, hand])
+    other = to_stream(ours, "bone", bones="ntu25").joints
+    np.testing.assert_array_equal(other[:, :, tip], joints[:, :, tip] - joints[:, :, thumb])
+    moved = to_stream(ours, "bone", center="spine_mid").joints
+    assert not moved[:, :, mid].any()
+    np.testing.assert_array_equal(moved[:, :, spine], joints[:, :, spine] - joints[:, :, mid])
+    with pytest.raises(TransformError, match="bones must name a layout with the joints of 'chain'"):
+        to_stream(clip(), "bone", bones="ntu25")
+
+
+def test_confidence_of_a_bone_and_of_a_motion_can_be_the_mean() -> None:
+    scores = np.array([[[1, 0.5, 0], [0.2, 0.4, 0.6], [1, 1, 1]]], np.float32)
+    scored = replace(clip(), confidence=scores)
+    bones = to_stream(scored, "bone", mean_confidence=True).confidence
+    np.testing.assert_allclose(bones[0, 0], [1, 0.75, 0.25])
+    motion = to_stream(scored, "joint_motion", mean_confidence=True).confidence
+    np.testing.assert_allclose(motion[0], [[0.6, 0.45, 0.3], [0.6, 0.7, 0.8], [0, 0, 0]], atol=1e-6)
+    np.testing.assert_array_equal(to_stream(scored, "bone").confidence, scores)
+
+
+def test_bones_of_coco_in_pyskl_start_at_the_nose() -> None:
+    pairs = {1: 0, 2: 0, 3: 1, 4: 2, 5: 0, 6: 0, 7: 5, 8: 6, 9: 7, 10: 8, 11: 0, 12: 0, 13: 11,
+             14: 12, 15: 13, 16: 14}  # fmt: skip
+    assert dict(enumerate(get_layout("coco17_pyskl_bones").parents)) == {0: 0, **pairs}

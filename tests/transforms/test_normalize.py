@@ -9,6 +9,8 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import Space
+from kinegraph.transforms import TRANSFORMS
 from kinegraph.transforms.normalize import (
     body_normalize,
     center,
@@ -239,3 +241,17 @@ def test_lead_counts_from_where_joints_were_last_seen() -> None:
     shift = (body_normalize(gap, None, lead=5.0).joints - body_normalize(gap).joints)[0, :, 0]
     np.testing.assert_allclose(shift[4], 3 * shift[1], rtol=1e-3)
     np.testing.assert_allclose(shift[5], shift[1], rtol=1e-3)
+
+
+def test_prenormalize_pyskl_2d_spans_the_image_and_hides_doubtful_joints() -> None:
+    joints = np.zeros((1, 1, 17, 2), np.float32)
+    joints[0, 0, 1] = 640, 480
+    joints[0, 0, 2] = 320, 120
+    confidence = np.full((1, 1, 17), 0.9, np.float32)
+    confidence[0, 0, 3] = 0.01
+    meta = {"width": 640, "height": 480}
+    clip = Clip(joints, get_layout("coco17"), confidence=confidence, meta=meta,
+                space=Space("image", unit="pixel"))  # fmt: skip
+    made = TRANSFORMS["prenormalize_pyskl_2d"](clip)
+    np.testing.assert_allclose(made.joints[0, 0, :3], [[-1, -1], [1, 1], [0, -0.5]], atol=1e-6)
+    assert not made.valid[0, 0, 3] and made.valid.sum() == 16

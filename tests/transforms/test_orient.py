@@ -15,7 +15,12 @@ from kinegraph.errors import TransformError
 from kinegraph.readers.ntu.reader import READER
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import Pipeline, to_array
-from kinegraph.transforms.orient import prenormalize, rotation_between, rotation_matrix
+from kinegraph.transforms.orient import (
+    prenormalize,
+    prenormalize_pyskl,
+    rotation_between,
+    rotation_matrix,
+)
 from kinegraph.transforms.temporal_sampling import repeat_pad
 from prepared_arrays import as_2s_agcn, zeros_for_absent
 
@@ -168,3 +173,38 @@ def test_two_coordinates_are_refused() -> None:
     flat = Clip(np.zeros((1, 1, 25, 2), dtype=np.float32), NTU)
     with pytest.raises(TransformError, match="'prenormalize': expected joints of 3 coordinates"):
         prenormalize(flat, None)
+
+
+def test_prenormalize_pyskl_leaves_out_frames_without_the_first_person() -> None:
+    clip = walker(frames=12)
+    joints = clip.joints.copy()
+    joints[0, :3] = joints[0, 7] = np.nan
+    joints[1, 8:] = joints[1, :5] = np.nan
+    made = prenormalize_pyskl(clip.with_joints(joints))
+    assert made.num_frames == 8
+    spine = clip.layout.index("spine_mid")
+    np.testing.assert_allclose(made.joints[0, 0, spine], 0, atol=1e-6)
+    steps = prenormalize(clip.with_joints(joints), None, frames="first", faithful=True)
+    kept = [3, 4, 5, 6, 8, 9, 10, 11]
+    np.testing.assert_allclose(made.joints, steps.joints[:, kept], atol=1e-5)
+
+
+def test_prenormalize_pyskl_puts_the_person_of_more_frames_first() -> None:
+    clip = walker(frames=12)
+    joints = clip.joints.copy()
+    joints[0, 4:] = np.nan
+    made = prenormalize_pyskl(clip.with_joints(joints), align_spine=False)
+    assert made.num_frames == 12
+    spine = clip.layout.index("spine_mid")
+    np.testing.assert_array_equal(made.joints[0], joints[1] - joints[1, 0, spine])
+    np.testing.assert_array_equal(made.joints[1], joints[0] - joints[1, 0, spine])
+
+
+def test_prenormalize_pyskl_in_half_precision_rounds() -> None:
+    clip = walker(frames=5)
+    made = prenormalize_pyskl(clip, align_spine=False, half=True).joints
+    np.testing.assert_array_equal(made, made.astype(np.float16).astype(np.float32))
+    exact = prenormalize_pyskl(clip, align_spine=False).joints
+    assert 0 < np.nanmax(np.abs(made - exact)) < 0.01
+    turned = prenormalize_pyskl(clip, half=True).joints, prenormalize_pyskl(clip).joints
+    assert 0 < np.nanmax(np.abs(turned[0] - turned[1])) < 0.01

@@ -61,7 +61,7 @@ def test_check_steps_finds_all_mistakes_with_the_nearest_name() -> None:
         "step 4 (center): person must be 'first' or 'own', got 'second'",
         "step 4 (center): joint must be a string or null, got 3",
         "step 5 (trim): unknown option 'frames'; it has no options",
-        "step 6 (stream): this step has no options; set the stream by the recipe's key",
+        "step 6 (stream): unknown option 'name'; known: bones, center, mean_confidence",
         "step 7 (image_normalize): width must be a number of 1 or more or null, got '640'",
     ]
     assert len(found) == len(expected)

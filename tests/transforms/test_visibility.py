@@ -12,12 +12,14 @@ from kinegraph.readers.ntu.reader import READER
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms.visibility import (
+    copy_single_person,
     fill_missing,
     forget_confidence,
     hold_missing,
     mask_confidence,
     nearest_valid_frames,
     persons,
+    zero_missing,
 )
 
 POINT = SkeletonLayout("point", ("a",), (), 0)
@@ -134,3 +136,17 @@ def test_forget_confidence_spares_doubtful_joints_in_training() -> None:
     spared = sum(bool(made.valid.any()) for made in draws)
     assert 0 < spared < 20
     assert not forget_confidence(doubtful, None, threshold=0.5, spare=1.0).valid.any()
+
+
+def test_zero_missing_makes_joints_and_persons_at_zero() -> None:
+    made = zero_missing(line([1, NAN, 3]), persons=2)
+    assert made.joints[..., 0, 0].tolist() == [[1, 0, 3], [0, 0, 0]]
+    assert made.valid.all()
+    assert zero_missing(line([1, NAN], [2, 2]), persons=1).num_persons == 2
+
+
+def test_a_single_person_is_copied_and_two_stay() -> None:
+    alone = copy_single_person(line([1, 2, NAN], [NAN, NAN, NAN]))
+    np.testing.assert_array_equal(alone.joints[..., 0, 0], [[1, 2, NAN]] * 2)
+    two = line([1, 2], [3, NAN])
+    assert copy_single_person(two) is two

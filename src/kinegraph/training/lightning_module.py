@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from kinegraph.errors import TrainingError
 from kinegraph.training.batch import Batch
 from kinegraph.training.checkpoint import is_head_parameter
 from kinegraph.training.distributed import MeanMetrics, average_buffers
+from kinegraph.training.mixup import compute_mixup_loss
 from kinegraph.training.objectives import LossOutput, Objective
 from kinegraph.training.recipe import TrainConfig
 
@@ -80,7 +82,12 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         smoothing, weights = self.settings.label_smoothing, self._clip_weights("train", batch)
-        output = self.objective.compute_loss(self.model, batch, smoothing, weights)
+        if self.settings.mixup:
+            weigh = partial(self._clip_weights, "train")
+            alpha = self.settings.mixup
+            output = compute_mixup_loss(self.objective, self.model, batch, alpha, smoothing, weigh)
+        else:
+            output = self.objective.compute_loss(self.model, batch, smoothing, weights)
         self._add_metrics(output, batch, weights)
         return output.loss
 

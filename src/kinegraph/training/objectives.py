@@ -68,6 +68,7 @@ class Objective:
         is_classifier: whether the model learns to name actions.
         predicts_poses: whether `predict_poses` returns poses.
         reconstructs: whether these poses are the clip's own frames rather than future ones.
+        can_mix_labels: whether the loss is that of the labels alone, which mixup can mix.
     """
 
     best_metric: tuple[str, int] = ("val_loss", -1)
@@ -75,6 +76,7 @@ class Objective:
     is_classifier = False
     predicts_poses = False
     reconstructs = False
+    can_mix_labels = False
 
     def compute_loss(
         self,
@@ -123,6 +125,7 @@ class RecognitionObjective(Objective):
         self.future_weight = future_weight
         self.required_method = "predict_future" if future_weight else "forward"
         self.predicts_poses = future_weight > 0
+        self.can_mix_labels = not future_weight
 
     def compute_loss(
         self,
@@ -133,9 +136,9 @@ class RecognitionObjective(Objective):
     ) -> LossOutput:
         if not self.future_weight:
             logits = predict_logits(model, batch.x, batch.lengths)
-            return LossOutput(_label_loss(logits, batch.labels, smoothing, weights), logits)
+            return LossOutput(label_loss(logits, batch.labels, smoothing, weights), logits)
         logits, poses = _predict_future(model, batch, released=getattr(model, "faithful", False))
-        loss = _label_loss(logits, batch.labels, smoothing, weights)
+        loss = label_loss(logits, batch.labels, smoothing, weights)
         loss = loss + self.future_weight * poses.squared_error()
         return LossOutput(loss, logits, _pose_metrics(poses))
 
@@ -145,7 +148,7 @@ class RecognitionObjective(Objective):
         return _predict_future(model, batch, released=getattr(model, "faithful", False))[1]
 
 
-def _label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
     """Return the mean cross entropy of a batch, each clip's multiplied by its weight."""
     if weights is None:
         return cross_entropy(logits, labels, label_smoothing=smoothing)

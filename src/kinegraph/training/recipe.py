@@ -117,6 +117,7 @@ class TrainConfig(_StrictModel):
     cosine_epochs: int | None = Field(None, ge=1)
     warmup_epochs: float = Field(0, ge=0)
     label_smoothing: float = Field(0, ge=0, lt=1)
+    mixup: float | None = Field(None, gt=0, le=10)
     class_weights: Literal["balanced"] | None = None
     clip_grad: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
@@ -440,6 +441,11 @@ def _find_training_errors(recipe: Recipe) -> list[str]:
         errors.append(
             "'train.freeze_backbone' trains only the classifier, but objective "
             f"{recipe.objective.name!r} does not use it"
+        )
+    if recipe.train.mixup and not recipe.objective.create().can_mix_labels:
+        errors.append(
+            "'train.mixup' mixes labels, which only the objective recognition without "
+            f"future_weight can; the objective is {recipe.objective.name!r}: set it to null"
         )
     if recipe.train.class_weights and not recipe.objective.create().is_classifier:
         errors.append(

@@ -14,6 +14,7 @@ from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms.orient import Matrix, apply_matrix, rotation_matrix
 from kinegraph.transforms.registry import View, transform
 from kinegraph.transforms.validation import (
+    Count,
     NonNegative,
     Numbers,
     Probability,
@@ -65,19 +66,21 @@ def random_rotate(
     rng: np.random.Generator,
     *,
     degrees: Degrees | tuple[Degrees, Degrees, Degrees] = 17.0,
+    faithful: bool = False,
 ) -> Clip:
     """Rotate the whole clip by angles drawn uniformly from -degrees to +degrees.
 
     3D clips are rotated about x, y and z, or, with three ``degrees``, about the axes to the side,
     up and away from the viewer, which are x, y and z for Kinect sensors; 2D clips in the plane, by
-    the last of three ``degrees``. The default is about the 0.3 rad of CTR-GCN.
+    the last of three ``degrees``. The default is about the 0.3 rad of CTR-GCN. With ``faithful``
+    the angle of 2D clips is drawn from -degrees to 1 rad, as in PYSKL's released RandomRot.
     """
     limits = np.deg2rad(np.broadcast_to(np.asarray(degrees, dtype=np.float64), (3,)))
     if clip.num_channels == 3:
         rotation = rotation_matrix(rng.uniform(-limits, limits))
         rotation = _in_space(rotation, clip.space) if np.ndim(degrees) else rotation
     else:
-        in_plane = float(rng.uniform(-limits[2], limits[2]))
+        in_plane = float(rng.uniform(-limits[2], 1.0 if faithful else limits[2]))
         rotation = rotation_matrix((0.0, 0.0, in_plane))[:2, :2]
     return clip.with_joints(apply_matrix(clip.joints, rotation))
 
@@ -89,26 +92,44 @@ def random_view(
     *,
     degrees: Degrees = 60.0,
     scale: tuple[Factor, Factor] = (0.5, 1.5),
+    faithful: bool = False,
 ) -> Clip:
     """Rotate a 3D clip about x and y by up to ``degrees``, and scale it, as another camera would.
 
     Where y is not vertical, x and y stand for the axis to the side and the vertical one. As
-    Shift-GCN and CTR-GCN train on NW-UCLA.
+    Shift-GCN and CTR-GCN train on NW-UCLA. With ``faithful`` angles are whole degrees, and the
+    clip is rotated about y before x, as released: then a tilt of the camera has the same axis
+    whatever the direction that the person faces.
     """
     require_ascending("random_view", "scale", scale[0], scale[1])
-    about_x, about_y = np.deg2rad(rng.uniform(-degrees, degrees, 2))
+    if faithful:
+        largest = int(degrees)
+        about_x, about_y = np.deg2rad(rng.integers(-largest, largest + 1, 2))
+        rotation = rotation_matrix((about_x, 0.0, 0.0)) @ rotation_matrix((0.0, about_y, 0.0))
+    else:
+        about_x, about_y = np.deg2rad(rng.uniform(-degrees, degrees, 2))
+        rotation = rotation_matrix((about_x, about_y, 0.0))
     factor = rng.uniform(scale[0], scale[1])
-    matrix = _in_space(rotation_matrix((about_x, about_y, 0.0)), clip.space) * factor
+    matrix = _in_space(rotation, clip.space) * factor
     return clip.with_joints(apply_matrix(clip.joints, matrix))
 
 
 @transform(random=True)
 def random_scale(
-    clip: Clip, rng: np.random.Generator, *, low: Factor = 0.9, high: Factor = 1.1
+    clip: Clip,
+    rng: np.random.Generator,
+    *,
+    low: Factor = 0.9,
+    high: Factor = 1.1,
+    per_axis: bool = False,
 ) -> Clip:
-    """Multiply the whole clip by one factor, drawn uniformly from ``low`` to ``high``."""
+    """Multiply the whole clip by one factor, drawn uniformly from ``low`` to ``high``.
+
+    With ``per_axis`` each coordinate has a factor of its own (PYSKL, SkateFormer).
+    """
     require_ascending("random_scale", "low, high", low, high)
-    return clip.with_joints(clip.joints * np.float32(rng.uniform(low, high)))
+    factors = rng.uniform(low, high, clip.num_channels if per_axis else 1)
+    return clip.with_joints(clip.joints * factors.astype(np.float32))
 
 
 @transform(random=True, coordinates=(2, 3))
@@ -157,6 +178,62 @@ def joint_gaps(
     chosen = rng.random((persons, 1, joints)) < p
     t = np.arange(frames)[:, None]
     return hide(clip, chosen & (t >= begin) & (t < begin + length))
+
+
+@transform(random=True)
+def drop_joints(
+    clip: Clip,
+    rng: np.random.Generator,
+    *,
+    p: Probability = 0.5,
+    joints: tuple[Count, Count] = (5, 15),
+    frames: tuple[Count, Count] = (16, 32),
+) -> Clip:
+    """Hide some joints of all persons in some frames, with probability ``p`` (SkateFormer).
+
+    Their numbers are drawn from the first to the second of ``joints`` and of ``frames``, or as many
+    as the clip has; then the joints, and the frames, which need not be adjacent.
+    """
+    require_ascending("drop_joints", "joints", *joints)
+    require_ascending("drop_joints", "frames", *frames)
+    if rng.random() >= p:
+        return clip
+    hidden = [
+        _choose_some(rng, clip.num_frames, frames),
+        _choose_some(rng, clip.num_joints, joints),
+    ]
+    mask = hidden[0][:, None] & hidden[1]
+    return hide(clip, np.broadcast_to(mask, clip.joints.shape[:3]))
+
+
+def _choose_some(
+    rng: np.random.Generator, length: int, numbers: tuple[int, int]
+) -> NDArray[np.bool_]:
+    count = min(int(rng.integers(numbers[0], numbers[1] + 1)), length)
+    chosen = np.zeros(length, dtype=np.bool_)
+    chosen[rng.choice(length, count, replace=False)] = True
+    return chosen
+
+
+@transform(random=True)
+def drop_axis(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -> Clip:
+    """Set one coordinate of all joints to 0, with probability ``p`` (SkateFormer)."""
+    if rng.random() >= p:
+        return clip
+    kept = np.ones(clip.num_channels, dtype=np.float32)
+    kept[int(rng.integers(clip.num_channels))] = 0
+    return clip.with_joints(clip.joints * kept)
+
+
+@transform(random=True)
+def drop_person(clip: Clip, rng: np.random.Generator, *, p: Probability = 0.5) -> Clip:
+    """Hide one person of a clip that shows several, with probability ``p``."""
+    shown = np.flatnonzero(clip.valid.any(axis=(1, 2)))
+    if len(shown) < 2 or rng.random() >= p:
+        return clip
+    hidden = np.zeros((clip.num_persons, 1, 1), dtype=np.bool_)
+    hidden[int(rng.choice(shown))] = True
+    return hide(clip, np.broadcast_to(hidden, clip.joints.shape[:3]))
 
 
 @transform(random=True)

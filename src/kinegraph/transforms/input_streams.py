@@ -1,40 +1,55 @@
 """Input streams of a network: joints, bones, and their motion.
 
-Bone and motion after Shift-GCN (Cheng et al., CVPR 2020) and 2s-AGCN (Shi et al., CVPR 2019).
+Bone and motion after Shift-GCN (Cheng et al., CVPR 2020) and 2s-AGCN (Shi et al., CVPR 2019), bones
+to farther ancestors after InfoGCN (Chi et al., CVPR 2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import unknown_name
+from kinegraph.errors import TransformError, unknown_name
+from kinegraph.skeleton.layout import SkeletonLayout
+from kinegraph.skeleton.layouts import parse_layout
+from kinegraph.transforms.validation import LayoutChoice
 
-
-def bone(clip: Clip) -> Clip:
-    """Subtract its parent from each joint; 0 for the center, absent if either is absent."""
-    parents = np.asarray(clip.layout.parents)
-    return clip.with_joints(clip.joints - clip.joints[:, :, parents])
-
-
-def joint_motion(clip: Clip) -> Clip:
-    """Subtract each frame from the next; 0 in the last one, absent if absent in either frame."""
-    joints = clip.joints
-    motion = np.empty_like(joints)
-    np.subtract(joints[:, 1:], joints[:, :-1], out=motion[:, :-1])
-    np.subtract(joints[:, -1], joints[:, -1], out=motion[:, -1])
-    return clip.with_joints(motion)
-
-
-STREAMS: dict[str, Callable[[Clip], Clip]] = {
-    "joint": lambda clip: clip,
-    "bone": bone,
-    "joint_motion": joint_motion,
-    "bone_motion": lambda clip: joint_motion(bone(clip)),
+#: Bones reach up to this ancestor: B^8 = 0 in the trees of most layouts.
+MAX_ANCESTOR = 8
+#: The options of the step `stream`, with their annotations.
+STREAM_OPTIONS: dict[str, Any] = {
+    "bones": LayoutChoice | None,
+    "center": str | None,
+    "mean_confidence": bool,
 }
+
+
+class InputStream(NamedTuple):
+    """An input stream.
+
+    Attributes:
+        ancestor: k of the k-th ancestor that is subtracted from each joint; 0 for the joints.
+        motion: whether each frame is then subtracted from the next.
+    """
+
+    ancestor: int
+    motion: bool
+
+
+def _name_streams() -> dict[str, InputStream]:
+    streams = {"joint": InputStream(0, False), "bone": InputStream(1, False)}
+    streams |= {"joint_motion": InputStream(0, True), "bone_motion": InputStream(1, True)}
+    for k in range(2, MAX_ANCESTOR + 1):
+        streams |= {f"bone{k}": InputStream(k, False), f"bone{k}_motion": InputStream(k, True)}
+    return streams
+
+
+STREAMS = _name_streams()
 
 
 def parse_stream(name: str) -> list[str]:
@@ -58,17 +73,92 @@ def normalize_stream_name(name: str) -> str:
     return "+".join(part.strip().replace("-", "_") for part in name.split("+"))
 
 
-def to_stream(clip: Clip, name: str) -> Clip:
+def to_stream(
+    clip: Clip,
+    name: str,
+    *,
+    bones: str | dict[str, Any] | None = None,
+    center: str | None = None,
+    mean_confidence: bool = False,
+) -> Clip:
     """Return the named stream of a clip; ``a+b`` stacks the channels of a and b.
 
-    In a stack a joint is present where any part is, and an absent part of it (the motion of a
-    joint that is absent in the next frame) is 0.
+    A bone is a joint minus its parent: 0 for the center, absent if either is absent. Bone k is a
+    joint minus its k-th ancestor, ``(I - B^k) x`` (InfoGCN); a joint without one keeps its
+    position. Motion is the next frame minus this one: 0 in the last frame, absent if absent in
+    either. In a stack a joint is present where any part is, and an absent part of it (the motion
+    of a joint that is absent in the next frame) is 0.
+
+    Args:
+        clip: a clip of joints.
+        name: names of `STREAMS`, joined by "+".
+        bones: a layout of the same joints whose bones are taken instead of the clip's.
+        center: the joint where bones start; None for the layout's center.
+        mean_confidence: give a bone the mean confidence of its ends, and a motion that of its
+            frames, 0 in the last frame (PYSKL's GenSkeFeat for 2D); otherwise each joint keeps its
+            own.
 
     Raises:
-        UnknownNameError: a name or part that is not a stream.
+        UnknownNameError: a name or part that is not a stream; no such center.
+        TransformError: the layout of ``bones`` has other joints.
     """
-    parts = [STREAMS[part](clip) for part in parse_stream(name)]
-    return parts[0] if len(parts) == 1 else clip.with_joints(_stack(parts))
+    layout = _tree(clip.layout, bones, center)
+    parts = [_compute(clip, STREAMS[p], layout, mean_confidence) for p in parse_stream(name)]
+    return parts[0] if len(parts) == 1 else parts[0].with_joints(_stack(parts))
+
+
+def _tree(
+    layout: SkeletonLayout, bones: str | dict[str, Any] | None, center: str | None
+) -> SkeletonLayout:
+    tree = layout if bones is None else parse_layout(bones)
+    if tree.joints != layout.joints:
+        raise TransformError(
+            f"step 'stream': bones must name a layout with the joints of {layout.name!r} in their "
+            f"order, got {tree.name!r}"
+        )
+    return tree if center is None else _move_center(tree, center)
+
+
+@cache
+def _move_center(layout: SkeletonLayout, center: str) -> SkeletonLayout:
+    return replace(layout, center=layout.index(center))
+
+
+def _compute(
+    clip: Clip, stream: InputStream, layout: SkeletonLayout, mean_confidence: bool
+) -> Clip:
+    joints, confidence = clip.joints, clip.confidence if mean_confidence else None
+    if stream.ancestor:
+        order, has_none = _find_ancestors(layout, stream.ancestor)
+        joints = joints - joints[:, :, order]
+        joints[:, :, has_none] = clip.joints[:, :, has_none]
+        if confidence is not None:
+            confidence = (confidence + confidence[:, :, order]) * np.float32(0.5)
+    if stream.motion:
+        joints = _difference(joints)
+        if confidence is not None:
+            confidence = np.asarray(confidence + np.roll(confidence, -1, axis=1)) * np.float32(0.5)
+            confidence[:, -1] = 0
+    return clip if joints is clip.joints else clip.with_joints(joints, confidence)
+
+
+@cache
+def _find_ancestors(layout: SkeletonLayout, k: int) -> tuple[NDArray[np.intp], list[int]]:
+    """Return the k-th ancestor of each joint, and the joints that have none if k is above 1."""
+    parents = np.asarray(layout.parents)
+    order, has_none = np.arange(layout.num_joints), np.zeros(layout.num_joints, dtype=np.bool_)
+    for _ in range(k):
+        has_none |= order == layout.center
+        order = parents[order]
+    return order, np.flatnonzero(has_none).tolist() if k > 1 else []
+
+
+def _difference(joints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract each frame from the next; 0 in the last one, absent if absent in either frame."""
+    motion = np.empty_like(joints)
+    np.subtract(joints[:, 1:], joints[:, :-1], out=motion[:, :-1])
+    np.subtract(joints[:, -1], joints[:, -1], out=motion[:, -1])
+    return motion
 
 
 def _stack(parts: list[Clip]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import PREPARATIONS, Space
 from kinegraph.transforms.fit_space import to_image_unit
 from kinegraph.transforms.registry import transform
-from kinegraph.transforms.validation import MAX_NUMBER
+from kinegraph.transforms.validation import MAX_NUMBER, Probability
 from kinegraph.transforms.visibility import adjacent_valid_frames, hide, nearest_valid_frames
 
 Array = NDArray[np.float32]
@@ -190,6 +190,24 @@ def kinetics_normalize(clip: Clip) -> Clip:
     if clip.confidence is not None:
         centered = hide(centered, clip.confidence == 0)
     return centered
+
+
+@transform(scope="frame", per_person=True, coordinates=(2,), prepares="fsd")
+def prenormalize_pyskl_2d(clip: Clip, *, threshold: Probability = 0.01) -> Clip:
+    """Convert x and y to [-1, 1] over the image, and hide joints of low confidence (PYSKL).
+
+    As PYSKL's PreNormalize2D with the size of each clip's own image. A joint is hidden if its
+    confidence is ``threshold`` or less; PYSKL places it at 0, which `zero_missing` repeats.
+
+    Raises:
+        TransformError: not 2D; pixels without the size of the image.
+    """
+    shares = to_image_unit(clip, "share")
+    centered = shares.with_joints(shares.joints * np.float32(2) - np.float32(1))
+    centered = centered.with_space(PREPARATIONS["fsd"].result)
+    if clip.confidence is None:
+        return centered
+    return hide(centered, clip.confidence <= threshold)
 
 
 @transform(scope="frame", per_person=True, coordinates=(2, 3))

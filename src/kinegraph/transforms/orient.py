@@ -15,11 +15,13 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.normalize import center
 from kinegraph.transforms.registry import transform
+from kinegraph.transforms.temporal_sampling import take_frames
 
 Matrix = NDArray[np.float64]
 Axis = Literal["auto", "none"] | tuple[str, str]
 
 Ends = tuple[tuple[str, ...], tuple[str, ...]]
+BodyAxes = tuple[Ends | None, Ends | None]  # vertical and lateral
 
 #: The ends of the vertical axis of a body, each the mean of the joints named; the first entry whose
 #: joints a layout has is used.
@@ -70,10 +72,22 @@ def prenormalize(
     Raises:
         TransformError: not 3D, or a layout without such joints.
     """
-    z = _axis_ends(clip.layout, zaxis, VERTICAL_AXES, "zaxis")
-    x = _axis_ends(clip.layout, xaxis, LATERAL_AXES, "xaxis")
+    axes = _default_axes(clip.layout, zaxis, xaxis)
     hidden = "unmoved" if faithful else "nearest"
     centered = center(clip, joint=joint, frame=frames, person="first", hidden=hidden)
+    return _rotate_upright(centered, axes, faithful)
+
+
+def _default_axes(layout: SkeletonLayout, zaxis: Axis = "auto", xaxis: Axis = "auto") -> BodyAxes:
+    return (
+        _axis_ends(layout, zaxis, VERTICAL_AXES, "zaxis"),
+        _axis_ends(layout, xaxis, LATERAL_AXES, "xaxis"),
+    )
+
+
+def _rotate_upright(centered: Clip, axes: BodyAxes, faithful: bool, half: bool = False) -> Clip:
+    """Rotate a clip so that its axes are z and x; ``half`` is as for `prenormalize_pyskl`."""
+    z, x = axes
     matrix = np.eye(3)
     for ends, target in ((z, (0.0, 0.0, 1.0)), (x, (1.0, 0.0, 0.0))):
         found = None if ends is None else _find_vector(centered, ends, faithful)
@@ -81,10 +95,52 @@ def prenormalize(
             continue
         vector = matrix @ found
         if not faithful or np.abs(_cross(vector, np.asarray(target))).sum() >= MIN_AXIS_NORM:
-            matrix = rotation_between(vector, target) @ matrix
+            cosine = float(_half_unit(vector) @ np.asarray(target)) if half and ends is z else None
+            matrix = rotation_between(vector, target, cosine) @ matrix
     result = centered.with_joints(apply_matrix(centered.joints, matrix))
-    unit = clip.space.unit if clip.space.kind == "world" else None
+    unit = centered.space.unit if centered.space.kind == "world" else None
     return result.with_space(replace(PREPARATIONS["agcn"].result, unit=unit))
+
+
+@transform(coordinates=(3,), cancels=frozenset({"position"}))
+def prenormalize_pyskl(
+    clip: Clip, *, joint: str | None = None, align_spine: bool = True, half: bool = False
+) -> Clip:
+    """Center the first frame of the first person, and rotate it upright and frontal (PYSKL, 3D).
+
+    As PYSKL's PreNormalize3D: frames that do not show the first person are left out (if another is
+    in more frames, it becomes the first); the position of ``joint`` (default: the middle of the
+    spine) in the first frame left is subtracted from all joints of all frames. With
+    ``align_spine`` the clip is then rotated like by `prenormalize`; DG-STGCN leaves this out.
+    Nothing is repeated or padded.
+
+    PYSKL's files have half precision, and the difference and the first angle are computed in it;
+    ``half`` repeats that. Its rounding is up to a millimeter, 2 m from the sensor.
+
+    Raises:
+        TransformError: not 3D; ``align_spine`` for a layout without spine and shoulders.
+    """
+    shown = np.asarray(clip.valid.any(axis=2))
+    frames = shown.sum(axis=1)
+    if first := int(frames.argmax()):
+        order = [first, *(m for m in range(clip.num_persons) if m != first)]
+        clip, shown = clip.map_arrays(lambda array: array[order]), shown[order]
+    if not shown.any():
+        return clip
+    clip = take_frames(clip, np.flatnonzero(shown[0]))
+    if half:
+        clip = clip.with_joints(clip.joints.astype(np.float16).astype(np.float32))
+    centered = center(clip, joint=joint, frame="first")
+    if half:
+        centered = centered.with_joints(centered.joints.astype(np.float16).astype(np.float32))
+    if not align_spine:
+        return centered
+    return _rotate_upright(centered, _default_axes(clip.layout), faithful=True, half=half)
+
+
+def _half_unit(vector: NDArray[np.floating]) -> NDArray[np.float16]:
+    short = vector.astype(np.float16)
+    return np.asarray(short / np.linalg.norm(short))
 
 
 def apply_matrix(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
@@ -94,24 +150,29 @@ def apply_matrix(joints: NDArray[np.float32], matrix: Matrix) -> NDArray[np.floa
     return flat.reshape(joints.shape)
 
 
-def rotation_between(vector: NDArray[np.floating], target: Sequence[float]) -> Matrix:
+def rotation_between(
+    vector: NDArray[np.floating], target: Sequence[float], cosine: float | None = None
+) -> Matrix:
     """Return the smallest rotation (3, 3) of ``vector`` into the direction of a unit axis.
 
-    A vector of length 0 is not rotated; one exactly opposite is rotated by half a turn.
+    A vector of length 0 is not rotated; one exactly opposite is rotated by half a turn. ``cosine``
+    replaces that of the angle between the two.
     """
     length = float(np.linalg.norm(vector))
     if length < 1e-12:
         return np.eye(3)
     unit, goal = np.asarray(vector, dtype=np.float64) / length, np.asarray(target, np.float64)
-    axis, cosine = _cross(unit, goal), float(unit @ goal)
+    axis, exact = _cross(unit, goal), float(unit @ goal)
     squared_sine = float(axis @ axis)
     if squared_sine < 1e-24:
         half_turn = np.roll(goal, -1)
-        return np.eye(3) if cosine > 0 else 2 * np.outer(half_turn, half_turn) - np.eye(3)
+        return np.eye(3) if exact > 0 else 2 * np.outer(half_turn, half_turn) - np.eye(3)
     cross = np.array(
         [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]], dtype=np.float64
     )
-    return np.eye(3) + cross + cross @ cross * ((1 - cosine) / squared_sine)
+    used = exact if cosine is None else cosine
+    sine_ratio = 1.0 if cosine is None else np.sqrt(max(0.0, 1 - used**2) / squared_sine)
+    return np.eye(3) + cross * sine_ratio + cross @ cross * ((1 - used) / squared_sine)
 
 
 def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,9 +17,10 @@ from kinegraph.skeleton.layouts import parse_layout
 from kinegraph.skeleton.pair_layout import pair_layout, single_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
-from kinegraph.transforms.input_streams import parse_stream, to_stream
+from kinegraph.transforms.input_streams import STREAM_OPTIONS, parse_stream, to_stream
 from kinegraph.transforms.registry import TRANSFORMS, DrawPartner, Transform, View
 from kinegraph.transforms.temporal_sampling import take_frames
+from kinegraph.transforms.validation import find_option_errors
 
 Step = tuple[str, dict[str, Any]]
 STREAM_STEP = "stream"
@@ -130,7 +131,7 @@ class Pipeline:
         """Return the clip after the first ``stop`` steps."""
         for number, (name, options) in enumerate(self.steps[:stop]):
             if name == STREAM_STEP:
-                clip = to_stream(clip, self.stream)
+                clip = to_stream(clip, self.stream, **options)
                 continue
             draw = partial(self._draw_partner, rng, partner, number) if partner else None
             clip = TRANSFORMS[name].apply(clip, rng, options, draw, view)
@@ -307,8 +308,7 @@ def _parse_step(entry: Any) -> Step | None:
 
 def _find_step_errors(name: str, options: Mapping[str, Any]) -> list[str]:
     if name == STREAM_STEP:
-        message = "this step has no options; set the stream by the recipe's key 'stream'"
-        return [message] if options else []
+        return find_option_errors(STREAM_OPTIONS, options)
     if name not in TRANSFORMS:
         return [str(unknown_name("transform", name, [*TRANSFORMS, STREAM_STEP]))]
     return TRANSFORMS[name].find_errors(options)

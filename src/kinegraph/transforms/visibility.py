@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
@@ -118,6 +119,30 @@ def hold_missing(clip: Clip) -> Clip:
     if clip.confidence is None:
         return clip.with_joints(held)
     return replace(clip, joints=held, confidence=np.where(clip.valid, clip.confidence, 0))
+
+
+@transform(scope="frame", per_person=True)
+def zero_missing(clip: Clip, *, persons: Annotated[int, Interval(ge=0, le=1000)] = 0) -> Clip:
+    """Place absent joints at 0, as present ones, which later steps move and mix like others.
+
+    Released code has zeros for what is absent: where a person leaves, its motion jumps, and its
+    interpolated joints move to the origin. Clips of fewer than ``persons`` persons get persons at
+    0. For models that were trained so.
+    """
+    missing = [(0, max(0, persons - clip.num_persons)), (0, 0), (0, 0), (0, 0)]
+    return clip.map_arrays(lambda array: np.nan_to_num(np.pad(array, missing[: array.ndim])))
+
+
+@transform()
+def copy_single_person(clip: Clip) -> Clip:
+    """Copy the only person of a clip to the second place (CTR-GCN's arrays of NTU RGB+D 120).
+
+    A clip that shows two persons stays as it is.
+    """
+    shown = np.flatnonzero(clip.valid.any(axis=(1, 2)))
+    if len(shown) != 1:
+        return clip
+    return clip.map_arrays(lambda array: np.repeat(array[shown], 2, axis=0))
 
 
 def hide(clip: Clip, hidden: NDArray[np.bool_]) -> Clip:

@@ -17,6 +17,7 @@ from kinegraph.readers.person_selection import TrackEnds, join_tracks
 from kinegraph.readers.reader import check_choice
 
 PersonJoints = NDArray[np.float64]
+_SPINE_MID = 1
 Track = dict[int, int]  # frame -> row of the detections' joints
 
 AGCN_MAX_BODIES = 4  # 2s-AGCN considers the first four bodies of a frame
@@ -33,15 +34,15 @@ def select_bodies(
 
     Args:
         bodies: the bodies of all frames.
-        persons: "tracks", "agcn", "ctrgcn" or "stgcn".
-        max_persons: maximum number of persons ("ctrgcn" never returns more than two).
+        persons: "tracks", "agcn", "ctrgcn", "pyskl" or "stgcn".
+        max_persons: maximum number of persons ("ctrgcn", "pyskl": never more than two).
         faithful: for "ctrgcn", keep two mistakes of the released code: the frames of a body that
             disappears and returns are moved together, and the second actor counts as present
             from frame 0.
 
     Returns:
         (M, T, 25, 3) float64, M between 0 and `max_persons`; "ctrgcn" leaves out frames without
-        a person, the others keep every frame.
+        a person, "pyskl" those before and after all persons, the others keep every frame.
 
     Raises:
         UnknownNameError: the rule is unknown.
@@ -134,7 +135,9 @@ def _stack_tracks(tracks: list[Track], bodies: BodyDetections) -> PersonJoints:
     return _drop_unseen(joints)
 
 
-def _select_actors(bodies: BodyDetections, max_persons: int, faithful: bool) -> PersonJoints:
+def _select_actors(
+    bodies: BodyDetections, max_persons: int, faithful: bool, inner_frames: bool = False
+) -> PersonJoints:
     """Merge tracks without noise into two actors by descending motion (CTR-GCN, SGN)."""
     frames, places = np.unique(bodies.frames, return_inverse=True)
     bodies = replace(bodies, num_frames=len(frames), frames=places)
@@ -143,7 +146,22 @@ def _select_actors(bodies: BodyDetections, max_persons: int, faithful: bool) -> 
         tracks = [{min(t) + i: row for i, row in enumerate(t.values())} for t in tracks]
     actors = _merge_into_actors(_drop_noise(tracks, bodies), faithful)
     joints = _stack_tracks(actors[:max_persons], bodies)
-    return joints[:, ~np.isnan(joints).all(axis=(0, 2, 3))]
+    shown = np.flatnonzero(~np.isnan(joints).all(axis=(0, 2, 3)))
+    if inner_frames and shown.size:
+        shown = np.arange(shown[0], shown[-1] + 1)
+    return joints[:, shown]
+
+
+def _select_pyskl_actors(bodies: BodyDetections, max_persons: int, faithful: bool) -> PersonJoints:
+    """Merge tracks into two actors as for CTR-GCN; the first is one who is there in the beginning.
+
+    PYSKL leaves out empty frames before and after the actors only. Frames of a body that
+    disappears and returns are moved together, as in its annotations.
+    """
+    joints = _select_actors(bodies, max_persons, faithful=True, inner_frames=True)
+    if len(joints) == 2 and np.isnan(joints[0, 0, _SPINE_MID]).any():
+        return joints if np.isnan(joints[1, 0, _SPINE_MID]).any() else joints[::-1]
+    return joints
 
 
 def _drop_noise(tracks: list[Track], bodies: BodyDetections) -> list[Track]:
@@ -201,6 +219,7 @@ PERSON_RULES: dict[str, Callable[[BodyDetections, int, bool], PersonJoints]] = {
     "tracks": _select_tracks_by_energy,
     "agcn": _select_slots_by_energy,
     "ctrgcn": _select_actors,
+    "pyskl": _select_pyskl_actors,
     # ST-GCN: the first bodies of each frame, without tracking
     "stgcn": lambda bodies, max_persons, _: _arrange_by_file_order(bodies, max_persons),
 }
