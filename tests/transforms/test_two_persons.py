@@ -11,7 +11,7 @@ import torch
 from conftest import made_up_clips
 from inference.test_streaming_backends import recognizer, two_persons
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import LayoutError, RecipeError, TransformError, UnknownNameError
+from kinegraph.errors import LayoutError, RecipeError, TransformError, UnknownNameError, VideoError
 from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.skeleton.graph import hop_distance
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -20,6 +20,7 @@ from kinegraph.skeleton.pair_layout import pair_layout, single_layout
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.transforms import Pipeline, to_stream
 from kinegraph.transforms.two_persons import join_persons, pair_offsets
+from kinegraph.video.pipeline import ActionPipeline
 
 LAYOUT = SkeletonLayout(
     "stick2", ("left_hand", "hip", "right_hand"), ((0, 1), (2, 1)), 1, ((0, 2),)
@@ -113,6 +114,12 @@ def test_a_clip_of_one_person_is_refused_in_one_sentence() -> None:
         asked(first)
 
 
+def test_videos_are_refused_because_their_persons_are_recognized_alone() -> None:
+    asked = recognizer(["join_persons"])
+    with pytest.raises(VideoError, match="each person of a video is recognized alone"):
+        ActionPipeline(asked, asked.layout)
+
+
 def test_a_recipe_with_a_pair_has_one_person(tiny_recipe: dict) -> None:
     tiny_recipe["transforms"].insert(0, "join_persons")
     assert parse_recipe(tiny_recipe, "tiny").pipeline().joins_persons
@@ -141,7 +148,8 @@ def test_a_trained_model_takes_raw_clips_of_two_persons() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_takes_a_pair(name: str) -> None:
-    options = {"channels": [8, 8], "strides": [1, 2]} if "channels" in model_options(name) else {}
+    wanted = {"channels": [8, 8], "strides": [1, 2], "persons": 1}
+    options = {key: value for key, value in wanted.items() if key in model_options(name)}
     model = create_model(
         name, layout=get_layout("pair(sbu15)"), num_classes=8, in_channels=11, **options
     )

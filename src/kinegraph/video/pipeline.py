@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinegraph.errors import VideoError
 from kinegraph.inference.session import open_session
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -40,6 +41,7 @@ class ActionPipeline:
 
     Raises:
         LayoutError: the layout shares no joints with the model's, or the model needs depth.
+        VideoError: the model needs two persons together.
     """
 
     def __init__(
@@ -49,6 +51,11 @@ class ActionPipeline:
         tracker: Tracker | None = None,
         window: float | None = None,
     ) -> None:
+        if recognizer.pipeline.joins_persons:
+            raise VideoError(
+                "the model names what two persons do together (step 'join_persons'), but each "
+                "person of a video is recognized alone: use it on clips of two persons"
+            )
         empty = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(empty, layout, recognizer.layout)  # raises if the layouts do not fit
         self.recognizer = recognizer
