@@ -54,6 +54,7 @@ class Clip:
     meta: Mapping[str, MetaValue] = field(default_factory=dict)
     padded_from: int | None = None
     space: Space = UNSTATED
+    positions: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         joints = _validate_joints(self.joints, self.layout, self.id)
@@ -65,6 +66,11 @@ class Clip:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
         if self.space == UNSTATED:
             object.__setattr__(self, "space", self.layout.default_space(self.num_channels))
+        if self.positions is not None and self.positions.shape != (self.num_frames,):
+            raise ClipError(
+                f"clip {self.id!r}: expected positions of {self.num_frames} frames, got "
+                f"{self.positions.shape}"
+            )
         if self.padded_from is not None and not 0 < self.padded_from <= self.num_frames:
             raise ClipError(
                 f"clip {self.id!r}: padded_from must lie between 1 and the {self.num_frames} "
@@ -85,6 +91,16 @@ class Clip:
     def num_real_frames(self) -> int:
         """The number of frames before any padding."""
         return self.num_frames if self.padded_from is None else self.padded_from
+
+    @property
+    def frame_positions(self) -> NDArray[np.float32]:
+        """(T,): where each frame lies in the recording, 2 t / T - 1 for frame t of T real ones.
+
+        -1 is the first frame; frames after the recording, which are padding, lie at 1 and above.
+        """
+        if self.positions is not None:
+            return self.positions
+        return (2 * np.arange(self.num_frames) / self.num_real_frames - 1).astype(np.float32)
 
     @property
     def num_joints(self) -> int:
@@ -152,7 +168,7 @@ class Clip:
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.joints, self.layout, self.confidence, self.label, self.id, self.fps)
-        return Clip, (*fields, dict(self.meta), self.padded_from, self.space)
+        return Clip, (*fields, dict(self.meta), self.padded_from, self.space, self.positions)
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.joints.shape)

@@ -112,6 +112,60 @@ def crop_resize(
     return _resample(clip, begin, end, frames)
 
 
+@transform(per_person=True)
+def crop_sample(
+    clip: Clip,
+    rng: np.random.Generator | None = None,
+    *,
+    frames: Count = 64,
+    train: tuple[Fraction, Fraction] = (0.5, 1.0),
+    test: Fraction = 0.95,
+    faithful: bool = False,
+) -> Clip:
+    """Crop a window and take one frame from each of ``frames`` equal bins of it (SkateFormer).
+
+    The window is a fraction of the clip, as in `crop_resize`, of at least ``frames`` frames; a
+    shorter clip is not cropped, but resized. With rng the window is random, and so are the frames,
+    as in `uniform_sample`; without it the window is in the middle, and the frames are the first of
+    their bins. With ``faithful`` a window in the middle of 40 to 64 frames ends, as released, after
+    the clip, at frames whose joints are all 0.
+
+    Raises:
+        TransformError: the fractions of ``train`` are in descending order.
+    """
+    require_ascending("crop_sample", "train", *train)
+    length = clip.num_frames
+    fraction = test if rng is None else rng.uniform(train[0], train[1])
+    size = min(max(int(length * fraction), frames), length)
+    if rng is not None:
+        begin = int(rng.integers(0, length - size + 1))
+    else:
+        begin = int((1 - test) * length / 2)
+        if faithful:
+            clip = _append_zeros(clip, max(0, begin + size - length))
+        else:
+            begin = min(begin, length - size)
+    if size < frames:
+        return _resample(clip, begin, begin + size, frames)
+    drawn = np.arange(frames) * size // frames if rng is None else _sample_bins(size, frames, rng)
+    return take_frames(clip, begin + drawn)
+
+
+@transform(per_person=True)
+def frame_index(clip: Clip) -> Clip:
+    """Append the position of each frame in the recording, from -1 to 1, as last coordinate.
+
+    It is that of `Clip.frame_positions`, which samplers keep, for models with the option
+    ``frame_index``. All joints of a person get it, so that absent ones become joints at 0; a
+    person who is never present stays absent. The step is the last one.
+    """
+    shown = np.asarray(clip.valid.any(axis=(1, 2)))
+    seen = np.where(shown[:, None, None, None], np.nan_to_num(clip.joints), clip.joints)
+    position = clip.frame_positions[None, :, None, None]
+    index = np.where(np.isnan(seen[..., :1]), seen[..., :1], position)
+    return clip.with_joints(np.concatenate([seen, index], axis=-1))
+
+
 @transform(random=True)
 def random_crop(clip: Clip, rng: np.random.Generator, *, shortest: Count = 16) -> Clip:
     """Crop a random window of random length, from ``shortest`` frames to the whole clip."""
@@ -284,7 +338,11 @@ def drop_empty_frames(clip: Clip) -> Clip:
 
 def take_frames(clip: Clip, index: FrameIndices) -> Clip:
     """Return the clip with the frames of these indices."""
-    return clip.map_arrays(lambda array: array[:, index], padded_from=_count_real(clip, index))
+    return clip.map_arrays(
+        lambda array: array[:, index],
+        padded_from=_count_real(clip, index),
+        positions=clip.frame_positions[index],
+    )
 
 
 def stretch(clip: Clip, frames: int) -> Clip:
@@ -366,7 +424,7 @@ def _take_own_frames(clip: Clip, order: FrameIndices, real: int) -> Clip:
         taken[order < 0] = _empty_value(array)
         return taken
 
-    return clip.map_arrays(take, padded_from=min(real, order.shape[1]))
+    return clip.map_arrays(take, padded_from=min(real, order.shape[1]), positions=None)
 
 
 def _pad_around(clip: Clip, begin: int, frames: int) -> Clip:
@@ -378,12 +436,22 @@ def _pad_around(clip: Clip, begin: int, frames: int) -> Clip:
         padded[:, begin : begin + clip.num_frames] = array
         return padded
 
-    return clip.map_arrays(pad, padded_from=begin + clip.num_real_frames)
+    return clip.map_arrays(pad, padded_from=begin + clip.num_real_frames, positions=None)
 
 
 def _empty_value(array: NDArray[np.float32]) -> float:
     """Return the value of joints or confidence in an empty frame."""
     return np.nan if array.ndim == 4 else 0.0
+
+
+def _append_zeros(clip: Clip, frames: int) -> Clip:
+    """Append frames whose joints are all 0, though present."""
+    if not frames:
+        return clip
+    padded = _pad_around(clip, 0, clip.num_frames + frames)
+    joints = padded.joints.copy()
+    joints[:, clip.num_frames :] = 0
+    return replace(padded, joints=joints)
 
 
 def _resample(clip: Clip, begin: int, end: int, frames: int) -> Clip:
@@ -404,4 +472,6 @@ def _resample(clip: Clip, begin: int, end: int, frames: int) -> Clip:
         mixed = first + (second - first) * w
         return np.where(np.isnan(mixed), np.where(w <= 0.5, first, second), mixed)
 
-    return clip.map_arrays(interpolate, padded_from=None)
+    known = clip.frame_positions[begin:end]
+    moved = known[low] + (known[high] - known[low]) * weight
+    return clip.map_arrays(interpolate, padded_from=None, positions=moved)
