@@ -16,8 +16,8 @@ from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps
 NAMES = sorted(TRANSFORMS)
 FLAT_ONLY = {"kinetics_normalize", "prenormalize_pyskl_2d"}
 FIXED_LENGTH = {
-    "uniform_sample", "random_frames", "crop_resize", "resize", "repeat_pad", "zero_pad",
-    "random_choose", "auto_pad",
+    "uniform_sample", "random_frames", "crop_resize", "crop_sample", "resize", "repeat_pad",
+    "zero_pad", "random_choose", "auto_pad",
 }  # fmt: skip
 SAMPLERS = FIXED_LENGTH | {
     "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames", "random_crop",
@@ -51,7 +51,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 53
+    assert len(NAMES) == 55
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -98,7 +98,14 @@ def test_never_changes_its_input_and_keeps_what_the_clip_is(name: str, seed: int
         set(NAMES)
         - SAMPLERS
         - CHANGES_LAYOUT
-        - {"fill_missing", "hold_missing", "persons", "zero_missing", "prenormalize_pyskl"}
+        - {
+            "fill_missing",
+            "frame_index",
+            "hold_missing",
+            "persons",
+            "zero_missing",
+            "prenormalize_pyskl",
+        }
     ),
 )
 def test_absent_stays_absent(name: str) -> None:
@@ -115,7 +122,9 @@ def test_absent_stays_absent(name: str) -> None:
             np.testing.assert_array_equal(seen, clip.valid)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS - {"crop_resize", "resize", "random_speed"}))
+@pytest.mark.parametrize(
+    "name", sorted(SAMPLERS - {"crop_resize", "crop_sample", "resize", "random_speed"})
+)
 def test_samplers_only_choose_frames(name: str) -> None:
     clip = clip_for(name)
     rows = {person[t].tobytes() for person in clip.joints for t in range(clip.num_frames)}

@@ -119,3 +119,9 @@ def test_a_training_with_mixup_learns(tiny_recipe, tmp_path):
     text = (train(recipe, tmp_path / "run") / "history.csv").read_text()
     losses = [float(row["train_loss"]) for row in csv.DictReader(text.splitlines())]
     assert len(losses) == 2 and all(loss > 0 for loss in losses)
+
+
+def test_cosine_ends_at_the_lowest_learning_rate():
+    settings = TrainConfig(lr=0.1, min_lr=0.001, schedule="cosine", epochs=20, warmup_epochs=10)
+    values = [0.1 * learning_rate_factor(settings, e) for e in (10, 15, 20)]
+    assert values == pytest.approx([0.1, 0.0505, 0.001])

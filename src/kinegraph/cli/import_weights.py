@@ -10,7 +10,7 @@ import typer
 
 def import_weights(
     family: Annotated[
-        str, typer.Argument(help="Model: stgcn, stgcn_twostream, shiftgcn or asgcn.")
+        str, typer.Argument(help="Model of the weights, such as shiftgcn; other words list them.")
     ],
     weights: Annotated[Path, typer.Argument(help="File of published weights.")],
     out: Annotated[Path, typer.Argument(help="New folder for the run.")],

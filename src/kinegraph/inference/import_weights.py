@@ -18,6 +18,7 @@ from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
     load_asgcn,
     load_shiftgcn,
+    load_skateformer,
     load_stgcn,
     load_twostream,
     plain_key,
@@ -61,6 +62,7 @@ WEIGHT_FORMATS = {
     "shiftgcn": WeightFormat(load_shiftgcn, "fc.weight", "agcn"),
     "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
+    "skateformer": WeightFormat(load_skateformer, "head.weight", "ctrgcn"),
 }
 
 
@@ -85,6 +87,7 @@ class PublishedDataset:
 
 #: Datasets by the number of their classes, which are rows of the classifier.
 DATASETS = {
+    10: PublishedDataset("nw_ucla", "kinect20", "nw_ucla"),
     30: PublishedDataset("fsd", "body25", "fsd", 2, PREPARATIONS["fsd"].result),
     60: PublishedDataset("ntu60"),
     120: PublishedDataset("ntu120"),
@@ -143,7 +146,7 @@ def import_weights(
         model=recipe.model_spec(),
         layout=get_layout(dataset.layout).to_dict(),
         num_classes=classes,
-        in_channels=dataset.coordinates + recipe.confidence,
+        in_channels=recipe.pipeline().output_channels(dataset.coordinates) + recipe.confidence,
         classes=list(class_names(dataset.name)) if has_names else None,
         persons=recipe.persons,
         confidence=recipe.confidence,

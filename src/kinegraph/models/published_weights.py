@@ -19,6 +19,7 @@ from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.msg3d import MSG3D
 from kinegraph.models.shiftgcn import ShiftGCN
+from kinegraph.models.skateformer import SkateFormer
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
 from kinegraph.skeleton.graph import hop_distance
@@ -194,6 +195,20 @@ def load_msg3d(model: MSG3D, state: Mapping[str, Tensor]) -> None:
     bones = torch.from_numpy(hop_distance(model.graph_layout) == 1).float()
     unused = {"A": bones} if model.pyskl else {}
     load_renamed(model, state, "msg3d_pyskl" if model.pyskl else "msg3d", unused=unused)
+
+
+def load_skateformer(model: SkateFormer, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the released SkateFormer code into ``model``.
+
+    Args:
+        model: a `SkateFormer` with ``faithful=True`` and the layout, persons, classes and channels
+            of the file.
+        state: the tensors by their original names.
+
+    Raises:
+        ModelError: an unknown, missing or misshapen key, or another index of relative frames.
+    """
+    load_renamed(model, state, "skateformer", unused=model.released_constants())
 
 
 def load_asgcn(model: ASGCN, state: Mapping[str, Tensor], link_state: Mapping[str, Tensor]) -> None:

@@ -209,7 +209,8 @@ def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
     """Return the factor of the base learning rate at a (fractional) epoch.
 
     After a linear warm-up it is ``gamma`` to the power of the milestones passed, or half a cosine
-    over ``cosine_epochs`` (default: all epochs; it rises again after their end).
+    from ``lr`` to ``min_lr`` over ``cosine_epochs`` (default: all epochs; it rises again after
+    their end).
     """
     s = settings
     if epoch < s.warmup_epochs:
@@ -218,7 +219,9 @@ def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
         return float(s.gamma ** sum(m <= epoch + 1e-9 for m in s.milestones))
     if s.schedule == "cosine":
         length = (s.cosine_epochs or s.epochs) - s.warmup_epochs
-        return 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(length, 1e-6)))
+        half = 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(length, 1e-6)))
+        lowest = s.min_lr / s.lr
+        return lowest + (1 - lowest) * half
     return 1.0
 
 

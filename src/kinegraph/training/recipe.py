@@ -115,6 +115,7 @@ class TrainConfig(_StrictModel):
     milestones: list[int] = []
     gamma: float = Field(0.1, gt=0)
     cosine_epochs: int | None = Field(None, ge=1)
+    min_lr: float = Field(0, ge=0)
     warmup_epochs: float = Field(0, ge=0)
     label_smoothing: float = Field(0, ge=0, lt=1)
     mixup: float | None = Field(None, gt=0, le=10)

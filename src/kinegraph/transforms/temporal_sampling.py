@@ -151,7 +151,7 @@ def crop_sample(
     return take_frames(clip, begin + drawn)
 
 
-@transform(per_person=True)
+@transform(per_person=True, count_channels=lambda channels, _: channels + 1)
 def frame_index(clip: Clip) -> Clip:
     """Append the position of each frame in the recording, from -1 to 1, as last coordinate.
 
