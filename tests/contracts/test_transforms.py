@@ -28,6 +28,7 @@ AUGMENTATIONS = {
     "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
     "random_crop", "random_speed", "mix_parts", "drop_joints", "drop_axis",
     "drop_person",
+    "take_bone_lengths", "skateformer_augment",
 }  # fmt: skip
 HIDE_OR_CHOOSE = {
     "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
@@ -51,7 +52,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 55
+    assert len(NAMES) == 57
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 
@@ -103,6 +104,7 @@ def test_never_changes_its_input_and_keeps_what_the_clip_is(name: str, seed: int
             "frame_index",
             "hold_missing",
             "persons",
+            "skateformer_augment",
             "zero_missing",
             "prenormalize_pyskl",
         }

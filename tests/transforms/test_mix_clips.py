@@ -10,8 +10,9 @@ import pytest
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.joint_mapping import group_joints
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout, list_layouts
-from kinegraph.transforms.mix_clips import mix_parts
+from kinegraph.transforms.mix_clips import mix_parts, skateformer_augment, take_bone_lengths
 
 NTU = get_layout("ntu25")
 
@@ -98,3 +99,44 @@ def test_a_layout_of_a_hand_is_refused() -> None:
     clip = Clip(np.zeros((1, 2, 21, 3), np.float32), hand)
     with pytest.raises(TransformError, match="layout 'hand21' names no arms or legs"):
         mix_parts(clip, np.random.default_rng(0), lambda: clip)
+
+
+def test_bone_lengths_and_place_come_from_the_partner():
+    bones = ((1, 0), (2, 1), (3, 0))
+    layout = SkeletonLayout("arm", tuple("abcd"), bones, center=0)
+    draw = np.random.default_rng(0)
+    own, other = (draw.normal(size=(1, 5, 4, 3)).astype(np.float32) for _ in range(2))
+    own[0, 2, 3] = np.nan
+    other[0, 3, 2] = np.nan
+    clip, partner = Clip(own, layout), Clip(other, layout)
+    made = take_bone_lengths(clip, np.random.default_rng(0), lambda: partner, p=1.0).joints
+    np.testing.assert_allclose(made[:, :, 0], other[:, :, 0])
+    assert np.isnan(made[0, 2, 3]).all() and not np.isnan(np.delete(made, 2, axis=1)).any()
+    for child, parent in bones:
+        before, after = own[0, :, child] - own[0, :, parent], made[0, :, child] - made[0, :, parent]
+        theirs = np.linalg.norm(other[0, :, child] - other[0, :, parent], axis=-1)
+        length, wanted = np.linalg.norm(after, axis=-1), np.linalg.norm(before, axis=-1)
+        expected = np.where(np.isnan(theirs + wanted), wanted, theirs)
+        np.testing.assert_allclose(length, expected, rtol=1e-4)
+        cosine = (before * after).sum(-1) / (length * wanted)
+        np.testing.assert_allclose(cosine[~np.isnan(cosine)], 1, rtol=1e-4)
+    kept = take_bone_lengths(clip, np.random.default_rng(0), lambda: partner, p=0.0)
+    assert kept is clip
+
+
+def test_skateformer_changes_a_clip_by_itself_or_by_a_partner_or_not():
+    draw = np.random.default_rng(0)
+    joints = draw.normal(size=(2, 40, 25, 3)).astype(np.float32)
+    clip = Clip(joints, get_layout("ntu25"))
+    asked = []
+
+    def partner() -> Clip:
+        asked.append(1)
+        return clip.with_joints(joints * 2)
+
+    same = 0
+    for seed in range(200):
+        made = skateformer_augment(clip, np.random.default_rng(seed), partner)
+        same += made is clip
+    assert 45 <= same <= 80  # 0.3, and 0.5 / 2^7
+    assert 25 <= len(asked) <= 55
