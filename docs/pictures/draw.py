@@ -313,6 +313,88 @@ def _draw_kernel(ax: Axes, weights: NDArray[np.bool_]) -> None:
         ax.axvline(edge, color=style.GRAY, linewidth=0.7)
 
 
+def stgcnpp(_: Demo) -> Figure:
+    """Draw which frames the temporal branches of ST-GCN++ read, and where its graphs start."""
+    model: Any = kg.create_model("stgcnpp", layout="ntu25_pyskl", num_classes=2)
+    block = model.blocks[0]
+    branches = block.tcn.branches.branches
+    reach = 4
+    names = [*(f"3 frames, {d} apart" for d in (1, 2, 3, 4)), "largest of 3 frames", "1 frame"]
+    reads = np.stack([_frames_read(branch, reach) for branch in branches])
+    figure = Figure(figsize=(WIDTH, 3.1))
+    ax = figure.add_axes((0.2, 0.16, 0.26, 0.62))
+    colors = np.array([to_rgb(hue) for hue in style.HUES])[: len(reads)]
+    ax.imshow(np.where(reads[..., None], colors[:, None], 1.0), aspect="auto")
+    style.despine(ax, grid=None, frame=True)
+    widths = [branch.conv.out_channels for branch in (*branches[:4], branches[5])]
+    widths.insert(4, branches[4].reduce.out_channels)
+    ax.set_yticks(range(len(names)), [f"{n}: {w}" for n, w in zip(names, widths, strict=True)])
+    ax.set_xticks(range(0, 2 * reach + 1, 2), [f"{f:+d}" if f else "t" for f in (-4, -2, 0, 2, 4)])
+    ax.tick_params(labelsize=7)
+    style.add_heading(ax, "temporal branches", "frames read, channels of 64")
+    for i, (title, part) in enumerate(
+        zip(("self", "parent", "children"), block.gcn.A, strict=True)
+    ):
+        panel = figure.add_axes((0.51 + 0.165 * i, 0.16, 0.15, 0.62))
+        panel.imshow(part.detach().numpy(), cmap="Purples", vmin=0, vmax=1, aspect="auto")
+        style.despine(panel, grid=None, frame=True)
+        panel.set_xticks([0, 24])
+        panel.set_yticks([0, 24] if i == 0 else [])
+        panel.tick_params(labelsize=7)
+        style.add_heading(panel, title, ("graph at the start", "source: row", "target: column")[i])
+    return figure
+
+
+def _frames_read(branch: torch.nn.Module, reach: int) -> NDArray[np.bool_]:
+    """Return (2 reach + 1,): which frames before, at and after t a branch reads for frame t."""
+    T = 2 * reach + 1
+    read = np.zeros(T, bool)
+    with torch.inference_mode():
+        x = torch.randn(1, 64, T, 1)
+        expected = branch.eval()(x)[0, :, reach]
+        for t in range(T):
+            changed = x.clone()
+            changed[:, :, t] += 50 * torch.randn(x.shape[1], 1)
+            read[t] = not torch.equal(branch(changed)[0, :, reach], expected)
+    return read
+
+
+def dgstgcn(demo: Demo) -> Figure:
+    """Draw a graph of a small DG-STGCN and the parts that two clips add to it."""
+    options = "model={name: dgstgcn, channels: [16, 16], strides: [2, 2]}"
+    run = demo.run("dgstgcn", "demo", options, "train.epochs=8")
+    trained = TrainedModel.load(run)
+    gcn: Any = trained.model.blocks[1].gcn  # type: ignore[union-attr, index]
+    seen: list[torch.Tensor] = []
+    hook = gcn.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    actions = ("wave", "kick")
+    with torch.inference_mode():
+        for action in actions:
+            trained.model(trained.batch(demo.clip(action)).x)
+    hook.remove()
+    k = int((gcn.alpha.abs() + gcn.beta.abs()).argmax())
+    with torch.inference_mode():
+        graphs = [gcn.graphs(x[:1].mean(2, keepdim=True))[0, k, 0] for x in seen]
+    static = gcn.A[k].detach()
+    limit = float(max(static.abs().max(), *((g - static).abs().max() for g in graphs)))
+    parts = [("learned: A", "the same for every clip", static)]
+    parts += [
+        (f"added by “{action}”", "from the mean over its frames", graph - static)
+        for action, graph in zip(actions, graphs, strict=True)
+    ]
+    figure = Figure(figsize=(WIDTH, 3.1))
+    for i, (title, note, values) in enumerate(parts):
+        ax = figure.add_axes((0.06 + 0.32 * i, 0.14, 0.27, 0.64))
+        ax.imshow(values.numpy(), cmap=FACTORS, vmin=-limit, vmax=limit, aspect="auto")
+        style.despine(ax, grid=None, frame=True)
+        ax.tick_params(labelsize=7)
+        ax.set_xlabel("target joint", fontsize=8)
+        if i == 0:
+            ax.set_ylabel("source joint", fontsize=8)
+        style.add_heading(ax, title, note)
+    return figure
+
+
 def _box(points: Floats) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top of points (..., 2), with a margin."""
     seen = points.reshape(-1, 2)
@@ -327,6 +409,8 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "autoencoder": autoencoder,
     "shiftgcn_channels": shiftgcn_channels,
     "convolutions": convolutions,
+    "stgcnpp": stgcnpp,
+    "dgstgcn": dgstgcn,
 }
 
 

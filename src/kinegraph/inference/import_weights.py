@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_n
 from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
     load_asgcn,
+    load_renamed,
     load_shiftgcn,
     load_skateformer,
     load_stgcn,
@@ -63,6 +65,10 @@ WEIGHT_FORMATS = {
     "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
     "skateformer": WeightFormat(load_skateformer, "head.weight", "ctrgcn"),
+    **{
+        name: WeightFormat(partial(load_renamed, family=name), "cls_head.fc_cls.weight", "pyskl")
+        for name in ("stgcn_pyskl", "stgcnpp", "dgstgcn")
+    },
 }
 
 
@@ -76,6 +82,7 @@ class PublishedDataset:
         reader: the reader of its raw files.
         coordinates: of a joint, without the confidence.
         space: what its coordinates mean.
+        variant: the end of the names of its recipes, if the data set has several kinds of poses.
     """
 
     name: str
@@ -83,6 +90,7 @@ class PublishedDataset:
     reader: str = "ntu"
     coordinates: int = 3
     space: Space = KINECT
+    variant: str = ""
 
 
 #: Datasets by the number of their classes, which are rows of the classifier.
@@ -93,6 +101,13 @@ DATASETS = {
     120: PublishedDataset("ntu120"),
     400: PublishedDataset("kinetics", "openpose18", "kinetics", 2, IMAGE_SHARES),
 }
+#: Those of poses that HRNet found in the videos, which PYSKL's networks also come for.
+HRNET_DATASETS = {
+    classes: PublishedDataset(name, "coco17", "pyskl", 2, Space("image"), "_hrnet")
+    for classes, name in ((60, "ntu60"), (120, "ntu120"))
+}
+#: Joints, and numbers for each, of HRNet's poses: x, y, confidence.
+_HRNET_INPUT = 17 * 3
 #: Keys under which training code saves a state dict beside other things.
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 PADDLE_SUFFIX = ".pdparams"
@@ -139,8 +154,7 @@ def import_weights(
     require_empty_folder(out)
     files = [_read_state_dict(path) for path in (weights, links) if path]
     classes = _count_classes(files[0], form)
-    recipe = _find_recipe(family, classes, protocol, stream)
-    dataset = DATASETS[classes]
+    dataset, recipe = _find_setting(family, files[0], classes, protocol, stream)
     has_names = dataset.name in list_class_sets()
     header = CheckpointHeader(
         model=recipe.model_spec(),
@@ -261,21 +275,32 @@ def _count_classes(file: _WeightFile, form: WeightFormat) -> int:
     )
 
 
-def _find_recipe(family: str, classes: int, protocol: str, stream: str) -> Recipe:
-    """Return the recipe of the family and dataset with this protocol, the first by name."""
-    prefixes = [f"{family}_{dataset.name}" for dataset in DATASETS.values()]
-    known = {
+def _find_setting(
+    family: str, file: _WeightFile, classes: int, protocol: str, stream: str
+) -> tuple[PublishedDataset, Recipe]:
+    """Return the dataset with so many classes, and its first recipe by name with this protocol.
+
+    HRNet's poses have a store for each of the original protocols, with the protocol official there.
+    """
+    dataset = (HRNET_DATASETS if _takes_hrnet_poses(file) else DATASETS).get(classes)
+    prefixes = [f"{family}_{known.name}" for known in DATASETS.values()]
+    recipes = {
         name: load_recipe(name, [f"stream={stream}"])
         for name in list_recipes()
         if name.startswith(tuple(prefixes))
     }
-    if classes in DATASETS:
-        own = f"{family}_{DATASETS[classes].name}"
-        for name, recipe in known.items():
-            if name.startswith(own) and recipe.protocol == protocol:
-                return recipe
-    listed = ", ".join(f"{name} (--protocol {recipe.protocol})" for name, recipe in known.items())
+    for name, recipe in recipes.items():
+        if dataset and name.startswith(f"{family}_{dataset.name}"):
+            is_variant = name.endswith(f"_{protocol}{dataset.variant}")
+            if is_variant if dataset.variant else recipe.protocol == protocol:
+                return dataset, recipe
+    listed = ", ".join(f"{name} (--protocol {recipe.protocol})" for name, recipe in recipes.items())
     raise RecipeError(
         f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
         f"known: {listed}"
     )
+
+
+def _takes_hrnet_poses(file: _WeightFile) -> bool:
+    norms = [value for key, value in file.state.items() if plain_key(key) == "data_bn.weight"]
+    return any(value.numel() == _HRNET_INPUT for value in norms)
