@@ -36,8 +36,8 @@ from kinegraph.reports import panels, style
 from kinegraph.reports.draw_graph_tutorial import draw_graph_tutorial, step_boxes
 from kinegraph.reports.draw_shift import draw_layout_shifts
 from kinegraph.reports.model_figures import clip_figures, model_figures
-from kinegraph.reports.rest_pose import bone_colors, joint_colors
-from kinegraph.skeleton import SkeletonLayout
+from kinegraph.reports.rest_pose import bone_colors, joint_colors, rest_pose
+from kinegraph.skeleton import SkeletonLayout, hop_distance, hop_scales
 from kinegraph.training.recipe import load_recipe
 from kinegraph.training.train import train
 from kinegraph.transforms.input_streams import to_stream
@@ -299,6 +299,63 @@ def convolutions(_: Demo) -> Figure:
     return figure
 
 
+def msg3d(_: Demo) -> Figure:
+    """Draw which joints a scale of MS-G3D reads, by powers and by exact hops, and a window."""
+    layout, scale = kg.get_layout("ntu25"), 4
+    hop = hop_distance(layout)
+    joint = layout.index("right_hand")
+    linked = (hop <= 1) / (hop <= 1).sum(axis=0)
+    power = np.linalg.matrix_power(linked, scale)[:, joint]
+    exact = hop_scales(layout, scale + 1, normalization="column")[scale, :, joint]
+    figure = Figure(figsize=(WIDTH, 3.0))
+    titles = ("power 4", "every path of 4 steps"), ("scale 4", "4 bones away, and itself")
+    for i, (weights, title) in enumerate(zip((power, exact), titles, strict=True)):
+        ax = figure.add_axes((0.01 + 0.23 * i, 0.02, 0.22, 0.78))
+        _draw_weights(ax, layout, rest_pose(layout)[:, :2], weights)
+        style.add_heading(ax, *title)
+    ax = figure.add_axes((0.48, 0.02, 0.51, 0.78))
+    _draw_window(ax, layout, layout.index("right_elbow"))
+    style.add_heading(ax, "a window of 3 frames", "links of a joint in the middle frame (scale 1)")
+    return figure
+
+
+def _draw_weights(ax: Axes, layout: SkeletonLayout, body: Floats, weights: Floats) -> None:
+    """Draw joints with an area for the weight with which a joint reads each of them."""
+    panels.draw_joints(
+        ax, layout, body, ([style.LIGHT_GRAY] * len(layout.bones), [style.GRAY] * len(body)), dot=4
+    )
+    ax.scatter(
+        *body.T,
+        s=500 * weights,
+        color=style.ORANGE,
+        alpha=0.8,
+        zorder=3,
+        linewidths=0,
+        clip_on=False,
+    )
+    ax.axis("off")
+    panels.set_equal_limits(ax, _box(body))
+
+
+def _draw_window(ax: Axes, layout: SkeletonLayout, joint: int) -> None:
+    """Draw a body three times, and the nodes that a joint of the middle frame reads."""
+    V, window = layout.num_joints, 3
+    body = rest_pose(layout)[:, :2]
+    places = np.arange(window) * 1.05 * np.ptp(body[:, 0])
+    bodies = body + np.stack([places, np.zeros(window)], axis=1)[:, None]
+    nodes = bodies.reshape(-1, 2)
+    target = V * (window // 2) + joint
+    sources = np.flatnonzero(hop_scales(layout, 2, window=window)[1, :, target])
+    for body in bodies:
+        gray = [style.LIGHT_GRAY] * len(layout.bones), [style.GRAY] * V
+        panels.draw_joints(ax, layout, body, gray, dot=4)
+    links = [(nodes[source], nodes[target]) for source in sources]
+    ax.add_collection(LineCollection(links, colors=style.ORANGE, linewidths=1.2, zorder=3))
+    ax.scatter(*nodes[sources].T, s=22, color=style.ORANGE, zorder=4, linewidths=0)
+    ax.axis("off")
+    panels.set_equal_limits(ax, _box(bodies))
+
+
 def _draw_kernel(ax: Axes, weights: NDArray[np.bool_]) -> None:
     """Draw weights (outputs, taps, inputs): one color per input channel, white where none is."""
     C, taps, _ = weights.shape
@@ -411,6 +468,7 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "convolutions": convolutions,
     "stgcnpp": stgcnpp,
     "dgstgcn": dgstgcn,
+    "msg3d": msg3d,
 }
 
 

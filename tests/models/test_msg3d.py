@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from kinegraph.cli import main
+from kinegraph.clips.clip import Clip
 from kinegraph.errors import ModelError
+from kinegraph.inference.recognizer import Recognizer
 from kinegraph.models import create_model
 from kinegraph.models.msg3d import MSG3D, ScaleGraphConv, WindowBranch
 from kinegraph.models.published_weights import load_msg3d
 from kinegraph.skeleton.graph import hop_distance, hop_scales
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.training.batch import collate
+from kinegraph.training.recipe import load_recipe
 from models.reference_weights import (
     assert_answers,
     fill,
@@ -277,3 +286,42 @@ def test_other_weights_are_refused_by_their_own_names(pyskl):
 def test_options_that_make_no_network_are_refused(options, match):
     with pytest.raises(ModelError, match=match):
         create_model("msg3d", layout="penn13", num_classes=5, **{**SMALL, **options})
+
+
+def imported(folder: Path) -> tuple[MSG3D, Path]:
+    """The released network with the weights of the formula, and the run made of its file."""
+    model = created("ntu60")
+    state = fill(released_state(model), graph=r".*\.A_res")
+    saved = {f"module.{key}": v.float() if v.is_floating_point() else v for key, v in state.items()}
+    torch.save({"epoch": 50, "state_dict": saved}, folder / "w.pt")
+    load_msg3d(model, state)
+    files = ["msg3d", str(folder / "w.pt"), str(folder / "run")]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["import", *files, "--protocol", "xview"])
+    return model.eval(), folder / "run"
+
+
+def test_an_imported_file_has_the_tensors_of_the_network(tmp_path):
+    model, run = imported(tmp_path)
+    weights = load_file(run / "last.safetensors")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights[name], value)
+
+
+@pytest.mark.slow
+def test_an_imported_file_answers_as_the_network(tmp_path):
+    model, run = imported(tmp_path)
+    clip = Clip(np.random.default_rng(0).normal(size=(1, 12, 25, 3)), get_layout("ntu25"))
+    x = collate([load_recipe("msg3d_ntu60_xview").preprocessor()(clip, None)]).x
+    with torch.inference_mode():
+        expected = model(x)[0].numpy()
+    np.testing.assert_allclose(Recognizer.load(run)(clip).logits, expected, atol=1e-4)
+
+
+def test_batch_norm_sees_half_of_what_the_optimizer_sees():
+    for name in ("msg3d_ntu60_xsub", "msg3d_ntu120_xset"):
+        train = load_recipe(name).train
+        assert (train.batch_size, train.accumulate) == (16, 2)
+    kinetics = load_recipe("msg3d_kinetics")
+    assert (kinetics.train.batch_size, kinetics.train.accumulate) == (128, 1)
+    assert [step for step in kinetics.pipeline().to_list() if "random" in str(step)] == []

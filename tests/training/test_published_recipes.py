@@ -20,7 +20,7 @@ from kinegraph.training.train import train
 # the auto-encoders name no actions
 NAMES = [name for name in list_recipes() if "_ntu" in name and "autoencoder" not in name]
 ONE_PER_FAMILY = {name.partition("_ntu")[0]: name for name in reversed(NAMES)}.values()
-NARROW = {"channels": [4, 4], "strides": [1, 2]}
+NARROW = {"channels": [6, 6], "strides": [1, 2]}
 
 
 def clip(number: int) -> Clip:

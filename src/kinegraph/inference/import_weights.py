@@ -18,6 +18,7 @@ from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_n
 from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
     load_asgcn,
+    load_msg3d,
     load_renamed,
     load_shiftgcn,
     load_skateformer,
@@ -69,6 +70,7 @@ WEIGHT_FORMATS = {
         name: WeightFormat(partial(load_renamed, family=name), "cls_head.fc_cls.weight", "pyskl")
         for name in ("stgcn_pyskl", "stgcnpp", "dgstgcn")
     },
+    "msg3d": WeightFormat(load_msg3d, "fc.weight", "agcn"),
 }
 
 

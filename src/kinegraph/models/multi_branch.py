@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, conv2d
+from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 
 from kinegraph.errors import ModelError
-from kinegraph.ops.layers import pick_frames
+from kinegraph.ops.layers import mix_channels, pick_frames
 
 POOL_FRAMES = 3
 
@@ -159,7 +159,9 @@ class MultiBranchTemporalConv(nn.Module):
             torch.cat([getattr(branch.reduce, name) for branch in reduced])
             for name in ("weight", "bias")
         )
-        y = normalize_together(conv2d(x, kernel, bias), [branch.reduce_bn for branch in reduced])
+        y = normalize_together(
+            mix_channels(x, kernel.flatten(1).T, bias), [branch.reduce_bn for branch in reduced]
+        )
         parts = torch.relu_(y).split([len(branch.reduce.bias) for branch in reduced], dim=1)
         spans = [branch.span(part) for branch, part in zip(reduced, parts, strict=True)]
         joined = torch.cat([*spans, point.span(x)], dim=1)
