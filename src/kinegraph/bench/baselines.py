@@ -13,8 +13,9 @@ from kinegraph.bench.reference.asgcn import build_reference_asgcn
 from kinegraph.bench.reference.msg3d import build_reference_msg3d
 from kinegraph.bench.reference.pyskl import build_reference_dgstgcn, build_reference_stgcnpp
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
+from kinegraph.bench.reference.skateformer import build_reference_skateformer
 from kinegraph.bench.reference.stgcn import build_reference_stgcn, build_reference_twostream
-from kinegraph.models import MODELS, create_model
+from kinegraph.models import MODELS, create_model, model_options
 from kinegraph.skeleton.layout import SkeletonLayout
 
 #: A released model -> the same function, computed as the released code computes it.
@@ -23,10 +24,13 @@ REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "dgstgcn": build_reference_dgstgcn,
     "msg3d": build_reference_msg3d,
     "shiftgcn": build_reference_shiftgcn,
+    "skateformer": build_reference_skateformer,
     "stgcn": build_reference_stgcn,
     "stgcn_twostream": build_reference_twostream,
     "stgcnpp": build_reference_stgcnpp,
 }
+
+DROPOUT_OPTIONS = ("dropout", "attention_dropout", "drop_path")
 
 #: Parameters whose start values leave out a part of the network.
 STARTS_NEUTRAL = ("edge_importance", ".mask", ".alpha", ".beta", ".body_share")
@@ -34,6 +38,8 @@ STARTS_NEUTRAL = ("edge_importance", ".mask", ".alpha", ".beta", ".body_share")
 BENCH_LAYOUT = "ntu25"
 NUM_CLASSES = 60
 CLIP_FRAMES = 300
+#: Frames of the clips of networks that need another number.
+OTHER_CLIP_FRAMES = {"skateformer": 64}
 CLIP_PERSONS = 2
 
 
@@ -72,7 +78,8 @@ def create_released_model(name: str, **options: Any) -> nn.Module:
         UnknownNameError: there is no such model.
     """
     if name in REFERENCE_BUILDERS:
-        options = {"faithful": True, "dropout": 0.0, **options}
+        dropout = {key: 0.0 for key in DROPOUT_OPTIONS if key in model_options(name)}
+        options = {"faithful": True, **dropout, **options}
     return create_warmed_up_model(name, **options)
 
 

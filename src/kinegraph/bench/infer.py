@@ -61,7 +61,8 @@ def bench_infer(
         against = "module"
     model, precision = baselines.create_released_model(name), options.precision
     ours = optimize_for_inference(model, PRECISIONS[precision])
-    x = baselines.random_clips(batch, baselines.CLIP_FRAMES)
+    frames = baselines.OTHER_CLIP_FRAMES.get(name, baselines.CLIP_FRAMES)
+    x = baselines.random_clips(batch, frames)
     with open_backend(against, model) as theirs, torch.inference_mode():
         error = check_agreement(theirs(x), ours(x), precision)
         comparison = time_interleaved(
@@ -69,7 +70,7 @@ def bench_infer(
         )
     cost = count_cost(baselines.create_reference(model).eval(), x)
     return summarize_comparison(
-        f"{name}, {batch} dense clip{'s' * (batch > 1)} of {baselines.CLIP_FRAMES} frames, "
+        f"{name}, {batch} dense clip{'s' * (batch > 1)} of {frames} frames, "
         f"{baselines.CLIP_PERSONS} persons",
         comparison,
         item="clips",

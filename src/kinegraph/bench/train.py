@@ -51,7 +51,8 @@ def bench_train(
     """
     model, precision = baselines.create_released_model(name), options.precision
     theirs = baselines.create_reference(model)
-    x = baselines.random_clips(batch, baselines.CLIP_FRAMES)
+    frames = baselines.OTHER_CLIP_FRAMES.get(name, baselines.CLIP_FRAMES)
+    x = baselines.random_clips(batch, frames)
     labels = torch.arange(batch) % baselines.NUM_CLASSES
     flops = count_cost(theirs.eval(), x).flops
     error = _check_losses(
@@ -66,7 +67,7 @@ def bench_train(
         options.progress,
     )
     return summarize_comparison(
-        f"{name}, a training step on {batch} dense clips of {baselines.CLIP_FRAMES} frames, "
+        f"{name}, a training step on {batch} dense clips of {frames} frames, "
         f"{baselines.CLIP_PERSONS} persons",
         comparison,
         item="clips",
