@@ -233,6 +233,40 @@ def _draw_factors(ax: Axes, factors: Floats, title: str) -> None:
     )
 
 
+def ctrgcn(demo: Demo) -> Figure:
+    """Draw a learned topology of a small CTR-GCN, and what two of its channels make of it."""
+    model = "{name: ctrgcn, channels: [32, 32, 64, 64], strides: [1, 2, 1, 2]}"
+    run = demo.run("ctrgcn", "demo", f"model={model}", "train.epochs=6")
+    loaded, clip = TrainedModel.load(run), demo.clip("kick")
+    gcn: Any = loaded.model.get_submodule("blocks.2.gcn")
+    seen: list[torch.Tensor] = []
+    hook = gcn.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        loaded.model(loaded.batch(clip).x)
+        refined = gcn.topologies(seen[0])[0, :, 0].transpose(1, 2).cpu().numpy()  # target, source
+    hook.remove()
+    shared = gcn.topology[0].detach().cpu().numpy()
+    spread = [int(c) for c in np.argsort(np.abs(refined - shared).sum(axis=(1, 2)))]
+    first = spread[-1]
+    other = min(spread, key=lambda c: ((refined[c] - shared) * (refined[first] - shared)).sum())
+    parts = [
+        (shared, "shared by all channels", "the learned topology of subset 1"),
+        (refined[first] - shared, f"refinement in channel {first}", "added for one clip"),
+        (refined[other] - shared, f"refinement in channel {other}", "added for the same clip"),
+    ]
+    figure = Figure(figsize=(WIDTH, 3.1))
+    for column, (matrix, title, note) in enumerate(parts):
+        ax = figure.add_axes((0.05 + 0.325 * column, 0.06, 0.285, 0.735))
+        limit = float(np.abs(matrix).max())
+        ax.imshow(matrix, cmap=FACTORS, vmin=-limit, vmax=limit, interpolation="none")
+        style.despine(ax, grid=None, frame=True)
+        style.add_heading(ax, title, f"{note}; up to {limit:.2f}")
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel("source joint", fontsize=8, color=style.GRAY)
+        ax.set_ylabel("target joint" if not column else "", fontsize=8, color=style.GRAY)
+    return figure
+
+
 def autoencoder(demo: Demo) -> Figure:
     """Draw a clip with a quarter of its frames hidden, reconstructed by a small auto-encoder."""
     run = demo.run("autoencoder", "utd_mhad_autoencoder", "train.epochs=40")
@@ -463,6 +497,7 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "stgcn": stgcn,
     "fusion": fusion,
     "excitation": excitation,
+    "ctrgcn": ctrgcn,
     "autoencoder": autoencoder,
     "shiftgcn_channels": shiftgcn_channels,
     "convolutions": convolutions,

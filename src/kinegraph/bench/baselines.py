@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
+from kinegraph.bench.reference.ctrgcn import build_reference_ctrgcn
 from kinegraph.bench.reference.msg3d import build_reference_msg3d
 from kinegraph.bench.reference.pyskl import build_reference_dgstgcn, build_reference_stgcnpp
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
@@ -21,6 +22,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 #: A released model -> the same function, computed as the released code computes it.
 REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "asgcn": build_reference_asgcn,
+    "ctrgcn": build_reference_ctrgcn,
     "dgstgcn": build_reference_dgstgcn,
     "msg3d": build_reference_msg3d,
     "shiftgcn": build_reference_shiftgcn,

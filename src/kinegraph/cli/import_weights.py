@@ -9,16 +9,14 @@ import typer
 
 
 def import_weights(
-    family: Annotated[
-        str, typer.Argument(help="Model of the weights, such as shiftgcn; other words list them.")
-    ],
+    family: Annotated[str, typer.Argument(help="Family, see `kinegraph list weights`.")],
     weights: Annotated[Path, typer.Argument(help="File of published weights.")],
     out: Annotated[Path, typer.Argument(help="New folder for the run.")],
     protocol: Annotated[
         str,
         typer.Option(
             help="Protocol of the training: xsub, xview or xset; Kinetics-skeleton: official; "
-            "FSD-10: holdout."
+            "FSD-10: holdout; NW-UCLA: ucla-xview."
         ),
     ],
     stream: Annotated[str, typer.Option(help="Stream of the training, such as bone.")] = "joint",

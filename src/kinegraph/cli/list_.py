@@ -122,6 +122,14 @@ def _print_pretrained() -> None:
     print_table(f"Pretrained (model cards in {PRETRAINED_FOLDER})", ("name", "about"), rows)
 
 
+def _print_weights() -> None:
+    from kinegraph.inference.import_weights import WEIGHT_FORMATS
+
+    rows = [(family, form.head) for family, form in WEIGHT_FORMATS.items()]
+    title = "Families of published weights (kinegraph import FAMILY FILE OUT --protocol NAME)"
+    print_table(title, ("family", "classifier's tensor in the file"), rows)
+
+
 def _print_classes(name: str = "") -> None:
     from kinegraph.readers.class_names import class_names, list_class_sets
 
@@ -142,6 +150,7 @@ PRINTERS: dict[str, Callable[..., None]] = {
     "transforms": _print_transforms,
     "conversions": _print_conversions,
     "pretrained": _print_pretrained,
+    "weights": _print_weights,
 }
 
 

@@ -18,6 +18,7 @@ from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_n
 from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
     load_asgcn,
+    load_ctrgcn,
     load_msg3d,
     load_renamed,
     load_shiftgcn,
@@ -52,12 +53,18 @@ class WeightFormat:
         head: the key of the classifier's weights, with a row for each class.
         persons: the option ``persons`` of the NTU reader.
         needs_links: whether there is a second file.
+        faithful_reader: whether the NTU reader repeats the errors of the released code.
     """
 
     load: Callable[..., None]
     head: str
     persons: str
     needs_links: bool = False
+    faithful_reader: bool = False
+
+    def reader_options(self) -> dict[str, Any]:
+        """Return the options of the NTU reader."""
+        return {"persons": self.persons} | ({"faithful": True} if self.faithful_reader else {})
 
 
 WEIGHT_FORMATS = {
@@ -65,7 +72,9 @@ WEIGHT_FORMATS = {
     "shiftgcn": WeightFormat(load_shiftgcn, "fc.weight", "agcn"),
     "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
-    "skateformer": WeightFormat(load_skateformer, "head.weight", "ctrgcn"),
+    "skateformer": WeightFormat(load_skateformer, "head.weight", "ctrgcn", faithful_reader=True),
+    "ctrgcn": WeightFormat(load_ctrgcn, "fc.weight", "ctrgcn", faithful_reader=True),
+    "ctrgcn_pyskl": WeightFormat(load_ctrgcn, "cls_head.fc_cls.weight", "pyskl"),
     **{
         name: WeightFormat(partial(load_renamed, family=name), "cls_head.fc_cls.weight", "pyskl")
         for name in ("stgcn_pyskl", "stgcnpp", "dgstgcn")
@@ -127,7 +136,7 @@ def import_weights(
     stream: str = "joint",
     links: Path | None = None,
 ) -> Path:
-    """Convert published weights into a run: of NTU RGB+D, Kinetics-skeleton or FSD-10.
+    """Convert published weights into a run: of NTU RGB+D, NW-UCLA, Kinetics-skeleton or FSD-10.
 
     Args:
         family: one of `WEIGHT_FORMATS`.
@@ -170,7 +179,7 @@ def import_weights(
         transforms=recipe.pipeline().to_list(),
         reader={
             "name": dataset.reader,
-            "options": {"persons": form.persons} if dataset.reader == "ntu" else {},
+            "options": form.reader_options() if dataset.reader == "ntu" else {},
         },
         recipe=recipe.model_dump(),
         training={"coordinates": dataset.coordinates, "imported": True},

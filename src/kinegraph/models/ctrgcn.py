@@ -27,7 +27,7 @@ from kinegraph.models.layers import (
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
-from kinegraph.skeleton.graph import adjacency
+from kinegraph.skeleton.graph import directed_adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 
@@ -239,8 +239,9 @@ class CTRGCN(SkeletonModel):
         self.faithful = self.counts_absent = faithful
         self.persons = persons
         self.fixed_persons = persons if faithful else None
-        skeleton = find_graph_layout(self.layout, graph_layout)
-        A = torch.from_numpy(adjacency(skeleton, strategy="agcn"))
+        self.contraction = contraction
+        self.graph_layout = find_graph_layout(self.layout, graph_layout)
+        A = torch.from_numpy(directed_adjacency(self.graph_layout))
         V = self.layout.num_joints
         self.data_bn = DataBatchNorm(V, in_channels, persons if faithful else 1)
         self.blocks = nn.Sequential(

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.asgcn import ASGCN
+from kinegraph.models.ctrgcn import CTRGCN
 from kinegraph.models.msg3d import MSG3D
 from kinegraph.models.shiftgcn import ShiftGCN
 from kinegraph.models.skateformer import SkateFormer
 from kinegraph.models.stgcn import STGCN
 from kinegraph.models.twostream import TwoStreamSTGCN
-from kinegraph.skeleton.graph import hop_distance
+from kinegraph.skeleton.graph import directed_adjacency, hop_distance
 
 #: From our names to theirs, by family.
 RULES: dict[str, list[tuple[str, str]]] = yaml.safe_load(
@@ -179,6 +180,25 @@ def load_shiftgcn(model: ShiftGCN, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(
         {name: found.get(name, value).view_as(value) for name, value in ours.items()}
     )
+
+
+def load_ctrgcn(model: CTRGCN, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the original CTR-GCN code, or of PYSKL's port, into ``model``.
+
+    Args:
+        model: a `CTRGCN` with ``faithful=True`` and the layout, persons, classes and channels of
+            the file; with ``contraction="source"`` for a file of PYSKL.
+        state: the tensors by their original names.
+
+    Raises:
+        ModelError: an unknown, missing or misshapen key, or another graph.
+    """
+    ports = model.contraction == "source"
+    # PYSKL's port stores the graph at which its topologies start
+    unused = (
+        {"backbone.A": torch.from_numpy(directed_adjacency(model.graph_layout))} if ports else {}
+    )
+    load_renamed(model, state, "ctrgcn_pyskl" if ports else "ctrgcn", unused=unused)
 
 
 def load_msg3d(model: MSG3D, state: Mapping[str, Tensor]) -> None:

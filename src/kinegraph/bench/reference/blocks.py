@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.published_weights import published_name
+from kinegraph.models.published_weights import published_parts
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 
 TEMPORAL_KERNEL = 9
@@ -149,10 +149,12 @@ def copy_weights(reference: ReferenceNetwork, model: nn.Module, family: str) -> 
     parts: dict[str, list[Tensor]] = {}
     graphs = {name for name, _ in model.named_buffers() if name.endswith(".A")}
     for name, value in model.state_dict().items():
-        if not name.startswith(("links.", "forecast.")) and name not in graphs:
-            key = published_name(name, family).partition("[")[0]
-            by_group = name.endswith((".weight", ".free_edges")) and value.ndim == 3
-            parts.setdefault(key, []).append((value.mT if by_group else value).flatten())
+        if name.startswith(("links.", "forecast.")) or name in graphs:
+            continue
+        for theirs, part in published_parts(name, value, family).values():
+            by_group = name.endswith((".weight", ".free_edges")) and part.ndim == 3
+            key = theirs.partition("[")[0]
+            parts.setdefault(key, []).append((part.mT if by_group else part).flatten())
     own = reference.state_dict()
     copied = {key: torch.cat(values).view_as(own[key]) for key, values in parts.items()}
     reference.load_state_dict({**own, **copied})
