@@ -117,7 +117,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("ntu-25", ["ntu25", "coco17"])
     " (did you mean 'ntu25'?)"
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    spelled = name.replace("+", "p")  # stgcn++ is stgcnpp
+    close = difflib.get_close_matches(spelled, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinegraph.errors import ModelError
+from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_renamed
 from kinegraph.skeleton.graph import adjacency
@@ -157,6 +157,11 @@ def test_an_absent_person_counts_only_if_faithful():
         with torch.inference_mode():
             same = torch.allclose(model.eval()(with_ghost), model(x), atol=1e-5)
         assert same is not faithful
+
+
+def test_the_name_of_the_paper_leads_to_the_model():
+    with pytest.raises(UnknownNameError, match=r"'stgcn\+\+' .did you mean 'stgcnpp'"):
+        create_model("stgcn++", layout="ntu25", num_classes=5)
 
 
 def test_fewer_channels_than_branches_are_refused():
