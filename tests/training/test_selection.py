@@ -240,6 +240,13 @@ def test_protocol_persons_and_epochs_follow_the_store(tmp_path, tiny_store):
     assert fit_recipe(fitted, ClipStore(tmp_path / "pairs.arrow")) == fitted
 
 
+def test_offsets_between_two_persons_are_left_out_where_clips_show_one(tiny_store, tmp_path):
+    settings = recipe(tiny_store, persons=0, transforms=["pair_offsets", "stream"])
+    assert fit_recipe(settings, ClipStore(tiny_store)).transforms == ["stream"]
+    pairs = write(tmp_path / "pairs.arrow", made_up_clips(persons=2))
+    assert fit_recipe(settings, pairs).transforms == ["pair_offsets", "stream"]
+
+
 def test_clips_stated_for_validation_select_the_epochs_and_are_then_trained_on(tmp_path):
     clips = [
         restated(clip, split=("train", "train", "val", "test")[i % 4])
@@ -302,7 +309,7 @@ def test_the_recipe_of_own_data_does_not_depend_on_place_size_and_names(coordina
     joints[1, :, 2] = joints[0, :3] = np.nan
     plain, moved = (Clip(place, layout, label=0) for place in (joints, 300 * joints + 900))
     x, y = preprocess(plain).x, preprocess(moved).x
-    assert x.shape == (3 * coordinates, 32, 4, 2)
+    assert x.shape == (3 * (3 * coordinates + 2), 32, 4, 2)  # offsets to the other person
     assert np.abs(x - y).max() < 1e-3 < np.abs(x).mean()
     trained = [preprocess(clip, np.random.default_rng(1)).x for clip in (plain, moved)]
     assert np.abs(trained[0] - trained[1]).max() < 1e-3

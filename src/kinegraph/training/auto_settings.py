@@ -25,7 +25,8 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     """Return the recipe with numbers and names in place of its auto settings.
 
     - ``protocol: auto`` is official if the clips state their split, else holdout.
-    - ``persons: 0`` is the number of persons that nearly all training clips have at most.
+    - ``persons: 0`` is the number of persons that nearly all training clips have at most; if that
+      is one, the step pair_offsets is left out.
     - ``validation.by: auto`` is subject if all training clips state it and there are at least
       `MIN_SUBJECTS`, else null.
     - ``mirror: auto`` leaves out the step mirror if the layout has no left and right joints, the
@@ -42,6 +43,7 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
         RecipeError, ProtocolError: see `split_training_clips`.
     """
     changes: dict[str, Any] = {}
+    steps = parse_steps(recipe.transforms)
     if recipe.protocol == AUTO:
         states_split = any(meta.get("split") is not None for meta in store.metas)
         changes["protocol"] = "official" if states_split else "holdout"
@@ -53,18 +55,18 @@ def fit_recipe(recipe: Recipe, store: ClipStore, processes: int = 1) -> Recipe:
     if recipe.persons == 0:
         enough = np.quantile(store.persons[clips], PERSONS_SHARE, method="inverted_cdf")
         changes["persons"] = int(enough)
+        if enough == 1:
+            steps = [step for step in steps if step[0] != "pair_offsets"]
     if recipe.validation.by == AUTO:
         by = "subject" if _count_subjects(store, splits.train) >= MIN_SUBJECTS else None
         changes["validation"] = recipe.validation.model_copy(update={"by": by})
     if recipe.mirror == AUTO:
         changes["mirror"] = "always"
         if not _is_mirrored(store):
-            steps = parse_steps(recipe.transforms)
-            kept = [step for step in steps if step[0] != "mirror"]
-            if recipe.test_mirror:
-                never = {"p": 0.0}
-                kept = [(name, never if name == "mirror" else own) for name, own in steps]
-            changes["transforms"] = Pipeline(kept, recipe.stream).to_list()
+            never = {"p": 0.0} if recipe.test_mirror else None
+            changed = [(name, never if name == "mirror" else own) for name, own in steps]
+            steps = [(name, own) for name, own in changed if own is not None]
+    changes["transforms"] = Pipeline(steps, recipe.stream).to_list()
     changes["train"] = _fit_training(recipe, len(clips), processes)
     return recipe.model_copy(update=changes)
 
