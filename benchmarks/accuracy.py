@@ -126,15 +126,19 @@ def get_store(source: str, data: Path, out: Path) -> Path:
 
 
 def train(case: Case, store: Path, protocol: str, seed: int, out: Path) -> Path:
-    """Train a run; an unfinished one is continued, a finished one is kept."""
+    """Train a run of a case, see `train_run`."""
     folder = out / f"{case.recipe}-{protocol}-{seed}"
-    if (folder / "report.html").exists():
-        return folder
-    resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
-    words = [f"store={store}", f"protocol={protocol}", f"seed={seed}", "--out", folder, *resume]
-    run(["train", case.recipe, *words])
-    print(f"{folder.name}: {accuracy(folder):.1f}", file=sys.stderr, flush=True)
+    train_run(case.recipe, folder, f"store={store}", f"protocol={protocol}", f"seed={seed}")
     return folder
+
+
+def train_run(recipe: str, folder: Path, *changes: str) -> None:
+    """Train a recipe with changes; an unfinished run is continued, a finished one is kept."""
+    if (folder / "report.html").exists():
+        return
+    resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
+    run(["train", recipe, *changes, "--out", folder, *resume])
+    print(f"{folder.name}: {accuracy(folder):.1f}", file=sys.stderr, flush=True)
 
 
 def accuracy(folder: Path, protocol: str = "") -> float:

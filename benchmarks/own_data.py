@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
-from accuracy import FOLDS, SUBJECTS, accuracy, get_store, run, write_table
+from accuracy import FOLDS, SUBJECTS, accuracy, get_store, run, train_run, write_table
 
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
@@ -85,16 +84,12 @@ def write_arrays(store: ClipStore, case: Case, protocol: str, folder: Path) -> N
 def train(case: Case, data: Path, protocol: str, seed: int, out: Path) -> Path:
     """Write the arrays, convert and train; a finished run is kept."""
     folder = out / f"{case.source}-{protocol}-{seed}"
-    if (folder / "report.html").exists():
-        return folder
     own = out / f"{case.source}-{protocol}.arrow"
     if not own.exists():
         arrays = own.with_suffix("")
         write_arrays(ClipStore(get_store(case.source, data, out)), case, protocol, arrays)
         run(["convert", "arrays", arrays, own, "--space", "world", "--up", "y"])
-    resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
-    run(["train", "own_data", f"store={own}", f"seed={seed}", "--out", folder, *resume])
-    print(f"{folder.name}: {accuracy(folder):.1f}", file=sys.stderr, flush=True)
+    train_run("own_data", folder, f"store={own}", f"seed={seed}")
     return folder
 
 

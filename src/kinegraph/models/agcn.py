@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone, init_kaiming
+from kinegraph.models.layers import (
+    DataBatchNorm,
+    Residual,
+    check_backbone,
+    init_kaiming,
+    new_wide_classifier,
+)
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import adjacency
@@ -257,9 +263,8 @@ class AGCN(SkeletonModel):
         return features
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a new linear one with weights N(0, sqrt(2 / classes))."""
-        self.head = nn.Linear(self.pooled_features, num_classes)
-        nn.init.normal_(self.head.weight, 0, (2 / num_classes) ** 0.5)
+        """Replace the head by a fresh one, see `new_wide_classifier`."""
+        self.head = new_wide_classifier(self.pooled_features, num_classes, self.pool)
 
 
 class AAGCN(AGCN):
