@@ -159,6 +159,13 @@ def minutes(folder: Path) -> float:
     return training_seconds(folder) / 60
 
 
+def count_parameters(folder: Path) -> int:
+    """Return the number of parameters of a run's model."""
+    from kinegraph.training.checkpoint import load_model
+
+    return sum(p.numel() for p in load_model(folder)[0].parameters())
+
+
 def mean_and_spread(figures: Sequence[float]) -> str:
     """Return the mean, with the standard deviation over seeds if there are several."""
     mean = f"{statistics.mean(figures):.1f}"

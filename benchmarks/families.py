@@ -18,14 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import SUBJECTS, accuracy, get_store, mean_and_spread, minutes, train_run, write_table
+from accuracy import (
+    SUBJECTS,
+    accuracy,
+    count_parameters,
+    get_store,
+    mean_and_spread,
+    minutes,
+    train_run,
+    write_table,
+)
 from torch import Tensor
 
 from kinegraph.bench.timing import time_call
 from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.streams import StreamBatch, WindowStreams, open_streams
 from kinegraph.training.checkpoint import load_model
-from models import count_parameters
 
 HEADER = (
     "family", "Florence 3D: test top-1 (%)", "seeds", "UTD-MHAD, 1 seed", "parameters",
@@ -53,7 +61,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SEEDS = {"florence3d": 3, "utd_mhad": 1}
 CLIP_FRAMES = 32
-SPEED_ROUNDS = 40
+SPEED_ROUNDS = 20
 
 
 def train(data_set: str, family: str, seed: int, store: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from accuracy import accuracy, get_store, minutes, run, write_table
+from accuracy import accuracy, count_parameters, get_store, minutes, run, write_table
 
 SETS = ("utd_mhad", "florence3d")
 SHIFT, ASGCN, STREAMS = "_shiftgcn", "_asgcn", ("joint", "bone", "joint_motion", "bone_motion")
@@ -97,13 +97,6 @@ def format_mean(values: Sequence[float], digits: int = 1) -> str:
     """Return the mean and, with several seeds, the standard deviation."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def count_parameters(folder: Path) -> int:
-    """Return the number of parameters of a run's model."""
-    from kinegraph.training.checkpoint import load_model
-
-    return sum(p.numel() for p in load_model(folder)[0].parameters())
 
 
 class Runs:
