@@ -68,6 +68,15 @@ def test_a_file_of_pyskl_has_the_prefixes_of_mmcv(tmp_path):
         import_weights("ctrgcn_pyskl", tmp_path / "j.pth", tmp_path / "other", protocol="xsub")
 
 
+def test_a_file_of_pyskl_for_hrnet_poses_is_known_by_its_input(tmp_path):
+    options = {"contraction": "source", "temporal_relu": True}
+    torch.save(weights_by_formula(60, "coco17", 2, **options), tmp_path / "j.pth")
+    run = import_weights("ctrgcn_pyskl", tmp_path / "j.pth", tmp_path / "run", protocol="xview")
+    header = Recognizer.load(run).header
+    assert header.recipe["name"] == "ctrgcn_pyskl_ntu60_xview_hrnet"
+    assert (header.persons, header.in_channels) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

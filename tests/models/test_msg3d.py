@@ -318,6 +318,20 @@ def test_an_imported_file_answers_as_the_network(tmp_path):
     np.testing.assert_allclose(Recognizer.load(run)(clip).logits, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("case", "recipe"), [("pyskl", ""), ("pyskl_2d", "_hrnet")])
+def test_a_file_of_pyskl_becomes_a_run_of_its_setting(tmp_path, case, recipe):
+    state = released_state(created(case))
+    filled = fill(state, graph=r".*\.PA", keep=r"(.*\.)?A")
+    torch.save({"meta": {"epoch": 16}, "state_dict": filled}, tmp_path / "w.pth")
+    files = ["msg3d_pyskl", str(tmp_path / "w.pth"), str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["import", *files, "--protocol", "xview"])
+    recognizer = Recognizer.load(tmp_path / "run")
+    assert recognizer.header.recipe["name"] == f"msg3d_pyskl_ntu60_xview{recipe}"
+    head = recognizer.model.head.weight.double()
+    torch.testing.assert_close(head, filled["cls_head.fc_cls.weight"])
+
+
 def test_batch_norm_sees_half_of_what_the_optimizer_sees():
     for name in ("msg3d_ntu60_xsub", "msg3d_ntu120_xset"):
         train = load_recipe(name).train

@@ -23,35 +23,47 @@ ONE_PER_FAMILY = {name.partition("_ntu")[0]: name for name in reversed(NAMES)}.v
 NARROW = {"channels": [6, 6], "strides": [1, 2]}
 
 
-def clip(number: int) -> Clip:
+def clip(number: int, layout: str = "ntu25") -> Clip:
     """One or two persons, one of whom comes late and is away for some frames."""
     rng = np.random.default_rng(number)
-    joints = rng.normal(size=(1 + number % 2, 1, 25, 3)) + 0.1 * rng.normal(size=(1, 12, 1, 3))
+    V, D = (25, 3) if layout == "ntu25" else (17, 2)
+    joints = rng.normal(size=(1 + number % 2, 1, V, D)) + 0.1 * rng.normal(size=(1, 12, 1, D))
     joints[-1, :2] = joints[0, 5:7] = np.nan
+    confidence = None if D == 3 else np.where(np.isnan(joints[..., 0]), np.nan, 0.5)
     facts = {"subject": 1 + number // 3, "camera": 2, "setup": 2, "split": "train"}
-    return Clip(joints, get_layout("ntu25"), None, number % 3, f"clip{number}", 30.0, facts)
+    facts |= {"width": 4, "height": 3}
+    return Clip(joints, get_layout(layout), confidence, number % 3, f"clip{number}", 30.0, facts)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("stores") / "ntu.arrow"
-    with StoreWriter(path, get_layout("ntu25"), ("a", "b", "c"), {"reader": "ntu"}) as writer:
-        for number in range(6):
-            writer.write(clip(number))
-    return path
+def stores(tmp_path_factory):
+    """Stores of NTU's skeletons and of HRNet's poses, by layout."""
+    folder = tmp_path_factory.mktemp("stores")
+    readers = {"ntu25": "ntu", "coco17": "pyskl"}
+    for layout, reader in readers.items():
+        header = (get_layout(layout), ("a", "b", "c"), {"reader": reader})
+        with StoreWriter(folder / layout, *header) as writer:
+            for number in range(6):
+                writer.write(clip(number, layout))
+    return {layout: folder / layout for layout in readers}
 
 
-def small_recipe(name, store):
+def layout_of(name):
+    """Return the layout of the clips of a published recipe."""
+    return "coco17" if name.endswith("_hrnet") else "ntu25"
+
+
+def small_recipe(name, stores):
     """Return a published recipe with a narrow model, one epoch and two batches of three clips."""
     changes = ["train.epochs=1", "train.batch_size=3", "train.milestones=[]", "train.threads=1"]
     if load_recipe(name).stages:
         changes.append("stages.links.train.epochs=1")
     changes += [f"model.{key}={value}" for key, value in NARROW.items()]
-    return load_recipe(name, [f"store={store}", *changes])
+    return load_recipe(name, [f"store={stores[layout_of(name)]}", *changes])
 
 
-def check_prediction(run):
-    answer = Recognizer.load(run)(clip(1))
+def check_prediction(name, run):
+    answer = Recognizer.load(run)(clip(1, layout_of(name)))
     assert np.isfinite(answer.logits).all()
 
 
@@ -85,7 +97,7 @@ def test_an_autoencoder_of_a_published_set_has_a_finite_loss(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_published_setting_has_a_finite_loss_and_predicts(name, store, tmp_path, monkeypatch):
+def test_a_published_setting_has_a_finite_loss_and_predicts(name, stores, tmp_path, monkeypatch):
     losses = []
 
     def compute_one_loss(trainer, module, batches, *_):
@@ -96,8 +108,8 @@ def test_a_published_setting_has_a_finite_loss_and_predicts(name, store, tmp_pat
         save_checkpoint(checkpoints.out / BEST_FILE, state, checkpoints.header)
 
     monkeypatch.setattr("kinegraph.training.train.fit", compute_one_loss)
-    recipe = small_recipe(name, store)
-    check_prediction(train(recipe, tmp_path / "run"))
+    recipe = small_recipe(name, stores)
+    check_prediction(name, train(recipe, tmp_path / "run"))
     assert np.isfinite(losses).all() and len(losses) == 1 + len(recipe.stages or ())
 
 
@@ -105,5 +117,5 @@ def test_a_published_setting_has_a_finite_loss_and_predicts(name, store, tmp_pat
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] * (n not in ONE_PER_FAMILY)) for n in NAMES],
 )
-def test_a_published_setting_trains_and_predicts(name, store, tmp_path):
-    check_prediction(train(small_recipe(name, store), tmp_path / "run"))
+def test_a_published_setting_trains_and_predicts(name, stores, tmp_path):
+    check_prediction(name, train(small_recipe(name, stores), tmp_path / "run"))

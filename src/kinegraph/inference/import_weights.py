@@ -80,6 +80,7 @@ WEIGHT_FORMATS = {
         for name in ("stgcn_pyskl", "stgcnpp", "dgstgcn")
     },
     "msg3d": WeightFormat(load_msg3d, "fc.weight", "agcn"),
+    "msg3d_pyskl": WeightFormat(load_msg3d, "cls_head.fc_cls.weight", "pyskl"),
 }
 
 
@@ -117,8 +118,8 @@ HRNET_DATASETS = {
     classes: PublishedDataset(name, "coco17", "pyskl", 2, Space("image"), "_hrnet")
     for classes, name in ((60, "ntu60"), (120, "ntu120"))
 }
-#: Joints, and numbers for each, of HRNet's poses: x, y, confidence.
-_HRNET_INPUT = 17 * 3
+#: Joints, and numbers for each, of HRNet's poses: x, y, confidence; of one person, or of two.
+_HRNET_INPUTS = (17 * 3, 2 * 17 * 3)
 #: Keys under which training code saves a state dict beside other things.
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 PADDLE_SUFFIX = ".pdparams"
@@ -314,4 +315,4 @@ def _find_setting(
 
 def _takes_hrnet_poses(file: _WeightFile) -> bool:
     norms = [value for key, value in file.state.items() if plain_key(key) == "data_bn.weight"]
-    return any(value.numel() == _HRNET_INPUT for value in norms)
+    return any(value.numel() in _HRNET_INPUTS for value in norms)

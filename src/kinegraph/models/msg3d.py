@@ -59,7 +59,8 @@ class ScaleGraphConv(nn.Module):
     ) -> None:
         super().__init__()
         self.window, self.stride = window, stride
-        self.register_buffer("A", A, persistent=saves_A)
+        # checkpoints refuse tensors that share memory, and all layers of a network get one A
+        self.register_buffer("A", A.clone() if saves_A else A, persistent=saves_A)
         self.free_edges = nn.Parameter(
             torch.empty_like(A).uniform_(-FREE_EDGE_BOUND, FREE_EDGE_BOUND)
         )
