@@ -14,21 +14,14 @@ from kinegraph.models import MODELS, create_model, list_models, model_options
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.streams import open_streams
-from kinegraph.skeleton.layouts import list_layouts
-from models.networks import WHOLE
+from kinegraph.skeleton.layouts import get_layout, list_layouts
+from models.networks import WHOLE, narrow
 
 CASES = [(name, layout, M) for name in MODELS for layout in ("ntu25", "jhmdb15") for M in (1, 2)]
 
 MODES = [(name, False) for name in MODELS] + [
     (name, True) for name in MODELS if "faithful" in model_options(name)
 ]
-
-
-def narrow(name: str, persons: int = 2) -> dict:
-    """Return options that make a model of this name small, for clips of so many persons."""
-    small = {"channels": [8, 16], "strides": [1, 2], "branch_channels": [8], "stem_channels": 8}
-    small |= {"depth": 1, "persons": persons}
-    return {key: value for key, value in small.items() if key in model_options(name)}
 
 
 def test_the_contract_covers_the_registry():
@@ -66,30 +59,25 @@ def stream_mode(name: str) -> str:
     return "step" if isinstance(open_streams(seen_something(name)), StepStreams) else "window"
 
 
-OFTEN_STREAMED = [
-    "ntu25",
-    "ntu25_pyskl",
-    "ntu_edge24",
-    "kinect20",
-    "openpose18",
-    "body25",
-    "coco17",
-    "coco17_paddle",
-    "coco17_mmskeleton",
-    "penn13",
-    "mediapipe33",
-    "hand21",
-]
+#: Each family is streamed with ntu25, and with one of so many of the other layouts, in turn.
+LAYOUTS_PER_FAST_CASE = 5
+#: Layouts of more joints (whole bodies with hands and faces) are slow.
+FAST_JOINTS = 40
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        pytest.param(layout, marks=[] if layout in OFTEN_STREAMED else pytest.mark.slow)
-        for layout in list_layouts()
-    ],
-)
-@pytest.mark.parametrize("name", list(MODELS))
+def streamed_cases() -> list:
+    """Return every family with every layout, most of them slow."""
+    others = [layout for layout in list_layouts() if layout != "ntu25"]
+    cases = [pytest.param(name, "ntu25") for name in MODELS]
+    for i, name in enumerate(MODELS):
+        for j, layout in enumerate(others):
+            in_turn = (i + j) % LAYOUTS_PER_FAST_CASE == 0
+            fast = in_turn and get_layout(layout).num_joints <= FAST_JOINTS
+            cases.append(pytest.param(name, layout, marks=[] if fast else pytest.mark.slow))
+    return cases
+
+
+@pytest.mark.parametrize(("name", "layout"), streamed_cases())
 def test_optimized_and_streamed_logits_are_those_of_the_model(name, layout):
     model = seen_something(name, layout)
     network, x = optimize_for_inference(model), torch.randn(2, 3, 19, model.layout.num_joints, 2)

@@ -7,10 +7,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from kinegraph.models import create_model
+from kinegraph.models import create_model, model_options
 from kinegraph.models.excitation_config import WIRINGS
 
 SMALL = {"channels": (8, 8, 16), "strides": (1, 2, 2)}
+#: Options that make a model narrow, where it has them.
+NARROW: dict[str, Any] = {
+    "channels": [8, 16],
+    "strides": [1, 2],
+    "branch_channels": [8],
+    "stem_channels": 8,
+    "depth": 1,
+    "scales": 3,
+    "window_scales": 2,
+    "windows": [3],
+}
 EXCITATIONS: list[Any] = [
     *({**wiring, "reduction": 4} if name != "mta" else wiring for name, wiring in WIRINGS.items()),
     {"kind": "ste", "wiring": "parallel", "temporal_branch": True},
@@ -63,6 +74,12 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("skateformer", SMALL),
     ("skateformer", {**SMALL, "faithful": True}),
 ]
+
+
+def narrow(name: str, persons: int = 2) -> dict[str, Any]:
+    """Return options that make a model of this name narrow, for clips of so many persons."""
+    options = {**NARROW, "persons": persons}
+    return {key: value for key, value in options.items() if key in model_options(name)}
 
 
 def case_name(case: tuple[str, dict[str, Any]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +18,20 @@ from kinegraph.training.callbacks import Checkpoints
 from kinegraph.training.checkpoint import BEST_FILE, save_checkpoint
 from kinegraph.training.recipe import list_recipes, load_recipe
 from kinegraph.training.train import train
+from models.networks import narrow
 
 # the auto-encoders name no actions
 NAMES = [name for name in list_recipes() if "_ntu" in name and "autoencoder" not in name]
 ONE_PER_FAMILY = {name.partition("_ntu")[0]: name for name in reversed(NAMES)}.values()
-NARROW = {"channels": [6, 6], "strides": [1, 2]}
+# the recipes of other benchmarks and protocols differ in the clips that they select
+ONE_PER_SETTING = {
+    re.sub("_ntu(60|120)_(xsub|xview|xset)", "", name): name for name in reversed(NAMES)
+}.values()
+
+
+def slow_but_for(fast):
+    """Return all names; those that are not in ``fast`` are slow."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n not in fast)) for n in NAMES]
 
 
 def clip(number: int, layout: str = "ntu25") -> Clip:
@@ -53,12 +64,18 @@ def layout_of(name):
     return "coco17" if name.endswith("_hrnet") else "ntu25"
 
 
+def narrow_options(recipe):
+    """Return the options that make a recipe's model narrow; its persons are the recipe's."""
+    return {k: v for k, v in narrow(recipe.model.name).items() if k != "persons"}
+
+
 def small_recipe(name, stores):
     """Return a published recipe with a narrow model, one epoch and two batches of three clips."""
     changes = ["train.epochs=1", "train.batch_size=3", "train.milestones=[]", "train.threads=1"]
-    if load_recipe(name).stages:
+    recipe = load_recipe(name)
+    if recipe.stages:
         changes.append("stages.links.train.epochs=1")
-    changes += [f"model.{key}={value}" for key, value in NARROW.items()]
+    changes += [f"model.{key}={value}" for key, value in narrow_options(recipe).items()]
     return load_recipe(name, [f"store={stores[layout_of(name)]}", *changes])
 
 
@@ -91,12 +108,14 @@ def test_an_autoencoder_of_a_published_set_has_a_finite_loss(name):
     batch = collate([recipe.preprocessor()(c, np.random.default_rng(0)) for c in clips])
     assert batch.x.shape == (2, D, 64, get_layout(layout).num_joints, 2)
     options = {"layout": layout, "num_classes": 2, "in_channels": D}
-    model = create_model(recipe.model.name, **options, **recipe.model.options, **NARROW)
+    model = create_model(
+        recipe.model.name, **options, **recipe.model.options, **narrow_options(recipe)
+    )
     loss = recipe.objective.create().compute_loss(model, batch).loss
     assert 0 < loss.item() < np.inf
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but_for(ONE_PER_SETTING))
 def test_a_published_setting_has_a_finite_loss_and_predicts(name, stores, tmp_path, monkeypatch):
     losses = []
 
@@ -113,9 +132,6 @@ def test_a_published_setting_has_a_finite_loss_and_predicts(name, stores, tmp_pa
     assert np.isfinite(losses).all() and len(losses) == 1 + len(recipe.stages or ())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ONE_PER_FAMILY)) for n in NAMES],
-)
+@pytest.mark.parametrize("name", slow_but_for(ONE_PER_FAMILY))
 def test_a_published_setting_trains_and_predicts(name, stores, tmp_path):
     check_prediction(name, train(small_recipe(name, stores), tmp_path / "run"))
