@@ -279,7 +279,7 @@ def test_other_weights_are_refused_by_their_own_names(pyskl):
         ({"windows": [4]}, "different odd numbers of frames, got"),
         ({"windows": [3, 3]}, "different odd numbers of frames, got"),
         ({"scales": 0}, "at least one scale"),
-        ({"persons": 0}, "persons: expected at least 1, got 0"),
+        ({"persons": 0}, "persons of at least 1, got 0"),
         ({"channels": [4], "strides": [1]}, "at least 6 channels, got 4"),
     ],
 )

@@ -131,6 +131,7 @@ def test_every_option_reaches_both_streams():
         "temporal_kernel": 5,
         "strategy": "distance",
         "max_hop": 2,
+        "graph_layout": "jhmdb15",
         "dropout": 0.25,
         "edge_importance": False,
         "adaptive": True,

@@ -8,6 +8,7 @@ relations.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,11 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.base import SkeletonModel
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.layers import (
-    DataBatchNorm,
     Residual,
-    check_backbone,
     find_graph_layout,
     init_kaiming,
     new_wide_classifier,
@@ -29,7 +28,6 @@ from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import directed_adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 Contraction = Literal["target", "source"]
 
@@ -148,7 +146,7 @@ class CTRGCNBlock(nn.Module):
         A: Tensor,
         *,
         stride: int,
-        relation_channels: int,
+        reduction: int,
         contraction: Contraction,
         temporal_kernel: int,
         dilations: Sequence[int],
@@ -161,7 +159,9 @@ class CTRGCNBlock(nn.Module):
             in_channels,
             out_channels,
             A,
-            relation_channels=relation_channels,
+            relation_channels=max(1, in_channels // reduction)
+            if residual
+            else FIRST_RELATION_CHANNELS,
             contraction=contraction,
         )
         self.tcn = MultiBranchTemporalConv(
@@ -180,7 +180,7 @@ class CTRGCNBlock(nn.Module):
         return torch.relu(y) if self.residual is None else torch.relu_(y + self.residual(x))
 
 
-class CTRGCN(SkeletonModel):
+class CTRGCN(Backbone):
     """CTR-GCN for any layout and any number of persons.
 
     Args:
@@ -229,63 +229,46 @@ class CTRGCN(SkeletonModel):
         persons: int = 2,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool, temporal_kernel)
-        _check_relations(contraction, reduction, dilations, persons)
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
-        self.faithful = self.counts_absent = faithful
-        self.persons = persons
-        self.fixed_persons = persons if faithful else None
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+            temporal_kernel=temporal_kernel,
+            persons=persons,
+        )
+        _check_relations(contraction, reduction, dilations)
         self.contraction = contraction
         self.graph_layout = find_graph_layout(self.layout, graph_layout)
         A = torch.from_numpy(directed_adjacency(self.graph_layout))
-        V = self.layout.num_joints
-        self.data_bn = DataBatchNorm(V, in_channels, persons if faithful else 1)
-        self.blocks = nn.Sequential(
-            *(
-                CTRGCNBlock(
-                    (in_channels, *channels)[i],
-                    channels[i],
-                    A,
-                    stride=strides[i],
-                    relation_channels=max(1, channels[i - 1] // reduction)
-                    if i
-                    else FIRST_RELATION_CHANNELS,
-                    contraction=contraction,
-                    temporal_kernel=temporal_kernel,
-                    dilations=dilations,
-                    temporal_relu=temporal_relu,
-                    dropout=dropout if i else 0.0,
-                    residual=i > 0,
-                )
-                for i in range(len(channels))
-            )
+        new_block = partial(
+            CTRGCNBlock,
+            A=A,
+            reduction=reduction,
+            contraction=contraction,
+            temporal_kernel=temporal_kernel,
+            dilations=dilations,
+            temporal_relu=temporal_relu,
         )
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         self.apply(init_kaiming)
-        self.head_dropout = nn.Dropout(head_dropout)
         self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one, see `new_wide_classifier`."""
         self.head = new_wide_classifier(self.pooled_features, num_classes, self.pool)
 
 
-def _check_relations(
-    contraction: str, reduction: int, dilations: Sequence[int], persons: int
-) -> None:
+def _check_relations(contraction: str, reduction: int, dilations: Sequence[int]) -> None:
     if contraction not in get_args(Contraction):
         raise unknown_name("contraction", contraction, get_args(Contraction))
-    if reduction < 1 or persons < 1 or min(dilations, default=0) < 1:
+    if reduction < 1 or min(dilations, default=0) < 1:
         raise ModelError(
-            "expected reduction, persons and at least one of dilations to be 1 or more, got "
-            f"reduction={reduction}, persons={persons}, dilations={list(dilations)}"
+            "expected reduction and at least one of dilations to be 1 or more, got "
+            f"reduction={reduction}, dilations={list(dilations)}"
         )

@@ -8,19 +8,19 @@ T frames, V joints, K graphs, D channels of a graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.stgcn import CHANNELS, STRIDES
-from kinegraph.models.stgcnpp import BranchedTemporalConv, new_classifier
+from kinegraph.models.stgcnpp import BranchedBlock, BranchedTemporalConv, new_classifier
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.row_product import row_product
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 SUBSETS = 8
 #: Channels of a block for one channel of each of its graphs.
@@ -111,8 +111,8 @@ class BodyTemporalConv(BranchedTemporalConv):
         return self.mix_branches(y.permute(0, 3, 1, 2))
 
 
-class DGSTGCNBlock(nn.Module):
-    """Dynamic graph convolution with a residual, then temporal branches, a residual around both."""
+class DGSTGCNBlock(BranchedBlock):
+    """Block of DG-STGCN: dynamic graphs, and temporal branches over the joints and the body."""
 
     def __init__(
         self,
@@ -123,28 +123,17 @@ class DGSTGCNBlock(nn.Module):
         stride: int,
         subsets: int,
         shares: int,
-        dropout: float,
-        residual: bool,
         shared: bool,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.gcn = DynamicGraphConv(
+        gcn = DynamicGraphConv(
             in_channels, out_channels, num_joints, subsets=subsets, shared=shared
         )
-        self.gcn_bn = nn.BatchNorm2d(out_channels)
-        self.gcn_residual = Residual(in_channels, out_channels, 1)
-        self.tcn = BodyTemporalConv(out_channels, stride, shares)
-        self.dropout = nn.Dropout(dropout)
-        self.residual = Residual(in_channels, out_channels, stride) if residual else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y = torch.relu_(self.gcn_bn(self.gcn(x)) + self.gcn_residual(x))
-        y = self.dropout(self.tcn(y))
-        return torch.relu_(y if self.residual is None else y + self.residual(x))
+        tcn = BodyTemporalConv(out_channels, stride, shares)
+        super().__init__(in_channels, out_channels, gcn, tcn, stride=stride, **options)
 
 
-class DGSTGCN(SkeletonModel):
+class DGSTGCN(Backbone):
     """DG-STGCN for any layout and any number of persons; of a layout it uses V only.
 
     Args:
@@ -179,40 +168,28 @@ class DGSTGCN(SkeletonModel):
         head_dropout: float = 0.0,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
-        self.faithful = self.counts_absent = faithful
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+        )
         V = self.layout.num_joints
         _check_graphs(V, subsets, faithful)
-        self.data_bn = DataBatchNorm(V, in_channels)
-        self.blocks = nn.Sequential(
-            *(
-                DGSTGCNBlock(
-                    (in_channels, *channels)[i],
-                    channels[i],
-                    V,
-                    stride=strides[i],
-                    subsets=subsets,
-                    shares=RELEASED_JOINTS if faithful else V,
-                    dropout=dropout if i else 0.0,
-                    residual=i > 0,
-                    shared=faithful,
-                )
-                for i in range(len(channels))
-            )
+        new_block = partial(
+            DGSTGCNBlock,
+            num_joints=V,
+            subsets=subsets,
+            shares=RELEASED_JOINTS if faithful else V,
+            shared=faithful,
         )
-        self.head_dropout = nn.Dropout(head_dropout)
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new linear one with weights N(0, 0.01)."""

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
-from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import DataBatchNorm, Residual, check_backbone, find_graph_layout
+from kinegraph.models.backbone import Backbone
+from kinegraph.models.layers import Residual, find_graph_layout
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
 from kinegraph.ops.layers import GraphMix, batch_norm_affine, graph_product
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.window_graph import WindowGraphConv, WindowProduct
 from kinegraph.skeleton.graph import hop_scales
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 CHANNELS = (96, 192, 384)
 STRIDES = (1, 2, 2)
@@ -205,7 +204,7 @@ class MSG3DBlock(nn.Module):
         return out
 
 
-class MSG3D(SkeletonModel):
+class MSG3D(Backbone):
     """MS-G3D for any layout and any number of persons.
 
     Args:
@@ -252,20 +251,20 @@ class MSG3D(SkeletonModel):
         pyskl: bool = False,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        _check_windows(windows, persons)
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+            persons=persons,
+        )
+        _check_windows(windows)
         self.channels, self.pyskl = tuple(channels), pyskl
         self.graph_layout = find_graph_layout(self.layout, graph_layout)
-        self.faithful = self.counts_absent = faithful
-        self.fixed_persons = persons if faithful else None
-        self.data_bn = DataBatchNorm(
-            self.layout.num_joints, in_channels, persons if faithful else 1
-        )
         graph = partial(
             hop_scales, self.graph_layout, normalization="column" if pyskl else "symmetric"
         )
@@ -285,22 +284,14 @@ class MSG3D(SkeletonModel):
                 MSG3DBlock(graph_conv, branches, hidden, c_out, stride=stride, dropout=dropout)
             )
         self.blocks = nn.Sequential(*blocks)
-        self.head_dropout = nn.Dropout(head_dropout)
         self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one, with PyTorch's own initial weights, as released."""
         self.head = nn.Linear(self.pooled_features, num_classes)
 
 
-def _check_windows(windows: Sequence[int], persons: int) -> None:
+def _check_windows(windows: Sequence[int]) -> None:
     if any(w < 1 or w % 2 == 0 for w in windows) or len({*windows}) < len(windows):
         raise ModelError(f"windows: expected different odd numbers of frames, got {list(windows)}")
-    if persons < 1:
-        raise ModelError(f"persons: expected at least 1, got {persons}")

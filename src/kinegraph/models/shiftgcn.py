@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.models.base import SkeletonModel
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.excitation_config import TemporalUnit, excite
 from kinegraph.models.layers import (
     DataBatchNorm,
     Residual,
-    check_backbone,
     new_wide_classifier,
 )
 from kinegraph.models.shift_layers import (
@@ -34,7 +33,6 @@ from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.layers import mix_channels, scale_features
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 
 class ShiftGraphConv(nn.Module):
@@ -141,7 +139,7 @@ class ShiftGCNBlock(nn.Module):
         self.tcn = temporal
 
 
-class ShiftGCN(SkeletonModel):
+class ShiftGCN(Backbone):
     """Shift-GCN for any layout and any number of persons.
 
     Learned masks decide which joints inform each other.
@@ -197,16 +195,18 @@ class ShiftGCN(SkeletonModel):
         persons: int = 2,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        _check_shifts(spatial, temporal, grad_mode, reach, shift_init, persons)
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
-        self.faithful = self.counts_absent = faithful
-        self.persons = persons
-        self.fixed_persons = persons if faithful else None
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+            persons=persons,
+        )
+        _check_shifts(spatial, temporal, grad_mode, reach, shift_init)
         graph_conv = partial(ShiftGraphConv, layout=self.layout, spatial=spatial, mask=mask)
         temporal_conv = partial(
             ShiftTemporalConv,
@@ -215,32 +215,12 @@ class ShiftGCN(SkeletonModel):
             shift_init=shift_init,
             grad_mode=grad_mode,
         )
-        V = self.layout.num_joints
-        self.data_bn = DataBatchNorm(V, in_channels, persons if faithful else 1)
-        self.blocks = nn.Sequential(
-            *(
-                ShiftGCNBlock(
-                    (in_channels, *channels)[i],
-                    channels[i],
-                    stride=strides[i],
-                    residual=i > 0,
-                    dropout=dropout if i else 0.0,
-                    graph_conv=graph_conv,
-                    temporal_conv=temporal_conv,
-                )
-                for i in range(len(channels))
-            )
-        )
-        self.head_dropout = nn.Dropout(head_dropout)
+        new_block = partial(ShiftGCNBlock, graph_conv=graph_conv, temporal_conv=temporal_conv)
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         self.reset_classifier(num_classes)
         self.apply(_init_residual)
         excite(self.blocks, excitation, self.layout, temporal_conv)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one, see `new_wide_classifier`."""
@@ -266,7 +246,7 @@ def _init_residual(module: nn.Module) -> None:
 
 
 def _check_shifts(
-    spatial: str, temporal: str, grad_mode: str, reach: int, shift_init: float, persons: int
+    spatial: str, temporal: str, grad_mode: str, reach: int, shift_init: float
 ) -> None:
     for kind, name, names in (
         ("spatial shift", spatial, get_args(Spatial)),
@@ -275,8 +255,8 @@ def _check_shifts(
     ):
         if name not in names:
             raise unknown_name(kind, name, names)
-    if reach < 1 or persons < 1 or not 0 <= shift_init < float("inf"):
+    if reach < 1 or not 0 <= shift_init < float("inf"):
         raise ModelError(
-            f"expected reach and persons of at least 1 and a shift_init of at least 0 frames, "
-            f"got reach={reach}, persons={persons}, shift_init={shift_init}"
+            f"expected a reach of at least 1 and a shift_init of at least 0 frames, "
+            f"got reach={reach}, shift_init={shift_init}"
         )

@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinegraph.models.base import SkeletonModel
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.excitation_config import excite
 from kinegraph.models.layers import (
-    DataBatchNorm,
     GraphConv,
     Residual,
-    check_backbone,
     find_graph_layout,
     init_kaiming,
     init_published,
@@ -26,7 +24,6 @@ from kinegraph.models.layers import (
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import Strategy, adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 CHANNELS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
@@ -73,7 +70,7 @@ class STGCNBlock(nn.Module):
         self.tcn, self.tcn_bn = temporal, nn.Identity()
 
 
-class STGCN(SkeletonModel):
+class STGCN(Backbone):
     """ST-GCN for any layout and any number of persons.
 
     Args:
@@ -124,12 +121,17 @@ class STGCN(SkeletonModel):
         excitation: str | Mapping[str, Any] | None = None,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool, temporal_kernel)
-        self.in_channels = in_channels
-        self.layout = get_layout(layout)
-        self.num_features = channels[-1]
-        self.faithful = self.counts_absent = faithful
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+            temporal_kernel=temporal_kernel,
+        )
         A = torch.from_numpy(
             adjacency(
                 find_graph_layout(self.layout, graph_layout),
@@ -143,34 +145,14 @@ class STGCN(SkeletonModel):
             "edge_importance": edge_importance,
             "adaptive": adaptive,
         }
-        self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels)
-        self.blocks = nn.Sequential(
-            *(
-                STGCNBlock(
-                    (in_channels, *channels)[i],
-                    channels[i],
-                    A,
-                    stride=strides[i],
-                    dropout=dropout if i else 0.0,
-                    residual=i > 0,
-                    **self.block_options,
-                )
-                for i in range(len(channels))
-            )
-        )
-        self.pool = pool
-        self.head_dropout = nn.Dropout(head_dropout)
+        new_block = partial(STGCNBlock, A=A, **self.block_options)
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         init = init_published if faithful else init_kaiming
         self.apply(init)
         self.reset_classifier(num_classes)
         branch = partial(_temporal_branch, kernel=temporal_kernel, init=init)
         excite(self.blocks, excitation, self.layout, branch)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
 
 def _temporal_conv(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Conv2d:

@@ -8,16 +8,16 @@ K partitions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kinegraph.models.base import SkeletonModel
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.layers import (
-    DataBatchNorm,
     GraphConv,
     Residual,
-    check_backbone,
     find_graph_layout,
 )
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
@@ -25,7 +25,6 @@ from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 BRANCH_FRAMES = 3
 DILATIONS = (1, 2, 3, 4)
@@ -54,29 +53,37 @@ class BranchedTemporalConv(nn.Module):
         return mixed
 
 
-class STGCNPlusBlock(nn.Module):
-    """Graph convolution with a residual, then temporal branches, with a residual around both."""
+class BranchedBlock(nn.Module):
+    """Graph convolution with a residual, then temporal branches, with a residual around both.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        gcn: the graph convolution, (n, C, T, V) -> (n, C', T, V).
+        tcn: the temporal branches, (n, C', T, V) -> (n, C', ceil(T / stride), V).
+        stride: over frames.
+        dropout: before the residual is added.
+        residual: whether there is one around both.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        A: Tensor,
+        gcn: nn.Module,
+        tcn: nn.Module,
         *,
         stride: int,
         dropout: float,
         residual: bool,
     ) -> None:
         super().__init__()
-        self.gcn = GraphConv(in_channels, out_channels, A, learned_A=True)
+        self.gcn = gcn
         self.gcn_bn = nn.BatchNorm2d(out_channels)
         self.gcn_residual = Residual(in_channels, out_channels, 1)
-        self.tcn = BranchedTemporalConv(out_channels, stride)
+        self.tcn = tcn
         self.dropout = nn.Dropout(dropout)
         self.residual = Residual(in_channels, out_channels, stride) if residual else None
-        reach = in_channels**-0.5  # as PyTorch's 1x1 convolutions start
-        nn.init.uniform_(self.gcn.weight, -reach, reach)
-        nn.init.uniform_(self.gcn.bias, -reach, reach)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
@@ -85,7 +92,21 @@ class STGCNPlusBlock(nn.Module):
         return torch.relu_(y if self.residual is None else y + self.residual(x))
 
 
-class STGCNPlus(SkeletonModel):
+class STGCNPlusBlock(BranchedBlock):
+    """Block of ST-GCN++: the graph starts at the skeleton and is learned."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, A: Tensor, *, stride: int, **options: Any
+    ) -> None:
+        gcn = GraphConv(in_channels, out_channels, A, learned_A=True)
+        reach = in_channels**-0.5  # as PyTorch's 1x1 convolutions start
+        nn.init.uniform_(gcn.weight, -reach, reach)
+        nn.init.uniform_(gcn.bias, -reach, reach)
+        tcn = BranchedTemporalConv(out_channels, stride)
+        super().__init__(in_channels, out_channels, gcn, tcn, stride=stride, **options)
+
+
+class STGCNPlus(Backbone):
     """ST-GCN++ for any layout and any number of persons.
 
     The graph of every block is a parameter that starts at the skeleton's: each joint itself, its
@@ -122,37 +143,22 @@ class STGCNPlus(SkeletonModel):
         head_dropout: float = 0.0,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool)
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
-        self.faithful = self.counts_absent = faithful
-        self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels)
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+        )
         skeleton = find_graph_layout(self.layout, graph_layout)
         A = torch.from_numpy(adjacency(skeleton, strategy="agcn"))
-        self.blocks = nn.Sequential(
-            *(
-                STGCNPlusBlock(
-                    (in_channels, *channels)[i],
-                    channels[i],
-                    A,
-                    stride=strides[i],
-                    dropout=dropout if i else 0.0,
-                    residual=i > 0,
-                )
-                for i in range(len(channels))
-            )
-        )
-        self.head_dropout = nn.Dropout(head_dropout)
+        new_block = partial(STGCNPlusBlock, A=A)
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new linear one with weights N(0, 0.01)."""
