@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kinegraph.bench.reference.agcn import build_reference_agcn
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
 from kinegraph.bench.reference.ctrgcn import build_reference_ctrgcn
 from kinegraph.bench.reference.msg3d import build_reference_msg3d
@@ -21,6 +22,8 @@ from kinegraph.skeleton.layout import SkeletonLayout
 
 #: A released model -> the same function, computed as the released code computes it.
 REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
+    "aagcn": build_reference_agcn,
+    "agcn": build_reference_agcn,
     "asgcn": build_reference_asgcn,
     "ctrgcn": build_reference_ctrgcn,
     "dgstgcn": build_reference_dgstgcn,
@@ -35,7 +38,17 @@ REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
 DROPOUT_OPTIONS = ("dropout", "attention_dropout", "drop_path")
 
 #: Parameters whose start values leave out a part of the network.
-STARTS_NEUTRAL = ("edge_importance", ".mask", ".alpha", ".beta", ".body_share")
+STARTS_NEUTRAL = (
+    "edge_importance",
+    ".mask",
+    ".alpha",
+    ".beta",
+    ".body_share",
+    ".edges",
+    "gcn_bn.weight",
+    ".frames.weight",
+    ".expand.weight",
+)
 
 BENCH_LAYOUT = "ntu25"
 NUM_CLASSES = 60

@@ -122,7 +122,11 @@ class JointFrameChannelAttention(nn.Module):
         of_frames = 1 + torch.sigmoid(self.frames(means))
         pooled = (means * of_frames).mean(dim=2)
         of_channels = 1 + torch.sigmoid(self.expand(torch.relu(self.reduce(pooled))))
-        return x * (of_frames.mT * of_joints)[:, None] * of_channels[:, :, None, None]
+        of_places = (of_frames.mT @ of_joints).flatten(1)
+        factors_ntvc = (of_places[:, :, None] @ of_channels[:, None]).view(
+            x.shape[0], x.shape[2], x.shape[3], x.shape[1]
+        )
+        return x * factors_ntvc.permute(0, 3, 1, 2)
 
 
 class AttentiveGraphConv(AdaptiveGraphConv):

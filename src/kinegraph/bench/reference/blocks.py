@@ -148,14 +148,15 @@ def copy_weights(reference: ReferenceNetwork, model: nn.Module, family: str) -> 
     """
     parts: dict[str, list[Tensor]] = {}
     graphs = {name for name, _ in model.named_buffers() if name.endswith(".A")}
+    own = reference.state_dict()
     for name, value in model.state_dict().items():
         if name.startswith(("links.", "forecast.")) or name in graphs:
             continue
         for theirs, part in published_parts(name, value, family).values():
-            by_group = name.endswith((".weight", ".free_edges")) and part.ndim == 3
             key = theirs.partition("[")[0]
+            is_conv = name.endswith(".weight") and own[key].ndim == 4
+            by_group = part.ndim == 3 and (is_conv or name.endswith(".free_edges"))
             parts.setdefault(key, []).append((part.mT if by_group else part).flatten())
-    own = reference.state_dict()
     copied = {key: torch.cat(values).view_as(own[key]) for key, values in parts.items()}
     reference.load_state_dict({**own, **copied})
     return reference.train(model.training)
