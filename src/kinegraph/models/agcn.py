@@ -26,6 +26,7 @@ from kinegraph.models.layers import (
 )
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.ops.persons import Pool
+from kinegraph.ops.row_product import row_product
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -60,8 +61,6 @@ class AdaptiveGraphConv(nn.Module):
             nn.ModuleList(nn.Conv2d(in_channels, channels, 1) for _ in A)
             for channels in (width, width, out_channels)
         )
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.residual = Residual(in_channels, out_channels, stride=1)
 
     def initial_edges(self) -> Tensor:
         """Return (K, V, V): the learned graph before training."""
@@ -77,10 +76,12 @@ class AdaptiveGraphConv(nn.Module):
         embeddings = [conv for pair in zip(self.source, self.target, strict=True) for conv in pair]
         weight = torch.cat([conv.weight.flatten(1) for conv in embeddings])
         bias = torch.cat([conv.bias for conv in embeddings])
-        rows = x.permute(0, 2, 3, 1).reshape(n, t * v, c)
-        embedded = torch.baddbmm(bias[:, None], weight.expand(n, -1, -1), rows.mT)
-        source, target = embedded.view(n, len(self.A), 2, -1, v).unbind(2)
-        return source.mT @ target / source.shape[2]
+        embedded = row_product(x.permute(0, 2, 3, 1).reshape(-1, c), weight.T, bias)
+        source, target = (
+            part.permute(0, 3, 2, 1, 4).flatten(3)
+            for part in embedded.view(n, t, v, len(self.A), 2, -1).unbind(4)
+        )
+        return source @ target.mT / source.shape[3]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""
@@ -89,9 +90,8 @@ class AdaptiveGraphConv(nn.Module):
         summed = gather_wk_v.unsqueeze(1) @ x.permute(0, 2, 3, 1)
         weight = torch.cat([conv.weight.flatten(1) for conv in self.mix], dim=1)
         bias = torch.stack([conv.bias for conv in self.mix]).sum(dim=0)
-        mixed = torch.addmm(bias, summed.reshape(n * t * v, -1), weight.T)
-        y = self.bn(mixed.view(n, t, v, -1).permute(0, 3, 1, 2))
-        return torch.relu_(y + self.residual(x))
+        mixed = row_product(summed.reshape(n * t * v, -1), weight.T, bias)
+        return mixed.view(n, t, v, -1).permute(0, 3, 1, 2)
 
 
 class JointFrameChannelAttention(nn.Module):
@@ -129,17 +129,16 @@ class JointFrameChannelAttention(nn.Module):
         return x * factors_ntvc.permute(0, 3, 1, 2)
 
 
-class AttentiveGraphConv(AdaptiveGraphConv):
+class GatedGraphConv(AdaptiveGraphConv):
     """The graph convolution of AAGCN: y[w] = sum_k W_k sum_v (B_k + alpha C_k)[v, w] x[v].
 
     B_k is a free weight for every pair of joints that starts at the skeleton, C_k the tanh of the
-    product of the embeddings, and alpha a factor that starts at 0. An attention follows.
+    product of the embeddings, and alpha a factor that starts at 0.
     """
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor) -> None:
         super().__init__(in_channels, out_channels, A)
         self.alpha = nn.Parameter(torch.zeros(1))
-        self.attention: nn.Module = JointFrameChannelAttention(out_channels, A.shape[1])
 
     def initial_edges(self) -> Tensor:
         return self.A.clone()
@@ -147,17 +146,13 @@ class AttentiveGraphConv(AdaptiveGraphConv):
     def graphs(self, x: Tensor) -> Tensor:
         return torch.tanh(self.similarity(x)) * self.alpha + self.edges
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.attention(super().forward(x))
-        return y
-
 
 class AGCNBlock(nn.Module):
-    """Graph convolution, then a temporal convolution, with a residual around both."""
+    """Graph convolution with a residual, attention, then a temporal convolution with a residual."""
 
     def __init__(
         self,
-        gcn: nn.Module,
+        gcn: AdaptiveGraphConv,
         in_channels: int,
         out_channels: int,
         *,
@@ -168,6 +163,9 @@ class AGCNBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.gcn = gcn
+        self.gcn_bn = nn.BatchNorm2d(out_channels)
+        self.gcn_residual = Residual(in_channels, out_channels, 1)
+        self.attention: nn.Module = nn.Identity()
         self.tcn = nn.Conv2d(
             out_channels,
             out_channels,
@@ -181,7 +179,8 @@ class AGCNBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', ceil(T / stride), V)."""
-        y = self.dropout(self.tcn_bn(self.tcn(self.gcn(x))))
+        y = torch.relu_(self.gcn_bn(self.gcn(x)) + self.gcn_residual(x))
+        y = self.dropout(self.tcn_bn(self.tcn(self.attention(y))))
         return torch.relu_(y if self.residual is None else y + self.residual(x))
 
 
@@ -274,7 +273,8 @@ class AGCN(SkeletonModel):
 class AAGCN(AGCN):
     """The network of AAGCN (MS-AAGCN with four streams) for any layout and number of persons.
 
-    It differs from `AGCN` in its graph convolution, see `AttentiveGraphConv`.
+    It differs from `AGCN` in its graph convolution, see `GatedGraphConv`, and in the
+    `JointFrameChannelAttention` after it.
 
     Args:
         layout: the skeleton, or its name.
@@ -287,7 +287,7 @@ class AAGCN(AGCN):
         ModelError: options that do not make a network.
     """
 
-    graph_conv = AttentiveGraphConv
+    graph_conv = GatedGraphConv
     options_of = (AGCN, ())
 
     def __init__(
@@ -300,9 +300,11 @@ class AAGCN(AGCN):
         **options: Any,
     ) -> None:
         super().__init__(layout, num_classes, in_channels=in_channels, **options)
-        if not attention:
+        if attention:
             for block in self.blocks:
-                block.gcn.attention = nn.Identity()
+                block.attention = JointFrameChannelAttention(
+                    block.tcn.out_channels, self.layout.num_joints
+                )
 
 
 def _init_weights(module: nn.Module) -> None:
@@ -312,4 +314,5 @@ def _init_weights(module: nn.Module) -> None:
         for conv in module.mix:
             spread = (2 / (conv.weight.numel() * len(module.mix))) ** 0.5
             nn.init.normal_(conv.weight, 0, spread)
-        nn.init.constant_(module.bn.weight, INITIAL_SCALE)
+    elif isinstance(module, AGCNBlock):
+        nn.init.constant_(module.gcn_bn.weight, INITIAL_SCALE)

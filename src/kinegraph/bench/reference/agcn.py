@@ -47,7 +47,7 @@ class _GraphUnit(nn.Module):
             self.fc2c = nn.Linear(cout // 2, cout)
 
     def graph(self, k: int, x: Tensor) -> Tensor:
-        n, _, t, v = x.shape
+        n, v = x.shape[0], x.shape[3]
         theta = self.conv_a[k](x).permute(0, 3, 1, 2).reshape(n, v, -1)
         phi = self.conv_b[k](x).reshape(n, -1, v)
         product = torch.matmul(theta, phi) / phi.shape[1]
@@ -138,7 +138,7 @@ def build_reference_agcn(model: AGCN) -> ReferenceAGCN:
     attentive = isinstance(model, AAGCN)
     conditions = (
         block.tcn.kernel_size[0] == TEMPORAL_KERNEL
-        and (not attentive or not isinstance(block.gcn.attention, nn.Identity))
+        and (not attentive or not isinstance(block.attention, nn.Identity))
         for block in model.blocks
     )
     expected = "a temporal kernel of 9, and attention if it is AAGCN"
