@@ -283,6 +283,33 @@ def autoencoder(demo: Demo) -> Figure:
     return figure
 
 
+def agcn(demo: Demo) -> Figure:
+    """Draw the graphs of a block of a small 2s-AGCN: skeleton, learned, and of three clips."""
+    model = "{name: agcn, channels: [16, 32, 32], strides: [1, 2, 2]}"
+    loaded = TrainedModel.load(demo.run("agcn", "demo", f"model={model}", "train.epochs=8"))
+    gcn = loaded.model.get_submodule("blocks.2.gcn")
+    graphs = {"A: skeleton": gcn.A.sum(dim=0), "B: learned": gcn.edges.detach().sum(dim=0)}
+    seen: list[torch.Tensor] = []
+    hook = gcn.register_forward_pre_hook(lambda _, given: seen.append(given[0][:1]))
+    for action in ("wave", "kick"):
+        with torch.inference_mode():
+            loaded.model(loaded.batch(demo.clip(action)).x)
+            graph = torch.softmax(gcn.similarity(seen[-1]), dim=2)[0].sum(dim=0)
+        graphs[f"C: one {action}"] = graph - graph.mean()
+    hook.remove()
+    figure = Figure(figsize=(WIDTH, 2.5))
+    for i, (title, graph) in enumerate(graphs.items()):
+        ax = figure.add_axes((0.035 + 0.243 * i, 0.1, 0.225, 0.72))
+        limit = float(graph.abs().max())
+        ax.imshow(graph.cpu().numpy(), cmap=FACTORS, vmin=-limit, vmax=limit)
+        ax.set_title(title, fontsize=9, color=style.GRAY)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlabel("target joint", fontsize=8, color=style.GRAY)
+    figure.axes[0].set_ylabel("source joint", fontsize=8, color=style.GRAY)
+    return figure
+
+
 def shiftgcn_shifts(weights: Path) -> Figure:
     """Draw the temporal shifts of the published joint network of NTU 60, cross-subject."""
     model = kg.create_model("shiftgcn", layout="ntu25", num_classes=60, faithful=True)
@@ -504,6 +531,7 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "stgcnpp": stgcnpp,
     "dgstgcn": dgstgcn,
     "msg3d": msg3d,
+    "agcn": agcn,
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.agcn import JointFrameChannelAttention
-from kinegraph.models.published_weights import load_renamed
+from kinegraph.models.published_weights import load_aagcn_pyskl, load_renamed
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -58,7 +58,10 @@ class Released(NamedTuple):
     def load(self) -> nn.Module:
         model = self.create()
         state = self.state(model)
-        load_renamed(model.double(), state, self.family, unused=self.unused(model))
+        if "pyskl" in self.family:
+            load_aagcn_pyskl(model.double(), state)
+        else:
+            load_renamed(model.double(), state, self.family)
         return model.eval()
 
 
@@ -307,4 +310,4 @@ def test_another_graph_is_refused_by_name():
     state = {**published_state(model, released.family), **released.unused(model)}
     other = create_model("aagcn", layout="ntu25", num_classes=60, faithful=True)
     with pytest.raises(ModelError, match=r"'backbone.A' .* another graph"):
-        load_renamed(other, state, released.family, unused=released.unused(other))
+        load_aagcn_pyskl(other, state)

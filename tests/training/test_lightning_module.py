@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kinegraph.errors import RecipeError
+from kinegraph.models import create_model
 from kinegraph.training.batch import Batch
 from kinegraph.training.lightning_module import TrainingModule, learning_rate_factor
 from kinegraph.training.mixup import compute_mixup_loss
@@ -125,3 +126,22 @@ def test_cosine_ends_at_the_lowest_learning_rate():
     settings = TrainConfig(lr=0.1, min_lr=0.001, schedule="cosine", epochs=20, warmup_epochs=10)
     values = [0.1 * learning_rate_factor(settings, e) for e in (10, 15, 20)]
     assert values == pytest.approx([0.1, 0.0505, 0.001])
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_learned_graphs_get_no_gradient_while_they_are_frozen(epochs):
+    model = create_model("agcn", layout="ntu25", num_classes=3, channels=[8], strides=[1])
+    settings = TrainConfig(freeze_graph_epochs=epochs)
+    module = TrainingModule(model, RecognitionObjective(), settings, steps_per_epoch=1, seed=0)
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.randn(2, 3, 8, 25, 1)).square().sum().backward()
+    module.on_before_optimizer_step(optimizer)
+    optimizer.step()
+    after = model.state_dict()
+    assert torch.equal(before["blocks.0.gcn.edges"], after["blocks.0.gcn.edges"]) == bool(epochs)
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_a_model_without_learned_graphs_is_refused():
+    data = {"name": "a", "store": "a.arrow", "protocol": "auto", "model": {"name": "shiftgcn"}}
+    with pytest.raises(RecipeError, match="freeze_graph_epochs' freezes learned graphs, but"):
+        parse_recipe({**data, "train": {"freeze_graph_epochs": 2}}, "a")

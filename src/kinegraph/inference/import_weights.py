@@ -17,6 +17,7 @@ from torch import Tensor
 from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
 from kinegraph.models.published_weights import (
+    load_aagcn_pyskl,
     load_asgcn,
     load_ctrgcn,
     load_msg3d,
@@ -71,6 +72,9 @@ WEIGHT_FORMATS = {
     "stgcn": WeightFormat(load_stgcn, "fcn.weight", "stgcn"),
     "shiftgcn": WeightFormat(load_shiftgcn, "fc.weight", "agcn"),
     "stgcn_twostream": WeightFormat(load_twostream, "origin_stream.fcn.weight", "stgcn"),
+    "agcn": WeightFormat(partial(load_renamed, family="agcn"), "fc.weight", "agcn"),
+    "aagcn": WeightFormat(partial(load_renamed, family="aagcn"), "fc.weight", "agcn"),
+    "aagcn_pyskl": WeightFormat(load_aagcn_pyskl, "cls_head.fc_cls.weight", "pyskl"),
     "asgcn": WeightFormat(load_asgcn, "fcn.weight", "agcn", needs_links=True),
     "skateformer": WeightFormat(load_skateformer, "head.weight", "ctrgcn", faithful_reader=True),
     "ctrgcn": WeightFormat(load_ctrgcn, "fc.weight", "ctrgcn", faithful_reader=True),

@@ -21,6 +21,7 @@ from kinegraph.models.layers import (
     DataBatchNorm,
     Residual,
     check_backbone,
+    find_graph_layout,
     init_kaiming,
     new_wide_classifier,
 )
@@ -195,6 +196,7 @@ class AGCN(SkeletonModel):
         in_channels: C of the input.
         channels: output channels of each block; the published network has ten.
         strides: temporal stride of each block.
+        graph_layout: the layout whose bones make the graph, if it is not that of the clips.
         temporal_kernel: frames that a temporal convolution sees; odd.
         dropout: in every block but the first, before the residual is added.
         pool: ``mean`` (the paper) or ``joints``, see `kinegraph.ops.persons.pool_places`.
@@ -218,6 +220,7 @@ class AGCN(SkeletonModel):
         in_channels: int = 3,
         channels: Sequence[int] = CHANNELS,
         strides: Sequence[int] = STRIDES,
+        graph_layout: str | None = None,
         temporal_kernel: int = 9,
         dropout: float = 0.0,
         pool: Pool = "mean",
@@ -239,7 +242,8 @@ class AGCN(SkeletonModel):
         self.data_bn = DataBatchNorm(
             self.layout.num_joints, in_channels, persons if faithful else 1
         )
-        A = torch.from_numpy(adjacency(self.layout, strategy="agcn"))
+        graph = find_graph_layout(self.layout, graph_layout)
+        A = torch.from_numpy(adjacency(graph, strategy="agcn"))
         sizes = tuple(zip((in_channels, *channels), channels, strides, strict=False))
         self.blocks = nn.Sequential(
             *(
@@ -264,6 +268,10 @@ class AGCN(SkeletonModel):
         """(n, C, T, V) -> (n, C', T', V)."""
         features: Tensor = self.blocks(self.data_bn(rows))
         return features
+
+    def graph_parameters(self) -> list[nn.Parameter]:
+        """Return the learned graphs, which `train.freeze_graph_epochs` of a recipe freezes."""
+        return [block.gcn.edges for block in self.blocks]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a fresh one, see `new_wide_classifier`."""

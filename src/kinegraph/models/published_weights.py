@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
+from kinegraph.models.agcn import AAGCN
 from kinegraph.models.asgcn import ASGCN
 from kinegraph.models.ctrgcn import CTRGCN
 from kinegraph.models.msg3d import MSG3D
@@ -96,6 +97,20 @@ def load_renamed(
 
 def _is_statistic(name: str) -> bool:
     return name.endswith((".running_mean", ".running_var", _COUNTER))
+
+
+def load_aagcn_pyskl(model: AAGCN, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of PYSKL's AAGCN, which also holds the graph it has started from.
+
+    Args:
+        model: an `AAGCN` with ``faithful=True`` and the graph, classes and channels of the file.
+        state: the tensors by their original names.
+
+    Raises:
+        ModelError: see `load_renamed`.
+    """
+    start = model.get_buffer("blocks.0.gcn.A")
+    load_renamed(model, state, "aagcn_pyskl", unused={"backbone.A": start})
 
 
 def load_stgcn(model: STGCN, state: Mapping[str, Tensor]) -> None:

@@ -91,6 +91,16 @@ class TrainingModule(LightningModule):
         self._add_metrics(output, batch, weights)
         return output.loss
 
+    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
+        """Drop the gradients of learned graphs in the first epochs, if the recipe freezes them.
+
+        Without a gradient an optimizer leaves a parameter as it is, and does not decay it either.
+        """
+        if self.current_epoch < self.settings.freeze_graph_epochs:
+            model: Any = self.model
+            for parameter in model.graph_parameters():
+                parameter.grad = None
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Update the averaged weights; after the last batch, average buffers and log metrics.
 

@@ -131,6 +131,7 @@ class TrainConfig(_StrictModel):
     workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     freeze_backbone: bool = False
+    freeze_graph_epochs: int = Field(0, ge=0)
 
 
 class StageConfig(_StrictModel):
@@ -447,6 +448,13 @@ def _find_training_errors(recipe: Recipe) -> list[str]:
         errors.append(
             "'train.mixup' mixes labels, which only the objective recognition without "
             f"future_weight can; the objective is {recipe.objective.name!r}: set it to null"
+        )
+    if recipe.train.freeze_graph_epochs and not hasattr(
+        find_model(recipe.model.name), "graph_parameters"
+    ):
+        errors.append(
+            f"'train.freeze_graph_epochs' freezes learned graphs, but model {recipe.model.name!r} "
+            "does not list any: set it to 0"
         )
     if recipe.train.class_weights and not recipe.objective.create().is_classifier:
         errors.append(
