@@ -126,6 +126,8 @@ def test_cosine_ends_at_the_lowest_learning_rate():
     settings = TrainConfig(lr=0.1, min_lr=0.001, schedule="cosine", epochs=20, warmup_epochs=10)
     values = [0.1 * learning_rate_factor(settings, e) for e in (10, 15, 20)]
     assert values == pytest.approx([0.1, 0.0505, 0.001])
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_learned_graphs_get_no_gradient_while_they_are_frozen(epochs):
     model = create_model("agcn", layout="ntu25", num_classes=3, channels=[8], strides=[1])
