@@ -70,7 +70,7 @@ class _GraphUnit(nn.Module):
         return z + z * g[:, :, None, None]
 
 
-class _Unit(nn.Module):
+class _AdaptiveUnit(nn.Module):
     def __init__(
         self, cin: int, cout: int, A: Tensor, stride: int, *, residual: bool, attentive: bool
     ) -> None:
@@ -117,7 +117,7 @@ class ReferenceAGCN(nn.Module):
         sizes = zip(self.names, (in_channels, *channels), channels, strides, strict=False)
         for name, cin, cout, stride in sizes:
             residual = name != self.names[0]
-            unit = _Unit(cin, cout, A, stride, residual=residual, attentive=attentive)
+            unit = _AdaptiveUnit(cin, cout, A, stride, residual=residual, attentive=attentive)
             setattr(self, name, unit)
         self.fc = nn.Linear(channels[-1], num_classes)
 
