@@ -30,6 +30,8 @@ from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.published_weights import load_shiftgcn
+from kinegraph.models.skateformer import token_parts
+from kinegraph.models.skateformer_layers import BLOCK_FRAMES
 from kinegraph.readers import get_reader
 from kinegraph.readers.convert import convert
 from kinegraph.reports import panels, style
@@ -513,6 +515,40 @@ def dgstgcn(demo: Demo) -> Figure:
     return figure
 
 
+def skateformer(_: Demo) -> Figure:
+    """Draw a block of joints and a block of frames for the attentions of SkateFormer."""
+    layout, frames = kg.get_layout("ntu25"), 64
+    parts = np.array(token_parts(layout))
+    body = rest_pose(layout)[:, :2]
+    steps = np.arange(BLOCK_FRAMES)
+    near, far = parts[:2].ravel(), parts[:, 0]
+    follow, apart = 3 * BLOCK_FRAMES + steps, 3 + steps * (frames // BLOCK_FRAMES)
+    joints = (
+        ("attentions 1, 3", "two parts, side by side", near),
+        ("attentions 2, 4", "one joint of each part", far),
+    )
+    times = ("attentions 1, 2", "frames that follow each other", follow), (
+        "attentions 3, 4", "frames that lie T / 8 apart", apart,
+    )  # fmt: skip
+    figure = Figure(figsize=(WIDTH, 3.0))
+    for i, (title, note, block) in enumerate(joints):
+        weights = np.zeros(len(body))
+        weights[block] = 0.06
+        ax = figure.add_axes((0.01 + 0.23 * i, 0.02, 0.22, 0.78))
+        _draw_weights(ax, layout, body, weights)
+        style.add_heading(ax, title, note)
+    for i, (title, note, block) in enumerate(times):
+        ax = figure.add_axes((0.5, 0.57 - 0.42 * i, 0.48, 0.14))
+        ax.bar(np.arange(frames), 1, width=0.8, color=style.LIGHT_GRAY)
+        ax.bar(block, 1, width=0.8, color=style.ORANGE)
+        style.despine(ax, grid=None)
+        ax.set_yticks([])
+        ax.set_xticks(range(0, frames, BLOCK_FRAMES))
+        ax.tick_params(labelsize=7)
+        style.add_heading(ax, title, note)
+    return figure
+
+
 def _box(points: Floats) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top of points (..., 2), with a margin."""
     seen = points.reshape(-1, 2)
@@ -532,6 +568,7 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "dgstgcn": dgstgcn,
     "msg3d": msg3d,
     "agcn": agcn,
+    "skateformer": skateformer,
 }
 
 

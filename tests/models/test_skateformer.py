@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinegraph.errors import KinegraphError, ModelError
+from kinegraph.errors import KinegraphError, ModelError, RecipeError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_renamed
 from kinegraph.models.skateformer import SkateFormer, token_parts
 from kinegraph.models.skateformer_layers import PersonGroup
 from kinegraph.skeleton.layouts import get_layout, list_layouts
+from kinegraph.training.recipe import load_recipe
 from models.reference_weights import (
     fill,
     published_keys,
@@ -214,3 +215,16 @@ def test_options_that_make_no_network_are_refused(options, message):
 def test_clips_of_another_number_of_persons_are_refused():
     with pytest.raises(ModelError, match="takes 2 persons together"):
         small()(some_clips(16)[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["confidence=true"], "with 'confidence: true': set confidence to false"),
+        (["transforms=[stream]"], "make it the last of the transforms"),
+        (["transforms=[frame_index, stream]"], "make it the last of the transforms"),
+    ],
+)
+def test_recipes_without_the_frame_index_as_last_channel_are_refused(changes, message):
+    with pytest.raises(RecipeError, match=f"'model.frame_index' reads the last.*{message}"):
+        load_recipe("skateformer_ntu60_xsub", changes)

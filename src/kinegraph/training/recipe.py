@@ -27,6 +27,8 @@ RECIPE_FOLDER = Path(str(resources.files("kinegraph"))) / "recipes"
 TENSORBOARD_FOLDER, SELECTION_FOLDER = "tensorboard", "selection"
 #: Value of keys that follow the store, see `kinegraph.training.auto_settings`.
 AUTO = "auto"
+#: The step for the option of the same name that models have.
+FRAME_INDEX_STEP = "frame_index"
 
 
 class _StrictModel(BaseModel):
@@ -287,7 +289,7 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     errors += _find_name_errors(data)
     if recipe and not errors:
         errors += _find_training_errors(recipe) + _find_stage_errors(recipe)
-        errors += _find_test_errors(recipe)
+        errors += _find_test_errors(recipe) + _find_frame_index_errors(recipe)
     if errors or recipe is None:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise RecipeError(f"{source}: {count}: " + "; ".join(errors))
@@ -416,6 +418,24 @@ def _find_test_errors(recipe: Recipe) -> list[str]:
             "to the transforms, as `mirror: {p: 0}` if training should not mirror"
         )
     return errors
+
+
+def _find_frame_index_errors(recipe: Recipe) -> list[str]:
+    """Find keys that take the place of the frame index, which models read as last channel."""
+    if not recipe.model.options.get("frame_index"):
+        return []
+    names = [name for name, _ in recipe.pipeline().steps]
+    if names[-1:] != [FRAME_INDEX_STEP]:
+        return [
+            f"'model.frame_index' reads the last channel, which the step {FRAME_INDEX_STEP} "
+            "appends: make it the last of the transforms"
+        ]
+    if recipe.confidence:
+        return [
+            "'model.frame_index' reads the last channel, which is the confidence with "
+            "'confidence: true': set confidence to false"
+        ]
+    return []
 
 
 def _find_training_errors(recipe: Recipe) -> list[str]:
