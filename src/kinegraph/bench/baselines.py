@@ -58,6 +58,11 @@ OTHER_CLIP_FRAMES = {"skateformer": 64}
 CLIP_PERSONS = 2
 
 
+def clip_frames(model: str) -> int:
+    """Return the number of frames of the clips on which a model is measured."""
+    return OTHER_CLIP_FRAMES.get(model, CLIP_FRAMES)
+
+
 def random_clips(
     clips: int = 1,
     frames: int = CLIP_FRAMES,

@@ -61,7 +61,7 @@ def bench_infer(
         against = "module"
     model, precision = baselines.create_released_model(name), options.precision
     ours = optimize_for_inference(model, PRECISIONS[precision])
-    frames = baselines.OTHER_CLIP_FRAMES.get(name, baselines.CLIP_FRAMES)
+    frames = baselines.clip_frames(name)
     x = baselines.random_clips(batch, frames)
     with open_backend(against, model) as theirs, torch.inference_mode():
         error = check_agreement(theirs(x), ours(x), precision)

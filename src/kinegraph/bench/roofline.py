@@ -73,7 +73,7 @@ def _network_work(target: Target, inputs: BenchInputs) -> tuple[str, float, floa
 def _count_model(model: str) -> NetworkCost:
     return count_cost(
         baselines.create_reference(baselines.create_released_model(model)).eval(),
-        baselines.random_clips(),
+        baselines.random_clips(frames=baselines.clip_frames(model)),
     )
 
 

@@ -51,7 +51,7 @@ def bench_train(
     """
     model, precision = baselines.create_released_model(name), options.precision
     theirs = baselines.create_reference(model)
-    frames = baselines.OTHER_CLIP_FRAMES.get(name, baselines.CLIP_FRAMES)
+    frames = baselines.clip_frames(name)
     x = baselines.random_clips(batch, frames)
     labels = torch.arange(batch) % baselines.NUM_CLASSES
     flops = count_cost(theirs.eval(), x).flops

@@ -198,9 +198,10 @@ class BlockAttention(nn.Module):
         q, k, v = x.flatten(4, 6).flatten(1, 2).unbind(0)  # (N * blocks of tokens, h, S, d)
         t = torch.arange(T, device=qkv.device)
         blocks = (T + BLOCK_FRAMES - 1) // BLOCK_FRAMES
-        block, rank = (
-            (t // BLOCK_FRAMES, t % BLOCK_FRAMES) if self.near_frames else (t % blocks, t // blocks)
-        )
+        # ONNX has no remainder by a number that depends on T
+        size = BLOCK_FRAMES if self.near_frames else blocks
+        quotient, remainder = t // size, t - t // size * size
+        block, rank = (quotient, remainder) if self.near_frames else (remainder, quotient)
         token = torch.arange(persons * width, device=qkv.device)
         frame = rank[:, None].expand(-1, persons * width)
         if self.near_tokens and self.relative_position == "released":
