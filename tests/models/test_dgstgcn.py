@@ -9,6 +9,7 @@ from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.dgstgcn import BodyTemporalConv, DynamicGraphConv
 from kinegraph.models.published_weights import load_renamed
+from models.permuted_joints import ORDER, permuted_state
 from models.reference_weights import (
     assert_answers,
     fill,
@@ -144,23 +145,14 @@ def test_swapped_persons_give_the_same_logits():
 
 
 def test_permuting_the_joints_changes_nothing():
-    order = torch.randperm(25, generator=torch.Generator().manual_seed(1))
     one = create_model("dgstgcn", layout="ntu25", num_classes=5, **NARROW).train()
     x = torch.randn(3, 3, 12, 25, 2)
     one(x)
     moved(one)
     two = create_model("dgstgcn", layout="ntu25", num_classes=5, **NARROW)
-    state = one.state_dict()
-    for key, value in state.items():
-        if key.endswith("gcn.A"):
-            state[key] = value[:, order][:, :, order]
-        elif key.endswith("body_share"):
-            state[key] = value[order]
-        elif key.startswith("data_bn") and value.ndim:
-            state[key] = value.view(25, 3)[order].flatten()
-    two.load_state_dict(state)
+    two.load_state_dict(permuted_state(one, "gcn.A", "body_share"))
     with torch.inference_mode():
-        torch.testing.assert_close(two.eval()(x[:, :, :, order]), one(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two.eval()(x[:, :, :, ORDER]), one(x), rtol=1e-4, atol=1e-5)
 
 
 def test_an_absent_person_counts_only_if_faithful():

@@ -18,10 +18,10 @@ from kinegraph.models import create_model
 from kinegraph.models.msg3d import MSG3D, ScaleGraphConv, WindowBranch
 from kinegraph.models.published_weights import load_msg3d
 from kinegraph.skeleton.graph import hop_distance, hop_scales
-from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.batch import collate
 from kinegraph.training.recipe import load_recipe
+from models.permuted_joints import ORDER, permuted_layout, permuted_state
 from models.reference_weights import (
     assert_answers,
     fill,
@@ -200,17 +200,8 @@ def test_an_absent_person_counts_only_if_faithful():
 
 @torch.inference_mode()
 def test_permuting_the_joints_changes_nothing():
-    layout = get_layout("ntu25")
-    order = torch.randperm(25, generator=torch.Generator().manual_seed(1))
-    place = order.argsort().tolist()
-    permuted = SkeletonLayout(
-        name="permuted",
-        joints=tuple(layout.joints[i] for i in order),
-        bones=tuple((place[a], place[b]) for a, b in layout.bones),
-        center=place[layout.center],
-    )
-    model = create_model("msg3d", layout=layout, num_classes=5, **SMALL).eval()
-    other = create_model("msg3d", layout=permuted, num_classes=5, **SMALL).eval()
+    model = create_model("msg3d", layout="ntu25", num_classes=5, **SMALL).eval()
+    other = create_model("msg3d", layout=permuted_layout(), num_classes=5, **SMALL).eval()
     state = model.state_dict()
     for name, value in state.items():
         if name.endswith("free_edges"):
@@ -218,15 +209,9 @@ def test_permuting_the_joints_changes_nothing():
         elif name.startswith("data_bn") and value.ndim:
             state[name] = torch.rand_like(value) + 0.5
     model.load_state_dict(state)
-    for name, value in state.items():
-        if name.endswith("free_edges"):
-            nodes = torch.cat([order + 25 * i for i in range(value.shape[1] // 25)])
-            state[name] = value[:, nodes][:, :, nodes]
-        elif name.startswith("data_bn") and value.ndim:
-            state[name] = value.view(25, 3)[order].flatten()
-    other.load_state_dict(state)
+    other.load_state_dict(permuted_state(model, "free_edges"))
     x = torch.randn(2, 3, 16, 25, 1)
-    torch.testing.assert_close(other(x[:, :, :, order]), model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other(x[:, :, :, ORDER]), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_stgcn
 from kinegraph.skeleton.graph import adjacency
-from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from models.permuted_joints import ORDER, permuted_layout, permuted_state
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -97,29 +96,13 @@ def test_shapes_of_the_ten_blocks():
 
 
 def test_permuting_the_joints_changes_nothing():
-    layout = get_layout("ntu25")
-    order = torch.randperm(25, generator=torch.Generator().manual_seed(1)).tolist()
-    place = {old: new for new, old in enumerate(order)}
-    permuted = SkeletonLayout(
-        name="permuted",
-        joints=tuple(layout.joints[i] for i in order),
-        bones=tuple((place[a], place[b]) for a, b in layout.bones),
-        center=place[layout.center],
-    )
-    one = randomise(create_model("stgcn", layout=layout, num_classes=5))
-    two = create_model("stgcn", layout=permuted, num_classes=5).eval()
-    state = one.state_dict()
-    for key, value in state.items():
-        if key.endswith("edge_importance"):
-            state[key] = value[:, order][:, :, order]
-        elif key.endswith("gcn.A"):
-            state[key] = two.state_dict()[key]
-        elif key.startswith("data_bn") and value.ndim:
-            state[key] = value.view(25, 3)[order].flatten()
-    two.load_state_dict(state)
+    one = randomise(create_model("stgcn", layout="ntu25", num_classes=5))
+    two = create_model("stgcn", layout=permuted_layout(), num_classes=5).eval()
+    graph = {key: A for key, A in two.state_dict().items() if key.endswith("gcn.A")}
+    two.load_state_dict({**permuted_state(one, "edge_importance"), **graph})
     x = torch.randn(2, 3, 12, 25, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(two(x[:, :, :, order]), one(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two(x[:, :, :, ORDER]), one(x), rtol=1e-4, atol=1e-5)
 
 
 def test_an_absent_person_does_not_count_unless_faithful():

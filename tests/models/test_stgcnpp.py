@@ -9,8 +9,7 @@ from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import create_model
 from kinegraph.models.published_weights import load_renamed
 from kinegraph.skeleton.graph import adjacency
-from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
+from models.permuted_joints import ORDER, permuted_layout, permuted_state
 from models.reference_weights import (
     assert_answers,
     fill,
@@ -122,29 +121,14 @@ def test_swapped_persons_give_the_same_logits():
 
 
 def test_permuting_the_joints_changes_nothing():
-    layout = get_layout("ntu25")
-    order = torch.randperm(25, generator=torch.Generator().manual_seed(1)).tolist()
-    place = {old: new for new, old in enumerate(order)}
-    permuted = SkeletonLayout(
-        name="permuted",
-        joints=tuple(layout.joints[i] for i in order),
-        bones=tuple((place[a], place[b]) for a, b in layout.bones),
-        center=place[layout.center],
-    )
     options = {"channels": [8, 12], "strides": [1, 2]}
-    one = create_model("stgcnpp", layout=layout, num_classes=5, **options).train()
+    one = create_model("stgcnpp", layout="ntu25", num_classes=5, **options).train()
     x = torch.randn(3, 3, 12, 25, 2)
     one(x)
-    two = create_model("stgcnpp", layout=permuted, num_classes=5, **options)
-    state = one.eval().state_dict()
-    for key, value in state.items():
-        if key.endswith("gcn.A"):
-            state[key] = value[:, order][:, :, order]
-        elif key.startswith("data_bn") and value.ndim:
-            state[key] = value.view(25, 3)[order].flatten()
-    two.load_state_dict(state)
+    two = create_model("stgcnpp", layout=permuted_layout(), num_classes=5, **options)
+    two.load_state_dict(permuted_state(one.eval(), "gcn.A"))
     with torch.inference_mode():
-        torch.testing.assert_close(two.eval()(x[:, :, :, order]), one(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two.eval()(x[:, :, :, ORDER]), one(x), rtol=1e-4, atol=1e-5)
 
 
 def test_an_absent_person_counts_only_if_faithful():
