@@ -15,7 +15,7 @@ from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.streams import open_streams
 from kinegraph.skeleton.layouts import get_layout, list_layouts
-from models.networks import WHOLE, narrow
+from models.networks import ONE_BLOCK, WHOLE, narrow
 
 CASES = [(name, layout, M) for name in MODELS for layout in ("ntu25", "jhmdb15") for M in (1, 2)]
 
@@ -46,10 +46,10 @@ def test_forward_features_head_and_reset(name, layout, M):
         assert model(x).shape == (3, 4)
 
 
-def seen_something(name: str, layout: str = "ntu25") -> torch.nn.Module:
+def seen_something(name: str, layout: str = "ntu25", **options) -> torch.nn.Module:
     """Return a small model whose batch norms have seen a batch."""
     torch.manual_seed(0)
-    model = create_model(name, layout=layout, num_classes=6, **narrow(name))
+    model = create_model(name, layout=layout, num_classes=6, **{**narrow(name), **options})
     model.train()(torch.randn(4, 3, 24, model.layout.num_joints, 2))
     return model.eval()
 
@@ -98,16 +98,17 @@ def test_which_families_are_computed_step_by_step():
     assert windows == {name for name, _ in WHOLE}
 
 
-LAYOUTS = [
-    pytest.param(layout, marks=[] if layout == "ntu25" else pytest.mark.slow)
+EXPORTS = [(name, "ntu25", ONE_BLOCK.get(name, {})) for name in MODELS] + [
+    pytest.param(name, layout, {}, marks=pytest.mark.slow)
+    for name in MODELS
     for layout in list_layouts()
+    if layout != "ntu25" or name in ONE_BLOCK
 ]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", list(MODELS))
-def test_an_exported_network_gives_the_logits_of_the_clip(name, layout, tmp_path):
-    model = seen_something(name, layout)
+@pytest.mark.parametrize(("name", "layout", "options"), EXPORTS)
+def test_an_exported_network_gives_the_logits_of_the_clip(name, layout, options, tmp_path):
+    model = seen_something(name, layout, **options)
     traced = trace_clips(optimize_for_inference(model))
     writer(traced, "torch", "fp32", None)(tmp_path / "it.pt2", "{}")
     shape = 3, model.layout.num_joints

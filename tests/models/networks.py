@@ -22,6 +22,14 @@ NARROW: dict[str, Any] = {
     "window_scales": 2,
     "windows": [3],
 }
+#: One block, of families that take seconds to export.
+ONE_BLOCK: dict[str, dict[str, Any]] = {
+    **{
+        name: {"channels": [16], "strides": [2]}
+        for name in ("aagcn", "ctrgcn", "dgstgcn", "efficientgcn", "msg3d")
+    },
+    "skateformer": {"channels": [8], "strides": [1]},
+}
 EXCITATIONS: list[Any] = [
     *({**wiring, "reduction": 4} if name != "mta" else wiring for name, wiring in WIRINGS.items()),
     {"kind": "ste", "wiring": "parallel", "temporal_branch": True},
