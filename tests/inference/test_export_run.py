@@ -41,7 +41,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "shiftgcn": {},
     "stgcn_twostream": {},
     "asgcn": {"link_frames": 4, "future": 3},
-    "stgcn_autoencoder": {},
 }
 VARIANTS: dict[str, dict[str, Any]] = MODELS | {
     "stgcn faithful": {"faithful": True},
@@ -102,11 +101,6 @@ def agrees(model: torch.nn.Module, exported: torch.nn.Module, bound: float) -> N
         x = clips(N, T, persons or M)
         error = relative_error(exported(x), model(x))
         assert error <= bound, (tuple(x.shape), error)
-
-
-@pytest.mark.parametrize("variant", ["shiftgcn", "stgcn_twostream", "stgcn_autoencoder"])
-def test_every_family_in_one_format(variant, tmp_path):
-    agrees(model_of(variant), written(traced_of(variant), "torch", "fp32", tmp_path), 1e-4)
 
 
 def test_links_of_clips_travel_in_the_file(tmp_path):
