@@ -27,6 +27,10 @@ EXPECTED = {
     "stgcn_autoencoder": {"Graph", "Edge importance"},
     "asgcn": {"Graph", "Edge importance"},
     "shiftgcn": {"Spatial shifts", "Temporal shifts", "Feature masks"},
+    "efficientgcn": {"Graph", "Edge importance"},
+    "stgcnpp": {"Learned graphs"},
+    # their graphs depend on the clip or span frames and scales
+    **{name: set() for name in ("aagcn", "agcn", "ctrgcn", "dgstgcn", "msg3d", "skateformer")},
 }
 
 
@@ -50,6 +54,17 @@ def test_an_adaptive_network_has_a_picture_of_its_free_edges():
     assert set(figures) == {"Graph", "Edge importance", "Free edges"}
     titles = [ax.get_title().split("\n")[0] for ax in figures["Free edges"].axes]
     assert titles == ["block 1", "block 2"]
+
+
+def test_graphs_of_blocks_that_learn_them_are_drawn_together():
+    model = create_model("stgcnpp", layout="jhmdb15", num_classes=3, **SMALL)
+    with torch.no_grad():
+        model.blocks[1].gcn.A[0, 2, 9] = 0.7
+    (figure,) = model_figures(model).values()
+    titles = [ax.get_title() for ax in figure.axes]
+    assert [title.split("\n")[0] for title in titles] == ["block 1", "block 2"]
+    with pytest.raises(FigureError, match="each block learns a graph of its own"):
+        network_graph(model, "it")
 
 
 def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():

@@ -47,7 +47,8 @@ _PART_NAMES = {
 def model_figures(model: Any) -> Figures:
     """Return figures of the graph and of learned edges, shifts and masks, by title.
 
-    The graph is the one that the network's convolutions hold, one figure for each if they differ.
+    The graph is the one that the network's convolutions hold, one figure for each if they differ;
+    graphs that every block learns stand in one figure.
     """
     convs = _modules(model, GraphConv)
     figures: Figures = {}
@@ -68,6 +69,10 @@ def model_figures(model: Any) -> Figures:
         if conv.free_edges is not None
     ]
     figures |= {"Free edges": draw_free_edges(free, model.layout)} if free else {}
+    trained = [
+        (_block_name(path), conv.A.numpy(force=True)) for path, conv in convs if _learns_graph(conv)
+    ]
+    figures |= {"Learned graphs": draw_free_edges(trained, model.layout)} if trained else {}
     shifts = [
         (_shift_name(path), layer.shift.detach().numpy())
         for path, layer in _modules(model, TemporalShift)
@@ -105,6 +110,8 @@ def network_graph(model: nn.Module, name: str) -> NDArray[np.floating]:
         FigureError: the network has no graph convolution, or several of different graphs.
     """
     graphs = _graphs(model)
+    if not graphs and any(_learns_graph(conv) for _, conv in _modules(model, GraphConv)):
+        raise FigureError(f"{name}: each block learns a graph of its own: see `kinegraph draw run`")
     if not graphs:
         hint = ": see `kinegraph draw shift`" if _modules(model, SpatialShift) else ""
         raise FigureError(f"{name}: the network has no graph convolution{hint}")
@@ -128,13 +135,19 @@ def draw_spatial_shifts(model: Any, name: str) -> Figure:
 
 
 def _graphs(model: nn.Module) -> list[NDArray[np.floating]]:
-    """Return the different adjacencies (K, V, V) of a network's graph convolutions, in order."""
+    """Return the different fixed adjacencies (K, V, V) of a network's graph convolutions."""
     graphs: list[NDArray[np.floating]] = []
     for _, conv in _modules(model, GraphConv):
+        if _learns_graph(conv):
+            continue
         A = conv.A.numpy(force=True)
         if not any(np.array_equal(A, other) for other in graphs):
             graphs.append(A)
     return graphs
+
+
+def _learns_graph(conv: GraphConv) -> bool:
+    return isinstance(conv.A, nn.Parameter)
 
 
 def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
