@@ -16,6 +16,7 @@ from kinegraph.models.published_weights import load_aagcn_pyskl, load_renamed
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from models.permuted_joints import ORDER, permuted_layout, permuted_state
 from models.reference_weights import (
     fill,
     published_keys,
@@ -275,26 +276,11 @@ def test_absent_persons_are_left_out_unless_it_is_the_released_network(name):
 
 @NAMES
 def test_permuting_the_joints_changes_nothing(name):
-    layout = get_layout("ntu25")
-    order = torch.randperm(25, generator=torch.Generator().manual_seed(1)).tolist()
-    place = {old: new for new, old in enumerate(order)}
-    permuted = SkeletonLayout(
-        name="permuted",
-        joints=tuple(layout.joints[i] for i in order),
-        bones=tuple((place[a], place[b]) for a, b in layout.bones),
-        center=place[layout.center],
-    )
     options = {"attention": False} if name == "aagcn" else {}
-    one, two = small(name, layout, **options), small(name, permuted, **options)
-    state = one.state_dict()
-    for key, value in state.items():
-        if key.endswith("edges"):
-            state[key] = value[:, order][:, :, order]
-        elif key.startswith("data_bn") and value.ndim:
-            state[key] = value.view(25, 3)[order].flatten()
-    two.load_state_dict(state)
+    one, two = small(name, **options), small(name, permuted_layout(), **options)
+    two.load_state_dict(permuted_state(one, "edges"))
     with torch.inference_mode():
-        torch.testing.assert_close(one(clips()), two(clips()[:, :, :, order]))
+        torch.testing.assert_close(one(clips()), two(clips()[:, :, :, ORDER]))
 
 
 def test_options_that_make_no_network_are_refused():

@@ -15,12 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kinegraph.errors import ModelError
-from kinegraph.models.base import SkeletonModel
+from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.layers import (
-    DataBatchNorm,
     Residual,
-    check_backbone,
     find_graph_layout,
     init_kaiming,
     new_wide_classifier,
@@ -30,7 +27,6 @@ from kinegraph.ops.persons import Pool
 from kinegraph.ops.row_product import row_product
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.layouts import get_layout
 
 #: An embedding has the channels of the output divided by this.
 EMBEDDING_RATIO = 4
@@ -185,7 +181,7 @@ class AGCNBlock(nn.Module):
         return torch.relu_(y if self.residual is None else y + self.residual(x))
 
 
-class AGCN(SkeletonModel):
+class AGCN(Backbone):
     """The network of 2s-AGCN for any layout and any number of persons.
 
     The paper trains it on joints and on bones and adds the logits of both (`kinegraph fuse`).
@@ -228,46 +224,29 @@ class AGCN(SkeletonModel):
         persons: int = 2,
         faithful: bool = False,
     ) -> None:
-        super().__init__()
-        check_backbone(num_classes, in_channels, channels, strides, pool, temporal_kernel)
-        if persons < 1:
-            raise ModelError(f"expected persons of at least 1, got {persons}")
-        self.layout = get_layout(layout)
-        self.in_channels = in_channels
-        self.num_features = channels[-1]
-        self.pool = pool
-        self.faithful = self.counts_absent = faithful
-        self.persons = persons
-        self.fixed_persons = persons if faithful else None
-        self.data_bn = DataBatchNorm(
-            self.layout.num_joints, in_channels, persons if faithful else 1
+        super().__init__(
+            layout,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            strides=strides,
+            pool=pool,
+            head_dropout=head_dropout,
+            faithful=faithful,
+            temporal_kernel=temporal_kernel,
+            persons=persons,
         )
         graph = find_graph_layout(self.layout, graph_layout)
         A = torch.from_numpy(adjacency(graph, strategy="agcn"))
-        sizes = tuple(zip((in_channels, *channels), channels, strides, strict=False))
-        self.blocks = nn.Sequential(
-            *(
-                AGCNBlock(
-                    self.graph_conv(c_in, c_out, A),
-                    c_in,
-                    c_out,
-                    stride=stride,
-                    temporal_kernel=temporal_kernel,
-                    dropout=dropout if i else 0.0,
-                    residual=i > 0,
-                )
-                for i, (c_in, c_out, stride) in enumerate(sizes)
-            )
-        )
-        self.head_dropout = nn.Dropout(head_dropout)
+
+        def new_block(before: int, after: int, **options: Any) -> AGCNBlock:
+            gcn = self.graph_conv(before, after, A)
+            return AGCNBlock(gcn, before, after, temporal_kernel=temporal_kernel, **options)
+
+        self.blocks = stack_blocks(new_block, in_channels, channels, strides, dropout)
         self.apply(_init_weights)
         self.reset_classifier(num_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward_persons(self, rows: Tensor) -> Tensor:
-        """(n, C, T, V) -> (n, C', T', V)."""
-        features: Tensor = self.blocks(self.data_bn(rows))
-        return features
 
     def graph_parameters(self) -> list[nn.Parameter]:
         """Return the learned graphs, which `train.freeze_graph_epochs` of a recipe freezes."""
