@@ -56,7 +56,7 @@ class Backbone(SkeletonModel):
 
     Attributes:
         faithful: whether the network is the released one.
-        persons: as given.
+        persons: as given, 1 for None.
         data_bn: the normalization of each joint and channel.
         blocks: the blocks.
 
@@ -89,7 +89,7 @@ class Backbone(SkeletonModel):
         self.num_features = channels[-1]
         self.pool = pool
         self.faithful = self.counts_absent = faithful
-        self.persons = persons
+        self.persons = persons or 1
         self.fixed_persons = persons if faithful else None
         self.data_bn = DataBatchNorm(self.layout.num_joints, in_channels, self.fixed_persons or 1)
         self.head_dropout = nn.Dropout(head_dropout)
