@@ -310,7 +310,14 @@ def _find_setting(
             is_variant = name.endswith(f"_{protocol}{dataset.variant}")
             if is_variant if dataset.variant else recipe.protocol == protocol:
                 return dataset, recipe
-    listed = ", ".join(f"{name} (--protocol {recipe.protocol})" for name, recipe in recipes.items())
+    variant = next(iter(HRNET_DATASETS.values())).variant
+    protocols = {
+        name: name.removesuffix(variant).rpartition("_")[2]
+        if name.endswith(variant)
+        else recipe.protocol
+        for name, recipe in recipes.items()
+    }
+    listed = ", ".join(f"{name} (--protocol {known})" for name, known in protocols.items())
     raise RecipeError(
         f"no published setting for {family} with {classes} classes and protocol {protocol!r}; "
         f"known: {listed}"
