@@ -159,7 +159,7 @@ def build_reference_shiftgcn(model: ShiftGCN) -> ReferenceShiftGCN:
     reference = ReferenceShiftGCN(
         model.head.out_features,
         model.layout.num_joints,
-        model.persons,
+        model.fixed_persons or 1,
         [len(block.gcn.bias) for block in blocks],
         [block.tcn.shift_out.stride for block in blocks],
         model.in_channels,
