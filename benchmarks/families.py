@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accuracy import (
@@ -31,13 +31,16 @@ from accuracy import (
 from torch import Tensor
 
 from kinegraph.bench.timing import time_call
+from kinegraph.bench.train import make_training_step
 from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.streams import StreamBatch, WindowStreams, open_streams
 from kinegraph.training.checkpoint import load_model
+from kinegraph.training.devices import fastest_dtype
 
 HEADER = (
     "family", "Florence 3D: test top-1 (%)", "seeds", "UTD-MHAD, 1 seed", "parameters",
-    "minutes per run", "ms per clip", "ms per frame of a stream", "stream by",
+    "minutes per run", "ms per training step", "ms per clip", "ms per frame of a stream",
+    "stream by",
 )  # fmt: skip
 SMALL = {"channels": [48, 48, 96, 96], "strides": [1, 2, 1, 2], "head_dropout": 0.5}
 JOINTS = {**SMALL, "pool": "joints"}
@@ -61,6 +64,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SEEDS = {"florence3d": 3, "utd_mhad": 1}
 CLIP_FRAMES = 32
+BATCH_SIZE = 16
 SPEED_ROUNDS = 20
 
 
@@ -91,46 +95,64 @@ def finished_runs(data_set: str, family: str, out: Path) -> list[Path]:
     return [folder for folder in runs if (folder / "report.html").exists()]
 
 
-def measure_speed(folders: dict[str, Path]) -> dict[str, tuple[float, float, str]]:
-    """Return the median ms per clip and ms per frame of a stream, and the kind of the stream.
+class Speed(NamedTuple):
+    """Shortest times of a network, and how its streams are computed: by ``step`` or ``window``."""
 
-    In fp32 with one thread, for one person. The networks take turns: in every round each computes
-    one clip, and then as many single frames.
+    clip_ms: float
+    frame_ms: float
+    training_step_ms: float
+    stream: str
+
+
+def measure_speed(folders: dict[str, Path]) -> dict[str, Speed]:
+    """Return the speed of each network for one person, with one thread.
+
+    Clips and streams are computed by the fused network in fp32, training steps on 16 clips in the
+    precision in which this processor trains. The networks take turns in every round, and the
+    shortest time of all rounds is the one that other work on the machine disturbs least.
     """
     torch.set_num_threads(1)
-    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in folders}
-    kinds: dict[str, str] = {}
-    calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {}
+    is_bf16 = fastest_dtype(torch.device("cpu")) == torch.bfloat16
+    streams: dict[str, str] = {}
+    calls: dict[str, list[Callable[[], Any]]] = {}
     for name, folder in folders.items():
         model, _ = load_model(folder)
         network = optimize_for_inference(model)
         x = torch.randn(1, model.in_channels, CLIP_FRAMES, model.layout.num_joints, 1)
-        streams = open_streams(network, window=CLIP_FRAMES)
-        kinds[name] = "window" if isinstance(streams, WindowStreams) else "step"
-        calls[name] = (partial(network, x), partial(push_frames, streams, streams.open(), x))
-    with torch.inference_mode():
-        for number in range(SPEED_ROUNDS + 1):
-            for name, own in calls.items():
-                for call, taken in zip(own, times[name], strict=True):
-                    seconds = time_call(call)
-                    if number:  # the first round is the warm-up
-                        taken.append(1000 * seconds)
-    return {
-        name: (statistics.median(clip), statistics.median(stream) / CLIP_FRAMES, kinds[name])
-        for name, (clip, stream) in times.items()
-    }
+        stream = open_streams(network, window=CLIP_FRAMES)
+        batch, labels = x.expand(BATCH_SIZE, -1, -1, -1, -1), torch.zeros(BATCH_SIZE).long()
+        training_step = make_training_step(
+            load_model(folder)[0].train(), batch, labels, "bf16" if is_bf16 else "fp32"
+        )
+        streams[name] = "window" if isinstance(stream, WindowStreams) else "step"
+        calls[name] = [
+            partial(torch.inference_mode()(network), x),
+            partial(push_frames, stream, stream.open(), x),
+            partial(training_step, 0),
+        ]
+    times: dict[str, list[list[float]]] = {name: [] for name in folders}
+    for number in range(SPEED_ROUNDS + 1):
+        for name, own in calls.items():
+            seconds = [time_call(call) for call in own]
+            if number:  # the first round is the warm-up
+                times[name].append(seconds)
+    speeds = {}
+    for name, rounds in times.items():
+        clip, frames, step = (1000 * min(taken) for taken in zip(*rounds, strict=True))
+        speeds[name] = Speed(clip, frames / CLIP_FRAMES, step, streams[name])
+    return speeds
 
 
+@torch.inference_mode()
 def push_frames(streams: StreamBatch, key: int, x: Tensor) -> None:
     """Push the frames of a clip (1, C, T, V, M) into a stream."""
     for frame in x[0].unbind(1):
         streams.push({key: frame})
 
 
-def row(family: str, out: Path, speed: tuple[float, float, str]) -> str:
+def row(family: str, out: Path, speed: Speed) -> str:
     """Return the row of a family with a finished run of Florence 3D."""
     florence, utd = (finished_runs(data_set, family, out) for data_set in SEEDS)
-    clip_ms, frame_ms, kind = speed
     cells = (
         FAMILIES[family][0],
         mean_and_spread([accuracy(folder) for folder in florence]),
@@ -138,9 +160,10 @@ def row(family: str, out: Path, speed: tuple[float, float, str]) -> str:
         mean_and_spread([accuracy(folder) for folder in utd]) if utd else "–",
         f"{count_parameters(florence[0]):,}",
         " / ".join(f"{statistics.mean(map(minutes, own)):.1f}" for own in (florence, utd) if own),
-        f"{clip_ms:.1f}",
-        f"{frame_ms:.2f}",
-        kind,
+        f"{speed.training_step_ms:.0f}",
+        f"{speed.clip_ms:.1f}",
+        f"{speed.frame_ms:.1f}",
+        speed.stream,
     )
     return f"| {' | '.join(map(str, cells))} |"
 
