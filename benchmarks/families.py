@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,9 +29,8 @@ from accuracy import (
     train_run,
     write_table,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
-from kinegraph.bench.timing import time_call
 from kinegraph.bench.train import make_training_step
 from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.streams import StreamBatch, WindowStreams, open_streams
@@ -65,7 +65,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 SEEDS = {"florence3d": 3, "utd_mhad": 1}
 CLIP_FRAMES = 32
 BATCH_SIZE = 16
-SPEED_ROUNDS = 20
+SPEED_ROUNDS = 8
+CLIPS_PER_ROUND = 8
 
 
 def train(data_set: str, family: str, seed: int, store: Path, out: Path) -> None:
@@ -96,7 +97,7 @@ def finished_runs(data_set: str, family: str, out: Path) -> list[Path]:
 
 
 class Speed(NamedTuple):
-    """Shortest times of a network, and how its streams are computed: by ``step`` or ``window``."""
+    """Median times of a network, and how its streams are computed: by ``step`` or ``window``."""
 
     clip_ms: float
     frame_ms: float
@@ -108,8 +109,8 @@ def measure_speed(folders: dict[str, Path]) -> dict[str, Speed]:
     """Return the speed of each network for one person, with one thread.
 
     Clips and streams are computed by the fused network in fp32, training steps on 16 clips in the
-    precision in which this processor trains. The networks take turns in every round, and the
-    shortest time of all rounds is the one that other work on the machine disturbs least.
+    precision in which this processor trains. The networks take turns in every round. Times are
+    those of the processor, so that other programs on it count less.
     """
     torch.set_num_threads(1)
     is_bf16 = fastest_dtype(torch.device("cpu")) == torch.bfloat16
@@ -126,21 +127,37 @@ def measure_speed(folders: dict[str, Path]) -> dict[str, Speed]:
         )
         streams[name] = "window" if isinstance(stream, WindowStreams) else "step"
         calls[name] = [
-            partial(torch.inference_mode()(network), x),
+            partial(run_clips, network, x),
             partial(push_frames, stream, stream.open(), x),
             partial(training_step, 0),
         ]
     times: dict[str, list[list[float]]] = {name: [] for name in folders}
     for number in range(SPEED_ROUNDS + 1):
         for name, own in calls.items():
-            seconds = [time_call(call) for call in own]
+            seconds = [time_on_processor(call) for call in own]
             if number:  # the first round is the warm-up
                 times[name].append(seconds)
     speeds = {}
     for name, rounds in times.items():
-        clip, frames, step = (1000 * min(taken) for taken in zip(*rounds, strict=True))
-        speeds[name] = Speed(clip, frames / CLIP_FRAMES, step, streams[name])
+        clip, frames, step = (
+            1000 * statistics.median(taken) for taken in zip(*rounds, strict=True)
+        )
+        speeds[name] = Speed(clip / CLIPS_PER_ROUND, frames / CLIP_FRAMES, step, streams[name])
     return speeds
+
+
+def time_on_processor(call: Callable[[], Any]) -> float:
+    """Return the seconds of processor time that a call takes."""
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
+
+
+@torch.inference_mode()
+def run_clips(network: nn.Module, x: Tensor) -> None:
+    """Compute a clip (1, C, T, V, M) several times."""
+    for _ in range(CLIPS_PER_ROUND):
+        network(x)
 
 
 @torch.inference_mode()
