@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -50,6 +51,13 @@ GRAPH_STEPS = "graph_steps"  # nine pictures
 PARTITIONS = (style.SLATE, style.GREEN, style.VIOLET)  # self, farther from the center, nearer to it
 HIDDEN = "#fbe6d4"
 FACTORS = LinearSegmentedColormap.from_list("factors", [style.BLUE, "#ffffff", style.ORANGE])
+
+LAYER_COLORS = {
+    "graph": ("graph convolution", style.GREEN),
+    "frames": ("temporal layer", style.BLUE),
+    "attention": ("attention to joints and frames", style.ORANGE),
+}
+LINE = style.LIGHT_GRAY
 
 Floats = NDArray[np.floating]
 
@@ -419,6 +427,54 @@ def _draw_window(ax: Axes, layout: SkeletonLayout, joint: int) -> None:
     panels.set_equal_limits(ax, _box(bodies))
 
 
+def efficientgcn(_: Demo) -> Figure:
+    """Draw the layers of EfficientGCN-B0 with their channels: three branches, then one stream."""
+    model: Any = kg.create_model("efficientgcn", layout="ntu25", num_classes=60, in_channels=18)
+    figure = Figure(figsize=(WIDTH, 3.1))
+    ax = style.add_axes_inches(figure, (0.1, 0.3, WIDTH - 0.2, 2.4))
+    ax.axis("off")
+    names, height, right = ("position", "velocity", "bone angles"), 0.62, 0.0
+    for row, (name, branch) in enumerate(zip(names, model.input_branches, strict=True)):
+        y = 2.0 - row
+        ax.text(0, y, f"{name}\n{branch.init_bn.num_features} channels", va="center", fontsize=8)
+        stem = [("graph", branch.stem_scn.gcn), ("frames", branch.stem_scn.gcn)]
+        right = _draw_layers(ax, 1.35, y, [*stem, *_list_layers(branch.blocks)], height)
+    start = right + 0.75
+    for y in (0.0, 1.0, 2.0):
+        ax.annotate("", (start, 1.0), (right, y), arrowprops={"arrowstyle": "-", "color": LINE})
+    end = _draw_layers(ax, start, 1.0, _list_layers(model.main_stream), height)
+    classes = model.head.out_features
+    ax.text(end + 0.1, 1.0, f"mean,\n{classes} classes", va="center", fontsize=8)
+    ax.set_xlim(0, end + 1.0)
+    ax.set_ylim(-0.4, 2.6)
+    style.write_title(figure, "EfficientGCN-B0: layers and their channels")
+    style.add_color_legend(figure, [(words, color) for words, color in LAYER_COLORS.values()])
+    return figure
+
+
+def _list_layers(blocks: Any) -> list[tuple[str, Any]]:
+    """Return the kind of each layer of the blocks, and the graph convolution of its width."""
+    kinds: list[tuple[str, Any]] = []
+    for block in blocks:
+        kinds += [("graph", block.scn.gcn), *[("frames", block.scn.gcn)] * len(block.tcn)]
+        kinds.append(("attention", block.scn.gcn))
+    return kinds
+
+
+def _draw_layers(
+    ax: Axes, x: float, y: float, layers: list[tuple[str, Any]], height: float
+) -> float:
+    """Draw a box for each layer with its number of channels; return the right end."""
+    for kind, gcn in layers:
+        _, color = LAYER_COLORS[kind]
+        box = Rectangle((x, y - height / 2), 0.42, height, facecolor=color, edgecolor="white")
+        ax.add_patch(box)
+        channels = str(gcn.weight.shape[2])
+        ax.text(x + 0.21, y, channels, ha="center", va="center", fontsize=8, color="white")
+        x += 0.46
+    return x
+
+
 def _draw_kernel(ax: Axes, weights: NDArray[np.bool_]) -> None:
     """Draw weights (outputs, taps, inputs): one color per input channel, white where none is."""
     C, taps, _ = weights.shape
@@ -569,6 +625,7 @@ PICTURES: dict[str, Callable[[Demo], Figure]] = {
     "msg3d": msg3d,
     "agcn": agcn,
     "skateformer": skateformer,
+    "efficientgcn": efficientgcn,
 }
 
 

@@ -25,7 +25,7 @@ NARROW = {"channels": [16, 16, 32], "strides": [1, 2, 2]}
 @pytest.mark.parametrize("name", list(REFERENCE_BUILDERS))
 def test_both_sides_have_the_same_logits_which_differ_between_clips(name, options):
     model = create_released_model(name, **options)
-    x = random_clips(2, frames=OTHER_CLIP_FRAMES.get(name, 40))
+    x = random_clips(2, frames=OTHER_CLIP_FRAMES.get(name, 40), channels=model.in_channels)
     with torch.inference_mode():
         expected = model(x)
         assert relative_error(create_reference(model).eval()(x), expected) < 1e-5

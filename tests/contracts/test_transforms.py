@@ -35,6 +35,7 @@ HIDE_OR_CHOOSE = {
     "kinetics_normalize", "prenormalize_pyskl_2d", "drop_joints", "drop_person",
 }  # fmt: skip
 CHANGES_LAYOUT = {"layout", "join_persons"}
+FILLS = {"fill_missing", "hold_missing", "zero_missing"}
 
 
 def clip_for(name: str, seed: int = 0) -> Clip:

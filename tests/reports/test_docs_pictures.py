@@ -28,11 +28,11 @@ def performed(action):
     return Clip(joints.astype(np.float32), get_layout("ntu25"), id=action)
 
 
-@pytest.mark.parametrize("name", ["stgcn", "fusion"])
+@pytest.mark.parametrize("name", ["stgcn", "fusion", "efficientgcn"])
 def test_pictures_that_need_no_network_are_drawn(name):
     figure = SCRIPT["PICTURES"][name](SimpleNamespace(clip=performed))
     figure.savefig(io.BytesIO(), format="png", dpi=40)
-    assert any(ax.collections for ax in figure.axes)
+    assert any(ax.collections or ax.patches for ax in figure.axes)
 
 
 def test_the_factors_of_the_three_paths_are_those_of_the_block():

@@ -11,7 +11,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.transforms.input_streams import STREAMS, parse_stream, to_stream
+from kinegraph.transforms.input_streams import STREAMS, parse_stream, stream_width, to_stream
 
 CHAIN = SkeletonLayout("chain", ("a", "b", "c"), ((1, 0), (2, 1)), 0)
 X = [[1, 3, 7], [2, 4, 9], [4, 4, 4]]  # T=3 frames, V=3 joints, D=1
@@ -130,3 +130,46 @@ def test_bones_of_coco_in_pyskl_start_at_the_nose() -> None:
     pairs = {1: 0, 2: 0, 3: 1, 4: 2, 5: 0, 6: 0, 7: 5, 8: 6, 9: 7, 10: 8, 11: 0, 12: 0, 13: 11,
              14: 12, 15: 13, 16: 14}  # fmt: skip
     assert dict(enumerate(get_layout("coco17_pyskl_bones").parents)) == {0: 0, **pairs}
+
+
+LIMB = SkeletonLayout("limb", ("root", "spine", "hand"), ((1, 0), (2, 1)), 0)
+P = [[[0, 0], [0, 1], [3, 5]], [[1, 0], [1, 1], [4, 5]], [[1, 2], [1, 3], [5, 8]]]  # T=3, V=3, D=2
+
+
+def test_the_position_is_the_joint_and_its_place_relative_to_the_spine() -> None:
+    got = to_stream(Clip(np.array([P], np.float32), LIMB), "position").joints
+    np.testing.assert_array_equal(got[0, 0], [[0, 0, 0, -1], [0, 1, 0, 0], [3, 5, 3, 4]])
+
+
+def test_the_velocity_is_the_way_to_the_next_two_frames_and_zero_in_the_last_two() -> None:
+    got = to_stream(Clip(np.array([P], np.float32), LIMB), "velocity").joints
+    np.testing.assert_array_equal(got[0, 0], [[1, 0, 1, 2], [1, 0, 1, 2], [1, 0, 2, 3]])
+    assert not got[0, 1:].any()
+    short = to_stream(Clip(np.array([P[:2]], np.float32), LIMB), "velocity").joints
+    assert short.shape == (1, 2, 3, 4) and not short.any()
+
+
+def test_bone_angles_are_bones_from_the_spine_with_their_angles_to_the_axes() -> None:
+    got = to_stream(Clip(np.array([P], np.float32), LIMB), "bone_angles").joints[0, 0]
+    np.testing.assert_array_equal(got[:, :2], [[0, -1], [0, 0], [3, 4]])
+    half = np.pi / 2
+    expected = [[half, np.pi], [half, half], np.arccos([0.6, 0.8])]
+    np.testing.assert_allclose(got[:, 2:], expected, atol=0.015)
+    assert float(got[2, 2]) == pytest.approx(np.arccos(3 / 5.0001), abs=1e-7)
+
+
+def test_the_inputs_of_efficientgcn_leave_absent_joints_absent() -> None:
+    holed = np.array([P], np.float32)
+    holed[0, 0, 2] = holed[0, 1, 1] = np.nan
+    stream = to_stream(Clip(holed, LIMB), "position+velocity+bone_angles")
+    assert stream.num_channels == 12
+    np.testing.assert_array_equal(stream.valid, ~np.isnan(holed[..., 0]))
+    # without the spine a joint has its position, but neither a relative one nor a bone
+    np.testing.assert_array_equal(stream.joints[0, 1, 0], [1, 0, 0, 0, *[0] * 4, *[0] * 4])
+
+
+def test_widths_of_streams() -> None:
+    assert [stream_width(name) for name in ("joint", "bone+velocity", "bone_angles")] == [1, 3, 2]
+    for name in STREAMS:
+        channels = to_stream(clip(), name).num_channels
+        assert channels == stream_width(name)

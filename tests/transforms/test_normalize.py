@@ -7,6 +7,7 @@ import pytest
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, UnknownNameError
+from kinegraph.skeleton.joint_names import find_body_center
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import Space
@@ -15,7 +16,6 @@ from kinegraph.transforms.normalize import (
     body_normalize,
     center,
     center_box,
-    find_body_center,
     flip_y,
     image_normalize,
     kinetics_normalize,

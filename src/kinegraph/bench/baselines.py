@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kinegraph.bench.reference.agcn import build_reference_agcn
 from kinegraph.bench.reference.asgcn import build_reference_asgcn
 from kinegraph.bench.reference.ctrgcn import build_reference_ctrgcn
+from kinegraph.bench.reference.efficientgcn import build_reference_efficientgcn
 from kinegraph.bench.reference.msg3d import build_reference_msg3d
 from kinegraph.bench.reference.pyskl import build_reference_dgstgcn, build_reference_stgcnpp
 from kinegraph.bench.reference.shiftgcn import build_reference_shiftgcn
@@ -28,6 +29,7 @@ REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "ctrgcn": build_reference_ctrgcn,
     "dgstgcn": build_reference_dgstgcn,
     "msg3d": build_reference_msg3d,
+    "efficientgcn": build_reference_efficientgcn,
     "shiftgcn": build_reference_shiftgcn,
     "skateformer": build_reference_skateformer,
     "stgcn": build_reference_stgcn,
@@ -35,7 +37,7 @@ REFERENCE_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
     "stgcnpp": build_reference_stgcnpp,
 }
 
-DROPOUT_OPTIONS = ("dropout", "attention_dropout", "drop_path")
+DROPOUT_OPTIONS = ("dropout", "head_dropout", "attention_dropout", "drop_path")
 
 #: Parameters whose start values leave out a part of the network.
 STARTS_NEUTRAL = (
@@ -49,6 +51,10 @@ STARTS_NEUTRAL = (
     ".frames.weight",
     ".expand.weight",
 )
+#: Options of a released model, where they are not the defaults.
+RELEASED_OPTIONS: dict[str, dict[str, Any]] = {
+    "efficientgcn": {"in_channels": 18},
+}
 
 BENCH_LAYOUT = "ntu25"
 NUM_CLASSES = 60
@@ -78,6 +84,13 @@ def random_clips(
     return start + (steps / 50).cumsum(dim=2)
 
 
+def random_clips_for(name: str, model: Any, clips: int = 1) -> Tensor:
+    """Return random clips (clips, C, frames, V, persons) of a model's length and channels."""
+    frames = clip_frames(name)
+    joints, channels = model.layout.num_joints, model.in_channels
+    return random_clips(clips, frames, joints=joints, channels=channels)
+
+
 def create_warmed_up_model(
     name: str, *, layout: SkeletonLayout | str = BENCH_LAYOUT, **options: Any
 ) -> nn.Module:
@@ -99,7 +112,7 @@ def create_released_model(name: str, **options: Any) -> nn.Module:
     """
     if name in REFERENCE_BUILDERS:
         dropout = {key: 0.0 for key in DROPOUT_OPTIONS if key in model_options(name)}
-        options = {"faithful": True, **dropout, **options}
+        options = {"faithful": True, **dropout, **RELEASED_OPTIONS.get(name, {}), **options}
     return create_warmed_up_model(name, **options)
 
 

@@ -61,8 +61,7 @@ def bench_infer(
         against = "module"
     model, precision = baselines.create_released_model(name), options.precision
     ours = optimize_for_inference(model, PRECISIONS[precision])
-    frames = baselines.clip_frames(name)
-    x = baselines.random_clips(batch, frames)
+    x = baselines.random_clips_for(name, model, batch)
     with open_backend(against, model) as theirs, torch.inference_mode():
         error = check_agreement(theirs(x), ours(x), precision)
         comparison = time_interleaved(
@@ -70,7 +69,7 @@ def bench_infer(
         )
     cost = count_cost(baselines.create_reference(model).eval(), x)
     return summarize_comparison(
-        f"{name}, {batch} dense clip{'s' * (batch > 1)} of {frames} frames, "
+        f"{name}, {batch} dense clip{'s' * (batch > 1)} of {x.shape[2]} frames, "
         f"{baselines.CLIP_PERSONS} persons",
         comparison,
         item="clips",

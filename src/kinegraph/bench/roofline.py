@@ -71,10 +71,9 @@ def _network_work(target: Target, inputs: BenchInputs) -> tuple[str, float, floa
 
 @cache
 def _count_model(model: str) -> NetworkCost:
-    return count_cost(
-        baselines.create_reference(baselines.create_released_model(model)).eval(),
-        baselines.random_clips(frames=baselines.clip_frames(model)),
-    )
+    released = baselines.create_released_model(model)
+    network = baselines.create_reference(released).eval()
+    return count_cost(network, baselines.random_clips_for(model, released))
 
 
 def _data_work(target: Target, inputs: BenchInputs) -> tuple[str, float]:

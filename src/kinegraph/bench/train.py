@@ -51,8 +51,7 @@ def bench_train(
     """
     model, precision = baselines.create_released_model(name), options.precision
     theirs = baselines.create_reference(model)
-    frames = baselines.clip_frames(name)
-    x = baselines.random_clips(batch, frames)
+    x = baselines.random_clips_for(name, model, batch)
     labels = torch.arange(batch) % baselines.NUM_CLASSES
     flops = count_cost(theirs.eval(), x).flops
     error = _check_losses(
@@ -67,7 +66,7 @@ def bench_train(
         options.progress,
     )
     return summarize_comparison(
-        f"{name}, a training step on {batch} dense clips of {frames} frames, "
+        f"{name}, a training step on {batch} dense clips of {x.shape[2]} frames, "
         f"{baselines.CLIP_PERSONS} persons",
         comparison,
         item="clips",

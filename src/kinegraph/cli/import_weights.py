@@ -19,7 +19,10 @@ def import_weights(
             "FSD-10: holdout; NW-UCLA: ucla-xview."
         ),
     ],
-    stream: Annotated[str, typer.Option(help="Stream of the training, such as bone.")] = "joint",
+    stream: Annotated[
+        str | None,
+        typer.Option(help="Stream of the training, such as bone; default: that of the recipe."),
+    ] = None,
     links: Annotated[Path | None, typer.Option(help="File of the link weights of AS-GCN.")] = None,
 ) -> None:
     """Convert published weights into a run; every tensor must fit the model."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_name
 from kinegraph.files import atomic_write
+from kinegraph.models.efficientgcn import recognize_variant
 from kinegraph.models.published_weights import (
     load_aagcn_pyskl,
     load_asgcn,
@@ -29,6 +30,7 @@ from kinegraph.models.published_weights import (
     plain_key,
 )
 from kinegraph.readers.class_names import class_names, list_class_sets
+from kinegraph.readers.formats.numpy_file import list_npz, read_npz
 from kinegraph.readers.formats.pickle_file import load_pickle
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import IMAGE_SHARES, KINECT, PREPARATIONS, Space
@@ -39,7 +41,7 @@ from kinegraph.training.checkpoint import (
     require_empty_folder,
     save_checkpoint,
 )
-from kinegraph.training.recipe import Recipe, list_recipes, load_recipe
+from kinegraph.training.recipe import ModelConfig, Recipe, list_recipes, load_recipe
 from kinegraph.training.stages import RECIPE_FILE
 
 StateDict = Mapping[str, Tensor]
@@ -55,6 +57,7 @@ class WeightFormat:
         persons: the option ``persons`` of the NTU reader.
         needs_links: whether there is a second file.
         faithful_reader: whether the NTU reader repeats the errors of the released code.
+        recognize: returns the options of the model that the tensors show, by `plain_key`.
     """
 
     load: Callable[..., None]
@@ -62,6 +65,7 @@ class WeightFormat:
     persons: str
     needs_links: bool = False
     faithful_reader: bool = False
+    recognize: Callable[[StateDict], dict[str, Any]] | None = None
 
     def reader_options(self) -> dict[str, Any]:
         """Return the options of the NTU reader."""
@@ -85,6 +89,12 @@ WEIGHT_FORMATS = {
     },
     "msg3d": WeightFormat(load_msg3d, "fc.weight", "agcn"),
     "msg3d_pyskl": WeightFormat(load_msg3d, "cls_head.fc_cls.weight", "pyskl"),
+    "efficientgcn": WeightFormat(
+        partial(load_renamed, family="efficientgcn"),
+        "classifier.fc.weight",
+        "agcn",
+        recognize=recognize_variant,
+    ),
 }
 
 
@@ -127,6 +137,9 @@ _HRNET_INPUTS = (17 * 3, 2 * 17 * 3)
 #: Keys under which training code saves a state dict beside other things.
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 PADDLE_SUFFIX = ".pdparams"
+NUMPY_SUFFIX = ".npz"
+ARCHIVE_SUFFIX = ".tar"
+"""Of files of EfficientGCN, after the other suffix; they are not archives."""
 _PADDLE_NAME_TABLE = "StructuredToParameterName@@"
 #: So many keys of a file are named.
 _SHOWN_KEYS = 8
@@ -138,18 +151,18 @@ def import_weights(
     out: Path,
     *,
     protocol: str,
-    stream: str = "joint",
+    stream: str | None = None,
     links: Path | None = None,
 ) -> Path:
     """Convert published weights into a run: of NTU RGB+D, NW-UCLA, Kinetics-skeleton or FSD-10.
 
     Args:
         family: one of `WEIGHT_FORMATS`.
-        weights: the published file: a PyTorch state dict, by itself or under one of `WRAPPERS`, or
-            a .pdparams file of PaddlePaddle; nothing in it is executed.
+        weights: the published file: a PyTorch state dict, by itself or under one of `WRAPPERS`, a
+            .pdparams file of PaddlePaddle, or .npz arrays; nothing in it is executed.
         out: the run's folder; must be new.
         protocol: that the weights were trained with, such as xsub; selects the recipe.
-        stream: that they were trained on, such as bone.
+        stream: that they were trained on, such as bone; None: that of the recipe.
         links: AS-GCN's second file, with the link inference.
 
     Returns:
@@ -159,7 +172,7 @@ def import_weights(
         CheckpointError: no state dict in the file, or ``out`` is not empty.
         ModelError: keys that are unknown, missing or of another shape.
         RecipeError: no recipe for this family, number of classes and protocol.
-        ReadError: a damaged .pdparams file, or one of other things than arrays.
+        ReadError: a damaged .pdparams or .npz file, or one of other things than arrays.
     """
     if family not in WEIGHT_FORMATS:
         raise unknown_name("family of weights", family, WEIGHT_FORMATS)
@@ -171,6 +184,10 @@ def import_weights(
     files = [_read_state_dict(path) for path in (weights, links) if path]
     classes = _count_classes(files[0], form)
     dataset, recipe = _find_setting(family, files[0], classes, protocol, stream)
+    if form.recognize is not None:
+        named = {plain_key(key): value for key, value in files[0].state.items()}
+        options = {**recipe.model.model_dump(), **form.recognize(named)}
+        recipe = recipe.model_copy(update={"model": ModelConfig.model_validate(options)})
     has_names = dataset.name in list_class_sets()
     header = CheckpointHeader(
         model=recipe.model_spec(),
@@ -211,7 +228,8 @@ class _WeightFile(NamedTuple):
 
 def _read_state_dict(path: Path) -> _WeightFile:
     """Read the tensors of a file without executing anything in it."""
-    content = _load_paddle(path) if path.suffix == PADDLE_SUFFIX else _load_torch(path)
+    suffix = Path(path.name.removesuffix(ARCHIVE_SUFFIX)).suffix
+    content = {PADDLE_SUFFIX: _load_paddle, NUMPY_SUFFIX: _load_npz}.get(suffix, _load_torch)(path)
     keys: tuple[str, ...] = ()
     source = str(path)
     if isinstance(content, Mapping) and _wrapper_key(content):
@@ -243,13 +261,25 @@ def _load_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, on files that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_list_numpy_globals()):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}") from error
     except Exception as error:  # torch raises many kinds of errors for files that are not its own
         raise CheckpointError(
             f"cannot read weights from {path}: {_explain_refusal(str(error))}"
         ) from error
+
+
+def _list_numpy_globals() -> list[Any]:
+    """Return what builds numpy's arrays and numbers, which checkpoints hold beside tensors."""
+    functions = [
+        (value.__reduce__()[0], f"{module}.multiarray.{name}")
+        for module in ("numpy._core", "numpy.core")
+        for name, value in (("_reconstruct", np.zeros(0)), ("scalar", np.float64(0)))
+    ]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"}
+    return [np.ndarray, np.dtype, *dtypes, *functions]
 
 
 def _explain_refusal(message: str) -> str:
@@ -262,20 +292,29 @@ def _explain_refusal(message: str) -> str:
             f"it is a pickle of Python objects such as {named[1]}, perhaps a whole module, and "
             f"would run code, so nothing of it was opened; {advice}"
         )
-    return f"expected a file of tensors by torch.save, or a {PADDLE_SUFFIX} file of PaddlePaddle"
+    return (
+        f"expected a file of tensors by torch.save, a {PADDLE_SUFFIX} file of PaddlePaddle, or a "
+        f"{NUMPY_SUFFIX} file"
+    )
+
+
+def _load_npz(path: Path) -> object:
+    arrays = read_npz(path, list_npz(path))
+    return {key: _to_tensor(array) for key, array in arrays.items()}
 
 
 def _load_paddle(path: Path) -> object:
     """Read the arrays that `paddle.save` has pickled, by name or as pairs of name and array."""
-    content = load_pickle(path)
-    if not isinstance(content, dict):
-        return content
-    content.pop(_PADDLE_NAME_TABLE, None)
-    return {key: _to_tensor(value) for key, value in content.items()}
+    return _to_tensor(load_pickle(path))
 
 
 def _to_tensor(value: object) -> object:
-    """Return an array, or a pair of a name and an array, as a tensor; other things as they are."""
+    """Return an array, or a pair of a name and an array, as a tensor; other things as they are.
+
+    The values of a mapping become tensors, without PaddlePaddle's table of names.
+    """
+    if isinstance(value, dict):
+        return {key: _to_tensor(item) for key, item in value.items() if key != _PADDLE_NAME_TABLE}
     array: Any = value[1] if isinstance(value, tuple) and len(value) == 2 else value
     is_numeric = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) if is_numeric else value
@@ -292,7 +331,7 @@ def _count_classes(file: _WeightFile, form: WeightFormat) -> int:
 
 
 def _find_setting(
-    family: str, file: _WeightFile, classes: int, protocol: str, stream: str
+    family: str, file: _WeightFile, classes: int, protocol: str, stream: str | None
 ) -> tuple[PublishedDataset, Recipe]:
     """Return the dataset with so many classes, and its first recipe by name with this protocol.
 
@@ -301,7 +340,7 @@ def _find_setting(
     dataset = (HRNET_DATASETS if _takes_hrnet_poses(file) else DATASETS).get(classes)
     prefixes = [f"{family}_{known.name}" for known in DATASETS.values()]
     recipes = {
-        name: load_recipe(name, [f"stream={stream}"])
+        name: load_recipe(name, [] if stream is None else [f"stream={stream}"])
         for name in list_recipes()
         if name.startswith(tuple(prefixes))
     }

@@ -7,8 +7,8 @@ Shapes: N clips, M persons, n folded persons, C channels, T frames, V joints, K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ BASE_MAIN = ((64, 1.0), (128, 1.0))
 MAIN_STRIDES = (2, 2)
 WIDTH_FACTOR, DEPTH_FACTOR = 1.2, 1.35  # from one scale to the next
 CHANNEL_UNIT = 16
+_RELEASED_HEAD = "classifier.fc.weight"
 
 
 class VariantSettings(NamedTuple):
@@ -329,6 +330,29 @@ class EfficientGCN(SkeletonModel):
         self.head = nn.Linear(self.pooled_features, num_classes)
         nn.init.normal_(self.head.weight, 0, 0.001)
         nn.init.zeros_(self.head.bias)
+
+
+def recognize_variant(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the options ``variant``, ``scale`` and ``max_hop`` of a released state dict.
+
+    The variant shows in the names, the scale in the width of the classifier, max_hop in the graph.
+    What does not show is left out: loading then names the first tensor that does not fit.
+
+    Args:
+        state: the tensors of NTU RGB+D by their released names, without prefixes.
+    """
+    variant = "sep" if any(".expand_conv." in key for key in state) else "sg"
+    options: dict[str, Any] = {"variant": variant}
+    head = state.get(_RELEASED_HEAD)
+    for scale in get_args(ModelScale):
+        if head is not None and head.shape[1:2] == (scale_blocks(BASE_MAIN, scale)[0][-1],):
+            options["scale"] = scale
+    graph = next((value for key, value in state.items() if key.endswith(".A")), None)
+    for settings in VARIANTS.values():
+        own = distance_adjacency(get_layout("ntu25"), settings.max_hop)
+        if graph is not None and graph.shape == own.shape and torch.allclose(graph.to(own), own):
+            options["max_hop"] = settings.max_hop
+    return options
 
 
 def scale_blocks(blocks: Sequence[tuple[int, float]], scale: str) -> tuple[list[int], list[int]]:

@@ -15,6 +15,8 @@ Name = tuple[str, str]
 """A side ("left", "right" or "") and the words of the rest, joined."""
 
 _WORD = re.compile(r"[A-Z][A-Z0-9]*(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+#: The joints that bodies are centered on, the first that a layout has.
+CENTER_JOINTS = ("spine_mid", "spine", "mid_hip", "torso", "belly")
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 
@@ -104,3 +106,11 @@ def _canonical(words: Iterable[str]) -> str:
 
 def _expand(word: str) -> str:
     return str(_load_names()["words"].get(word, word))
+
+
+def find_body_center(layout: SkeletonLayout) -> int:
+    """Return the joint that bodies are centered on: the middle of the spine, else the center."""
+    for name in CENTER_JOINTS:
+        if name in layout.joints:
+            return layout.index(name)
+    return layout.center

@@ -1,11 +1,13 @@
 """Input streams of a network: joints, bones, and their motion.
 
 Bone and motion after Shift-GCN (Cheng et al., CVPR 2020) and 2s-AGCN (Shi et al., CVPR 2019), bones
-to farther ancestors after InfoGCN (Chi et al., CVPR 2022).
+to farther ancestors after InfoGCN (Chi et al., CVPR 2022); position, velocity and bone_angles are
+the three inputs of EfficientGCN (Song et al., TPAMI 2022).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError, unknown_name
+from kinegraph.skeleton.joint_names import find_body_center
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import parse_layout
 from kinegraph.transforms.validation import LayoutChoice
@@ -29,16 +32,59 @@ STREAM_OPTIONS: dict[str, Any] = {
 }
 
 
+JointArray = NDArray[np.float32]
+
+#: Added to the length of a bone before its angles are computed, in the clip's unit.
+MIN_BONE_LENGTH = 1e-4
+
+
 class InputStream(NamedTuple):
     """An input stream.
 
     Attributes:
         ancestor: k of the k-th ancestor that is subtracted from each joint; 0 for the joints.
         motion: whether each frame is then subtracted from the next.
+        features: computes the stream from joints (M, T, V, D) and their tree instead.
+        width: numbers for each coordinate of a joint.
     """
 
-    ancestor: int
-    motion: bool
+    ancestor: int = 0
+    motion: bool = False
+    features: Callable[[JointArray, SkeletonLayout], JointArray] | None = None
+    width: int = 1
+
+    @property
+    def reads_later(self) -> bool:
+        """Whether a frame depends on later ones."""
+        return self.motion or self.features is velocity
+
+
+def position(joints: JointArray, tree: SkeletonLayout) -> JointArray:
+    """Return each joint, and each joint minus the body's center in the same frame: 2 D numbers."""
+    center = find_body_center(tree)
+    return _stack([joints, joints - joints[:, :, center : center + 1]])
+
+
+def velocity(joints: JointArray, _: SkeletonLayout) -> JointArray:
+    """Return the way to the next frame and to the one after it, 0 in the last two: 2 D numbers."""
+    ways = [joints - joints, joints - joints]  # absent ones stay absent
+    last = joints.shape[1] - 2
+    for way, step in zip(ways, (1, 2), strict=True):
+        if last > 0:
+            way[:, :last] = joints[:, step : step + last] - joints[:, :last]
+    return _stack(ways)
+
+
+def bone_angles(joints: JointArray, tree: SkeletonLayout) -> JointArray:
+    """Return each bone and its angles to the axes, in radians: 2 D numbers.
+
+    A bone leads from the next joint towards the body's center. The angles are
+    arccos(b_c / (|b| + 0.0001)); those of a bone without length, such as the center's, are pi / 2.
+    """
+    b = joints - joints[:, :, np.asarray(replace(tree, center=find_body_center(tree)).parents)]
+    vectors = b.astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True) + MIN_BONE_LENGTH
+    return np.concatenate([b, np.arccos(vectors / lengths).astype(np.float32)], axis=-1)
 
 
 def _name_streams() -> dict[str, InputStream]:
@@ -46,6 +92,8 @@ def _name_streams() -> dict[str, InputStream]:
     streams |= {"joint_motion": InputStream(0, True), "bone_motion": InputStream(1, True)}
     for k in range(2, MAX_ANCESTOR + 1):
         streams |= {f"bone{k}": InputStream(k, False), f"bone{k}_motion": InputStream(k, True)}
+    features = {"position": position, "velocity": velocity, "bone_angles": bone_angles}
+    streams |= {name: InputStream(features=compute, width=2) for name, compute in features.items()}
     return streams
 
 
@@ -66,6 +114,27 @@ def parse_stream(name: str) -> list[str]:
         if part not in STREAMS:
             raise unknown_name("stream", part, STREAMS)
     return parts
+
+
+def stream_width(name: str) -> int:
+    """Return how many numbers a stream has for each coordinate of a joint.
+
+    >>> stream_width("joint+velocity")
+    3
+
+    Raises:
+        UnknownNameError: a part that is not a stream.
+    """
+    return sum(STREAMS[part].width for part in parse_stream(name))
+
+
+def needs_next_frame(name: str) -> bool:
+    """Return whether a stream reads later frames, so that it cannot be computed frame by frame.
+
+    Raises:
+        UnknownNameError: a part that is not a stream.
+    """
+    return any(STREAMS[part].reads_later for part in parse_stream(name))
 
 
 def normalize_stream_name(name: str) -> str:
@@ -104,7 +173,9 @@ def to_stream(
     """
     layout = _tree(clip.layout, bones, center)
     parts = [_compute(clip, STREAMS[p], layout, mean_confidence) for p in parse_stream(name)]
-    return parts[0] if len(parts) == 1 else parts[0].with_joints(_stack(parts))
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0].with_joints(_stack([part.joints for part in parts]))
 
 
 def _tree(
@@ -127,6 +198,8 @@ def _move_center(layout: SkeletonLayout, center: str) -> SkeletonLayout:
 def _compute(
     clip: Clip, stream: InputStream, layout: SkeletonLayout, mean_confidence: bool
 ) -> Clip:
+    if stream.features is not None:
+        return clip.with_joints(stream.features(clip.joints, layout))
     joints, confidence = clip.joints, clip.confidence if mean_confidence else None
     if stream.ancestor:
         order, has_none = _find_ancestors(layout, stream.ancestor)
@@ -161,8 +234,9 @@ def _difference(joints: NDArray[np.float32]) -> NDArray[np.float32]:
     return motion
 
 
-def _stack(parts: list[Clip]) -> NDArray[np.float32]:
-    known = np.any([part.valid for part in parts], axis=0)
-    stacked = np.concatenate([part.joints for part in parts], axis=-1)
+def _stack(parts: list[JointArray]) -> JointArray:
+    """Put numbers side by side; an absent part of a joint that has others is 0."""
+    known = np.any([~np.isnan(part[..., 0]) for part in parts], axis=0)
+    stacked = np.concatenate(parts, axis=-1)
     unknown = np.isnan(stacked) & known[..., None]
     return np.where(unknown, np.float32(0), stacked)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
+from kinegraph.skeleton.joint_names import find_body_center
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import PREPARATIONS, Space
 from kinegraph.transforms.fit_space import to_image_unit
@@ -28,8 +29,6 @@ LIMB_LENGTHS = {  # the ends of each limb, and its usual length in trunks (shoul
     ("shoulder", "elbow"): 0.52,
     ("elbow", "wrist"): 0.46,
 }
-#: The joints that bodies are centered on, the first that a layout has.
-CENTER_JOINTS = ("spine_mid", "spine", "mid_hip", "torso", "belly")
 
 ImageSide = Annotated[float, Interval(ge=1, le=MAX_NUMBER)]
 
@@ -216,14 +215,6 @@ def flip_y(clip: Clip) -> Clip:
     joints = clip.joints.copy()
     joints[..., 1] *= -1
     return clip.with_joints(joints)
-
-
-def find_body_center(layout: SkeletonLayout) -> int:
-    """Return the joint that bodies are centered on: the middle of the spine, else the center."""
-    for name in CENTER_JOINTS:
-        if name in layout.joints:
-            return layout.index(name)
-    return layout.center
 
 
 def _present_mean(joints: Array) -> Array:

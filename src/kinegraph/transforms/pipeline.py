@@ -17,7 +17,13 @@ from kinegraph.skeleton.layouts import parse_layout
 from kinegraph.skeleton.pair_layout import pair_layout, single_layout
 from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
-from kinegraph.transforms.input_streams import STREAM_OPTIONS, parse_stream, to_stream
+from kinegraph.transforms.input_streams import (
+    STREAM_OPTIONS,
+    needs_next_frame,
+    parse_stream,
+    stream_width,
+    to_stream,
+)
 from kinegraph.transforms.registry import TRANSFORMS, DrawPartner, Transform, View
 from kinegraph.transforms.temporal_sampling import take_frames
 from kinegraph.transforms.validation import find_option_errors
@@ -157,8 +163,8 @@ class Pipeline:
             for name, step in self._transforms()
             if step.scope == "clip" and not step.random and not step.pads
         ]
-        needs_next_frame = any("motion" in part for part in parse_stream(self.stream))
-        return [*names, f"{STREAM_STEP} {self.stream}"] if needs_next_frame else names
+        later = needs_next_frame(self.stream)
+        return [*names, f"{STREAM_STEP} {self.stream}"] if later else names
 
     @cached_property
     def preparations(self) -> frozenset[str]:
@@ -273,7 +279,7 @@ class Pipeline:
         """Return the channels of a joint after all steps, by the coordinates before them."""
         for name, options in self.steps:
             if name == STREAM_STEP:
-                channels *= len(parse_stream(self.stream))
+                channels *= stream_width(self.stream)
             elif count := TRANSFORMS[name].count_channels:
                 channels = count(channels, options)
         return channels
