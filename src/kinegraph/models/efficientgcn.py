@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.layers import GraphConv, Residual, check_backbone
+from kinegraph.models.layers import GraphConv, PointConv, Residual, check_backbone
 from kinegraph.ops.persons import Pool
 from kinegraph.skeleton.graph import adjacency
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -98,8 +98,8 @@ class SandglassLayer(nn.Module):
         super().__init__()
         inner = max(1, channels // reduction)
         self.depth_conv1 = _with_norm(_frame_conv(channels, stride=1, groups=channels))
-        self.point_conv1 = _with_norm(nn.Conv2d(channels, inner, 1))
-        self.point_conv2 = _with_norm(nn.Conv2d(inner, channels, 1))
+        self.point_conv1 = _with_norm(PointConv(channels, inner))
+        self.point_conv2 = _with_norm(PointConv(inner, channels))
         self.depth_conv2 = _with_norm(_frame_conv(channels, stride, groups=channels))
         self.residual = Residual(channels, channels, stride)
         self.swish = nn.SiLU()
@@ -120,9 +120,9 @@ class SeparableLayer(nn.Module):
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
         inner = EXPANSION * channels
-        self.expand_conv = _with_norm(nn.Conv2d(channels, inner, 1))
+        self.expand_conv = _with_norm(PointConv(channels, inner))
         self.depth_conv = _with_norm(_frame_conv(inner, stride, groups=inner))
-        self.point_conv = _with_norm(nn.Conv2d(inner, channels, 1))
+        self.point_conv = _with_norm(PointConv(inner, channels))
         self.residual = Residual(channels, channels, stride)
         self.swish = nn.SiLU()
 
@@ -143,7 +143,7 @@ class JointFrameAttention(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         inner = max(1, channels // reduction)
-        self.fcn = _with_norm(nn.Conv2d(channels, inner, 1))
+        self.fcn = _with_norm(PointConv(channels, inner))
         self.hardswish = nn.Hardswish()
         self.conv_t = nn.Conv2d(inner, channels, 1)
         self.conv_v = nn.Conv2d(inner, channels, 1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
-from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine, pick_frames
+from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine, mix_channels, pick_frames
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.row_product import row_product
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -47,6 +47,17 @@ class DataBatchNorm(nn.BatchNorm1d):
         shape = self.shape if self.shape[0] > 1 else self.shape[1:]
         scale, bias = batch_norm_affine(self)
         return Affine(scale.view(shape), bias.view(shape))
+
+
+class PointConv(nn.Conv2d):
+    """A 1x1 convolution, computed as a product of rows with a matrix."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, T, V) -> (n, C', T, V)."""
+        return mix_channels(x, self.weight.flatten(1).T, self.bias)
 
 
 class GraphConv(nn.Module):
@@ -119,7 +130,7 @@ class Residual(nn.Module):
         super().__init__()
         changes = in_channels != out_channels or stride != 1
         self.stride = stride
-        self.conv = nn.Conv2d(in_channels, out_channels, 1) if changes else None
+        self.conv = PointConv(in_channels, out_channels) if changes else None
         self.bn = nn.BatchNorm2d(out_channels) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
