@@ -91,6 +91,10 @@ CASES = (
         "Shift-GCN 92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),
     Case(
+        "ctrgcn_small_nw_ucla", "nw_ucla", "NW-UCLA, the same, a small CTR-GCN",
+        ("ucla-xview",), 2, "83.8", "CTR-GCN 96.5, four streams", also="ucla-xview-clean",
+    ),
+    Case(
         "shiftgcn_nw_ucla", "nw_ucla", "NW-UCLA, the same, Shift-GCN as released",
         ("ucla-xview",), 2, "83.8", "92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),

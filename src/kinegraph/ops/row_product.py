@@ -21,31 +21,34 @@ MIN_MULTIPLICATIONS = 4_000_000
 
 def row_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return rows (R, C) times weight (C, C'), plus bias (C',)."""
-    batch = 0 if _is_traced() or _is_faster_as_product(rows, weight) else divide_rows(len(rows))
+    batch = _batch_size(rows, weight)
     if not batch:
         return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
-    images = rows.view(batch, len(rows) // batch, 1, -1).permute(0, 3, 1, 2)
+    images = rows.view(batch, rows.shape[0] // batch, 1, -1).permute(0, 3, 1, 2)
     kernel = weight.T[:, :, None, None]
-    return conv2d(images, kernel, bias).permute(0, 2, 3, 1).reshape(len(rows), -1)
+    return conv2d(images, kernel, bias).permute(0, 2, 3, 1).reshape(rows.shape[0], -1)
+
+
+def _batch_size(rows: Tensor, weight: Tensor) -> int:
+    """Return the number of images to divide the rows into; 0 if the product is faster.
+
+    Streams call this for every layer of every frame, so the cheap conditions come first.
+    """
+    is_traced = torch.compiler.is_exporting() or torch.compiler.is_compiling()
+    if is_traced or torch.jit.is_tracing() or rows.shape[0] < MIN_ROWS:
+        return 0
+    is_suitable = (
+        rows.is_cpu
+        and rows.dtype == weight.dtype == torch.float32
+        and rows.shape[0] * weight.numel() >= MIN_MULTIPLICATIONS
+        and rows.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+    )
+    return divide_rows(rows.shape[0]) if is_suitable else 0
 
 
 @lru_cache(maxsize=4096)
 def divide_rows(rows: int) -> int:
     """Return the size of a batch of equal images with so many rows; 0 if there is none."""
-    if rows < MIN_ROWS:
-        return 0
-    return next((size for size in range(MIN_BATCH, MAX_BATCH + 1) if rows % size == 0), 0)
-
-
-def _is_traced() -> bool:
-    return torch.compiler.is_exporting() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
-def _is_faster_as_product(rows: Tensor, weight: Tensor) -> bool:
-    is_float_on_cpu = rows.device.type == "cpu" and rows.dtype == weight.dtype == torch.float32
-    return (
-        not is_float_on_cpu
-        or torch.is_autocast_enabled("cpu")
-        or len(rows) * weight.numel() < MIN_MULTIPLICATIONS
-        or not rows.is_contiguous()
-    )
+    sizes = range(MIN_BATCH, MAX_BATCH + 1)
+    return next((size for size in sizes if rows % size == 0), 0)
