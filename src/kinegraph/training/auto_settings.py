@@ -1,4 +1,4 @@
-"""Settings of a recipe that follow the store: protocol, persons, held-out subjects, epochs."""
+"""Settings of a recipe that follow store and device: protocol, persons, epochs, precision."""
 
 from __future__ import annotations
 
