@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from kinegraph.errors import FigureError
 from kinegraph.models import MODELS, create_model
+from kinegraph.models.ctrgcn import ChannelTopologyConv
 from kinegraph.models.excitation_config import WIRINGS
 from kinegraph.reports import model_figures as module
 from kinegraph.reports.model_figures import (
@@ -28,9 +29,10 @@ EXPECTED = {
     "asgcn": {"Graph", "Edge importance"},
     "shiftgcn": {"Spatial shifts", "Temporal shifts", "Feature masks"},
     "efficientgcn": {"Graph", "Edge importance"},
-    "stgcnpp": {"Learned graphs"},
-    # their graphs depend on the clip or span frames and scales
-    **{name: set() for name in ("aagcn", "agcn", "ctrgcn", "dgstgcn", "msg3d", "skateformer")},
+    "agcn": {"Graph", "Free edges"},
+    "msg3d": {"Graph", "Graph 2", "Graph 3", "Free edges"},
+    **{name: {"Learned graphs"} for name in ("aagcn", "ctrgcn", "dgstgcn", "stgcnpp")},
+    "skateformer": set(),
 }
 
 
@@ -65,6 +67,22 @@ def test_graphs_of_blocks_that_learn_them_are_drawn_together():
     assert [title.split("\n")[0] for title in titles] == ["block 1", "block 2"]
     with pytest.raises(FigureError, match="each block learns a graph of its own"):
         network_graph(model, "it")
+
+
+@pytest.mark.parametrize("contraction", ["source", "target"])
+def test_graphs_are_drawn_from_source_to_target(contraction):
+    """Features at one joint reach only the targets of the edges that are drawn from it."""
+    torch.manual_seed(0)
+    A = torch.zeros(1, 4, 4)
+    A[0, 0, 1] = A[0, 2, 3] = 1
+    options = {"relation_channels": 2, "contraction": contraction}
+    conv = ChannelTopologyConv(2, 2, A, **options).eval()
+    conv.residual.forward = torch.zeros_like
+    conv.bn.bias.data.fill_(1.0)  # no output is negative, so the ReLU hides nothing
+    x = torch.zeros(1, 2, 1, 4)
+    for joint in range(4):
+        changed = conv(x.index_fill(3, torch.tensor([joint]), 1.0)) != conv(x)
+        assert torch.equal(changed[0, :, 0].any(0), conv.graph_parts().learned[0, joint] != 0)
 
 
 def test_a_network_without_learned_shifts_and_masks_has_no_pictures_of_them():

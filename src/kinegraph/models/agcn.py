@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.layers import (
+    GraphParts,
     Residual,
     find_graph_layout,
     init_kaiming,
@@ -62,6 +63,10 @@ class AdaptiveGraphConv(nn.Module):
     def initial_edges(self) -> Tensor:
         """Return (K, V, V): the learned graph before training."""
         return torch.full_like(self.A, INITIAL_SCALE)
+
+    def graph_parts(self) -> GraphParts:
+        """Return A and B."""
+        return GraphParts(fixed=self.A, free=self.edges)
 
     def graphs(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, K, V, V): the graphs of each person."""
@@ -139,6 +144,10 @@ class GatedGraphConv(AdaptiveGraphConv):
 
     def initial_edges(self) -> Tensor:
         return self.A.clone()
+
+    def graph_parts(self) -> GraphParts:
+        """Return B."""
+        return GraphParts(learned=self.edges)
 
     def graphs(self, x: Tensor) -> Tensor:
         return torch.tanh(self.similarity(x)) * self.alpha + self.edges

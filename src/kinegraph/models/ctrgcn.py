@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.layers import (
+    GraphParts,
     Residual,
     find_graph_layout,
     init_kaiming,
@@ -96,6 +97,11 @@ class ChannelTopologyConv(nn.Module):
         self.residual = Residual(in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
         nn.init.constant_(self.bn.weight, INITIAL_SCALE)
+
+    def graph_parts(self) -> GraphParts:
+        """Return the learned topology."""
+        by_source = self.contraction == "source"
+        return GraphParts(learned=self.topology if by_source else self.topology.mT)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""

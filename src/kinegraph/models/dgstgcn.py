@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.backbone import Backbone, stack_blocks
+from kinegraph.models.layers import GraphParts
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.models.stgcnpp import BranchedBlock, BranchedTemporalConv, new_classifier
 from kinegraph.ops.persons import Pool
@@ -65,6 +66,10 @@ class DynamicGraphConv(nn.Module):
         self.target = nn.Conv2d(in_channels, width, 1)
         self.mix = nn.Conv2d(width, out_channels, 1)
         nn.init.normal_(self.A, A_MEAN, A_STD)
+
+    def graph_parts(self) -> GraphParts:
+        """Return A."""
+        return GraphParts(learned=self.A)
 
     def graphs(self, mean: Tensor) -> Tensor:
         """(n, C, 1, V) means over time -> (n, K, D, V, V): the weight of source u for target v."""

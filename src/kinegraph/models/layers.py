@@ -8,7 +8,7 @@ graph product, the channel product and the temporal convolution then all read co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,24 @@ class PointConv(nn.Conv2d):
         return mix_channels(x, self.weight.flatten(1).T, self.bias)
 
 
+class GraphParts(NamedTuple):
+    """What a graph convolution adds up that is the same for all clips, for figures.
+
+    Each is (K, V, V), indexed partition, source, target, or None.
+
+    Attributes:
+        fixed: the given adjacency.
+        importance: the learned factor of each of its entries.
+        free: a learned weight of each pair of joints, about 0 before training.
+        learned: an adjacency that is learned as a whole.
+    """
+
+    fixed: Tensor | None = None
+    importance: Tensor | None = None
+    free: Tensor | None = None
+    learned: Tensor | None = None
+
+
 class GraphConv(nn.Module):
     """Spatial graph convolution over K partitions with learned edge importance.
 
@@ -99,6 +117,12 @@ class GraphConv(nn.Module):
         """(K, V, V): A times the learned importance of each edge, plus the free edges."""
         weighted = self.A if self.edge_importance is None else self.A * self.edge_importance
         return weighted if self.free_edges is None else weighted + self.free_edges
+
+    def graph_parts(self) -> GraphParts:
+        """Return the graph and what is learned of it."""
+        if isinstance(self.A, nn.Parameter):
+            return GraphParts(learned=self.A)
+        return GraphParts(self.A, self.edge_importance, self.free_edges)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.backbone import Backbone
-from kinegraph.models.layers import Residual, find_graph_layout
+from kinegraph.models.layers import GraphParts, Residual, find_graph_layout
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
 from kinegraph.ops.layers import GraphMix, batch_norm_affine, graph_product
 from kinegraph.ops.persons import Pool
@@ -65,6 +65,14 @@ class ScaleGraphConv(nn.Module):
         )
         self.conv = nn.Conv2d(len(A) * in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
+
+    def graph_parts(self) -> GraphParts:
+        """Return A and B: the sum over the source's frames, the mean over the target's."""
+        fixed, free = (
+            part.unflatten(2, (self.window, -1)).unflatten(1, (self.window, -1)).sum(1).mean(2)
+            for part in (self.A, self.free_edges)
+        )
+        return GraphParts(fixed=fixed, free=free)
 
     def weights_by_scale(self) -> Tensor:
         """(K, C, C'): the weight of the 1x1 convolution, whose channel k*C + c is scale k's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kinegraph.inference.evaluate import select_clips
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.models.asgcn import ASGCN
-from kinegraph.models.layers import GraphConv
+from kinegraph.models.layers import GraphParts
 from kinegraph.models.shift_layers import SpatialShift, TemporalShift
 from kinegraph.models.shiftgcn import ShiftGraphConv
 from kinegraph.reports.draw_graph import draw_network_graph
@@ -50,29 +51,21 @@ def model_figures(model: Any) -> Figures:
     The graph is the one that the network's convolutions hold, one figure for each if they differ;
     graphs that every block learns stand in one figure.
     """
-    convs = _modules(model, GraphConv)
+    parts = _graph_parts(model)
+    graphs = _fixed_graphs(parts)
     figures: Figures = {}
-    for A in _graphs(model):
+    for A in graphs:
         title = f"Graph {len(figures) + 1}" if figures else "Graph"
         figures[title] = draw_network_graph(model.layout, A)
-    learned = [
-        (_block_name(path), conv.edge_importance.detach().numpy())
-        for path, conv in convs
-        if conv.edge_importance is not None
+    weighed = [
+        (name, p.importance.numpy(force=True)) for name, p in parts if p.importance is not None
     ]
-    if len({weights.shape for _, weights in learned}) == 1:
-        A = convs[0][1].A.numpy()
-        figures["Edge importance"] = draw_edge_importance(A, learned, model.layout)
-    free = [
-        (_block_name(path), conv.free_edges.detach().numpy())
-        for path, conv in convs
-        if conv.free_edges is not None
-    ]
+    if len({importance.shape for _, importance in weighed}) == 1:
+        figures["Edge importance"] = draw_edge_importance(graphs[0], weighed, model.layout)
+    free = [(name, p.free.numpy(force=True)) for name, p in parts if p.free is not None]
     figures |= {"Free edges": draw_free_edges(free, model.layout)} if free else {}
-    trained = [
-        (_block_name(path), conv.A.numpy(force=True)) for path, conv in convs if _learns_graph(conv)
-    ]
-    figures |= {"Learned graphs": draw_free_edges(trained, model.layout)} if trained else {}
+    learned = [(name, p.learned.numpy(force=True)) for name, p in parts if p.learned is not None]
+    figures |= {"Learned graphs": draw_free_edges(learned, model.layout)} if learned else {}
     shifts = [
         (_shift_name(path), layer.shift.detach().numpy())
         for path, layer in _modules(model, TemporalShift)
@@ -109,8 +102,9 @@ def network_graph(model: nn.Module, name: str) -> NDArray[np.floating]:
     Raises:
         FigureError: the network has no graph convolution, or several of different graphs.
     """
-    graphs = _graphs(model)
-    if not graphs and any(_learns_graph(conv) for _, conv in _modules(model, GraphConv)):
+    parts = _graph_parts(model)
+    graphs = _fixed_graphs(parts)
+    if not graphs and parts:
         raise FigureError(f"{name}: each block learns a graph of its own: see `kinegraph draw run`")
     if not graphs:
         hint = ": see `kinegraph draw shift`" if _modules(model, SpatialShift) else ""
@@ -134,20 +128,25 @@ def draw_spatial_shifts(model: Any, name: str) -> Figure:
     return draw_shifts(model.layout, sources)
 
 
-def _graphs(model: nn.Module) -> list[NDArray[np.floating]]:
-    """Return the different fixed adjacencies (K, V, V) of a network's graph convolutions."""
+def _graph_parts(model: nn.Module) -> list[tuple[str, GraphParts]]:
+    """Return the name and the graphs of each graph convolution, in order."""
+    return [
+        (_block_name(path.split(".")), module.graph_parts())
+        for path, module in model.named_modules()
+        if hasattr(module, "graph_parts")
+    ]
+
+
+def _fixed_graphs(parts: Sequence[tuple[str, GraphParts]]) -> list[NDArray[np.floating]]:
+    """Return the different fixed adjacencies (K, V, V)."""
     graphs: list[NDArray[np.floating]] = []
-    for _, conv in _modules(model, GraphConv):
-        if _learns_graph(conv):
+    for _, part in parts:
+        if part.fixed is None:
             continue
-        A = conv.A.numpy(force=True)
+        A = part.fixed.numpy(force=True)
         if not any(np.array_equal(A, other) for other in graphs):
             graphs.append(A)
     return graphs
-
-
-def _learns_graph(conv: GraphConv) -> bool:
-    return isinstance(conv.A, nn.Parameter)
 
 
 def clip_figures(run: Path, clip_id: str | None = None) -> Figures:
