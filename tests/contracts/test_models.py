@@ -11,6 +11,7 @@ from kinegraph.inference.backends.runtimes import FORMATS
 from kinegraph.inference.export.trace import trace_clips
 from kinegraph.inference.export.writers import writer
 from kinegraph.models import MODELS, create_model, list_models, model_options
+from kinegraph.models.base import pool_clips, predict_logits
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.streams import open_streams
@@ -44,6 +45,20 @@ def test_forward_features_head_and_reset(name, layout, M):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
         model.reset_classifier(4)
         assert model(x).shape == (3, 4)
+
+
+@pytest.mark.parametrize(("name", "faithful"), MODES)
+@torch.inference_mode()
+def test_a_linear_head_on_pooled_features_is_the_classifier(name, faithful):
+    model = seen_something(name, **({"faithful": True} if faithful else {}))
+    x = torch.randn(3, 3, 20, 25, 2)
+    x[1, ..., 1] = 0
+    lengths = torch.tensor([20, 15, 9])
+    pooled = pool_clips(model, x, lengths)
+    weight, bias = torch.randn(4, pooled.shape[1]), torch.randn(4)
+    model.set_classifier(weight, bias)
+    expected = pooled @ weight.T + bias
+    torch.testing.assert_close(predict_logits(model, x, lengths), expected, rtol=1e-4, atol=1e-4)
 
 
 def seen_something(name: str, layout: str = "ntu25", **options) -> torch.nn.Module:

@@ -156,8 +156,11 @@ class ASGCN(SkeletonModel):
             lengths: (N,) how many of the first frames are real; what follows is padding, from
                 which no links are inferred. None for all T.
         """
-        features = self.forward_features(x, lengths)
-        return self.forward_head(features, self._present(self._seen(x)))
+        return self.classify(self.forward_pooled(x, lengths))
+
+    def forward_pooled(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(N, C, T, V, M) -> (N, P); lengths are as for `forward`."""
+        return self.pool_features(self.forward_features(x, lengths), self._present(self._seen(x)))
 
     def predict_future(
         self, context: Tensor, last: Tensor, lengths: Tensor | None = None

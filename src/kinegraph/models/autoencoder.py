@@ -293,6 +293,10 @@ class STGCNAutoEncoder(SkeletonModel):
         """Replace the encoder's head by a fresh one."""
         self.encoder.reset_classifier(num_classes)
 
+    def set_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Replace the encoder's head by the linear layer ``weight @ pooled + bias``."""
+        self.encoder.set_classifier(weight, bias)
+
 
 def _present_rows(features: Tensor, present: Tensor) -> Tensor:
     """(N, M, F, T', V) -> (n, F, T', V), the opposite of `unfold_persons`."""

@@ -84,7 +84,15 @@ class SkeletonModel(nn.Module):
 
     def forward_head(self, features: Tensor, present: Tensor | None = None) -> Tensor:
         """(N, M, C', T', V') and (N, M) bool -> (N, classes); all persons count if None."""
-        return self.classify(mean_over_persons(pool_places(features, self.pool), present))
+        return self.classify(self.pool_features(features, present))
+
+    def forward_pooled(self, x: Tensor) -> Tensor:
+        """(N, C, T, V, M) -> (N, P), what `classify` reads of each clip."""
+        return self.pool_features(self.forward_features(x), self.counted_persons(x))
+
+    def pool_features(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+        """(N, M, C', T', V') and (N, M) bool -> (N, P); all persons count if None."""
+        return mean_over_persons(pool_places(features, self.pool), present)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(N, P) pooled features -> logits (N, classes)."""
@@ -95,6 +103,16 @@ class SkeletonModel(nn.Module):
         """Replace the head by a new linear one, to learn other classes."""
         self.head = nn.Linear(self.pooled_features, num_classes)
         init_published(self.head)
+
+    def set_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Replace the head by the linear layer ``weight @ pooled + bias``.
+
+        Args:
+            weight: (classes, P).
+            bias: (classes,).
+        """
+        self.reset_classifier(len(bias))
+        self.head.load_state_dict({"weight": weight, "bias": bias})
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return groups for an optimizer, with every parameter in exactly one; all decay alike."""
@@ -131,3 +149,10 @@ def predict_logits(model: nn.Module, x: Tensor, lengths: Tensor | None) -> Tenso
     """
     logits: Tensor = model(x, lengths) if getattr(model, "takes_lengths", False) else model(x)
     return logits
+
+
+def pool_clips(model: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(N, C, T, V, M) -> (N, P), what the classifier reads; lengths are as for `predict_logits`."""
+    given = (x, lengths) if getattr(model, "takes_lengths", False) else (x,)
+    pooled: Tensor = model.forward_pooled(*given)
+    return pooled

@@ -107,3 +107,9 @@ class TwoStreamSTGCN(SkeletonModel):
         """Replace both heads by fresh ones."""
         for stream in (self.origin_stream, self.motion_stream):
             stream.reset_classifier(num_classes)
+
+    def set_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Replace both heads by linear layers whose sum is ``weight @ pooled + bias``."""
+        origin, motion = weight.chunk(2, dim=1)
+        self.origin_stream.set_classifier(origin, bias)
+        self.motion_stream.set_classifier(motion, torch.zeros_like(bias))
