@@ -66,6 +66,13 @@ def test_five_errors_are_reported_at_once(tiny_recipe):
         assert part in message
 
 
+@pytest.mark.parametrize("value", [3, "yes", None, 1.0])
+def test_a_switch_of_a_model_is_true_or_false(tiny_recipe, value):
+    tiny_recipe["model"]["adaptive"] = value
+    with pytest.raises(RecipeError, match="expected adaptive to be true or false"):
+        parse_recipe(tiny_recipe, "my.yaml")
+
+
 @pytest.mark.parametrize("part", ["model", "objective", "train"])
 def test_keys_that_are_not_text_are_errors(tiny_recipe, part):
     tiny_recipe[part] = {1: 2}

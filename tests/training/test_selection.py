@@ -240,6 +240,13 @@ def test_protocol_persons_and_epochs_follow_the_store(tmp_path, tiny_store):
     assert fit_recipe(fitted, ClipStore(tmp_path / "pairs.arrow")) == fitted
 
 
+def test_without_held_out_clips_nothing_is_said_of_them(tiny_store):
+    settings = recipe(tiny_store, validation={"fraction": 0, "by": "auto"})
+    assert "validation" not in describe_settings(
+        settings, fit_recipe(settings, ClipStore(tiny_store))
+    )
+
+
 def test_offsets_between_two_persons_are_left_out_where_clips_show_one(tiny_store, tmp_path):
     settings = recipe(tiny_store, persons=0, transforms=["pair_offsets", "stream"])
     assert fit_recipe(settings, ClipStore(tiny_store)).transforms == ["stream"]

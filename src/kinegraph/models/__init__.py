@@ -105,12 +105,18 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the names of these options, a sentence each."""
+    """Return what is wrong with the names of these options, or with switches, a sentence each."""
     known = model_options(name)
-    return [
+    unknown = [
         f"model {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
         for key in options
         if key not in known
+    ]
+    switches = [key for key in options if isinstance(known.get(key), bool)]
+    return unknown + [
+        f"model {name!r}: expected {key} to be true or false, got {options[key]!r}"
+        for key in switches
+        if not isinstance(options[key], bool)
     ]
 
 

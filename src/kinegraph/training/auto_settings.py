@@ -76,7 +76,7 @@ def describe_settings(recipe: Recipe, fitted: Recipe) -> str:
     keys = {
         "protocol": lambda r: r.protocol,
         "persons": lambda r: r.persons,
-        "validation.by": lambda r: r.validation.by or "clip",
+        "validation.by": lambda r: r.validation.fraction and (r.validation.by or "clip"),
         "train.epochs": lambda r: r.train.epochs,
         "train.precision": lambda r: r.train.precision,
         "mirror": lambda r: AUTO if r.mirror == AUTO else _mirrors(r),
