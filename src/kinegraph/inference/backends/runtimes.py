@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from kinegraph.errors import ExportError, install_command
-from kinegraph.inference.backends.archive_check import check_archive
+from kinegraph.inference.backends.pt2_archive import Pt2Archive
+from kinegraph.inference.backends.pt2_program import read_program
 
 #: The key of the manifest in a file's metadata.
 KEY = "kinegraph"
@@ -128,28 +129,22 @@ def _open_openvino(path: Path, precision: str) -> Run:
 
 
 def _read_torch(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{EXTRA}")]
-            return archive.read(names[0]).decode() if names else None
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
+    with _pt2_errors(path):
+        return Pt2Archive.read(path).text(f"extra/{EXTRA}")
 
 
 def _open_torch(path: Path, precision: str) -> Run:
-    check_archive(path)
+    with _pt2_errors(path):
+        return read_program(Pt2Archive.read(path), str(path))
+
+
+@contextmanager
+def _pt2_errors(path: Path) -> Iterator[None]:
     try:
-        program = torch.export.load(path)
-    except Exception as error:  # damage shows in errors of many kinds
+        yield
+    # the structure of a program is checked where it is used, so damage shows in many errors
+    except Exception as error:
         raise _damaged(path, error) from error
-    # guards are text that would be compiled; the interface is checked instead
-    network = program.module(check_guards=False)
-
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        given = network(*inputs)
-        return [given] if isinstance(given, Tensor) else list(given)
-
-    return run
 
 
 FORMATS = {

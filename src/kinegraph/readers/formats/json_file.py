@@ -16,6 +16,24 @@ from kinegraph.readers.formats.raw_file import read_bytes
 MAX_FRAMES = 36_000
 """Maximum frames of a clip (20 minutes at 30 frames/s): a small file can state any frame number."""
 
+#: Memory of parsed JSON: of an empty list and map, and of a number with its place in a list.
+_BYTES_PER_LIST, _BYTES_PER_MAP, _BYTES_PER_VALUE = 56, 64, 40
+#: Memory that any JSON may take, and further memory for each byte of its text.
+_FREE_BYTES, _MEMORY_RATIO = 2**27, 3
+
+
+def check_json_memory(text: bytes) -> None:
+    """Refuse JSON that would take far more memory than its text.
+
+    Raises:
+        ValueError: it has more values than poses of such a size have.
+    """
+    lists, maps = text.count(b"["), text.count(b"{")
+    values = text.count(b",") + text.count(b":") + lists + maps
+    needed = _BYTES_PER_LIST * lists + _BYTES_PER_MAP * maps + _BYTES_PER_VALUE * values
+    if needed > _FREE_BYTES + _MEMORY_RATIO * len(text):
+        raise ValueError(f"{len(text)} bytes of it hold {values} values")
+
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
@@ -24,7 +42,9 @@ def read_json(path: Path) -> Any:
         ReadError: the file cannot be opened or is not JSON; the message names the line.
     """
     try:
-        return json.loads(read_bytes(path))
+        text = read_bytes(path)
+        check_json_memory(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ReadError(f"{path}:{error.lineno}: expected JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
