@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kinegraph.errors import CheckpointError
-from kinegraph.files import add_checksum, atomic_path, atomic_write, verify_checksum
+from kinegraph import files
+from kinegraph.errors import CheckpointError, LockedError
+from kinegraph.files import (
+    add_checksum,
+    atomic_path,
+    atomic_write,
+    exclusive_lock,
+    verify_checksum,
+)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -21,11 +28,10 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("unique", [False, True])
-def test_the_old_file_stays_if_writing_fails(tmp_path: Path, unique: bool) -> None:
+def test_the_old_file_stays_if_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path, unique=unique) as partial:
+    with pytest.raises(RuntimeError), atomic_path(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -36,7 +42,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "data"
     for fails in (True, False):
         try:
-            with atomic_path(path, unique=True) as partial:
+            with atomic_path(path) as partial:
                 partial.mkdir()
                 (partial / "file").write_text("whole")
                 assert not path.exists()
@@ -50,16 +56,50 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 def test_two_processes_may_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "shard"
-    with atomic_path(path, unique=True) as one, atomic_path(path, unique=True) as two:
+    with atomic_path(path) as one, atomic_path(path) as two:
         one.write_text("whole")
         two.write_text("whole")
     assert [found.read_text() for found in tmp_path.iterdir()] == ["whole"]
 
 
-def test_a_partial_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".file.partial").write_text("left behind, and longer")
-    atomic_write(tmp_path / "file", "new")
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "new")]
+@pytest.mark.parametrize("target", ["folder", "folder/file"])
+def test_a_lock_deletes_what_killed_processes_left_behind(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "folder"
+    (folder / ".file.1.partial").mkdir(parents=True)
+    (folder / ".file.2.partial").write_text("half")
+    (folder / "file").write_text("whole")
+    with exclusive_lock(tmp_path / target):
+        atomic_write(folder / "file", "new")
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("file", "new")]
+
+
+def test_a_lock_leaves_partial_files_of_other_writers(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "other") as partial:
+        partial.write_text("half")
+        with exclusive_lock(tmp_path / "file"), exclusive_lock(tmp_path / "[o]*"):
+            assert partial.exists()
+
+
+def test_a_lock_can_be_taken_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "LOCK_TIMEOUT_S", 0)
+    for _ in range(2):
+        with (
+            exclusive_lock(tmp_path / "file"),
+            pytest.raises(LockedError, match=r"another process is writing .*file: wait until"),
+            exclusive_lock(tmp_path / "file"),
+        ):
+            pass
+        assert not list(tmp_path.iterdir())
+
+
+def test_without_locks_the_file_is_written_nevertheless(tmp_path: Path, monkeypatch) -> None:
+    def fail(*_, **__) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(files.FileLock, "acquire", fail)
+    with exclusive_lock(tmp_path / "file"):
+        atomic_write(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_content_is_on_disk_before_the_rename(tmp_path: Path, monkeypatch) -> None:

@@ -38,6 +38,10 @@ class StoreError(KinegraphError):
     """A clip store that is missing, damaged or of another format."""
 
 
+class LockedError(KinegraphError):
+    """A file or folder that another process is writing."""
+
+
 class ProtocolError(KinegraphError):
     """A protocol that cannot split this store."""
 

@@ -1,4 +1,4 @@
-"""Atomic writes, the lock of a folder, and checksums of files."""
+"""Atomic writes, locks of files and folders, and checksums of files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, LockedError
 
 #: Seconds to wait for a lock: the loader processes of a killed training hold it a little longer.
 LOCK_TIMEOUT_S = 10.0
+PARTIAL_SUFFIX = ".partial"
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -25,32 +27,37 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         CheckpointError: the file cannot be written, such as on a full disk.
     """
     try:
-        with atomic_path(path) as partial:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with atomic_path(path) as partial, partial.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager
-def atomic_path(path: Path, *, unique: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write a file or folder to; rename it when the block ends.
 
-    If the block raises an error, what was written is deleted and ``path`` stays as it was. With
-    ``unique`` several processes may write the same ``path``; without, a partial file that a killed
-    process left behind is overwritten.
+    If the block raises an error, what was written is deleted and ``path`` stays as it was. Several
+    processes may write the same ``path``: each has a path of its own, and the last one stays.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; the error has a file name.
     """
-    mark = f".{uuid4().hex}" if unique else ""
-    partial = path.with_name(f".{path.name}{mark}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:16]}{PARTIAL_SUFFIX}")
     try:
         yield partial
         replace_durably(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # errors of a full disk do not name the file
+        raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):
-            partial.unlink()
+        _delete(partial)
+
+
+def _delete(partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):
+        partial.unlink()
 
 
 def replace_durably(source: Path, target: Path) -> None:
@@ -78,24 +85,36 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other trainings from writing to a folder, where its file system supports locks.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file, or any file of a folder.
+
+    Partial files that a killed process left there are deleted. Where the file system does not
+    support locks, nothing is locked.
 
     Raises:
-        CheckpointError: another training holds the lock.
+        LockedError: another process holds the lock.
     """
-    lock = FileLock(folder / ".lock")
+    is_folder = path.is_dir()
+    lock = FileLock(path / ".lock" if is_folder else path.with_name(f".{path.name}.lock"))
+    lock_file = Path(lock.lock_file)
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout as error:
-        raise CheckpointError(
-            f"another training is writing to {folder} (if none is, delete {lock.lock_file})"
+        raise LockedError(
+            f"another process is writing {path}: wait until it ends, or choose another name (if "
+            f"there is none, delete {lock_file})"
         ) from error
     except OSError:  # no locks here; any other fault of the folder shows when a file is written
-        pass
+        yield
+        return
     try:
+        leftover = f".*{PARTIAL_SUFFIX}" if is_folder else f".{escape(path.name)}.*{PARTIAL_SUFFIX}"
+        for partial in lock_file.parent.glob(leftover):
+            _delete(partial)
         yield
     finally:
+        with suppress(OSError):  # Windows does not delete open files
+            lock_file.unlink()  # while it is locked, so that waiting processes notice
         lock.release()
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kinegraph import files
+from kinegraph.clips.checksums import CHECKSUM_KEY
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
-from kinegraph.errors import StoreError, UnknownNameError
+from kinegraph.errors import LockedError, StoreError, UnknownNameError
 from kinegraph.skeleton import SkeletonLayout, get_layout
 
 LAYOUT = get_layout("coco17")
@@ -256,6 +258,59 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_second_writer_is_refused_and_the_first_one_finishes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_TIMEOUT_S", 0.1)
+    path = tmp_path / "a.store"
+    with StoreWriter(path, LAYOUT) as first:
+        first.write(make_clip("a"))
+        with (
+            pytest.raises(LockedError, match=r"another process is writing .*a\.store: wait"),
+            StoreWriter(path, LAYOUT),
+        ):
+            pass
+        write(tmp_path / "b.store", [make_clip("other store")])
+    assert ClipStore(path).ids == ["a"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.store", "b.store"]
+
+
+def _write_slowly(path, number: int, begin, outcomes) -> None:
+    begin.wait()
+    try:
+        write(path, [make_clip(f"{number} {i}") for i in range(30)])
+        outcomes.put(number)
+    except LockedError:
+        outcomes.put(None)
+
+
+def test_of_writers_at_the_same_time_those_that_report_success_were_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_TIMEOUT_S", 0)
+    fork = multiprocessing.get_context("fork")
+    begin, outcomes = fork.Event(), fork.Queue()
+    path = tmp_path / "a.store"
+    writers = [
+        fork.Process(target=_write_slowly, args=(path, i, begin, outcomes)) for i in range(6)
+    ]
+    for writer in writers:
+        writer.start()
+    begin.set()
+    won = {outcomes.get() for _ in writers} - {None}
+    for writer in writers:
+        writer.join()
+    store = ClipStore(path)
+    (winner,) = {int(name.split()[0]) for name in store.ids}
+    assert winner in won
+    assert len(store) == len(list(store)) == 30
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_at_the_place_of_a_partial_file_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / ".a.store.0.partial").symlink_to(tmp_path / "mine")
+    write(tmp_path / "a.store", [make_clip("a")])
+    assert (tmp_path / "mine").read_text() == "precious"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.store", "mine"]
+
+
 def test_writing_outside_the_with_block(tmp_path):
     with pytest.raises(StoreError, match="inside `with StoreWriter"):
         StoreWriter(tmp_path / "a.store", LAYOUT).write(make_clip("a"))
@@ -293,23 +348,87 @@ def test_a_store_cut_short_anywhere(tmp_path):
             ClipStore(path)
 
 
-def test_a_store_with_flipped_bytes_is_refused_or_read_without_harm(tmp_path):
+def contents(path) -> list:
+    """Return all that a store states and holds, with the bits of its numbers."""
+    store = ClipStore(path)
+    facts = [store.layout, store.space, store.classes, store.provenance, store.ids, store.metas]
+    facts += [store.sources, store.digests, store.labels.tolist(), store.rates.tobytes()]
+    clips = [(store.joints(i), store.confidence(i)) for i in range(len(store))]
+    return facts + [None if a is None else (a.shape, a.tobytes()) for c in clips for a in c]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_no_flipped_bit_changes_what_is_read(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("kinegraph.clips.writer.CLIPS_PER_BATCH", 2)
     path = tmp_path / "a.store"
-    write(path, [make_clip("a"), make_clip("b")])
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
+    clips = [make_clip("a", confidence=None), *map(make_clip, "bcd"), bare_clip("e")]
+    write(path, clips, dtype=dtype, classes=["x", "y", "z"])
+    whole, expected = path.read_bytes(), contents(path)
     refused = 0
-    for place in rng.integers(0, len(whole), 300):
+    for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 250).tolist():
         damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
+        damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         try:
-            store = ClipStore(path)
-            shapes = [store.joints(i).shape for i in range(len(store))]
-            assert len(shapes) == len(store.metas) == 2
+            assert contents(path) == expected, bit
         except StoreError:
             refused += 1
-    assert refused > 30
+    assert refused > 125  # the others are padding
+
+
+def rewrite(path, change) -> None:
+    """Write a store again with ``change`` applied to its [(batch, metadata)]."""
+    file = pa.ipc.open_file(str(path))
+    batches = [file.get_batch_with_custom_metadata(i) for i in range(file.num_record_batches)]
+    with pa.ipc.new_file(str(path.with_name("copy")), file.schema) as writer:
+        for batch, metadata in change(batches):
+            writer.write_batch(batch, metadata)
+    path.with_name("copy").replace(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda all: all[:-1], "batches are missing or in another order"),
+        (lambda all: all[1:], "batches are missing or in another order"),
+        (lambda all: all[::-1], "batches are missing or in another order"),
+        (lambda all: [(batch, None) for batch, _ in all], "checksums .* are missing"),
+        (lambda all: [(batch, {b"kinegraph.crc33": b"{}"}) for batch, _ in all], "are missing"),
+        (lambda all: [(batch, {CHECKSUM_KEY: b"[]"}) for batch, _ in all], "are missing"),
+        (lambda all: [(batch, {CHECKSUM_KEY: b"{}"}) for batch, _ in all], "are missing"),
+        (lambda all: [(all[1][0], all[0][1]), *all[1:]], "'id' does not match its checksum"),
+    ],
+)
+def test_batches_that_are_not_those_that_were_written(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr("kinegraph.clips.writer.CLIPS_PER_BATCH", 1)
+    path = tmp_path / "a.store"
+    write(path, [make_clip("a"), make_clip("b"), make_clip("c")])
+    rewrite(path, change)
+    with pytest.raises(StoreError, match=f"is damaged .*{message}"):
+        ClipStore(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.joints(1),
+        lambda store: store.confidence(1),
+        lambda store: store[1],
+        lambda store: store.read_crops([1], [0], 1),
+    ],
+    ids=["joints", "confidence", "clip", "crops"],
+)
+def test_altered_joints_are_found_when_a_clip_of_their_batch_is_read(tmp_path, monkeypatch, read):
+    monkeypatch.setattr("kinegraph.clips.writer.CLIPS_PER_BATCH", 1)
+    path = tmp_path / "a.store"
+    write(path, [make_clip("a"), make_clip("b")])
+    altered = make_clip("b").joints.tobytes()
+    path.write_bytes(path.read_bytes().replace(altered, altered[::-1]))
+    store = ClipStore(path)
+    assert_equal(store[0], make_clip("a"))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="'joints' does not match its checksum"):
+            read(store)
 
 
 def write_table(path, columns: dict, header: bytes | None, schema=SCHEMAS["float32"]) -> None:
@@ -358,8 +477,10 @@ def test_a_store_by_hand_is_a_store(tmp_path):
         (b"\xff", "header is damaged"),
         (b"[" * 100_000, "header is damaged"),
         (b"[]", "header is damaged"),
-        (b"{}", "expected format 1, got None"),
-        (header(format=2), "expected format 1, got 2"),
+        (b"{}", "expected format 1 or 2, got None"),
+        (header(format=3), "expected format 1 or 2, got 3"),
+        (header(format=True), "expected format 1 or 2, got True"),
+        (header(format=2), "checksums of a batch are missing"),
         (header(coordinates=0), "expected 1 or more coordinates"),
         (header(coordinates="2"), "expected 1 or more coordinates"),
         (header(classes="ab"), "expected classes to be a list of names"),
@@ -515,10 +636,10 @@ def test_crops_out_of_range_are_rejected(tmp_path):
 
 def test_a_store_that_was_compressed_elsewhere_is_read_too(tmp_path):
     write(tmp_path / "a", [make_clip("a")])
-    table = pa.ipc.open_file(str(tmp_path / "a")).read_all()
+    file = pa.ipc.open_file(str(tmp_path / "a"))
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(str(tmp_path / "b"), table.schema, options=options) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_file(str(tmp_path / "b"), file.schema, options=options) as writer:
+        writer.write_batch(*file.get_batch_with_custom_metadata(0))
     store = ClipStore(tmp_path / "b")
     assert_equal(store[0], make_clip("a"))
     np.testing.assert_array_equal(store.read_crops([0], [0], 1).joints[0, 0], store[0].joints[0, 0])

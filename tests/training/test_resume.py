@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from kinegraph import files as durable
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, LockedError
 from kinegraph.files import add_checksum, atomic_write, exclusive_lock
 from kinegraph.training.checkpoint import (
     BEST_FILE,
@@ -139,22 +141,60 @@ def test_a_flipped_bit_in_a_checkpoint_is_found(copy, place):
         load_header(run / BEST_FILE)
 
 
-def test_a_checkpoint_without_a_checksum_still_loads(copy, tmp_path):
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+def write_as(path, run, **changes) -> None:
+    """Write the last checkpoint of a run with other metadata; None leaves an entry out."""
+    with safe_open(run / LAST_FILE, framework="pt") as file:
+        metadata = {**file.metadata(), **changes}
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    save_file(load_file(run / LAST_FILE), path, metadata=metadata)
 
+
+def test_a_checkpoint_of_format_1_without_a_checksum_still_loads(copy, tmp_path):
     _, run = copy
     with safe_open(run / LAST_FILE, framework="pt") as file:
-        metadata = {"kinegraph": file.metadata()["kinegraph"]}
-    save_file(load_file(run / LAST_FILE), tmp_path / "old.safetensors", metadata=metadata)
+        text = file.metadata()["kinegraph"].replace('"format": 2', '"format": 1')
+    write_as(tmp_path / "old.safetensors", run, kinegraph=text, sha256=None)
     assert load_header(tmp_path / "old.safetensors") == load_header(run / LAST_FILE)
+    write_as(tmp_path / "old.safetensors", run, kinegraph=text)
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        load_header(tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize("others", [{}, {"sha257": "0"}, {"sha256": ""}, {"": ""}])
+def test_the_checksum_of_a_checkpoint_cannot_be_switched_off(copy, tmp_path, others):
+    _, run = copy
+    write_as(tmp_path / "new.safetensors", run, **{"sha256": None, **others})
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        load_model(tmp_path / "new.safetensors")
+
+
+def test_no_flipped_bit_of_a_checkpoint_changes_what_is_read(copy, tmp_path):
+    _, run = copy
+    path = tmp_path / "flipped.safetensors"
+    whole, refused = (run / LAST_FILE).read_bytes(), 0
+    expected, header = load_file(run / LAST_FILE), load_header(run / LAST_FILE)
+    length = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(0)
+    places = [*rng.integers(0, length, 80), *rng.integers(length, len(whole), 20)]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            model, found = load_model(path)
+        except CheckpointError:
+            refused += 1
+            continue
+        assert found == header
+        assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+    assert refused > 95
 
 
 def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(copy, tmp_path):
     recipe, run = copy
     early = tmp_path / "early"
     early.mkdir()
-    (early / ".recipe.yaml.partial").write_text("na")
+    (early / ".recipe.yaml.1.partial").write_text("na")
     assert is_finished(train(recipe, early, resume=True))
     for path in run.iterdir():
         if path.is_file() and path.name != "recipe.yaml":
@@ -181,8 +221,8 @@ def test_two_trainings_never_write_to_one_folder(copy, tmp_path, monkeypatch):
     shutil.copy(run / "recipe.yaml", unfinished)
     with (
         exclusive_lock(unfinished),
-        pytest.raises(CheckpointError, match=r"another training is writing to .*unfinished"),
+        pytest.raises(LockedError, match=r"another process is writing .*unfinished"),
     ):
         train(recipe, unfinished, resume=True)
-    assert sorted(path.name for path in unfinished.iterdir()) == [".lock", "recipe.yaml"]
+    assert sorted(path.name for path in unfinished.iterdir()) == ["recipe.yaml"]
     assert is_finished(train(recipe, unfinished, resume=True))

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
+#: Formats that can be read. 1 has the same columns, and no checksums.
+READABLE_FORMATS = (1, 2)
 HEADER_KEY = b"kinegraph"
 Indices = NDArray[np.int64]
 
@@ -49,11 +51,12 @@ class StoreHeader(NamedTuple):
     coordinates: int
     classes: tuple[str, ...] | None
     provenance: dict[str, Any]
+    format: int = STORE_FORMAT
 
     def to_json(self) -> str:
         """Return the header as text with sorted keys, so that equal headers give equal bytes."""
         data = {
-            "format": STORE_FORMAT,
+            "format": self.format,
             "layout": self.layout.to_dict(),
             "space": self.space.to_dict(),
             "coordinates": self.coordinates,
@@ -67,13 +70,14 @@ class StoreHeader(NamedTuple):
         """Return the header of this text; the inverse of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError, LayoutError, SpaceError: it is not a header of this
-                version.
+            ValueError, KeyError, TypeError, LayoutError, SpaceError: it is not a header of
+                `READABLE_FORMATS`.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("format") != STORE_FORMAT:
-            found = data.get("format") if isinstance(data, dict) else data
-            raise ValueError(f"expected format {STORE_FORMAT}, got {found!r}")
+        format = data.get("format") if isinstance(data, dict) else data
+        if type(format) is not int or format not in READABLE_FORMATS:
+            expected = " or ".join(map(str, READABLE_FORMATS))
+            raise ValueError(f"expected format {expected}, got {format!r}")
         coordinates, classes = data["coordinates"], data["classes"]
         if not isinstance(coordinates, int) or coordinates < 1:
             raise ValueError(f"expected 1 or more coordinates, got {coordinates!r}")
@@ -84,7 +88,7 @@ class StoreHeader(NamedTuple):
         layout = SkeletonLayout.from_dict(data["layout"])
         stated = data.get("space")  # a store that another tool wrote may not state it
         space = Space.from_dict(stated) if stated else layout.default_space(coordinates)
-        return cls(layout, space, coordinates, classes, dict(data["provenance"]))
+        return cls(layout, space, coordinates, classes, dict(data["provenance"]), format)
 
 
 class RaggedColumn:
@@ -94,14 +98,15 @@ class RaggedColumn:
         self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in column.chunks]
         self.dtype = np.dtype(column.type.value_type.to_pandas_dtype())
         offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in column.chunks]
-        self._chunk = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
+        #: (N,) the number of the batch that holds each row.
+        self.batches = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
         self._begin = np.concatenate([o[:-1] for o in offsets])
         self._end = np.concatenate([o[1:] for o in offsets])
         self.is_null: NDArray[np.bool_] = column.is_null().to_numpy()
         self.lengths = self._end - self._begin
 
     def __getitem__(self, i: int) -> NDArray[np.float32]:
-        values = self._values[self._chunk[i]][self._begin[i] : self._end[i]]
+        values = self._values[self.batches[i]][self._begin[i] : self._end[i]]
         values = values.astype(np.float32, copy=False)
         values.flags.writeable = False
         return values
@@ -111,11 +116,11 @@ class RaggedColumn:
     ) -> NDArray[np.float32]:
         """Return (rows, length): each row's values from ``begins`` on, NaN after ``lengths``."""
         gathered = np.empty((len(rows), length), np.float32)
-        chunks, begins = self._chunk[rows].tolist(), (self._begin[rows] + begins).tolist()
-        for i, (chunk, begin, size) in enumerate(
-            zip(chunks, begins, lengths.tolist(), strict=True)
+        batches, begins = self.batches[rows].tolist(), (self._begin[rows] + begins).tolist()
+        for i, (batch, begin, size) in enumerate(
+            zip(batches, begins, lengths.tolist(), strict=True)
         ):
-            gathered[i, :size] = self._values[chunk][begin : begin + size]
+            gathered[i, :size] = self._values[batch][begin : begin + size]
             if size < length:
                 gathered[i, size:] = np.nan
         return gathered

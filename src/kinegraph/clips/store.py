@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kinegraph.clips.checksums import LAZY_COLUMNS, BatchChecksums
 from kinegraph.clips.clip import Clip, MetaValue, describe_coordinates
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
 from kinegraph.errors import (
@@ -49,7 +51,9 @@ class ClipStore(Sequence[Clip]):
     """The clips of one store file, memory-mapped: opening it loads no joints.
 
     Clips are read-only views into the mapped file; those of a float16 store are copies in
-    float32. A store can be pickled: the copy opens the same file again.
+    float32. A store can be pickled: the copy opens the same file again. Facts of the clips are
+    compared with their checksums on opening, joints and confidence with the first clip that is
+    read of each batch; stores of format 1 have no checksums.
 
     Args:
         path: a file that `StoreWriter` wrote.
@@ -64,15 +68,16 @@ class ClipStore(Sequence[Clip]):
         rates: frames per second per clip, NaN where unknown.
 
     Raises:
-        StoreError: the file is missing, empty, truncated, damaged or of another kind.
+        StoreError: the file is missing, empty, truncated, damaged or of another kind; also raised
+            by what reads joints.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         reader = _open_arrow(self.path)
         header = _read_header(self.path, reader.schema)
-        self.layout, self.space, self.num_channels, self.classes, self.provenance = header
-        columns = _read_columns(self.path, reader)
+        self.layout, self.space, self.num_channels, self.classes, self.provenance, _ = header
+        columns, self._unverified = _read_columns(self.path, reader, header)
         self._columns = columns
         self.ids: list[str] = columns.column("id").to_pylist()
         self.labels = _numeric_column(columns, "label", np.int64, -1)
@@ -153,12 +158,14 @@ class ClipStore(Sequence[Clip]):
     def joints(self, index: int) -> NDArray[np.float32]:
         """Return (M, T, V, D) float32, read-only; NaN where a joint is absent."""
         i = self._position(index)
+        self._verify([self._joints.batches[i]])
         shape = self.persons[i], self.frames[i], self.layout.num_joints, self.num_channels
         return self._joints[i].reshape(shape)
 
     def confidence(self, index: int) -> NDArray[np.float32] | None:
         """Return (M, T, V) float32, read-only, or None if the clip has no confidence."""
         i = self._position(index)
+        self._verify([self._joints.batches[i]])
         if self._confidence.is_null[i]:
             return None
         shape = self.persons[i], self.frames[i], self.layout.num_joints
@@ -187,6 +194,7 @@ class ClipStore(Sequence[Clip]):
         """
         clips, starts = np.atleast_1d(np.asarray(indices)), np.atleast_1d(np.asarray(starts))
         self._check_crops(clips, starts, frames, persons)
+        self._verify(self._joints.batches[clips])
         counts = self.persons[clips]
         counts = counts if persons is None else np.minimum(counts, persons)
         rows = np.repeat(np.arange(len(clips)), counts)
@@ -247,6 +255,16 @@ class ClipStore(Sequence[Clip]):
     def _index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids)}
 
+    def _verify(self, batches: Iterable[int]) -> None:
+        """Check the joints and confidence of batches that are read for the first time."""
+        if not self._unverified:
+            return
+        for number in set(batches) & self._unverified.keys():
+            batch, checksums = self._unverified[number]
+            with _damage(self.path):
+                checksums.verify_columns(batch, LAZY_COLUMNS)
+            self._unverified.pop(number, None)  # another thread may have been faster
+
     def _position(self, index: int) -> int:
         i = operator.index(index)
         if not -len(self) <= i < len(self):
@@ -290,24 +308,44 @@ def _read_header(path: Path, schema: Any) -> StoreHeader:
         ) from error
 
 
-def _read_columns(path: Path, reader: Any) -> Any:
+def _read_columns(
+    path: Path, reader: Any, header: StoreHeader
+) -> tuple[Any, dict[int, tuple[Any, BatchChecksums]]]:
+    """Return the table of all clips, and each batch whose lazy columns are not checked yet."""
     schema = reader.schema.remove_metadata()
     if not any(schema.equals(known) for known in SCHEMAS.values()):
         listed = ", ".join(f"{field.name} ({field.type})" for field in SCHEMAS["float32"])
         raise StoreError(f"{path}: expected the columns {listed}, but it has others")
-    try:
-        table = pa.Table.from_batches(
-            [reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema
-        )
+    with _damage(path):
+        count = reader.num_record_batches
+        found = [reader.get_batch_with_custom_metadata(i) for i in range(count)]
+        table = pa.Table.from_batches([batch for batch, _ in found], reader.schema)
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: the store is damaged ({error})") from error
+        unverified = {}
+        if header.format > 1 or any(metadata is not None for _, metadata in found):
+            for i, (batch, metadata) in enumerate(found):
+                checksums = BatchChecksums.from_metadata(metadata)
+                checksums.verify_place(i, i == count - 1, reader.schema.metadata[HEADER_KEY])
+                facts = [name for name in schema.names if name not in LAZY_COLUMNS]
+                checksums.verify_columns(batch, facts)
+                unverified[i] = batch, checksums
     if table.num_rows == 0:
         raise StoreError(f"{path}: the store holds no clip")
     nulls = [f.name for f in schema if not f.nullable and table.column(f.name).null_count]
     if nulls:
         raise StoreError(f"{path}: the store is damaged (empty cells in {', '.join(nulls)})")
-    return table
+    return table, unverified
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn errors of the block into one about a damaged store."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(
+            f"{path}: the store is damaged ({error}); make it again with `kinegraph convert`"
+        ) from error
 
 
 def _numeric_column(table: Any, name: str, dtype: Any, absent: float) -> NDArray[Any]:

@@ -14,10 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from kinegraph.clips.checksums import BatchChecksums
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, StoreHeader, ragged_array
 from kinegraph.errors import StoreError, unknown_name
-from kinegraph.files import atomic_path
+from kinegraph.files import atomic_path, exclusive_lock
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 
@@ -30,7 +31,8 @@ class StoreWriter:
     """A context manager that writes a store; the file appears when the block ends.
 
     After an error inside the ``with`` block, or without any clip, an older store stays as it was.
-    Equal clips in equal order give equal bytes: no time stamp is written.
+    Equal clips in equal order give equal bytes: no time stamp is written. A store has one writer at
+    a time: a second one raises an error when its block begins.
 
     Args:
         path: the store to write; missing parent folders are made.
@@ -42,6 +44,8 @@ class StoreWriter:
 
     Raises:
         UnknownNameError: an unknown dtype.
+        StoreError: the file cannot be written.
+        LockedError: another process is writing it.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class StoreWriter:
         self.rounding = 0.0  # largest rounding error so far, in the unit of the clips
         self._open_file: AbstractContextManager[None] = nullcontext()
         self._file: BinaryIO | None = None
+        self._batches = 0
         self._arrow: Any = None
         self._coordinates = 0
         self._space = Space()
@@ -94,6 +99,9 @@ class StoreWriter:
                 the range of float16. The clip is left out and the writer stays usable.
         """
         meta = self.check(clip)
+        # before the clip is added, so that one is left for the last batch
+        if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
+            self._flush()
         if not self._ids:
             self._coordinates, self._space = clip.num_channels, clip.space
         self._ids.add(clip.id)
@@ -119,8 +127,6 @@ class StoreWriter:
             }
         )
         self._bytes += clip.joints.nbytes
-        if len(self._rows) >= CLIPS_PER_BATCH or self._bytes >= BYTES_PER_BATCH:
-            self._flush()
 
     def __exit__(
         self,
@@ -136,11 +142,15 @@ class StoreWriter:
 
     @contextmanager
     def _atomic_file(self) -> Iterator[None]:
-        with atomic_path(self.path) as partial, partial.open("wb") as self._file:
+        with (
+            exclusive_lock(self.path),
+            atomic_path(self.path) as partial,
+            partial.open("xb") as self._file,
+        ):
             yield
             if not self._ids:
                 raise StoreError(f"{self.path}: no clip was written, the store is not created")
-            self._flush()
+            self._flush(is_last=True)
             self._arrow.close()
 
     def check(self, clip: Clip) -> str:
@@ -174,16 +184,18 @@ class StoreWriter:
             )
         return meta
 
-    def _flush(self) -> None:
-        if not self._rows:
-            return
+    def _flush(self, *, is_last: bool = False) -> None:
+        batch = _make_batch(self._rows, self._schema)
+        header = self._schema.metadata[HEADER_KEY]
+        checksums = BatchChecksums.of(batch, self._batches, is_last, header)
         try:
             if self._arrow is None:
                 self._arrow = pa.ipc.new_file(self._file, self._schema)
-            self._arrow.write_batch(_make_batch(self._rows, self._schema))
+            self._arrow.write_batch(batch, checksums.to_metadata())
         except OSError as error:
             raise _write_error(self.path, error) from error
         self._rows, self._bytes = [], 0
+        self._batches += 1
 
     @cached_property
     def _schema(self) -> Any:

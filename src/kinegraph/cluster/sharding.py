@@ -126,7 +126,7 @@ class ShardedJob:
         """
         path = self.shard_path(shard, suffix)
         try:
-            with atomic_path(path, unique=True) as draft:
+            with atomic_path(path) as draft:
                 yield draft
         except OSError as error:
             raise ClusterError(f"cannot write {path}: {error.strerror or error}") from error

@@ -24,7 +24,7 @@ from kinegraph.training.recipe import SELECTION_FOLDER
 from kinegraph.transforms import Pipeline
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: the checksum may be missing
 DEFAULT_FPS = 30.0  # of a run that does not state its frame rate
 DEFAULT_WINDOW_S = 3.0  # of streams
 
@@ -228,12 +228,14 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        content = metadata["kinegraph"]
+        content = metadata.pop("kinegraph")
         data = json.loads(content)
-        # files of early versions have no checksum
-        if metadata.get("sha256", checksum := _checksum(content, state)) != checksum:
+        format = data.pop("format")
+        # any other key may be that of the checksum, damaged
+        has_checksum = bool(metadata) or format != 1
+        if has_checksum and metadata != {"sha256": _checksum(content, state)}:
             raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
-        if data.pop("format") != FORMAT_VERSION:
+        if format not in (1, FORMAT_VERSION):
             raise CheckpointError(f"{path} was written by another version of kinegraph")
         return state, CheckpointHeader(**data)
     except (SafetensorError, OSError) as error:

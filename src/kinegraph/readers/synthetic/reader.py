@@ -57,7 +57,7 @@ def write_dataset(
     if folder.exists() and not _is_empty_folder(folder):
         raise ReadError(f"{folder}: expected a new or an empty folder for the synthetic dataset")
     try:
-        with atomic_path(folder, unique=True) as partial:
+        with atomic_path(folder) as partial:
             partial.mkdir(parents=True)
             counts = range(1, performers + 1), range(1, replications + 1), range(len(ACTIONS))
             for key in product(*counts):
