@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ExportError, ModelError
+from kinegraph.inference.backends.file_checksum import damaged_file, verify_file
 from kinegraph.inference.backends.runtimes import FORMATS, Run, format_of
 from kinegraph.training.checkpoint import CheckpointHeader
 
-VERSION = 1
+#: 1: .onnx and .xml files may have no checksum.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Manifest:
         interface: inputs and outputs.
         parity: how it compares with the original network, None while that is not known.
         versions: of the packages that wrote it.
+        version: of the manifest.
     """
 
     header: CheckpointHeader
@@ -115,10 +118,11 @@ class Manifest:
     interface: Interface
     parity: dict[str, Any] | None
     versions: dict[str, str]
+    version: int = VERSION
 
     def to_json(self) -> str:
         """Return the text for the file's metadata."""
-        return json.dumps({"version": VERSION, **asdict(self)})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -129,7 +133,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-            if data.pop("version") != VERSION:
+            if data["version"] not in (1, VERSION):
                 raise ValueError("it was written by another version of kinegraph")
             kept = [StateSpec(**spec) for spec in data["interface"]["kept"]]
             interface = Interface(**{**data["interface"], "kept": kept})
@@ -194,16 +198,20 @@ def read_manifest(path: Path) -> Manifest:
     name = format_of(path)
     if name is None or not path.is_file():
         raise ExportError(f"{path} does not exist: expected a file of `kinegraph export`")
-    text = FORMATS[name].read(path)
+    has_checksum = verify_file(path)
     try:
+        text = FORMATS[name].read(path)
         if text is None:
             raise ValueError("it has no manifest")
-        return Manifest.from_json(text)
+        manifest = Manifest.from_json(text)
     except ValueError as error:
         raise ExportError(
             f"{path} was not written by `kinegraph export`: {error}; only such files state how raw "
             "clips become their input"
         ) from error
+    if manifest.version > 1 and not has_checksum:
+        raise damaged_file(path)
+    return manifest
 
 
 def load_exported(path: Path) -> tuple[ExportedModel, CheckpointHeader]:

@@ -165,6 +165,7 @@ def _write(
             check_sizes(recognizer.model, exported, manifest.precision)
             manifest = replace(manifest, parity=asdict(parity))
             write(final, manifest.to_json())
+            load_exported(final)  # raises if it is incomplete, as on a full disk
             for path in _files(out, manifest.format):
                 replace_durably(final.with_name(path.name), path)
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import re
 import warnings
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 
+from kinegraph.inference.backends.file_checksum import append_checksum
 from kinegraph.inference.backends.runtimes import EXTRA, KEY, import_package
 from kinegraph.inference.export.opset import EXPORTER_MIN_OPSET, OPSET, lower_opset
 from kinegraph.inference.export.quantize import Feeds, quantize
@@ -47,7 +50,9 @@ def writer(
 
 def _write_torch(traced: TracedNetwork, path: Path, manifest: str) -> None:
     with _quiet_exporters():
-        torch.export.save(traced.program, path, extra_files={EXTRA: manifest})
+        buffer = io.BytesIO()  # torch's own file writer aborts the process on a full disk
+        torch.export.save(traced.program, buffer, extra_files={EXTRA: manifest})
+    path.write_bytes(buffer.getvalue())
 
 
 def _onnx(traced: TracedNetwork, feeds: Feeds | None, opset: int) -> Any:
@@ -96,13 +101,18 @@ def _write_onnx(model: Any, path: Path, manifest: str) -> None:
 
     onnx.helper.set_model_props(model, {KEY: manifest})
     onnx.save(model, path)
+    append_checksum(path)
 
 
 def _write_openvino(model: Any, compress: bool, path: Path, manifest: str) -> None:
     import openvino
 
     model.set_rt_info(manifest, KEY)
-    openvino.save_model(model, path, compress_to_fp16=compress)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=compress)
+    except RuntimeError as error:  # its file streams do not say why they fail
+        raise OSError(errno.ENOSPC, "OpenVINO cannot write here, the disk may be full") from error
+    append_checksum(path)
 
 
 def _openvino(traced: TracedNetwork, quantized_model: Any) -> Any:
