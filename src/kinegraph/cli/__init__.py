@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +32,7 @@ from kinegraph.cli import (
     train,
     watch,
 )
+from kinegraph.cli.console import echo
 from kinegraph.errors import KinegraphError
 
 app = typer.Typer(
@@ -59,7 +65,7 @@ def _print_version(is_given: bool) -> None:
     if is_given:
         from kinegraph import __version__
 
-        print(f"kinegraph {__version__}")
+        echo(f"kinegraph {__version__}")
         raise typer.Exit
 
 
@@ -76,24 +82,56 @@ def _kinegraph(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; print a user error as one sentence and exit with code 2."""
+    """Run a command; print a user error as one sentence and exit with code 2.
+
+    Ctrl-C exits with 130 and SIGTERM with 143, both after partial files are deleted.
+    """
     try:
-        app(arguments)
+        with _exit_on_sigterm():
+            try:
+                app(arguments)
+            finally:
+                sys.stdout.flush()  # at the exit of the interpreter an error would be a traceback
     except KinegraphError as error:
-        print(f"kinegraph: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(2, str(error))
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _exit(0)
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"kinegraph: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        where = "" if error.filename is None else f"{error.filename}: "
+        _exit(2, f"{where}{error.strerror or error}")
     except (KeyboardInterrupt, SystemExit) as end:
         cause = getattr(end.__context__, "__cause__", None)  # typer converts it to an exit
         interrupt = end if isinstance(end, KeyboardInterrupt) else cause
         if not isinstance(interrupt, KeyboardInterrupt):
             raise
-        print(f"kinegraph: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        sys.exit(130)
+        _exit(130, str(interrupt) or "interrupted")
+
+
+def _exit(code: int, message: str = "") -> NoReturn:
+    """Print a message and exit, whether or not the output can still be written."""
+    for output in (sys.stdout, sys.stderr):
+        try:
+            if message and output is sys.stderr:
+                echo(f"kinegraph: {message}", error=True)
+            output.flush()
+        except OSError:  # what is left in its buffer would be written again at the exit
+            with Path(os.devnull).open("w") as nowhere, suppress(OSError):
+                os.dup2(nowhere.fileno(), output.fileno())
+    sys.exit(code)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Exit with 143 on SIGTERM, by an exception, so that partial files are deleted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread handles signals
+        return
+
+    def terminate(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import JsonOption, check_figure_path, print_table, progress
+from kinegraph.cli.console import (
+    JsonOption,
+    check_figure_path,
+    echo,
+    print_table,
+    progress,
+    save_figure,
+)
 from kinegraph.errors import BenchError
 
 if TYPE_CHECKING:
@@ -188,10 +195,10 @@ def _bench_recipe(
         machine = describe_machine()
     if as_json:
         facts = {"recipe": recipe.name, "store": recipe.store}
-        print(json.dumps({**facts, **figures, "machine": machine}))
+        echo(json.dumps({**facts, **figures, "machine": machine}))
         return
-    print(f"{recipe.name} on {recipe.store}: {_format_figures(figures)}")
-    print(machine)
+    echo(f"{recipe.name} on {recipe.store}: {_format_figures(figures)}")
+    echo(machine)
 
 
 @app.command("data")
@@ -248,12 +255,12 @@ def roofline(
         bounds = compute_lower_bounds(BenchInputs(clips, files))
         machine = describe_machine()
     if as_json:
-        print(json.dumps({"bounds": [asdict(b) for b in bounds], "machine": machine}))
+        echo(json.dumps({"bounds": [asdict(b) for b in bounds], "machine": machine}))
         return
     header = ("target", "item", "GFLOP", "MB", "ms by operations", "ms by bytes")
     rows = [(*astuple(b)[:2], *(f"{value:.3g}" for value in astuple(b)[2:])) for b in bounds]
     print_table("Lower bounds", header, rows)
-    print(machine)
+    echo(machine)
 
 
 @app.command("all")
@@ -300,10 +307,10 @@ def measure_all(
     if figure is not None:
         _draw_bars([_make_target_bar(result) for result in results], machine, figure)
     if as_json:
-        print(json.dumps({"targets": [r.to_dict() for r in results], "machine": machine}))
+        echo(json.dumps({"targets": [r.to_dict() for r in results], "machine": machine}))
     else:
-        print("\n".join(format_table(results)))
-        print(machine)
+        echo("\n".join(format_table(results)))
+        echo(machine)
 
 
 @contextmanager
@@ -344,11 +351,11 @@ def _run_benchmark(
     if figure is not None:
         _draw_bars([_make_bar(result)], result.machine, figure)
     if as_json:
-        print(json.dumps({**result.to_dict(), **(extra or {})}))
+        echo(json.dumps({**result.to_dict(), **(extra or {})}))
         return
     _print_result(result)
     for name, figures in (extra or {}).items():
-        print(f"{name}: {_format_figures(figures)}")
+        echo(f"{name}: {_format_figures(figures)}")
 
 
 def _print_result(result: BenchResult) -> None:
@@ -362,13 +369,13 @@ def _print_result(result: BenchResult) -> None:
         )
         for side in result.sides
     ]
-    print(result.what)
+    echo(result.what)
     print_table("", header, rows)
     if result.ratio is not None:
         ratio = result.ratio
-        print(f"ratio {ratio.median:.3g} (quartiles {ratio.low:.3g} to {ratio.high:.3g})")
-    print(_format_figures(result.figures))
-    print(result.machine)
+        echo(f"ratio {ratio.median:.3g} (quartiles {ratio.low:.3g} to {ratio.high:.3g})")
+    echo(_format_figures(result.figures))
+    echo(result.machine)
 
 
 def _format_figures(figures: Mapping[str, Any]) -> str:
@@ -415,4 +422,4 @@ def _make_target_bar(row: TargetResult) -> Bar:
 def _draw_bars(bars: Sequence[Bar], machine: str, path: Path) -> None:
     from kinegraph.reports.draw_bench import draw_bench
 
-    draw_bench(bars, machine).savefig(path, dpi=120)
+    save_figure(draw_bench(bars, machine), path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+from kinegraph.cli.console import echo
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -69,7 +70,7 @@ def print_assumptions(read_as: str, notes: Iterable[str] = ()) -> None:
 
 @cache
 def _print_once(text: str) -> None:
-    print(text, file=sys.stderr)
+    echo(text, error=True)
 
 
 def _parse_truth(text: str) -> bool:

@@ -12,8 +12,10 @@ from kinegraph.cli.console import (
     FIGURE_SUFFIXES,
     JsonOption,
     check_figure_path,
+    echo,
     print_table,
     progress,
+    save_figure,
 )
 
 if TYPE_CHECKING:
@@ -44,15 +46,15 @@ def compare(
     chosen: Any = metric
     comparison = compare_runs(runs, metric=chosen, split=split, progress=progress)
     if as_json:
-        print(json.dumps(comparison.to_dict(), indent=1))
+        echo(json.dumps(comparison.to_dict(), indent=1))
     else:
         _print_comparison(comparison)
     if figure is not None:
         from kinegraph.reports.draw_compare import draw_comparison
 
-        draw_comparison(comparison).savefig(figure, dpi=120)
+        save_figure(draw_comparison(comparison), figure)
         if not as_json:
-            print(figure)
+            echo(figure)
 
 
 def _print_comparison(comparison: RunComparison) -> None:
@@ -63,12 +65,12 @@ def _print_comparison(comparison: RunComparison) -> None:
     title = f"{METRIC_NAMES[comparison.metric]} (%) on {comparison.clips} clips"
     print_table(title, header, rows)
     if len(comparison.settings) > 1:
-        print(
+        echo(
             f"difference: to {comparison.settings[0].name}, in points, same seed to same seed, "
             "and the 95 % confidence interval of its mean"
         )
     if any(len(setting.values) < 3 for setting in comparison.settings):
-        print("fewer than three seeds: the spread between seeds is not known well")
+        echo("fewer than three seeds: the spread between seeds is not known well")
 
 
 def _format_row(setting: Setting) -> tuple[str, ...]:

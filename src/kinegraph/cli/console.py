@@ -1,16 +1,19 @@
-"""Console output shared by the commands: progress bars, tables, options, free folders."""
+"""Console output shared by the commands: text, progress bars, tables, options, free folders."""
 
 from __future__ import annotations
 
 import itertools
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kinegraph.errors import FigureError, RecipeError
+from kinegraph.files import atomic_path
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
@@ -26,6 +29,27 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 PrecisionOption = Annotated[
     str, typer.Option(help="Precision: fp32, bf16, or auto (bf16 if it is fast here).")
 ]
+
+
+#: Characters that control a terminal or cannot be encoded: control characters except tab and line
+#: feed, changes of the writing direction, and surrogates.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return text with its control characters shown as escapes.
+
+    Names of classes, clips and files come from others, and a terminal would obey them.
+
+    >>> escape_controls("wave\x1b[2J")
+    'wave\\x1b[2J'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def echo(text: object = "", *, error: bool = False, flush: bool = False) -> None:
+    """Print text on standard output or standard error, with its control characters escaped."""
+    print(escape_controls(str(text)), file=sys.stderr if error else sys.stdout, flush=flush)
 
 
 @contextmanager
@@ -70,6 +94,16 @@ def check_figure_path(path: Path | None, suffixes: Sequence[str] = FIGURE_SUFFIX
         raise FigureError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
+def save_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Write a matplotlib figure as a file of its suffix; a failure leaves the old file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=120, **options)
+
+
 def parse_weights(text: str) -> list[float]:
     """Return the numbers of an option ``--weights``.
 
@@ -89,9 +123,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape_controls(title), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(header):
-        table.add_column(name, overflow="fold", no_wrap=i == 0)
+        table.add_column(escape_controls(name), overflow="fold", no_wrap=i == 0)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape_controls(str(cell)) for cell in row))
     Console(highlight=False, markup=False).print(table)

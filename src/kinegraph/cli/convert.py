@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import ClusterOption, print_table, progress
+from kinegraph.cli.console import ClusterOption, echo, print_table, progress
 from kinegraph.errors import ClusterError, ReadError
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ def convert(
     print_table("Read", ("class", "clips"), classes)
     if result.refused:
         print_table(f"Refused: {len(result.refused)}", ("file", "reason"), result.refused)
-    print(ClipStore(store).describe())
+    echo(ClipStore(store).describe())
     for note, clips in result.notes.items():
-        print(f"note: {note} ({clips} of {result.stored} clips)")
-    print(
+        echo(f"note: {note} ({clips} of {result.stored} clips)")
+    echo(
         f"{store}: {result.stored} clips, {result.persons} person tracks, {result.frames} frames, "
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"
         + (f"; maximum rounding error {result.rounding:.3g}" if float16 else "")
@@ -103,12 +103,12 @@ def _export(words: Sequence[str], to: str, protocol: str | None) -> None:
     with progress(f"writing {paths[1]}") as bar:
         result = export_store(chosen, *paths, protocol=protocol, options=options, progress=bar)
     for name, counts in result.counts.items():
-        print(f"protocol {name}: {counts['train']} clips in train, {counts['val']} in val")
+        echo(f"protocol {name}: {counts['train']} clips in train, {counts['val']} in val")
     for note in result.notes:
-        print(f"note: {note}")
+        echo(f"note: {note}")
     files = [result.path] if result.path.is_file() else sorted(result.path.iterdir())
     for file in files:
-        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, reads back equal")
+        echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, reads back equal")
 
 
 def _resolve_paths(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import find_free_folder, progress
+from kinegraph.cli.console import echo, find_free_folder, progress
 from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 
 NUM_EXAMPLES = 3
@@ -29,24 +29,24 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path
     from kinegraph.training.train import train
 
     raw, store, run = out / "raw", out / "synthetic.arrow", find_free_folder(out / "run")
-    print(f"1/5  raw recordings in {raw}, converted to {store}")
+    echo(f"1/5  raw recordings in {raw}, converted to {store}")
     with progress("converting") as bar:
         convert(get_reader("synthetic"), raw, store, progress=bar)
-    print(f"2/5  inspected: {_summarize(ClipStore(store))}")
+    echo(f"2/5  inspected: {_summarize(ClipStore(store))}")
     recipe = load_recipe("demo", [f"store={store}"])
-    print(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
+    echo(f"3/5  training {recipe.model.name} on {recipe.protocol}: about a minute or two")
     train(recipe, run)
-    print("4/5  evaluating on performers who are not in the training set")
+    echo("4/5  evaluating on performers who are not in the training set")
     results = evaluate_and_report(run)
-    print("5/5  naming the actions in three raw files, drawn at random")
+    echo("5/5  naming the actions in three raw files, drawn at random")
     opened, recognizer = ClipStore(store), Recognizer.load(run)
     unseen = get_split_indices(opened, recipe.protocol, "test")
     for index in np.random.default_rng(0).choice(unseen, NUM_EXAMPLES, replace=False):
         clip = opened[int(index)]
         answer = recognizer(read_clip(raw / f"{clip.id}.skeleton"))
         truth = recognizer.header.class_name(int(opened.labels[index]))
-        print(f"     {clip.id}: {answer.name} ({answer.probability:.0%}); it was {truth}")
-    print()
+        echo(f"     {clip.id}: {answer.name} ({answer.probability:.0%}); it was {truth}")
+    echo()
     print_summary(run, *results)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import FIGURE_SUFFIXES, check_figure_path, progress
+from kinegraph.cli.console import FIGURE_SUFFIXES, check_figure_path, echo, progress, save_figure
 from kinegraph.errors import FigureError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def clip(
         path = out or _default_path(clip_id, "gif")
         with progress("drawing") as bar:
             animate_clip(chosen, path, progress=bar)
-        print(path)
+        echo(path)
     else:
         _save(draw_clip(chosen), out or _default_path(clip_id, "png"))
 
@@ -182,5 +182,5 @@ def _default_path(clip_id: str, ending: str) -> Path:
 
 
 def _save(figure: Figure, path: Path, **options: Any) -> None:
-    figure.savefig(path, dpi=120, **options)
-    print(path)
+    save_figure(figure, path, **options)
+    echo(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import ClusterOption, JsonOption, PrecisionOption, progress
+from kinegraph.cli.console import ClusterOption, JsonOption, PrecisionOption, echo, progress
 from kinegraph.cli.run_summary import format_evaluation, format_pose_errors, print_class_accuracy
 from kinegraph.errors import CheckpointError, ClusterError
 
@@ -49,10 +48,10 @@ def evaluate(
             )
         if precision != "fp32":
             summary = Recognizer.load(run, precise).precision_summary
-            print(f"precision: {summary}", file=sys.stderr)
+            echo(f"precision: {summary}", error=True)
         output |= result.to_dict()
         if not as_json:
-            print(format_evaluation(result))
+            echo(format_evaluation(result))
             print_class_accuracy(result)
     if not (names_actions or predicts_poses):
         raise CheckpointError(
@@ -63,9 +62,9 @@ def evaluate(
             poses = evaluate_poses(run, **options, progress=bar, score=score_poses)
         output["poses"] = poses.to_dict()
         if not as_json:
-            print(f"poses: {format_pose_errors(poses)}")
+            echo(f"poses: {format_pose_errors(poses)}")
     if as_json:
-        print(json.dumps(output))
+        echo(json.dumps(output))
     # last, so that a read-only folder does not prevent the output above
     if names_actions and run.is_dir():
         other = [part for part in (protocol, store.stem if store else None) if part]

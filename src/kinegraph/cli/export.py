@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinegraph.cli.console import print_table
+from kinegraph.cli.console import echo, print_table
 
 
 def export(
@@ -42,7 +42,7 @@ def export(
     kind = "step network" if streaming else "network"
     rows = parity_rows(manifest.parity or {})
     print_table(f"{out}: {manifest.format} {precision}, {kind}", ("parity", ""), rows)
-    print(f"next: kinegraph predict {out} FILE")
+    echo(f"next: kinegraph predict {out} FILE")
 
 
 def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import typer
 
 from kinegraph.cli.console import (
     JsonOption,
+    echo,
     find_free_folder,
     parse_weights,
     print_table,
@@ -70,7 +71,7 @@ def fuse(
     except OSError as error:
         raise CheckpointError(f"cannot write into {folder}: {error}") from error
     if as_json:
-        print(json.dumps(fusion.to_dict()))
+        echo(json.dumps(fusion.to_dict()))
     else:
         _print_fusion(fusion, folder)
 
@@ -101,6 +102,6 @@ def _print_fusion(fusion: Fusion, folder: Path) -> None:
             for cells, result in zip([*named, ("fused", "", "")], results, strict=True)
         ],
     )
-    print(f"weights: {describe_weights(fusion)}")
-    print(f"fused: {format_evaluation(fusion.evaluation)}")
-    print(f"report: {folder / 'report.html'}")
+    echo(f"weights: {describe_weights(fusion)}")
+    echo(f"fused: {format_evaluation(fusion.evaluation)}")
+    echo(f"report: {folder / 'report.html'}")

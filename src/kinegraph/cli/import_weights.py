@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kinegraph.cli.console import echo
+
 
 def import_weights(
     family: Annotated[str, typer.Argument(help="Family, see `kinegraph list weights`.")],
@@ -31,7 +33,7 @@ def import_weights(
 
     run = imported(family, weights, out, protocol=protocol, stream=stream, links=links)
     header = load_header(find_checkpoint(run))
-    print(
+    echo(
         f"{run}: {header.model['name']}, {header.num_classes} classes, {header.stream} stream, "
         f"protocol {header.recipe['protocol']}\nnext: kinegraph predict {run} FILE"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import JsonOption, print_table
+from kinegraph.cli.console import JsonOption, echo, print_table
 
 if TYPE_CHECKING:
     from kinegraph.clips.validate import StoreReport
@@ -27,7 +27,7 @@ def inspect(
 
     report = validate_store(ClipStore(store))
     if as_json:
-        print(json.dumps(asdict(report), indent=1))
+        echo(json.dumps(asdict(report), indent=1))
     else:
         _print_text(report)
 
@@ -59,4 +59,4 @@ def _print_text(report: StoreReport) -> None:
         findings = [(finding.severity, finding.text) for finding in report.findings]
         print_table("Findings", ("severity", "finding"), findings)
     else:
-        print("No problems found")
+        echo("No problems found")

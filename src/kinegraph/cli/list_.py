@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kinegraph.cli.console import print_table
+from kinegraph.cli.console import echo, print_table
 from kinegraph.errors import unknown_name
 
 
@@ -87,7 +87,7 @@ def _print_recipes() -> None:
 
     rows = [(name, load_recipe(name).about) for name in list_recipes()]
     print_table("Recipes (kinegraph train RECIPE)", ("recipe", "about"), rows)
-    print(f"They are YAML files in {RECIPE_FOLDER}: copy one to write your own.")
+    echo(f"They are YAML files in {RECIPE_FOLDER}: copy one to write your own.")
 
 
 def _print_transforms() -> None:
@@ -134,9 +134,9 @@ def _print_classes(name: str = "") -> None:
     from kinegraph.readers.class_names import class_names, list_class_sets
 
     if not name:
-        print("\n".join(list_class_sets()))
+        echo("\n".join(list_class_sets()))
         return
-    print("\n".join(f"{i:3d}  {title}" for i, title in enumerate(class_names(name))))
+    echo("\n".join(f"{i:3d}  {title}" for i, title in enumerate(class_names(name))))
 
 
 PRINTERS: dict[str, Callable[..., None]] = {

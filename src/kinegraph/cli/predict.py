@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kinegraph.cli.clip_options import print_assumptions, takes_clip_options
-from kinegraph.cli.console import ClusterOption, PrecisionOption, progress
+from kinegraph.cli.console import ClusterOption, PrecisionOption, echo, progress
 from kinegraph.errors import ClusterError, KinegraphError
 
 
@@ -38,7 +37,7 @@ def predict(
         raise ClusterError("--cluster computes in fp32: use either --precision or --cluster")
     predictor = Predictor.load(run, top, precision)  # type: ignore[arg-type]
     if precision != "fp32" and predictor.recognizer:
-        print(f"precision: {predictor.recognizer.precision_summary}", file=sys.stderr)
+        echo(f"precision: {predictor.recognizer.precision_summary}", error=True)
     if cluster is None:
         results = predict_files(predictor, files, reader, stated)
     else:
@@ -50,10 +49,10 @@ def predict(
     for result in results:
         if isinstance(result, KinegraphError):
             failed = True
-            print(f"kinegraph: {result}", file=sys.stderr)
+            echo(f"kinegraph: {result}", error=True)
         else:
             print_assumptions(result.pop("read_as", ""), result.get("notes", ()))
-            print(json.dumps(result) if as_json else _format_prediction(result))
+            echo(json.dumps(result) if as_json else _format_prediction(result))
     if failed:
         raise typer.Exit(2)
 

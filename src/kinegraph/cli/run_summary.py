@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinegraph.cli.console import print_table, progress
+from kinegraph.cli.console import echo, print_table, progress
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
@@ -43,24 +43,24 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
     header = load_header(find_checkpoint(run))
     seconds = training_seconds(run)
     if "selection" in header.training:
-        print(format_selection(header.training))
+        echo(format_selection(header.training))
     if result:
-        print(f"test: {format_evaluation(result)}")
+        echo(f"test: {format_evaluation(result)}")
         if header.recipe["validation"].get("split") == "test":
-            print("the best epoch was chosen on these test clips, so the figures are optimistic")
+            echo("the best epoch was chosen on these test clips, so the figures are optimistic")
     if poses:
-        print(f"test poses: {format_pose_errors(poses)}")
+        echo(f"test poses: {format_pose_errors(poses)}")
     unlabeled = header.training.get("unlabeled")
-    print(
+    echo(
         f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes"
         + (f"; {unlabeled} without a label were left out" if unlabeled else "")
         + f"\n"
         f"report: {run / 'report.html'}"
     )
     if not (result or poses or _has_test_clips(run)):
-        print(f"test: none, protocol {header.recipe['protocol']} has no test clips")
+        echo(f"test: none, protocol {header.recipe['protocol']} has no test clips")
     if header.create_objective().is_classifier or poses:
-        print(f"next:   kinegraph predict {run} FILE")
+        echo(f"next:   kinegraph predict {run} FILE")
 
 
 def _has_test_clips(run: Path) -> bool:

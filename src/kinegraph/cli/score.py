@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import JsonOption, parse_weights, print_table
+from kinegraph.cli.console import JsonOption, echo, parse_weights, print_table
 
 if TYPE_CHECKING:
     from kinegraph.inference.score import ScoredFile, ScoreResult
@@ -51,7 +51,7 @@ def score(
         streams=None if streams is None else streams.split(","),
     )
     if as_json:
-        print(json.dumps(result.to_dict()))
+        echo(json.dumps(result.to_dict()))
     else:
         _print_scores(result)
 
@@ -64,12 +64,12 @@ def _print_scores(result: ScoreResult) -> None:
     )
     print_table(title, header, rows)
     if result.fused:
-        print(f"weights: {result.weights_from}")
+        echo(f"weights: {result.weights_from}")
     if result.leaked is None:
-        print("clean: not known, a store or a folder of raw files as --labels shows leaked clips")
+        echo("clean: not known, a store or a folder of raw files as --labels shows leaked clips")
     else:
         kept = result.clips - result.leaked
-        print(f"clean: {kept} clips, without {result.leaked} that equal a training clip")
+        echo(f"clean: {kept} clips, without {result.leaked} that equal a training clip")
 
 
 def _format_scores(file: ScoredFile) -> list[str]:

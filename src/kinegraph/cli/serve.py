@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kinegraph.cli.console import echo
+
 if TYPE_CHECKING:
     from kinegraph.server.service import Service
 
@@ -71,7 +73,7 @@ def serve(
     with open_socket(host, port, token) as listening:
 
         def on_ready(service: Service) -> None:
-            print(
+            echo(
                 f"{name} at {address_of(listening)}\n"
                 f"streams: {service.mode} mode, capacity {service.capacity} persons at "
                 f"{rate:g} frames/s; press Ctrl+C to stop",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from kinegraph.cli.clip_options import print_assumptions, takes_clip_options
+from kinegraph.cli.console import echo
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
@@ -70,18 +71,18 @@ def stream(
         for number, frame in enumerate(frames):
             found = accepted_action(session.push(*frame))
             if as_json:
-                print(json.dumps({"id": name, "frame": number, **found}), flush=True)
+                echo(json.dumps({"id": name, "frame": number, **found}), flush=True)
             elif found["name"] not in (None, shown):
                 shown = found["name"]
                 time = f"{number / fps:7.2f} s" if fps else f"frame {number:5d}"
-                print(f"{time}  {shown} {found['probability']:.1%}", flush=True)
+                echo(f"{time}  {shown} {found['probability']:.1%}", flush=True)
         found = accepted_action(session.flush())
         if as_json:
-            print(json.dumps({"id": name, "frames": session.frames, **found}), flush=True)
+            echo(json.dumps({"id": name, "frames": session.frames, **found}), flush=True)
         else:
             nothing = found["name"] is None
             last = "no frames" if nothing else f"{found['name']} {found['probability']:.1%}"
-            print(f"{name}, {session.frames} frames: {last}", flush=True)
+            echo(f"{name}, {session.frames} frames: {last}", flush=True)
 
 
 def _parse_window(text: str) -> Window:

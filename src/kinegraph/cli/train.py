@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import find_free_folder, number_folders
+from kinegraph.cli.console import echo, find_free_folder, number_folders
 from kinegraph.cli.run_summary import evaluate_and_report, print_summary
 from kinegraph.errors import RecipeError
 
@@ -56,10 +55,10 @@ def train(
     runs = [folder / f"{loaded.name}-{loaded.stream}" for loaded in recipes]
     for number, (loaded, run) in enumerate(zip(recipes, runs, strict=True), start=1):
         if is_rank_zero():
-            print(f"stream {number} of {len(recipes)}: {loaded.stream}")
+            echo(f"stream {number} of {len(recipes)}: {loaded.stream}")
         _train(loaded, run, resume=resume and run.exists())
     if is_rank_zero():
-        print(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
+        echo(f"next:   kinegraph fuse {' '.join(map(str, runs))}")
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
@@ -73,7 +72,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     if not is_rank_zero():
         return
     if resume and (folder / REPORT).is_file():
-        print(f"{folder} is finished: see {folder / REPORT}")
+        echo(f"{folder} is finished: see {folder / REPORT}")
     else:
         print_summary(folder, *evaluate_and_report(folder))
 
@@ -87,10 +86,10 @@ def _warn_about_preprocessing(recipe: Recipe, start: str) -> None:
     theirs = Pipeline.from_list(header.transforms, header.stream)
     before, now = (p.for_evaluation().to_list() for p in (theirs, recipe.pipeline()))
     if (before, theirs.stream) != (now, recipe.stream):
-        print(
+        echo(
             f"kinegraph: warning: {start} was trained with different preprocessing: {before}, "
             f"stream {theirs.stream}; this recipe has {now}, stream {recipe.stream}",
-            file=sys.stderr,
+            error=True,
         )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import JsonOption, progress
+from kinegraph.cli.console import JsonOption, echo, progress
 from kinegraph.errors import VideoError
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _add(result: WatchResult, ended: list[Segment], verbose: bool) -> None:
     result.segments += ended
     for s in ended if verbose else ():
         span = f"{format_time(s.start):>9s} - {format_time(s.end):>9s}"
-        print(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
+        echo(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
 
 
 def _print_summary(source: Source, result: WatchResult, as_json: bool) -> None:
@@ -155,12 +154,12 @@ def _print_summary(source: Source, result: WatchResult, as_json: bool) -> None:
         warnings.append(f"no person is visible in {source.name} long enough")
     elif not as_json:
         of = f"{format_time(main.seconds)} of {format_time(main.of)}"
-        print(f"dominant action: {main.name} {main.probability:.0%}, {of}")
+        echo(f"dominant action: {main.name} {main.probability:.0%}, {of}")
     for warning in filter(None, warnings):
-        print(f"kinegraph: {warning}", file=sys.stderr)
+        echo(f"kinegraph: {warning}", error=True)
     if as_json:
         segments = [segment.to_dict() for segment in result.segments]
-        print(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
+        echo(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
 
 
 def _write_outputs(
@@ -182,4 +181,4 @@ def _write_outputs(
     if page is not None:
         write_watch_report(page, cache.source.name, model, recognizer, result, frames)
     for path in filter(None, (out, page)):
-        print(f"wrote {path}", file=sys.stderr)
+        echo(f"wrote {path}", error=True)

@@ -94,6 +94,15 @@ def _devices(value: Any) -> Any:
     )
 
 
+def _check_folder_name(name: str) -> str:
+    """Refuse names that would place a run outside of ``runs``, or that a terminal would obey."""
+    if not name.isprintable() or name.startswith(".") or not name or set(name) & set("/\\:"):
+        raise PydanticCustomError(
+            "name", "expected a folder name without a path, a colon or control characters"
+        )
+    return name
+
+
 class TrainConfig(_StrictModel):
     """Training hyperparameters; the learning rate changes every step, milestones are epochs.
 
@@ -154,7 +163,7 @@ class Recipe(_StrictModel):
     """Everything that defines a training run, except the clips themselves.
 
     Attributes:
-        name: name of the run.
+        name: name of the run, and of its folder in ``runs``.
         about: source of the setting, in one sentence.
         store: path of the clip store.
         protocol: name of its train/test split (`kinegraph list protocols`), or auto.
@@ -178,7 +187,7 @@ class Recipe(_StrictModel):
         stages: trainings before this one, each initialized from the one before it.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_folder_name)]
     about: str = ""
     store: str
     protocol: str

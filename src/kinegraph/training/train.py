@@ -263,8 +263,8 @@ def fit(
     with _quiet_lightning():
         try:
             trainer.fit(module, batches, val_batches, ckpt_path=resume)
-        except SystemExit:
-            if not trainer.interrupted:
+        except SystemExit as end:
+            if end.code != 1:  # of Lightning after Ctrl-C; others are of SIGTERM
                 raise
     if trainer.interrupted:
         raise KeyboardInterrupt
