@@ -81,12 +81,12 @@ class BatchChecksums(NamedTuple):
 
 def _column_checksum(column: Any) -> int:
     checksum = zlib.crc32(column.is_valid().to_numpy(zero_copy_only=False))
-    for values in _values(column):
+    for values in _column_parts(column):
         checksum = zlib.crc32(values, checksum)
     return checksum
 
 
-def _values(column: Any) -> tuple[Any, ...]:
+def _column_parts(column: Any) -> tuple[Any, ...]:
     """Return the arrays of numbers or bytes that make up a column of the store's schema."""
     if pa.types.is_large_list(column.type):
         return column.offsets.to_numpy(), column.values.to_numpy()

@@ -29,7 +29,7 @@ def append_checksum(path: Path) -> None:
         OSError: the file cannot be written.
     """
     before, after = _MARKS[path.suffix]
-    digest = _digest(path, path.read_bytes())
+    digest = _compute_sha256(path, path.read_bytes())
     with path.open("ab") as file:
         file.write(before + digest + after)
 
@@ -49,7 +49,7 @@ def verify_file(path: Path) -> bool:
         mark = content[max(0, end) :]
         if not mark.startswith(before):
             return False
-        expected = before + _digest(path, content[:end]) + after
+        expected = before + _compute_sha256(path, content[:end]) + after
     except OSError as error:
         raise ExportError(f"{path}: cannot read {error.filename}: {error.strerror}") from error
     if mark != expected:
@@ -65,7 +65,7 @@ def damaged_file(path: Path) -> ExportError:
     )
 
 
-def _digest(path: Path, body: bytes) -> bytes:
+def _compute_sha256(path: Path, body: bytes) -> bytes:
     digest = hashlib.sha256(body)
     if path.suffix == ".xml":
         digest.update(path.with_suffix(".bin").read_bytes())
