@@ -1,10 +1,11 @@
-"""Atomic writes, locks of files and folders, and checksums of files."""
+"""Atomic writes, locks of files and folders, checksums, and the folder of a user's files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -31,6 +32,23 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def user_data_folder() -> Path:
+    """Return the folder for files that commands of this user keep; it may not exist yet.
+
+    ``KINEGRAPH_HOME`` names it; without, it is ``kinegraph`` in the place of the system.
+    """
+    if named := os.environ.get("KINEGRAPH_HOME"):
+        return Path(named)
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / "kinegraph"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class OnePerson:
     """A pose estimator that sees a person in every image."""
 
     layout = LAYOUT
+    people = 1
 
     def __call__(self, image: np.ndarray, time: float) -> PoseFrame:
         joints = np.random.default_rng(0).uniform(10, 40, (1, LAYOUT.num_joints, 2))
@@ -57,7 +58,8 @@ def image(time: float, size: int = 64) -> bytes:
 def test_images_are_answered_until_a_text_ends_the_video(server):
     async def client() -> None:
         async with connect(server.video) as ws:
-            assert len((await receive_json(ws))["joints"]) == LAYOUT.num_joints
+            skeleton = await receive_json(ws)
+            assert len(skeleton["joints"]) == LAYOUT.num_joints and skeleton["people"] == 1
             for t in range(20):
                 await ws.send(image(t / 30))
                 message = await receive_json(ws)

@@ -66,8 +66,9 @@ class GrayLevelEstimator:
     Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, people: int = 6) -> None:
         self.layout = get_layout("jhmdb15")
+        self.people = people
         rng = np.random.default_rng(0)
         self._places = rng.normal(size=(CLASSES, 15, 2)).astype(np.float32)
         self.closed = False

@@ -11,6 +11,7 @@ from conftest import real_data
 from kinegraph.errors import VideoError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import load_estimator
+from kinegraph.video.estimators.mediapipe import _search_areas
 from kinegraph.video.estimators.rtmlib import RtmlibPoses
 from video.synthetic_videos import require_av
 
@@ -45,6 +46,30 @@ def test_mediapipe_sees_a_person_where_the_person_is():
     assert ankle[1] > shoulder[1] + 50  # a standing person, upright
 
 
+def test_mediapipe_finds_and_follows_several_persons():
+    path = real_data("videos") / "ta_chi.mp4"
+    require_av()
+    alone = [p for p, _ in zip(VideoFile(path), range(8), strict=False)]
+    width = alone[0].image.shape[1]
+    for people, expected in ((6, 2), (1, 1)):
+        estimator = load_estimator("mediapipe", people)
+        assert estimator.people == people
+        for n, frame in enumerate(alone):  # a search in each of the four areas, and twice none
+            image = np.concatenate([frame.image, frame.image], axis=1)
+            found = estimator(image, 0.15 * n)
+        estimator.close()
+        assert found.joints.shape == (expected, 33, 2)
+        places = np.sort(np.nanmean(found.joints[..., 0], axis=1))
+        assert np.ptp(places) == pytest.approx(width * (expected - 1), abs=0.05 * width)
+
+
+def test_mediapipe_searches_squares_of_long_images():
+    assert _search_areas(100, 110) == [(0, 0, 100, 110)]
+    areas = _search_areas(100, 300)
+    assert areas == [(0, 0, 100, 300), (0, 0, 100, 100), (0, 100, 100, 200), (0, 200, 100, 300)]
+    assert _search_areas(300, 100)[-1] == (200, 0, 300, 100)
+
+
 def test_rtmlib_is_given_blue_first_and_gives_several_persons():
     given = []
 
@@ -66,6 +91,13 @@ def test_rtmlib_is_given_blue_first_and_gives_several_persons():
     assert np.isnan(frame.joints[..., 0]).sum() == 2
     assert np.isnan(frame.joints[0, 0]).all() and np.isnan(frame.joints[1, 3]).all()
     assert frame.confidence[1, 3] == 0 and frame.confidence[1, 4] == np.float32(0.9)
+
+
+def test_rtmlib_keeps_the_most_certain_persons():
+    scores = np.repeat([[0.5], [0.9], [0.7]], 17, axis=1)
+    joints = np.ones((3, 17, 2)) * [[[1.0]], [[2.0]], [[3.0]]]
+    frame = RtmlibPoses(lambda _: (joints, scores), 2)(np.zeros((8, 8, 3), np.uint8), 0)
+    assert frame.joints[:, 0, 0].tolist() == [2, 3]
 
 
 def test_rtmlib_that_sees_nobody():

@@ -23,7 +23,7 @@ from video.test_sources import openpose
 @pytest.fixture(autouse=True)
 def poses(monkeypatch):
     """Poses without a network, whatever the name."""
-    monkeypatch.setattr(sources, "load_estimator", lambda name: GrayLevelEstimator())
+    monkeypatch.setattr(sources, "load_estimator", lambda _, people: GrayLevelEstimator(people))
 
 
 def film(path, *parts, fps=10):
@@ -62,6 +62,13 @@ def test_lines_for_people(capsys, tmp_path, tiny_run):
     first, last = out.splitlines()
     assert re.fullmatch(r" +0\.0 s - +5\.0 s  person 1  there \d+%", first)
     assert re.fullmatch(r"dominant action: there \d+%, 5\.0 s of 5\.0 s", last)
+
+
+def test_an_estimator_of_one_person_is_reported(capsys, tmp_path, tiny_run):
+    path = film(tmp_path / "a.mp4", (1, 2))
+    for people, reported in ((1, True), (2, False)):
+        code, told, err = watched(capsys, path, "--model", tiny_run, "--people", people)
+        assert code == 0 and told["segments"] and ("one person at a time" in err) == reported
 
 
 def test_the_film_is_as_long_and_large_as_the_video(capsys, tmp_path, tiny_run):
@@ -142,7 +149,7 @@ def test_ctrl_c_writes_what_there_is(capsys, tmp_path, tiny_run, monkeypatch):
                 raise KeyboardInterrupt
             return super().__call__(image, time)
 
-    monkeypatch.setattr(sources, "load_estimator", lambda name: Impatient())
+    monkeypatch.setattr(sources, "load_estimator", lambda _, people: Impatient(people))
     out = tmp_path / "b.mp4"
     code, told, err = watched(capsys, path, "--model", tiny_run, "--out", out)
     assert code == 130 and "interrupted after 6.1 s" in err

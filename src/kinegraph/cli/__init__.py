@@ -25,6 +25,7 @@ from kinegraph.cli import (
     import_weights,
     inspect,
     list_,
+    pose_model,
     predict,
     score,
     serve,
@@ -56,6 +57,7 @@ app.command("predict")(predict.predict)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)
 app.command("serve")(serve.serve)
+app.command("pose-model")(pose_model.pose_model)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")
 app.command("list", no_args_is_help=True)(list_.list_kind)

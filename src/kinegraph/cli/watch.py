@@ -34,7 +34,21 @@ def watch(
         Path | None, typer.Option(help="Write an HTML report with timeline and key frames.")
     ] = None,
     as_json: JsonOption = False,
-    poses: Annotated[str, typer.Option(help="Pose estimator: mediapipe or rtmlib.")] = "mediapipe",
+    poses: Annotated[
+        str,
+        typer.Option(
+            help="Pose estimator: mediapipe, movenet or rtmlib (default: movenet if `pose-model` "
+            "has installed it, else mediapipe).",
+        ),
+    ] = "",
+    people: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Maximum number of tracked persons. MediaPipe needs time for each, MoveNet the "
+            "same time for up to six.",
+        ),
+    ] = 6,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -52,7 +66,6 @@ def watch(
     height: Annotated[
         float | None, typer.Option(min=1, help="Height of the image of pose files, in pixels.")
     ] = None,
-    persons: Annotated[int, typer.Option(min=1, help="Maximum number of tracked persons.")] = 10,
     seconds: Annotated[
         float | None, typer.Option(help="Stop after so many seconds; default: at the end.")
     ] = None,
@@ -72,8 +85,8 @@ def watch(
     size = (width, height) if width is not None and height is not None else None
     recognizer = Recognizer.load(model)
     with ExitStack() as stack:
-        opened = stack.enter_context(closing(open_source(source, poses, fps, layout, size)))
-        pipeline = ActionPipeline(recognizer, opened.layout, Tracker(persons))
+        opened = stack.enter_context(closing(open_source(source, poses, fps, layout, size, people)))
+        pipeline = ActionPipeline(recognizer, opened.layout, Tracker(people))
         cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
         result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
         _print_summary(opened, result, as_json)
@@ -148,6 +161,8 @@ def _print_summary(source: Source, result: WatchResult, as_json: bool) -> None:
 
     main = dominant_action(result.segments)
     warnings = [source.warning]
+    if source.people == 1:
+        warnings.append("one person at a time is tracked: other persons have no actions")
     if result.interrupted and not source.live:
         warnings.append(f"interrupted after {format_time(result.end_time)}")
     if not result.segments:

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from starlette.websockets import WebSocket
 from websockets.frames import CloseCode
 
-from kinegraph.errors import KinegraphError
+from kinegraph.errors import KinegraphError, VideoError
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
 from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
-from kinegraph.video.estimators.base import load_estimator, missing_package
+from kinegraph.video.estimators.base import default_estimator, load_estimator
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.segmentation import Segment, dominant_action
 
@@ -38,7 +37,11 @@ MAX_VIDEO_S = 6 * 3600.0
 
 def missing_requirement() -> str | None:
     """Return what must be installed to process images; None if nothing is missing."""
-    return None if find_spec("mediapipe") else str(missing_package("mediapipe"))
+    try:
+        default_estimator()
+    except VideoError as error:
+        return str(error)
+    return None
 
 
 class VideoConnection(WebSocketConnection):
@@ -134,11 +137,12 @@ class VideoSession:
         self._segments: list[Segment] = []
 
     def skeleton(self) -> dict[str, Any]:
-        """Return the joints and bones of the poses, for the client."""
+        """Return the joints and bones of the poses, and the maximum number of persons."""
         layout = self._estimator.layout
         bones = [[a, b] for a, b in layout.bones]
         sides = [_side(name) for name in layout.joints]
-        return {"joints": list(layout.joints), "bones": bones, "sides": sides}
+        people = self._estimator.people
+        return {"joints": list(layout.joints), "bones": bones, "sides": sides, "people": people}
 
     def process(self, data: bytes) -> dict[str, Any]:
         """Return the persons in an image, and the segments that it ends.

@@ -12,7 +12,12 @@ from kinegraph.errors import ReadError, VideoError
 from kinegraph.readers import POSE_FORMATS, find_readers
 from kinegraph.readers.pose_files import PoseFormat, find_facts, has_person
 from kinegraph.video.decode import Camera, VideoFile, VideoFrame, parse_camera_index
-from kinegraph.video.estimators.base import PoseEstimator, PoseFrame, load_estimator
+from kinegraph.video.estimators.base import (
+    DEFAULT_PEOPLE,
+    PoseEstimator,
+    PoseFrame,
+    load_estimator,
+)
 
 FPS = 30.0  # default frame rate of poses
 _CANVAS_PIXELS = 640  # longer side of frames drawn without a video
@@ -34,6 +39,7 @@ class VideoSource:
         self._estimator = estimator
         self._min_gap = 0.75 / fps  # slightly higher frame rates are not reduced
         self.layout = estimator.layout
+        self.people: int | None = estimator.people
         self.live = isinstance(video, Camera)
         self.name = f"camera {video.index}" if isinstance(video, Camera) else video.path.name
         self.duration = video.duration
@@ -88,6 +94,7 @@ class PoseFileSource:
     """
 
     live = False
+    people: int | None = None  # as many as the files have
 
     def __init__(
         self,
@@ -187,24 +194,27 @@ Source = VideoSource | PoseFileSource
 """Skeletons over time, and the video frames that they are drawn on.
 
 Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they cannot be replayed;
-``duration`` in seconds and ``frame_count``, None if unknown.
+``duration`` in seconds and ``frame_count``, None if unknown; ``people``, the maximum number of
+persons that the estimator finds in a frame.
 """
 
 
 def open_source(
     what: str,
-    poses: str = "mediapipe",
+    poses: str = "",
     fps: float | None = None,
     layout: str = "",
     size: tuple[float, float] | None = None,
+    people: int = DEFAULT_PEOPLE,
 ) -> Source:
     """Open a video file, pose files, or a camera.
 
     Args:
         what: a path, or the number of a camera.
-        poses: name of the estimator, see `load_estimator`.
+        poses: name of the estimator, "" for the default, see `load_estimator`.
         fps: frame rate of pose files; maximum rate of pose estimation in a video.
         layout, size: of pose files, see `PoseFileSource`.
+        people: maximum number of persons that the estimator looks for.
 
     Raises:
         ReadError, VideoError, UnknownNameError: it cannot be opened.
@@ -216,4 +226,4 @@ def open_source(
         raise VideoError("--layout states the joints of pose files, not of a video or camera")
     camera = None if path.is_file() else parse_camera_index(what)
     video = VideoFile(path) if camera is None else Camera(camera)
-    return VideoSource(video, load_estimator(poses), fps or FPS)
+    return VideoSource(video, load_estimator(poses, people), fps or FPS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.video.estimators.base import Array, PoseFrame
+from kinegraph.video.estimators.base import DEFAULT_PEOPLE, Array, PoseFrame
 
 MATCH_DISTANCE = 0.5  # largest mean distance of joints to a track, in body sizes
 DISTANCE_GROWTH = 1.0  # growth of that distance per second in which a person is not visible
@@ -45,7 +45,7 @@ class Tracker:
         gap: seconds after which a person who is not visible is forgotten.
     """
 
-    def __init__(self, persons: int = 10, gap: float = 1.0) -> None:
+    def __init__(self, persons: int = DEFAULT_PEOPLE, gap: float = 1.0) -> None:
         self.persons = persons
         self.gap = gap
         self._tracks: list[_Track] = []

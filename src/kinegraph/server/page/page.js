@@ -293,7 +293,7 @@ function showPersons(persons, session) {
   people.dataset.text = text;
   const active = new Set(persons.filter((person) => person.label !== null).map((person) => displayName(person.name)));
   for (const item of byId("actions").children) item.classList.toggle("active", active.has(item.textContent));
-  byId("state").textContent = `${formatTime(session.lastSentTime)} · ${Math.round(session.answerTimes.length / 2)} images/s`;
+  byId("state").textContent = `${formatTime(session.lastSentTime)} · ${Math.round(session.answerTimes.length / 2)} images/s${session.skeleton.people === 1 ? " · one person at a time" : ""}`;
 }
 
 function drawTimeline(session) {

