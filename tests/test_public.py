@@ -31,6 +31,7 @@ NAMES = [
     "read_clips",
     "register_layout",
     "register_model",
+    "teach",
     "to_movement",
     "train",
 ]

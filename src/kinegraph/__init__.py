@@ -30,6 +30,7 @@ _MODULE_OF = {
     "read_clips": "kinegraph.readers",
     "register_layout": "kinegraph.skeleton.layouts",
     "register_model": "kinegraph.models",
+    "teach": "kinegraph.inference.teach",
     "to_movement": "kinegraph.readers.movement",
     "train": "kinegraph.training.train",
 }

@@ -12,6 +12,7 @@ from kinegraph.inference.export.trace import trace_clips
 from kinegraph.inference.export.writers import writer
 from kinegraph.models import MODELS, create_model, list_models, model_options
 from kinegraph.models.base import pool_clips, predict_logits
+from kinegraph.models.unknown import UnknownLogit
 from kinegraph.runtime.fuse import optimize_for_inference, relative_error
 from kinegraph.runtime.micro_batching import StepStreams
 from kinegraph.runtime.streams import open_streams
@@ -59,6 +60,13 @@ def test_a_linear_head_on_pooled_features_is_the_classifier(name, faithful):
     model.set_classifier(weight, bias)
     expected = pooled @ weight.T + bias
     torch.testing.assert_close(predict_logits(model, x, lengths), expected, rtol=1e-4, atol=1e-4)
+    model.unknown_head = UnknownLogit(pooled[:2], slope=3.0, radius=0.5)
+    distance = torch.cdist(pooled, pooled[:2]).amin(dim=1)
+    shares = predict_logits(model, x, lengths).softmax(dim=1)
+    unknown = torch.sigmoid(3 * (distance - 0.5))
+    torch.testing.assert_close(shares[:, 4], unknown, rtol=1e-3, atol=1e-3)
+    known = expected.softmax(dim=1) * (1 - unknown[:, None])
+    torch.testing.assert_close(shares[:, :4], known, rtol=1e-3, atol=1e-3)
 
 
 def seen_something(name: str, layout: str = "ntu25", **options) -> torch.nn.Module:

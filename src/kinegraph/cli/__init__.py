@@ -30,6 +30,7 @@ from kinegraph.cli import (
     score,
     serve,
     stream,
+    teach,
     train,
     watch,
 )
@@ -48,6 +49,7 @@ app.command("convert", context_settings=convert.CONTEXT)(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_weights.import_weights)
 app.command("train")(train.train)
+app.command("teach")(teach.teach)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("fuse")(fuse.fuse)

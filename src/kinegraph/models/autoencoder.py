@@ -229,9 +229,9 @@ class STGCNAutoEncoder(SkeletonModel):
         """(n, C, T, V) -> (n, F, T', V)."""
         return self.encoder.forward_persons(rows)
 
-    def classify(self, pooled: Tensor) -> Tensor:
+    def apply_head(self, pooled: Tensor) -> Tensor:
         """(N, P) -> (N, classes)."""
-        return self.encoder.classify(pooled)
+        return self.encoder.apply_head(pooled)
 
     def reconstruct(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The clip, or whatever of its length it is trained to be, from its features.

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kinegraph.models.layers import init_published
+from kinegraph.models.unknown import UnknownLogit
 from kinegraph.ops.persons import (
     Pool,
     check_input,
@@ -42,6 +43,7 @@ class SkeletonModel(nn.Module):
         pool: how features become one vector a person, see `pool_places`.
         head: the classifier of pooled features (N, P).
         head_dropout: before the classifier.
+        unknown_head: adds the logit of "none of the actions"; None for a model that has none.
         counts_absent: whether absent persons, all zero, are computed and averaged like others.
         fixed_persons: M, where the model takes clips of so many persons only; else None.
         min_frames: T of the shortest clip.
@@ -64,6 +66,7 @@ class SkeletonModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head_dropout: nn.Module = nn.Identity()
+        self.unknown_head: UnknownLogit | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> logits (N, classes)."""
@@ -96,6 +99,13 @@ class SkeletonModel(nn.Module):
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(N, P) pooled features -> logits (N, classes)."""
+        logits = self.apply_head(pooled)
+        if self.unknown_head is not None:
+            logits = self.unknown_head(pooled, logits)
+        return logits
+
+    def apply_head(self, pooled: Tensor) -> Tensor:
+        """(N, P) pooled features -> logits (N, classes) of the head."""
         logits: Tensor = self.head(self.head_dropout(pooled))
         return logits
 

@@ -98,10 +98,10 @@ class TwoStreamSTGCN(SkeletonModel):
         motion = self.motion_stream.forward_persons(self.relative_motion(rows))
         return torch.cat([origin, motion], dim=1)
 
-    def classify(self, pooled: Tensor) -> Tensor:
+    def apply_head(self, pooled: Tensor) -> Tensor:
         """(N, P) -> (N, classes): the sum of both networks' logits."""
         origin, motion = pooled.chunk(2, dim=1)
-        return self.origin_stream.classify(origin) + self.motion_stream.classify(motion)
+        return self.origin_stream.apply_head(origin) + self.motion_stream.apply_head(motion)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace both heads by fresh ones."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
+from kinegraph.models.unknown import UnknownLogit
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained
@@ -52,6 +53,8 @@ class CheckpointHeader:
         fps: frames per second of the training clips, None if unknown.
         space: `Space.to_dict` of the training clips; None means the usual space of the layout.
         stream_window_seconds: how many of the latest seconds a prediction of a stream covers.
+        unknown_centers: how many centers the logit of the last class is computed from
+            (`kinegraph.models.unknown`); 0 for a model without this logit.
     """
 
     model: dict[str, Any]
@@ -72,16 +75,21 @@ class CheckpointHeader:
     fps: float | None = None
     space: dict[str, Any] | None = None
     stream_window_seconds: float = DEFAULT_WINDOW_S
+    unknown_centers: int = 0
 
     def build_model(self) -> nn.Module:
         """Create the model, with untrained weights."""
-        return create_model(
+        model = create_model(
             self.model["name"],
             layout=SkeletonLayout.from_dict(self.layout),
-            num_classes=self.num_classes,
+            num_classes=self.num_classes - bool(self.unknown_centers),
             in_channels=self.in_channels,
             **self.model["options"],
         )
+        if self.unknown_centers:
+            centers = torch.zeros(self.unknown_centers, int(model.pooled_features))
+            model.unknown_head = UnknownLogit(centers, 0.0, 0.0)
+        return model
 
     def pipeline(self) -> Pipeline:
         """Return the transform pipeline that the model was trained with."""
@@ -202,7 +210,7 @@ def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
     try:
         model = header.build_model()
         model.load_state_dict(state)
-    except (KinegraphError, RuntimeError, KeyError) as error:
+    except (KinegraphError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit their header: {reason}") from error
     return model.eval(), header
@@ -283,4 +291,4 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
 
 def is_head_parameter(name: str) -> bool:
     """Return whether a parameter belongs to the classifier, by its name in the state dict."""
-    return "head" in name.split(".")
+    return not {"head", "unknown_head"}.isdisjoint(name.split("."))
