@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kinegraph.cli.clip_options import takes_clip_options
-from kinegraph.cli.console import JsonOption, print_table, progress
+from kinegraph.cli.console import JsonOption, echo, print_table, progress
 
 
 @takes_clip_options
@@ -44,18 +43,18 @@ def teach(
     base = TrainedModel.load(model)
     found, errors = read_examples(examples, base, poses=poses, reader=reader, stated=stated)
     for error in errors:
-        print(f"kinegraph: skipped: {error}", file=sys.stderr)
+        echo(f"kinegraph: skipped: {error}", error=True)
     with progress("teaching") as bar:
         recognizer = teach_actions(base, found, out, progress=bar)
     taught = recognizer.header.training["taught"]
     if as_json:
-        print(json.dumps(taught))
+        echo(json.dumps(taught))
         return
     print_table("Examples", ("action", "clips"), list(taught["examples"].items()))
-    print(_describe_held_out(**taught["held_out"]))
+    echo(_describe_held_out(**taught["held_out"]))
     seconds = recognizer.header.training["seconds"]
-    print(f"{out}: {len(found)} actions, taught in {seconds:.1f} s")
-    print(f"next: kinegraph watch VIDEO --model {out}, or kinegraph predict {out} FILE")
+    echo(f"{out}: {len(found)} actions, taught in {seconds:.1f} s")
+    echo(f"next: kinegraph watch VIDEO --model {out}, or kinegraph predict {out} FILE")
 
 
 def _describe_held_out(examples: int, correct: float, wrong: float, unknown: float) -> str:
