@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+DoubleArray = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -70,9 +70,9 @@ class FewShotHead:
         slope, radius: see `kinegraph.models.unknown.UnknownLogit`.
     """
 
-    weight: Array
-    bias: Array
-    centers: Array
+    weight: DoubleArray
+    bias: DoubleArray
+    centers: DoubleArray
     temperature: float = 1.0
     slope: float = 0.0
     radius: float = 0.0
@@ -82,17 +82,17 @@ class FewShotHead:
         temperature, slope, radius = found
         return replace(self, temperature=temperature, slope=slope, radius=radius)
 
-    def logits(self, features: Array) -> Array:
+    def logits(self, features: DoubleArray) -> DoubleArray:
         """(n, P) -> (n, K), without the temperature."""
         return np.asarray(features @ self.weight.T + self.bias)
 
-    def distances(self, features: Array) -> Array:
+    def distances(self, features: DoubleArray) -> DoubleArray:
         """(n, P) -> (n, K): from the center of each action."""
         from scipy.spatial.distance import cdist
 
         return np.asarray(cdist(features, self.centers))
 
-    def probabilities(self, features: Array) -> Array:
+    def probabilities(self, features: DoubleArray) -> DoubleArray:
         """(n, P) -> (n, K): of each action; the rest is the probability of "unknown"."""
         from scipy.special import expit, softmax
 
@@ -102,7 +102,7 @@ class FewShotHead:
 
 
 def fit_few_shot(
-    features: Array, labels: Labels, groups: Labels | None = None
+    features: DoubleArray, labels: Labels, groups: Labels | None = None
 ) -> tuple[FewShotHead, HeldOut]:
     """Fit a head to examples, and estimate how well it does on others.
 
@@ -139,14 +139,14 @@ def fit_few_shot(
     )
 
 
-def _distances_to_others(head: FewShotHead, features: Array, labels: Labels) -> Array:
+def _distances_to_others(head: FewShotHead, features: DoubleArray, labels: Labels) -> DoubleArray:
     """Return (n,) the distance of each example from the nearest center of another action."""
     distances = head.distances(features)
     distances[np.arange(len(labels)), labels] = np.inf
     return np.asarray(distances.min(axis=1))
 
 
-def _estimate_refused(features: Array, labels: Labels, calibration: Calibrated) -> float:
+def _estimate_refused(features: DoubleArray, labels: Labels, calibration: Calibrated) -> float:
     """Return the share of examples that are unknown to heads that lack their action."""
     refused = []
     for label in np.unique(labels):
@@ -161,7 +161,7 @@ def _mean(values: NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _fit_linear(features: Array, labels: Labels) -> FewShotHead:
+def _fit_linear(features: DoubleArray, labels: Labels) -> FewShotHead:
     """Fit a multinomial logistic regression to features of zero mean and mean squared norm 1."""
     from scipy.optimize import minimize
     from scipy.special import log_softmax
@@ -176,7 +176,7 @@ def _fit_linear(features: Array, labels: Labels) -> FewShotHead:
     d = inputs.shape[1]
     truth = np.eye(K)[labels]
 
-    def loss(parameters: Array) -> tuple[float, Array]:
+    def loss(parameters: DoubleArray) -> tuple[float, DoubleArray]:
         weight, bias = parameters[: K * d].reshape(K, d), parameters[K * d :]
         scores = log_softmax(inputs @ weight.T + bias, axis=1)
         error = (np.exp(scores) - truth) / n
@@ -203,7 +203,7 @@ def _folds(labels: Labels, groups: Labels) -> Iterator[Mask]:
         yield part == number
 
 
-def _fit_temperature(held_out: Sequence[tuple[Array, Labels]]) -> float:
+def _fit_temperature(held_out: Sequence[tuple[DoubleArray, Labels]]) -> float:
     """Return the most probable temperature, by the prior and by held-out logits and labels."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -221,11 +221,11 @@ def _fit_temperature(held_out: Sequence[tuple[Array, Labels]]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _fit_boundary(known: Array, unknown: Array) -> tuple[float, float]:
+def _fit_boundary(known: DoubleArray, unknown: DoubleArray) -> tuple[float, float]:
     """Return slope and radius of the logistic function that separates two sets of distances."""
     from scipy.optimize import minimize
 
-    def loss(parameters: Array) -> float:
+    def loss(parameters: DoubleArray) -> float:
         slope, radius = parameters
         prior = sum(
             ((value - mean) / spread) ** 2 / 2

@@ -47,7 +47,7 @@ def teach(
 ) -> Recognizer:
     """Return a recognizer of new actions, made from a model and examples of each action.
 
-    What was taught, and how well the examples are told apart when they are held out, stands in the
+    What was taught, and how well held-out examples are named, stands in the
     header under ``training["taught"]``. The model that is given stays as it is.
 
     >>> wave, clap = kg.read_clips("wave/"), kg.read_clips("clap/")  # doctest: +SKIP
@@ -122,7 +122,7 @@ def _extract_features(
         for clip in clips:
             number = groups[-1] + 1 if groups else 0
             for window in _windows(clip, model.header.stream_window_seconds):
-                rows.append(_pool(model, window))
+                rows.append(_pool_clip(model, window))
                 labels.append(label)
                 groups.append(number)
             if progress:
@@ -140,7 +140,7 @@ def _windows(clip: Clip, seconds: float) -> Iterator[Clip]:
 
 
 @torch.inference_mode()
-def _pool(model: TrainedModel, clip: Clip) -> NDArray[np.float32]:
+def _pool_clip(model: TrainedModel, clip: Clip) -> NDArray[np.float32]:
     batch = model.batch(clip)
     pooled = pool_clips(model.model, batch.x, batch.lengths)[0].float().cpu().numpy()
     if not np.isfinite(pooled).all():
