@@ -66,9 +66,10 @@ class GrayLevelEstimator:
     Its joints are those of `conftest.made_up_clips`, which `tiny_run` has learned.
     """
 
-    def __init__(self, people: int = 6) -> None:
+    def __init__(self, people: int = 6, *, moves: bool = True) -> None:
         self.layout = get_layout("jhmdb15")
         self.people = people
+        self.moves = moves
         rng = np.random.default_rng(0)
         self._places = rng.normal(size=(CLASSES, 15, 2)).astype(np.float32)
         self.closed = False
@@ -77,6 +78,9 @@ class GrayLevelEstimator:
         height, width = image.shape[:2]
         level = round(float(image[-4:, -4:].mean()) / 50) - 1
         joints = self._places[level : level + 1] if level >= 0 else self._places[:0]
+        if self.moves:
+            noise = np.random.default_rng(round(1000 * time)).normal(size=joints.shape)
+            joints = joints + 0.1 * noise.astype(np.float32)  # as in the clips
         return PoseFrame(time, joints, np.ones(joints.shape[:2], np.float32), width, height)
 
     def close(self) -> None:

@@ -197,6 +197,19 @@ def test_skeletons_of_another_layout_are_converted(tiny_run):
     assert segments and segments[-1].end == pytest.approx(5, abs=0.05)
 
 
+def test_a_still_body_has_no_action(tiny_run):
+    recognizer = Recognizer.load(tiny_run)
+    for moves in (True, False):
+        estimator = GrayLevelEstimator(moves=moves)
+        pipeline = ActionPipeline(recognizer, estimator.layout)
+        for n in range(150):
+            pipeline(estimator(picture(gray_level(1)), n / 30))
+        (shown,) = pipeline.latest().values()
+        (segment,) = pipeline.finish()
+        names = {shown.accepted and shown.accepted.name, segment.label and segment.name}
+        assert names == ({"there"} if moves else {None})
+
+
 def test_what_is_kept_does_not_grow_with_the_time(tiny_run):
     recognizer = Recognizer.load(tiny_run)
     estimator = GrayLevelEstimator()

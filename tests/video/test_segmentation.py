@@ -88,13 +88,33 @@ def test_main_is_what_takes_most_time_of_all_persons():
     ]
     assert dominant_action(given) == DominantAction(1, "there", pytest.approx(0.7), 6, 12)
     assert dominant_action([*given, Segment(4, 0, 2, None, "unknown", 0.1)]).label == 1
-    mostly_unknown = [*given, Segment(4, 0, 5, None, "unknown", 0.1)]
+    mostly_unknown = [*given, Segment(4, 0, 11, None, "unknown", 0.1)]
     assert dominant_action(mostly_unknown) == DominantAction(
-        None, "unknown", pytest.approx(0.7 / 6), 6, 17
+        None, "unknown", pytest.approx(1.3 / 12), 12, 23
     )
-    short = [Segment(1, i, i + 1 + i / 10, i, str(i), 0.9) for i in range(3)]
-    assert dominant_action(short).label == 2
     assert dominant_action([]).to_dict() == {"label": None, "name": "unknown", "probability": 0.0}
+
+
+def test_main_is_several_actions_if_these_have_most_of_the_time():
+    short = [Segment(1, i, i + 1 + i / 10, i, str(i), 0.9) for i in range(3)]
+    several = DominantAction(
+        None, "several actions", pytest.approx(0.9), pytest.approx(3.3), pytest.approx(3.3)
+    )
+    assert dominant_action(short) == several
+    equal = [Segment(1, 0, 4, 0, "here", 0.5), Segment(2, 0, 4, 1, "there", 0.9)]
+    several = DominantAction(None, "several actions", pytest.approx(0.7), 8, 8)
+    assert dominant_action(equal) == several
+    unknown = Segment(3, 0, 7.9, None, "unknown", 0.1)
+    assert dominant_action([*equal, unknown]).name == "several actions"
+    assert dominant_action([*equal, unknown, unknown]).name == "unknown"
+
+
+def test_a_still_body_has_no_action_whatever_the_probability():
+    segmenter = ActionSegmenter(1, RECOGNIZER)
+    ended = [s for i in range(4) for s in segmenter(i, i + 1, answer(0.9, 0.1, 0))]
+    ended += [s for i in range(4, 8) for s in segmenter(i, i + 1, answer(0.9, 0, 0), is_still=True)]
+    ended += segmenter.finish()
+    assert [(s.name, s.start, s.end) for s in ended] == [("here", 0, 4), ("unknown", 4, 8)]
 
 
 def test_what_json_holds():

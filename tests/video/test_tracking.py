@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from kinegraph.video.estimators.base import PoseFrame
 from kinegraph.video.tracking import Tracker
@@ -40,6 +41,53 @@ def test_short_gaps_are_bridged_and_long_ones_are_not():
     assert numbers(tracker, frame(0.4)) == {}
     assert numbers(tracker, frame(0.9, (10, 0))) == {10: 1}
     assert numbers(tracker, frame(2.0, (10, 0))) == {10: 2}
+
+
+def walker(seed: int, x: float, time: float) -> np.ndarray:
+    """Joints (13, 2) of a person of 100 pixels who walks: limbs swing, the estimator is noisy."""
+    rng = np.random.default_rng(seed)
+    body = rng.uniform(0, (40, 90), (13, 2))
+    swing = 8 * np.sin(6 * time + rng.uniform(0, 6, (13, 1))) * [1, 0.2]
+    noise = np.random.default_rng((seed, round(1000 * time))).normal(0, 1.5, (13, 2))
+    return (body + swing + noise + (x, 0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("speed", [80, 200])
+@pytest.mark.parametrize("occlusion", [0.0, 0.3, 0.6])
+def test_persons_who_cross_keep_their_numbers(seed, speed, occlusion):
+    tracker, numbers = Tracker(), {"right": set(), "left": set()}
+    for n in range(120):
+        time = n / 30
+        bodies = {
+            "right": walker(2 * seed, speed * (time - 2), time),
+            "left": walker(2 * seed + 1, speed * (2 - time), time),
+        }
+        if abs(time - 2) < occlusion / 2:
+            del bodies["left"]  # behind the other
+        joints = np.stack(list(bodies.values()))[:: (-1) ** n]
+        tracked = tracker(PoseFrame(time, joints, np.ones(joints.shape[:2]), 640, 480))
+        for pose in tracked:
+            (who,) = (name for name, own in bodies.items() if np.array_equal(own, pose.joints))
+            numbers[who].add(pose.person)
+    assert len(numbers["right"]) == len(numbers["left"]) == 1
+    assert numbers["right"] != numbers["left"]
+
+
+def test_a_person_who_walks_is_found_where_the_walk_leads():
+    tracker = Tracker()
+    for n in range(30):
+        tracker(frame(n / 30, (5 * n, 0)))
+    assert numbers(tracker, frame(1.3, (205, 0))) == {205: 1}
+
+
+def test_after_a_gap_who_could_be_one_of_two_is_someone_new():
+    tracker = Tracker()
+    numbers(tracker, frame(0, (0, 0), (20, 0), (300, 0)))
+    assert numbers(tracker, frame(0.5, (10, 0), (300, 0))) == {10: 4, 300: 3}
+    tracker = Tracker()
+    numbers(tracker, frame(0, (10, 0), (300, 0)))
+    assert numbers(tracker, frame(0.5, (0, 0), (20, 0), (301, 0))) == {0: 3, 20: 4, 301: 2}
 
 
 def test_who_appears_elsewhere_is_someone_else():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,7 @@ from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.video.estimators.base import Array, PoseFrame
+from kinegraph.video.motion import STILL_MOTION, measure_motion
 from kinegraph.video.resample import FrameResampler
 from kinegraph.video.segmentation import ActionSegmenter, Segment
 from kinegraph.video.sources import FPS
@@ -108,6 +111,7 @@ class PersonState:
         self._resampler = FrameResampler(FPS)
         recognizer, seconds = pipeline.recognizer, pipeline.window
         self._window = max(1, round(seconds * FPS))
+        self._recent: deque[Array] = deque(maxlen=self._window)
         # a prediction counts for the middle of its window, until halfway to the next one
         self._lag = seconds / 2 - PREDICTION_INTERVAL_FRAMES / FPS / 2
         size = {"width": frame.width, "height": frame.height}
@@ -134,7 +138,7 @@ class PersonState:
         brief = end - self.first_time < MIN_VISIBLE_SECONDS
         if brief or (prediction := self._session.flush()) is None:
             return
-        yield from self._segment_until(end, prediction)
+        yield from self._segment_until(end, prediction, self._is_still())
         yield from self._segmenter.finish()
 
     def _push(self, joints: Array, confidence: Array) -> list[Segment]:
@@ -142,13 +146,21 @@ class PersonState:
         if not np.isfinite(held).any() and not self._session.frames:
             return []
         prediction = self._session.push(held, sure)
+        self._recent.append(held[0])
         if prediction is None or self._session.frames % PREDICTION_INTERVAL_FRAMES:
             return []
-        self.prediction = prediction
+        is_still = self._is_still()
+        self.prediction = replace(prediction, is_confident=False) if is_still else prediction
         if self._session.frames < self._window:
             return []
-        return self._segment_until(self._resampler.next_time - self._lag, prediction)
+        time = self._resampler.next_time - self._lag
+        return self._segment_until(time, prediction, is_still)
 
-    def _segment_until(self, time: float, prediction: Prediction) -> list[Segment]:
+    def _is_still(self) -> bool:
+        return measure_motion(self._recent) < STILL_MOTION
+
+    def _segment_until(self, time: float, prediction: Prediction, is_still: bool) -> list[Segment]:
         start, self._segmented = self._segmented, max(time, self._segmented)
-        return self._segmenter(start, self._segmented, prediction) if start < time else []
+        if start >= time:
+            return []
+        return self._segmenter(start, self._segmented, prediction, is_still=is_still)

@@ -17,6 +17,7 @@ MIN_DURATION = 1.0  # seconds: shorter actions are merged into the one before
 HYSTERESIS = 0.6  # share of the confidence threshold above which a begun action continues
 MAIN_SHARE = 0.4  # smallest share of the time of a dominant action
 UNKNOWN = "unknown"
+SEVERAL_ACTIONS = "several actions"
 
 
 def format_time(seconds: float) -> str:
@@ -66,7 +67,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class DominantAction:
-    """The action with most of the time: ``seconds`` of ``of``, summed over all persons."""
+    """The action with most of the time: ``seconds`` of ``of``, summed over all persons.
+
+    The label is None for "unknown" and for "several actions", whose ``seconds`` are those of all.
+    """
 
     label: int | None
     name: str
@@ -90,25 +94,33 @@ class WatchResult:
 
 
 def dominant_action(segments: Iterable[Segment]) -> DominantAction:
-    """Return the action with most of the persons' time, if that is enough of it; else unknown.
+    """Return the action with most of the persons' time, "several actions", or unknown.
 
-    The time between repetitions of an action is often unknown, so `MAIN_SHARE` is less than half.
-    The probability is the mean over the time of the action; without segments, 0.
+    An action is dominant if it has at least `MAIN_SHARE` of all time and more than half of the
+    time in which an action is named. The time between repetitions of an action is often unknown,
+    so `MAIN_SHARE` is less than half. Otherwise the result is several actions if these have more
+    than half of all time. The probability is the mean over the time of the result; without
+    segments, 0.
     """
-    found: dict[int | None, list[Segment]] = {}
-    for segment in segments:
-        found.setdefault(segment.label, []).append(segment)
-    totals = {label: sum(s.seconds for s in own) for label, own in found.items()}
-    if not totals:
-        return DominantAction(None, UNKNOWN, 0.0, 0.0, 0.0)
-    least = MAIN_SHARE * sum(totals.values())
-    enough = [label for label in totals if label is not None and totals[label] >= least]
-    label = max(enough, key=totals.__getitem__) if enough else None
-    if label not in found:  # several actions, none long enough, and no unknown time
-        label = max(totals, key=totals.__getitem__)
-    mass = sum(s.probability * s.seconds for s in found[label])
-    mean = mass / totals[label] if totals[label] else found[label][0].probability
-    return DominantAction(label, found[label][0].name, mean, totals[label], sum(totals.values()))
+    segments = list(segments)
+    named = [segment for segment in segments if segment.label is not None]
+    total, named_total = _total_seconds(segments), _total_seconds(named)
+    by_label = [[s for s in named if s.label == label] for label in {s.label for s in named}]
+    longest = max(by_label, key=_total_seconds, default=[])
+    most = _total_seconds(longest)
+    if longest and most >= MAIN_SHARE * total and 2 * most > named_total:
+        label, name, found = longest[0].label, longest[0].name, longest
+    elif 2 * named_total > total:
+        label, name, found = None, SEVERAL_ACTIONS, named
+    else:
+        label, name, found = None, UNKNOWN, [s for s in segments if s.label is None]
+    seconds = _total_seconds(found)
+    mass = sum(segment.probability * segment.seconds for segment in found)
+    return DominantAction(label, name, mass / seconds if seconds else 0.0, seconds, total)
+
+
+def _total_seconds(segments: Iterable[Segment]) -> float:
+    return sum(segment.seconds for segment in segments)
 
 
 @dataclass
@@ -133,7 +145,8 @@ class ActionSegmenter:
 
     An action begins when it has been predicted for `MIN_DURATION` seconds. It continues while its
     probability is at least `HYSTERESIS` times the confidence threshold and no other action is
-    confident; interruptions shorter than `MIN_DURATION` are merged into it.
+    confident; interruptions shorter than `MIN_DURATION` are merged into it. While the body is
+    still, the action is unknown.
 
     Args:
         person: number of the person.
@@ -147,12 +160,14 @@ class ActionSegmenter:
         self._current: _Run | None = None
         self._candidate: _Run | None = None  # becomes current if it lasts long enough
 
-    def __call__(self, start: float, end: float, prediction: Prediction) -> list[Segment]:
+    def __call__(
+        self, start: float, end: float, prediction: Prediction, *, is_still: bool = False
+    ) -> list[Segment]:
         """Add the prediction for a time span that follows the one before."""
         shares = np.zeros(self._header.num_classes)
         for candidate in prediction.candidates:
             shares[candidate.label] = candidate.probability
-        label = self._label(prediction, shares)
+        label = None if is_still else self._label(prediction, shares)
         run = _Run(label, start, end, shares * max(end - start, 1e-9))
         if self._current is None:
             self._current = run

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.video.estimators.base import DEFAULT_PEOPLE, Array, PoseFrame
+from kinegraph.video.resample import MAX_GAP_S
 
 MATCH_DISTANCE = 0.5  # largest mean distance of joints to a track, in body sizes
-DISTANCE_GROWTH = 1.0  # growth of that distance per second in which a person is not visible
+DISTANCE_GROWTH = 0.5  # growth of that distance per second in which a person is not visible
+MIN_LEAD = 0.15  # distance by which a person after a gap must be nearer than any other
+VELOCITY_MEMORY_S = 0.15
+MAX_EXTRAPOLATION_S = 0.5  # how long a person who is not visible is expected to keep moving
 _NO_MATCH = 1e6  # cost above any distance
 
 
@@ -25,20 +30,40 @@ class TrackedPose:
 
 @dataclass
 class _Track:
-    """A person seen recently; joints are the last detection of each."""
+    """A person seen recently; joints are the last detection of each, velocity (2,) per second."""
 
     number: int
     joints: Array
     size: float
     time: float
+    velocity: Array = field(default_factory=lambda: np.zeros(2, np.float32))
+
+    def predict(self, time: float) -> Array:
+        """Return the joints where they would be if the person moved on evenly."""
+        return self.joints + self.velocity * min(time - self.time, MAX_EXTRAPOLATION_S)
+
+    def update(self, joints: Array, size: float, time: float) -> None:
+        """Add a detection."""
+        moved = joints - self.joints
+        shared = ~np.isnan(moved[:, 0])
+        elapsed = time - self.time
+        if shared.any() and elapsed > 0:
+            share = np.float32(1 - math.exp(-elapsed / VELOCITY_MEMORY_S))
+            velocity = np.median(moved[shared], axis=0) / np.float32(elapsed)
+            self.velocity = (1 - share) * self.velocity + share * velocity
+        self.joints = np.where(np.isnan(joints[:, :1]), self.joints, joints)
+        # the visible part of a body can shrink at once, the body cannot
+        self.size = max(size, 0.9 * self.size)
+        self.time = time
 
 
 class Tracker:
     """Assigns person numbers to the skeletons of consecutive frames.
 
-    The skeletons of a frame are matched to the recent tracks so that the sum of the distances
-    of their joints, in body sizes, is minimal (Kuhn 1955). A skeleton too far from every track
-    starts a new one.
+    The skeletons of a frame are matched to the recent tracks, each where it would be if it moved
+    on evenly, so that the sum of the distances of their joints, in body sizes, is minimal (Kuhn
+    1955). A skeleton too far from every track starts a new one. So does a skeleton after a gap
+    that could be one of two persons.
 
     Args:
         persons: maximum number of persons tracked at a time; the largest ones are kept.
@@ -64,11 +89,7 @@ class Tracker:
             taken[m] = _Track(self._count, frame.joints[m], 0.0, frame.time)
             self._tracks.append(taken[m])
         for m, track in taken.items():
-            joints = frame.joints[m]
-            track.joints = np.where(np.isnan(joints[:, :1]), track.joints, joints)
-            # the visible part of a body can shrink at once, the body cannot
-            track.size = max(float(sizes[m]), 0.9 * track.size)
-            track.time = frame.time
+            track.update(frame.joints[m], float(sizes[m]), frame.time)
         return [TrackedPose(taken[m].number, frame.joints[m], frame.confidence[m]) for m in taken]
 
     def _match(self, frame: PoseFrame, order: NDArray[np.intp]) -> dict[int, _Track]:
@@ -77,13 +98,27 @@ class Tracker:
             return {}
         from scipy.optimize import linear_sum_assignment
 
-        cost = np.stack([_distances(track, frame.joints[order]) for track in self._tracks])
+        found = frame.joints[order]
+        cost = np.stack([_distances(track, found, frame.time) for track in self._tracks])
         hidden = np.array([frame.time - track.time for track in self._tracks])
         limit = MATCH_DISTANCE + DISTANCE_GROWTH * hidden
         cost = np.where(cost <= limit[:, None], cost, _NO_MATCH)
-        pairs = zip(*linear_sum_assignment(cost), strict=True)
-        found = {int(order[m]): self._tracks[k] for k, m in pairs if cost[k, m] < _NO_MATCH}
-        return dict(sorted(found.items(), key=lambda pair: pair[1].number)[: self.persons])
+        pairs = [
+            pair
+            for pair in zip(*linear_sum_assignment(cost), strict=True)
+            if cost[pair] < _NO_MATCH
+        ]
+        lost = hidden > MAX_GAP_S
+        cost[:, [m for k, m in pairs if not lost[k]]] = _NO_MATCH  # these are not rivals
+        sure = [pair for pair in pairs if not lost[pair[0]] or _has_lead(cost, lost, *pair)]
+        matched = {int(order[m]): self._tracks[k] for k, m in sure}
+        return dict(sorted(matched.items(), key=lambda pair: pair[1].number)[: self.persons])
+
+
+def _has_lead(cost: NDArray[np.float64], lost: NDArray[np.bool_], k: int, m: int) -> bool:
+    """Return whether a lost track and a skeleton fit each other better than any of the others."""
+    others = np.concatenate([np.delete(cost[:, m], k)[np.delete(lost, k)], np.delete(cost[k], m)])
+    return bool((others >= cost[k, m] + MIN_LEAD).all())
 
 
 def _measure_sizes(frame: PoseFrame) -> Array:
@@ -97,9 +132,9 @@ def _measure_sizes(frame: PoseFrame) -> Array:
     return sizes
 
 
-def _distances(track: _Track, joints: Array) -> NDArray[np.float64]:
+def _distances(track: _Track, joints: Array, time: float) -> NDArray[np.float64]:
     """Return (M,) mean distances of joints (M, V, 2) from a track, in body sizes."""
-    offset = np.linalg.norm(joints.astype(np.float64) - track.joints, axis=-1)
+    offset = np.linalg.norm(joints.astype(np.float64) - track.predict(time), axis=-1)
     shared = ~np.isnan(offset)
     total = np.where(shared, offset, 0).sum(axis=1)
     count = shared.sum(axis=1)
