@@ -11,7 +11,7 @@ from conftest import real_data
 from kinegraph.errors import VideoError
 from kinegraph.video.decode import VideoFile
 from kinegraph.video.estimators.base import load_estimator
-from kinegraph.video.estimators.mediapipe import _search_areas
+from kinegraph.video.estimators.mediapipe import _Person, _Region, _search_areas
 from kinegraph.video.estimators.rtmlib import RtmlibPoses
 from video.synthetic_videos import require_av
 
@@ -61,6 +61,14 @@ def test_mediapipe_finds_and_follows_several_persons():
         assert found.joints.shape == (expected, 33, 2)
         places = np.sort(np.nanmean(found.joints[..., 0], axis=1))
         assert np.ptp(places) == pytest.approx(width * (expected - 1), abs=0.05 * width)
+
+
+def test_mediapipe_does_not_see_a_part_of_a_body_as_another_person():
+    marks = np.random.default_rng(0).uniform(0, 100, (33, 3)).astype(np.float32)
+    body = _Person(marks, _Region(50, 50, 200, 0))
+    for scale, shift, double in ((0.3, 20, True), (1, 5, True), (1, 60, False), (0.3, 120, False)):
+        other = _Person(scale * marks + np.float32(shift), _Region(50, 50, 200, 0))
+        assert body.overlaps(other) == other.overlaps(body) == double
 
 
 def test_mediapipe_searches_squares_of_long_images():

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ MIN_VISIBILITY = 0.5  # landmarks below are hidden
 DETECTION_INTERVAL_S = 0.25  # between searches for more persons; every frame while there are none
 _REGION_SCALE = 1.25  # side of a region, in diameters of the body
 _SAME_REGION = 0.1  # distance of the regions of one person, in sides
+_MAX_OVERLAP = 0.7  # share of the box of a new person inside that of another
 _SAME_PERSON = 0.08  # mean distance of the landmarks of one person, in diagonals of the body
 _SQUARE_RATIO = 1.2  # ratio of the sides of an image from which on its squares are searched too
 _BLANK = np.zeros((64, 64, 3), np.uint8)
@@ -93,6 +94,15 @@ class _Person:
     marks: Array
     region: _Region
 
+    def overlaps(self, other: _Person) -> bool:
+        """Return whether most of one body lies inside the box of the other."""
+        low, high = self.marks[:, :2].min(axis=0), self.marks[:, :2].max(axis=0)
+        points = other.marks[:, :2]
+        other_low, other_high = points.min(axis=0), points.max(axis=0)
+        shared = (np.minimum(high, other_high) - np.maximum(low, other_low)).clip(0).prod()
+        smaller = min((high - low).prod(), (other_high - other_low).prod())
+        return bool(shared > _MAX_OVERLAP * smaller)
+
     def is_same(self, other: _Person) -> bool:
         """Return whether both are estimates of one person."""
         distance = np.linalg.norm(self.marks[:, :2] - other.marks[:, :2], axis=1).mean()
@@ -130,7 +140,7 @@ class MediapipePoses:
     def __call__(self, image: Image, time: float) -> PoseFrame:
         """Detect the persons in an image (H, W, 3) in RGB."""
         height, width = image.shape[:2]
-        found = self._add_persons([], image, self._regions)
+        found = self._add_persons([], image, self._regions, _Person.is_same)
         if len(found) < self.people and (
             not found or not 0 <= time - self._searched < DETECTION_INTERVAL_S
         ):
@@ -138,7 +148,7 @@ class MediapipePoses:
             known = [person.region for person in found]
             regions = self._search(image)
             new = [r for r in regions if not any(r.is_same(k) for k in known)]
-            found = self._add_persons(found, image, new)
+            found = self._add_persons(found, image, new, _Person.overlaps)
         self._regions = [person.region for person in found]
         marks = np.array([person.marks for person in found], np.float32)
         marks = marks.reshape(-1, self.layout.num_joints, 3)
@@ -151,15 +161,19 @@ class MediapipePoses:
             self._landmarker.close()
 
     def _add_persons(
-        self, found: list[_Person], image: Image, regions: list[_Region]
+        self,
+        found: list[_Person],
+        image: Image,
+        regions: list[_Region],
+        is_double: Callable[[_Person, _Person], bool],
     ) -> list[_Person]:
-        """Return the persons, and those in further regions that are not among them."""
+        """Return the persons, and those in further regions that are not doubles of them."""
         found = list(found)
         for region in regions:
             if len(found) == self.people:
                 break
             person = self._find_landmarks(image, region)
-            if person is not None and not any(person.is_same(other) for other in found):
+            if person is not None and not any(is_double(person, one) for one in found):
                 found.append(person)
         return found
 
