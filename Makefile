@@ -41,6 +41,7 @@ numbers: setup
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 	$(BIN)/python benchmarks/models.py $(DATA)
 	$(BIN)/python benchmarks/families.py $(DATA)
+	$(BIN)/python benchmarks/teach.py $(DATA)
 	$(BIN)/python benchmarks/leaderboard.py $(DATA)
 
 # Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
