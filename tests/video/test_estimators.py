@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,21 @@ def test_mediapipe_does_not_see_a_part_of_a_body_as_another_person():
     for scale, shift, double in ((0.3, 20, True), (1, 5, True), (1, 60, False), (0.3, 120, False)):
         other = _Person(scale * marks + np.float32(shift), _Region(50, 50, 200, 0))
         assert body.overlaps(other) == other.overlaps(body) == double
+
+
+def test_mediapipe_smooths_the_visibility_of_a_person_who_is_followed():
+    path = real_data("videos") / "ta_chi.mp4"
+    require_av()
+    frame = next(iter(VideoFile(path)))
+    estimator = mediapipe_poses()
+    estimator(frame.image, 0)
+    (person,) = estimator._followed
+    hidden = replace(person, marks=person.marks * np.float32([1, 1, 0]))
+    followed = estimator._find_landmarks(frame.image, person.region, hidden)
+    alone = estimator._find_landmarks(frame.image, person.region)
+    estimator.close()
+    np.testing.assert_allclose(followed.marks[:, 2], 0.1 * alone.marks[:, 2], rtol=1e-4)
+    np.testing.assert_array_equal(followed.marks[:, :2], alone.marks[:, :2])
 
 
 def test_mediapipe_searches_squares_of_long_images():

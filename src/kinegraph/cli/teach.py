@@ -28,7 +28,7 @@ def teach(
     reader: Annotated[
         str | None, typer.Option(help="Reader of skeleton files; default: guessed.")
     ] = None,
-    poses: Annotated[str, typer.Option(help="Pose estimator of videos.")] = "mediapipe",
+    poses: Annotated[str, typer.Option(help="Pose estimator of videos, as in `watch`.")] = "",
     as_json: JsonOption = False,
     *,
     stated: dict[str, Any],

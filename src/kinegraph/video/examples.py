@@ -46,7 +46,7 @@ def read_examples(
     path: Path,
     model: TrainedModel,
     *,
-    poses: str = "mediapipe",
+    poses: str = "",
     reader: str | None = None,
     stated: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, list[Clip]], list[KinegraphError]]:
@@ -84,7 +84,7 @@ def read_examples(
     return examples, errors
 
 
-def read_video_clip(path: Path, poses: str = "mediapipe") -> Clip:
+def read_video_clip(path: Path, poses: str = "") -> Clip:
     """Return the person of a video who is visible largest and longest, as a clip.
 
     Raises:

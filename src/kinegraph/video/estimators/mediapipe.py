@@ -26,6 +26,7 @@ from kinegraph.video.estimators.base import (
 )
 
 MIN_VISIBILITY = 0.5  # landmarks below are hidden
+_VISIBILITY_SHARE = 0.1  # of the newest frame in a visibility, as in MediaPipe's filter
 DETECTION_INTERVAL_S = 0.25  # between searches for more persons; every frame while there are none
 _REGION_SCALE = 1.25  # side of a region, in diameters of the body
 _SAME_REGION = 0.1  # distance of the regions of one person, in sides
@@ -110,12 +111,17 @@ class _Person:
         return bool(distance <= _SAME_PERSON * max(sizes))
 
 
+_Candidate = tuple[_Region, _Person | None]
+"""A region where a person may be, and the person who was there in the frame before."""
+
+
 class MediapipePoses:
     """The pose estimator of MediaPipe for several persons.
 
     The detector of MediaPipe finds persons in the whole image. Each person is then followed by
     the landmark model in the region where the person was in the frame before. Landmarks that are
-    hidden or outside the image are absent.
+    hidden or outside the image are absent; visibility is smoothed over time, because landmarks
+    that come and go are harder to recognize.
 
     Args:
         people: maximum number of persons in a frame, the most certain first.
@@ -127,7 +133,7 @@ class MediapipePoses:
     def __init__(self, people: int = DEFAULT_PEOPLE) -> None:
         self.layout = get_layout("mediapipe33")
         self.people = people
-        self._regions: list[_Region] = []
+        self._followed: list[_Person] = []
         self._searched = -math.inf  # time of the last search
         self._searches = 0
         with _silence_stderr():
@@ -140,16 +146,19 @@ class MediapipePoses:
     def __call__(self, image: Image, time: float) -> PoseFrame:
         """Detect the persons in an image (H, W, 3) in RGB."""
         height, width = image.shape[:2]
-        found = self._add_persons([], image, self._regions, _Person.is_same)
+        followed: list[_Candidate] = [(one.region, one) for one in self._followed]
+        found = self._add_persons([], image, followed, _Person.is_same)
         if len(found) < self.people and (
             not found or not 0 <= time - self._searched < DETECTION_INTERVAL_S
         ):
             self._searched = time
             known = [person.region for person in found]
             regions = self._search(image)
-            new = [r for r in regions if not any(r.is_same(k) for k in known)]
+            new: list[_Candidate] = [
+                (region, None) for region in regions if not any(map(region.is_same, known))
+            ]
             found = self._add_persons(found, image, new, _Person.overlaps)
-        self._regions = [person.region for person in found]
+        self._followed = found
         marks = np.array([person.marks for person in found], np.float32)
         marks = marks.reshape(-1, self.layout.num_joints, 3)
         return select_visible(time, marks[..., :2], marks[..., 2], MIN_VISIBILITY, width, height)
@@ -164,15 +173,15 @@ class MediapipePoses:
         self,
         found: list[_Person],
         image: Image,
-        regions: list[_Region],
+        candidates: list[_Candidate],
         is_double: Callable[[_Person, _Person], bool],
     ) -> list[_Person]:
         """Return the persons, and those in further regions that are not doubles of them."""
         found = list(found)
-        for region in regions:
+        for region, before in candidates:
             if len(found) == self.people:
                 break
-            person = self._find_landmarks(image, region)
+            person = self._find_landmarks(image, region, before)
             if person is not None and not any(is_double(person, one) for one in found):
                 found.append(person)
         return found
@@ -194,16 +203,21 @@ class MediapipePoses:
             regions.append(replace(region, x=region.x + left, y=region.y + top))
         return regions
 
-    def _find_landmarks(self, image: Image, region: _Region) -> _Person | None:
-        """Return the person in a region, if there is one."""
+    def _find_landmarks(
+        self, image: Image, region: _Region, before: _Person | None = None
+    ) -> _Person | None:
+        """Return the person in a region, if there is one, who was there before or is new."""
         height, width = image.shape[:2]
         found = self._landmarker(image, region)
         if found["landmarks"] is None or found["alignment"] is None:
             return None
-        marks = [(m.x * width, m.y * height, m.visibility) for m in found["landmarks"].landmark]
+        points = [(m.x * width, m.y * height, m.visibility) for m in found["landmarks"].landmark]
+        marks = np.array(points, np.float32)
+        if before is not None:
+            marks[:, 2] += (1 - _VISIBILITY_SHARE) * (before.marks[:, 2] - marks[:, 2])
         center, rim = found["alignment"].landmark
         next_region = _Region.around(center, rim, width, height)
-        return _Person(np.array(marks, np.float32), next_region) if next_region.side > 1 else None
+        return _Person(marks, next_region) if next_region.side > 1 else None
 
 
 def _search_areas(height: int, width: int) -> list[tuple[int, int, int, int]]:
