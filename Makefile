@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format numbers records leaderboard pretrained load clean
+.PHONY: setup demo test test-all check format page numbers records leaderboard pretrained load clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,16 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
+
+# Fetches the runtime with which the page of `serve` and `web` estimates poses in the browser (needs node).
+# The wheel takes it along; git ignores it.
+RUNTIME := onnxruntime-web@1.30.0
+VENDOR := src/kinegraph/server/page/vendor
+page:
+	rm -rf build/page $(VENDOR) && mkdir -p build/page $(VENDOR)
+	cd build/page && npm pack --silent $(RUNTIME) && tar -xzf *.tgz
+	cp $(addprefix build/page/package/dist/,ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm) $(VENDOR)
+	cd $(VENDOR) && sha256sum --check --quiet ../../page_runtime.sha256
 
 # Trains every real set and every model family on DATA and rewrites the tables of docs/numbers.md.
 DATA ?= ../shared/data

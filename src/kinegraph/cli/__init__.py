@@ -33,6 +33,7 @@ from kinegraph.cli import (
     teach,
     train,
     watch,
+    web,
 )
 from kinegraph.cli.console import echo
 from kinegraph.errors import KinegraphError
@@ -59,6 +60,7 @@ app.command("predict")(predict.predict)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)
 app.command("serve")(serve.serve)
+app.command("web")(web.web)
 app.command("pose-model")(pose_model.pose_model)
 app.add_typer(draw.app, name="draw")
 app.add_typer(bench.app, name="bench")

@@ -124,7 +124,7 @@ class StepNetwork(nn.Module):
         """(n, f) bool, who was seen when -> (n,) bool, who was in the frames of the window."""
         steps = (self.window or 0) + self.network.delay // self.network.hop
         new = seen.unflatten(1, (-1, self.network.hop)).any(dim=2)
-        flags = torch.cat([context.read_state((len(seen), steps), seen), new], dim=1)
+        flags = torch.cat([context.read_state((seen.shape[0], steps), seen), new], dim=1)
         context.write_state(flags[:, -steps:])
         return flags.any(dim=1)
 

@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from kinegraph import __version__
@@ -20,6 +18,7 @@ from kinegraph.errors import KinegraphError
 from kinegraph.inference.predict import Predictor
 from kinegraph.server import schemas
 from kinegraph.server.errors import RequestRejectedError, status_of, too_large
+from kinegraph.server.page_routes import add_page
 from kinegraph.server.service import Service
 from kinegraph.server.ws_connection import reject
 from kinegraph.server.ws_stream import StreamConnection
@@ -53,7 +52,7 @@ def create_app(service: Service) -> FastAPI:
     _add_error_handlers(app, service)
     _add_routes(app, service)
     _add_websockets(app, service)
-    _add_page(app)
+    add_page(app, service)
     return app
 
 
@@ -126,19 +125,6 @@ def _add_websockets(app: FastAPI, service: Service) -> None:
     @app.websocket("/v1/video")
     async def video(socket: WebSocket) -> None:
         await VideoConnection(socket, service).run()
-
-
-def _add_page(app: FastAPI) -> None:
-    page = Path(__file__).with_name("page")
-    app.mount("/page", StaticFiles(directory=page))
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> FileResponse:
-        return FileResponse(page / "index.html")
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def icon() -> FileResponse:
-        return FileResponse(page / "icon.svg")
 
 
 async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:

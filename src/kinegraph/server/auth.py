@@ -19,10 +19,11 @@ SUBPROTOCOL = "kinegraph"
 """Subprotocol of the websockets; browsers send the token as a second one."""
 TOKEN_PREFIX = "token."
 """Before the token in URL-safe base64, because names of subprotocols allow few characters."""
-PUBLIC_PATHS = re.compile(r"/|/health|/page/[\w.-]+|/favicon\.ico")
+PUBLIC_PATHS = re.compile(r"/|/health|/page/(?:[\w-]+/)?[\w.-]+|/favicon\.ico")
 """Paths that need no token: the page that asks for it, and the health check."""
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+    "style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self' {sockets}; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
@@ -31,6 +32,9 @@ SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"permissions-policy", b"camera=(self)"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    # an isolated page may share memory between the threads of its WebAssembly
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-embedder-policy", b"require-corp"),
     (b"cache-control", b"no-store"),
 )
 

@@ -21,6 +21,7 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
+from kinegraph.server.web_model import skeleton_payload
 from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
 from kinegraph.video.estimators.base import default_estimator, load_estimator
 from kinegraph.video.pipeline import ActionPipeline
@@ -138,11 +139,7 @@ class VideoSession:
 
     def skeleton(self) -> dict[str, Any]:
         """Return the joints and bones of the poses, and the maximum number of persons."""
-        layout = self._estimator.layout
-        bones = [[a, b] for a, b in layout.bones]
-        sides = [_side(name) for name in layout.joints]
-        people = self._estimator.people
-        return {"joints": list(layout.joints), "bones": bones, "sides": sides, "people": people}
+        return skeleton_payload(self._estimator.layout, self._estimator.people)
 
     def process(self, data: bytes) -> dict[str, Any]:
         """Return the persons in an image, and the segments that it ends.
@@ -216,7 +213,3 @@ def _to_dicts(segments: list[Segment]) -> list[dict[str, Any]]:
 def _to_points(joints: NDArray[np.float32]) -> list[list[float] | None]:
     """Return joints in pixels, with None where a joint is not visible."""
     return [None if np.isnan(x) else [round(float(x), 1), round(float(y), 1)] for x, y in joints]
-
-
-def _side(joint: str) -> str:
-    return joint.partition("_")[0] if joint.startswith(("left_", "right_")) else "trunk"

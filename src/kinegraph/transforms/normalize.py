@@ -227,7 +227,7 @@ def _present_mean(joints: Array) -> Array:
 
 def _trunk_center(joints: Array, layout: SkeletonLayout) -> Array:
     """Return the middle (M, T, D) of the trunk of (M, T, V, D), 0 if no joint is present."""
-    ends = _trunk_joints(layout.joints)
+    ends = trunk_joints(layout.joints)
     if all(len(own) == 2 for own in ends):  # the usual case, in one call
         middle = _present_mean(_present_mean(joints[:, :, ends]))
     else:
@@ -250,7 +250,7 @@ def _trunk_displacement(joints: Array, layout: SkeletonLayout) -> Array:
 def _trunk_length(joints: Array, layout: SkeletonLayout) -> Array:
     """Estimate the trunk's length (M, T) from the limbs and the farthest of centered joints."""
     farthest = np.nan_to_num(np.linalg.norm(joints, axis=-1)).max(axis=-1) / 2
-    starts, ends, usual = _limb_ends(layout.joints)
+    starts, ends, usual = limb_ends(layout.joints)
     if usual:
         lengths = np.linalg.norm(joints[:, :, starts] - joints[:, :, ends], axis=-1)
         sizes = np.nan_to_num(lengths / np.asarray(usual, np.float32))
@@ -261,13 +261,14 @@ def _trunk_length(joints: Array, layout: SkeletonLayout) -> Array:
 
 
 @cache
-def _trunk_joints(joints: tuple[str, ...]) -> list[list[int]]:
+def trunk_joints(joints: tuple[str, ...]) -> list[list[int]]:
+    """Return the present ones of both shoulders, and of both hips."""
     ends = ([f"{side}_{part}" for side in ("left", "right")] for part in ("shoulder", "hip"))
     return [[joints.index(name) for name in names if name in joints] for names in ends]
 
 
 @cache
-def _limb_ends(joints: tuple[str, ...]) -> tuple[list[int], list[int], list[float]]:
+def limb_ends(joints: tuple[str, ...]) -> tuple[list[int], list[int], list[float]]:
     """Return the first ends of the layout's limbs, the second ends, and their usual lengths."""
     limbs = [
         (f"{side}_{start}", f"{side}_{end}", usual)
@@ -288,7 +289,7 @@ def _bounding_box(clip: Clip) -> tuple[Array, Array]:
 
 def _torso_lengths(clip: Clip) -> Array:
     joints, layout = clip.joints, clip.layout
-    ends = _trunk_joints(layout.joints)
+    ends = trunk_joints(layout.joints)
     if any(len(own) < 2 for own in ends):
         raise TransformError(
             f"transform 'scale': by='torso' needs shoulders and hips, which layout "

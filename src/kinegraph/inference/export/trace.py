@@ -56,8 +56,15 @@ def trace_clips(network: InferenceNetwork) -> TracedNetwork:
     return TracedNetwork(network, program, interface)
 
 
-def trace_steps(network: InferenceNetwork, persons: int) -> TracedNetwork:
+def trace_steps(
+    network: InferenceNetwork, persons: int, window: int | None = None
+) -> TracedNetwork:
     """Trace a step network, for any number of streams.
+
+    Args:
+        network: of the model.
+        persons: M.
+        window: how many of the latest frames the classifier sees; None for all since the start.
 
     Raises:
         ExportError: the network is not local in time.
@@ -67,7 +74,7 @@ def trace_steps(network: InferenceNetwork, persons: int) -> TracedNetwork:
             "the model is not local in time, so it has no step network: export it without "
             "--streaming"
         )
-    step = _StreamRows(StepNetwork(network, persons))
+    step = _StreamRows(StepNetwork(network, persons, window))
     present, *state = step.initial_state(CLIPS)
     V, hop = network.layout.num_joints, network.hop
     start = torch.zeros(CLIPS, dtype=torch.int64)

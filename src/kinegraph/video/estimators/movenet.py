@@ -27,7 +27,7 @@ MODEL_PERSONS = 6  # rows of the model's output
 MIN_PERSON_SCORE = 0.2
 MIN_JOINT_SCORE = 0.2
 INPUT_PIXELS = 256  # longer side of the model's input
-_INPUT_STEP = 32  # sides of the model's input are multiples of it
+INPUT_STEP = 32  # sides of the model's input are multiples of it
 
 #: SHA-256 of the files of MOVENET_PACKAGE; the conversion is verified for these only.
 _FILES = {
@@ -173,7 +173,7 @@ def _fit_input(image: Image) -> tuple[Image, Array]:
     ratio = INPUT_PIXELS / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     small = np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.BILINEAR))
-    sides = [-(-side // _INPUT_STEP) * _INPUT_STEP for side in small.shape[:2]]
+    sides = [-(-side // INPUT_STEP) * INPUT_STEP for side in small.shape[:2]]
     padded = np.zeros((*sides, 3), np.uint8)
     padded[: size[1], : size[0]] = small
     return padded, np.array([size[0] / width, size[1] / height], np.float32)

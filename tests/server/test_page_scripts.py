@@ -1,0 +1,311 @@
+"""The scripts of the page compute what the Python code computes, on the same numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import kinegraph as kg
+from kinegraph.inference.answer import Candidate, Prediction
+from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
+from kinegraph.server.web_model import (
+    describe_model,
+    describe_tracker,
+    write_web_model,
+)
+from kinegraph.skeleton.joint_mapping import convert_joints
+from kinegraph.skeleton.space import Space
+from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.pipeline import ActionPipeline
+from kinegraph.video.resample import MAX_GAP_S, FrameResampler
+from kinegraph.video.segmentation import ActionSegmenter, dominant_action
+from kinegraph.video.sources import FPS
+from kinegraph.video.tracking import Tracker
+from server.node import PAGE, frame_payload, run_node, runtime_folder, to_array
+
+COCO = kg.get_layout("coco17")
+WIDTH, HEIGHT = 640, 480
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return kg.load_pretrained("penn-action")
+
+
+@pytest.fixture(scope="module")
+def settings(recognizer):
+    return json.loads(json.dumps(describe_model(recognizer, ())))
+
+
+def walkers(seed: int, seconds: float, persons: int = 3) -> list[PoseFrame]:
+    """Return persons who swing their limbs, cross, leave for a while, and lose joints."""
+    rng = np.random.default_rng(seed)
+    body = rng.normal(0, 1, (persons, 17, 2)) * (25, 60)
+    speed, phase = rng.normal(0, 40, (persons, 1, 2)), rng.uniform(0, 6, (persons, 17, 1))
+    start = rng.uniform(0.2, 0.8, (persons, 1, 2)) * (WIDTH, HEIGHT)
+    times = np.cumsum(rng.choice([1 / 30, 1 / 25, 0.08, 0.3], int(seconds * 15)))
+    frames = []
+    for time in times[times < seconds].tolist():
+        swing = 18 * np.sin(4 * time + phase)
+        joints = start + speed * time + body + swing + rng.normal(0, 1, body.shape)
+        shown = [m for m in rng.permutation(persons) if not 3 + m < time < 4.5 + m]
+        shown = [m for m in shown if rng.random() > 0.06]
+        confidence = rng.uniform(0.2, 1, (persons, 17))
+        hidden = rng.random((persons, 17)) < 0.15
+        joints[hidden], confidence[hidden] = np.nan, 0
+        shown = [m for m in shown if not hidden[m].all()]
+        frames.append(
+            PoseFrame(
+                time,
+                joints[shown].astype(np.float32),
+                confidence[shown].astype(np.float32),
+                WIDTH,
+                HEIGHT,
+            )
+        )
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tracks_are_numbered_alike(seed):
+    frames = walkers(seed, 12, persons=2 + seed)
+    tracker = Tracker(persons=3)
+    expected = [[pose.person for pose in tracker(frame)] for frame in frames]
+    assert max(n for numbers in expected for n in numbers) > 2  # some are new
+    code = """
+        const { Tracker } = await load("recognition/tracking.js");
+        const tracker = new Tracker(data.settings);
+        const track = (frame) => tracker.update(toFrame(frame)).map(({ person }) => person);
+        print(data.frames.map(track));
+    """
+    data = {"settings": describe_tracker(tracker), "frames": [frame_payload(f) for f in frames]}
+    assert run_node(code, data) == expected
+
+
+def test_assignments_are_of_minimal_cost():
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(0)
+    shapes = [(1, 1), (1, 4), (4, 1), (3, 3), (5, 8), (8, 5), (10, 10)]
+    costs = [rng.uniform(0, 9, shape) for shape in shapes for _ in range(5)]
+    code = """
+        const { assign } = await load("recognition/assignment.js");
+        print(data.map(assign));
+    """
+    found = run_node(code, [cost.tolist() for cost in costs])
+    for cost, pairs in zip(costs, found, strict=True):
+        assert pairs == np.transpose(linear_sum_assignment(cost)).tolist()
+    assert run_node(code, [[], [[]]]) == [[], []]
+
+
+def test_poses_are_resampled_alike():
+    frames = [frame for frame in walkers(5, 9, persons=1) if len(frame.joints)]
+    resampler, code = (
+        FrameResampler(FPS),
+        """
+        const { FrameResampler } = await load("recognition/resampling.js");
+        const resampler = new FrameResampler(data.fps, data.gap);
+        const update = ({ time, poses }) => [...resampler.update(time, toPose(poses[0]))];
+        print(data.frames.flatMap(update));
+    """,
+    )
+    data = {"fps": FPS, "gap": MAX_GAP_S, "frames": [frame_payload(frame) for frame in frames]}
+    found = run_node(code, data)
+    made = [one for f in frames for one in resampler(f.time, f.joints[0], f.confidence[0])]
+    assert len(found) == len(made) > 200
+    for got, (joints, confidence) in zip(found, made, strict=True):
+        np.testing.assert_allclose(to_array(got["joints"]), joints, rtol=1e-5)
+        np.testing.assert_allclose(got["confidence"], confidence, atol=1e-6)
+
+
+def test_frames_are_prepared_alike(recognizer, settings):
+    frames = [frame for frame in walkers(6, 20, persons=1) if len(frame.joints)]
+    preprocess, history = OnlinePreprocessor(recognizer), None
+    validate, expected = FrameValidator(recognizer), []
+    for frame in frames:
+        joints, confidence = convert_joints(frame.joints, COCO, recognizer.layout, frame.confidence)
+        valid = validate(joints, confidence, "frame", {}, Space("image", unit="pixel"))
+        arrays, history = preprocess([valid], history or [preprocess.initial_history()])
+        expected.append(arrays[0][..., 0])
+    code = """
+        const { Preprocessor } = await load("recognition/preprocessing.js");
+        const { convertJoints } = await load("recognition/joint_mapping.js");
+        const { mapping, network, steps } = data.settings;
+        const preprocessor = new Preprocessor(steps, network);
+        const convert = (frame) => convertJoints(toPose(frame.poses[0]), mapping);
+        print(data.frames.map((frame) => preprocessor.update(convert(frame))));
+    """
+    data = {"settings": settings, "frames": [frame_payload(frame) for frame in frames]}
+    found = np.array(run_node(code, data)).reshape(np.shape(expected))
+    assert np.abs(np.array(expected)).max() > 0.5
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_predictions_are_segmented_alike(recognizer, settings):
+    rng = np.random.default_rng(7)
+    header, threshold = recognizer.header, recognizer.calibration.threshold
+    predictions, shares = [], rng.dirichlet(np.full(15, 0.1))
+    for _ in range(300):
+        if rng.random() < 0.15:
+            shares = rng.dirichlet(np.full(15, 0.1))
+        noisy = 0.9 * shares + 0.1 * rng.dirichlet(np.full(15, 0.3))
+        order = np.argsort(-noisy)
+        made = tuple(Candidate(int(i), header.class_name(int(i)), float(noisy[i])) for i in order)
+        predictions.append(
+            Prediction("", made, np.zeros(16, np.float32), made[0].probability >= threshold)
+        )
+    segmenter, ended = ActionSegmenter(2, recognizer), []
+    for t, prediction in enumerate(predictions):
+        ended += segmenter(t / 4, (t + 1) / 4, prediction)
+    ended += segmenter.finish()
+    assert len({segment.label for segment in ended}) > 3
+    code = """
+        const { ActionSegmenter, dominantAction } = await load("recognition/segmentation.js");
+        const segmenter = new ActionSegmenter(2, data.settings);
+        const add = (one, t) => segmenter.update(t / 4, (t + 1) / 4, one);
+        const ended = data.predictions.flatMap(add);
+        ended.push(...segmenter.finish());
+        const share = data.settings.segmenter.main_share;
+        const firsts = ended.map((_, i) => dominantAction(ended.slice(0, i), share));
+        print({ ended, firsts });
+    """
+    payload = [
+        {
+            "candidates": [vars(candidate) for candidate in one.candidates],
+            "accepted": one.accepted and vars(one.accepted),
+        }
+        for one in predictions
+    ]
+    found = run_node(code, {"settings": settings, "predictions": payload})
+    assert_same_segments(found["ended"], ended)
+    for count, main in enumerate(found["firsts"]):
+        expected = dominant_action(ended[:count])
+        assert (main["label"], main["name"]) == (expected.label, expected.name)
+        assert main["probability"] == pytest.approx(expected.probability)
+
+
+def assert_same_segments(found, expected, seconds: float = 1e-9) -> None:
+    assert len(found) == len(expected)
+    for got, segment in zip(found, expected, strict=True):
+        assert (got["person"], got["label"], got["name"]) == (
+            segment.person,
+            segment.label,
+            segment.name,
+        )
+        assert got["start"] == pytest.approx(segment.start, abs=seconds)
+        assert got["end"] == pytest.approx(segment.end, abs=seconds)
+        assert got["probability"] == pytest.approx(segment.probability, abs=1e-4)
+
+
+def test_every_text_on_a_color_has_enough_contrast():
+    code = """
+        const { contrast, labelColor, personColor, textOn } = await load("colors.js");
+        const labels = [...Array(300).keys()], persons = [...Array(12).keys()];
+        const themes = [true, false];
+        const colors = labels.flatMap((label) => themes.map((dark) => labelColor(label, dark)));
+        const onBlack = (person) => contrast(personColor(person + 1), [0, 0, 0]);
+        print({
+          segments: Math.min(...colors.map((color) => contrast(color, textOn(color)))),
+          labels: Math.min(...persons.map(onBlack)),
+          known: contrast([1, 1, 1], [0, 0, 0]),
+        });
+    """
+    found = run_node(code, None)
+    assert found["known"] == pytest.approx(21)
+    assert found["segments"] >= 4.5 and found["labels"] >= 4.5
+
+
+def test_results_are_exported_like_those_of_watch():
+    code = """
+        const { Results } = await load("results.js");
+        const results = new Results(), joints = [];
+        const person = { person: 1, joints, label: 2, name: "a_b", probability: 0.75 };
+        results.add({ time: 0.1, persons: [person], segments: [] });
+        const segment = { ...person, start: 0, end: 2.00049, probability: 0.87654321 };
+        segment.name = '=a "b", c';
+        results.add({ time: 3, persons: [person], segments: [segment] });
+        results.startConnection();
+        results.finish({ segments: [], main: { label: 2, name: "a_b", probability: 0.5 } });
+        print({ offset: results.offset, json: results.toJson(), csv: results.toCsv() });
+    """
+    found = run_node(code, None)
+    assert found["offset"] == 1
+    first, second = found["json"]["segments"]
+    assert first == {
+        "person": 1, "start": 0, "end": 2, "label": 2, "name": '=a "b", c', "probability": 0.8765,
+    }  # fmt: skip
+    assert (second["start"], second["end"], second["name"]) == (2, 3, "a_b")  # was still open
+    assert found["csv"].splitlines()[:2] == [
+        "person,start,end,name,probability",
+        '1,0,2,"\'=a ""b"", c",0.8765',
+    ]
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_answers_alike(recognizer, tmp_path):
+    folder = runtime_folder()
+    pytest.importorskip("onnxscript", reason="THE EXTRA export IS ABSENT")
+    (tmp_path / "poses.onnx").touch()
+    write_web_model(recognizer, tmp_path / "poses.onnx", tmp_path)
+    frames = walkers(8, 9, persons=2)
+    pipeline = ActionPipeline(recognizer, COCO)
+    ended, logits = [], []
+    for frame in frames:
+        ended += pipeline(frame)[1]
+        logits.append([one.logits for _, one in sorted(pipeline.latest().items())])
+    ended += pipeline.finish()
+    code = """
+        const ort = await import("RUNTIME/ort.wasm.min.mjs");
+        const { ActionPipeline } = await load("recognition/pipeline.js");
+        const { StreamingSession } = await load("recognition/session.js");
+        ort.env.wasm.numThreads = 1;
+        const folder = process.argv[1];
+        const settings = JSON.parse(readFileSync(folder + "/recognition.json", "utf8"));
+        const bytes = readFileSync(folder + "/actions.onnx");
+        const network = await ort.InferenceSession.create(bytes, { logSeverityLevel: 3 });
+        const open = () => new StreamingSession(settings, network, ort.Tensor);
+        const pipeline = new ActionPipeline(settings, open);
+        const ended = [], logits = [];
+        for (const frame of data) {
+          ended.push(...(await pipeline.update(toFrame(frame))).segments);
+          const known = [...pipeline.persons.values()].sort((a, b) => a.number - b.number);
+          logits.push(known.flatMap(({ prediction }) => (prediction ? [prediction.logits] : [])));
+        }
+        ended.push(...(await pipeline.finish()));
+        print({ ended, logits });
+    """
+    code = code.replace("RUNTIME", folder.as_uri())
+    found = run_node(code, [frame_payload(frame) for frame in frames], str(tmp_path))
+    assert_same_segments(found["ended"], ended, 1e-6)
+    counts = [len(known) for known in logits]
+    assert [len(known) for known in found["logits"]] == counts and max(counts) > 1
+    for got, expected in zip(found["logits"], logits, strict=True):
+        if expected:
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(got, expected, atol=1e-4 * scale)
+
+
+def test_types_of_the_scripts_are_consistent(tmp_path):
+    tsc = shutil.which("tsc")
+    if tsc is None:
+        pytest.skip(
+            "TSC IS ABSENT: the types of the page's scripts are not checked (npm i -g typescript)"
+        )
+    options = {
+        "allowJs": True, "checkJs": True, "noEmit": True, "strict": True, "skipLibCheck": True,
+        "target": "ES2023", "module": "ESNext", "moduleResolution": "bundler", "types": [],
+        "lib": ["ES2023", "DOM", "DOM.Iterable"],
+    }  # fmt: skip
+    config = {"compilerOptions": options, "include": [f"{PAGE}/**/*.js"]}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(config))
+    done = subprocess.run([tsc, "-p", str(tmp_path)], capture_output=True, text=True, check=False)
+    own = [
+        line
+        for line in done.stdout.splitlines()
+        if "error TS" in line and "/vendor/" not in line and "onnxruntime" not in line
+    ]
+    assert not own, "\n".join(own)
