@@ -18,12 +18,11 @@ import torch
 from accuracy import get_store, write_table
 from numpy.typing import NDArray
 
-from kinegraph.clips.clip import Clip
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.few_shot import CONFIDENCE, fit_few_shot
+from kinegraph.inference.teach import pool_example
 from kinegraph.inference.trained_model import TrainedModel
-from kinegraph.models.base import pool_clips
 from kinegraph.transforms import Pipeline
 
 Floats = NDArray[np.float64]
@@ -31,7 +30,8 @@ Labels = NDArray[np.int64]
 
 HEADER = (
     "dataset", "actions", "examples of each", "taught: top-1 (%)", "named right", "named wrong",
-    "others unknown", "nearest neighbor, 32 frames (%)", "nearest neighbor, DTW (%)",
+    "others unknown", "top-1 in a stream", "nearest neighbor, 32 frames (%)",
+    "nearest neighbor, DTW (%)",
 )  # fmt: skip
 #: (folder and reader, title, protocol)
 DATASETS = (
@@ -58,18 +58,14 @@ RAW_STEPS = Pipeline(
 
 
 class Split(NamedTuple):
-    """Features (n, P), raw joints (n, FRAMES, V * 3) and labels (n,) of a split."""
+    """Features (n, 2, P), raw joints (n, FRAMES, V * 3) and labels (n,) of a split.
+
+    The features are those of the whole clip, and those of the clip as a stream.
+    """
 
     features: Floats
     joints: Floats
     labels: Labels
-
-
-@torch.inference_mode()
-def pool(model: TrainedModel, clip: Clip) -> NDArray[np.float32]:
-    """Return the features of a clip (P,)."""
-    batch = model.batch(clip)
-    return pool_clips(model.model, batch.x, batch.lengths)[0].numpy()
 
 
 def compute_split(model: TrainedModel, store: ClipStore, indices: Labels, path: Path) -> Split:
@@ -82,7 +78,7 @@ def compute_split(model: TrainedModel, store: ClipStore, indices: Labels, path: 
         )
         clips = [store[int(i)] for i in kept]
         raw = [np.nan_to_num(RAW_STEPS(clip).joints[0].reshape(FRAMES, -1)) for clip in clips]
-        features = [pool(model, clip) for clip in clips]
+        features = [pool_example(model, clip)[:2] for clip in clips]
         np.savez(path, features=features, joints=raw, labels=store.labels[kept])
     arrays = np.load(path)
     return Split(
@@ -124,7 +120,7 @@ def draw(
 def measure(
     train: Split, test: Split, raw: tuple[Floats, Floats], ways: int, shots: int, draws: int
 ) -> Floats:
-    """Return the figures of each draw (draws, 6), NaN where there are no other actions.
+    """Return the figures of each draw (draws, 7), NaN where there are no other actions.
 
     ``raw`` are the distances (test, train) of `measure_distances`.
     """
@@ -134,19 +130,26 @@ def measure(
         order = rng.permutation(np.unique(test.labels))
         examples, taught = draw(train.labels, order[:ways], shots, rng)
         queries, truth = draw(test.labels, order[:ways], MAX_QUERIES, rng)
-        head, _ = fit_few_shot(train.features[examples], taught)
-        shares = head.probabilities(test.features[queries])
+        forms = train.features[examples]
+        head, _ = fit_few_shot(
+            forms.reshape(-1, forms.shape[2]),
+            np.repeat(taught, 2),
+            np.repeat(np.arange(len(examples)), 2),
+        )
+        shares, streamed = (head.probabilities(test.features[queries, form]) for form in (0, 1))
         named, right = shares.max(axis=1) >= CONFIDENCE, shares.argmax(axis=1) == truth
         unknown = np.nan
         if len(order) > ways:
             others = draw(test.labels, order[ways:], MAX_QUERIES, rng)[0]
-            unknown = (head.probabilities(test.features[others]).max(axis=1) < CONFIDENCE).mean()
+            unknown = (head.probabilities(test.features[others, 0]).max(axis=1) < CONFIDENCE).mean()
         nearest = [
             taught[distances[np.ix_(queries, examples)].argmin(axis=1)] == truth
             for distances in raw
         ]
         named_right, named_wrong = (named & right).mean(), (named & ~right).mean()
-        rows.append([right.mean(), named_right, named_wrong, unknown, *(n.mean() for n in nearest)])
+        streamed_right = (streamed.argmax(axis=1) == truth).mean()
+        figures = [right.mean(), named_right, named_wrong, unknown, streamed_right]
+        rows.append([*figures, *(found.mean() for found in nearest)])
     return np.array(rows)
 
 

@@ -14,7 +14,7 @@ from kinegraph.errors import CheckpointError, LayoutError, ModelError, Transform
 from kinegraph.inference.export.export_run import export_run
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import open_session
-from kinegraph.inference.teach import teach
+from kinegraph.inference.teach import pool_example, teach
 from kinegraph.training.checkpoint import LAST_FILE
 from synthetic_takes import read_take
 
@@ -94,14 +94,26 @@ def test_a_trained_run_is_a_model_to_teach_and_stays_as_it_is(tiny_run):
     assert again(made_up_clips()[7]).name == "right"
 
 
-def test_a_long_example_also_counts_by_its_windows(tiny_run):
-    short = examples(near=2, far=2)
-    long = {"near": short["near"], "far": [short["far"][0]]}
-    joints = np.concatenate([short["far"][0].joints] * 30, axis=1)
-    long["far"].append(kg.Clip(joints, short["far"][0].layout, fps=30.0, id="long"))
-    held_out = teach(tiny_run, long).header.training["taught"]["held_out"]
-    assert held_out["examples"] > 4
-    assert held_out["correct"] == 1
+def test_a_long_example_counts_by_the_windows_of_a_stream(tiny_run):
+    model = Recognizer.load(tiny_run)
+    short = made_up_clips()[0]
+    long = kg.Clip(np.concatenate([short.joints] * 30, axis=1), short.layout, fps=30.0)
+    assert long.num_frames == 300
+    assert [len(pool_example(model, clip)) for clip in (short, long)] == [1, 1 + 3]
+    held_out = teach(model, {"near": [short, long], "far": [made_up_clips()[1]]})
+    assert held_out.header.training["taught"]["held_out"]["examples"] == 2
+
+
+def test_padding_of_a_prediction_is_not_taken_for_that_of_a_stream(taught, takes):
+    model = Recognizer.load("penn-action")
+    clip = takes["kick"][0]
+    padded, streamed = pool_example(model, clip)
+    session = open_session(Recognizer.load(taught), "step")
+    shown = kg.convert_layout(clip, model.layout, "front")
+    for t in range(shown.num_frames):
+        session.push(shown.joints[:, t])
+    assert session.flush().is_confident
+    assert np.abs(padded - streamed).max() > 0.1
 
 
 @pytest.mark.parametrize(

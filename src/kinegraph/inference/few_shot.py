@@ -132,7 +132,7 @@ def fit_few_shot(
         named[held] = shares.max(axis=1) >= CONFIDENCE
         right[held] = shares.argmax(axis=1) == labels[held]
     return head.calibrate(calibration), HeldOut(
-        int(tested.sum()),
+        len(np.unique(groups[tested])),
         _mean((named & right)[tested]),
         _mean((named & ~right)[tested]),
         _estimate_refused(features, labels, calibration),

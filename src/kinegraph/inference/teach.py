@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
 from kinegraph.models.base import pool_clips
 from kinegraph.models.unknown import UnknownLogit
+from kinegraph.training.batch import Batch, collate
 from kinegraph.training.checkpoint import (
     DEFAULT_FPS,
     LAST_FILE,
@@ -104,7 +105,7 @@ def _check_examples(examples: Examples) -> None:
 def _extract_features(
     model: TrainedModel, examples: Examples, progress: ProgressCallback | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return features (n, P) of all examples and their windows, labels (n,) and clip numbers (n,).
+    """Return features (n, P) of all examples, in each form, with labels and example numbers (n,).
 
     Raises:
         CheckpointError, ModelError, TransformError, LayoutError: see `teach`.
@@ -121,31 +122,51 @@ def _extract_features(
     for label, clips in enumerate(examples.values()):
         for clip in clips:
             number = groups[-1] + 1 if groups else 0
-            for window in _windows(clip, model.header.stream_window_seconds):
-                rows.append(_pool_clip(model, window))
-                labels.append(label)
-                groups.append(number)
+            found = pool_example(model, clip)
+            rows += found
+            labels += [label] * len(found)
+            groups += [number] * len(found)
             if progress:
                 progress(number + 1, total)
     return np.stack(rows).astype(np.float64), np.array(labels), np.array(groups)
 
 
-def _windows(clip: Clip, seconds: float) -> Iterator[Clip]:
-    """Yield a clip, and its windows as a stream sees them if it is twice as long."""
-    yield clip
-    frames = max(1, round(seconds * (clip.fps or DEFAULT_FPS)))
-    if clip.num_frames >= 2 * frames:
-        for start in range(0, clip.num_frames - frames + 1, frames):
-            yield take_frames(clip, np.arange(start, start + frames))
+def pool_example(model: TrainedModel, clip: Clip) -> list[NDArray[np.float32]]:
+    """Return the features (P,) of a clip as a prediction sees it, and as streams do.
+
+    A stream is not padded, and covers a window of seconds: a clip of two windows or more is cut.
+
+    Raises:
+        CheckpointError, TransformError, LayoutError: the clip does not fit the model, or its
+            features are not finite.
+    """
+    pooled = [_pool_batch(model, model.batch(clip), clip.id)]
+    pipeline = model.pipeline.without_length_steps()
+    preprocessor = replace(model.preprocessor, pipeline=pipeline)
+    seconds = model.header.stream_window_seconds
+    for window in _cut_windows(clip, max(1, round(seconds * (clip.fps or DEFAULT_FPS)))):
+        if window is clip and pipeline == model.pipeline:
+            continue
+        sample = preprocessor(window)
+        if sample.x.shape[1] >= getattr(model.model, "min_frames", 1):
+            pooled.append(_pool_batch(model, collate([sample]), clip.id))
+    return pooled
+
+
+def _cut_windows(clip: Clip, frames: int) -> list[Clip]:
+    if clip.num_frames < 2 * frames:
+        return [clip]
+    starts = range(0, clip.num_frames - frames + 1, frames)
+    return [take_frames(clip, np.arange(start, start + frames)) for start in starts]
 
 
 @torch.inference_mode()
-def _pool_clip(model: TrainedModel, clip: Clip) -> NDArray[np.float32]:
-    batch = model.batch(clip)
-    pooled = pool_clips(model.model, batch.x, batch.lengths)[0].float().cpu().numpy()
+def _pool_batch(model: TrainedModel, batch: Batch, name: str) -> NDArray[np.float32]:
+    x, lengths = batch.x.to(model.device), batch.lengths.to(model.device)
+    pooled = pool_clips(model.model, x, lengths)[0].float().cpu().numpy()
     if not np.isfinite(pooled).all():
         raise CheckpointError(
-            f"clip {clip.id!r}: its features are not finite: the coordinates are too large, or the "
+            f"clip {name!r}: its features are not finite: the coordinates are too large, or the "
             "training of the model has diverged"
         )
     return pooled
