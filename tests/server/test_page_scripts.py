@@ -20,12 +20,13 @@ from kinegraph.server.web_model import (
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.space import Space
 from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.motion import MIN_PRESENCE, STILL_MOTION, measure_motion
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.resample import MAX_GAP_S, FrameResampler
 from kinegraph.video.segmentation import ActionSegmenter, dominant_action
 from kinegraph.video.sources import FPS
 from kinegraph.video.tracking import Tracker
-from server.node import PAGE, frame_payload, run_node, runtime_folder, to_array
+from server.node import PAGE, frame_payload, pose_payload, run_node, runtime_folder, to_array
 
 COCO = kg.get_layout("coco17")
 WIDTH, HEIGHT = 640, 480
@@ -41,7 +42,7 @@ def settings(recognizer):
     return json.loads(json.dumps(describe_model(recognizer, ())))
 
 
-def walkers(seed: int, seconds: float, persons: int = 3) -> list[PoseFrame]:
+def walkers(seed: int, seconds: float, persons: int = 3, swing: float = 18.0) -> list[PoseFrame]:
     """Return persons who swing their limbs, cross, leave for a while, and lose joints."""
     rng = np.random.default_rng(seed)
     body = rng.normal(0, 1, (persons, 17, 2)) * (25, 60)
@@ -50,8 +51,9 @@ def walkers(seed: int, seconds: float, persons: int = 3) -> list[PoseFrame]:
     times = np.cumsum(rng.choice([1 / 30, 1 / 25, 0.08, 0.3], int(seconds * 15)))
     frames = []
     for time in times[times < seconds].tolist():
-        swing = 18 * np.sin(4 * time + phase)
-        joints = start + speed * time + body + swing + rng.normal(0, 1, body.shape)
+        limbs = swing * np.sin(4 * time + phase)
+        noise = rng.normal(0, 1, body.shape) * min(1.0, swing)
+        joints = start + speed * time + body + limbs + noise
         shown = [m for m in rng.permutation(persons) if not 3 + m < time < 4.5 + m]
         shown = [m for m in shown if rng.random() > 0.06]
         confidence = rng.uniform(0.2, 1, (persons, 17))
@@ -160,13 +162,13 @@ def test_predictions_are_segmented_alike(recognizer, settings):
         )
     segmenter, ended = ActionSegmenter(2, recognizer), []
     for t, prediction in enumerate(predictions):
-        ended += segmenter(t / 4, (t + 1) / 4, prediction)
+        ended += segmenter(t / 4, (t + 1) / 4, prediction, is_still=t % 50 < 6)
     ended += segmenter.finish()
     assert len({segment.label for segment in ended}) > 3
     code = """
         const { ActionSegmenter, dominantAction } = await load("recognition/segmentation.js");
         const segmenter = new ActionSegmenter(2, data.settings);
-        const add = (one, t) => segmenter.update(t / 4, (t + 1) / 4, one);
+        const add = (one, t) => segmenter.update(t / 4, (t + 1) / 4, one, t % 50 < 6);
         const ended = data.predictions.flatMap(add);
         ended.push(...segmenter.finish());
         const share = data.settings.segmenter.main_share;
@@ -186,6 +188,22 @@ def test_predictions_are_segmented_alike(recognizer, settings):
         expected = dominant_action(ended[:count])
         assert (main["label"], main["name"]) == (expected.label, expected.name)
         assert main["probability"] == pytest.approx(expected.probability)
+
+
+@pytest.mark.parametrize("swing", [0.0, 3.0, 18.0])
+def test_motion_is_measured_alike(swing):
+    shown = [frame for frame in walkers(9, 4, persons=1, swing=swing) if len(frame.joints)]
+    frames = [frame.joints[0] for frame in shown]
+    frames += [np.full((17, 2), np.nan, np.float32)]
+    code = """
+        const { measureMotion } = await load("recognition/motion.js");
+        const joints = data.frames.map((one) => toPose(one).joints);
+        print([measureMotion(joints, data.presence), measureMotion(joints.slice(-1), 0.5)]);
+    """
+    poses = [pose_payload(joints, np.ones(17)) for joints in frames]
+    found, none = run_node(code, {"frames": poses, "presence": MIN_PRESENCE})
+    assert found == pytest.approx(measure_motion(frames), rel=1e-6) and none == 0
+    assert (found < STILL_MOTION) == (swing == 0)
 
 
 def assert_same_segments(found, expected, seconds: float = 1e-9) -> None:

@@ -34,6 +34,7 @@ from kinegraph.skeleton.space import Space
 from kinegraph.transforms.input_streams import parse_stream
 from kinegraph.transforms.normalize import limb_ends, trunk_joints
 from kinegraph.video.estimators import movenet
+from kinegraph.video.motion import MIN_PRESENCE, STILL_MOTION
 from kinegraph.video.pipeline import (
     MAX_FRAME_SECONDS,
     MIN_VISIBLE_SECONDS,
@@ -43,7 +44,14 @@ from kinegraph.video.pipeline import (
 from kinegraph.video.resample import MAX_GAP_S
 from kinegraph.video.segmentation import HYSTERESIS, MAIN_SHARE, MIN_DURATION
 from kinegraph.video.sources import FPS
-from kinegraph.video.tracking import DISTANCE_GROWTH, MATCH_DISTANCE, Tracker
+from kinegraph.video.tracking import (
+    DISTANCE_GROWTH,
+    MATCH_DISTANCE,
+    MAX_EXTRAPOLATION_S,
+    MIN_LEAD,
+    VELOCITY_MEMORY_S,
+    Tracker,
+)
 
 SETTINGS_FILE, ACTIONS_FILE, POSES_FILE = "recognition.json", "actions.onnx", "poses.onnx"
 MODEL_FILES = (SETTINGS_FILE, ACTIONS_FILE, POSES_FILE)
@@ -176,6 +184,7 @@ def describe_model(recognizer: Recognizer, state: Sequence[StateSpec]) -> dict[s
             "max_frame": MAX_FRAME_SECONDS,
             "min_visible": MIN_VISIBLE_SECONDS,
         },
+        "motion": {"still": STILL_MOTION, "min_presence": MIN_PRESENCE},
         "steps": list(_step_settings(recognizer)),
         "network": {
             "hop": network.hop,
@@ -196,6 +205,10 @@ def describe_tracker(tracker: Tracker) -> dict[str, float]:
         "gap": tracker.gap,
         "match_distance": MATCH_DISTANCE,
         "distance_growth": DISTANCE_GROWTH,
+        "min_lead": MIN_LEAD,
+        "velocity_memory": VELOCITY_MEMORY_S,
+        "max_extrapolation": MAX_EXTRAPOLATION_S,
+        "max_gap": MAX_GAP_S,
     }
 
 

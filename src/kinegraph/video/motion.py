@@ -11,7 +11,7 @@ from kinegraph.video.estimators.base import Array
 STILL_MOTION = 0.01
 """Motion below which a body is still: 0.006 was measured for a plank, and less than 0.01 for 0.1 %
 of the windows of Penn Action."""
-_MIN_PRESENCE = 0.5  # share of the frames in which a joint must be visible
+MIN_PRESENCE = 0.5  # share of the frames in which a joint must be visible
 
 
 def measure_motion(frames: Sequence[Array]) -> float:
@@ -28,7 +28,7 @@ def measure_motion(frames: Sequence[Array]) -> float:
     """
     joints = np.stack(frames).astype(np.float64)
     seen = ~np.isnan(joints[..., 0])
-    often = seen.sum(axis=0) >= max(1.0, _MIN_PRESENCE * seen.any(axis=1).sum())
+    often = seen.sum(axis=0) >= max(1.0, MIN_PRESENCE * seen.any(axis=1).sum())
     joints = joints[seen[:, often].any(axis=1)][:, often]
     if not joints.size:
         return 0.0

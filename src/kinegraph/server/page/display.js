@@ -284,7 +284,6 @@ function createRow(person, segments, end, byPerson) {
 export function showMainAction({ main }) {
   if (!main) return;
   byId("main").hidden = false;
-  byId("main").textContent = main.label === null
-    ? "Main action: unknown to this model"
-    : `Main action: ${displayName(main.name)} (${formatPercent(main.probability)})`;
+  const named = main.label === null ? main.name : `${displayName(main.name)} (${formatPercent(main.probability)})`;
+  byId("main").textContent = `Main action: ${main.name === "unknown" ? "unknown to this model" : named}`;
 }

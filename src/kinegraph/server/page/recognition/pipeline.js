@@ -2,6 +2,7 @@
 // The same rules as kinegraph/video/pipeline.py.
 
 import { convertJoints } from "./joint_mapping.js";
+import { measureMotion } from "./motion.js";
 import { FrameResampler } from "./resampling.js";
 import { ActionSegmenter } from "./segmentation.js";
 import { Tracker } from "./tracking.js";
@@ -85,6 +86,8 @@ class PersonState {
     this.resampler = new FrameResampler(fps, maxGap);
     this.session = openSession();
     this.segmenter = new ActionSegmenter(number, settings);
+    /** @type {Float64Array[]} joints of the latest frames, of a window */
+    this.recent = [];
     this.windowFrames = Math.max(1, Math.round(window * fps));
     // a prediction counts for the middle of its window, until halfway to the next one
     this.lag = window / 2 - interval / fps / 2;
@@ -109,7 +112,7 @@ class PersonState {
     const isBrief = end - this.firstTime < this.settings.pipeline.min_visible;
     const prediction = isBrief ? null : await this.session.flush();
     if (!prediction) return [];
-    return [...this.segmentUntil(end, prediction), ...this.segmenter.finish()];
+    return [...this.segmentUntil(end, prediction, this.isStill), ...this.segmenter.finish()];
   }
 
   /** @param {Pose} pose */
@@ -117,19 +120,29 @@ class PersonState {
     const converted = convertJoints(pose, this.settings.mapping);
     if (!this.session.frames && converted.joints.every(Number.isNaN)) return [];
     this.session.push(converted);
+    this.recent = [...this.recent, converted.joints].slice(-this.windowFrames);
     if (this.session.frames % this.settings.pipeline.interval) return [];
-    this.prediction = await this.session.flush();
-    if (!this.prediction || this.session.frames < this.windowFrames) return [];
-    return this.segmentUntil(this.resampler.nextTime - this.lag, this.prediction);
+    const prediction = await this.session.flush();
+    if (!prediction) return [];
+    const { isStill } = this;
+    this.prediction = isStill ? { ...prediction, accepted: null } : prediction;
+    if (this.session.frames < this.windowFrames) return [];
+    return this.segmentUntil(this.resampler.nextTime - this.lag, prediction, isStill);
+  }
+
+  get isStill() {
+    const { still, min_presence: minPresence } = this.settings.motion;
+    return measureMotion(this.recent, minPresence) < still;
   }
 
   /**
    * @param {number} time
    * @param {Prediction} prediction
+   * @param {boolean} isStill
    */
-  segmentUntil(time, prediction) {
+  segmentUntil(time, prediction, isStill) {
     const start = this.segmented;
     this.segmented = Math.max(time, start);
-    return start < time ? this.segmenter.update(start, this.segmented, prediction) : [];
+    return start < time ? this.segmenter.update(start, this.segmented, prediction, isStill) : [];
   }
 }

@@ -3,7 +3,7 @@
 
 /** @import { Prediction, RecognitionSettings, Segment } from "./types.js" */
 
-export const UNKNOWN = "unknown";
+export const UNKNOWN = "unknown", SEVERAL_ACTIONS = "several actions";
 
 /**
  * Consecutive predictions with the same label; `mass` is probability times seconds of each class.
@@ -31,12 +31,13 @@ export class ActionSegmenter {
    * @param {number} start
    * @param {number} end
    * @param {Prediction} prediction
+   * @param {boolean} isStill whether the body is still, so that the action is unknown
    * @returns {Segment[]}
    */
-  update(start, end, prediction) {
+  update(start, end, prediction, isStill) {
     const shares = new Float64Array(this.classes.length);
     for (const { label, probability } of prediction.candidates) shares[label] = probability;
-    const label = this.chooseLabel(prediction, shares);
+    const label = isStill ? null : this.chooseLabel(prediction, shares);
     const seconds = Math.max(end - start, 1e-9);
     const run = { label, start, end, mass: shares.map((share) => share * seconds) };
     if (!this.current) {
@@ -116,26 +117,33 @@ function extend(run, later) {
 }
 
 /**
- * Return the action with most of the persons' time, if that is enough of it; else unknown.
+ * Return the action with most of the persons' time, several actions, or unknown.
  * @param {Segment[]} segments
  * @param {number} mainShare smallest share of the time
  * @returns {{label: number | null, name: string, probability: number}}
  */
 export function dominantAction(segments, mainShare) {
-  /** @type {Map<number | null, {seconds: number, mass: number, first: Segment}>} */
-  const totals = new Map();
-  for (const segment of segments) {
-    const total = totals.get(segment.label) ?? { seconds: 0, mass: 0, first: segment };
-    total.seconds += segment.end - segment.start;
-    total.mass += segment.probability * (segment.end - segment.start);
-    totals.set(segment.label, total);
+  const named = segments.filter(({ label }) => label !== null), labels = new Set(named.map(({ label }) => label));
+  const total = sumSeconds(segments), namedTotal = sumSeconds(named);
+  const [longest = []] = [...labels]
+    .map((label) => named.filter((segment) => segment.label === label))
+    .sort((a, b) => sumSeconds(b) - sumSeconds(a));
+  const most = sumSeconds(longest);
+  if (longest.length && most >= mainShare * total && 2 * most > namedTotal) {
+    return { label: longest[0].label, name: longest[0].name, probability: meanProbability(longest) };
   }
-  if (!totals.size) return { label: null, name: UNKNOWN, probability: 0 };
-  const longest = [...totals].sort((a, b) => b[1].seconds - a[1].seconds);
-  const all = longest.reduce((sum, [, { seconds }]) => sum + seconds, 0);
-  const main = longest.find(([label, { seconds }]) => label !== null && seconds >= mainShare * all);
-  const unknown = totals.get(null);
-  // several actions, none long enough, and no unknown time: the longest
-  const [label, { seconds, mass, first }] = main ?? (unknown ? [null, unknown] : longest[0]);
-  return { label, name: first.name, probability: seconds ? mass / seconds : first.probability };
+  if (2 * namedTotal > total) return { label: null, name: SEVERAL_ACTIONS, probability: meanProbability(named) };
+  const unknown = segments.filter(({ label }) => label === null);
+  return { label: null, name: UNKNOWN, probability: meanProbability(unknown) };
+}
+
+/** @param {Segment[]} segments */
+function sumSeconds(segments) {
+  return segments.reduce((sum, { start, end }) => sum + end - start, 0);
+}
+
+/** @param {Segment[]} segments */
+function meanProbability(segments) {
+  const mass = segments.reduce((sum, { start, end, probability }) => sum + probability * (end - start), 0);
+  return mass / sumSeconds(segments) || 0;
 }

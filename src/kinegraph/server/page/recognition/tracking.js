@@ -2,15 +2,60 @@
 // The same rules as kinegraph/video/tracking.py.
 
 import { assign } from "./assignment.js";
+import { median } from "./motion.js";
 
 /** @import { Pose, PoseFrame, TrackedPose, TrackerSettings } from "./types.js" */
 
 const NO_MATCH = 1e6; // cost above any distance
 
-/**
- * A person seen recently; `joints` are the last detection of each.
- * @typedef {{number: number, joints: Float64Array, size: number, time: number}} Track
- */
+/** A person seen recently. */
+class Track {
+  /**
+   * @param {number} number
+   * @param {Pose} pose
+   * @param {number} time
+   */
+  constructor(number, pose, time) {
+    this.number = number;
+    /** The last detection of each joint. */
+    this.joints = pose.joints.slice();
+    this.size = 0;
+    this.time = time;
+    this.velocity = [0, 0]; // pixels per second
+  }
+
+  /**
+   * Return the joints where they would be if the person moved on evenly.
+   * @param {number} time
+   * @param {number} maxSeconds
+   */
+  predict(time, maxSeconds) {
+    const elapsed = Math.min(time - this.time, maxSeconds);
+    return this.joints.map((value, i) => value + this.velocity[i % 2] * elapsed);
+  }
+
+  /**
+   * Add a detection.
+   * @param {Float64Array} joints
+   * @param {number} size
+   * @param {number} time
+   * @param {number} memory seconds over which the velocity is averaged
+   */
+  update(joints, size, time, memory) {
+    const elapsed = time - this.time, share = 1 - Math.exp(-elapsed / memory);
+    const moved = joints.map((value, i) => value - this.joints[i]);
+    if (elapsed > 0 && !moved.every(Number.isNaN)) {
+      this.velocity = this.velocity.map((value, axis) => {
+        const middle = median(moved.filter((_, i) => i % 2 === axis));
+        return (1 - share) * value + (share * middle) / elapsed;
+      });
+    }
+    this.joints = this.joints.map((value, i) => (Number.isNaN(joints[i]) ? value : joints[i]));
+    // the visible part of a body can shrink at once, the body cannot
+    this.size = Math.max(size, 0.9 * this.size);
+    this.time = time;
+  }
+}
 
 export class Tracker {
   /** @param {TrackerSettings} settings */
@@ -27,7 +72,7 @@ export class Tracker {
    * @returns {TrackedPose[]}
    */
   update(frame) {
-    const { persons, gap } = this.settings;
+    const { persons, gap, velocity_memory: memory } = this.settings;
     this.tracks = this.tracks.filter((track) => frame.time - track.time <= gap);
     const sizes = frame.poses.map((pose) => measureSize(pose, frame));
     const order = [...sizes.keys()].filter((m) => sizes[m] > 0).sort((a, b) => sizes[b] - sizes[a]);
@@ -35,16 +80,13 @@ export class Tracker {
     const unmatched = order.filter((m) => !taken.has(m)).slice(0, Math.max(persons - taken.size, 0));
     for (const m of unmatched.sort((a, b) => a - b)) {
       this.count += 1;
-      const track = { number: this.count, joints: frame.poses[m].joints.slice(), size: 0, time: frame.time };
+      const track = new Track(this.count, frame.poses[m], frame.time);
       this.tracks.push(track);
       taken.set(m, track);
     }
     return [...taken].map(([m, track]) => {
       const { joints, confidence } = frame.poses[m];
-      for (let i = 0; i < joints.length; i++) if (!Number.isNaN(joints[i])) track.joints[i] = joints[i];
-      // the visible part of a body can shrink at once, the body cannot
-      track.size = Math.max(sizes[m], 0.9 * track.size);
-      track.time = frame.time;
+      track.update(joints, sizes[m], frame.time, memory);
       return { person: track.number, joints, confidence };
     });
   }
@@ -56,21 +98,39 @@ export class Tracker {
    * @returns {Map<number, Track>}
    */
   match(frame, order) {
-    const { match_distance: distance, distance_growth: growth, persons } = this.settings;
-    const cost = this.tracks.map((track) => {
-      const limit = distance + growth * (frame.time - track.time);
+    const { match_distance: distance, distance_growth: growth, persons, max_gap: maxGap } = this.settings;
+    const hidden = this.tracks.map((track) => frame.time - track.time), { max_extrapolation: reach } = this.settings;
+    const cost = this.tracks.map((track, k) => {
+      const expected = track.predict(frame.time, reach);
       return order.map((m) => {
-        const found = measureDistance(track, frame.poses[m].joints);
-        return found <= limit ? found : NO_MATCH;
+        const found = measureDistance(expected, frame.poses[m].joints) / track.size;
+        return found <= distance + growth * hidden[k] ? found : NO_MATCH;
       });
     });
+    const lost = hidden.map((seconds) => seconds > maxGap);
+    const pairs = assign(cost).filter(([k, m]) => cost[k][m] < NO_MATCH);
+    const settled = pairs.filter(([k]) => !lost[k]).map(([, m]) => m); // these are not rivals
+    const rivals = cost.map((row) => row.map((value, m) => (settled.includes(m) ? NO_MATCH : value)));
     return new Map(
-      assign(cost)
-        .filter(([k, m]) => cost[k][m] < NO_MATCH)
+      pairs
+        .filter(([k, m]) => !lost[k] || this.hasLead(rivals, lost, k, m))
         .map(([k, m]) => /** @type {[number, Track]} */ ([order[m], this.tracks[k]]))
         .sort((a, b) => a[1].number - b[1].number)
         .slice(0, persons),
     );
+  }
+
+  /**
+   * Return whether a lost track and a pose fit each other better than any of the others.
+   * @param {number[][]} cost
+   * @param {boolean[]} lost
+   * @param {number} k
+   * @param {number} m
+   */
+  hasLead(cost, lost, k, m) {
+    const tracks = cost.map((row) => row[m]).filter((_, i) => i !== k && lost[i]);
+    const poses = cost[k].filter((_, i) => i !== m);
+    return [...tracks, ...poses].every((other) => other >= cost[k][m] + this.settings.min_lead);
   }
 }
 
@@ -92,17 +152,17 @@ function measureSize({ joints }, { width, height }) {
 }
 
 /**
- * Return the mean distance of the joints from a track, in body sizes.
- * @param {Track} track
- * @param {Float64Array} joints
+ * Return the mean distance of joints, infinite if none is present in both.
+ * @param {Float64Array} a
+ * @param {Float64Array} b
  */
-function measureDistance(track, joints) {
+function measureDistance(a, b) {
   let total = 0, count = 0;
-  for (let i = 0; i < joints.length; i += 2) {
-    const distance = Math.hypot(joints[i] - track.joints[i], joints[i + 1] - track.joints[i + 1]);
+  for (let i = 0; i < a.length; i += 2) {
+    const distance = Math.hypot(a[i] - b[i], a[i + 1] - b[i + 1]);
     if (Number.isNaN(distance)) continue;
     total += distance;
     count += 1;
   }
-  return count ? total / count / track.size : NO_MATCH;
+  return count ? total / count : Infinity;
 }

@@ -75,6 +75,7 @@
  * @property {{fps: number, max_gap: number}} resampler
  * @property {{min_duration: number, hysteresis: number, main_share: number}} segmenter
  * @property {PipelineSettings} pipeline
+ * @property {{still: number, min_presence: number}} motion below `still` a body is still
  * @property {PreprocessingStep[]} steps
  * @property {NetworkSettings} network
  */
@@ -93,6 +94,10 @@
  * @property {number} gap
  * @property {number} match_distance
  * @property {number} distance_growth
+ * @property {number} min_lead
+ * @property {number} velocity_memory
+ * @property {number} max_extrapolation
+ * @property {number} max_gap
  */
 
 /**
