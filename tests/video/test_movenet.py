@@ -16,7 +16,7 @@ from conftest import real_data
 from kinegraph.errors import VideoError
 from kinegraph.video.estimators import base
 from kinegraph.video.estimators.base import default_estimator, load_estimator, movenet_path
-from kinegraph.video.estimators.movenet import MIN_PERSON_SCORE
+from kinegraph.video.estimators.movenet import MIN_JOINT_SCORE, MIN_PERSON_SCORE
 
 FOLDER = "pose_models/movenet_multipose"
 
@@ -84,7 +84,9 @@ def test_persons_are_where_they_are_in_the_image(installed):
     assert len(found.joints) == len(rows) == 3
     expected = rows[:, :51].reshape(-1, 17, 3)
     seen = ~np.isnan(found.joints[..., 0])
-    assert seen.mean() > 0.8
+    inside = ((expected[..., :2] >= 0) & (expected[..., :2] <= 1)).all(axis=-1)
+    np.testing.assert_array_equal(seen, inside & (expected[..., 2] >= MIN_JOINT_SCORE))
+    assert 0.5 < seen.mean() < 1
     np.testing.assert_allclose(found.joints[seen], 256 * expected[..., 1::-1][seen], atol=1e-3)
     np.testing.assert_allclose(found.confidence[seen], expected[..., 2][seen], atol=1e-5)
     assert len(load_estimator("movenet", 2)(frame, 0).joints) == 2
