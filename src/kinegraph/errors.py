@@ -14,6 +14,10 @@ class KinegraphError(Exception):
     """Base class of all exceptions that kinegraph raises on purpose."""
 
 
+class UnexpectedError(KinegraphError):
+    """A failure of kinegraph itself, not of its input; the log has the traceback."""
+
+
 class UnknownNameError(KinegraphError):
     """A name that is not registered: of a layout, reader, model, transform, ..."""
 

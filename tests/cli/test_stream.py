@@ -76,7 +76,7 @@ ONE = [[[0.5, 0.5]] * 15]
         ('[[["a", "b"]]]', "standard input:1: expected a frame as JSON"),
         ("[[[1.0, 2.0]]]", "of one person, got (1, 1, 2)"),
         ("{}", "standard input:1: expected a frame as JSON"),
-        ('{"joints": {}}', "a list of persons cannot be a dict"),
+        ('{"joints": {}}', "got values that are not numbers"),
         (f"[[[1{'0' * 400}, 2]]]", "standard input:1: expected a frame as JSON"),
         (json.dumps([[[1e39, 0]] * 15]), "infinite coordinates"),
         (json.dumps({"joints": ONE, "confidence": 0.5}), "confidences (persons, joints)"),

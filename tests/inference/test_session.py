@@ -9,7 +9,13 @@ import pytest
 
 from conftest import made_up_clips, real_data
 from inference.test_streaming_backends import recognizer, two_persons
-from kinegraph.errors import ClipError, ModelError, TransformError, UnknownNameError
+from kinegraph.errors import (
+    ClipError,
+    ModelError,
+    TransformError,
+    UnexpectedError,
+    UnknownNameError,
+)
 from kinegraph.inference.answer import Prediction
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import (
@@ -166,6 +172,58 @@ def test_a_bad_frame_affects_its_own_stream_only(transforms):
         assert isinstance(found[bad], ClipError) and isinstance(found[good], StreamResult)
     np.testing.assert_allclose(pool.flush(good).logits, live.flush().logits, atol=1e-5)
     assert pool.flush(bad) is None
+
+
+@pytest.mark.parametrize(
+    ("transforms", "part"),
+    [
+        ([], "_validator"),
+        ([], "_backend._preprocessor"),
+        ([{"resize": {"frames": 8}}], "_validator"),
+        ([{"resize": {"frames": 8}}], "_backend._recognizer"),
+    ],
+)
+def test_an_unexpected_failure_of_a_frame_affects_its_own_stream_only(transforms, part):
+    """Whatever fails at one frame, the frames of the others are answered as without it."""
+    pool, other = (SessionPool(recognizer(transforms), every=1) for _ in range(2))
+    owner = pool._backend if part.startswith("_backend") else pool
+    name = part.rpartition(".")[2]
+    original = getattr(owner, name)
+    poison = np.float32(123.5)
+
+    class Failing:
+        """A part that fails where it meets the poison."""
+
+        def __getattr__(self, attribute):
+            return getattr(original, attribute)
+
+        def __call__(self, given, *rest):
+            arrays = [one.joints for one in given] if isinstance(given, list) else [given]
+            if any(np.any(array == poison) for array in arrays):
+                raise ZeroDivisionError("poison")
+            return original(given, *rest)
+
+        def batch(self, clip):
+            if np.any(clip.joints == poison):
+                raise ZeroDivisionError("poison")
+            return original.batch(clip)
+
+    setattr(owner, name, Failing())
+    keys, expected = [pool.open() for _ in range(3)], [other.open() for _ in range(2)]
+    frames = [frames_of(1), frames_of(3)]
+    bad = RawFrame(np.full(frames[0][0].joints.shape, poison))
+    for t in range(30):
+        found = pool.push_many({keys[0]: frames[0][t], keys[1]: bad, keys[2]: frames[1][t]})
+        assert isinstance(found[keys[1]], UnexpectedError)
+        wanted = other.push_many({k: f[t] for k, f in zip(expected, frames, strict=True)})
+        for key, same in ((keys[0], expected[0]), (keys[2], expected[1])):
+            prediction = wanted[same].prediction
+            assert found[key].frames == wanted[same].frames
+            if prediction is not None:
+                np.testing.assert_allclose(
+                    found[key].prediction.logits, prediction.logits, atol=1e-5
+                )
+    assert prediction is not None
 
 
 def test_too_large_coordinates_are_refused_alone():

@@ -171,13 +171,15 @@ def _read_stdin(confidence: bool) -> Iterator[Frame]:
 def _parse_frame(line: str, number: int) -> Frame:
     import numpy as np
 
-    from kinegraph.inference.online_preprocessing import parse_joints
+    from kinegraph.inference.json_arrays import parse_array
 
     try:
         given = json.loads(line)
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
-        joints = np.array(parse_joints(parts["joints"]), np.float64)
+        joints = parse_array(parts["joints"])
+        if joints.ndim < 2 and np.isnan(joints).all():  # nobody is visible
+            joints = np.empty(0)
         return joints, None if stated is None else np.array(stated, np.float64)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReadError(

@@ -32,36 +32,6 @@ def input_frame_shape(model: TrainedModel) -> tuple[int, int]:
     return model.layout.num_joints, next(fitting, channels)
 
 
-def parse_joints(persons: Any) -> list[Any]:
-    """Replace null persons and joints of a JSON frame by NaN coordinates; [] if all are null.
-
-    Args:
-        persons: (M, V, D) as lists, or (V, D) of one person.
-
-    Raises:
-        TypeError: not a list of persons.
-    """
-    if not isinstance(persons, list):
-        raise TypeError(f"a list of persons cannot be a {type(persons).__name__}")
-    if joint := next(filter(_is_joint, persons), None):  # one person
-        return _fill_absent(persons, [float("nan")] * len(joint))
-    seen = [person for person in persons if person is not None]
-    joint = next((one for person in seen for one in person if _is_joint(one)), None)
-    if joint is None:
-        return [] if all(one is None for person in seen for one in person) else persons
-    absent = [float("nan")] * len(joint)
-    filled = [[None] * len(seen[0]) if person is None else person for person in persons]
-    return [_fill_absent(person, absent) for person in filled]
-
-
-def _is_joint(given: Any) -> bool:
-    return isinstance(given, list) and all(isinstance(value, int | float) for value in given)
-
-
-def _fill_absent(person: list[Any], absent: list[float]) -> list[Any]:
-    return [absent if joint is None else joint for joint in person]
-
-
 class ValidatedFrame(NamedTuple):
     """A raw frame of valid shapes: joints (M, 1, V, D), confidence (M, 1, V) or None."""
 

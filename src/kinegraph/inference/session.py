@@ -31,6 +31,7 @@ from kinegraph.inference.streaming_backends import (
     Stream,
     StreamOptions,
     Update,
+    log_failure,
     read_state,
     select_backend,
 )
@@ -177,6 +178,8 @@ class SessionPool:
                     validated[key] = stream, self._validator(*frame, name, meta, space)
                 except (ClipError, LayoutError, SpaceError, TransformError) as error:
                     rejected[key] = error
+                except Exception:  # the other streams must go on
+                    rejected[key] = log_failure("the conversion of a frame")
             rejected |= self._backend.enqueue(validated)
         for key in frames:
             self._streams[key].frames += key not in rejected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import ClipError, KinegraphError, ModelError, TransformError, unknown_name
+from kinegraph.errors import (
+    ClipError,
+    KinegraphError,
+    ModelError,
+    UnexpectedError,
+    unknown_name,
+)
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.frame_converter import FrameConverter
 from kinegraph.inference.online_preprocessing import (
@@ -33,7 +40,6 @@ from kinegraph.training.batch import Batch
 
 Logits = NDArray[np.float32]
 StreamState = Mapping[str, Tensor]
-REJECTED_FRAME = (ClipError, TransformError, ModelError)
 
 
 class Update(NamedTuple):
@@ -113,6 +119,12 @@ class StreamingBackend(Protocol):
 
 
 Rejected = dict[int, KinegraphError]
+
+
+def log_failure(task: str) -> UnexpectedError:
+    """Log the exception that is handled now, and return the error of the stream."""
+    logging.getLogger(__name__).exception("%s failed", task)
+    return UnexpectedError(f"{task} failed; see the log")
 
 
 class StreamOptions(NamedTuple):
@@ -213,9 +225,12 @@ class StepBackend(StreamingBackend):
             if all(np.abs(array).max() < MAX_COORDINATE for array in arrays):
                 return dict(zip(keys, zip(arrays, updated, strict=True), strict=True))
             raise ClipError(f"{given[0].name}: expected coordinates below {MAX_COORDINATE:.0e}")
-        except REJECTED_FRAME as error:
+        except KinegraphError as error:
             if len(keys) == 1:
                 return {keys[0]: error}
+        except Exception:
+            if len(keys) == 1:
+                return {keys[0]: log_failure("the preprocessing of a frame")}
         single = [self._preprocess([key], frames) for key in keys]  # finds the frame at fault
         return {key: result for one in single for key, result in one.items()}
 
@@ -291,6 +306,8 @@ class WindowBackend(StreamingBackend):
                 stream.window = window
             except KinegraphError as error:
                 rejected[key] = error
+            except Exception:  # the other streams must go on
+                rejected[key] = log_failure("the preprocessing of a frame")
         return rejected
 
     def step(self, stop: StopCondition) -> None:

@@ -13,7 +13,6 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.inference.answer import Prediction, accepted_action
-from kinegraph.inference.online_preprocessing import parse_joints
 from kinegraph.inference.session import RawFrame
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.schemas import FramePayload, SpacePayload, rejection
@@ -129,21 +128,10 @@ def prediction_payload(
 def _to_message(payload: FramePayload) -> ClientMessage:
     frame = None
     if payload.joints is not None:
-        frame = RawFrame(_joints_to_array(payload.joints), payload.confidence)
+        frame = RawFrame(payload.joints, payload.confidence)
     elif not payload.flush and not payload.end:
         raise RequestRejectedError('expected "joints", or "flush": true, or "end": true')
     time = math.nan if payload.time is None else payload.time
     asked = payload.flush, payload.end
     stated = payload.layout, payload.space
     return ClientMessage(payload.person, frame, time, payload.meta, *asked, *stated)
-
-
-def _joints_to_array(value: Any) -> Any:
-    """Convert joints to an array, or to lists with NaN for null; their shape is checked later."""
-    try:
-        return np.asarray(value, np.float32)
-    except (TypeError, ValueError, OverflowError):
-        try:
-            return parse_joints(value)
-        except TypeError as error:
-            raise RequestRejectedError(f'"joints": {error}') from error

@@ -23,6 +23,7 @@ from pydantic import (
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.inference.answer import Candidate
+from kinegraph.inference.json_arrays import parse_array
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.readers.formats.numpy_file import read_npz, to_float32
@@ -44,34 +45,18 @@ ZIP_ENTRY_MARK = b"PK\x01\x02"
 
 _repr = Repr()
 _repr.maxlevel = 2
-_Scalar = str | int | float | bool
+_Scalar = (
+    Annotated[str, Field(max_length=1000)]
+    | Annotated[int, Field(ge=-(2**53), le=2**53)]
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | bool
+)
 
 
 def _to_array(value: Any) -> NDArray[np.float32]:
     """Convert nested lists of numbers to float32; null at any depth becomes NaN."""
-    try:
-        with np.errstate(over="ignore"):
-            try:
-                return np.asarray(value, np.float32)
-            except (TypeError, ValueError, OverflowError):
-                return np.asarray(_fill_missing(value, _find_shape(value) or ()), np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("got lists that are not numbers, or not of one shape") from error
-
-
-def _find_shape(value: Any) -> tuple[int, ...] | None:
-    """Return the lengths of the nested lists around the first number; None without any number."""
-    if not isinstance(value, list):
-        return None if value is None else ()
-    shapes = (_find_shape(item) for item in value)
-    shape = next((shape for shape in shapes if shape is not None), None)
-    return None if shape is None else (len(value), *shape)
-
-
-def _fill_missing(value: Any, shape: tuple[int, ...]) -> Any:
-    if value is None:
-        return np.full(shape, np.nan)
-    return [_fill_missing(item, shape[1:]) for item in value] if shape else value
+    with np.errstate(over="ignore"):
+        return parse_array(value).astype(np.float32)
 
 
 def _to_joints(value: Any) -> NDArray[np.float32]:
@@ -93,6 +78,27 @@ def _to_confidence(value: Any) -> NDArray[np.float32] | None:
     return array[None] if array.ndim == 2 else array
 
 
+def _to_frame_joints(value: Any) -> NDArray[np.float32] | None:
+    """Convert the joints of one or more bodies; nulls only are a frame without bodies."""
+    if value is None:
+        return None
+    array = _to_array(value)
+    if array.ndim < 2 and np.isnan(array).all():
+        return np.empty(0, np.float32)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"got an array of shape {array.shape}")
+    return array
+
+
+def _to_frame_confidence(value: Any) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    array = _to_array(value)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"got an array of shape {array.shape}")
+    return array
+
+
 def _reject_infinity(value: float) -> float:
     if math.isinf(value):
         raise ValueError(f"got {value}")
@@ -109,6 +115,9 @@ class _Request(BaseModel):
 
 
 _Array = WithJsonSchema({"type": "array", "items": {"type": "array", "items": {}}})
+_Rows = {"type": ["array", "null"], "items": {"type": ["number", "null", "array"]}}
+_FrameJoints = WithJsonSchema({"type": ["array", "null"], "items": _Rows})
+_FrameConfidence = WithJsonSchema(_Rows)
 
 
 class SpacePayload(_Request):
@@ -152,8 +161,8 @@ class ClipPayload(_Request):
     meta: dict[str, _Scalar] | None = Field(
         None,
         max_length=64,
-        description="an object of at most 64 strings, numbers and booleans, such as the width and "
-        "height of the image in pixels",
+        description="an object of at most 64 strings, finite numbers and booleans, such as the "
+        "width and height of the image in pixels",
     )
 
 
@@ -164,13 +173,21 @@ class FramePayload(_Request):
         Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
         | Annotated[int, Field(ge=0, lt=2**32)]
     ) = Field(description=f"a string of 1 to {MAX_ID_LENGTH} characters, or an unsigned integer")
-    joints: Any = Field(None, description="numbers of shape (joints, coordinates)")
-    confidence: Any = Field(None, description="one number per joint")
+    joints: Annotated[Any, BeforeValidator(_to_frame_joints), _FrameJoints] = Field(
+        None,
+        description="numbers of shape (joints, coordinates) or (bodies, joints, coordinates), "
+        "with null where a joint is not visible",
+    )
+    confidence: Annotated[Any, BeforeValidator(_to_frame_confidence), _FrameConfidence] = Field(
+        None, description="one number per joint"
+    )
     time: Annotated[float, AfterValidator(_reject_infinity)] | None = Field(
         None, description="a finite number of seconds"
     )
     meta: dict[str, _Scalar] | None = Field(
-        None, max_length=16, description="an object of at most 16 strings, numbers and booleans"
+        None,
+        max_length=16,
+        description="an object of at most 16 strings, finite numbers and booleans",
     )
     layout: str | None = Field(
         None, description="with the first frame: the name of a skeleton layout"
@@ -322,14 +339,27 @@ def _keys(model: type[BaseModel]) -> str:
     return ", ".join(f'"{name}"' for name in model.model_fields)
 
 
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class ErrorBody(BaseModel):
     """The body of every answer with an error status."""
+
+    model_config = _example(error="expected a clip of at most 3000 frames, got 4000")
 
     error: str
 
 
 class ClipPrediction(BaseModel):
     """The prediction of a clip."""
+
+    model_config = _example(
+        id="clip",
+        is_confident=True,
+        top=[{"label": 2, "name": "squat", "probability": 0.9134}],
+        logits=[-1.2, 0.3, 4.9],
+    )
 
     id: str
     is_confident: bool = Field(description="False if the verdict is 'unknown'.")
@@ -341,7 +371,14 @@ class ClipPrediction(BaseModel):
 class HealthStatus(BaseModel):
     """The state of the server."""
 
-    status: Literal["ok", "draining"]
+    model_config = _example(status="ok", workers=2, expected_workers=2, persons=3, capacity=41)
+
+    status: Literal["ok", "degraded", "unavailable", "draining"] = Field(
+        description="degraded: some processes are being restarted; unavailable: all workers are; "
+        "draining: the server is shutting down."
+    )
+    workers: int = Field(description="Workers that take streams.")
+    expected_workers: int = Field(description="Workers when all run.")
     persons: int = Field(description="Persons that stream now.")
     capacity: int = Field(description="Persons that can stream at the same time.")
 
@@ -402,7 +439,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of statuses, and of those of the access checks."""
     return {
         status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
-        for status in sorted({401, 403, 421, *statuses})
+        for status in sorted({401, 403, 421, 429, *statuses})
     }
 
 
@@ -427,7 +464,10 @@ PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": _inline_definitions(ClipPayload.model_json_schema())},
+            JSON: {
+                "schema": _inline_definitions(ClipPayload.model_json_schema()),
+                "example": {"joints": [[[0.1, 0.9], [0.2, None]], [[0.1, 0.8], None]], "fps": 30},
+            },
             NPZ: {"schema": {"type": "string", "format": "binary"}},
         },
     }
