@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
-from kinegraph.server.connection_guard import _WebSocketGuard
+from kinegraph.server.address_limit import client_network
+from kinegraph.server.connection_guard import MAX_WAITING_PER_ADDRESS, _WebSocketGuard
 from server.serving import running
 from server.test_server import handshake
 
@@ -69,6 +74,115 @@ def test_an_incomplete_body_times_out(server):
         assert seconds < 5 and content.startswith(b"HTTP/1.1 408")
 
 
+ENDLESS = {
+    "of another kind": (b"POST", b"/v1/predict", b"Content-Type: text/csv\r\n"),
+    "of a method that is not allowed": (b"POST", b"/health", b""),
+    "of an unknown path": (b"PUT", b"/nothing", b""),
+    "of another site": (b"POST", b"/v1/predict", b"Origin: https://evil.example\r\n"),
+    "that nobody reads": (b"GET", b"/health", b""),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "header"), ENDLESS.values(), ids=list(ENDLESS))
+@pytest.mark.parametrize("length", [b"Transfer-Encoding: chunked", b"Content-Length: 999999999"])
+def test_an_endless_body_is_cut_off_after_the_answer(server, method, path, header, length):
+    with connection(server) as raw:
+        head = b" HTTP/1.1\r\nHost: localhost\r\n"
+        raw.sendall(method + b" " + path + head + header + length + b"\r\n\r\n")
+        raw.settimeout(5)
+        assert raw.recv(65536).startswith(b"HTTP/1.1 ")
+        with pytest.raises(ConnectionError):
+            for _ in range(200):
+                raw.sendall(b"4\r\n[[[[\r\n")
+                time.sleep(0.05)
+
+
+def test_a_refused_request_is_closed_at_once(server):
+    for request in (b"GET /nothing", b"DELETE /health"):
+        with connection(server) as raw:
+            raw.sendall(request + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            seconds, content = seconds_until_closed(raw)
+            assert b"connection: close" in content.lower() and b'{"error"' in content
+            assert seconds < TIMEOUT_S
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(server):
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", server.port))
+        raw.setblocking(False)
+        request = b"GET /page/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        began, sent = time.monotonic(), 0
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - began < 30:
+                try:
+                    sent += raw.send(request * 10)
+                except BlockingIOError:
+                    time.sleep(0.02)
+        assert sent
+
+
+def test_connections_without_a_request_keep_nobody_out(server):
+    """More connections than the server holds: the oldest ones make room for new ones."""
+    starts = (b"", b"GET /health HT", b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+              b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{")  # fmt: skip
+    with ExitStack() as stack:
+        for number in range(3 * MAX_WAITING_PER_ADDRESS):
+            raw = stack.enter_context(connection(server))
+            raw.sendall(starts[number % len(starts)])
+        assert len(server.server.config.app._waiting._all) <= MAX_WAITING_PER_ADDRESS
+        assert httpx.get(f"{server.url}/health", timeout=10).status_code == 200
+
+
+def test_connections_of_one_address_are_limited():
+    async def clients(one) -> None:
+        async with connect(one.stream) as first, connect(one.stream):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(one.stream)
+            assert refused.value.response.status_code == 429
+            forged = {"x-forwarded-for": "192.0.2.1"}
+            with pytest.raises(InvalidStatus):
+                await connect(one.stream, additional_headers=forged)
+            assert httpx.get(f"{one.url}/health").status_code == 429
+            await first.close()
+            until = time.monotonic() + 10
+            while httpx.get(f"{one.url}/health").status_code != 200:
+                assert time.monotonic() < until
+                await asyncio.sleep(0.05)
+
+    with running(max_connections_per_address=2) as one:
+        asyncio.run(clients(one))
+
+
+def test_clients_of_a_trusted_proxy_are_limited_by_their_own_address():
+    def headers(address: str) -> dict[str, str]:
+        return {"x-forwarded-for": address}
+
+    async def clients(one) -> None:
+        async with (
+            connect(one.stream, additional_headers=headers("192.0.2.1")),
+            connect(one.stream, additional_headers=headers("192.0.2.2")),
+            connect(one.stream, additional_headers=headers("2001:db8::1")),
+        ):
+            for address in ("192.0.2.1", "2001:db8::2"):
+                with pytest.raises(InvalidStatus):
+                    await connect(one.stream, additional_headers=headers(address))
+
+    with running(max_connections_per_address=1, proxies=["127.0.0.1"]) as one:
+        asyncio.run(clients(one))
+
+
+def test_the_network_of_a_client():
+    for address, network in (
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::5:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ):
+        assert client_network(address) == network
+
+
 def test_keep_alive_outlasts_the_timeout(server):
     with httpx.Client() as client:
         for _ in range(4):
@@ -96,6 +210,14 @@ def test_an_incomplete_message_times_out(server):
         raw.sendall(b"\x00\x81\0\0\0\0}")
         seconds, content = seconds_until_closed(raw)
         assert seconds < 5 and content.startswith(b"\x88") and b"\x03\xf0" in content  # 1008
+
+
+def test_a_slow_message_of_one_frame_times_out(server):
+    with handshake(server.port) as raw, pytest.raises(ConnectionError):
+        raw.sendall(b"\x81\xfe\x01\x00\0\0\0\0")  # a text of 256 bytes
+        for _ in range(100):
+            raw.sendall(b" ")
+            time.sleep(0.05)
 
 
 def test_a_fragmented_message_is_accepted(server):
@@ -157,11 +279,15 @@ def test_frames_are_counted_at_any_read_size(size):
     data = b"GET / HTTP/1.1\r\n\r\n" + frames * 2
     recorder = Recorder()
     guard = _WebSocketGuard(recorder, 60.0)
-    guard.connection_made(recorder)
-    for at in range(0, len(data), size):
-        if size == 1 and at > 8000:  # the head and the first payloads, byte by byte
-            break
-        guard.data_received(data[at : at + size])
+
+    async def receive() -> None:
+        guard.connection_made(recorder)
+        for at in range(0, len(data), size):
+            if size == 1 and at > 8000:  # the head and the first payloads, byte by byte
+                break
+            guard.data_received(data[at : at + size])
+
+    asyncio.run(receive())
     assert not recorder.closed and not recorder.written
     assert data.startswith(recorder.received) and len(recorder.received) > 7000
     assert guard._fragments == 0

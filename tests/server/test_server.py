@@ -6,13 +6,16 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
 import zipfile
 from functools import cache
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -25,7 +28,17 @@ from kinegraph.server.auth import SUBPROTOCOL, TOKEN_PREFIX
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits, TokenBucket
 from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
-from kinegraph.server.serve import open_socket
+from kinegraph.server.schemas import ClipPayload
+from kinegraph.server.serve import create_server, open_socket
+from kinegraph.server.stream_schemas import (
+    Client,
+    EndAnswer,
+    FlushAnswer,
+    FrameAnswer,
+    Server,
+    StreamRejection,
+    message_schemas,
+)
 from server.serving import receive_json, running, walk
 
 TOKEN = "a token of letters"
@@ -170,8 +183,6 @@ BAD = {
 
 @pytest.mark.parametrize(("kind", "body", "status", "words"), BAD.values(), ids=list(BAD))
 def test_a_bad_clip_is_rejected_with_a_reason(server, kind, body, status, words):
-    import re
-
     answer = httpx.post(f"{server.url}/v1/predict", content=body, headers={"content-type": kind})
     assert answer.status_code == status
     assert set(answer.json()) == {"error"} and re.search(words, answer.json()["error"])
@@ -220,7 +231,44 @@ def test_model_health_metrics_and_openapi(server):
             assert body["schema"] == {"$ref": f"#/components/schemas/{name}"}
     fields = openapi["components"]["schemas"]["ClipPrediction"]["properties"]
     assert set(fields) == {"id", "is_confident", "top", "logits", "read_as"}
-    assert httpx.get(f"{server.url}/docs").status_code == 404
+
+
+def test_the_docs_page_describes_everything_without_other_sites(server):
+    page = httpx.get(f"{server.url}/docs")
+    assert page.status_code == 200 and "<script" not in page.text
+    assert not re.search(r"(src|href)=.https?:", page.text)
+    openapi = httpx.get(f"{server.url}/openapi.json").json()
+    for path, methods in openapi["paths"].items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page.text
+    links = set(re.findall(r'href="#(\w+)"', page.text))
+    assert {"ClipPrediction", "HealthStatus", "ErrorBody"} <= links
+    assert links <= set(re.findall(r'id="(\w+)"', page.text))
+    for name in ("ClipPrediction", "HealthStatus", "ErrorBody"):
+        assert openapi["components"]["schemas"][name]["examples"]
+    example = openapi["paths"]["/v1/predict"]["post"]["requestBody"]["content"][JSON]["example"]
+    ClipPayload.model_validate_json(json.dumps(example))
+
+
+def test_messages_of_a_stream_fit_their_schemas(server):
+    schema = httpx.get(f"{server.url}/v1/stream/schema").json()
+    kept = Path(__file__).parents[2] / "docs" / "stream.schema.json"
+    assert json.loads(kept.read_text()) == schema == message_schemas()
+    sent = [{"person": "a", "joints": one.tolist(), "time": t / 30} for t, one in enumerate(walk())]
+    sent += [{"person": "a", "flush": True}, {"person": "a", "end": True}, {"person": "a"}]
+    text = TypeAdapter(Client)
+    received = set()
+
+    async def client() -> None:
+        async with connect(f"{server.stream}?logits=true&top=2") as ws:
+            for one in sent:
+                text.validate_json(json.dumps(one))
+                await ws.send(json.dumps(one))
+                answer = TypeAdapter(Server).validate_python(await receive_json(ws))
+                received.add(type(answer))
+
+    asyncio.run(client())
+    assert received == {FrameAnswer, FlushAnswer, EndAnswer, StreamRejection}
 
 
 def test_the_page_loads_nothing_from_other_sites(server):
@@ -320,6 +368,21 @@ def test_a_flush_that_fails_is_answered(server, monkeypatch):
 
 
 ONE = walk(1)[0].tolist()
+HUGE = "1" + "0" * 400
+
+
+def message(**fields: str) -> str:
+    """Return a frame of one person, with fields in JSON."""
+    whole = {"person": "1", "joints": json.dumps(ONE), **fields}
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in whole.items()) + "}"
+
+
+def nested(depth: int, before: list | None = None) -> str:
+    """Return a frame with a list that is nested too deep, after valid joints."""
+    inner = "[" * depth + "0" + "]" * depth
+    return message(joints=f"[{', '.join([*map(json.dumps, before or ()), inner])}]")
+
+
 WRONG = {
     "no JSON": ("hello", "as JSON"),
     "deep": ("[" * 50_000, "as JSON"),
@@ -331,6 +394,26 @@ WRONG = {
     "unknown key": (json.dumps({"person": 1, "jionts": ONE}), "unknown key"),
     "too many joints": (json.dumps({"person": 1, "joints": [[0, 0]] * 99}), "(15, 2)"),
     "text": (json.dumps({"person": 1, "joints": "text"}), "joints"),
+    "nested": (nested(150), "nested more than 4 deep"),
+    "nested beside numbers": (nested(30, [ONE[0]] * 14), "different lengths"),
+    "nested beside nothing": (nested(30, [None] * 14), "nested more than 4 deep"),
+    "ragged": (json.dumps({"person": 1, "joints": [[0, 0]] * 14 + [[0]]}), "lengths"),
+    "flat": (json.dumps({"person": 1, "joints": [0] * 30}), "shape (30,)"),
+    "digits in strings": (json.dumps({"person": 1, "joints": [["1", "2"]] * 15}), "not numbers"),
+    "objects": (json.dumps({"person": 1, "joints": {"x": [1]}}), "not numbers"),
+    "nulls for many numbers": (
+        message(joints=f"[{'null,' * 20_000}{[0] * 20_000}]"),
+        "at most 16777216",
+    ),
+    "a huge joint": (message(joints=f"[[{HUGE}, 0]]"), "too large"),
+    "a huge time": (message(time=HUGE), "finite number"),
+    "a huge person": (message(person=HUGE), "unsigned integer"),
+    "a huge fact": (message(person="2", meta=f'{{"width": {HUGE}}}'), "finite numbers"),
+    "an endless number": (message(time=HUGE * 20), "as JSON"),
+    "a nested confidence": (
+        json.dumps({"person": 1, "joints": ONE, "confidence": [[[1]]]}),
+        "one number per joint",
+    ),
     "infinite": (json.dumps({"person": 1, "joints": [[1e999, 0]] * 15}), "infinite"),
     "far away": (json.dumps({"person": 1, "joints": [[1e30, 0]] * 15}), "1e+09"),
     "confidence": (json.dumps({"person": 1, "joints": ONE, "confidence": [1]}), "confidences"),
@@ -354,6 +437,7 @@ def test_wrong_messages_are_rejected_without_loss_of_others(server):
         messages = []
         async with connect(f"{server.stream}?logits=true") as ws:
             wrong = list(WRONG.values())
+            assert len(wrong) <= 40
             for t in range(40):
                 await ws.send(json.dumps({"person": "good", "joints": frames[t].tolist()}))
                 if t < len(wrong):
@@ -524,6 +608,11 @@ def test_other_origins_and_host_names_are_rejected(server):
     for headers, status in (
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),
+        ({"origin": "http://[::1"}, 403),
+        ({"origin": "http://localhost:99999"}, 403),
+        ({"origin": f"http://user@{server.url.partition('//')[2]}"}, 403),
+        ({"origin": "//" + "x" * 5000}, 403),
         ({"host": "evil.example"}, 421),
         ({"host": f"evil.example:{server.port}"}, 421),
         ({"host": f"localhost:{server.port}"}, 200),
@@ -542,6 +631,42 @@ def test_other_origins_and_host_names_are_rejected(server):
             pass
 
     asyncio.run(foreign_origin())
+
+
+def test_pages_of_allowed_origins_have_access():
+    ours, other = "https://app.example", "https://evil.example"
+    with running(origins=[ours, "http://localhost:3000"]) as one:
+        for origin, status in ((ours, 200), ("http://localhost:3000", 200), (other, 403)):
+            answer = httpx.get(f"{one.url}/v1/model", headers={"origin": origin})
+            assert answer.status_code == status
+            allowed = answer.headers.get("access-control-allow-origin")
+            assert allowed == (origin if status == 200 else None)
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        }
+        for origin, status in ((ours, 200), (other, 400)):
+            answer = httpx.options(f"{one.url}/v1/predict", headers={"origin": origin} | asked)
+            assert answer.status_code == status
+
+        async def clients() -> None:
+            async with connect(one.stream, origin=ours):
+                pass
+            with pytest.raises(InvalidStatus):
+                await connect(one.stream, origin=other)
+
+        asyncio.run(clients())
+
+
+@pytest.mark.parametrize("origin", ["*", "example.org", "ftp://a", "http://a/b", "http://[::1", ""])
+def test_origins_that_no_browser_sends_are_refused(origin):
+    with pytest.raises(ServerError, match="expected an origin such as"):
+        create_server(reference(), origins=[origin])
+
+
+def test_a_proxy_is_an_address():
+    with pytest.raises(ServerError, match="expected the IP address of a proxy, got 'nginx'"):
+        create_server(reference(), proxies=["nginx"])
 
 
 def test_a_token_is_required_and_accepted_in_three_ways():

@@ -35,7 +35,7 @@ PROGRAMS = [code for mark, code in blocks(PAGE) if mark == "python serve"]
 
 
 def test_there_are_programs():
-    assert len(PROGRAMS) == 3
+    assert len(PROGRAMS) == 4
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))

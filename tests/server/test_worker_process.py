@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from inference.test_session import frames_of
 from inference.test_streaming_backends import recognizer
@@ -21,6 +23,7 @@ from kinegraph.errors import ClipError, ServerError
 from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
 from kinegraph.server.worker_process import RemoteSessionPool
 from server.serving import receive_json, running, walk
+from server.test_server import assert_answers
 
 
 def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
@@ -96,24 +99,116 @@ def test_a_model_that_cannot_be_pickled_is_rejected():
         RemoteSessionPool(trained)
 
 
-def test_a_lost_worker_process_is_reported_and_stops_the_server():
+def processes_of(one) -> dict[str, int]:
+    """Return the process ids of a server's worker, its flush process and a template."""
+    return {
+        "worker": one.service.workers[0]._pool._pid,
+        "flush": one.service._flush_executor._pool._pid,
+        "template": one.service._templates._templates[0].result(30)._pid,
+    }
+
+
+def health(one) -> dict:
+    return httpx.get(f"{one.url}/health", timeout=10).json()
+
+
+async def wait_until(condition, seconds: float = 30.0) -> None:
+    """Wait until a condition holds; busy machines take their time."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_a_lost_worker_is_replaced_and_its_streams_are_refused(is_idle):
+    """Its client gets one sentence and the code 1012, and goes on with a new connection."""
+    frames = walk(40)
+
     async def stream(one) -> list[dict]:
-        messages = []
-        async with connect(one.stream) as socket:
-            for t, joints in enumerate(walk(20)):
-                if t == 10:
-                    one.service.workers[0]._pool._process.kill()
+        messages: list[dict] = []
+        async with connect(f"{one.stream}?logits=true") as socket:
+            for t, joints in enumerate(frames):
                 await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
-                messages.append(await receive_json(socket))
-                if "error" in messages[-1]:
-                    return messages
+                messages.append(await receive_json(socket, 20))
+                assert messages[-1].get("frame") == t, messages[-1]
         return messages
 
-    with running(processes=1) as one:
+    async def lose(one) -> None:
+        async with connect(one.stream) as socket, connect(one.stream) as empty:
+            lost = one.service.workers[0]
+            for t, joints in enumerate(frames[:20]):
+                await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
+                assert (await receive_json(socket))["frame"] == t
+            os.kill(processes_of(one)["worker"], signal.SIGKILL)
+            if not is_idle:
+                await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
+            last = await receive_json(socket)
+            while "error" not in last:
+                last = await receive_json(socket)
+            assert last["status"] == 503 and "restart the streams" in last["error"]
+            with pytest.raises(ConnectionClosed) as end:
+                await socket.recv()
+            assert end.value.rcvd.code == 1012 and end.value.rcvd.reason in last["error"]
+            await wait_until(lambda: one.service.workers and lost not in one.service.workers)
+            await empty.send(f'{{"person": 1, "joints": {frames[0].tolist()}}}')
+            assert (await receive_json(empty))["frame"] == 0  # it had no stream
+
+    with running(processes=1, frame_rate=2000.0) as one:
+        asyncio.run(lose(one))
         messages = asyncio.run(stream(one))
-        assert messages[-1]["status"] == 500 and "exited unexpectedly" in messages[-1]["error"]
-        assert "error" not in messages[0] and len(messages) >= 10
-        until = time.monotonic() + 10
-        while not one.server.should_exit and time.monotonic() < until:
-            time.sleep(0.01)
-        assert one.server.worker_lost
+        asyncio.run(wait_until(lambda: health(one)["status"] == "ok"))
+        assert httpx.get(f"{one.url}/metrics").text.count("kinegraph_lost_workers_total 1.0") == 1
+    assert_answers(messages, frames)
+
+
+def test_other_lost_processes_disturb_no_stream():
+    """The process of flushes and a template are replaced under way."""
+    frames = walk(60)
+
+    async def stream(one) -> list[dict]:
+        before, messages = processes_of(one), []
+        async with connect(f"{one.stream}?logits=true") as socket:
+            for t, joints in enumerate(frames):
+                if t == 10:
+                    for pid in (before["flush"], before["template"]):
+                        os.kill(pid, signal.SIGKILL)
+                await socket.send(f'{{"person": 1, "joints": {joints.tolist()}}}')
+                messages.append(await receive_json(socket))
+                assert messages[-1].get("frame") == t, messages[-1]
+                if t == 10:
+                    await socket.send('{"person": 1, "flush": true}')
+                    flushed = await receive_json(socket, 60)
+                    assert flushed["flush"] and flushed["frames"] == 11, flushed
+        await wait_until(lambda: health(one)["status"] == "ok")
+        after = processes_of(one)
+        assert after["worker"] == before["worker"]
+        assert not {after["flush"], after["template"]} & {*before.values()}
+        return messages
+
+    with running(processes=1, frame_rate=2000.0) as one:
+        messages = asyncio.run(stream(one))
+    assert_answers(messages, frames)
+
+
+def test_health_is_honest_while_no_worker_runs(monkeypatch):
+    """Workers that cannot be started are tried again; until then no stream is admitted."""
+
+    def fail() -> None:
+        raise ServerError("out of memory")
+
+    async def clients(one) -> None:
+        take = one.service._create_pool
+        monkeypatch.setattr(one.service, "_create_pool", fail)
+        os.kill(processes_of(one)["worker"], signal.SIGKILL)
+        await wait_until(lambda: not one.service.workers)
+        answer = httpx.get(f"{one.url}/health")
+        assert answer.status_code == 503 and answer.json()["status"] == "unavailable"
+        async with connect(one.stream) as socket:
+            await socket.send(f'{{"person": 1, "joints": {walk(1)[0].tolist()}}}')
+            refused = await receive_json(socket)
+            assert refused["status"] == 503 and "being restarted" in refused["error"]
+        monkeypatch.setattr(one.service, "_create_pool", take)
+        await wait_until(lambda: health(one)["status"] == "ok")
+
+    with running(processes=1) as one:
+        asyncio.run(clients(one))

@@ -24,6 +24,20 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="KINEGRAPH_TOKEN", help="Token that clients must send.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of a site whose pages have access, such as https://example.org; "
+            "repeatable."
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="IP address of a trusted proxy, which states the address of each client in the "
+            "header X-Forwarded-For; repeatable."
+        ),
+    ] = None,
     mode: Annotated[str, typer.Option(help="Mode of streams: step, window, or auto.")] = "auto",
     window: Annotated[
         float | None,
@@ -42,6 +56,9 @@ def serve(
         typer.Option(min=1, help="Maximum number of persons; default: measured at startup."),
     ] = None,
     connections: Annotated[int, typer.Option(min=1, help="Maximum number of websockets.")] = 512,
+    connections_per_address: Annotated[
+        int, typer.Option(min=1, help="Maximum number of connections of one client address.")
+    ] = 256,
     body: Annotated[int, typer.Option(min=1, help="Maximum size of an .npz clip in MiB.")] = 16,
     frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames in a clip.")] = 3000,
     queue: Annotated[int, typer.Option(min=1, help="Maximum queued frames per person.")] = 30,
@@ -66,6 +83,7 @@ def serve(
         frame_rate=rate,
         max_persons=persons,
         max_connections=connections,
+        max_connections_per_address=connections_per_address,
         max_queued_frames=queue,
         max_videos=videos,
     )
@@ -84,6 +102,8 @@ def serve(
             Recognizer.load(model),
             token=token,
             limits=limits,
+            origins=allow_origin or (),
+            proxies=proxy or (),
             name=name,
             on_ready=on_ready,
             processes=processes,

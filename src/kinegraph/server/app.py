@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -10,16 +9,19 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from kinegraph import __version__
 from kinegraph.errors import KinegraphError
 from kinegraph.inference.predict import Predictor
 from kinegraph.server import schemas
+from kinegraph.server.api_page import render_api_page
 from kinegraph.server.errors import RequestRejectedError, status_of, too_large
 from kinegraph.server.page_routes import add_page
 from kinegraph.server.service import Service
+from kinegraph.server.stream_schemas import message_schemas
 from kinegraph.server.ws_connection import reject
 from kinegraph.server.ws_stream import StreamConnection
 from kinegraph.server.ws_video import VideoConnection, missing_requirement
@@ -45,7 +47,7 @@ def create_app(service: Service) -> FastAPI:
         title="kinegraph",
         summary="Skeleton-based action recognition: joints in, actions out.",
         version=__version__,
-        docs_url=None,  # these pages load scripts from other sites
+        docs_url=None,  # FastAPI's pages load scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -83,6 +85,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         service.metrics.predictions.inc()
         return schemas.ClipPrediction(**prediction)
 
+    @app.get("/v1/stream/schema", responses=schemas.error_responses())
+    async def stream_schema() -> dict[str, Any]:
+        """Return the JSON schemas of the text messages of WS /v1/stream."""
+        return message_schemas()
+
     @app.get("/v1/model", responses=schemas.error_responses())
     async def model() -> schemas.ModelInfo:
         """Describe the model and the input that it expects."""
@@ -91,17 +98,24 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get(
         "/health",
         responses=schemas.error_responses()
-        | {503: {"model": schemas.HealthStatus, "description": "The server is shutting down."}},
+        | {503: {"model": schemas.HealthStatus, "description": "The server takes no streams."}},
     )
     async def health(response: Response) -> schemas.HealthStatus:
         """Return the state of the server."""
-        if service.draining:
+        status = service.status
+        if status in ("unavailable", "draining"):
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return schemas.HealthStatus(
-            status="draining" if service.draining else "ok",
+            status=status,
+            workers=len(service.workers),
+            expected_workers=service.expected_workers,
             persons=service.persons,
             capacity=service.capacity,
         )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(render_api_page(app.openapi()))
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=schemas.error_responses())
     async def metrics() -> Response:
@@ -142,16 +156,13 @@ async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:
     if content_length.isdecimal() and int(content_length[:18]) > max_bytes:
         raise size_error
     try:
-        async with asyncio.timeout(limits.read_timeout):
-            async for part in request.stream():
-                size += len(part)
-                if size > max_bytes:
-                    raise size_error
-                parts.append(part)
-    except TimeoutError as error:
-        raise RequestRejectedError(
-            f"expected the body within {limits.read_timeout:g} s", HTTPStatus.REQUEST_TIMEOUT
-        ) from error
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise size_error
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise RequestRejectedError("the client disconnected within its request") from error
     return media_type, b"".join(parts)
 
 

@@ -6,7 +6,7 @@ import base64
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+MAX_ORIGIN_LENGTH = 80
+"""Characters of an origin in an error message."""
 SUBPROTOCOL = "kinegraph"
 """Subprotocol of the websockets; browsers send the token as a second one."""
 TOKEN_PREFIX = "token."
 """Before the token in URL-safe base64, because names of subprotocols allow few characters."""
-PUBLIC_PATHS = re.compile(r"/|/health|/page/(?:[\w-]+/)?[\w.-]+|/favicon\.ico")
-"""Paths that need no token: the page that asks for it, and the health check."""
+PUBLIC_PATHS = re.compile(r"/|/health|/docs|/openapi\.json|/page/(?:[\w-]+/)?[\w.-]+|/favicon\.ico")
+"""Paths that need no token: the pages, and the health check."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
     "style-src 'self'; img-src 'self' data: blob:; "
@@ -50,10 +52,18 @@ class AccessMiddleware:
         app: the protected application.
         token: the token that clients must send; None for none.
         on_reject: called with the status of every rejection.
+        origins: origins of pages that have access besides the server's own, see `parse_origin`.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, on_reject: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        on_reject: Callable[[int], None],
+        origins: Collection[str] = (),
+    ) -> None:
         self._app, self._token, self._on_reject = app, token, on_reject
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run as an ASGI application."""
@@ -73,6 +83,14 @@ class AccessMiddleware:
             send = _add_headers(send, headers.get("host", ""))
         await self._app(scope, receive, send)
 
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        """Return whether an origin is the server's own or an allowed one."""
+        try:
+            parsed = parse_origin(origin)
+        except ValueError:  # a page without an origin, or not a browser
+            return False
+        return urlsplit(origin).netloc.lower() == host.lower() or parsed in self._origins
+
     def _find_violation(
         self, scope: Scope, headers: dict[str, str]
     ) -> tuple[HTTPStatus, str] | None:
@@ -83,8 +101,12 @@ class AccessMiddleware:
                 "this server answers requests to localhost only; start it with --token to allow "
                 "other host names",
             )
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return HTTPStatus.FORBIDDEN, "requests from pages of other sites are not allowed"
+        if origin is not None and not self._is_allowed(origin, host):
+            return (
+                HTTPStatus.FORBIDDEN,
+                f"requests from pages of {origin[:MAX_ORIGIN_LENGTH]!r} are not allowed; start the "
+                "server with --allow-origin to allow them",
+            )
         if self._token is None or (
             scope["type"] == "http" and PUBLIC_PATHS.fullmatch(scope["path"])
         ):
@@ -96,6 +118,23 @@ class AccessMiddleware:
                 "missing or wrong token; send the header Authorization: Bearer TOKEN",
             )
         return None
+
+
+def parse_origin(origin: str) -> str:
+    """Return an origin as browsers send it, such as ``https://example.org``, in lower case.
+
+    Raises:
+        ValueError: it is not a scheme and a host with an optional port.
+    """
+    parts = urlsplit(origin)
+    port = parts.port  # raises ValueError
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http:// or https:// and a host")
+    if origin.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in parts.netloc:
+        raise ValueError("expected a scheme, a host and a port only")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
 
 
 def is_loopback(name: str) -> bool:

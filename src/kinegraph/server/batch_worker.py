@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
 from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.session import RawFrame, StreamResult, StreamSnapshot
-from kinegraph.server.admission import warmup
-from kinegraph.server.errors import RequestRejectedError
+from kinegraph.inference.streaming_backends import log_failure
+from kinegraph.server.admission import Usage, warmup
 from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool, shutdown_pool
 from kinegraph.skeleton.space import Space
 
@@ -26,6 +25,8 @@ BATCH_INTERVALS = ((0.5, 8), (0.7, 4), (1.0, 3))
 under load frames wait longer for each other."""
 LATENCY_WINDOW_S = 2.0
 """Seconds over which latencies are measured."""
+RESTART_PAUSE_S = 0.5
+"""Seconds before another try to restart a process."""
 MIN_SAMPLES = 60
 """Latencies needed for a percentile; with fewer, a single slow answer would decide."""
 
@@ -76,19 +77,26 @@ class SessionResponse(NamedTuple):
     result: Result
 
 
-def log_failure(task: str) -> RequestRejectedError:
-    """Log the exception that is handled now, and return the error for the client."""
-    logging.getLogger(__name__).exception("%s failed", task)
-    message = f"{task} failed; see the server's log"
-    return RequestRejectedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
 class FlushExecutor:
-    """A thread that decodes snapshots one after the other; no other thread may use its pool."""
+    """A thread that decodes snapshots one after the other, in a process of its own if possible.
 
-    def __init__(self, pool: AnySessionPool) -> None:
-        self._pool = pool
+    A lost process is replaced, and the snapshot is decoded again.
+
+    Args:
+        create_pool: creates the pool that decodes.
+    """
+
+    def __init__(self, create_pool: Callable[[], AnySessionPool]) -> None:
+        self._create_pool = create_pool
         self._thread = ThreadPoolExecutor(1, "flush")
+        self._pool = create_pool()
+        self._stopping = False
+        self._watch()
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the process runs, or there is none."""
+        return not isinstance(self._pool, RemoteSessionPool) or not self._pool.has_exited
 
     def submit(
         self, snapshot: StreamSnapshot, frames: int, callback: Callable[[Result], None]
@@ -97,7 +105,12 @@ class FlushExecutor:
 
         def decode() -> None:
             try:
-                result: Result = StreamResult(self._pool.decode_snapshot(snapshot), frames)
+                try:
+                    prediction = self._pool.decode_snapshot(snapshot)
+                except ServerError:  # the process was lost
+                    self._replace_lost()
+                    prediction = self._pool.decode_snapshot(snapshot)
+                result: Result = StreamResult(prediction, frames)
             except KinegraphError as error:
                 result = error
             except Exception:  # the client must get an answer
@@ -108,8 +121,31 @@ class FlushExecutor:
 
     def stop(self) -> None:
         """Discard the queue and end the thread."""
+        self._stopping = True
         self._thread.shutdown(cancel_futures=True)
         shutdown_pool(self._pool)
+
+    def _watch(self) -> None:
+        if isinstance(self._pool, RemoteSessionPool):
+            self._pool.watch(self._on_exit)
+
+    def _on_exit(self) -> None:
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(self._restore)
+
+    def _restore(self) -> None:
+        while not self._stopping:
+            try:
+                self._replace_lost()
+                return
+            except ServerError:
+                time.sleep(RESTART_PAUSE_S)
+
+    def _replace_lost(self) -> None:
+        if isinstance(self._pool, RemoteSessionPool) and self._pool.has_exited:
+            shutdown_pool(self._pool)
+            self._pool = self._create_pool()
+            self._watch()
 
 
 class BatchWorker:
@@ -121,7 +157,7 @@ class BatchWorker:
         flush_executor: computes the answers to all frames of a session.
         observe: called with the persons and seconds of every batch.
         frame_rate: frames per second of a person.
-        on_worker_lost: called in the event loop if the pool's process exits.
+        on_lost: called in the event loop, maybe twice, if the pool's process exits.
     """
 
     def __init__(
@@ -131,12 +167,13 @@ class BatchWorker:
         flush_executor: FlushExecutor,
         observe: Callable[[int, float], None],
         frame_rate: float,
-        on_worker_lost: Callable[[], None],
+        on_lost: Callable[[BatchWorker], None],
     ) -> None:
         self._pool, self._deliver, self._flush_executor = pool, deliver, flush_executor
         self._observe, self._frame_rate = observe, frame_rate
-        self._on_worker_lost = on_worker_lost
-        self.persons = 0
+        self._on_lost = on_lost
+        self.persons, self.mode = 0, pool.mode
+        self._usage, self._used = Usage(0, 0, 0.0), Usage(0, 0, 0.0)
         self._load = 0.0  # moving average of the share of time that the pool is busy
         self._batch_start = 0.0
         self._has_backlog = False
@@ -148,9 +185,17 @@ class BatchWorker:
         self._thread = threading.Thread(target=self._run, name="batch-worker", daemon=True)
 
     def start(self) -> None:
-        """Start the thread and wait until the model is warmed up."""
+        """Start the thread and wait until the model is warmed up.
+
+        Raises:
+            ServerError: the pool's process has exited.
+        """
         self._thread.start()
         self._warm.wait()
+        if self._stopping:
+            raise ServerError("a worker process exited unexpectedly")
+        if isinstance(self._pool, RemoteSessionPool):
+            self._pool.watch(self._report_loss)
 
     def stop(self) -> None:
         """Finish the current batch, discard the queue, and end the thread."""
@@ -173,6 +218,11 @@ class BatchWorker:
             person.requests.clear()
         self.submit(person, SessionRequest("drop", time.monotonic()))
 
+    def take_usage(self) -> Usage:
+        """Return what the worker did since the last call."""
+        earlier, self._used = self._used, self._usage
+        return self._used.since(earlier)
+
     def p95_latency(self) -> float:
         """Return the 95th percentile of the recent latencies in seconds; 0 with too few samples."""
         since = time.monotonic() - LATENCY_WINDOW_S
@@ -182,6 +232,8 @@ class BatchWorker:
     def _run(self) -> None:
         try:
             warmup(self._pool)
+        except ServerError:
+            self._stopping = True
         finally:
             self._warm.set()
         last_end, own_seconds, last_busy = time.monotonic(), 0.0, 0.0
@@ -193,6 +245,8 @@ class BatchWorker:
             own_seconds += end - self._batch_start
             pool = self._pool
             busy = pool.busy_seconds if isinstance(pool, RemoteSessionPool) else own_seconds
+            frames = sum(request.frame is not None for _, request in batch)
+            self._usage = Usage(self._usage.batches + 1, self._usage.frames + frames, busy)
             elapsed = max(end - last_end, 1e-6)
             weight = min(1.0, elapsed / LATENCY_WINDOW_S)
             self._load += weight * ((busy - last_busy) / elapsed - self._load)
@@ -230,9 +284,10 @@ class BatchWorker:
     def _process(self, batch: list[tuple[PersonSession, SessionRequest]]) -> list[SessionResponse]:
         try:
             return self._process_batch(batch)
-        except ServerError as error:
-            self._deliver(self._on_worker_lost)
-            failure = RequestRejectedError(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+        except ServerError:  # the connections answer for all of their requests
+            self._stopping = True
+            self._report_loss()
+            return []
         except Exception:  # the other sessions must go on
             failure = log_failure("a batch of frames")
         return [
@@ -240,37 +295,55 @@ class BatchWorker:
             for person, request in batch
         ]
 
+    def _report_loss(self) -> None:
+        self._deliver(lambda: self._on_lost(self))
+
     def _process_batch(
         self, batch: list[tuple[PersonSession, SessionRequest]]
     ) -> list[SessionResponse]:
-        results = self._pool.push_many(
-            {self._key(person): one.frame for person, one in batch if one.frame is not None}
-        )
+        keys = {person: self._open(person) for person, one in batch if one.kind != "drop"}
+        frames = {}
+        for person, request in batch:
+            if request.frame is not None and isinstance(key := keys[person], int):
+                frames[key] = request.frame
+        results = self._pool.push_many(frames)
         responses = []
         for person, request in batch:
-            if request.kind != "frame":
-                self._finish(person, request)
+            if request.frame is None:
+                self._finish(person, request, keys.get(person))
                 continue
-            result = results[self._key(person)]
-            if not isinstance(result, KinegraphError):
-                person.frames += 1
+            key = keys[person]
+            result = results[key] if isinstance(key, int) else key
+            person.frames += not isinstance(result, KinegraphError)
             responses.append(SessionResponse(person, request, person.frames - 1, result))
         return responses
 
-    def _key(self, person: PersonSession) -> int:
+    def _open(self, person: PersonSession) -> int | KinegraphError:
+        """Return the key of the person's session, opened if need be, or the error."""
         if person.key is None:
-            person.key = self._pool.open(person.meta, person.layout, person.space)
+            try:
+                person.key = self._pool.open(person.meta, person.layout, person.space)
+            except ServerError:
+                raise
+            except KinegraphError as error:
+                return error
+            except Exception:  # the other persons must go on
+                return log_failure("the start of a stream")
         return person.key
 
-    def _finish(self, person: PersonSession, request: SessionRequest) -> None:
+    def _finish(
+        self, person: PersonSession, request: SessionRequest, key: int | KinegraphError | None
+    ) -> None:
         """Answer a flush or an end in another thread, because it takes as long as many frames."""
-        if request.kind != "drop":
-            frames = person.frames
+        frames = person.frames
 
-            def respond(result: Result) -> None:
-                self._respond([SessionResponse(person, request, frames - 1, result)])
+        def respond(result: Result) -> None:
+            self._respond([SessionResponse(person, request, frames - 1, result)])
 
-            self._flush_executor.submit(self._pool.snapshot(self._key(person)), frames, respond)
+        if isinstance(key, int):
+            self._flush_executor.submit(self._pool.snapshot(key), frames, respond)
+        elif key is not None:
+            respond(key)
         if request.kind != "flush" and person.key is not None:
             self._pool.close(person.key)
             person.key = None

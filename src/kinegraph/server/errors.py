@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from kinegraph.errors import KinegraphError
+from kinegraph.errors import KinegraphError, ServerError, UnexpectedError
 
 
 class RequestRejectedError(KinegraphError):
@@ -16,7 +16,11 @@ class RequestRejectedError(KinegraphError):
 
 
 def status_of(error: Exception) -> HTTPStatus:
-    """Return the HTTP status of an error; errors of the other rooms are about the input."""
+    """Return the HTTP status of an error; most errors of the other rooms are about the input."""
+    if isinstance(error, UnexpectedError):
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, ServerError):
+        return HTTPStatus.SERVICE_UNAVAILABLE
     return getattr(error, "status", HTTPStatus.BAD_REQUEST)
 
 

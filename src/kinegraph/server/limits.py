@@ -28,6 +28,7 @@ class Limits:
         max_persons: persons of all connections; None for the capacity that is measured when the
             server starts.
         max_connections: open websocket connections.
+        max_connections_per_address: requests and websockets of one client address.
         max_queued_frames: frames of a person that wait.
         max_queued_predictions: clips that wait for a prediction.
         max_videos: video connections, each with its own pose estimator.
@@ -48,6 +49,7 @@ class Limits:
     latency_target: float = 0.033
     max_persons: int | None = None
     max_connections: int = 512
+    max_connections_per_address: int = 256
     max_queued_frames: int = 30
     max_queued_predictions: int = 8
     max_videos: int = 2

@@ -28,6 +28,7 @@ class Metrics:
         self.dropped = counter("dropped_answers", "Answers dropped because the client was slow.")
         self.rejected = counter("rejected", "Requests and messages rejected.", "status")
         self.predictions = counter("predictions", "Clips answered.")
+        self.lost_workers = counter("lost_workers", "Worker processes that exited unexpectedly.")
         self.images = counter("images", "Images processed.")
         self.latency = histogram(
             "frame_latency_seconds", "Time from a frame's arrival to its answer.", LATENCY_BUCKETS_S

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from kinegraph.errors import ServerError, install_command
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.server.auth import AccessMiddleware, is_loopback
+from kinegraph.server.address_limit import AddressLimit
+from kinegraph.server.auth import AccessMiddleware, is_loopback, parse_origin
 from kinegraph.server.limits import Limits
 from kinegraph.server.service import Service
 
+MAX_OTHER_REQUESTS = 256
+"""Complete HTTP requests that are answered at the same time."""
 SWITCH_INTERVAL_S = 0.0001
 """Seconds that a Python thread may keep others waiting; answers take milliseconds."""
 MIN_TOKEN_LENGTH = 8
@@ -57,6 +61,8 @@ def create_server(
     *,
     token: str | None = None,
     limits: Limits | None = None,
+    origins: Collection[str] = (),
+    proxies: Collection[str] = (),
     name: str = "model",
     on_ready: Callable[[Service], None] = lambda service: None,
     **options: Any,
@@ -69,18 +75,25 @@ def create_server(
         recognizer: the model.
         token: token that clients must send.
         limits: limits for clients.
+        origins: origins of pages of other sites that have access, see `parse_origin`.
+        proxies: addresses of trusted proxies, which state the address of a client in the header
+            X-Forwarded-For.
         name: name of the model, for clients.
         on_ready: called once the server accepts connections.
         options: options of `Service` and `SessionPool`.
 
     Raises:
-        ServerError: a package is not installed, or the model cannot be sent to a process.
+        ServerError: a package is not installed, an origin or proxy is not valid, or the model
+            cannot be sent to a process.
     """
+    allowed, proxies = [_checked_origin(one) for one in origins], [*map(_checked_proxy, proxies)]
     try:
         import uvicorn
+        from starlette.middleware.cors import CORSMiddleware
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         from kinegraph.server.app import create_app
-        from kinegraph.server.connection_guard import RequestTimeout
+        from kinegraph.server.connection_guard import MAX_WAITING, ConnectionGuard
     except ImportError as error:
         raise ServerError(
             f"the server needs {error.name}, which is not installed; run {install_command('serve')}"
@@ -90,17 +103,17 @@ def create_server(
     torch.set_num_threads(1)  # batches of frames are too small for several threads
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     limits = limits or Limits()
-    service = Service(recognizer, limits, name, lambda: server.exit_with_error(), **options)
-    app = AccessMiddleware(create_app(service), token, service.metrics.count_rejection)
+    service = Service(recognizer, limits, name, **options)
+    on_reject = service.metrics.count_rejection
+    app: Any = AccessMiddleware(create_app(service), token, on_reject, allowed)
+    if allowed:
+        app = CORSMiddleware(app, allowed, ("GET", "POST"), ("authorization", "content-type"))
+    app = AddressLimit(app, limits.max_connections_per_address, on_reject)
+    if proxies:
+        app = ProxyHeadersMiddleware(app, proxies)
 
     class GracefulServer(uvicorn.Server):
         """A server that drains active streams before it closes connections."""
-
-        worker_lost = False
-
-        def exit_with_error(self) -> None:
-            """Shut down because a worker process has exited."""
-            self.worker_lost = self.should_exit = True
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -113,7 +126,7 @@ def create_server(
             await asyncio.sleep(0.05)
             await super().shutdown(sockets)
 
-    guard = RequestTimeout(app, limits.read_timeout)
+    guard = ConnectionGuard(app, limits.read_timeout, proxies)
     config = uvicorn.Config(
         guard,
         http="h11",
@@ -126,21 +139,30 @@ def create_server(
         timeout_graceful_shutdown=5,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.max_connections + 256,
+        limit_concurrency=limits.max_connections + MAX_WAITING + MAX_OTHER_REQUESTS,
     )
     guard.install(config)
-    server = GracefulServer(config)
-    return server
+    return GracefulServer(config)
+
+
+def _checked_origin(origin: str) -> str:
+    try:
+        return parse_origin(origin)
+    except ValueError as error:
+        raise ServerError(
+            f"expected an origin such as https://example.org, got {origin!r}: {error}"
+        ) from error
+
+
+def _checked_proxy(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError as error:
+        raise ServerError(f"expected the IP address of a proxy, got {address!r}") from error
 
 
 def run_server(server: Any, listening: socket.socket) -> None:
-    """Run a server until SIGTERM or SIGINT, and drain its connections.
-
-    Raises:
-        ServerError: a worker process exited unexpectedly.
-    """
+    """Run a server until SIGTERM or SIGINT, and drain its connections."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the exit code of a normal shutdown is 0
     server.run([listening])
-    if server.worker_lost:
-        raise ServerError("the server has stopped because a worker process exited unexpectedly")

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+from kinegraph.errors import ServerError
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.online_preprocessing import input_frame_shape
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.session import SessionPool
-from kinegraph.server.admission import MULTIPROCESS_THRESHOLD_S, measure_latency
-from kinegraph.server.batch_worker import BatchWorker, FlushExecutor
+from kinegraph.server.admission import (
+    MULTIPROCESS_THRESHOLD_S,
+    UPDATE_INTERVAL_S,
+    AdmissionController,
+    measure_cost,
+)
+from kinegraph.server.batch_worker import RESTART_PAUSE_S, BatchWorker, FlushExecutor
 from kinegraph.server.errors import RequestRejectedError, unavailable
 from kinegraph.server.limits import Limits
 from kinegraph.server.metrics import Metrics
-from kinegraph.server.worker_process import AnySessionPool, RemoteSessionPool
+from kinegraph.server.worker_process import (
+    AnySessionPool,
+    RemoteSessionPool,
+)
+from kinegraph.server.worker_templates import WorkerTemplates
 
 T = TypeVar("T")
 WORKER_NICENESS, FLUSH_NICENESS = 4, 14
 """Niceness of the processes that compute frames, and of the one that computes flushes: the event
 loop needs little time and has priority."""
-LATENCY_GUARD = 0.8
-"""Share of the latency target above which no person is admitted once half of the capacity is in
-use."""
 AFFINITY_SLACK = 8
 """Additional persons that a worker may have if that keeps the persons of a connection together."""
 SHUTDOWN_GRACE_S = 5.0
 """Seconds in which a connection must read its last answers."""
 
 
-class Drainable(Protocol):
+class Connection(Protocol):
     """An open connection."""
 
     async def drain(self) -> None:
         """Answer the messages that were received, and close."""
+
+    def on_worker_lost(self, worker: BatchWorker) -> None:
+        """Close the connection if it has streams of this worker, which are lost."""
 
 
 class Service:
@@ -48,7 +60,6 @@ class Service:
         recognizer: the model.
         limits: limits for clients.
         name: name of the model, for clients.
-        on_worker_lost: called if a worker process exits unexpectedly.
         processes: number of worker processes for streams; 0 for none, None for one per core if
             the network is large enough, else one.
         options: options of `SessionPool`: mode, window, every.
@@ -59,7 +70,6 @@ class Service:
         recognizer: Recognizer,
         limits: Limits,
         name: str,
-        on_worker_lost: Callable[[], None],
         processes: int | None = None,
         **options: Any,
     ) -> None:
@@ -68,42 +78,36 @@ class Service:
         self.window: float | None = float(window) if isinstance(window, int | float) else None
         self.metrics = Metrics()
         self.shape = input_frame_shape(recognizer)
-        latency = measure_latency(recognizer, **options)
+        cost, slowdown = measure_cost(recognizer, **options)
         if processes is None:
-            is_large = latency.per_person_s > MULTIPROCESS_THRESHOLD_S
+            is_large = cost.per_person_s > MULTIPROCESS_THRESHOLD_S
             processes = (is_large and os.cpu_count()) or 1
             if isinstance(recognizer.model, ExportedModel):
                 processes = 0  # it cannot be sent to another process
 
-        def create_pool(niceness: int) -> AnySessionPool:
-            if processes:
-                return RemoteSessionPool(recognizer, niceness, **options)
-            return SessionPool(recognizer, **options)
+        def create_process(template: RemoteSessionPool | None) -> RemoteSessionPool:
+            return RemoteSessionPool(recognizer, WORKER_NICENESS, template, **options)
 
-        workers = max(1, processes)
-        pools = [create_pool(WORKER_NICENESS) for _ in range(workers)]
-        self.mode = pools[0].mode
-        self._flush_executor = FlushExecutor(create_pool(FLUSH_NICENESS))
-        self.workers = [
-            BatchWorker(
-                pool,
-                self._run_in_loop,
-                self._flush_executor,
-                self.metrics.observe_batch,
-                limits.frame_rate,
-                on_worker_lost,
-            )
-            for pool in pools
-        ]
-        self.capacity = limits.max_persons or workers * latency.capacity(limits.frame_rate)
+        self._templates = WorkerTemplates(create_process) if processes else None
+        self._create_pool: Callable[[], AnySessionPool] = (
+            self._templates.fork if self._templates else partial(SessionPool, recognizer, **options)
+        )
+        self._flush_executor = FlushExecutor(self._create_flush_pool)
+        self.expected_workers = max(1, processes)
+        self.workers = [self._create_worker() for _ in range(self.expected_workers)]
+        self.mode = self.workers[0].mode
+        self._admission = AdmissionController(cost, slowdown, limits)
         self.draining = False
-        self.connections: set[Drainable] = set()
+        self.connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prediction_thread = ThreadPoolExecutor(1, "predictions")
         self._queued_predictions = 0
         for gauge, help_text, value in (
             ("persons", "Persons that stream.", lambda: self.persons),
             ("capacity", "Maximum number of persons.", lambda: self.capacity),
+            ("slowdown", "Duration of batches in CPU time.", lambda: self._admission.slowdown),
+            ("workers", "Worker processes that take streams.", lambda: len(self.workers)),
             ("connections", "Open websockets.", lambda: len(self.connections)),
             ("queued_predictions", "Clips in the queue.", lambda: self._queued_predictions),
             ("p95_latency_seconds", "95th percentile of the latency.", self.p95_latency),
@@ -115,12 +119,18 @@ class Service:
         self._loop = asyncio.get_running_loop()
         for worker in self.workers:
             worker.start()
+        self._run_task(self._adapt_capacity())
 
     async def stop(self) -> None:
         """Drain all connections and stop the workers."""
         await self.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self.workers:
             await asyncio.to_thread(worker.stop)
+        if self._templates is not None:
+            await asyncio.to_thread(self._templates.stop)
         await asyncio.to_thread(self._flush_executor.stop)
         self._prediction_thread.shutdown(cancel_futures=True)
 
@@ -132,7 +142,7 @@ class Service:
         while self._queued_predictions and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _drain(self, connection: Drainable) -> None:
+    async def _drain(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(SHUTDOWN_GRACE_S):
                 await connection.drain()
@@ -144,9 +154,14 @@ class Service:
         """Number of persons that stream."""
         return sum(worker.persons for worker in self.workers)
 
+    @property
+    def capacity(self) -> int:
+        """Number of persons that can stream at the same time, as far as known now."""
+        return self._admission.capacity(len(self.workers))
+
     def p95_latency(self) -> float:
         """Return the 95th percentile of the latency of the slowest worker in seconds."""
-        return max(worker.p95_latency() for worker in self.workers)
+        return max((worker.p95_latency() for worker in self.workers), default=0.0)
 
     def acquire(self, preferred: BatchWorker | None = None) -> BatchWorker:
         """Admit one person and return the worker for it: the one with the fewest persons.
@@ -155,27 +170,85 @@ class Service:
             preferred: worker of the connection's other persons, taken if its load allows.
 
         Raises:
-            RequestRejectedError: the server is at capacity, overloaded or shutting down.
+            RequestRejectedError: the server is at capacity, or shutting down.
         """
         self.check_open()
-        in_use = f"{self.persons} of {self.capacity} streams in use"
+        if not self.workers:
+            raise unavailable("the worker processes are being restarted")
         if self.persons >= self.capacity:
+            in_use = f"{self.persons} of {self.capacity} streams in use"
             raise unavailable(f"server at capacity ({in_use})")
-        max_latency = LATENCY_GUARD * self.limits.latency_target
-        if 2 * self.persons > self.capacity and self.p95_latency() > max_latency:
-            max_ms = 1000 * max_latency
-            raise unavailable(f"server overloaded (latency above {max_ms:.0f} ms, {in_use})")
         worker = min(self.workers, key=lambda one: one.persons)
         if preferred is not None and preferred.persons < worker.persons + AFFINITY_SLACK:
             worker = preferred
         worker.persons += 1
         return worker
 
+    @property
+    def status(self) -> Literal["ok", "degraded", "unavailable", "draining"]:
+        """State of the server: whether it takes streams, and whether all processes run."""
+        if self.draining:
+            return "draining"
+        if not self.workers:
+            return "unavailable"
+        is_complete = len(self.workers) == self.expected_workers
+        return "ok" if is_complete and self._flush_executor.is_running else "degraded"
+
+    def _create_flush_pool(self) -> AnySessionPool:
+        pool = self._create_pool()
+        if isinstance(pool, RemoteSessionPool):
+            pool.increase_niceness(FLUSH_NICENESS - WORKER_NICENESS)
+        return pool
+
+    def _create_worker(self) -> BatchWorker:
+        return BatchWorker(
+            self._create_pool(),
+            self._run_in_loop,
+            self._flush_executor,
+            self.metrics.observe_batch,
+            self.limits.frame_rate,
+            self._on_worker_lost,
+        )
+
+    def _on_worker_lost(self, worker: BatchWorker) -> None:
+        """Close the connections of a worker whose process has exited, and replace it."""
+        if worker not in self.workers:  # reported before
+            return
+        logging.getLogger(__name__).error("a worker process exited unexpectedly; restarting it")
+        self.workers.remove(worker)
+        self.metrics.lost_workers.inc()
+        for connection in [*self.connections]:
+            connection.on_worker_lost(worker)
+        self._run_task(self._replace(worker))
+
+    async def _replace(self, lost: BatchWorker) -> None:
+        await asyncio.to_thread(lost.stop)
+        while True:
+            try:
+                worker = await asyncio.to_thread(self._create_worker)
+                await asyncio.to_thread(worker.start)
+            except ServerError:
+                await asyncio.sleep(RESTART_PAUSE_S)
+            else:
+                self.workers.append(worker)
+                return
+
+    async def _adapt_capacity(self) -> None:
+        while True:
+            await asyncio.sleep(UPDATE_INTERVAL_S)
+            usage = [worker.take_usage() for worker in self.workers]
+            self._admission.update(len(self.workers), self.persons, self.p95_latency(), usage)
+
+    def _run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def release(self, worker: BatchWorker) -> None:
         """Return the place of a person of this worker."""
         worker.persons -= 1
 
-    def register(self, connection: Drainable) -> None:
+    def register(self, connection: Connection) -> None:
         """Add an open connection.
 
         Raises:

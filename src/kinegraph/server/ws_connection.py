@@ -14,9 +14,13 @@ from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError
 from kinegraph.server.auth import SUBPROTOCOL
+from kinegraph.server.batch_worker import BatchWorker
 from kinegraph.server.errors import RequestRejectedError, status_of
 from kinegraph.server.protocol import to_json
 from kinegraph.server.service import Service
+
+ENDING = (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART)
+"""Codes of connections that the server closes and that receive no more messages."""
 
 
 class WebSocketConnection(ABC):
@@ -29,7 +33,7 @@ class WebSocketConnection(ABC):
 
     def __init__(self, socket: WebSocket, service: Service) -> None:
         self.socket, self.service = socket, service
-        self.close_code = CloseCode.NORMAL_CLOSURE
+        self.close_code, self.close_reason = CloseCode.NORMAL_CLOSURE, ""
         self._timeout: asyncio.Timeout | None = None
 
     @abstractmethod
@@ -47,7 +51,7 @@ class WebSocketConnection(ABC):
             await accept(self.socket)
             await self.serve()
             async with asyncio.timeout(self.service.limits.read_timeout):
-                await self.socket.close(self.close_code)
+                await self.socket.close(self.close_code, self.close_reason)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # the client has disconnected, or does not read
         finally:
@@ -55,27 +59,35 @@ class WebSocketConnection(ABC):
 
     async def drain(self) -> None:
         """Stop to receive messages, answer those that were received, and close."""
-        self.close_code = CloseCode.GOING_AWAY
-        with suppress(RuntimeError):  # no message is awaited now
-            if self._timeout is not None:
-                self._timeout.reschedule(asyncio.get_running_loop().time())
+        self._stop_receiving(CloseCode.GOING_AWAY)
         while self in self.service.connections:
             await asyncio.sleep(0.01)
 
+    @abstractmethod
+    def on_worker_lost(self, worker: BatchWorker) -> None:
+        """Close the connection if it has streams of this worker, which are lost."""
+
+    def _stop_receiving(self, close_code: CloseCode) -> None:
+        """End the wait for messages, to close the connection."""
+        self.close_code = close_code
+        with suppress(RuntimeError):  # no message is awaited now
+            if self._timeout is not None:
+                self._timeout.reschedule(asyncio.get_running_loop().time())
+
     async def receive(self) -> Mapping[str, Any] | None:
-        """Return the next message; None if the client has disconnected or the server drains.
+        """Return the next message; None if the client has disconnected or the server closes.
 
         Raises:
             RequestRejectedError: no message arrived within the idle timeout.
         """
         seconds = self.service.limits.idle_timeout
-        if self.close_code == CloseCode.GOING_AWAY:
+        if self.close_code in ENDING:
             return None
         try:
             async with asyncio.timeout(seconds) as self._timeout:
                 message = await self.socket.receive()
         except TimeoutError as error:
-            if self.close_code == CloseCode.GOING_AWAY:
+            if self.close_code in ENDING:
                 return None
             raise RequestRejectedError(
                 f"no message for {seconds:g} s", HTTPStatus.REQUEST_TIMEOUT

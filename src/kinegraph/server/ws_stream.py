@@ -158,6 +158,12 @@ class StreamConnection(WebSocketConnection):
                 del self._persons[person.name]
                 self.service.release(person.worker)
 
+    def on_worker_lost(self, worker: BatchWorker) -> None:
+        if any(person.worker is worker for person in self._persons.values()):
+            self.close_reason = "a worker process was lost; connect again and restart the streams"
+            self._reject(RequestRejectedError(self.close_reason, HTTPStatus.SERVICE_UNAVAILABLE))
+            self._stop_receiving(CloseCode.SERVICE_RESTART)
+
     def _answer(
         self, person: _StreamedPerson, response: SessionResponse, result: StreamResult
     ) -> None:
@@ -181,8 +187,12 @@ class StreamConnection(WebSocketConnection):
             self.close_code = CloseCode.POLICY_VIOLATION
         if self.close_code != CloseCode.NORMAL_CLOSURE:  # the client may read its last answers
             deadline = time.monotonic() + SHUTDOWN_GRACE_S
-            while (self._pending or len(self._send_queue)) and time.monotonic() < deadline:
+            while self._has_unsent_answers() and time.monotonic() < deadline:
                 await asyncio.sleep(0.005)
+
+    def _has_unsent_answers(self) -> bool:
+        is_lost = self.close_code == CloseCode.SERVICE_RESTART  # nobody answers what is pending
+        return bool(len(self._send_queue) or (self._pending and not is_lost))
 
     async def _handle(self, message: Mapping[str, Any]) -> bool:
         """Handle a websocket message; return whether the client may send another one."""

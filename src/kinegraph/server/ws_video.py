@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from starlette.websockets import WebSocket
-from websockets.frames import CloseCode
 
 from kinegraph.errors import KinegraphError, VideoError
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.server.batch_worker import BatchWorker
 from kinegraph.server.errors import RequestRejectedError, too_large, unavailable
 from kinegraph.server.protocol import prediction_payload, to_json
 from kinegraph.server.service import Service
 from kinegraph.server.web_model import skeleton_payload
-from kinegraph.server.ws_connection import WebSocketConnection, run_until_first
+from kinegraph.server.ws_connection import ENDING, WebSocketConnection, run_until_first
 from kinegraph.video.estimators.base import default_estimator, load_estimator
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.segmentation import Segment, dominant_action
@@ -80,6 +80,9 @@ class VideoConnection(WebSocketConnection):
             self._thread.submit(session.close)
             self._thread.shutdown(wait=False)
 
+    def on_worker_lost(self, worker: BatchWorker) -> None:
+        """Do nothing: a video is processed by a thread of its own."""
+
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
@@ -97,7 +100,7 @@ class VideoConnection(WebSocketConnection):
         except RequestRejectedError as error:  # the connection was idle
             await self._reject(error)
             return
-        if message is not None or self.close_code == CloseCode.GOING_AWAY:
+        if message is not None or self.close_code in ENDING:
             self._put(None)
             await asyncio.sleep(math.inf)  # until all images are processed
 
