@@ -67,9 +67,9 @@ class ConnectionGuard:
             finally:
                 connection.end_request(is_complete=False)
         else:
-            await self._answer(_Request(connection, scope, receive, send, self._timeout))
+            await self._answer(_GuardedRequest(connection, scope, receive, send, self._timeout))
 
-    async def _answer(self, request: _Request) -> None:
+    async def _answer(self, request: _GuardedRequest) -> None:
         request.connection.begin_request()
         if request.is_complete:
             request.connection.stop_waiting()
@@ -93,7 +93,7 @@ class ConnectionGuard:
         config.http_protocol_class, config.ws_protocol_class = create_http, create_websocket
 
 
-class _Request:
+class _GuardedRequest:
     """The ASGI interface of one request, with a timeout of its body."""
 
     def __init__(

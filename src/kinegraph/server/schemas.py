@@ -339,14 +339,14 @@ def _keys(model: type[BaseModel]) -> str:
     return ", ".join(f'"{name}"' for name in model.model_fields)
 
 
-def _example(**fields: Any) -> ConfigDict:
+def _with_example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class ErrorBody(BaseModel):
     """The body of every answer with an error status."""
 
-    model_config = _example(error="expected a clip of at most 3000 frames, got 4000")
+    model_config = _with_example(error="expected a clip of at most 3000 frames, got 4000")
 
     error: str
 
@@ -354,7 +354,7 @@ class ErrorBody(BaseModel):
 class ClipPrediction(BaseModel):
     """The prediction of a clip."""
 
-    model_config = _example(
+    model_config = _with_example(
         id="clip",
         is_confident=True,
         top=[{"label": 2, "name": "squat", "probability": 0.9134}],
@@ -371,7 +371,7 @@ class ClipPrediction(BaseModel):
 class HealthStatus(BaseModel):
     """The state of the server."""
 
-    model_config = _example(status="ok", workers=2, expected_workers=2, persons=3, capacity=41)
+    model_config = _with_example(status="ok", workers=2, expected_workers=2, persons=3, capacity=41)
 
     status: Literal["ok", "degraded", "unavailable", "draining"] = Field(
         description="degraded: some processes are being restarted; unavailable: all workers are; "

@@ -34,7 +34,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 
 JOIN_TIMEOUT_S = 5.0
 """Seconds in which the process must exit before it is killed."""
-CONTEXT = get_context("spawn")
+SPAWN_CONTEXT = get_context("spawn")
 """The context of new processes; threads do not survive a fork of the parent."""
 CAN_FORK = hasattr(os, "fork")
 START_TIMEOUT_S = 600.0
@@ -73,9 +73,9 @@ class RemoteSessionPool:
         self.recognizer, self.mode = recognizer, self._decoder.mode
         self.busy_seconds = 0.0
         self.has_exited = self._is_shutting_down = False
-        self._pipe, worker_pipe = CONTEXT.Pipe()
+        self._pipe, worker_pipe = SPAWN_CONTEXT.Pipe()
         # its other end is open as long as the process runs
-        self._lifeline, worker_lifeline = CONTEXT.Pipe(duplex=False)
+        self._lifeline, worker_lifeline = SPAWN_CONTEXT.Pipe(duplex=False)
         try:
             if template is not None:
                 self._pid = template._fork(worker_pipe, worker_lifeline)
@@ -231,7 +231,9 @@ def _spawn(
 ) -> int:
     """Start a new process with `worker_main` and return its process id."""
     arguments = (pipe, lifeline, niceness, recognizer, options)
-    process = CONTEXT.Process(target=worker_main, args=arguments, name="session-pool", daemon=True)
+    process = SPAWN_CONTEXT.Process(
+        target=worker_main, args=arguments, name="session-pool", daemon=True
+    )
     try:
         process.start()
     except Exception as error:  # pickling raises many types of errors
