@@ -178,7 +178,7 @@ def _parse_frame(line: str, number: int) -> Frame:
         parts = given if isinstance(given, dict) else {"joints": given}
         stated = parts.get("confidence")
         joints = parse_array(parts["joints"])
-        if joints.ndim < 2 and np.isnan(joints).all():  # nobody is visible
+        if joints.ndim < 2 and np.isnan(joints).all():  # no person is visible
             joints = np.empty(0)
         return joints, None if stated is None else np.array(stated, np.float64)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:

@@ -203,7 +203,7 @@ def worker_main(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to exit
     if CAN_FORK:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reap the forks
     lower_priority(niceness)
     torch.set_num_threads(1)
     pool = SessionPool(recognizer, **options)

@@ -191,7 +191,7 @@ class StreamConnection(WebSocketConnection):
                 await asyncio.sleep(0.005)
 
     def _has_unsent_answers(self) -> bool:
-        is_lost = self.close_code == CloseCode.SERVICE_RESTART  # nobody answers what is pending
+        is_lost = self.close_code == CloseCode.SERVICE_RESTART  # no worker answers the rest
         return bool(len(self._send_queue) or (self._pending and not is_lost))
 
     async def _handle(self, message: Mapping[str, Any]) -> bool:
