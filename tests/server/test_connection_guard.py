@@ -143,10 +143,11 @@ def test_connections_of_one_address_are_limited():
             forged = {"x-forwarded-for": "192.0.2.1"}
             with pytest.raises(InvalidStatus):
                 await connect(one.stream, additional_headers=forged)
-            assert httpx.get(f"{one.url}/health").status_code == 429
+            assert httpx.get(f"{one.url}/v1/model").status_code == 429
+            assert httpx.get(f"{one.url}/health").status_code == 200
             await first.close()
             until = time.monotonic() + 10
-            while httpx.get(f"{one.url}/health").status_code != 200:
+            while httpx.get(f"{one.url}/v1/model").status_code != 200:
                 assert time.monotonic() < until
                 await asyncio.sleep(0.05)
 

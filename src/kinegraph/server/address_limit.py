@@ -31,6 +31,8 @@ def client_network(address: str) -> str:
 class AddressLimit:
     """ASGI middleware that rejects clients with too many requests and websockets at a time.
 
+    The health check is always answered.
+
     Args:
         app: the protected application.
         max_per_address: requests and websockets of one address.
@@ -47,7 +49,7 @@ class AddressLimit:
         """Run as an ASGI application."""
         from starlette.responses import JSONResponse
 
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or scope["path"] == "/health":
             await self._app(scope, receive, send)
             return
         network = client_network((scope.get("client") or ("",))[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -126,6 +127,7 @@ def create_server(
             await asyncio.sleep(0.05)
             await super().shutdown(sockets)
 
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refused_handshake)
     guard = ConnectionGuard(app, limits.read_timeout, proxies)
     config = uvicorn.Config(
         guard,
@@ -143,6 +145,11 @@ def create_server(
     )
     guard.install(config)
     return GracefulServer(config)
+
+
+def _is_no_refused_handshake(record: logging.LogRecord) -> bool:
+    """Return False for uvicorn's message after a websocket was refused with an HTTP status."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def _checked_origin(origin: str) -> str:
