@@ -1,20 +1,31 @@
-"""The page in a real browser, with a real video as camera and as file."""
+"""The page in a real browser, with a real video or drawn people as camera and as file."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+import kinegraph as kg
 from conftest import real_data
+from kinegraph.video.estimators.movenet import MovenetPoses
+from kinegraph.video.pipeline import ActionPipeline
+from server.node import runtime_folder
 from test_architecture import SOURCE
+from video.drawn_people import JUMPER, SQUATTER, write_camera, write_video
 
 pytestmark = pytest.mark.slow
 PICTURES = SOURCE.parents[1] / "runs" / "pictures"
@@ -22,10 +33,13 @@ ACTION = "clean and jerk"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The address of `kinegraph serve penn-action`."""
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `kinegraph serve penn-action`, with poses on the server."""
     command = [sys.executable, "-m", "kinegraph", "serve", "penn-action", "--port", "0"]
-    server = subprocess.Popen([*command, "--persons", "4"], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"KINEGRAPH_HOME": str(tmp_path_factory.mktemp("home"))}
+    server = subprocess.Popen(
+        [*command, "--persons", "4"], stdout=subprocess.PIPE, text=True, env=environment
+    )
     try:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -51,7 +65,16 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def browser(film: Path, *options: str):
-    """Return a headless Chromium with the film as its camera."""
+    """Return a headless Chromium with the film as its camera, which the page may use."""
+    return open_browser(
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+        *options,
+    )
+
+
+def open_browser(*options: str):
+    """Return a headless Chromium with a fake camera."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="SELENIUM IS ABSENT")
     from selenium.webdriver.chrome.service import Service
 
@@ -62,8 +85,8 @@ def browser(film: Path, *options: str):
     chrome.binary_location = chromium
     for option in (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,960"),
-        *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
-        f"--use-file-for-fake-video-capture={film}",
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--use-fake-device-for-media-stream"),
         *options,
     ):
         chrome.add_argument(option)
@@ -111,5 +134,162 @@ def test_the_page_shows_the_action(address, film, source):
         wrong = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
         assert not wrong
         assert not foreign_addresses(driver, address)
+    finally:
+        driver.quit()
+
+
+# --------------------------------------------------------------------- poses in the browser
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A static web server that sends no header but the type of a file."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page below a path, as `kinegraph web` writes it."""
+    from kinegraph.server.web_folder import write_web_folder
+
+    runtime_folder()
+    pytest.importorskip("onnxscript", reason="THE EXTRA export IS ABSENT")
+    root = tmp_path_factory.mktemp("site")
+    poses = real_data("pose_models/movenet_multipose") / "movenet_multipose.onnx"
+    write_web_folder(kg.load_pretrained("penn-action"), "penn-action", poses, root / "sub" / "demo")
+    return root
+
+
+@contextmanager
+def static_server(root: Path) -> Iterator[str]:
+    """Serve a folder; yield the address of the page in it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/sub/demo/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def wait_for(driver, condition, seconds: float = 300):
+    """Return what a condition gives once it is true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, seconds).until(lambda _: condition())
+
+
+def text_of(driver, name: str) -> str:
+    """Return the text of an element, also of a hidden one."""
+    script = "return document.getElementById(arguments[0]).textContent"
+    return str(driver.execute_script(script, name))
+
+
+def load_page(driver, address: str) -> None:
+    """Open the page and wait until it has loaded the model."""
+    driver.get(address)
+    wait_for(driver, lambda: text_of(driver, "state").startswith("Ready"))
+    assert "no image leaves it" in text_of(driver, "privacy")
+
+
+def results_of(driver) -> dict:
+    """Return the object that the page offers as JSON."""
+    script = """
+        const done = arguments[arguments.length - 1];
+        const create = URL.createObjectURL;
+        URL.createObjectURL = (blob) => (blob.text().then(done), create(blob));
+        document.getElementById("save-json").click();
+    """
+    return json.loads(driver.execute_async_script(script))
+
+
+def watch_segments(video: Path, poses: Path) -> list:
+    """Return the segments that Python finds with the same pose model."""
+    from kinegraph.video.decode import VideoFile
+    from kinegraph.video.sources import VideoSource
+
+    estimator = MovenetPoses()
+    pipeline = ActionPipeline(kg.load_pretrained("penn-action"), estimator.layout)
+    segments = []
+    for _, frame in VideoSource(VideoFile(video), estimator).frames():
+        segments += pipeline(frame)[1] if frame is not None else []
+    return segments + pipeline.finish()
+
+
+def test_the_browser_finds_the_segments_of_watch_while_its_server_is_stopped(
+    site, tmp_path, monkeypatch
+):
+    from selenium.webdriver.common.by import By
+
+    poses = real_data("pose_models/movenet_multipose") / "movenet_multipose.onnx"
+    monkeypatch.setenv("KINEGRAPH_HOME", str(poses.parent))
+    video = write_video(tmp_path / "two.mp4", (JUMPER, SQUATTER), 6)
+    driver = open_browser("--blink-settings=preferredColorScheme=0")
+    try:
+        with static_server(site) as address:
+            load_page(driver, address)
+            assert driver.execute_script("return crossOriginIsolated")  # by the service worker
+        driver.find_element(By.ID, "file").send_keys(str(video))
+        wait_for(driver, lambda: driver.find_element(By.ID, "main").is_displayed())
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        driver.save_screenshot(str(PICTURES / "web-two.png"))
+        assert not text_of(driver, "notice")
+        found, expected = results_of(driver), watch_segments(video, poses)
+        assert {s["name"] for s in found["segments"]} == {s.name for s in expected}
+        assert any(segment.name == "jumping_jacks" for segment in expected)
+        assert len(found["segments"]) == len(expected) >= 2
+        for got, segment in zip(
+            sorted(found["segments"], key=lambda s: s["name"]),
+            sorted(expected, key=lambda s: s.name),
+            strict=True,
+        ):
+            assert got["start"] == pytest.approx(segment.start, abs=0.3)
+            assert got["end"] == pytest.approx(segment.end, abs=0.3)
+        assert not foreign_addresses(driver, address)
+        driver.refresh()  # the files are kept
+        wait_for(driver, lambda: "15 actions" in text_of(driver, "about"))
+    finally:
+        driver.quit()
+
+
+def test_the_camera_on_a_phone_is_mirrored_and_fits(site, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    film = write_camera(tmp_path / "camera.mjpeg", (JUMPER._replace(x=0.3),), 3)
+    driver = browser(film)
+    try:
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        with static_server(site) as address:
+            load_page(driver, address)
+            driver.find_element(By.ID, "camera").click()
+            wait_for(driver, lambda: "images/s" in text_of(driver, "state"))
+            wait_for(driver, lambda: "Person 1" in text_of(driver, "rows"))
+            assert driver.find_element(By.ID, "mirror").is_selected()
+            width = driver.execute_script("return document.documentElement.scrollWidth")
+            assert width <= phone["width"]
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            driver.save_screenshot(str(PICTURES / "web-phone.png"))
+            driver.find_element(By.ID, "stop").click()
+            wait_for(driver, lambda: driver.find_element(By.ID, "save-csv").is_displayed())
+    finally:
+        driver.quit()
+
+
+def test_a_denied_camera_is_explained(site):
+    from selenium.webdriver.common.by import By
+
+    driver = open_browser("--deny-permission-prompts")
+    try:
+        with static_server(site) as address:
+            load_page(driver, address)
+            driver.find_element(By.ID, "camera").click()
+            wait_for(driver, lambda: "To allow it" in text_of(driver, "notice"))
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            driver.save_screenshot(str(PICTURES / "web-denied.png"))
+            assert driver.find_element(By.ID, "file").is_enabled()
     finally:
         driver.quit()

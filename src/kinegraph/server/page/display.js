@@ -191,7 +191,7 @@ function createCard({ person, label, name, probability }, byPerson) {
   filled.style.width = `${100 * probability}%`;
   bar.append(filled);
   const share = createElement("div", "share");
-  const meaning = label === null ? "probability of the best guess" : "probability";
+  const meaning = label === null ? "probability of best guess" : "probability";
   share.append(createElement("span", "muted", meaning), createElement("b", "", formatPercent(probability)));
   card.append(bar, share);
   return card;

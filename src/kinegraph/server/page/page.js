@@ -27,6 +27,9 @@ const PLACES = {
   server: "Images are sent to this server and are not stored.",
 };
 
+const MIN_CAMERA_FPS = 5; // joints are not interpolated over longer gaps
+const SLOW_AFTER_S = 4;
+
 const stage = byId("stage"), picture = /** @type {HTMLCanvasElement} */ (byId("picture"));
 const video = /** @type {HTMLVideoElement} */ (byId("video")), file = /** @type {HTMLInputElement} */ (byId("file"));
 const cameras = /** @type {HTMLSelectElement} */ (byId("cameras")), place = /** @type {HTMLSelectElement} */ (byId("place"));
@@ -148,8 +151,10 @@ function showResult(shown, bitmap, persons) {
   showPersons(persons, byPerson);
   drawTimeline(shown.results, shown.sentTime);
   const speed = video.playbackRate < 0.95 && !shown.isLive ? `, played at ${video.playbackRate.toFixed(2)}x` : "";
+  const isSlow = shown.isLive && shown.sentTime > SLOW_AFTER_S && shown.pictureRate < MIN_CAMERA_FPS;
+  const slow = isSlow ? ` · too few to name actions (at least ${MIN_CAMERA_FPS})` : "";
   const single = shown.skeleton?.people === 1 ? " · one person at a time" : "";
-  byId("state").textContent = `${formatTime(shown.sentTime)} · ${Math.round(shown.pictureRate)} images/s${speed}${single}`;
+  byId("state").textContent = `${formatTime(shown.sentTime)} · ${Math.round(shown.pictureRate)} images/s${speed}${slow}${single}`;
 }
 
 /** @param {Session} ended */
@@ -169,7 +174,7 @@ function showEnd({ results }) {
 
 /** @param {boolean} enabled */
 function enableInputs(enabled) {
-  for (const id of ["camera", "restart-camera", "file", "cameras", "place", "record"]) {
+  for (const id of ["camera", "restart-camera", "restart-file", "file", "cameras", "place", "record"]) {
     /** @type {HTMLButtonElement | HTMLInputElement | HTMLSelectElement} */ (byId(id)).disabled = !enabled;
   }
   for (const label of document.querySelectorAll(".button")) label.classList.toggle("off", !enabled);
@@ -198,6 +203,8 @@ async function startCamera() {
       showNotice("The camera stopped: it was disconnected, or its permission was taken back.");
       session?.requestEnd();
     };
+    track.onmute = () => showNotice("The camera gives no image. Waiting …");
+    track.onunmute = () => showNotice("");
     sourceName = "camera";
     mirror.checked = showsUser(stream);
     await showCameras(track.getSettings().deviceId ?? "");
@@ -218,6 +225,7 @@ async function showCameras(chosen) {
 
 byId("camera").addEventListener("click", startCamera);
 byId("restart-camera").addEventListener("click", startCamera);
+byId("restart-file").addEventListener("click", () => file.click());
 byId("stop").addEventListener("click", () => session?.requestEnd());
 place.addEventListener("change", () => {
   showPlace();

@@ -40,7 +40,7 @@ export class Session {
     this.results = new Results();
     /** @type {Skeleton | null} */
     this.skeleton = null;
-    this.isSending = this.endRequested = this.hasEnded = false;
+    this.isSending = this.isStalled = this.endRequested = this.hasEnded = false;
     this.startTime = performance.now();
     this.sentTime = -1;
     this.sentAt = 0;
@@ -162,15 +162,11 @@ export class Session {
   }
 
   checkStall() {
-    const waiting = (performance.now() - Math.max(this.lastAnswer, this.backend.pending ? 0 : this.sentAt)) / 1000;
-    this.isStalled = waiting > STALL_S && (this.backend.pending > 0 || this.isLive);
-    if (this.isStalled) {
-      const cause = this.backend.pending ? "No answer" : "The camera has given no picture";
-      this.events.onNotice(`${cause} for ${Math.round(waiting)} s. Waiting …`);
-    } else if (this.wasStalled) {
-      this.events.onNotice("");
-    }
-    this.wasStalled = this.isStalled;
+    const waiting = (performance.now() - Math.max(this.lastAnswer, this.sentAt)) / 1000;
+    const isStalled = this.backend.pending > 0 && waiting > STALL_S;
+    if (isStalled) this.events.onNotice(`No answer for ${Math.round(waiting)} s. Waiting …`);
+    else if (this.isStalled) this.events.onNotice("");
+    this.isStalled = isStalled;
   }
 
   /** Open the connection again after it was lost; later attempts wait longer. */
