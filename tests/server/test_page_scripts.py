@@ -171,8 +171,8 @@ def test_predictions_are_segmented_alike(recognizer, settings):
         const add = (one, t) => segmenter.update(t / 4, (t + 1) / 4, one, t % 50 < 6);
         const ended = data.predictions.flatMap(add);
         ended.push(...segmenter.finish());
-        const share = data.settings.segmenter.main_share;
-        const firsts = ended.map((_, i) => dominantAction(ended.slice(0, i), share));
+        const { segmenter: settings } = data.settings;
+        const firsts = ended.map((_, i) => dominantAction(ended.slice(0, i), settings));
         print({ ended, firsts });
     """
     payload = [

@@ -81,16 +81,16 @@ def test_probabilities_are_means_over_the_time():
 
 def test_main_is_what_takes_most_time_of_all_persons():
     given = [
-        Segment(1, 0, 5, 0, "here", 0.9),
+        Segment(1, 0, 4, 0, "here", 0.9),
         Segment(2, 0, 3, 1, "there", 0.6),
         Segment(2, 3, 4, None, "unknown", 0.2),
         Segment(3, 0, 3, 1, "there", 0.8),
     ]
-    assert dominant_action(given) == DominantAction(1, "there", pytest.approx(0.7), 6, 12)
+    assert dominant_action(given) == DominantAction(1, "there", pytest.approx(0.7), 6, 11)
     assert dominant_action([*given, Segment(4, 0, 2, None, "unknown", 0.1)]).label == 1
     mostly_unknown = [*given, Segment(4, 0, 11, None, "unknown", 0.1)]
     assert dominant_action(mostly_unknown) == DominantAction(
-        None, "unknown", pytest.approx(1.3 / 12), 12, 23
+        None, "unknown", pytest.approx(1.3 / 12), 12, 22
     )
     assert dominant_action([]).to_dict() == {"label": None, "name": "unknown", "probability": 0.0}
 
@@ -104,6 +104,8 @@ def test_main_is_several_actions_if_these_have_most_of_the_time():
     equal = [Segment(1, 0, 4, 0, "here", 0.5), Segment(2, 0, 4, 1, "there", 0.9)]
     several = DominantAction(None, "several actions", pytest.approx(0.7), 8, 8)
     assert dominant_action(equal) == several
+    assert dominant_action([*equal, Segment(2, 4, 5, 1, "there", 0.9)]).label is None
+    assert dominant_action([*equal, Segment(2, 4, 6, 1, "there", 0.9)]).label == 1
     unknown = Segment(3, 0, 7.9, None, "unknown", 0.1)
     assert dominant_action([*equal, unknown]).name == "several actions"
     assert dominant_action([*equal, unknown, unknown]).name == "unknown"

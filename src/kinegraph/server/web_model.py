@@ -42,7 +42,7 @@ from kinegraph.video.pipeline import (
     ActionPipeline,
 )
 from kinegraph.video.resample import MAX_GAP_S
-from kinegraph.video.segmentation import HYSTERESIS, MAIN_SHARE, MIN_DURATION
+from kinegraph.video.segmentation import HYSTERESIS, MAIN_NAMED_SHARE, MAIN_SHARE, MIN_DURATION
 from kinegraph.video.sources import FPS
 from kinegraph.video.tracking import (
     DISTANCE_GROWTH,
@@ -177,6 +177,7 @@ def describe_model(recognizer: Recognizer, state: Sequence[StateSpec]) -> dict[s
             "min_duration": MIN_DURATION,
             "hysteresis": HYSTERESIS,
             "main_share": MAIN_SHARE,
+            "main_named_share": MAIN_NAMED_SHARE,
         },
         "pipeline": {
             "window": header.stream_window_seconds,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MIN_DURATION = 1.0  # seconds: shorter actions are merged into the one before
 HYSTERESIS = 0.6  # share of the confidence threshold above which a begun action continues
 MAIN_SHARE = 0.4  # smallest share of the time of a dominant action
+MAIN_NAMED_SHARE = 0.6  # smallest share of the time in which an action is named
 UNKNOWN = "unknown"
 SEVERAL_ACTIONS = "several actions"
 
@@ -96,7 +97,7 @@ class WatchResult:
 def dominant_action(segments: Iterable[Segment]) -> DominantAction:
     """Return the action with most of the persons' time, "several actions", or unknown.
 
-    An action is dominant if it has at least `MAIN_SHARE` of all time and more than half of the
+    An action is dominant if it has at least `MAIN_SHARE` of all time and `MAIN_NAMED_SHARE` of the
     time in which an action is named. The time between repetitions of an action is often unknown,
     so `MAIN_SHARE` is less than half. Otherwise the result is several actions if these have more
     than half of all time. The probability is the mean over the time of the result; without
@@ -108,7 +109,7 @@ def dominant_action(segments: Iterable[Segment]) -> DominantAction:
     by_label = [[s for s in named if s.label == label] for label in {s.label for s in named}]
     longest = max(by_label, key=_total_seconds, default=[])
     most = _total_seconds(longest)
-    if longest and most >= MAIN_SHARE * total and 2 * most > named_total:
+    if longest and most >= max(MAIN_SHARE * total, MAIN_NAMED_SHARE * named_total):
         label, name, found = longest[0].label, longest[0].name, longest
     elif 2 * named_total > total:
         label, name, found = None, SEVERAL_ACTIONS, named

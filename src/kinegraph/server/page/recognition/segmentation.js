@@ -119,17 +119,17 @@ function extend(run, later) {
 /**
  * Return the action with most of the persons' time, several actions, or unknown.
  * @param {Segment[]} segments
- * @param {number} mainShare smallest share of the time
+ * @param {RecognitionSettings["segmenter"]} settings
  * @returns {{label: number | null, name: string, probability: number}}
  */
-export function dominantAction(segments, mainShare) {
+export function dominantAction(segments, { main_share: share, main_named_share: namedShare }) {
   const named = segments.filter(({ label }) => label !== null), labels = new Set(named.map(({ label }) => label));
   const total = sumSeconds(segments), namedTotal = sumSeconds(named);
   const [longest = []] = [...labels]
     .map((label) => named.filter((segment) => segment.label === label))
     .sort((a, b) => sumSeconds(b) - sumSeconds(a));
   const most = sumSeconds(longest);
-  if (longest.length && most >= mainShare * total && 2 * most > namedTotal) {
+  if (longest.length && most >= Math.max(share * total, namedShare * namedTotal)) {
     return { label: longest[0].label, name: longest[0].name, probability: meanProbability(longest) };
   }
   if (2 * namedTotal > total) return { label: null, name: SEVERAL_ACTIONS, probability: meanProbability(named) };

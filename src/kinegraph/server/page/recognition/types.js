@@ -73,7 +73,7 @@
  * @property {number[][]} mapping for each joint of the model, the joints of a pose whose mean it is
  * @property {TrackerSettings} tracker
  * @property {{fps: number, max_gap: number}} resampler
- * @property {{min_duration: number, hysteresis: number, main_share: number}} segmenter
+ * @property {{min_duration: number, hysteresis: number, main_share: number, main_named_share: number}} segmenter
  * @property {PipelineSettings} pipeline
  * @property {{still: number, min_presence: number}} motion below `still` a body is still
  * @property {PreprocessingStep[]} steps

@@ -62,7 +62,7 @@ class Recognition {
   async finish() {
     const segments = await this.pipeline.finish();
     const all = [...this.segments, ...segments];
-    return { end: true, segments, main: dominantAction(all, this.settings.segmenter.main_share) };
+    return { end: true, segments, main: dominantAction(all, this.settings.segmenter) };
   }
 }
 
