@@ -17,6 +17,7 @@ from kinegraph.video.decode import VideoFile, VideoFrame
 from kinegraph.video.estimators.base import PoseFrame
 from kinegraph.video.pipeline import ActionPipeline
 from video.synthetic_videos import GrayLevelEstimator, gray_level, picture, require_av, write_video
+from video.test_events import receiving
 from video.test_sources import openpose
 
 
@@ -54,6 +55,20 @@ def test_the_last_line_says_who_did_what_and_what_filled_the_video(capsys, tmp_p
     assert (first["person"], first["start"]) == (1, 0)
     assert last["start"] == pytest.approx(8, abs=2)
     assert last["end"] == pytest.approx(22, abs=0.1)
+
+
+def test_segments_are_events_of_a_file_and_a_webhook(capsys, tmp_path, tiny_run):
+    path, file = film(tmp_path / "a.mp4", (0, 8), (2, 14)), tmp_path / "events.jsonl"
+    with receiving(503) as (url, receiver):
+        words = ("--model", tiny_run, "--events", file, "--webhook", url)
+        code, told, err = watched(capsys, path, *words)
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [json.loads(body) for status, _, body in receiver.posts if status == 204] == events
+    assert events and {event.pop("source") for event in events} == {"a.mp4"}
+    assert all(event.pop("id") for event in events) and events == told["segments"]
+    code, _, err = run(capsys, "watch", path, "--model", tiny_run, "--webhook", "example.org")
+    assert code == 2 and "expected a webhook such as" in err
 
 
 def test_lines_for_people(capsys, tmp_path, tiny_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,17 @@ def watch(
     ] = None,
     page: Annotated[
         Path | None, typer.Option(help="Write an HTML report with timeline and key frames.")
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Append each action segment to this file, as a line of JSON."),
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Send each action segment to this URL, in a POST of JSON.")
+    ] = None,
+    webhook_secret: Annotated[
+        str | None,
+        typer.Option(envvar="KINEGRAPH_WEBHOOK_SECRET", help="Key that signs these POSTs."),
     ] = None,
     as_json: JsonOption = False,
     poses: Annotated[
@@ -74,6 +86,7 @@ def watch(
     end times.
     """
     from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.video.events import EventFile, Webhook, to_event
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
     from kinegraph.video.sources import open_source
@@ -88,7 +101,18 @@ def watch(
         opened = stack.enter_context(closing(open_source(source, poses, fps, layout, size, people)))
         pipeline = ActionPipeline(recognizer, opened.layout, Tracker(people))
         cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
-        result = _detect(opened, pipeline, cache, seconds, verbose=not as_json)
+        outputs: list[EventFile | Webhook] = []
+        if events is not None:
+            outputs.append(stack.enter_context(closing(EventFile(events))))
+        if webhook is not None:
+            outputs.append(stack.enter_context(closing(Webhook(webhook, webhook_secret))))
+
+        def on_segments(segments: list[Segment]) -> None:
+            for event in [to_event(opened.name, segment) for segment in segments]:
+                for output in outputs:
+                    output.send(event)
+
+        result = _detect(opened, pipeline, cache, seconds, on_segments, verbose=not as_json)
         _print_summary(opened, result, as_json)
         if cache is not None:
             _write_outputs(cache, result, str(model), recognizer, out, page)
@@ -116,6 +140,7 @@ def _detect(
     pipeline: ActionPipeline,
     cache: WatchCache | None,
     seconds: float | None,
+    on_segments: Callable[[list[Segment]], None],
     *,
     verbose: bool,
 ) -> WatchResult:
@@ -136,12 +161,14 @@ def _detect(
                     if cache is not None:
                         cache.add_persons(time, tracked)
                     _add(result, ended, verbose)
+                    on_segments(ended)
                 result.frames, result.end_time = result.frames + 1, time
                 bar(result.frames, source.frame_count)
     except KeyboardInterrupt:
         result.interrupted = True
     result.end_time = max(result.end_time, pipeline.end_time)
-    _add(result, pipeline.finish(), verbose)
+    _add(result, last := pipeline.finish(), verbose)
+    on_segments(last)
     result.segments.sort(key=lambda s: (s.start, s.person))
     return result
 
