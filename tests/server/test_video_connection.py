@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 
+import httpx
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
@@ -15,7 +16,7 @@ from inference.test_streaming_backends import recognizer
 from kinegraph.server import ws_video
 from kinegraph.server.ws_video import TIME
 from kinegraph.video.estimators.base import PoseFrame
-from server.serving import receive_json, running
+from server.serving import receive_json, running, walk
 
 LAYOUT = recognizer([]).layout
 
@@ -156,3 +157,21 @@ def test_the_window_of_the_server_is_that_of_videos(monkeypatch):
         with running(**options) as one:
             asyncio.run(client(one))
     assert windows == [3.0, 5.0]
+
+
+def test_a_taught_model_recognizes_the_actions_of_a_video(server):
+    examples = {name: [{"joints": walk(seed=seed).tolist()}] for seed, name in enumerate("ab")}
+    body = {"examples": examples}
+    taught = httpx.post(f"{server.url}/v1/teach", json=body, timeout=60).json()
+
+    async def client(model: str) -> dict:
+        async with connect(f"{server.video}?model={model}") as ws:
+            message = await receive_json(ws)
+            for t in range(30 if "bones" in message else 0):
+                await ws.send(image(t / 30))
+                message = await receive_json(ws)
+            return message
+
+    answer = asyncio.run(client(taught["id"]))
+    assert answer["persons"][0]["name"] in ("a", "b", "unknown")
+    assert "no taught model 'other'" in asyncio.run(client("other"))["error"]

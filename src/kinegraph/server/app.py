@@ -22,6 +22,13 @@ from kinegraph.server.errors import RequestRejectedError, status_of, too_large
 from kinegraph.server.page_routes import add_page
 from kinegraph.server.service import Service
 from kinegraph.server.stream_schemas import message_schemas
+from kinegraph.server.teaching import (
+    TEACH_EXAMPLE,
+    ExamplesPayload,
+    TaughtModel,
+    pack_model,
+    teach_examples,
+)
 from kinegraph.server.ws_connection import reject
 from kinegraph.server.ws_stream import StreamConnection
 from kinegraph.server.ws_video import VideoConnection, missing_requirement
@@ -30,6 +37,9 @@ LayoutQuery = Annotated[str | None, Query(description="Layout of joints that sta
 SpaceQuery = Annotated[
     str | None,
     Query(description="Space of joints that state none: image, world or an object as JSON."),
+]
+ModelQuery = Annotated[
+    str | None, Query(description="Id of a taught model (POST /v1/teach); default: the model.")
 ]
 RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -53,6 +63,7 @@ def create_app(service: Service) -> FastAPI:
     )
     _add_error_handlers(app, service)
     _add_routes(app, service)
+    _add_teaching(app, service)
     _add_websockets(app, service)
     add_page(app, service)
     return app
@@ -70,16 +81,17 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         top: Annotated[int, Query(ge=1, le=1000, description="Number of candidate actions.")] = 5,
         layout: LayoutQuery = None,
         space: SpaceQuery = None,
+        model: ModelQuery = None,
     ) -> schemas.ClipPrediction:
         """Predict the action of a clip."""
         service.check_prediction_queue()
+        recognizer = service.find_model(model)
         statement = schemas.parse_statement(layout, space)
         media_type, body = await _read_body(request, service)
 
         def compute() -> dict[str, Any]:
-            recognizer, limits = service.recognizer, service.limits
-            clip = schemas.parse_clip(body, media_type, recognizer, limits, statement)
-            return Predictor(service.recognizer, None, top)(clip)
+            clip = schemas.parse_clip(body, media_type, recognizer, service.limits, statement)
+            return Predictor(recognizer, None, top)(clip)
 
         prediction = await service.predict(compute)
         service.metrics.predictions.inc()
@@ -123,6 +135,36 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.export(), media_type="text/plain; version=0.0.4")
 
 
+def _add_teaching(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/teach",
+        responses=schemas.PREDICT_ERRORS,
+        openapi_extra=schemas.describe_body(ExamplesPayload, TEACH_EXAMPLE),
+    )
+    async def teach(request: Request) -> TaughtModel:
+        """Teach the model new actions from examples, and keep the taught model for a while."""
+        service.check_prediction_queue()
+        media_type, body = await _read_body(request, service)
+        if media_type != schemas.JSON:
+            raise RequestRejectedError(
+                f"expected a body of type {schemas.JSON}", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            )
+        recognizer, limits = service.recognizer, service.limits
+        taught = await service.predict(lambda: teach_examples(body, recognizer, limits))
+        return service.taught.add(taught)
+
+    @app.get(
+        "/v1/taught/{name}",
+        response_class=Response,
+        responses=schemas.error_responses(404, 422)
+        | {200: {"content": {"application/octet-stream": {}}, "description": "A checkpoint."}},
+    )
+    async def taught_model(name: str) -> Response:
+        """Download a taught model as a checkpoint, which every command opens."""
+        content = pack_model(service.taught.get(name))
+        return Response(content, media_type="application/octet-stream")
+
+
 def _add_websockets(app: FastAPI, service: Service) -> None:
     @app.websocket("/v1/stream")
     async def stream(
@@ -137,8 +179,8 @@ def _add_websockets(app: FastAPI, service: Service) -> None:
         await StreamConnection(socket, service, top, logits, coalesce, statement).run()
 
     @app.websocket("/v1/video")
-    async def video(socket: WebSocket) -> None:
-        await VideoConnection(socket, service).run()
+    async def video(socket: WebSocket, model: ModelQuery = None) -> None:
+        await VideoConnection(socket, service, service.find_model(model)).run()
 
 
 async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:

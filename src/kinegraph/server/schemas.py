@@ -288,6 +288,20 @@ def parse_clip(
             payload = ClipPayload.model_validate(_unpack_arrays(body, limits))
     except ValidationError as error:
         raise rejection(ClipPayload, error) from error
+    return to_clip(payload, model, limits, statement)
+
+
+def to_clip(
+    payload: ClipPayload,
+    model: TrainedModel,
+    limits: Limits,
+    statement: Statement = NO_STATEMENT,
+) -> Clip:
+    """Return the clip of a payload; the arguments are those of `parse_clip`.
+
+    Raises:
+        RequestRejectedError, KinegraphError: it is too long or empty, or not a clip.
+    """
     joints, frames = payload.joints, payload.joints.shape[1]
     if frames > limits.max_frames:
         raise too_large(f"expected a clip of at most {limits.max_frames} frames, got {frames}")
@@ -459,16 +473,17 @@ def _inline_definitions(schema: dict[str, Any]) -> Any:
     return inline(schema)
 
 
+def describe_body(model: type[BaseModel], example: Any, *binary: str) -> dict[str, Any]:
+    """Return the OpenAPI description of a request body: JSON, or binary of other media types."""
+    schema = _inline_definitions(model.model_json_schema())
+    content: dict[str, Any] = {JSON: {"schema": schema, "example": example}}
+    content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in binary}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 PREDICT_ERRORS = error_responses(400, 408, 413, 415, 422, 429, 503)
-PREDICT_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": _inline_definitions(ClipPayload.model_json_schema()),
-                "example": {"joints": [[[0.1, 0.9], [0.2, None]], [[0.1, 0.8], None]], "fps": 30},
-            },
-            NPZ: {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
+PREDICT_BODY = describe_body(
+    ClipPayload,
+    {"joints": [[[0.1, 0.9], [0.2, None]], [[0.1, 0.8], None]], "fps": 30},
+    NPZ,
+)

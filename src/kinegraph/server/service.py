@@ -27,6 +27,7 @@ from kinegraph.server.batch_worker import RESTART_PAUSE_S, BatchWorker, FlushExe
 from kinegraph.server.errors import RequestRejectedError, unavailable
 from kinegraph.server.limits import Limits
 from kinegraph.server.metrics import Metrics
+from kinegraph.server.teaching import TaughtModels
 from kinegraph.server.worker_process import (
     AnySessionPool,
     RemoteSessionPool,
@@ -76,6 +77,7 @@ class Service:
         self.recognizer, self.limits, self.name = recognizer, limits, name
         window = options.get("window")
         self.window: float | None = float(window) if isinstance(window, int | float) else None
+        self.taught = TaughtModels()
         self.metrics = Metrics()
         self.shape = input_frame_shape(recognizer)
         cost, slowdown = measure_cost(recognizer, **options)
@@ -272,6 +274,14 @@ class Service:
                 f"prediction queue is full ({self._queued_predictions} clips); retry later",
                 HTTPStatus.TOO_MANY_REQUESTS,
             )
+
+    def find_model(self, taught: str | None) -> Recognizer:
+        """Return the model with the id of a taught one; the server's own for None.
+
+        Raises:
+            RequestRejectedError: see `TaughtModels.get`.
+        """
+        return self.recognizer if taught is None else self.taught.get(taught)
 
     async def predict(self, function: Callable[[], T]) -> T:
         """Run a prediction in the prediction thread, one after the other, and return its result.

@@ -46,10 +46,11 @@ def missing_requirement() -> str | None:
 
 
 class VideoConnection(WebSocketConnection):
-    """A websocket that sends the images of one video."""
+    """A websocket that sends the images of one video, in which a model recognizes actions."""
 
-    def __init__(self, socket: WebSocket, service: Service) -> None:
+    def __init__(self, socket: WebSocket, service: Service, recognizer: Recognizer) -> None:
         super().__init__(socket, service)
+        self._recognizer = recognizer
         self._thread = ThreadPoolExecutor(1, "video")
         self._images = asyncio.Queue[bytes | None]()  # None ends the video
         self._skipped = 0
@@ -69,7 +70,7 @@ class VideoConnection(WebSocketConnection):
 
     async def serve(self) -> None:
         try:
-            session = await self._run(VideoSession, self.service.recognizer, self.service.window)
+            session = await self._run(VideoSession, self._recognizer, self.service.window)
         except KinegraphError as error:
             await self._reject(error)
             return

@@ -123,12 +123,17 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], header: CheckpointHead
     Raises:
         CheckpointError: the file cannot be written.
     """
+    atomic_write(path, pack_checkpoint(state, header))
+
+
+def pack_checkpoint(state: dict[str, Tensor], header: CheckpointHeader) -> bytes:
+    """Return the content of a checkpoint file: weights, header and checksum."""
     from safetensors.torch import save
 
     content = json.dumps({"format": FORMAT_VERSION, **header.__dict__})
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     metadata = {"kinegraph": content, "sha256": _checksum(content, tensors)}
-    atomic_write(path, save(tensors, metadata=metadata))
+    return save(tensors, metadata=metadata)
 
 
 def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
