@@ -481,7 +481,7 @@ def describe_body(model: type[BaseModel], example: Any, *binary: str) -> dict[st
     return {"requestBody": {"required": True, "content": content}}
 
 
-PREDICT_ERRORS = error_responses(400, 408, 413, 415, 422, 429, 503)
+PREDICT_ERRORS = error_responses(400, 404, 408, 413, 415, 422, 429, 503)
 PREDICT_BODY = describe_body(
     ClipPayload,
     {"joints": [[[0.1, 0.9], [0.2, None]], [[0.1, 0.8], None]], "fps": 30},
