@@ -7,10 +7,12 @@ import re
 from dataclasses import asdict
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from conftest import real_data
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.schema import HEADER_KEY
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.validate import validate_store
 from kinegraph.clips.writer import StoreWriter
@@ -170,9 +172,13 @@ def test_equal_clips_and_equal_clips_of_two_labels(report):
     assert warning.text == "4 clips in 2 groups of equal joints"
 
 
-def test_a_damaged_clip_is_found_by_its_digest(report, tmp_path):
+def test_a_damaged_clip_of_a_store_without_checksums_is_found_by_its_digest(report, tmp_path):
     report(*healthy())
     path = tmp_path / "a.store"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    header = table.schema.metadata[HEADER_KEY].replace(b'"format": 2', b'"format": 1')
+    with pa.ipc.new_file(str(path), table.schema.with_metadata({HEADER_KEY: header})) as file:
+        file.write_table(table)
     content = bytearray(path.read_bytes())
     value = ClipStore(path).joints(2)[0, 4].tobytes()
     place = bytes(content).index(value)

@@ -155,14 +155,14 @@ class BodyChecker:
 
     def _measure_bones(self, joints: Points, found: BodyMeasures) -> None:
         limbs = np.stack([_distance(joints, a, b) for a, b in self._limbs])
-        medians = _quantile(limbs)
-        found.scale = float(_quantile(medians[None])[0])
+        medians = row_quantile(limbs)
+        found.scale = float(row_quantile(medians[None])[0])
         if np.isnan(medians).sum() > len(medians) / 2 or not found.scale > 0:
             return
-        found.variation = (_quantile(limbs, 0.75) - _quantile(limbs, 0.25)) / medians
+        found.variation = (row_quantile(limbs, 0.75) - row_quantile(limbs, 0.25)) / medians
         found.sides = medians[0::2] / medians[1::2]
         bones = np.stack([_distance(joints, (a,), (b,)) for a, b in self.layout.bones])
-        found.lengths = _quantile(bones) / found.scale
+        found.lengths = row_quantile(bones) / found.scale
 
     def _measure_directions(
         self, clip: Clip, joints: Points, step: int, found: BodyMeasures
@@ -174,7 +174,7 @@ class BodyChecker:
         trunks = trunk_vectors(np.ascontiguousarray(seen), self.layout)
         if len(trunks):
             unit = trunks / np.linalg.norm(trunks, axis=1, keepdims=True)
-            found.upright = -float(_quantile(unit[None, :, 1])[0])  # y points down here
+            found.upright = -float(row_quantile(unit[None, :, 1])[0])  # y points down here
         if clip.num_channels == 3:
             found.facing = self._measure_facing(seen)
         else:
@@ -195,7 +195,7 @@ class BodyChecker:
         sizes = np.linalg.norm(left, axis=-1) * np.linalg.norm(expected, axis=-1)
         level = np.linalg.norm(expected, axis=-1) > 0.5 * np.linalg.norm(ahead, axis=-1)
         cosine = np.where(level, (left * expected).sum(axis=-1) / sizes, np.nan)
-        return float(_quantile(cosine.reshape(1, -1))[0])
+        return float(row_quantile(cosine.reshape(1, -1))[0])
 
     def _count_faces(self, seen: Points, score: Points | None) -> tuple[int, int]:
         """Count frames of bodies that show their face to the camera, and those of left for right.
@@ -229,10 +229,10 @@ class BodyChecker:
 
     def describe_misfit(self) -> str:
         """Return why the joints cannot be in the order of the layout; "" if they can."""
-        lengths = _quantile(np.array([m.lengths for m in self.measures]).T)
+        lengths = row_quantile(np.array([m.lengths for m in self.measures]).T)
         with np.errstate(divide="ignore"):  # a limb of length 0
-            sides = _quantile(np.abs(np.log(np.array([m.sides for m in self.measures]))).T)
-        variation = _quantile(np.array([m.variation for m in self.measures]).T)
+            sides = row_quantile(np.abs(np.log(np.array([m.sides for m in self.measures]))).T)
+        variation = row_quantile(np.array([m.variation for m in self.measures]).T)
         limits = LIMITS_3D
         if self.space.kind == "image":
             strict = len(self.measures) >= MIN_CLIPS_FOR_STRICT
@@ -338,7 +338,7 @@ def _find_rate_problems(rates: Sequence[float]) -> Iterator[BodyProblem]:
         )
 
 
-def _quantile(values: NDArray[Any], share: float = 0.5) -> NDArray[np.float64]:
+def row_quantile(values: NDArray[Any], share: float = 0.5) -> NDArray[np.float64]:
     """Return a quantile of the numbers in each row, NaN for rows without one."""
     if not values.shape[1]:
         return np.full(len(values), np.nan)

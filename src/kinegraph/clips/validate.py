@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.body_checks import BodyChecker, Severity
+from kinegraph.clips.body_checks import BodyChecker, BodyProblem, Severity
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.clip_checks import ClipComparer
 from kinegraph.clips.splits import (
     CLEAN_SUFFIX,
     PROTOCOLS,
@@ -97,10 +98,12 @@ def validate_store(store: ClipStore) -> StoreReport:
         ClipError: a clip's joints cannot be read.
     """
     bodies = BodyChecker(store.layout, store.space)
+    comparer = ClipComparer(store.layout, store.space)
     measured = []
     for clip, digest in zip(store, store.digests, strict=True):
         measured.append(_measure_clip(clip, digest))
         bodies.measure(clip)
+        comparer.measure(clip)
     missing = _missing_joints(store, measured)
     duplicates = _find_duplicates(store)
     protocols = _split_by_protocols(store)
@@ -108,7 +111,8 @@ def validate_store(store: ClipStore) -> StoreReport:
         *_rounding_findings(store),
         *_class_findings(store),
         *_joint_findings(store, measured),
-        *_body_findings(store, bodies),
+        *_problem_findings(store, bodies.find_problems(store.rates.tolist())),
+        *_problem_findings(store, comparer.find_problems(store.labels)),
         *_missing_findings(missing),
         *_duplicate_findings(store, duplicates),
         *_leak_findings(protocols),
@@ -202,8 +206,8 @@ def _joint_findings(store: ClipStore, measured: Sequence[_ClipMeasures]) -> list
     return list(chain.from_iterable(found))
 
 
-def _body_findings(store: ClipStore, bodies: BodyChecker) -> Iterator[Finding]:
-    for problem in bodies.find_problems(store.rates.tolist()):
+def _problem_findings(store: ClipStore, problems: Iterable[BodyProblem]) -> Iterator[Finding]:
+    for problem in problems:
         if problem.clips:
             yield from _clip_findings(store, problem.severity, problem.clips, problem.text)
         else:
