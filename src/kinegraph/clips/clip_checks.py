@@ -20,7 +20,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 
 Points = NDArray[np.float32]
-Numbers = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 MIN_CLIPS = 50  # fewer do not show what is usual; then only `ABSOLUTE` measures are judged
 MIN_FRAMES = 8  # of clips whose motion is judged
@@ -60,7 +60,7 @@ class ClipComparer:
     layout: SkeletonLayout
     space: Space
     measures: dict[str, list[float]] = field(default_factory=dict)
-    _lengths: list[Numbers] = field(default_factory=list)
+    _lengths: list[Doubles] = field(default_factory=list)
     _still: list[NDArray[np.bool_]] = field(default_factory=list)
     _poses: list[NDArray[np.float16] | None] = field(default_factory=list)
 
@@ -68,13 +68,13 @@ class ClipComparer:
         """Measure one clip of the store."""
         joints = clip.joints
         with np.errstate(all="ignore"):
-            lengths = _bone_lengths(joints, self.layout)
+            lengths = _median_bone_lengths(joints, self.layout)
             size = float(np.nansum(lengths))
             has_body = size > 0
             self._lengths.append(lengths / (_median(lengths) if has_body else np.nan))
             self._still.append(_find_still_joints(joints))
             self._poses.append(self._normalize_pose(joints, size) if has_body else None)
-            found = _measure_motion(joints, size) if has_body else {}
+            found = _measure_movement(joints, size) if has_body else {}
             is_world = has_body and self.space.kind == "world"
             found["scale"] = float(np.log(size)) if is_world else np.nan
             found["flat"] = float(has_body and (_extent(joints) == 0).any())
@@ -108,8 +108,8 @@ class ClipComparer:
         pose = joints[person]
         pose = pose[~np.isnan(pose[..., 0]).all(axis=1)]
         D = pose.shape[-1]
-        mean = _mean(pose, 0)
-        mean = np.where(np.isnan(mean), _mean(mean, 0), mean)
+        mean = _mean_of_known(pose, 0)
+        mean = np.where(np.isnan(mean), _mean_of_known(mean, 0), mean)
         pose = np.where(np.isnan(pose), mean, pose)
         if self.space.kind == "world":
             pose = pose @ self.space.camera_axes[:D, :D].T
@@ -125,7 +125,7 @@ class ClipComparer:
         """Whether bodies are turned about the vertical until left is on the right."""
         return self.space.kind == "world" and coordinates == 3 and bool(self.layout.mirror_pairs)
 
-    def _compare_with_neighbors(self, labels: NDArray[np.int64]) -> dict[str, Numbers]:
+    def _compare_with_neighbors(self, labels: NDArray[np.int64]) -> dict[str, Doubles]:
         names = ("label", "backwards", "sides", "upside_down")
         values = {name: np.full(len(labels), np.nan) for name in names}
         known = np.flatnonzero([pose is not None for pose in self._poses])
@@ -136,7 +136,7 @@ class ClipComparer:
                 values[name][group] = found
         return values
 
-    def _compare_group(self, poses: Points, labels: NDArray[np.int64]) -> dict[str, Numbers]:
+    def _compare_group(self, poses: Points, labels: NDArray[np.int64]) -> dict[str, Doubles]:
         """Return ratios of distances: to the nearest clips as it is, over those after a change."""
         same, other = _nearest(poses, poses, labels)
         back = _nearest(poses[:, ::-1], poses, labels)
@@ -154,14 +154,14 @@ class ClipComparer:
         }
 
 
-def _usual_limit(values: Numbers) -> float:
+def _usual_limit(values: Doubles) -> float:
     """Return the largest value of the clips that are not among the few outliers."""
     known = np.sort(values[~np.isnan(values)])
     outliers = int(np.ceil(OUTLIER_SHARE * len(known)))
     return float(known[-1 - outliers]) if len(known) > outliers else 0.0
 
 
-def _bone_lengths(joints: Points, layout: SkeletonLayout) -> Numbers:
+def _median_bone_lengths(joints: Points, layout: SkeletonLayout) -> Doubles:
     """Return (B,) the median length of each bone."""
     heads, tails = np.array(layout.bones, int).reshape(-1, 2).T
     few = joints[:, :: max(1, joints.shape[1] // 50)]
@@ -169,7 +169,7 @@ def _bone_lengths(joints: Points, layout: SkeletonLayout) -> Numbers:
     return row_quantile(lengths.reshape(-1, len(heads)).T)
 
 
-def _compare_bones(lengths: Numbers) -> Numbers:
+def _compare_bones(lengths: Doubles) -> Doubles:
     """Return how far the oddest bone of each clip is from its usual length, in usual deviations."""
     deviations = np.abs(lengths - row_quantile(lengths.T))
     usual = row_quantile(deviations.T, 0.95)
@@ -191,18 +191,18 @@ def _median(values: NDArray[Any]) -> np.float64:
     return np.float64(row_quantile(values.reshape(1, -1))[0])
 
 
-def _mean(values: NDArray[Any], axis: int) -> NDArray[Any]:
+def _mean_of_known(values: NDArray[Any], axis: int) -> NDArray[Any]:
     """Return the mean of the numbers along an axis, NaN where there are none."""
     return np.asarray(np.nansum(values, axis=axis) / (~np.isnan(values)).sum(axis=axis))
 
 
-def _measure_motion(joints: Points, size: float) -> dict[str, float]:
+def _measure_movement(joints: Points, size: float) -> dict[str, float]:
     steps = np.diff(joints, axis=1)
     if steps.shape[1] < MIN_FRAMES - 1:
         return {}
     equal = (steps == 0).all(axis=(2, 3))
     run = _longest_run(equal)
-    centers = np.linalg.norm(np.diff(_mean(joints, 2), axis=1), axis=-1)
+    centers = np.linalg.norm(np.diff(_mean_of_known(joints, 2), axis=1), axis=-1)
     speeds = np.linalg.norm(steps, axis=-1)
     changes = np.linalg.norm(np.diff(steps, axis=1), axis=-1)
     means = [np.nansum(array) / (~np.isnan(array)).sum() for array in (changes, speeds)]
@@ -234,7 +234,7 @@ def _turn_to_right(pose: Points, layout: SkeletonLayout) -> Points:
     return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
 
 
-def _nearest(poses: Points, others: Points, labels: NDArray[np.int64]) -> tuple[Numbers, Numbers]:
+def _nearest(poses: Points, others: Points, labels: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
     """Return the distance of each clip to the nearest other one of its class, and of the others.
 
     NaN where it has no label, or where too few have the same.
