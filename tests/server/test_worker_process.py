@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from inference.test_streaming_backends import recognizer
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import ClipError, ServerError
 from kinegraph.inference.session import NO_RESULT, RawFrame, SessionPool
+from kinegraph.server.batch_worker import BatchWorker
 from kinegraph.server.worker_process import RemoteSessionPool
 from server.serving import receive_json, running, walk
 from server.test_server import assert_answers
@@ -188,6 +190,27 @@ def test_other_lost_processes_disturb_no_stream():
     with running(processes=1, frame_rate=2000.0) as one:
         messages = asyncio.run(stream(one))
     assert_answers(messages, frames)
+
+
+def test_a_worker_that_is_lost_while_it_starts_is_replaced(monkeypatch):
+    start, killed = BatchWorker.start, []
+
+    def start_and_lose(worker: BatchWorker) -> None:
+        start(worker)
+        if len(killed) < 2:
+            killed.append(worker)
+            os.kill(worker._pool._pid, signal.SIGKILL)
+            while not worker.is_lost:
+                time.sleep(0.01)
+
+    async def clients(one) -> None:
+        monkeypatch.setattr(BatchWorker, "start", start_and_lose)
+        os.kill(processes_of(one)["worker"], signal.SIGKILL)
+        await wait_until(lambda: len(killed) == 2 and health(one)["status"] == "ok")
+        assert one.service.workers[0] not in killed
+
+    with running(processes=1) as one:
+        asyncio.run(clients(one))
 
 
 def test_health_is_honest_while_no_worker_runs(monkeypatch):

@@ -197,6 +197,11 @@ class BatchWorker:
         if isinstance(self._pool, RemoteSessionPool):
             self._pool.watch(self._report_loss)
 
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the pool's process has exited."""
+        return isinstance(self._pool, RemoteSessionPool) and self._pool.has_exited
+
     def stop(self) -> None:
         """Finish the current batch, discard the queue, and end the thread."""
         with self._wakeup:

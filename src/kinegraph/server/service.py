@@ -233,6 +233,8 @@ class Service:
                 await asyncio.sleep(RESTART_PAUSE_S)
             else:
                 self.workers.append(worker)
+                if worker.is_lost:  # before it was known here
+                    self._on_worker_lost(worker)
                 return
 
     async def _adapt_capacity(self) -> None:
