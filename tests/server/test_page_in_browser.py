@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -99,6 +100,51 @@ def foreign_addresses(driver, address: str) -> set[str]:
     logged = " ".join(entry["message"] for entry in driver.get_log("performance"))
     found = set(re.findall(r'"(?:documentURL|url)":"((?:https?|wss?)://[^"/]+)', logged))
     return {one for one in found if one.partition("://")[2] not in address}
+
+
+def test_takes_teach_a_model_that_is_used_at_once(address, film):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    driver = browser(film)
+    try:
+        driver.get(address)
+        wait = WebDriverWait(driver, 120)
+
+        def click(name: str) -> None:
+            driver.find_element(By.ID, name).click()
+
+        def text(name: str) -> str:
+            return driver.find_element(By.ID, name).text
+
+        wait.until(lambda _: driver.find_element(By.ID, "camera").is_enabled())
+        click("camera")
+        wait.until(lambda _: "images/s" in text("state"))
+        driver.find_element(By.CSS_SELECTOR, "#teach summary").click()
+        for number, action in enumerate(("lift", "lift", "stand", "stand")):
+            field = driver.find_element(By.ID, "teach-name")
+            field.clear()
+            field.send_keys(action)
+            click("teach-take")
+            time.sleep(3)
+            click("teach-take")
+            assert text("teach-state") == f"Take of “{action}” recorded."
+            assert driver.find_element(By.ID, "teach-now").is_enabled() == (number > 1)
+        assert "stand: 2 takes" in text("teach-list")
+        click("teach-now")
+        wait.until(lambda _: "The model is taught." in text("teach-state"))
+        assert "4 takes" in text("teach-state") and text("about") == "taught model: 2 actions"
+        click("stop")
+        wait.until(lambda _: driver.find_element(By.ID, "restart-camera").is_enabled())
+        click("restart-camera")
+        names = ("lift", "stand", "unknown")
+        wait.until(lambda _: any(name in text("people") for name in names))
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        driver.save_screenshot(str(PICTURES / "page-teach.png"))
+        wrong = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        assert not wrong
+    finally:
+        driver.quit()
 
 
 @pytest.mark.parametrize("source", ["camera", "file"])

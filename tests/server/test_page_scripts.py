@@ -263,6 +263,29 @@ def test_results_are_exported_like_those_of_watch():
     ]
 
 
+def test_a_take_is_the_person_who_is_visible_longest():
+    code = """
+        const { Takes } = await load("takes.js");
+        const takes = new Takes(), errors = [];
+        const person = (number, x) => ({ person: number, joints: [[x, 1.26], null] });
+        takes.add(0, [person(1, 5)]);
+        takes.start();
+        for (let t = 0; t < 21; t++) {
+          takes.add(1 + t / 20, t < 5 ? [person(1, 5), person(2, t)] : [person(2, t)]);
+        }
+        errors.push(takes.stop("jump", "coco17"));
+        takes.start();
+        errors.push(takes.stop("jump", "coco17"));
+        print({ errors, body: JSON.parse(takes.toJson()) });
+    """
+    found = run_node(code, None)
+    assert found["errors"] == ["", "The take is too short, or nobody is visible in it."]
+    (take,) = found["body"]["examples"]["jump"]
+    assert take["joints"] == [[[t, 1.3], None] for t in range(21)]
+    assert (take["fps"], take["layout"]) == (pytest.approx(20), "coco17")
+    assert take["space"] == {"kind": "image", "unit": "pixel"}
+
+
 @pytest.mark.slow
 def test_the_whole_pipeline_answers_alike(recognizer, tmp_path):
     folder = runtime_folder()

@@ -106,13 +106,19 @@ def write_web_model(recognizer: Recognizer, poses: Path, folder: Path) -> None:
 
 
 def skeleton_payload(layout: SkeletonLayout, people: int) -> dict[str, Any]:
-    """Return what the page needs to draw skeletons, and the maximum number of persons."""
+    """Return the layout of skeletons, what the page needs to draw them, and how many there are."""
     sides = [
         joint.partition("_")[0] if joint.startswith(("left_", "right_")) else "trunk"
         for joint in layout.joints
     ]
     bones = [[a, b] for a, b in layout.bones]
-    return {"joints": list(layout.joints), "bones": bones, "sides": sides, "people": people}
+    return {
+        "layout": layout.name,
+        "joints": list(layout.joints),
+        "bones": bones,
+        "sides": sides,
+        "people": people,
+    }
 
 
 def _require_network(recognizer: Recognizer) -> PersonNetwork:

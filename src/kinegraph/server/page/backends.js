@@ -94,12 +94,13 @@ export class ServerBackend {
   /**
    * @param {string | null} token
    * @param {Handlers} handlers
+   * @param {string} model id of a taught model, "" for the server's own
    */
-  constructor(token, { onMessage, onClose }) {
+  constructor(token, { onMessage, onClose }, model) {
     /** @type {Map<number, ImageBitmap>} pictures by time */
     this.pictures = new Map();
     this.isOpen = true;
-    this.socket = openSocket(token);
+    this.socket = openSocket(token, model);
     this.socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
       if (message.error) this.pictures.clear();
@@ -150,9 +151,13 @@ export class ServerBackend {
   }
 }
 
-/** @param {string | null} token */
-function openSocket(token) {
+/**
+ * @param {string | null} token
+ * @param {string} model
+ */
+function openSocket(token, model) {
   const address = new URL("v1/video", document.baseURI);
+  if (model) address.searchParams.set("model", model);
   address.protocol = location.protocol.replace("http", "ws");
   const protocols = ["kinegraph"];
   if (token) {

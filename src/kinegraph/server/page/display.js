@@ -4,7 +4,7 @@ import { labelColor, personColor, textOn, toCss } from "./colors.js";
 
 /** @import { PersonResult, Results, Segment } from "./results.js" */
 
-/** @typedef {{bones: [number, number][], sides: string[], people: number}} Skeleton people: at most */
+/** @typedef {{layout: string, bones: [number, number][], sides: string[], people: number}} Skeleton people: at most */
 /** @typedef {{mirrored: boolean, byPerson: boolean}} DrawingOptions by person: in a color each */
 
 const MIN_TIMELINE_S = 10; // minimum length of the timeline

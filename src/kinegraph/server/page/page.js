@@ -7,6 +7,7 @@ import {
 } from "./display.js";
 import { ClipRecorder, clipType, saveFile } from "./download.js";
 import { Session } from "./session.js";
+import { TeachPanel } from "./teach.js";
 
 /** @import { PersonResult } from "./results.js" */
 
@@ -41,6 +42,9 @@ let session = null;
 /** @type {ClipRecorder | null} */
 let recorder = null;
 let sourceName = "camera";
+let taughtModel = ""; // id, "" for the model of the page
+const teachPanel = new TeachPanel(token, useTaughtModel);
+teachPanel.layout = () => session?.skeleton?.layout ?? "";
 
 // ------------------------------------------------------------------ model
 
@@ -55,12 +59,33 @@ async function loadPage() {
     return;
   }
   const info = /** @type {PageInfo} */ (await response.json());
-  const names = info.actions.map(displayName);
-  byId("about").textContent = `${info.name}: ${names.length} actions`;
-  byId("actions").replaceChildren(...names.map((name) => createElement("li", "", name)));
+  showActions(info.name, info.actions);
+  byId("teach").hidden = info.offline || !info.server.available;
   showPlaces(info);
   if (info.offline && "serviceWorker" in navigator) await keepOffline();
   if (place.value === "browser") await prepareBrowser();
+}
+
+/**
+ * @param {string} model
+ * @param {string[]} actions
+ */
+function showActions(model, actions) {
+  byId("about").textContent = `${model}: ${actions.length} actions`;
+  byId("actions").replaceChildren(...actions.map((name) => createElement("li", "", displayName(name))));
+}
+
+/**
+ * Use a taught model for the next videos; it runs on the server.
+ * @param {string} id
+ * @param {string[]} actions
+ */
+function useTaughtModel(id, actions) {
+  taughtModel = id;
+  showActions("taught model", actions);
+  place.value = "server";
+  byId("place-choice").hidden = true;
+  showPlace();
 }
 
 /** @param {PageInfo} info */
@@ -124,8 +149,7 @@ function startSession(isLive) {
   byId("state").textContent = "Loading the pose estimator …";
   recorder = null;
   const started = new Session(video, isLive, (handlers) => {
-    const Backend = place.value === "browser" ? BrowserBackend : ServerBackend;
-    return new Backend(token, handlers);
+    return place.value === "browser" ? new BrowserBackend(token, handlers) : new ServerBackend(token, handlers, taughtModel);
   }, {
     onStart: () => {
       showNotice("");
@@ -146,6 +170,7 @@ function startSession(isLive) {
 function showResult(shown, bitmap, persons) {
   const byPerson = shown.results.persons.length > 1 || persons.length > 1;
   const mirrored = shown.isLive && mirror.checked;
+  teachPanel.add(shown.results.lastTime, persons);
   if (bitmap && shown.skeleton) drawPicture(picture, bitmap, persons, shown.skeleton, { mirrored, byPerson });
   picture.setAttribute("aria-label", `${persons.length} persons at ${formatTime(shown.sentTime)}`);
   showPersons(persons, byPerson);

@@ -68,7 +68,7 @@
  * @typedef {object} RecognitionSettings
  * @property {string[]} classes
  * @property {{temperature: number, threshold: number, background: number | null}} calibration
- * @property {{joints: string[], bones: [number, number][], sides: string[], people: number}} skeleton of the poses
+ * @property {{layout: string, joints: string[], bones: [number, number][], sides: string[], people: number}} skeleton of the poses
  * @property {PoseSettings} poses
  * @property {number[][]} mapping for each joint of the model, the joints of a pose whose mean it is
  * @property {TrackerSettings} tracker
