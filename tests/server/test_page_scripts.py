@@ -279,7 +279,7 @@ def test_a_take_is_the_person_who_is_visible_longest():
         print({ errors, body: JSON.parse(takes.toJson()) });
     """
     found = run_node(code, None)
-    assert found["errors"] == ["", "The take is too short, or nobody is visible in it."]
+    assert found["errors"] == ["", "The take is too short, or no person is visible in it."]
     (take,) = found["body"]["examples"]["jump"]
     assert take["joints"] == [[[t, 1.3], None] for t in range(21)]
     assert (take["fps"], take["layout"]) == (pytest.approx(20), "coco17")

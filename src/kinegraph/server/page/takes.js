@@ -48,7 +48,7 @@ export class Takes {
     const found = [...(this.frames?.values() ?? [])].sort((a, b) => b.length - a.length)[0] ?? [];
     this.frames = null;
     const seconds = found.length ? found[found.length - 1].time - found[0].time : 0;
-    if (seconds < MIN_TAKE_S) return "The take is too short, or nobody is visible in it.";
+    if (seconds < MIN_TAKE_S) return "The take is too short, or no person is visible in it.";
     const joints = found.map((frame) => frame.joints.map(roundPoint));
     const space = { kind: "image", unit: "pixel" };
     const take = { joints, fps: (found.length - 1) / seconds, layout, space };
