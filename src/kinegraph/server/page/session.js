@@ -9,7 +9,7 @@ import { Results } from "./results.js";
 const MAX_IMAGE_SIDE = 640; // pixels of the longer side of the pictures that are sent
 const MAX_PENDING = 2; // pictures that are sent and not answered
 const MAX_FPS = 30;
-const MIN_FILE_FPS = 12; // pictures per second of a file; it plays slower if answers take longer
+const MIN_FILE_FPS = 25; // pictures per second of a file; it plays slower if answers take longer
 const MIN_PLAYBACK_RATE = 0.0625; // browsers do not play slower
 const MAX_FILE_GAP_S = 0.2; // of a file between two pictures; it waits if answers take longer
 const STALL_S = 5; // time without an answer after which a notice is shown
