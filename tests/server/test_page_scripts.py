@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from kinegraph.server.web_model import (
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.space import Space
 from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.estimators.movenet import MovenetPoses
 from kinegraph.video.motion import MIN_PRESENCE, STILL_MOTION, measure_motion
 from kinegraph.video.pipeline import ActionPipeline
 from kinegraph.video.resample import MAX_GAP_S, FrameResampler
@@ -350,3 +353,48 @@ def test_types_of_the_scripts_are_consistent(tmp_path):
         if "error TS" in line and "/vendor/" not in line and "onnxruntime" not in line
     ]
     assert not own, "\n".join(own)
+
+
+def test_rows_of_movenet_become_the_same_poses(settings):
+    rng = np.random.default_rng(10)
+    rows = np.concatenate([rng.uniform(-0.1, 1.2, (6, 51)), rng.uniform(0, 1, (6, 5))], axis=1)
+    rows[:, 2:51:3] = rng.uniform(0, 1.05, (6, 17))
+    rows[4, -1], rows[5, 2:51:3] = 0.1, 0.0
+    rows = rows.astype(np.float32)
+    estimator = MovenetPoses.__new__(MovenetPoses)
+    estimator.layout, estimator.people = COCO, 6
+    estimator._session = SimpleNamespace(run=lambda *_: [rows[None]])
+    expected = estimator(np.zeros((300, 500, 3), np.uint8), 0.0)
+    code = """
+        const { decodePoses } = await load("recognition/movenet.js");
+        const rows = Float32Array.from(data.rows.flat());
+        print(decodePoses(rows, data.settings, data.extent, [500, 300]));
+    """
+    scale = np.array([256 / 500, 154 / 300])  # 300 pixels become 153.6
+    extent = (np.array([256, 160]) / scale).tolist()
+    data = {"rows": rows.tolist(), "settings": settings["poses"], "extent": extent}
+    found = run_node(code, data)
+    assert 3 <= len(found) == len(expected.joints)
+    for got, joints, confidence in zip(found, expected.joints, expected.confidence, strict=True):
+        np.testing.assert_allclose(to_array(got["joints"]), joints, rtol=1e-5)
+        np.testing.assert_allclose(got["confidence"], confidence, rtol=1e-6)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_colors_of_the_page_have_enough_contrast(theme):
+    css = (PAGE / "page.css").read_text()
+    colors: dict[str, str] = {}
+    for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)[: theme + 1]:
+        colors |= dict(re.findall(r"--(\w+): (#\w+);", block))
+    pairs = [(text, ground) for text in ("ink", "muted", "blue") for ground in ("paper", "soft")]
+    code = """
+        const { contrast } = await load("colors.js");
+        const toNumbers = (color) => {
+          const short = color.length === 4;
+          const digits = color.slice(1).replace(/./g, short ? "$&$&" : "$&");
+          return [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16) / 255);
+        };
+        print(data.map((pair) => contrast(...pair.map(toNumbers))));
+    """
+    found = run_node(code, [[colors[text], colors[ground]] for text, ground in pairs])
+    assert not [pair for pair, ratio in zip(pairs, found, strict=True) if ratio < 4.5]
