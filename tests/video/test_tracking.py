@@ -81,12 +81,32 @@ def test_a_person_who_walks_is_found_where_the_walk_leads():
     assert numbers(tracker, frame(1.3, (205, 0))) == {205: 1}
 
 
+def test_rare_frames_are_not_gaps():
+    tracker = Tracker()
+    for n in range(6):
+        assert numbers(tracker, frame(n / 2, (0, 0), (20, 0))) == {0: 1, 20: 2}
+
+
+def test_a_body_of_which_only_a_part_is_visible_for_a_while():
+    tracker = Tracker()
+    numbers(tracker, frame(0, (0, 0)))
+    for n in range(1, 25):
+        part = frame(n / 30, (6 * n, 0))
+        part.joints[0, 3:] = np.nan
+        assert [pose.person for pose in tracker(part)] == [1]
+    rest = frame(25 / 30, (150, 0))
+    rest.joints[0, :5] = np.nan  # none of those that were visible
+    assert [pose.person for pose in tracker(rest)] == [1]
+
+
 def test_after_a_gap_who_could_be_one_of_two_is_someone_new():
     tracker = Tracker()
     numbers(tracker, frame(0, (0, 0), (20, 0), (300, 0)))
+    numbers(tracker, frame(0.4, (300, 0)))
     assert numbers(tracker, frame(0.5, (10, 0), (300, 0))) == {10: 4, 300: 3}
     tracker = Tracker()
     numbers(tracker, frame(0, (10, 0), (300, 0)))
+    numbers(tracker, frame(0.4, (300, 0)))
     assert numbers(tracker, frame(0.5, (0, 0), (20, 0), (301, 0))) == {0: 3, 20: 4, 301: 2}
 
 

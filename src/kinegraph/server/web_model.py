@@ -49,6 +49,7 @@ from kinegraph.video.tracking import (
     MATCH_DISTANCE,
     MAX_EXTRAPOLATION_S,
     MIN_LEAD,
+    SIZE_DECAY,
     VELOCITY_MEMORY_S,
     Tracker,
 )
@@ -214,6 +215,7 @@ def describe_tracker(tracker: Tracker) -> dict[str, float]:
         "distance_growth": DISTANCE_GROWTH,
         "min_lead": MIN_LEAD,
         "velocity_memory": VELOCITY_MEMORY_S,
+        "size_decay": SIZE_DECAY,
         "max_extrapolation": MAX_EXTRAPOLATION_S,
         "max_gap": MAX_GAP_S,
     }

@@ -15,6 +15,7 @@ MATCH_DISTANCE = 0.5  # largest mean distance of joints to a track, in body size
 DISTANCE_GROWTH = 0.5  # growth of that distance per second in which a person is not visible
 MIN_LEAD = 0.15  # distance by which a person after a gap must be nearer than any other
 VELOCITY_MEMORY_S = 0.15
+SIZE_DECAY = 0.98  # largest factor by which a body shrinks from one detection to the next
 MAX_EXTRAPOLATION_S = 0.5  # how long a person who is not visible is expected to keep moving
 _NO_MATCH = 1e6  # cost above any distance
 
@@ -30,7 +31,10 @@ class TrackedPose:
 
 @dataclass
 class _Track:
-    """A person seen recently; joints are the last detection of each, velocity (2,) per second."""
+    """A person seen recently; joints that are not visible move on with the others.
+
+    The velocity (2,) is in pixels per second.
+    """
 
     number: int
     joints: Array
@@ -46,14 +50,14 @@ class _Track:
         """Add a detection."""
         moved = joints - self.joints
         shared = ~np.isnan(moved[:, 0])
+        shift = np.median(moved[shared], axis=0) if shared.any() else np.zeros(2, np.float32)
         elapsed = time - self.time
         if shared.any() and elapsed > 0:
             share = np.float32(1 - math.exp(-elapsed / VELOCITY_MEMORY_S))
-            velocity = np.median(moved[shared], axis=0) / np.float32(elapsed)
-            self.velocity = (1 - share) * self.velocity + share * velocity
-        self.joints = np.where(np.isnan(joints[:, :1]), self.joints, joints)
+            self.velocity = (1 - share) * self.velocity + share * shift / np.float32(elapsed)
+        self.joints = np.where(np.isnan(joints[:, :1]), self.joints + shift, joints)
         # the visible part of a body can shrink at once, the body cannot
-        self.size = max(size, 0.9 * self.size)
+        self.size = max(size, SIZE_DECAY * self.size)
         self.time = time
 
 
@@ -75,6 +79,7 @@ class Tracker:
         self.gap = gap
         self._tracks: list[_Track] = []
         self._count = 0
+        self._time = -math.inf  # of the last frame
 
     def __call__(self, frame: PoseFrame) -> list[TrackedPose]:
         """Return the persons of the next frame; numbers start at 1 and are never reused."""
@@ -83,6 +88,7 @@ class Tracker:
         order = np.argsort(-sizes, kind="stable")
         order = order[sizes[order] > 0]
         taken = self._match(frame, order)
+        self._time = frame.time
         new = [int(m) for m in order if m not in taken][: self.persons - len(taken)]
         for m in sorted(new):
             self._count += 1
@@ -108,7 +114,7 @@ class Tracker:
             for pair in zip(*linear_sum_assignment(cost), strict=True)
             if cost[pair] < _NO_MATCH
         ]
-        lost = hidden > MAX_GAP_S
+        lost = hidden > max(MAX_GAP_S, frame.time - self._time)
         cost[:, [m for k, m in pairs if not lost[k]]] = _NO_MATCH  # these are not rivals
         sure = [pair for pair in pairs if not lost[pair[0]] or _has_lead(cost, lost, *pair)]
         matched = {int(order[m]): self._tracks[k] for k, m in sure}

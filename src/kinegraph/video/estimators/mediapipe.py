@@ -27,7 +27,8 @@ from kinegraph.video.estimators.base import (
 
 MIN_VISIBILITY = 0.5  # landmarks below are hidden
 _VISIBILITY_SHARE = 0.1  # of the newest frame in a visibility, as in MediaPipe's filter
-DETECTION_INTERVAL_S = 0.25  # between searches for more persons; every frame while there are none
+DETECTION_INTERVAL_S = 0.25  # between searches for more persons
+LOST_SEARCH_S = 1.0  # how long every frame is searched after a person was lost
 _REGION_SCALE = 1.25  # side of a region, in diameters of the body
 _SAME_REGION = 0.1  # distance of the regions of one person, in sides
 _MAX_OVERLAP = 0.7  # share of the box of a new person inside that of another
@@ -134,7 +135,7 @@ class MediapipePoses:
         self.layout = get_layout("mediapipe33")
         self.people = people
         self._followed: list[_Person] = []
-        self._searched = -math.inf  # time of the last search
+        self._searched = self._lost = -math.inf  # times of the last search and loss
         self._searches = 0
         with _silence_stderr():
             _import_mediapipe()
@@ -148,9 +149,9 @@ class MediapipePoses:
         height, width = image.shape[:2]
         followed: list[_Candidate] = [(one.region, one) for one in self._followed]
         found = self._add_persons([], image, followed, _Person.is_same)
-        if len(found) < self.people and (
-            not found or not 0 <= time - self._searched < DETECTION_INTERVAL_S
-        ):
+        if len(found) < len(followed):
+            self._lost = time
+        if len(found) < self.people and (not found or self._is_search_due(time)):
             self._searched = time
             known = [person.region for person in found]
             regions = self._search(image)
@@ -168,6 +169,10 @@ class MediapipePoses:
         with _silence_stderr():
             self._detector.close()
             self._landmarker.close()
+
+    def _is_search_due(self, time: float) -> bool:
+        is_recent = 0 <= time - self._searched < DETECTION_INTERVAL_S
+        return not is_recent or 0 <= time - self._lost < LOST_SEARCH_S
 
     def _add_persons(
         self,

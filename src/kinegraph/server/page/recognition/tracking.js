@@ -17,7 +17,7 @@ class Track {
    */
   constructor(number, pose, time) {
     this.number = number;
-    /** The last detection of each joint. */
+    /** The last detection of each joint; those that are not visible move along. */
     this.joints = pose.joints.slice();
     this.size = 0;
     this.time = time;
@@ -39,20 +39,19 @@ class Track {
    * @param {Float64Array} joints
    * @param {number} size
    * @param {number} time
-   * @param {number} memory seconds over which the velocity is averaged
+   * @param {TrackerSettings} settings
    */
-  update(joints, size, time, memory) {
+  update(joints, size, time, { velocity_memory: memory, size_decay: decay }) {
     const elapsed = time - this.time, share = 1 - Math.exp(-elapsed / memory);
     const moved = joints.map((value, i) => value - this.joints[i]);
-    if (elapsed > 0 && !moved.every(Number.isNaN)) {
-      this.velocity = this.velocity.map((value, axis) => {
-        const middle = median(moved.filter((_, i) => i % 2 === axis));
-        return (1 - share) * value + (share * middle) / elapsed;
-      });
+    const isShared = !moved.every(Number.isNaN);
+    const shift = [0, 1].map((axis) => (isShared ? median(moved.filter((_, i) => i % 2 === axis)) : 0));
+    if (elapsed > 0 && isShared) {
+      this.velocity = this.velocity.map((value, axis) => (1 - share) * value + (share * shift[axis]) / elapsed);
     }
-    this.joints = this.joints.map((value, i) => (Number.isNaN(joints[i]) ? value : joints[i]));
+    this.joints = this.joints.map((value, i) => (Number.isNaN(joints[i]) ? value + shift[i % 2] : joints[i]));
     // the visible part of a body can shrink at once, the body cannot
-    this.size = Math.max(size, 0.9 * this.size);
+    this.size = Math.max(size, decay * this.size);
     this.time = time;
   }
 }
@@ -64,6 +63,7 @@ export class Tracker {
     /** @type {Track[]} */
     this.tracks = [];
     this.count = 0;
+    this.time = -Infinity; // of the last picture
   }
 
   /**
@@ -72,11 +72,12 @@ export class Tracker {
    * @returns {TrackedPose[]}
    */
   update(frame) {
-    const { persons, gap, velocity_memory: memory } = this.settings;
+    const { persons, gap } = this.settings;
     this.tracks = this.tracks.filter((track) => frame.time - track.time <= gap);
     const sizes = frame.poses.map((pose) => measureSize(pose, frame));
     const order = [...sizes.keys()].filter((m) => sizes[m] > 0).sort((a, b) => sizes[b] - sizes[a]);
     const taken = this.match(frame, order);
+    this.time = frame.time;
     const unmatched = order.filter((m) => !taken.has(m)).slice(0, Math.max(persons - taken.size, 0));
     for (const m of unmatched.sort((a, b) => a - b)) {
       this.count += 1;
@@ -86,7 +87,7 @@ export class Tracker {
     }
     return [...taken].map(([m, track]) => {
       const { joints, confidence } = frame.poses[m];
-      track.update(joints, sizes[m], frame.time, memory);
+      track.update(joints, sizes[m], frame.time, this.settings);
       return { person: track.number, joints, confidence };
     });
   }
@@ -107,7 +108,7 @@ export class Tracker {
         return found <= distance + growth * hidden[k] ? found : NO_MATCH;
       });
     });
-    const lost = hidden.map((seconds) => seconds > maxGap);
+    const lost = hidden.map((seconds) => seconds > Math.max(maxGap, frame.time - this.time));
     const pairs = assign(cost).filter(([k, m]) => cost[k][m] < NO_MATCH);
     const settled = pairs.filter(([k]) => !lost[k]).map(([, m]) => m); // these are not rivals
     const rivals = cost.map((row) => row.map((value, m) => (settled.includes(m) ? NO_MATCH : value)));

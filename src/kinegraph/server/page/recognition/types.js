@@ -96,6 +96,7 @@
  * @property {number} distance_growth
  * @property {number} min_lead
  * @property {number} velocity_memory
+ * @property {number} size_decay
  * @property {number} max_extrapolation
  * @property {number} max_gap
  */
