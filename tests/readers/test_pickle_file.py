@@ -6,13 +6,18 @@ import collections
 import os
 import pickle
 import struct
+import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from conftest import real_data
 from kinegraph.errors import ReadError
+from kinegraph.readers.formats import pickle_file
 from kinegraph.readers.formats.pickle_file import load_pickle
+from kinegraph.readers.formats.raw_file import describe
+from readers.pickle_attacks import attacks
 
 F8 = "cnumpy\ndtype\n(X\x02\x00\x00\x00f8I00\nI01\ntR(I3\nX\x01\x00\x00\x00<NNNI-1\nI-1\nI0\ntb"
 RECONSTRUCT = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntc_codecs\nencode\n"
@@ -196,10 +201,42 @@ def test_small_pickle_cannot_stand_for_much_data(pickled):
 def test_endless_nesting(pickled):
     content = []
     content.append(content)
-    with pytest.raises(ReadError, match="contain themselves"):
+    with pytest.raises(ReadError, match="contains itself"):
         load_pickle(pickled(content))
     with pytest.raises(ReadError, match="nested deeper"):
         load_pickle(pickled(b"]" * 100_000 + b"a" * 99_999 + b"."))
+
+
+ATTACKS = dict(attacks(40_000))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_take_memory_in_proportion_to_their_size(name, pickled, monkeypatch):
+    monkeypatch.setattr(pickle_file, "FREE_BYTES", 2**15)
+    path = pickled(ATTACKS[name])
+    tracemalloc.start()
+    try:
+        with suppress(ReadError):
+            load_pickle(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 * path.stat().st_size + 2**18
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("key", [(1, 2), ((),), frozenset([1]), 2**64, 1.5j, b"ok", "ok", 2**63])
+def test_keys_are_plain_values(pickled, key):
+    allowed = key in (b"ok", "ok", 2**63)
+    for content in ({key: 1}, {key}):
+        if allowed:
+            assert load_pickle(pickled(content)) == content
+        else:
+            with pytest.raises(ReadError, match=r"key of the type|names"):
+                load_pickle(pickled(content))
+
+
+def test_an_error_does_not_quote_a_large_value(pickled):
+    for value in ("x" * 10**6, b"x" * 10**6, ["x" * 10**6] * 3, 10**4000, np.zeros(10**5)):
+        assert len(describe(value)) < 80
 
 
 def test_missing_file(tmp_path):

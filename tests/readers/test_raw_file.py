@@ -37,7 +37,7 @@ def test_read_head_never_raises(tmp_path: Path) -> None:
 
 
 def test_unpack_limit() -> None:
-    assert unpack_limit(0) == 2**24
-    assert unpack_limit(10**6) == MAX_UNPACK_RATIO * 10**6
+    assert unpack_limit(0) == 2**27
+    assert unpack_limit(10**6) == 2**27 + MAX_UNPACK_RATIO * 10**6
     assert unpack_limit(10**9) == MAX_UNPACKED_BYTES
     assert unpack_limit(10**6, max_bytes=5) == 5

@@ -15,6 +15,8 @@ from kinegraph.errors import ClusterError, ReadError
 if TYPE_CHECKING:
     from kinegraph.readers import Reader
 
+#: Share of refused clips and files above which the last line is a warning.
+MAX_REFUSED_SHARE = 0.1
 CONTEXT = {"ignore_unknown_options": True}
 
 
@@ -91,6 +93,12 @@ def convert(
         f"{store.stat().st_size / 1e6:.1f} MB; {len(result.refused)} refused"
         + (f"; maximum rounding error {result.rounding:.3g}" if float16 else "")
     )
+    units = result.stored + len(result.refused)
+    if len(result.refused) > MAX_REFUSED_SHARE * units:
+        echo(
+            f"WARNING: {len(result.refused)} of {units} clips and files were REFUSED; only "
+            f"{result.stored} clips are in the store"
+        )
 
 
 def _export(words: Sequence[str], to: str, protocol: str | None) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.json_file import describe, parse_pose, read_json
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.json_file import parse_pose, read_json
+from kinegraph.readers.formats.raw_file import describe, read_head
 from kinegraph.readers.pose_files import (
     FRAME_NUMBER,
     FramePoses,

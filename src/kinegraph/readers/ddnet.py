@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kinegraph.errors import ClipError, ReadError
+from kinegraph.clips.clip import Clip
+from kinegraph.errors import ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
+from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, clip_or_error
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import Space
 
@@ -47,14 +48,14 @@ def _read(task: ReadTask) -> ReadResults:
     split, fold = name[1], int(name[2])
     for row, (pose, label) in enumerate(zip(poses, labels, strict=True)):
         facts = {"label": classes.index(label), "meta": {"fold": fold, "split": split}}
-        try:
-            if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
-                raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
-            joints = to_float32(pose)[None]
-            facts["id"] = f"{fold}-{split}-{row:04d}"
-            yield task.make_clip(joints, _LAYOUT, space=READER.space, **facts)
-        except (ClipError, ReadError) as error:
-            yield ReadError(f"{task.path}: row {row}: {error}")
+        facts["id"] = f"{fold}-{split}-{row:04d}"
+        yield clip_or_error(f"{task.path}: row {row}", _parse_pose_clip, task, pose, **facts)
+
+
+def _parse_pose_clip(task: ReadTask, pose: Any, **facts: Any) -> Clip:
+    if not isinstance(pose, np.ndarray) or pose.dtype.kind != "f" or pose.ndim != 3:
+        raise ReadError("expected a pose of numbers (frames, joints, coordinates)")
+    return task.make_clip(to_float32(pose)[None], _LAYOUT, space=READER.space, **facts)
 
 
 def _load_poses(path: Path) -> tuple[list[Any], list[str]]:

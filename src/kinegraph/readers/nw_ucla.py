@@ -19,8 +19,8 @@ from kinegraph.readers.filename_patterns import (
     parse_path,
     plan_named_files,
 )
-from kinegraph.readers.formats.json_file import describe, read_json
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.json_file import read_json
+from kinegraph.readers.formats.raw_file import describe, read_head
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 from kinegraph.skeleton.space import KINECT
 

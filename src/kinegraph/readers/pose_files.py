@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from kinegraph.clips.body_checks import describe_misfit
 from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.json_file import MAX_FRAMES, describe
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.json_file import MAX_FRAMES
+from kinegraph.readers.formats.raw_file import describe, read_head
 from kinegraph.readers.formats.table_file import read_csv_rows
 from kinegraph.readers.person_selection import (
     PoseArray,

@@ -16,13 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip, MetaValue
-from kinegraph.errors import ClipError, ReadError
-from kinegraph.readers.formats.json_file import describe
+from kinegraph.errors import ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.raw_file import describe, read_head
 from kinegraph.readers.prepared import keep_origin
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
+from kinegraph.readers.reader import (
+    Reader,
+    ReadPlan,
+    ReadResults,
+    ReadTask,
+    clip_or_error,
+    guess_layout,
+)
 from kinegraph.readers.space_options import SPACE_OPTIONS, SpaceOptions
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
@@ -47,8 +53,9 @@ def _scan(
     if not files:
         raise ReadError(f"{source}: expected annotation pickles (.pkl, .pickle), found none")
     annotations, _ = _load_annotations(files[0], str(split))
-    chosen = get_layout(layout or _guess_layout(files[0], annotations[0]))
-    first, _ = _mask_unseen(to_float32(_get_keypoint(annotations[0])), None)
+    example = _find_example(files[0], annotations)
+    chosen = get_layout(layout or guess_layout(example.shape[2], _PYSKL_LAYOUTS, files[0]))
+    first, _ = _mask_unseen(to_float32(example), None)
     # poses of a video are of an image, also where the first person stands on the hands
     known = {"space": "image"} if first.shape[-1] == 2 else {}
     space = SpaceOptions(**{**known, **stated}).resolve(first, chosen)
@@ -78,10 +85,8 @@ def _read(task: ReadTask) -> ReadResults:
         note = f"splits {', '.join(sorted(pairs))}: choose one with --split to train by them"
         task = ReadTask(task.path, {**task.info, "notes": [note]})
     for row, annotation in enumerate(annotations):
-        try:
-            yield _parse_clip(task, annotation, facts)
-        except (ReadError, ClipError) as error:
-            yield ReadError(f"{task.path}: annotation {row}: {error}")
+        where = f"{task.path}: annotation {row}"
+        yield clip_or_error(where, _parse_clip, task, annotation, facts)
 
 
 def _load_annotations(path: Path, split: str) -> tuple[Sequence[Annotation], dict[str, list[str]]]:
@@ -90,7 +95,7 @@ def _load_annotations(path: Path, split: str) -> tuple[Sequence[Annotation], dic
     if isinstance(content, dict) and "annotations" in content:
         splits, content = content.get("split") or {}, content["annotations"]
     annotations = content if isinstance(content, list) else [content]
-    if not annotations or not all(isinstance(a, dict) for a in annotations):
+    if not any(isinstance(a, dict) for a in annotations):
         raise ReadError(f"{path}: expected annotations, each a dictionary with keypoint and label")
     if not isinstance(splits, dict) or not all(_are_names(s) for s in splits.values()):
         raise ReadError(f"{path}: expected splits as lists of clip names")
@@ -114,21 +119,33 @@ def _pair_splits(splits: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return pairs
 
 
-def _guess_layout(path: Path, annotation: Annotation) -> str:
-    try:
-        joints = _get_keypoint(annotation).shape[2]
-    except ReadError as error:
-        raise ReadError(f"{path}: annotation 0: {error}") from None
-    return guess_layout(joints, _PYSKL_LAYOUTS, path)
+def _find_example(path: Path, annotations: Sequence[Annotation]) -> NDArray[Any]:
+    """Return the keypoints of the first annotation of a known layout, else of the first one."""
+    reasons, readable = [], []
+    for row, annotation in enumerate(annotations):
+        try:
+            keypoint = _get_keypoint(annotation)
+            _mask_unseen(to_float32(keypoint), None)
+        except ReadError as error:
+            reasons.append(f"annotation {row}: {error}")
+        else:
+            readable.append(keypoint)
+            if keypoint.shape[2] in _PYSKL_LAYOUTS:
+                return keypoint
+    if not readable:
+        raise ReadError(f"{path}: {reasons[0]}")
+    return readable[0]
 
 
 def _get_keypoint(annotation: Annotation) -> NDArray[Any]:
+    if not isinstance(annotation, dict):
+        raise ReadError(f"expected a dictionary, got {describe(annotation)}")
     keypoint = annotation.get("keypoint")
     if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind in "fiu" and keypoint.ndim == 4:
         return keypoint
     found = f"shape {keypoint.shape}" if isinstance(keypoint, np.ndarray) else describe(keypoint)
     where = "; its joints are in other files" if "raw_file" in annotation else ""
-    keys = ", ".join(map(str, annotation))[:200]
+    keys = ", ".join(describe(key) for key in list(annotation)[:20])
     raise ReadError(
         f"expected keypoint (persons, frames, joints, coordinates), got {found}{where}; the "
         f"annotation holds {keys}"
@@ -144,10 +161,10 @@ def _parse_clip(
     joints = keep_origin(joints, task.info["layout"], task.info["space"])
     name = annotation.get("frame_dir", annotation.get("filename"))
     if not isinstance(name, str) or not name:
-        raise ReadError(f"expected the clip's name in frame_dir, got {name!r:.80}")
+        raise ReadError(f"expected the clip's name in frame_dir, got {describe(name)}")
     label = annotation.get("label")
     if isinstance(label, bool) or not isinstance(label, int | np.integer | None):
-        raise ReadError(f"expected a label that is one whole number, got {label!r:.80}")
+        raise ReadError(f"expected a label that is one whole number, got {describe(label)}")
     label = None if label is None else int(label)
     meta = {**_parse_image_size(annotation), **facts.get(name, {})}
     layout = task.info["layout"]
@@ -176,8 +193,8 @@ def _parse_image_size(annotation: Annotation) -> dict[str, MetaValue]:
     shape = annotation.get("img_shape") or annotation.get("original_shape")
     if not isinstance(shape, list | tuple) or len(shape) < 2:
         return {}
-    if not all(isinstance(side, int | np.integer) for side in shape[:2]):
-        raise ReadError(f"expected img_shape as (height, width), got {shape!r:.80}")
+    if not all(isinstance(side, int | np.integer) and 0 < side < 2**31 for side in shape[:2]):
+        raise ReadError(f"expected img_shape as (height, width), got {describe(shape)}")
     return {"width": int(shape[1]), "height": int(shape[0])}
 
 

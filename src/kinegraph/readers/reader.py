@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import NOTES_KEY, Clip
-from kinegraph.errors import ReadError, unknown_name
+from kinegraph.errors import ClipError, ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 from kinegraph.skeleton.space import Space
@@ -75,6 +75,21 @@ class ReadTask:
         if zeros_absent:
             joints[(joints == 0).all(axis=-1)] = np.nan
         return joints
+
+
+def clip_or_error(
+    where: str, make: Callable[..., Clip], *args: Any, **facts: Any
+) -> Clip | ReadError:
+    """Return ``make(*args, **facts)``, or an error for this clip alone, whatever went wrong.
+
+    Readers of files with several clips call it for each, so that one bad clip is one refusal.
+    """
+    try:
+        return make(*args, **facts)
+    except (ReadError, ClipError) as error:
+        return ReadError(f"{where}: {error}")
+    except Exception as error:  # of content in an unexpected form
+        return ReadError(f"{where}: unexpected {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)

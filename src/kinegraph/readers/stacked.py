@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import ClipError, ReadError
+from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.formats.numpy_file import (
     iterate_npz_rows,
@@ -35,7 +35,14 @@ from kinegraph.readers.prepared import (
     find_array_facts,
     remove_copies,
 )
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, guess_layout
+from kinegraph.readers.reader import (
+    Reader,
+    ReadPlan,
+    ReadResults,
+    ReadTask,
+    clip_or_error,
+    guess_layout,
+)
 from kinegraph.readers.row_labels import RowFacts, find_row_facts, name_classes, parse_labels
 from kinegraph.readers.space_options import SPACE_OPTIONS
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -322,10 +329,8 @@ def _read(task: ReadTask) -> ReadResults:
     for (row, name, label, meta), points in zip(facts, array.read(info["rows"]), strict=True):
         fps = _NTU_FPS if "setup" in meta else None
         meta = {**info["meta"], **meta, "row": row}
-        try:
-            yield _unpad_clip(task, points, label=label, id=name, meta=meta, fps=fps)
-        except (ReadError, ClipError) as error:
-            yield ReadError(f"{task.path}: row {row}: {error}")
+        own = {"label": label, "id": name, "meta": meta, "fps": fps}
+        yield clip_or_error(f"{task.path}: row {row}", _unpad_clip, task, points, **own)
 
 
 def _unpad_clip(task: ReadTask, points: NDArray[np.float32], **facts: Any) -> Clip:

@@ -23,7 +23,14 @@ from kinegraph.readers.class_names import class_names
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
 from kinegraph.readers.formats.raw_file import read_bytes
 from kinegraph.readers.formats.table_file import is_number_table, read_table
-from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, check_choice
+from kinegraph.readers.reader import (
+    Reader,
+    ReadPlan,
+    ReadResults,
+    ReadTask,
+    check_choice,
+    clip_or_error,
+)
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import KINECT
 
@@ -106,7 +113,9 @@ def _read(task: ReadTask) -> ReadResults:
             )
         else:
             facts = {"label": r.label, "id": f"{task.info['id']}_{r.action}"}
-            yield task.make_clip(joints[None, start:stop], _LAYOUT, space=READER.space, **facts)
+            where, part = f"{task.path}: {r.action}", joints[None, start:stop]
+            make = task.make_clip
+            yield clip_or_error(where, make, part, _LAYOUT, space=READER.space, **facts)
 
 
 def _read_recording(task: ReadTask) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

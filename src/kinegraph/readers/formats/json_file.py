@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.numpy_file import to_float32
-from kinegraph.readers.formats.raw_file import read_bytes
+from kinegraph.readers.formats.raw_file import FREE_BYTES, describe, read_bytes
 
 MAX_FRAMES = 36_000
 """Maximum frames of a clip (20 minutes at 30 frames/s): a small file can state any frame number."""
 
 #: Memory of parsed JSON: of an empty list and map, and of a number with its place in a list.
 _BYTES_PER_LIST, _BYTES_PER_MAP, _BYTES_PER_VALUE = 56, 64, 40
-#: Memory that any JSON may take, and further memory for each byte of its text.
-_FREE_BYTES, _MEMORY_RATIO = 2**27, 3
+#: Memory for each byte of the text, beside `FREE_BYTES`.
+_JSON_MEMORY_RATIO = 3
 
 
 def check_json_memory(text: bytes) -> None:
@@ -31,7 +31,7 @@ def check_json_memory(text: bytes) -> None:
     lists, maps = text.count(b"["), text.count(b"{")
     values = text.count(b",") + text.count(b":") + lists + maps
     needed = _BYTES_PER_LIST * lists + _BYTES_PER_MAP * maps + _BYTES_PER_VALUE * values
-    if needed > _FREE_BYTES + _MEMORY_RATIO * len(text):
+    if needed > FREE_BYTES + _JSON_MEMORY_RATIO * len(text):
         raise ValueError(f"{len(text)} bytes of it hold {values} values")
 
 
@@ -119,13 +119,3 @@ def mask_unscored_joints(
     known = ~np.isnan(xy).any(axis=1)
     score = np.where(known, np.fmax(score, np.float32(0)), np.float32(0))[:, None]
     return np.concatenate([np.where(score > 0, xy, np.float32(np.nan)), score], axis=1)
-
-
-def describe(value: Any) -> str:
-    """Return a short text for a value, for error messages."""
-    if isinstance(value, list | dict):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int) and value.bit_length() > 128:
-        return "a huge number"
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

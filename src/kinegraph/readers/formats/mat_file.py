@@ -22,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.raw_file import read_bytes, read_head, unpack_limit
+from kinegraph.readers.formats.raw_file import read_bytes, read_head
 
 MAX_FILE_BYTES = 2**26  # maximum file size; the largest published file has 32 kB
 
+#: Bytes that the variables may take, beside half the file's size.
+_MAT_FREE_BYTES = 2**25
 _HEADER_BYTES = 128
 _MAGIC = b"MATLAB 5.0 MAT-file"
 _MATRIX_TYPE, _COMPRESSED_TYPE = 14, 15
@@ -78,7 +80,7 @@ def read_mat(path: Path) -> MatFile:
 
     Raises:
         ReadError: the file cannot be opened, has another format, is larger than `MAX_FILE_BYTES`,
-            damaged, or unpacks to more than `unpack_limit` allows.
+            damaged, or would take far more memory than its size.
     """
     from scipy.io import loadmat
 
@@ -101,7 +103,7 @@ def read_mat(path: Path) -> MatFile:
 
 def _checked_variables(data: bytes, order: str) -> Iterator[bytes]:
     """Yield the unpacked variables that are real arrays or text, each with its tag."""
-    limit = unpack_limit(len(data))
+    limit = free = _MAT_FREE_BYTES + len(data) // 2
     for kind, content in _elements(data[_HEADER_BYTES:], order):
         if kind == _COMPRESSED_TYPE:
             # MATLAB sometimes leaves the stream open; the sizes inside reveal a truncation
@@ -110,7 +112,10 @@ def _checked_variables(data: bytes, order: str) -> Iterator[bytes]:
                 raise ValueError(f"its variables unpack to more than {limit} bytes")
             limit -= len(content)
             kind, content = next(_elements(content, order))
-        if kind == _MATRIX_TYPE and _is_plain_array(content, order):
+        if kind == _MATRIX_TYPE and (size := _array_size(content, order)) is not None:
+            free -= 8 * size  # scipy may store each value as a number of eight bytes
+            if free < 0:
+                raise ValueError("its arrays would take far more memory than the file's size")
             yield struct.pack(f"{order}II", _MATRIX_TYPE, len(content)) + content
 
 
@@ -130,14 +135,18 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         at = end
 
 
-def _is_plain_array(content: bytes, order: str) -> bool:
-    """Return whether a variable is a real array or text; ValueError if it is damaged."""
+def _array_size(content: bytes, order: str) -> int | None:
+    """Return the number of values of a real array or text, None for other variables.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     parts = _elements(content, order)
     (_, flags), (_, sizes), _ = (next(parts, (0, b"")) for _ in range(3))
     (flag,) = struct.unpack_from(f"{order}I", flags)
     array_class, is_text = flag & 0xFF, flag & 0xFF == _CHAR_CLASS
     if (flag >> 8) & _COMPLEX_FLAG or not (is_text or array_class in _NUMBER_CLASSES):
-        return False
+        return None
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
     (kind, values), *more = parts
     # scipy reads the flags at this fixed place
@@ -147,4 +156,4 @@ def _is_plain_array(content: bytes, order: str) -> bool:
         raise ValueError(f"an array has the unknown data type {kind}")
     if not 0 < len(shape) <= _MAX_DIMENSIONS or min(shape) < 0 or math.prod(shape) > len(values):
         raise ValueError(f"an array claims the shape {shape}, {len(values)} bytes are there")
-    return True
+    return math.prod(shape)

@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.formats.pickle_file import load_pickle
-from kinegraph.readers.formats.raw_file import MAX_UNPACKED_BYTES, unpack_limit
+from kinegraph.readers.formats.raw_file import (
+    MAX_UNPACKED_BYTES,
+    open_regular,
+    require_regular,
+    unpack_limit,
+)
 
-MAX_ROWS_BYTES = 2**38  # of an array that is unpacked row by row
+#: Maximum size of an array that is unpacked row by row, its ratio to the packed size, and the
+#: maximum size of one row.
+MAX_ROWS_BYTES, MAX_ROWS_RATIO, MAX_ROW_BYTES = 2**38, 1000, 2**26
 
 _FILE_ERRORS = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
 _HEADER_ERRORS = (*_FILE_ERRORS, TypeError, MemoryError, tokenize.TokenError)
@@ -34,7 +41,7 @@ def open_npy(path: Path) -> NDArray[Any]:
             its values are not real numbers.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             shape, by_column, dtype = _read_npy_header(file)
             offset = file.tell()
         _check_size(shape, dtype, path.stat().st_size - offset)
@@ -52,7 +59,7 @@ def read_npy_object(path: Path) -> Any:
             `load_pickle`.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             shape, _, _ = _read_npy_header(file, "O")
             offset = file.tell()
     except _FILE_ERRORS as error:
@@ -96,16 +103,17 @@ def read_npz(
     source = source or str(file)
     try:
         size = file.stat().st_size if isinstance(file, Path) else file.seek(0, io.SEEK_END)
-        with zipfile.ZipFile(file) as archive:
+        with _open_zip(file) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
             wanted = {name: members[name] for name in names if name in members}
             if not wanted:
                 found = ", ".join(sorted(members)[:10]) or "nothing"
                 raise ReadError(f"{source}: expected an array named {names!r}, found {found}")
-            return {
-                name: _read_member(archive, member, size, max_bytes, kinds)
-                for name, member in wanted.items()
-            }
+            limit, arrays = unpack_limit(size, max_bytes), {}
+            for name, member in wanted.items():
+                arrays[name] = _read_member(archive, member, limit, kinds)
+                limit -= member.file_size
+            return arrays
     except _ZIP_ERRORS as error:
         raise ReadError(f"{source}: cannot be read as .npz arrays: {error}") from error
 
@@ -118,7 +126,7 @@ def list_npz(path: Path) -> dict[str, tuple[int, ...]]:
     """
     shapes = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _open_zip(path) as archive:
             for member in archive.infolist():
                 with archive.open(member) as file:
                     shape, _, _ = _read_npy_header(cast(BinaryIO, file))
@@ -136,9 +144,9 @@ def iterate_npz_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
             early, or is stored by columns.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _open_zip(path) as archive:
             member = archive.getinfo(name + ".npy")
-            limit = unpack_limit(member.compress_size, max_bytes=MAX_ROWS_BYTES)
+            limit = min(MAX_ROWS_BYTES, MAX_ROW_BYTES + MAX_ROWS_RATIO * member.compress_size)
             if member.file_size > limit:
                 raise ValueError(f"{name} would unpack to {member.file_size}; the limit is {limit}")
             with archive.open(member) as file:
@@ -146,6 +154,8 @@ def iterate_npz_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
                 if by_column and len(shape) > 1:
                     raise ValueError(f"{name} is stored by columns; save it in C order")
                 size = math.prod(shape[1:]) * dtype.itemsize
+                if size > MAX_ROW_BYTES:
+                    raise ValueError(f"a row of {name} has {size} bytes; limit: {MAX_ROW_BYTES}")
                 for _ in range(shape[0]):
                     row = file.read(size)
                     if len(row) < size:
@@ -158,7 +168,7 @@ def iterate_npz_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
 def read_npz_names(path: Path) -> list[str]:
     """Return the names of the arrays in a .npz file; none if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _open_zip(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except _ZIP_ERRORS:
         return []
@@ -170,15 +180,20 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return np.array(array, dtype=np.float32)
 
 
+def _open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
+    """Open a .npz file, unless it is a pipe or a device."""
+    if isinstance(file, Path):
+        require_regular(file)
+    return zipfile.ZipFile(file)
+
+
 def _read_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int, max_bytes: int, kinds: str
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int, kinds: str
 ) -> NDArray[Any]:
-    packed_size = min(member.compress_size, size)
-    limit = unpack_limit(packed_size, max_bytes)
     if member.file_size > limit:
         raise ValueError(
-            f"{member.filename} would unpack from {packed_size} bytes to {member.file_size}; "
-            f"the limit is {limit}"
+            f"{member.filename} would unpack from {member.compress_size} bytes to "
+            f"{member.file_size}; the limit is {limit}"
         )
     with archive.open(member) as packed:
         file = io.BytesIO(packed.read(limit + 1))
@@ -204,6 +219,8 @@ def _read_npy_header(
             shape, by_column, dtype = readers[version](file)  # type: ignore[operator]
     except _HEADER_ERRORS as error:
         raise ValueError("its header is damaged") from error
+    if not all(type(n) is int for n in shape):
+        raise ValueError(f"expected a shape of whole numbers, got {shape}")
     if dtype.kind == "O" != kinds:
         raise ValueError(
             "expected an array of numbers, got Python objects, usually frames of different sizes: "
