@@ -95,6 +95,17 @@ def test_a_model_that_the_browser_cannot_run_is_refused_with_the_reason(steps, w
         web_model.describe_model(trained(steps), ())
 
 
+def test_a_refused_model_leaves_nothing(site, tmp_path):
+    for out in (tmp_path / "new", tmp_path / "empty"):
+        if out.name == "empty":
+            out.mkdir()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(KinegraphError, match="center_box"):
+            site(trained(["center_box"]), out)
+        assert sorted(tmp_path.rglob("*")) == before
+        site(out=out)
+
+
 def test_what_is_missing_is_stated(site, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(web_folder, "RUNTIME", tmp_path / "nowhere")
     with pytest.raises(VideoError, match="make page"):

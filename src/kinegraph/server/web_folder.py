@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,23 +95,34 @@ def write_web_folder(recognizer: Recognizer, name: str, poses: Path, out: Path) 
         raise VideoError(requirement)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists and is not an empty folder: choose another name")
-    model = out / "model"
     try:
-        model.mkdir(parents=True, exist_ok=True)
-        write_web_model(recognizer, poses, model)
-        for source, target in _page_files():
-            (out / target).parent.mkdir(parents=True, exist_ok=True)
-            (out / target).write_bytes(source.read_bytes())
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as draft:
+            names = _write_files(recognizer, name, poses, Path(draft) / out.name)
+            if out.exists():
+                out.rmdir()
+            (Path(draft) / out.name).replace(out)
     except OSError as error:
         raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
+    return names
+
+
+def _write_files(recognizer: Recognizer, name: str, poses: Path, folder: Path) -> list[Path]:
+    """Write all files to a new folder and return their names."""
+    model = folder / "model"
+    model.mkdir(parents=True)
+    write_web_model(recognizer, poses, model)
+    for source, target in _page_files():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (folder / target).write_bytes(source.read_bytes())
     info = page_info(recognizer, name, None, "The page has no server.", offline=True)
-    atomic_write(out / "page.json", json.dumps(info))
+    atomic_write(folder / "page.json", json.dumps(info))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">'
     page = (PAGE / "index.html").read_text(encoding="utf-8")
-    atomic_write(out / "index.html", page.replace(_CHARSET, f"{_CHARSET}\n{policy}"))
-    files = sorted(path for path in out.rglob("*") if path.is_file())
-    names = [path.relative_to(out) for path in files]
-    atomic_write(out / SERVICE_WORKER, _service_worker(out, names))
+    atomic_write(folder / "index.html", page.replace(_CHARSET, f"{_CHARSET}\n{policy}"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder) for path in files]
+    atomic_write(folder / SERVICE_WORKER, _service_worker(folder, names))
     return [*names, Path(SERVICE_WORKER)]
 
 

@@ -15,7 +15,7 @@ import torch
 
 from kinegraph.errors import ExportError
 from kinegraph.files import atomic_write
-from kinegraph.inference.backends.exported_model import StateSpec
+from kinegraph.inference.backends.exported_model import ExportedModel, StateSpec
 from kinegraph.inference.backends.runtimes import FORMATS
 from kinegraph.inference.export.parity import BOUNDS
 from kinegraph.inference.export.trace import TracedNetwork, trace_steps
@@ -128,6 +128,8 @@ def _require_network(recognizer: Recognizer) -> PersonNetwork:
     Raises:
         ExportError: it cannot.
     """
+    if isinstance(recognizer.model, ExportedModel):
+        raise ExportError("an exported file cannot be exported again: name the run that it is from")
     ActionPipeline(recognizer, get_layout(POSE_LAYOUT))  # raises if it cannot take persons alone
     OnlinePreprocessor(recognizer)  # raises if a transform needs the whole clip
     network = recognizer.step_network
