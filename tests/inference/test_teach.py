@@ -53,7 +53,8 @@ def test_the_header_states_what_was_taught(taught, takes):
     header = Recognizer.load(taught).header
     assert header.classes == [*ACTIONS, "unknown"]
     stated = header.training["taught"]
-    assert stated["model"] == "penn-action"
+    assert stated["model"] == Recognizer.load("penn-action").header.recipe["name"]
+    assert header.training["clips"] == TAKES * len(ACTIONS)
     assert stated["examples"] == dict.fromkeys(ACTIONS, TAKES)
     assert stated["held_out"]["examples"] == TAKES * len(ACTIONS)
     assert stated["held_out"]["correct"] > 0.5

@@ -48,8 +48,8 @@ def teach(
 ) -> Recognizer:
     """Return a recognizer of new actions, made from a model and examples of each action.
 
-    What was taught, and how well held-out examples are named, stands in the
-    header under ``training["taught"]``. The model that is given stays as it is.
+    What was taught, and how well held-out examples are named, stands in the header under
+    ``training["taught"]``. The model that is given stays as it is.
 
     >>> wave, clap = kg.read_clips("wave/"), kg.read_clips("clap/")  # doctest: +SKIP
     >>> recognizer = teach("penn-action", {"wave": wave, "clap": clap})  # doctest: +SKIP
@@ -77,9 +77,13 @@ def teach(
     features, labels, groups = _extract_features(base, examples, progress)
     head, held_out = fit_few_shot(features, labels, groups)
     counts = {name: len(clips) for name, clips in examples.items()}
-    taught = {"model": str(model), "examples": counts, "held_out": held_out._asdict()}
-    seconds = round(time.perf_counter() - started, 2)
-    header = _describe(base.header, list(examples), {"taught": taught, "seconds": seconds})
+    name = base.header.recipe.get("name", base.header.model["name"])
+    facts = {
+        "taught": {"model": name, "examples": counts, "held_out": held_out._asdict()},
+        "clips": sum(counts.values()),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    header = _describe(base.header, list(examples), facts)
     recognizer = Recognizer(_replace_head(base.model, head), header)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
