@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,10 @@ def command_names() -> set[str]:
 @pytest.mark.slow
 def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, environment):
     weights = real_data("weights/shift_gcn/ntu_ShiftGCN_joint_xsub.pt")
+    package = tmp_path / "package" / "models"
+    package.mkdir(parents=True)
+    for name in ("movenet-multipose.json", "movenet-multipose.bin"):
+        shutil.copy(real_data(f"pose_models/movenet_multipose/{name}"), package)
     video = real_data("videos/pushup_01.mp4")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_recipe))
     commands = [
@@ -130,7 +135,7 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         evaluate one
         compare one two --figure compared.png
         fuse one two --out fused
-        score one/scores-test.npz --labels {tiny_store}
+        score one/scores-test.npz --labels {tiny_store} --protocol odd-even-subjects
         export one one.pt2
         export one one.onnx
         export one one.xml
@@ -138,7 +143,10 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         evaluate one.onnx
         predict one {tiny_store}
         stream one {tiny_store}
+        teach one {tiny_store} --out taught
         watch {video} --json
+        pose-model movenet package
+        web one web
         draw graph jhmdb15 --out graph.png
         draw clip {tiny_store} clip003 --out clip.png
         draw run one

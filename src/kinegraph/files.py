@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from kinegraph.errors import CheckpointError, LockedError
 
-#: Seconds to wait for a lock: the loader processes of a killed training hold it a little longer.
+#: Seconds to wait for the lock of a folder: loader processes of a killed training keep it a while.
 LOCK_TIMEOUT_S = 10.0
 PARTIAL_SUFFIX = ".partial"
 
@@ -116,7 +116,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     lock = FileLock(path / ".lock" if is_folder else path.with_name(f".{path.name}.lock"))
     lock_file = Path(lock.lock_file)
     try:
-        lock.acquire(timeout=LOCK_TIMEOUT_S)
+        lock.acquire(timeout=LOCK_TIMEOUT_S if is_folder else 0)
     except Timeout as error:
         raise LockedError(
             f"another process is writing {path}: wait until it ends, or choose another name (if "
