@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinegraph.errors import CheckpointError, ModelError, RecipeError, unknown_name
+from kinegraph.errors import (
+    CheckpointError,
+    ModelError,
+    ReadError,
+    RecipeError,
+    unknown_name,
+)
 from kinegraph.files import atomic_write
+from kinegraph.inference.torch_file import load_torch
 from kinegraph.models.efficientgcn import recognize_variant
 from kinegraph.models.published_weights import (
     load_aagcn_pyskl,
@@ -259,42 +265,28 @@ def _describe_content(content: object) -> str:
 
 def _load_torch(path: Path) -> object:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, on files that are refused anyway
-            with torch.serialization.safe_globals(_list_numpy_globals()):
-                return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     except OSError as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}") from error
-    except Exception as error:  # torch raises many kinds of errors for files that are not its own
+    except ReadError as error:
         raise CheckpointError(
             f"cannot read weights from {path}: {_explain_refusal(str(error))}"
         ) from error
 
 
-def _list_numpy_globals() -> list[Any]:
-    """Return what builds numpy's arrays and numbers, which checkpoints hold beside tensors."""
-    functions = [
-        (value.__reduce__()[0], f"{module}.multiarray.{name}")
-        for module in ("numpy._core", "numpy.core")
-        for name, value in (("_reconstruct", np.zeros(0)), ("scalar", np.float64(0)))
-    ]
-    dtypes = {type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"}
-    return [np.ndarray, np.dtype, *dtypes, *functions]
-
-
 def _explain_refusal(message: str) -> str:
-    """Return what a file holds instead of tensors, from the message of `torch.load`."""
+    """Return what a file holds instead of tensors, from the message of `load_torch`."""
     advice = "where the model's code is, save torch.save(model.state_dict(), FILE), and import that"
     if "TorchScript" in message:
         return f"it is a TorchScript program, not a state dict; {advice}"
-    if named := re.search(r"GLOBAL (\S+) was not an allowed global", message):
+    if named := re.search(r"it names (\S+);", message):
         return (
             f"it is a pickle of Python objects such as {named[1]}, perhaps a whole module, and "
             f"would run code, so nothing of it was opened; {advice}"
         )
     return (
         f"expected a file of tensors by torch.save, a {PADDLE_SUFFIX} file of PaddlePaddle, or a "
-        f"{NUMPY_SUFFIX} file"
+        f"{NUMPY_SUFFIX} file: {message}"
     )
 
 
