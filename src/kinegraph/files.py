@@ -59,14 +59,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     processes may write the same ``path``: each has a path of its own, and the last one stays.
 
     Raises:
-        OSError: the file cannot be written; the error has a file name.
+        OSError: the file cannot be written; the error names ``path``, or a file within it.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex[:16]}{PARTIAL_SUFFIX}")
     try:
         yield partial
         replace_durably(partial, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # errors of a full disk do not name the file
+        # errors of a full disk name no file, others the partial one
+        if error.filename is None or Path(error.filename) == partial:
+            error.filename = str(path)
         raise
     finally:
         _delete(partial)
