@@ -246,7 +246,9 @@ def test_the_future_is_learnt():
 
 def test_quirk_1_the_last_pose_is_scrambled():
     last = torch.tensor([0.0, 1.0, 2.0]).view(1, 3, 1, 1)
-    held = {f: small(faithful=f, future=10)._held(last)[0, ..., 0, 0].tolist() for f in (False, True)}
+    held = {
+        f: small(faithful=f, future=10)._held(last)[0, ..., 0, 0].tolist() for f in (False, True)
+    }
     assert held[False] == [[0.0] * 10, [1.0] * 10, [2.0] * 10]
     assert held[True] == [
         [0, 1, 2, 0, 1, 2, 0, 1, 2, 0],
