@@ -87,7 +87,7 @@ CASES = (
         "JDD 87.4, pose+IDT 92.9",
     ),
     Case(
-        "nw_ucla", "nw_ucla", "NW-UCLA, views 1 and 2 / 3", ("ucla-xview",), 1, "83.8",
+        "nw_ucla", "nw_ucla", "NW-UCLA, views 1 and 2 / 3", ("ucla-xview",), 2, "83.8",
         "Shift-GCN 92.5, 90.5 as reproduced by users", also="ucla-xview-clean",
     ),
     Case(
