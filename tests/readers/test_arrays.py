@@ -276,7 +276,7 @@ def test_scores_a_little_above_1_are_capped(folder):
 
 def test_hostile_files(folder):
     with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("joints.npy", bytes(2**25))
+        archive.writestr("joints.npy", bytes(2**28))
     with pytest.raises(ReadError, match="would unpack"):
         read_all(folder / "bomb.npz")
     np.save(folder / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
