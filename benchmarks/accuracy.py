@@ -147,7 +147,7 @@ def train_run(recipe: str, folder: Path, *changes: str) -> None:
 
 def accuracy(folder: Path, protocol: str = "") -> float:
     """Return the test top-1 of a run in percent, from its scores or on another protocol."""
-    from kinegraph.inference.scores import Scores
+    from kinegraph.clips.scores import Scores
 
     if protocol:
         words = ["evaluate", folder, "--protocol", protocol, "--json"]

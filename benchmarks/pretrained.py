@@ -28,13 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.inference.calibration import Calibration, fit_temperature
 from kinegraph.inference.evaluate import evaluate
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.scores import Scores
 from kinegraph.readers import read_clips
 from kinegraph.readers.class_names import class_names
 from kinegraph.skeleton.layouts import get_layout

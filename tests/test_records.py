@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from kinegraph.cli import main
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
-from kinegraph.inference.scores import Scores
 from kinegraph.training.recipe import load_recipe
 from test_architecture import SOURCE
 

@@ -11,7 +11,7 @@ import yaml
 
 from altered_run import altered_run
 from kinegraph.cli import fuse, main
-from kinegraph.inference.scores import Scores
+from kinegraph.clips.scores import Scores
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.calibration import Calibration, fit_temperature
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.scores import Scores
 from kinegraph.training.checkpoint import (
     find_checkpoint,
     load_header,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kinegraph.cli import main
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError, UnknownNameError
 from kinegraph.inference.compare_runs import compare_runs
-from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_compare import draw_comparison
 from kinegraph.training.checkpoint import load_header, load_model, save_checkpoint
 

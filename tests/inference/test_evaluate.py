@@ -9,11 +9,11 @@ import pytest
 
 from conftest import made_up_clips
 from kinegraph.cli.run_summary import format_evaluation
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError
 from kinegraph.inference.evaluate import CleanResult, evaluate, evaluate_run
-from kinegraph.inference.scores import Scores
 
 
 def scores(answers: list[int], labels: list[int], probability: float, classes: int) -> Scores:

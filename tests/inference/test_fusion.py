@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError, RecipeError, UnknownNameError
 from kinegraph.inference.fusion import fuse_scores, published_stream_weights, search_weights
-from kinegraph.inference.scores import Scores
 
 
 def scores(logits: ArrayLike, labels: ArrayLike, ids: str = "") -> Scores:

@@ -12,12 +12,12 @@ import pytest
 
 from conftest import real_data
 from kinegraph.cli import main
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, KinegraphError, ProtocolError, ReadError, RecipeError
 from kinegraph.inference.label_lists import read_label_list
 from kinegraph.inference.score import score_files
 from kinegraph.inference.score_files import read_score_file
-from kinegraph.inference.scores import Scores
 
 ROWS = [[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 2.0, 1.5], [1.0, 0.0, 2.0]]
 LABELS = [0, 1, 2, 2]  # the third row is wrong

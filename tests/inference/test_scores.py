@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError
-from kinegraph.inference.scores import Scores
 
 
 def test_probabilities_are_the_softmax_even_of_large_logits():

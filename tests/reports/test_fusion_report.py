@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinegraph.clips.scores import Scores
 from kinegraph.inference.evaluate import evaluate
 from kinegraph.inference.fuse_runs import FusedRun, Fusion
 from kinegraph.inference.fusion import FoundWeights, fuse_scores
-from kinegraph.inference.scores import Scores
 from kinegraph.reports.fusion_report import describe_weights, draw_fusion, write_fusion_report
 
 STREAMS = ("joint", "bone")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.cluster.sharding import Shard, ShardedJob, Task, fingerprint_files
 from kinegraph.cluster.worker_model import WorkerModel
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback, Scorer
 from kinegraph.readers.convert import stat_files
 

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError, unknown_name
 from kinegraph.inference.evaluate import evaluate, evaluate_run
 from kinegraph.inference.fuse_runs import ProgressFactory
-from kinegraph.inference.scores import Scores
 from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
 
 Metric = Literal["top1", "top5", "mean_class"]

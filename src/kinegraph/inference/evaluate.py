@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ProtocolError, StoreError
@@ -20,7 +21,6 @@ from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.class_matching import NO_CLASS, match_classes
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
-from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
 from kinegraph.training.data import split_training_clips

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.evaluate import Evaluation, evaluate, evaluate_run
@@ -18,7 +19,6 @@ from kinegraph.inference.fusion import (
     published_stream_weights,
     search_weights,
 )
-from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError, RecipeError
-from kinegraph.inference.scores import Scores
 from kinegraph.transforms.input_streams import parse_stream
 
 #: Shift-GCN (Cheng et al., CVPR 2020), released code: the same for all datasets.

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import find_leaked, find_splits_of_names, split_by_protocol
 from kinegraph.clips.store import ClipStore, is_store
 from kinegraph.errors import ProtocolError, ReadError
 from kinegraph.inference.score_files import ScoreTable
-from kinegraph.inference.scores import Scores
 from kinegraph.readers import guess_reader
 from kinegraph.readers.convert import convert
 from kinegraph.readers.formats.numpy_file import read_npz, read_npz_names

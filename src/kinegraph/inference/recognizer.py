@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import CheckpointError, ModelError, unknown_name
 from kinegraph.inference.answer import Candidate, Prediction
 from kinegraph.inference.calibration import Calibration
-from kinegraph.inference.scores import Scores
 from kinegraph.inference.trained_model import Scorer, TrainedModel
 from kinegraph.inference.views import average_views, list_views
 from kinegraph.models import MODELS

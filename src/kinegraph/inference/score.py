@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import find_splits_of_names
 from kinegraph.errors import ReadError, RecipeError, UnknownNameError
 from kinegraph.inference.evaluate import Evaluation, evaluate
 from kinegraph.inference.fusion import check_weights, fuse_scores, published_stream_weights
 from kinegraph.inference.label_lists import derive_label_list, read_label_list
 from kinegraph.inference.score_files import read_score_file
-from kinegraph.inference.scores import Scores
 from kinegraph.transforms.input_streams import parse_stream
 
 EQUAL, PUBLISHED = "equal", "published"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.scores import Scores
 from kinegraph.errors import (
     ClipError,
     KinegraphError,
@@ -25,7 +26,6 @@ from kinegraph.inference.answer import Prediction
 from kinegraph.inference.frame_converter import open_converter
 from kinegraph.inference.online_preprocessing import FrameValidator, ValidatedFrame
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.scores import Scores
 from kinegraph.inference.streaming_backends import (
     Logits,
     Stream,

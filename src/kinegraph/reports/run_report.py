@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.pose_errors import PoseErrors
-from kinegraph.inference.scores import Scores
 from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report

@@ -26,12 +26,12 @@ class Sample(NamedTuple):
 
     Attributes:
         x: (C, T, V, M) float32; zero where a joint, a person or a frame is absent.
-        label: -1 where unknown.
+        label: -1 where unknown; or (classes,) probabilities (the recipe's ``soft_labels``).
         length: number of real frames; padding follows them.
     """
 
     x: NDArray[np.float32]
-    label: int
+    label: int | NDArray[np.float32]
     length: int
 
 
@@ -40,13 +40,18 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (N, C, T, V, M); zero where a joint, a person or a frame is absent.
-        labels: (N,), -1 where unknown.
+        labels: (N,), -1 where unknown; or (N, classes) probabilities (``soft_labels`` of recipes).
         lengths: (N,) number of real frames of each clip; padding follows them.
     """
 
     x: Tensor
     labels: Tensor
     lengths: Tensor
+
+    @property
+    def classes(self) -> Tensor:
+        """(N,) labels, of probabilities the most probable class."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -127,4 +132,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
             "gives all of them one length, such as `resize: {frames: 64}`"
         )
     arrays, labels, lengths = zip(*samples, strict=True)
-    return Batch(torch.from_numpy(np.stack(arrays)), torch.tensor(labels), torch.tensor(lengths))
+    x, targets = (torch.from_numpy(np.stack(values)) for values in (arrays, labels))
+    return Batch(x, targets, torch.tensor(lengths))

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices, validation_clips, validation_split
 from kinegraph.clips.store import ClipStore
-from kinegraph.errors import RecipeError
+from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.training.batch import Preprocessor, Sample, collate
 from kinegraph.training.devices import should_pin_memory
 from kinegraph.training.recipe import Recipe
@@ -35,12 +37,15 @@ class TrainingSplits:
         val: clips that select the best epoch; none if the last one is kept.
         test: clips to evaluate on in some epochs; none unless ``train.evaluate_every`` is set.
         unlabeled: how many clips of the training split were left out because they have no label.
+        soft_labels: (train, classes) class probabilities of the training clips, 1 for the class of
+            a labeled clip; None without the recipe's ``soft_labels``.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
     unlabeled: int = 0
+    soft_labels: NDArray[np.float32] | None = None
 
 
 def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
@@ -49,14 +54,15 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
     instead of a fraction of the training split, and the test split if the recipe sets it. After the
     selection of the epochs (``validation.retrain`` with fraction 0) they are training clips as
-    well. A classifier leaves out clips without a label.
+    well. A classifier leaves out clips without a label, unless ``soft_labels`` has scores of them.
 
     Raises:
         RecipeError: the objective needs labels, and no clip has one or all have the same; or the
-            frame rate of some clips is unknown and the recipe resamples.
+            frame rate of some clips is unknown and the recipe resamples; or the soft labels do not
+            fit the store.
         ProtocolError: a split is empty that the recipe needs.
     """
-    indices = get_split_indices(store, recipe.protocol, "train")
+    every = indices = get_split_indices(store, recipe.protocol, "train")
     validation, held_out, unlabeled = recipe.validation, indices[:0], 0
     if validation.split == "test":
         held_out = get_split_indices(store, recipe.protocol, "test")
@@ -78,13 +84,56 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     if recipe.share < 1:
         indices = _sample_per_class(indices, store.labels[indices], recipe.share, recipe.seed)
     test = _select_test_clips(recipe, store) if recipe.train.evaluate_every else indices[:0]
-    return TrainingSplits(indices, held_out, test, unlabeled)
+    if recipe.soft_labels is None:
+        return TrainingSplits(indices, held_out, test, unlabeled)
+    others = np.setdiff1d(every, np.union1d(indices, held_out))
+    rows, soft_labels = read_soft_labels(Path(recipe.soft_labels), store, indices, others)
+    left = int(np.count_nonzero(store.labels[np.setdiff1d(others, rows)] < 0))
+    return TrainingSplits(rows, held_out, test, left, soft_labels)
 
 
 def _select_test_clips(recipe: Recipe, store: ClipStore) -> NDArray[np.int64]:
     indices = get_split_indices(store, recipe.protocol, "test")
     is_classifier = recipe.objective.create().is_classifier
     return indices[store.labels[indices] >= 0] if is_classifier else indices
+
+
+def read_soft_labels(
+    path: Path, store: ClipStore, labeled: NDArray[np.int64], others: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Add the clips whose scores a file has to the labeled ones.
+
+    Args:
+        path: scores of clips, see `Scores`; those of labeled clips are not used.
+        labeled, others: clips with a label to train on, and clips that may be added.
+
+    Returns:
+        (N,) clips in the order of the store, and (N, classes) their class probabilities.
+
+    Raises:
+        RecipeError: the file cannot be read, has other classes, or scores of none of ``others``.
+    """
+    try:
+        scores = Scores.load(path)
+        scores.require_finite(str(path))
+    except CheckpointError as error:
+        raise RecipeError(f"'soft_labels': {error}") from error
+    if scores.logits.ndim != 2 or scores.logits.shape != (len(scores.ids), store.num_classes):
+        raise RecipeError(
+            f"'soft_labels': {path} has scores of shape {scores.logits.shape} for "
+            f"{len(scores.ids)} clips, the store has {store.num_classes} classes"
+        )
+    row_of = dict(zip(scores.ids, scores.probabilities, strict=True))
+    soft = {int(i): row_of[store.ids[i]] for i in others if store.ids[i] in row_of}
+    if not soft:
+        raise RecipeError(
+            f"'soft_labels': {path} has no scores of the {len(others)} training clips without a "
+            "label: write them by `kinegraph evaluate RUN --split train`"
+        )
+    rows = np.union1d(labeled, np.array(list(soft), np.int64))
+    certain = np.eye(store.num_classes, dtype=np.float32)
+    labels = [soft[i] if i in soft else certain[store.labels[i]] for i in rows.tolist()]
+    return rows, np.stack(labels).astype(np.float32)
 
 
 def _check_labels(path: str, store: ClipStore, indices: NDArray[np.int64]) -> None:
@@ -132,6 +181,7 @@ class ClipDataset(Dataset[Sample]):
 
     Args:
         seed: seed of the augmentation, or None for evaluation.
+        soft_labels: (clips, classes) class probabilities, None for the labels of the store.
         views: the inputs that an evaluation makes of each clip, one after another.
     """
 
@@ -141,17 +191,21 @@ class ClipDataset(Dataset[Sample]):
         indices: Sequence[int] | NDArray[np.int64],
         preprocess: Preprocessor,
         seed: int | None = None,
+        soft_labels: NDArray[np.float32] | None = None,
         views: Sequence[View | None] = (None,),
     ) -> None:
         self.store = store
         self.indices = np.asarray(indices)
         self.preprocess = preprocess
         self.seed = seed
+        self.soft_labels = soft_labels
         self.views = views
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(clips,) labels, -1 where unknown."""
+        """(clips,) labels, -1 where unknown; the most probable class of soft labels."""
+        if self.soft_labels is not None:
+            return self.soft_labels.argmax(axis=1)
         return self.store.labels[self.indices]
 
     def __len__(self) -> int:
@@ -169,13 +223,17 @@ class ClipDataset(Dataset[Sample]):
         if self.seed is None:
             return self.preprocess(self.store[index], view=self.views[view])
         rng = np.random.default_rng((self.seed, epoch, index))
-        if not self.preprocess.pipeline.uses_partner:
-            return self.preprocess(self.store[index], rng)
-        return self.preprocess(self.store[index], rng, lambda: self._draw_partner(index, rng))
+        partner = None
+        if self.preprocess.pipeline.uses_partner:
+            label = int(self.labels[clip])
+            partner = lambda: self._draw_partner(index, label, rng)  # noqa: E731
+        sample = self.preprocess(self.store[index], rng, partner)
+        if self.soft_labels is None:
+            return sample
+        return sample._replace(label=self.soft_labels[clip])
 
-    def _draw_partner(self, index: int, rng: np.random.Generator) -> Clip:
+    def _draw_partner(self, index: int, label: int, rng: np.random.Generator) -> Clip:
         """Return another clip of the same class; the clip itself if there is none."""
-        label = int(self.store.labels[index])
         own = self._indices_by_label[label] if label >= 0 else self.indices[:0]
         others = own[own != index]
         return self.store[int(rng.choice(others)) if len(others) else index]

@@ -160,7 +160,7 @@ class TrainingModule(LightningModule):
         """Return (N,) factors of the clips' losses."""
         if self.class_weights is None:
             return None
-        return self.class_weights[split].to(batch.labels.device)[batch.labels]
+        return self.class_weights[split].to(batch.labels.device)[batch.classes]
 
     def _add_metrics(self, output: LossOutput, batch: Batch, weights: Tensor | None) -> None:
         clips = len(batch.labels)
@@ -168,7 +168,7 @@ class TrainingModule(LightningModule):
         for name, value in output.metrics.items():
             self.metrics.add(name, value * clips, clips)
         if output.logits is not None:
-            correct = output.logits.argmax(dim=1) == batch.labels
+            correct = output.logits.argmax(dim=1) == batch.classes
             self.metrics.add("accuracy", correct.sum(), clips)
             if weights is not None:
                 self.metrics.add("mean_class", (weights * correct).sum(), clips)

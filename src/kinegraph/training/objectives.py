@@ -149,7 +149,10 @@ class RecognitionObjective(Objective):
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
-    """Return the mean cross entropy of a batch, each clip's multiplied by its weight."""
+    """Return the mean cross entropy of a batch, each clip's multiplied by its weight.
+
+    ``labels`` are classes (N,) or class probabilities (N, classes).
+    """
     if weights is None:
         return cross_entropy(logits, labels, label_smoothing=smoothing)
     losses = cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")

@@ -183,6 +183,9 @@ class Recipe(_StrictModel):
         model, objective, train, validation: see these classes.
         share: fraction of the training clips of each class to use (at least one clip), drawn by
             ``seed``, to measure learning from few labels.
+        soft_labels: a file of scores (``scores-train.npz`` of ``evaluate --split train``). Training
+            clips without a label, and those that ``share`` leaves out, are trained on with its
+            class probabilities as labels (self-training).
         init_from: a run whose weights initialize the model, except a head for other classes.
         stages: trainings before this one, each initialized from the one before it.
     """
@@ -204,6 +207,7 @@ class Recipe(_StrictModel):
     train: TrainConfig = TrainConfig()
     validation: ValidationConfig = ValidationConfig()
     share: float = Field(1, gt=0, le=1)
+    soft_labels: str | None = None
     init_from: str | None = None
     stages: list[StageConfig] = []
 

@@ -136,7 +136,9 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_enough_clips(splits, layout)
     _set_threads(settings, layout)
     seed_everything(recipe.seed, workers=True, verbose=False)
-    train_set = ClipDataset(store, splits.train, recipe.preprocessor(), recipe.seed)
+    train_set = ClipDataset(
+        store, splits.train, recipe.preprocessor(), recipe.seed, splits.soft_labels
+    )
     val_set = ClipDataset(store, splits.val, recipe.preprocessor())
     test_set = ClipDataset(store, splits.test, recipe.preprocessor())
     header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
