@@ -1,6 +1,6 @@
 """Records: train the rows of records.yaml, and write them into docs/numbers.md.
 
-    python benchmarks/records.py DATA [--gpu] [--out runs/records] [--jobs 2] [--only RECIPE ...]
+    python benchmarks/records.py DATA [--gpu] [--out runs/records] [--jobs 2] [--only DATASET ...]
 
 DATA is the folder of the raw datasets, by name. Finished runs are kept, unfinished ones continue. A
 run's folder has the hash of its recipe in its name, so a changed recipe is trained anew. With
@@ -182,11 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gpu", action="store_true", help="the large recipes, one at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/records"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", nargs="*", metavar="RECIPE")
+    parser.add_argument("--only", nargs="*", metavar="DATASET")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     records = read_records("gpu" if options.gpu else "cpu")
-    records = [r for r in records if options.only is None or r.recipe in options.only]
+    records = [r for r in records if options.only is None or r.source in options.only]
     max_minutes = MAX_GPU_MINUTES if options.gpu else None
     table = "records-gpu" if options.gpu else "records"
     with ThreadPoolExecutor(1 if options.gpu else options.jobs) as pool:
