@@ -177,7 +177,7 @@ class FakeCamera(sources.Camera):
     """Gives half a minute at once."""
 
     def __init__(self, index=0):
-        self.index, self.width, self.height = index, 64, 48
+        self.name, self.width, self.height = f"camera {index}", 64, 48
 
     def __iter__(self):
         for n in range(300):

@@ -1,29 +1,53 @@
-"""`kinegraph watch`: action segments in a video, camera or pose folder."""
+"""`kinegraph watch`: action segments in videos, cameras, network streams or pose folders."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinegraph.cli.console import JsonOption, echo, progress
-from kinegraph.errors import VideoError
+from kinegraph.errors import KinegraphError, VideoError
+from kinegraph.video.events import STANDARD_OUTPUT, EventFile, Webhook, to_event
+from kinegraph.video.segmentation import WatchResult, dominant_action, format_time
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
-    from kinegraph.video.segmentation import Segment, WatchResult
+    from kinegraph.video.segmentation import Segment
     from kinegraph.video.sources import Source
+
+STOP_TIMEOUT_S = 20.0
+"""Seconds after Ctrl-C in which several sources finish."""
+
+
+@dataclass
+class _Watched:
+    """A source as it was given, its name, and what became of it."""
+
+    given: str
+    name: str
+    result: WatchResult = field(default_factory=WatchResult)
+    source: Source | None = None
+    cache: WatchCache | None = None
+    error: BaseException | None = None
 
 
 def watch(
-    source: Annotated[
-        str, typer.Argument(help="Video file, camera number, or pose files (OpenPose and others).")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Video file, camera number, URL (rtsp, http, https), - for a video on standard "
+            "input, or pose files (OpenPose and others).",
+        ),
     ],
     model: Annotated[
         Path, typer.Option(help="Pretrained model, run, checkpoint or exported file.")
@@ -36,7 +60,10 @@ def watch(
     ] = None,
     events: Annotated[
         Path | None,
-        typer.Option(help="Append each action segment to this file, as a line of JSON."),
+        typer.Option(
+            help="Append each action segment to this file, as a line of JSON; - for standard "
+            "output."
+        ),
     ] = None,
     webhook: Annotated[
         str | None, typer.Option(help="Send each action segment to this URL, in a POST of JSON.")
@@ -81,53 +108,109 @@ def watch(
     seconds: Annotated[
         float | None, typer.Option(help="Stop after so many seconds; default: at the end.")
     ] = None,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--live/--no-live",
+            help="Drop frames of a URL or standard input that come too late, or none; default: "
+            "drop those of RTSP and of URLs without a duration.",
+        ),
+    ] = None,
+    reconnect: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds after which a lost connection to a URL is given up."),
+    ] = 300.0,
 ) -> None:
-    """Detect actions in a video, camera or pose folder and report who does what, with start and
-    end times.
+    """Detect actions in videos, cameras, network streams or pose folders and report who does what,
+    with start and end times.
     """
     from kinegraph.inference.recognizer import Recognizer
-    from kinegraph.video.events import EventFile, Webhook, to_event
+    from kinegraph.video.detection import detect
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
     from kinegraph.video.sources import open_source
     from kinegraph.video.tracking import Tracker
 
-    _check_outputs(source, out, page)
+    _check_outputs(sources, out, page)
+    if as_json and events == STANDARD_OUTPUT:
+        raise VideoError("--json and --events - both write to standard output: use one of them")
     if (width is None) != (height is None):
         raise VideoError("expected --width and --height of the image, both or none")
     size = (width, height) if width is not None and height is not None else None
+    watched = _name_sources(sources)
+    is_quiet, has_several = as_json or events == STANDARD_OUTPUT, len(watched) > 1
     recognizer = Recognizer.load(model)
+    lock, stop = threading.Lock(), threading.Event()
     with ExitStack() as stack:
-        opened = stack.enter_context(closing(open_source(source, poses, fps, layout, size, people)))
-        pipeline = ActionPipeline(recognizer, opened.layout, Tracker(people))
-        cache = stack.enter_context(closing(WatchCache(opened))) if out or page else None
-        outputs: list[EventFile | Webhook] = []
-        if events is not None:
-            outputs.append(stack.enter_context(closing(EventFile(events))))
-        if webhook is not None:
-            outputs.append(stack.enter_context(closing(Webhook(webhook, webhook_secret))))
+        outputs = _open_outputs(stack, events, webhook, webhook_secret)
 
-        def on_segments(segments: list[Segment]) -> None:
-            for event in [to_event(opened.name, segment) for segment in segments]:
-                for output in outputs:
-                    output.send(event)
+        def run(one: _Watched, on_frame: Callable[[], None]) -> None:
+            source = open_source(one.given, poses, fps, layout, size, people, live, reconnect)
+            one.source = stack.enter_context(closing(source))
+            source.name = one.name
+            if out or page:
+                one.cache = stack.enter_context(closing(WatchCache(source)))
 
-        result = _detect(opened, pipeline, cache, seconds, on_segments, verbose=not as_json)
-        _print_summary(opened, result, as_json)
-        if cache is not None:
-            _write_outputs(cache, result, str(model), recognizer, out, page)
-    if result.interrupted and not opened.live:
+            def on_segments(segments: list[Segment]) -> None:
+                with lock:
+                    for segment in segments:
+                        event = to_event(one.name, segment)
+                        for output in outputs:
+                            output.send(event)
+                        if not is_quiet:
+                            _print_segment(f"{one.name}  " if has_several else "", segment)
+
+            detect(
+                source,
+                ActionPipeline(recognizer, source.layout, Tracker(people)),
+                one.result,
+                on_segments,
+                cache=one.cache,
+                seconds=seconds,
+                on_frame=on_frame,
+                should_stop=stop.is_set,
+            )
+            with lock:
+                label = f"{one.name}: " if has_several else ""
+                _print_summary(source, one.result, label, is_quiet=is_quiet)
+                if as_json:
+                    _print_json(one.result, one.name if has_several else None)
+
+        _run_all(watched, run, stop)
+        for one in watched:
+            if one.cache is not None:
+                _write_outputs(one.cache, one.result, str(model), recognizer, out, page)
+    if any(one.error or one.result.error for one in watched):
+        raise typer.Exit(2)
+    if any(one.result.interrupted and one.source and not one.source.live for one in watched):
         raise typer.Exit(130)
 
 
-def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
+def _name_sources(sources: Sequence[str]) -> list[_Watched]:
+    """Return the sources by their names; of several with the same name, later ones get numbers."""
+    from kinegraph.video.sources import name_source
+
+    names = [name_source(source) for source in sources]
+    for source, name in zip(sources, names, strict=True):
+        if sources.count(source) > 1:
+            raise VideoError(f"expected different sources, got {name} more than once")
+    counts = [names[:k].count(name) for k, name in enumerate(names)]
+    return [
+        _Watched(source, f"{name} ({count + 1})" if count else name)
+        for source, name, count in zip(sources, names, counts, strict=True)
+    ]
+
+
+def _check_outputs(sources: Sequence[str], out: Path | None, page: Path | None) -> None:
     """Reject unwritable output paths before hours of work."""
     for path, suffix in ((out, ".mp4"), (page, ".html")):
         if path is None:
             continue
+        if len(sources) > 1:
+            raise VideoError(f"{path} can show one source only, got {len(sources)}")
         if path.suffix.lower() != suffix or path.is_dir():
             raise VideoError(f"expected an output file that ends in {suffix}, got {path}")
-        if path.exists() and Path(source).exists() and path.samefile(source):
+        if path.exists() and Path(sources[0]).exists() and path.samefile(sources[0]):
             raise VideoError(f"{path} is the input file; write to another file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,73 +218,93 @@ def _check_outputs(source: str, out: Path | None, page: Path | None) -> None:
             raise VideoError(f"cannot create the folder of {path}: {error.strerror}") from error
 
 
-def _detect(
-    source: Source,
-    pipeline: ActionPipeline,
-    cache: WatchCache | None,
-    seconds: float | None,
-    on_segments: Callable[[list[Segment]], None],
-    *,
-    verbose: bool,
-) -> WatchResult:
-    """Process the source to its end, or until Ctrl-C."""
-    from kinegraph.video.segmentation import WatchResult
-
-    result = WatchResult()
-    try:
-        with progress(f"watching {source.name}") as bar:
-            for frame, pose in source.frames():
-                time = pose.time if pose else frame.time if frame else 0.0
-                if seconds is not None and time > seconds:
-                    break
-                if frame is not None and cache is not None:
-                    cache.add_frame(frame)
-                if pose is not None:
-                    tracked, ended = pipeline(pose)
-                    if cache is not None:
-                        cache.add_persons(time, tracked)
-                    _add(result, ended, verbose)
-                    on_segments(ended)
-                result.frames, result.end_time = result.frames + 1, time
-                bar(result.frames, source.frame_count)
-    except KeyboardInterrupt:
-        result.interrupted = True
-    result.end_time = max(result.end_time, pipeline.end_time)
-    _add(result, last := pipeline.finish(), verbose)
-    on_segments(last)
-    result.segments.sort(key=lambda s: (s.start, s.person))
-    return result
+def _open_outputs(
+    stack: ExitStack, events: Path | None, webhook: str | None, secret: str | None
+) -> list[EventFile | Webhook]:
+    outputs: list[EventFile | Webhook] = []
+    if events is not None:
+        outputs.append(stack.enter_context(closing(EventFile(events))))
+    if webhook is not None:
+        outputs.append(stack.enter_context(closing(Webhook(webhook, secret))))
+    return outputs
 
 
-def _add(result: WatchResult, ended: list[Segment], verbose: bool) -> None:
-    from kinegraph.video.segmentation import format_time
+def _run_all(
+    watched: Sequence[_Watched],
+    run: Callable[[_Watched, Callable[[], None]], None],
+    stop: threading.Event,
+) -> None:
+    """Process one source in this thread, or each of several sources in a thread of its own.
 
-    result.segments += ended
-    for s in ended if verbose else ():
-        span = f"{format_time(s.start):>9s} - {format_time(s.end):>9s}"
-        echo(f"{span}  person {s.person}  {s.name} {s.probability:.0%}", flush=True)
+    An error of one of several sources is printed, and the others go on.
+    """
+    with progress(f"watching {', '.join(one.name for one in watched)}") as bar:
+
+        def on_frame() -> None:
+            only = watched[0].source if len(watched) == 1 else None
+            total = only.frame_count if only is not None else None
+            bar(sum(one.result.frames for one in watched), total)
+
+        def run_thread(one: _Watched) -> None:
+            try:
+                run(one, on_frame)
+            except KinegraphError as error:
+                one.error = error
+                echo(f"kinegraph: {one.name}: {error}", error=True)
+            except BaseException as error:  # raised in the main thread
+                one.error = error
+
+        if len(watched) == 1:
+            run(watched[0], on_frame)
+            return
+        threads = [threading.Thread(target=run_thread, args=(w,), daemon=True) for w in watched]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            stop.set()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+    for one in watched:
+        if one.error is not None and not isinstance(one.error, KinegraphError):
+            raise one.error
 
 
-def _print_summary(source: Source, result: WatchResult, as_json: bool) -> None:
-    """Print warnings, and the dominant action or the JSON object."""
-    from kinegraph.video.segmentation import dominant_action, format_time
+def _print_segment(label: str, segment: Segment) -> None:
+    span = f"{format_time(segment.start):>9s} - {format_time(segment.end):>9s}"
+    action = f"{segment.name} {segment.probability:.0%}"
+    echo(f"{label}{span}  person {segment.person}  {action}", flush=True)
 
+
+def _print_summary(source: Source, result: WatchResult, label: str, *, is_quiet: bool) -> None:
+    """Print the dominant action, and warnings and the error that ended the source."""
     main = dominant_action(result.segments)
     warnings = [source.warning]
     if source.people == 1:
         warnings.append("one person at a time is tracked: other persons have no actions")
     if result.interrupted and not source.live:
         warnings.append(f"interrupted after {format_time(result.end_time)}")
+    if result.error is not None:
+        warnings.append(str(result.error))
     if not result.segments:
         warnings.append(f"no person is visible in {source.name} long enough")
-    elif not as_json:
+    elif not is_quiet:
         of = f"{format_time(main.seconds)} of {format_time(main.of)}"
-        echo(f"dominant action: {main.name} {main.probability:.0%}, {of}")
+        echo(f"{label}dominant action: {main.name} {main.probability:.0%}, {of}", flush=True)
     for warning in filter(None, warnings):
-        echo(f"kinegraph: {warning}", error=True)
-    if as_json:
-        segments = [segment.to_dict() for segment in result.segments]
-        echo(json.dumps({"main": main.to_dict(), "segments": segments}), flush=True)
+        echo(f"kinegraph: {label}{warning}", error=True)
+
+
+def _print_json(result: WatchResult, source: str | None) -> None:
+    named = {} if source is None else {"source": source}
+    main = dominant_action(result.segments).to_dict()
+    segments = [segment.to_dict() for segment in result.segments]
+    echo(json.dumps({**named, "main": main, "segments": segments}), flush=True)
 
 
 def _write_outputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _MAX_BAD_PACKETS = 100  # in a row, after which decoding stops
-_MAX_MISSING_S = 1.0  # at the end of a file, without a warning
+MAX_MISSING_S = 1.0  # at the end of a file, without a warning
 _MIN_CLOCK_RESET_S = 0.5
 _TEXT_FORMATS = frozenset({"tty"})  # FFmpeg renders any text file as a video
 _CAMERA = re.compile(r"(?:camera:?|/dev/video)?(\d{1,3})")
@@ -40,6 +41,7 @@ class VideoFile:
 
     Attributes:
         path: path of the file.
+        name: its last part.
         width, height: of the frames, in pixels.
         duration: in seconds, None if the file does not state it.
         frame_count: number of frames, stated by the file or estimated; None if unknown.
@@ -49,12 +51,15 @@ class VideoFile:
         ReadError: there is no such file, or it contains no video.
     """
 
+    live = False
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.name = self.path.name
         self.warning = ""
         with self._open() as container:
             stream = container.streams.video[0]
-            self.duration = _duration(container, stream)
+            self.duration = stated_duration(container, stream)
             rate = stream.average_rate
             estimate = self.duration and rate and round(self.duration * rate)
             self.frame_count: int | None = stream.frames or estimate or None
@@ -65,17 +70,14 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         self.warning, last, size = "", -1.0, None
-        with self._open() as container:
-            for when, image in self._decode(container):
+        with self._open() as container, suppress(open_av().error.FFmpegError):
+            for when, frame in decode_frames(container):
                 if when <= last:
                     continue  # a repeated frame
+                image = to_upright_image(frame)
                 last, size = when, size or image.shape[:2]
-                yield VideoFrame(when, _fit(image, *size))
-        if self.duration and 0 <= last < self.duration - _MAX_MISSING_S:
-            self.warning = (
-                f"{self.path} is truncated after {last:.1f} of {self.duration:.1f} s; "
-                "the results end there"
-            )
+                yield VideoFrame(when, fit_image(image, *size))
+        self.warning = truncation_warning(str(self.path), last, self.duration)
 
     def _open(self) -> InputContainer:
         av = open_av()
@@ -91,63 +93,84 @@ class VideoFile:
                 f"({getattr(error, 'strerror', None) or error}); an interrupted recording without "
                 "an index cannot be read either"
             ) from error
-        if not container.streams.video or container.format.name in _TEXT_FORMATS:
+        if not has_video(container):
             container.close()
             raise ReadError(f"{self.path}: expected a video, found a file without a video stream")
         container.streams.video[0].thread_type = "AUTO"
         return container
 
-    def _decode(self, container: InputContainer) -> Iterator[tuple[float, Image]]:
-        """Yield time after the first frame and image, in the order of the file.
 
-        Where the clock is set back, as in concatenated recordings, time continues.
-        """
-        stream = container.streams.video[0]
-        step = float(1 / stream.average_rate) if stream.average_rate else 1 / 30
-        start, last = None, -step
-        for frame in _frames(container, stream):
-            if frame.time is None:
-                last += step
-            else:
-                start = frame.time if start is None else start
-                if frame.time - start < last - _MIN_CLOCK_RESET_S:
-                    start = frame.time - last - step
-                last = frame.time - start
-            yield last, _rotate(frame)
+def has_video(container: InputContainer) -> bool:
+    """Return whether a container has a video, and is not text."""
+    return bool(container.streams.video) and container.format.name not in _TEXT_FORMATS
+
+
+def truncation_warning(name: str, last: float, duration: float | None) -> str:
+    """Return a warning if the last frame is well before the stated end of a video, or ""."""
+    if not duration or not 0 <= last < duration - MAX_MISSING_S:
+        return ""
+    return f"{name} is truncated after {last:.1f} of {duration:.1f} s; the results end there"
+
+
+def decode_frames(
+    container: InputContainer, start: float | None = None
+) -> Iterator[tuple[float, AVFrame]]:
+    """Yield the time in seconds and the frame, in the order of the container.
+
+    Where the clock is set back, as in concatenated recordings, time continues. Damaged packets are
+    skipped.
+
+    Args:
+        container: the video.
+        start: time stamp of time 0; None for that of the first frame.
+
+    Raises:
+        av.error.FFmpegError: the container cannot be read further.
+    """
+    stream = container.streams.video[0]
+    step = float(1 / stream.average_rate) if stream.average_rate else 1 / 30
+    last = -step
+    for frame in _frames(container, stream):
+        if frame.time is None:
+            last += step
+        else:
+            start = frame.time if start is None else start
+            if frame.time - start < last - _MIN_CLOCK_RESET_S:
+                start = frame.time - last - step
+            last = frame.time - start
+        yield last, frame
 
 
 def _frames(container: InputContainer, stream: Any) -> Iterator[AVFrame]:
-    """Yield all decodable frames; damaged packets are skipped."""
     av = open_av()
-    packets = container.demux(stream)
     bad = 0
-    while bad < _MAX_BAD_PACKETS:
+    for packet in container.demux(stream):
         try:
-            packet = next(packets)
             frames = packet.decode()
-        except StopIteration:
-            return
         except av.error.FFmpegError:
             bad += 1
+            if bad == _MAX_BAD_PACKETS:
+                return
             continue
         bad = 0
         yield from frames
 
 
-def _duration(container: InputContainer, stream: Any) -> float | None:
+def stated_duration(container: InputContainer, stream: Any) -> float | None:
+    """Return the duration in seconds that a container or its video states; None if it does not."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1e6 if container.duration else None
 
 
-def _rotate(frame: AVFrame) -> Image:
+def to_upright_image(frame: AVFrame) -> Image:
     """Return the upright image: phones store their rotation only as metadata."""
     image: Image = frame.to_ndarray(format="rgb24")  # type: ignore[assignment]
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-def _fit(image: Image, height: int, width: int) -> Image:
+def fit_image(image: Image, height: int, width: int) -> Image:
     """Resize an image to fit the given size, with black margins."""
     if image.shape[:2] == (height, width):
         return image
@@ -176,12 +199,14 @@ class Camera:
 
     Attributes:
         index: 0 for the first camera.
+        name: "camera 0" for the first camera.
         width, height: of the frames, in pixels.
 
     Raises:
         VideoError: there is no such camera, or it delivers no frames.
     """
 
+    live = True
     duration: float | None = None
     frame_count: int | None = None
     warning = ""
@@ -193,6 +218,7 @@ class Camera:
             raise missing_package("OpenCV") from error
         cv2.utils.logging.setLogLevel(0)  # it logs errors for missing cameras
         self.index = index
+        self.name = f"camera {index}"
         self._capture: Any = cv2.VideoCapture(index)
         first = self._capture.read()[1] if self._capture.isOpened() else None
         if first is None:

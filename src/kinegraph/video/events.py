@@ -1,4 +1,4 @@
-"""Events of a video or camera: every segment as a line of JSON in a file, and to a webhook."""
+"""Events of a source: every segment as a line of JSON in a file, and to a webhook."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import queue
+import sys
 import threading
 import time
 import urllib.error
@@ -15,12 +16,13 @@ import uuid
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from kinegraph.errors import VideoError
 from kinegraph.video.segmentation import Segment
 
+STANDARD_OUTPUT = Path("-")
 POST_TIMEOUT_S = 10.0
 RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each further attempt to deliver an event."""
@@ -41,12 +43,18 @@ def to_event(source: str, segment: Segment) -> Event:
 class EventFile:
     """Appends events to a file, one line of JSON each, which is there at once.
 
+    Args:
+        path: path of the file; "-" for standard output.
+
     Raises:
         VideoError: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: TextIO = sys.stdout
+        if path == STANDARD_OUTPUT:
+            return
         try:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
@@ -57,11 +65,15 @@ class EventFile:
         try:
             self._file.write(json.dumps(event) + "\n")
             self._file.flush()
+        except BrokenPipeError:
+            raise  # the reader of standard output wants no more
         except OSError as error:
             raise VideoError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""
+        if self._file is sys.stdout:
+            return
         with suppress(OSError):  # `send` has reported it
             self._file.close()
 

@@ -1,4 +1,4 @@
-"""A disk cache of detected persons and camera frames, replayed to draw annotations."""
+"""A disk cache of detected persons and frames, replayed to draw annotations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Persons = list[tuple[int, Array]]
 
 
 class WatchCache:
-    """Caches the persons of each frame of a source, and the frames of a camera, on disk."""
+    """Caches the persons of each frame of a source on disk, and the frames if it is not a file."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self._folder = tempfile.TemporaryDirectory(prefix="kinegraph-")
         self._poses: IO[bytes] = (Path(self._folder.name) / "poses").open("w+b")
         self._video_path = Path(self._folder.name) / "video.mp4"
-        self._video = VideoWriter(self._video_path) if source.live else None
+        self._video = VideoWriter(self._video_path) if not source.can_replay else None
 
     def close(self) -> None:
         """Delete the folder."""

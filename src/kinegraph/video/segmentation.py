@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.errors import KinegraphError
+
 if TYPE_CHECKING:
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
@@ -86,12 +88,16 @@ class DominantAction:
 
 @dataclass
 class WatchResult:
-    """The segments of a source, of which ``frames`` were read up to ``end_time`` in seconds."""
+    """The segments of a source, of which ``frames`` were read up to ``end_time`` in seconds.
+
+    ``error`` is what ended it, None if nothing did.
+    """
 
     segments: list[Segment] = field(default_factory=list)
     frames: int = 0
     end_time: float = 0.0
     interrupted: bool = False
+    error: KinegraphError | None = None
 
 
 def dominant_action(segments: Iterable[Segment]) -> DominantAction:

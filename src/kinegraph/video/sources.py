@@ -1,4 +1,4 @@
-"""Pose sources: videos and cameras with a pose estimator, and files of pose estimators."""
+"""Pose sources: videos, cameras and URLs with a pose estimator, and files of pose estimators."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from kinegraph.video.estimators.base import (
     PoseFrame,
     load_estimator,
 )
+from kinegraph.video.network_video import (
+    RECONNECT_S,
+    NetworkVideo,
+    is_network_video,
+    name_network_video,
+)
 
 FPS = 30.0  # default frame rate of poses
 _CANVAS_PIXELS = 640  # longer side of frames drawn without a video
 
 
 class VideoSource:
-    """A video or a camera with a pose estimator, see `Source`.
+    """A video, camera or URL with a pose estimator, see `Source`.
 
     Args:
         video: the source of the frames.
@@ -33,15 +39,16 @@ class VideoSource:
     """
 
     def __init__(
-        self, video: VideoFile | Camera, estimator: PoseEstimator, fps: float = FPS
+        self, video: VideoFile | Camera | NetworkVideo, estimator: PoseEstimator, fps: float = FPS
     ) -> None:
         self._video = video
         self._estimator = estimator
         self._min_gap = 0.75 / fps  # slightly higher frame rates are not reduced
         self.layout = estimator.layout
         self.people: int | None = estimator.people
-        self.live = isinstance(video, Camera)
-        self.name = f"camera {video.index}" if isinstance(video, Camera) else video.path.name
+        self.live = video.live
+        self.can_replay = isinstance(video, VideoFile)
+        self.name = video.name
         self.duration = video.duration
         self.frame_count = video.frame_count
 
@@ -50,10 +57,13 @@ class VideoSource:
         """A sentence about problems in the last iteration, or ""."""
         return self._video.warning
 
-    def frames(self) -> Iterator[tuple[VideoFrame, PoseFrame | None]]:
-        """Yield every frame, with poses at the maximum rate."""
+    def frames(self) -> Iterator[tuple[VideoFrame | None, PoseFrame | None]]:
+        """Yield every frame, with poses at the maximum rate; neither while a URL is silent."""
         last = -math.inf
         for frame in self._video:
+            if frame is None:
+                yield None, None
+                continue
             if frame.time - last < self._min_gap:
                 yield frame, None
                 continue
@@ -64,9 +74,9 @@ class VideoSource:
         """Yield the frames again.
 
         Raises:
-            VideoError: it is a camera.
+            VideoError: it is not a file.
         """
-        if self.live:
+        if not isinstance(self._video, VideoFile):
             raise VideoError(f"{self.name} cannot be replayed: expected a file")
         return iter(self._video)
 
@@ -94,6 +104,7 @@ class PoseFileSource:
     """
 
     live = False
+    can_replay = True
     people: int | None = None  # as many as the files have
 
     def __init__(
@@ -193,7 +204,8 @@ def _find_format(path: Path) -> PoseFormat | None:
 Source = VideoSource | PoseFileSource
 """Skeletons over time, and the video frames that they are drawn on.
 
-Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they cannot be replayed;
+Both have a ``name`` and the ``layout`` of the skeletons; ``live`` if they have no end of their own;
+``can_replay`` if their frames can be read twice;
 ``duration`` in seconds and ``frame_count``, None if unknown; ``people``, the maximum number of
 persons that the estimator finds in a frame.
 """
@@ -206,15 +218,18 @@ def open_source(
     layout: str = "",
     size: tuple[float, float] | None = None,
     people: int = DEFAULT_PEOPLE,
+    live: bool | None = None,
+    reconnect: float = RECONNECT_S,
 ) -> Source:
-    """Open a video file, pose files, or a camera.
+    """Open a video file, pose files, a camera, a URL, or standard input.
 
     Args:
-        what: a path, or the number of a camera.
+        what: a path, the number of a camera, a URL, or "-".
         poses: name of the estimator, "" for the default, see `load_estimator`.
         fps: frame rate of pose files; maximum rate of pose estimation in a video.
         layout, size: of pose files, see `PoseFileSource`.
         people: maximum number of persons that the estimator looks for.
+        live, reconnect: of a URL or standard input, see `NetworkVideo`.
 
     Raises:
         ReadError, VideoError, UnknownNameError: it cannot be opened.
@@ -224,6 +239,27 @@ def open_source(
         return PoseFileSource(path, fps or FPS, layout, size)
     if layout:
         raise VideoError("--layout states the joints of pose files, not of a video or camera")
-    camera = None if path.is_file() else parse_camera_index(what)
-    video = VideoFile(path) if camera is None else Camera(camera)
+    video: VideoFile | Camera | NetworkVideo
+    if is_network_video(what):
+        video = NetworkVideo(what, live, reconnect)
+    else:
+        camera = _camera_index(what)
+        video = VideoFile(path) if camera is None else Camera(camera)
     return VideoSource(video, load_estimator(poses, people), fps or FPS)
+
+
+def name_source(what: str) -> str:
+    """Return the name of a source: the last part of a path, "camera 0", or a URL without secrets.
+
+    Raises:
+        VideoError: it is a URL that is not supported.
+    """
+    if is_network_video(what):
+        return name_network_video(what)
+    camera = _camera_index(what)
+    return Path(what).resolve().name if camera is None else f"camera {camera}"
+
+
+def _camera_index(what: str) -> int | None:
+    path = Path(what)
+    return None if path.is_file() or path.is_dir() else parse_camera_index(what)
