@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from conftest import real_data
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.intervals import parse_intervals
 from kinegraph.errors import ReadError, UnknownNameError
 from kinegraph.readers.utkinect import READER
 
@@ -75,7 +75,7 @@ def test_recordings(tmp_path: Path) -> None:
     for source in (tmp_path, path):
         clip = read_one(source, what="recordings")
         assert (clip.id, clip.label, clip.num_frames) == ("s01_e02", None, 4)
-        assert json.loads(str(clip.meta["segments"])) == [[0, 1, 2], [1, 3, 3]]
+        assert parse_intervals(clip.meta, 4) == ((0, 1, 3), (1, 3, 4))
     assert READER.scan(tmp_path, what="recordings").refused == ()
 
 
@@ -91,7 +91,7 @@ def test_a_folder_needs_labels_for_segments(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"expected actionLabel\.txt beside the recordings"):
         READER.scan(tmp_path)
     clip = read_one(tmp_path, what="recordings")
-    assert (clip.label, clip.num_frames, "segments" in clip.meta) == (None, 4, False)
+    assert (clip.label, clip.num_frames, "intervals" in clip.meta) == (None, 4, False)
 
 
 def test_a_recording_without_ranges_is_refused(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_real_recordings() -> None:
     clips = [c for c in read(real_data("utkinect"), what="recordings") if isinstance(c, Clip)]
     assert len(clips) == 20 and all(clip.label is None for clip in clips)
     assert (clips[0].id, clips[0].num_frames) == ("s01_e01", 545)
-    segments = [json.loads(str(clip.meta["segments"])) for clip in clips]
-    assert sum(map(len, segments)) == 199
+    intervals = [parse_intervals(clip.meta, clip.num_frames) or () for clip in clips]
+    assert sum(map(len, intervals)) == 199
     lengths = {c.id: c.num_frames for c in read(real_data("utkinect")) if isinstance(c, Clip)}
-    label, first, last = segments[0][0]
-    assert (label, last - first + 1) == (0, lengths["s01_e01_walk"])
+    label, start, stop = intervals[0][0]
+    assert (label, stop - start) == (0, lengths["s01_e01_walk"])

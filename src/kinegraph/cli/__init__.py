@@ -28,6 +28,7 @@ from kinegraph.cli import (
     pose_model,
     predict,
     score,
+    segment,
     serve,
     stream,
     teach,
@@ -57,6 +58,7 @@ app.command("fuse")(fuse.fuse)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
+app.command("segment")(segment.segment)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)
 app.command("serve")(serve.serve)

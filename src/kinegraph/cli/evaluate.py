@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from kinegraph.cli.console import ClusterOption, JsonOption, PrecisionOption, echo, progress
-from kinegraph.cli.run_summary import format_evaluation, format_pose_errors, print_class_accuracy
+from kinegraph.cli.run_summary import (
+    format_evaluation,
+    format_pose_errors,
+    format_segmentation,
+    print_class_accuracy,
+    print_segmented_classes,
+)
 from kinegraph.errors import CheckpointError, ClusterError
 
 
@@ -23,10 +29,11 @@ def evaluate(
     precision: PrecisionOption = "fp32",
     cluster: ClusterOption = None,
 ) -> None:
-    """Evaluate a run: accuracy, calibration, confusion matrix, or errors of predicted poses."""
+    """Evaluate a run: accuracy, calibration, confusion matrix; segmentation; pose errors."""
     from kinegraph.clips.store import ClipStore
     from kinegraph.cluster.score import score_on_cluster
     from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
+    from kinegraph.inference.evaluate_segmentation import evaluate_segmentation, segment_split
     from kinegraph.inference.pose_errors import PoseScorer
     from kinegraph.inference.recognizer import Recognizer
 
@@ -39,7 +46,9 @@ def evaluate(
     if cluster is not None:
         score = partial(score_on_cluster, cluster, run)
         score_poses = partial(score, scorer=PoseScorer)
-    names_actions, predicts_poses = supported_tasks(run)
+    names_actions, predicts_poses, names_frames = supported_tasks(run)
+    if names_frames and (cluster is not None or precision != "fp32"):
+        raise CheckpointError("a segmentation is evaluated here, in fp32")
     output: dict[str, object] = {}
     if names_actions:
         with progress(f"evaluating {split}") as bar:
@@ -53,7 +62,14 @@ def evaluate(
         if not as_json:
             echo(format_evaluation(result))
             print_class_accuracy(result)
-    if not (names_actions or predicts_poses):
+    if names_frames:
+        with progress(f"segmenting {split}") as bar:
+            segmentation = evaluate_segmentation(segment_split(run, **options, progress=bar))
+        output |= segmentation.to_dict()
+        if not as_json:
+            echo(format_segmentation(segmentation))
+            print_segmented_classes(segmentation)
+    if not (names_actions or predicts_poses or names_frames):
         raise CheckpointError(
             f"{run} neither names actions nor predicts poses: see its history.csv"
         )

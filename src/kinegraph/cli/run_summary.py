@@ -4,39 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinegraph.cli.console import echo, print_table, progress
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
+    from kinegraph.inference.evaluate_segmentation import SegmentationEvaluation
     from kinegraph.inference.pose_errors import PoseErrors
 
 
-def evaluate_and_report(run: Path) -> tuple[Evaluation | None, PoseErrors | None]:
-    """Evaluate a new run on its test split; write its scores and report.html.
+class RunResults(NamedTuple):
+    """Results of a run on its test split; None where they do not apply to its objective."""
 
-    Returns:
-        The evaluation and the pose errors, None where they do not apply to the run's objective or
-        the protocol has no test clips.
-    """
-    from kinegraph.inference.evaluate import evaluate_poses, evaluate_run, supported_tasks
+    evaluation: Evaluation | None = None
+    poses: PoseErrors | None = None
+    segmentation: SegmentationEvaluation | None = None
+
+
+def evaluate_and_report(run: Path) -> RunResults:
+    """Evaluate a new run on its test split, if it has one; write its scores and report.html."""
+    from kinegraph.inference.evaluate import (
+        SupportedTasks,
+        evaluate_poses,
+        evaluate_run,
+        supported_tasks,
+    )
+    from kinegraph.inference.evaluate_segmentation import evaluate_segmentation, segment_split
     from kinegraph.reports.run_report import write_run_report
 
-    names_actions, predicts_poses = supported_tasks(run) if _has_test_clips(run) else (False, False)
+    tasks = supported_tasks(run) if _has_test_clips(run) else SupportedTasks(names_actions=False)
     scores = result = poses = None
-    if names_actions:
+    recordings = []
+    if tasks.names_actions:
         with progress("evaluating test") as bar:
             scores, result = evaluate_run(run, progress=bar)
         scores.save(run / "scores-test.npz")
-    if predicts_poses:
+    if tasks.predicts_poses:
         with progress("scoring poses") as bar:
             poses = evaluate_poses(run, progress=bar)
-    write_run_report(run, scores, result, poses)
-    return result, poses
+    if tasks.names_frames:
+        with progress("segmenting test") as bar:
+            recordings = segment_split(run, progress=bar)
+    write_run_report(run, scores, result, poses, recordings)
+    segmentation = evaluate_segmentation(recordings) if recordings else None
+    return RunResults(result, poses, segmentation)
 
 
-def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None) -> None:
+def print_summary(
+    run: Path,
+    result: Evaluation | None,
+    poses: PoseErrors | None,
+    segmentation: SegmentationEvaluation | None = None,
+) -> None:
     """Print the results of a training run."""
     from kinegraph.training.checkpoint import find_checkpoint, load_header, training_seconds
 
@@ -50,6 +70,8 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
             echo("the best epoch was chosen on these test clips, so the figures are optimistic")
     if poses:
         echo(f"test poses: {format_pose_errors(poses)}")
+    if segmentation:
+        echo(f"test: {format_segmentation(segmentation)}")
     unlabeled = header.training.get("unlabeled")
     echo(
         f"trained on {header.training['clips']} clips in {seconds / 60:.1f} minutes"
@@ -57,10 +79,13 @@ def print_summary(run: Path, result: Evaluation | None, poses: PoseErrors | None
         + f"\n"
         f"report: {run / 'report.html'}"
     )
-    if not (result or poses or _has_test_clips(run)):
+    if not (result or poses or segmentation or _has_test_clips(run)):
         echo(f"test: none, protocol {header.recipe['protocol']} has no test clips")
-    if header.create_objective().is_classifier or poses:
+    objective = header.create_objective()
+    if objective.is_classifier or poses:
         echo(f"next:   kinegraph predict {run} FILE")
+    elif objective.names_frames:
+        echo(f"next:   kinegraph segment FILE --model {run}")
 
 
 def _has_test_clips(run: Path) -> bool:
@@ -107,6 +132,34 @@ def format_evaluation(result: Evaluation) -> str:
         listed = ", ".join(f"{name} ({clips})" for name, clips in result.left_out.items())
         metrics += f"; left out, as the model does not have their classes: {listed}"
     return metrics
+
+
+def format_segmentation(found: SegmentationEvaluation) -> str:
+    """Return the metrics of a segmentation as one line."""
+    f1 = ", ".join(f"F1@{float(least) * 100:.0f} {value:.1%}" for least, value in found.f1.items())
+    return (
+        f"{found.recordings} recordings, {found.frames} frames, frame accuracy "
+        f"{found.frame_accuracy:.1%}, edit score {found.edit:.1%}, {f1}, "
+        f"mAP at IoU 0.5 {found.mean_average_precision['0.5']:.1%}"
+    )
+
+
+def print_segmented_classes(found: SegmentationEvaluation) -> None:
+    """Print the metrics of each class of actions, and the mean average precisions."""
+    rows = [
+        (
+            row.name,
+            row.intervals,
+            "-" if row.frame_recall is None else f"{row.frame_recall:.1%}",
+            f"{row.f1['0.50']:.1%}",
+            "-" if row.average_precision is None else f"{row.average_precision['0.5']:.1%}",
+        )
+        for row in found.per_class
+    ]
+    header = ("class", "intervals", "frame recall", "F1@50", "AP at IoU 0.5")
+    print_table("Actions", header, rows)
+    precisions = [(least, f"{p:.1%}") for least, p in found.mean_average_precision.items()]
+    print_table("Mean average precision", ("IoU", "mAP"), precisions)
 
 
 def format_pose_errors(poses: PoseErrors) -> str:

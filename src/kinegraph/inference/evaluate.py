@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,16 +192,24 @@ def evaluate_poses(
     return score(store, indices, batch_size=batch_size, progress=progress)
 
 
-def supported_tasks(run: Path) -> tuple[bool, bool]:
-    """Return whether a run names actions, and whether it predicts poses.
+class SupportedTasks(NamedTuple):
+    """Whether a run names actions of clips, predicts poses, and names actions of frames."""
+
+    names_actions: bool
+    predicts_poses: bool = False
+    names_frames: bool = False
+
+
+def supported_tasks(run: Path) -> SupportedTasks:
+    """Return what a run can do.
 
     Raises:
         CheckpointError: the run is missing or damaged.
     """
     if is_exported(run):
-        return True, False
+        return SupportedTasks(names_actions=True)
     objective = load_header(find_checkpoint(run)).create_objective()
-    return objective.is_classifier, objective.predicts_poses
+    return SupportedTasks(objective.is_classifier, objective.predicts_poses, objective.names_frames)
 
 
 def select_clips(

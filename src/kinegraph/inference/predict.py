@@ -38,7 +38,7 @@ class Predictor(NamedTuple):
         Raises:
             CheckpointError, ExportError: the file is missing or damaged.
         """
-        names_actions, predicts_poses = supported_tasks(run)
+        names_actions, predicts_poses, _ = supported_tasks(run)
         pose_scorer = PoseScorer.load(run) if predicts_poses else None
         recognizer = None if pose_scorer and not names_actions else Recognizer.load(run, precision)
         return cls(recognizer, pose_scorer, top)

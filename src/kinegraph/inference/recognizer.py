@@ -47,9 +47,14 @@ class Recognizer(Scorer[Scores]):
     ) -> None:
         super().__init__(model, header)
         if not self.objective.is_classifier:
+            advice = (
+                "kinegraph segment finds the actions in recordings with it"
+                if self.objective.names_frames
+                else "train a recognizer from it with init_from=RUN"
+            )
             raise CheckpointError(
-                f"a run with the objective {header.objective['name']!r} does not name actions: "
-                "train a recognizer from it with init_from=RUN"
+                f"a run with the objective {header.objective['name']!r} does not name "
+                f"actions: {advice}"
             )
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))

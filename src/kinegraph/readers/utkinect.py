@@ -9,7 +9,6 @@ frames that show an action are in a label file.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kinegraph.clips.intervals import INTERVALS_KEY, Interval, pack_intervals
 from kinegraph.errors import ReadError, unknown_name
 from kinegraph.readers.class_names import class_names
 from kinegraph.readers.filename_patterns import compile_path_pattern, find_files, parse_path
@@ -89,9 +89,8 @@ def _scan(source: Path, *, what: str = "segments") -> ReadPlan:
 def _read(task: ReadTask) -> ReadResults:
     """Yield the clips of a recording, with meta subject and replication.
 
-    "segments" gives one clip for every labeled range; "recordings" the whole recording without a
-    label, with meta ``segments``: a JSON list of [label, first, last], where frames of the clip
-    are counted from 0 and both ends are included. A file without ranges is one clip.
+    "segments" gives one clip for every labeled range; "recordings" the whole recording with its
+    ranges as intervals (`kinegraph.clips.intervals`). A file without ranges is one clip.
     """
     numbers, joints = _read_recording(task)
     ranges = task.info["ranges"]
@@ -102,8 +101,8 @@ def _read(task: ReadTask) -> ReadResults:
     stops = np.searchsorted(numbers, [r.last for r in ranges], side="right").tolist()
     spans = list(zip(ranges, starts, stops, strict=True))
     if task.info["what"] == "recordings":
-        found = [[r.label, start, stop - 1] for r, start, stop in spans if start < stop]
-        meta = {**task.info["meta"], "segments": json.dumps(found)}
+        found = [Interval(r.label, start, stop) for r, start, stop in spans if start < stop]
+        meta = {**task.info["meta"], INTERVALS_KEY: pack_intervals(found)}
         yield task.make_clip(joints[None], _LAYOUT, meta=meta, space=READER.space)
         return
     for r, start, stop in spans:

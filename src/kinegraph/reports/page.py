@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from kinegraph.clips.clip import Clip
 from kinegraph.files import atomic_path
+from kinegraph.inference.evaluate_segmentation import evaluate_segmentation
 from kinegraph.reports.draw_clip import draw_clip
 from kinegraph.reports.draw_run import (
     draw_class_accuracy,
@@ -25,9 +26,11 @@ from kinegraph.reports.draw_run import (
     draw_reliability_diagram,
     draw_training_curves,
 )
+from kinegraph.reports.draw_segmentation import draw_segmentations
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
+    from kinegraph.inference.evaluate_segmentation import LabeledSegmentation
     from kinegraph.inference.pose_errors import PoseErrors
 
 _EPOCH_KEYS = ("epoch", "val_accuracy", "train_accuracy", "val_loss", "train_loss", "lr")
@@ -53,6 +56,7 @@ class RunReport:
         history: a row per epoch, see `kinegraph.reports.draw_run.draw_training_curves`.
         evaluations: by name of the split; the first one is summarized at the top.
         poses: errors of predicted poses, by name of the split.
+        recordings: segmented recordings, by name of the split.
         clips: a clip, the candidates as (class name, probability) with the most probable first,
             and the name of its true class ("" if unknown).
         model: further figures by title, such as the graph and its learned edge importance.
@@ -64,6 +68,7 @@ class RunReport:
     history: Sequence[Mapping[str, Any]] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     poses: Mapping[str, PoseErrors] = field(default_factory=dict)
+    recordings: Mapping[str, Sequence[LabeledSegmentation]] = field(default_factory=dict)
     clips: Sequence[tuple[Clip, Sequence[tuple[str, float]], str]] = ()
     recipe_text: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +107,9 @@ def render_report(report: RunReport) -> str:
         draw_clip=draw_clip,
         draw_confusion_matrix=draw_confusion_matrix,
         draw_reliability_diagram=draw_reliability_diagram,
+        draw_segmentations=draw_segmentations,
         draw_training_curves=draw_training_curves,
+        evaluate_segmentation=evaluate_segmentation,
     )
 
 

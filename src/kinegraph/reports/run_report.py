@@ -13,6 +13,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
+from kinegraph.inference.evaluate_segmentation import LabeledSegmentation
 from kinegraph.inference.pose_errors import PoseErrors
 from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
@@ -29,6 +30,7 @@ def write_run_report(
     scores: Scores | None,
     evaluation: Evaluation | None,
     poses: PoseErrors | None = None,
+    recordings: Sequence[LabeledSegmentation] = (),
 ) -> Path:
     """Write report.html into the folder of a run that was evaluated on its test split.
 
@@ -36,6 +38,7 @@ def write_run_report(
         scores: of the test split, if the run classifies.
         evaluation: of the same scores.
         poses: errors on the test split, if the run predicts poses.
+        recordings: of the test split, if the run names the actions of frames.
 
     Returns:
         The report's path.
@@ -66,6 +69,7 @@ def write_run_report(
         history=history,
         evaluations={"test": evaluation} if evaluation else {},
         poses={"test": poses} if poses else {},
+        recordings={"test": recordings} if recordings else {},
         clips=_shown_clips(header, scores) if scores else (),
         recipe_text=(run / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.intervals import IGNORED, label_frames, parse_intervals
 from kinegraph.errors import LayoutError, TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
@@ -26,12 +27,13 @@ class Sample(NamedTuple):
 
     Attributes:
         x: (C, T, V, M) float32; zero where a joint, a person or a frame is absent.
-        label: -1 where unknown; or (classes,) probabilities (the recipe's ``soft_labels``).
+        label: -1 where unknown; or (classes,) probabilities (the recipe's ``soft_labels``); for
+            segmentation (T,) the label of each frame, -1 in padding.
         length: number of real frames; padding follows them.
     """
 
     x: NDArray[np.float32]
-    label: int | NDArray[np.float32]
+    label: int | NDArray[np.float32] | NDArray[np.int64]
     length: int
 
 
@@ -40,7 +42,8 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (N, C, T, V, M); zero where a joint, a person or a frame is absent.
-        labels: (N,), -1 where unknown; or (N, classes) probabilities (``soft_labels`` of recipes).
+        labels: (N,), -1 where unknown; or (N, classes) probabilities (``soft_labels`` of recipes);
+            for segmentation (N, T), -1 in padding.
         lengths: (N,) number of real frames of each clip; padding follows them.
     """
 
@@ -68,6 +71,8 @@ class Preprocessor:
         layout: the layout of the training clips, which clips are converted to; None for a
             pipeline that converts them itself.
         coordinates: those of the training clips; a clip of an image loses its depth if they are 2.
+        background: for segmentation, the label of frames that no interval covers; samples then have
+            a label for each frame.
     """
 
     pipeline: Pipeline
@@ -77,6 +82,7 @@ class Preprocessor:
     fps: float | None = None
     layout: SkeletonLayout | None = None
     coordinates: int | None = None
+    background: int | None = None
 
     def __call__(
         self,
@@ -92,13 +98,43 @@ class Preprocessor:
         Raises:
             TransformError: the transforms do not fit the clip; the message names the clip.
         """
+        return self.prepare(clip, rng, partner, view)[0]
+
+    def prepare(
+        self,
+        clip: Clip,
+        rng: np.random.Generator | None = None,
+        partner: DrawPartner | None = None,
+        view: View | None = None,
+    ) -> tuple[Sample, NDArray[np.intp]]:
+        """Return the sample, and (T,) the frame of the clip nearest to each of its frames.
+
+        Arguments and errors are those of a call. In padding the frame is the clip's last.
+        """
         draw = None if partner is None else lambda: self.fit(partner())
         try:
             prepared = self.pipeline(self.fit(clip), rng, draw, view)
             x = to_array(prepared, self.persons, confidence=self.confidence)
         except (LayoutError, TransformError) as error:
             raise TransformError(f"clip {clip.id!r}: {error}") from error
-        return Sample(x, -1 if clip.label is None else clip.label, prepared.num_real_frames)
+        # positions are 2 t / T - 1
+        frames = np.rint(
+            (prepared.frame_positions.astype(np.float64) + 1) / 2 * clip.num_real_frames
+        )
+        frames = frames.astype(np.intp).clip(0, clip.num_frames - 1)
+        real = prepared.num_real_frames
+        if self.background is None:
+            return Sample(x, -1 if clip.label is None else clip.label, real), frames
+        return Sample(x, self._label_frames(clip, frames, real), real), frames
+
+    def _label_frames(self, clip: Clip, frames: NDArray[np.intp], real: int) -> NDArray[np.int64]:
+        """Return (T,) the label of these frames; those after the first ``real`` do not count."""
+        intervals = parse_intervals(clip.meta, clip.num_frames)
+        if intervals is None or self.background is None:
+            return np.full(len(frames), IGNORED)
+        labels = label_frames(intervals, clip.num_frames, self.background)[frames]
+        labels[real:] = IGNORED
+        return labels
 
     def fit(self, clip: Clip) -> Clip:
         """Return the clip in the layout and the space of the training clips.
@@ -120,13 +156,15 @@ class Preprocessor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples into a batch.
+    """Stack samples into a batch; recordings with frame labels are padded to the longest.
 
     Raises:
         TransformError: the clips differ in length because no transform makes it equal.
     """
     frames = sorted({sample.x.shape[1] for sample in samples})
-    if len(frames) > 1:
+    if len(frames) > 1 and all(np.shape(s.label) == (s.x.shape[1],) for s in samples):
+        samples = [_pad_sample(sample, frames[-1]) for sample in samples]
+    elif len(frames) > 1:
         raise TransformError(
             f"one batch holds clips of {frames[0]} to {frames[-1]} frames: add a transform that "
             "gives all of them one length, such as `resize: {frames: 64}`"
@@ -134,3 +172,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
     arrays, labels, lengths = zip(*samples, strict=True)
     x, targets = (torch.from_numpy(np.stack(values)) for values in (arrays, labels))
     return Batch(x, targets, torch.tensor(lengths))
+
+
+def _pad_sample(sample: Sample, frames: int) -> Sample:
+    """Return the sample of a recording with empty frames after it, which do not count."""
+    spare = frames - sample.x.shape[1]
+    x = np.pad(sample.x, ((0, 0), (0, spare), (0, 0), (0, 0)))
+    label = np.pad(np.asarray(sample.label), (0, spare), constant_values=IGNORED)
+    return Sample(x, label, sample.length)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
+from kinegraph.models.segmenter import FrameSegmenter
 from kinegraph.models.unknown import UnknownLogit
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
@@ -35,7 +36,8 @@ class CheckpointHeader:
     """Header of a checkpoint, as plain data.
 
     Attributes:
-        model: ``{"name": ..., "options": {...}}``.
+        model: ``{"name": ..., "options": {...}}``, with ``"head": {"name": ..., ...}`` if it names
+            the action of each frame.
         layout: `SkeletonLayout.to_dict`.
         num_classes: number of actions.
         in_channels: C of the input.
@@ -86,6 +88,8 @@ class CheckpointHeader:
             in_channels=self.in_channels,
             **self.model["options"],
         )
+        if head := self.model.get("head"):
+            return FrameSegmenter(model, head, self.num_classes)
         if self.unknown_centers:
             centers = torch.zeros(self.unknown_centers, int(model.pooled_features))
             model.unknown_head = UnknownLogit(centers, 0.0, 0.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.intervals import INTERVALS_KEY
 from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices, validation_clips, validation_split
 from kinegraph.clips.store import ClipStore
@@ -54,7 +55,8 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
     Clips that the protocol itself states to be for validation (meta ``split`` is ``val``) are used
     instead of a fraction of the training split, and the test split if the recipe sets it. After the
     selection of the epochs (``validation.retrain`` with fraction 0) they are training clips as
-    well. A classifier leaves out clips without a label, unless ``soft_labels`` has scores of them.
+    well. A classifier leaves out clips without a label, unless ``soft_labels`` has scores of them;
+    a segmentation leaves out recordings without intervals.
 
     Raises:
         RecipeError: the objective needs labels, and no clip has one or all have the same; or the
@@ -68,11 +70,16 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
         held_out = get_split_indices(store, recipe.protocol, "test")
     elif validation.fraction or validation.retrain:
         held_out = validation_clips(store, recipe.protocol)
-    if recipe.objective.create().is_classifier:
-        labeled = indices[store.labels[indices] >= 0]
+    objective = recipe.objective.create()
+    if objective.is_classifier or objective.names_frames:
+        has_label = labeled_clips(store) if objective.is_classifier else labeled_recordings(store)
+        labeled = indices[has_label[indices]]
         unlabeled, indices = len(indices) - len(labeled), labeled
-        held_out = held_out[store.labels[held_out] >= 0]
+        held_out = held_out[has_label[held_out]]
+    if objective.is_classifier:
         _check_labels(recipe.store, store, indices)
+    elif objective.names_frames:
+        _check_intervals(recipe.store, store, indices)
     if recipe.pipeline().resamples:
         _check_rates(recipe.store, store.rates[indices])
     if validation.fraction and not len(held_out):
@@ -94,8 +101,30 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
 
 def _select_test_clips(recipe: Recipe, store: ClipStore) -> NDArray[np.int64]:
     indices = get_split_indices(store, recipe.protocol, "test")
-    is_classifier = recipe.objective.create().is_classifier
-    return indices[store.labels[indices] >= 0] if is_classifier else indices
+    objective = recipe.objective.create()
+    if objective.names_frames:
+        return indices[labeled_recordings(store)[indices]]
+    return indices[labeled_clips(store)[indices]] if objective.is_classifier else indices
+
+
+def labeled_clips(store: ClipStore) -> NDArray[np.bool_]:
+    """Return (clips,) whether a clip has a label."""
+    return store.labels >= 0
+
+
+def labeled_recordings(store: ClipStore) -> NDArray[np.bool_]:
+    """Return (clips,) whether a clip has interval labels, which may be an empty list."""
+    return np.array([meta.get(INTERVALS_KEY) is not None for meta in store.metas])
+
+
+def _check_intervals(path: str, store: ClipStore, indices: NDArray[np.int64]) -> None:
+    if not len(indices):
+        raise RecipeError(
+            f"{path}: no training recording has interval labels, which segmentation needs: "
+            "convert the recordings with --intervals FILE"
+        )
+    if not store.classes:
+        raise RecipeError(f"{path}: its classes have no names, which segmentation needs")
 
 
 def read_soft_labels(

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax
 
+from kinegraph.clips.intervals import IGNORED
 from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
 from kinegraph.models.base import predict_logits
 from kinegraph.models.layers import frames_at
@@ -68,6 +69,8 @@ class Objective:
         is_classifier: whether the model learns to name actions.
         predicts_poses: whether `predict_poses` returns poses.
         reconstructs: whether these poses are the clip's own frames rather than future ones.
+        names_frames: whether the model, which then has a frame head, learns the action of each
+            frame.
         can_mix_labels: whether the loss is that of the labels alone, which mixup can mix.
     """
 
@@ -76,6 +79,7 @@ class Objective:
     is_classifier = False
     predicts_poses = False
     reconstructs = False
+    names_frames = False
     can_mix_labels = False
 
     def compute_loss(
@@ -157,6 +161,58 @@ def label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor
         return cross_entropy(logits, labels, label_smoothing=smoothing)
     losses = cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     return (weights * losses).mean()
+
+
+class SegmentationObjective(Objective):
+    """The action of every frame: cross entropy of each stage of the head, and a smoothing loss.
+
+    The smoothing loss is the truncated mean squared error of MS-TCN (Abu Farha and Gall, CVPR
+    2019, equations 9 to 11): the squared difference of the log probabilities of neighboring
+    frames, at most ``tau`` squared, the earlier frame without gradient.
+
+    Args:
+        smooth_weight: weight of the smoothing loss (0.15 in the paper).
+        tau: largest difference that counts (4 in the paper).
+    """
+
+    best_metric = ("val_frame_accuracy", 1)
+    required_method = "forward_features"
+    names_frames = True
+
+    def __init__(self, *, smooth_weight: float = 0.15, tau: float = 4.0) -> None:
+        if smooth_weight < 0 or tau <= 0:
+            raise RecipeError(
+                "segmentation: expected smooth_weight of 0 or more and tau above 0, got "
+                f"smooth_weight={smooth_weight}, tau={tau}"
+            )
+        self.smooth_weight = smooth_weight
+        self.tau = tau
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
+        labels = batch.labels
+        stages = model.forward_stages(batch.x, batch.lengths)  # type: ignore[operator]
+        loss = stages.new_zeros(())
+        for logits in stages:
+            loss = loss + cross_entropy(
+                logits, labels, ignore_index=IGNORED, label_smoothing=smoothing
+            )
+            loss = loss + self.smooth_weight * self.smoothing_loss(logits, labels != IGNORED)
+        seen = labels != IGNORED
+        correct = (stages[-1].argmax(dim=1) == labels) & seen
+        return LossOutput(loss, None, {"frame_accuracy": correct.sum() / seen.sum().clamp(min=1)})
+
+    def smoothing_loss(self, logits: Tensor, seen: Tensor) -> Tensor:
+        """Return the smoothing loss of logits (N, K, T) over pairs of frames that count (N, T)."""
+        log_p = log_softmax(logits, dim=1)
+        square = (log_p[..., 1:] - log_p[..., :-1].detach()).square().clamp(max=self.tau**2)
+        pairs = seen[:, 1:] & seen[:, :-1]
+        return (square.mean(dim=1) * pairs).sum() / pairs.sum().clamp(min=1)
 
 
 class LinkInferenceObjective(Objective):
@@ -281,6 +337,7 @@ class DenoisingObjective(ReconstructionObjective):
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "recognition": RecognitionObjective,
+    "segmentation": SegmentationObjective,
     "links": LinkInferenceObjective,
     "reconstruct": ReconstructionObjective,
     "reverse": ReversalObjective,

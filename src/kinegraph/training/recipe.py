@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, LayoutError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, find_model, list_models, model_options
+from kinegraph.models.frame_heads import create_head
 from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
@@ -50,6 +51,10 @@ class ModelConfig(_NamedConfig):
     """Model name and options (any further keys, see `kinegraph.models.model_options`)."""
 
     name: str = "stgcn"
+
+
+class HeadConfig(_NamedConfig):
+    """Name and options of a head of every frame (`kinegraph.models.frame_heads`)."""
 
 
 class ObjectiveConfig(_NamedConfig):
@@ -181,6 +186,7 @@ class Recipe(_StrictModel):
         test_mirror: whether an evaluation also averages the scores of the mirrored clip, at the
             step mirror; auto: if the class names show which classes mirrored clips have.
         model, objective, train, validation: see these classes.
+        head: the head that names the action of each frame, for the objective segmentation.
         share: fraction of the training clips of each class to use (at least one clip), drawn by
             ``seed``, to measure learning from few labels.
         soft_labels: a file of scores (``scores-train.npz`` of ``evaluate --split train``). Training
@@ -203,6 +209,7 @@ class Recipe(_StrictModel):
     test_clips: int = Field(1, ge=1, le=1000)
     test_mirror: bool | Literal["auto"] = False
     model: ModelConfig = ModelConfig()
+    head: HeadConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()
     validation: ValidationConfig = ValidationConfig()
@@ -220,11 +227,12 @@ class Recipe(_StrictModel):
         options = self.model.options
         if "persons" in model_options(self.model.name) and self.persons:
             options = {"persons": self.persons, **options}
-        return {"name": self.model.name, "options": options}
+        spec = {"name": self.model.name, "options": options}
+        return spec if self.head is None else {**spec, "head": self.head.model_dump()}
 
-    def preprocessor(self) -> Preprocessor:
-        """Return the conversion of clips to model input."""
-        return Preprocessor(self.pipeline(), self.persons, self.confidence)
+    def preprocessor(self, background: int | None = None) -> Preprocessor:
+        """Return the conversion of clips to model input; ``background`` as in `Preprocessor`."""
+        return Preprocessor(self.pipeline(), self.persons, self.confidence, background=background)
 
     def stage(self, number: int) -> Recipe:
         """Return the recipe of a stage."""
@@ -303,6 +311,7 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     if recipe and not errors:
         errors += _find_training_errors(recipe) + _find_stage_errors(recipe)
         errors += _find_test_errors(recipe) + _find_frame_index_errors(recipe)
+        errors += _find_head_errors(recipe)
     if errors or recipe is None:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise RecipeError(f"{source}: {count}: " + "; ".join(errors))
@@ -449,6 +458,29 @@ def _find_frame_index_errors(recipe: Recipe) -> list[str]:
             "'confidence: true': set confidence to false"
         ]
     return []
+
+
+def _find_head_errors(recipe: Recipe) -> list[str]:
+    """Find a frame head without the objective that trains it, or the other way round."""
+    names_frames = recipe.objective.create().names_frames
+    if recipe.head is None:
+        need = "set 'head', such as head: {name: ms_tcn}"
+        return [f"objective {recipe.objective.name!r} needs a frame head: {need}"] * names_frames
+    spec = recipe.head.model_dump()
+    errors = _collect_errors(lambda: create_head(spec, 1, 2) and [])
+    if not names_frames:
+        errors.append(
+            f"'head' names the action of each frame, which objective {recipe.objective.name!r} "
+            "does not train: set 'objective' to {name: segmentation}"
+        )
+    for_clips = ("stages", "test_clips", "test_mirror", "soft_labels")
+    defaults = Recipe.model_fields
+    errors += [
+        f"{key!r} is for clips with one action each, not for recordings: leave it out"
+        for key in for_clips
+        if getattr(recipe, key) != defaults[key].default
+    ]
+    return errors
 
 
 def _find_training_errors(recipe: Recipe) -> list[str]:

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from kinegraph.clips.intervals import frame_classes
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import RecipeError, TrainingError
 from kinegraph.files import atomic_write, exclusive_lock
@@ -136,12 +137,17 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_enough_clips(splits, layout)
     _set_threads(settings, layout)
     seed_everything(recipe.seed, workers=True, verbose=False)
+    classes, background = store.classes, None
+    if recipe.objective.create().names_frames:
+        classes, background = frame_classes(store.classes or ())
+    preprocessor = recipe.preprocessor(background)
     train_set = ClipDataset(
-        store, splits.train, recipe.preprocessor(), recipe.seed, splits.soft_labels
+        store, splits.train, preprocessor, recipe.seed, splits.soft_labels
     )
-    val_set = ClipDataset(store, splits.val, recipe.preprocessor())
-    test_set = ClipDataset(store, splits.test, recipe.preprocessor())
-    header = _build_header(recipe, store, in_channels=train_set[0, 0].x.shape[0], splits=splits)
+    val_set = ClipDataset(store, splits.val, preprocessor)
+    test_set = ClipDataset(store, splits.test, preprocessor)
+    channels = train_set[0, 0].x.shape[0]
+    header = _build_header(recipe, store, classes, in_channels=channels, splits=splits)
     if selection is not None:
         header.training["selection"] = selection.model_dump()
     model, objective = header.build_model(), header.create_objective()
@@ -308,15 +314,20 @@ def _open_folders(stage: StageRun, layout: ProcessLayout) -> Iterator[None]:
 
 
 def _build_header(
-    recipe: Recipe, store: ClipStore, *, in_channels: int, splits: TrainingSplits
+    recipe: Recipe,
+    store: ClipStore,
+    classes: Sequence[str] | None,
+    *,
+    in_channels: int,
+    splits: TrainingSplits,
 ) -> CheckpointHeader:
     provenance, pipeline = store.provenance, recipe.pipeline()
     header = CheckpointHeader(
         model=recipe.model_spec(),
         layout=pipeline.output_layout(store.layout).to_dict(),
-        num_classes=max(1, store.num_classes),
+        num_classes=max(1, store.num_classes if classes is None else len(classes)),
         in_channels=in_channels,
-        classes=list(store.classes) if store.classes else None,
+        classes=list(classes) if classes else None,
         persons=recipe.persons,
         confidence=recipe.confidence,
         stream=recipe.stream,

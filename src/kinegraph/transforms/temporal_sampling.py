@@ -176,6 +176,21 @@ def random_crop(clip: Clip, rng: np.random.Generator, *, shortest: Count = 16) -
     return take_frames(clip, np.arange(begin, begin + length))
 
 
+@transform(random=True, pads=True)
+def random_window(clip: Clip, rng: np.random.Generator, *, frames: Count = 512) -> Clip:
+    """Crop a random window of ``frames``; a shorter clip is followed by empty frames.
+
+    For segmentation, which evaluates whole recordings.
+    """
+    spare = clip.num_frames - frames
+    if spare >= 0:
+        begin = int(rng.integers(0, spare + 1))
+        return take_frames(clip, np.arange(begin, begin + frames))
+    after = np.ones(-spare, dtype=np.float32)  # where frames after the recording lie
+    positions = np.concatenate([clip.frame_positions, after])
+    return replace(_pad_around(clip, 0, frames), positions=positions)
+
+
 @transform(random=True)
 def random_speed(
     clip: Clip, rng: np.random.Generator, *, low: SpeedFactor = 0.5, high: SpeedFactor = 2.0

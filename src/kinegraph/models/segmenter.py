@@ -1,0 +1,87 @@
+"""A backbone of any family with a head that names the action of every frame.
+
+Shapes: N recordings, M persons, C channels, F features of a frame, K classes, T frames, V joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinegraph.models.base import SkeletonModel
+from kinegraph.models.frame_heads import create_head
+from kinegraph.ops.persons import mean_over_persons
+
+_PROBE_FRAMES = 64  # a multiple of the temporal stride of every backbone
+
+
+class FrameSegmenter(nn.Module):
+    """Recordings (N, C, T, V, M) to the logits of every frame (N, K, T).
+
+    The features of a frame are those of the backbone, pooled over joints (``pool`` of the backbone:
+    their mean, or side by side) and averaged over the persons who are present. A backbone with
+    temporal strides has one feature for several frames, which all of them get.
+
+    Args:
+        backbone: a model of actions; its own classifier is removed.
+        head: name and options, see `kinegraph.models.frame_heads`.
+        classes: K.
+
+    Attributes:
+        stride: frames that share a feature of the backbone.
+    """
+
+    def __init__(self, backbone: SkeletonModel, head: Mapping[str, Any], classes: int) -> None:
+        super().__init__()
+        self.layout, self.in_channels = backbone.layout, backbone.in_channels
+        self.takes_lengths = True
+        features = backbone.pooled_features
+        for module in backbone.modules():
+            if isinstance(getattr(module, "head", None), nn.Module):
+                module.head = nn.Identity()
+        self.backbone = backbone
+        self.head = create_head(head, features, classes)
+        self.stride = self._measure_stride()
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(N, C, T, V, M) and the number of real frames (N,) -> logits (N, K, T)."""
+        return self.forward_stages(x, lengths)[-1]
+
+    def forward_stages(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(N, C, T, V, M) and (N,) -> logits of each stage of the head (S, N, K, T)."""
+        frames = torch.arange(x.shape[2], device=x.device)
+        ends = torch.full_like(frames[:1], x.shape[2]) if lengths is None else lengths
+        mask = (frames < ends[:, None]).to(x.dtype)[:, None]
+        stages: Tensor = self.head(self.frame_features(x, lengths) * mask, mask)
+        return stages
+
+    def frame_features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(N, C, T, V, M) and (N,) -> features of each frame (N, F, T)."""
+        backbone = self.backbone
+        given = (x, lengths) if backbone.takes_lengths else (x,)
+        features = backbone.forward_features(*given)  # (N, M, C', T', V')
+        if backbone.pool == "joints":
+            features = features.transpose(3, 4).flatten(2, 3)
+        else:
+            features = features.mean(dim=4)
+        pooled = mean_over_persons(features.flatten(2), backbone.counted_persons(x))
+        pooled = pooled.unflatten(1, features.shape[2:])
+        return pooled.repeat_interleave(self.stride, dim=2)[..., : x.shape[2]]
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the groups of the backbone, and one of the head."""
+        head = {"params": list(self.head.parameters()), "weight_decay": weight_decay}
+        return [*self.backbone.parameter_groups(weight_decay), head]
+
+    @torch.no_grad()
+    def _measure_stride(self) -> int:
+        backbone = self.backbone
+        shape = (1, self.in_channels, _PROBE_FRAMES, self.layout.num_joints)
+        was_training = backbone.training
+        backbone.eval()
+        features = backbone.forward_features(torch.zeros(*shape, backbone.fixed_persons or 1))
+        backbone.train(was_training)
+        return -(-_PROBE_FRAMES // features.shape[3])
