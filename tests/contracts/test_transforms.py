@@ -21,12 +21,12 @@ FIXED_LENGTH = {
 }  # fmt: skip
 SAMPLERS = FIXED_LENGTH | {
     "random_shift", "downsample", "reduce_frame", "trim", "drop_empty_frames", "random_crop",
-    "random_speed", "resample",
+    "random_speed", "random_window", "resample",
 }  # fmt: skip
 AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
     "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
-    "random_crop", "random_speed", "mix_parts", "drop_joints", "drop_axis",
+    "random_crop", "random_speed", "random_window", "mix_parts", "drop_joints", "drop_axis",
     "drop_person",
     "take_bone_lengths", "skateformer_augment",
 }  # fmt: skip
@@ -53,7 +53,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 57
+    assert len(NAMES) == 58
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 

@@ -176,7 +176,6 @@ class SegmentationObjective(Objective):
     """
 
     best_metric = ("val_frame_accuracy", 1)
-    required_method = "forward_features"
     names_frames = True
 
     def __init__(self, *, smooth_weight: float = 0.15, tau: float = 4.0) -> None:

@@ -176,7 +176,7 @@ def random_crop(clip: Clip, rng: np.random.Generator, *, shortest: Count = 16) -
     return take_frames(clip, np.arange(begin, begin + length))
 
 
-@transform(random=True, pads=True)
+@transform(random=True)
 def random_window(clip: Clip, rng: np.random.Generator, *, frames: Count = 512) -> Clip:
     """Crop a random window of ``frames``; a shorter clip is followed by empty frames.
 
