@@ -142,7 +142,9 @@ def train_run(recipe: str, folder: Path, *changes: str) -> None:
         return
     resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
     run(["train", recipe, *changes, "--out", folder, *resume])
-    print(f"{folder.name}: {accuracy(folder):.1f}", file=sys.stderr, flush=True)
+    has_scores = (folder / "scores-test.npz").exists()  # a segmentation has none
+    result = f": {accuracy(folder):.1f}" if has_scores else ""
+    print(f"{folder.name}{result}", file=sys.stderr, flush=True)
 
 
 def accuracy(folder: Path, protocol: str = "") -> float:
