@@ -146,7 +146,10 @@ def one_epoch(recipe):
         ({"head": {"name": "ms_tcn", "layer": 1}}, "did you mean 'layers'"),
         ({"head": {"name": "mstcn"}}, "unknown head 'mstcn'"),
         ({"objective": {"name": "segmentation", "tau": 0}}, "tau above 0"),
-        ({"test_mirror": True, "transforms": ["mirror", "stream"]}, "'test_mirror' is for clips with one act"),
+        (
+            {"test_mirror": True, "transforms": ["mirror", "stream"]},
+            "'test_mirror' is for clips with one act",
+        ),
     ],
 )
 def test_recipes_that_contradict_themselves_are_refused(store, changes, message):

@@ -141,9 +141,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     if recipe.objective.create().names_frames:
         classes, background = frame_classes(store.classes or ())
     preprocessor = recipe.preprocessor(background)
-    train_set = ClipDataset(
-        store, splits.train, preprocessor, recipe.seed, splits.soft_labels
-    )
+    train_set = ClipDataset(store, splits.train, preprocessor, recipe.seed, splits.soft_labels)
     val_set = ClipDataset(store, splits.val, preprocessor)
     test_set = ClipDataset(store, splits.test, preprocessor)
     channels = train_set[0, 0].x.shape[0]
