@@ -17,7 +17,7 @@ from kinegraph.clips.intervals import Interval, find_intervals
 F1_OVERLAPS = (0.10, 0.25, 0.50)
 MAP_OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-Labels = NDArray[np.integer]
+FrameLabels = NDArray[np.integer]
 
 
 class ScoredInterval(NamedTuple):
@@ -34,13 +34,13 @@ def overlap(first: Interval, second: Interval) -> float:
     return max(0, shared) / (max(first.stop, second.stop) - min(first.start, second.start))
 
 
-def frame_accuracy(true: Sequence[Labels], predicted: Sequence[Labels]) -> float:
+def frame_accuracy(true: Sequence[FrameLabels], predicted: Sequence[FrameLabels]) -> float:
     """Return the fraction of the frames of all recordings whose label is right."""
     correct = sum(int((t == p).sum()) for t, p in zip(true, predicted, strict=True))
     return correct / sum(map(len, true))
 
 
-def edit_score(true: Labels, predicted: Labels, background: int | None = None) -> float:
+def edit_score(true: FrameLabels, predicted: FrameLabels, background: int | None = None) -> float:
     """Return the segmental edit score of a recording (Lea, Reiter, Vidal, Hager, ECCV 2016).
 
     1 minus the Levenshtein distance between the orders of the actions, divided by the larger number
@@ -94,7 +94,10 @@ def match_intervals(
 
 
 def f1_at(
-    true: Sequence[Labels], predicted: Sequence[Labels], least: float, background: int | None = None
+    true: Sequence[FrameLabels],
+    predicted: Sequence[FrameLabels],
+    least: float,
+    background: int | None = None,
 ) -> float:
     """Return F1 at an overlap, of the matches of all recordings together; see `match_intervals`."""
     matches = [

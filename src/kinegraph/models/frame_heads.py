@@ -76,7 +76,7 @@ class DualDilatedLayer(nn.Module):
         return (x + self.dropout(relu(y))) * mask
 
 
-class Stage(nn.Module):
+class FrameStage(nn.Module):
     """A 1x1 convolution to the channels, layers one after the other, a 1x1 convolution to K."""
 
     def __init__(self, features: int, classes: int, layers: Sequence[nn.Module], channels: int):
@@ -160,9 +160,9 @@ class MSTCNHead(FrameHead):
             DualDilatedLayer(channels, (2**i, 2 ** (layers - 1 - i)), dropout)
             for i in range(layers)
         ]
-        self.predict = Stage(features, classes, dual, channels)
+        self.predict = FrameStage(features, classes, dual, channels)
         self.refine = nn.ModuleList(
-            Stage(
+            FrameStage(
                 classes,
                 classes,
                 [DilatedLayer(channels, 2**i, dropout) for i in range(refinement_layers)],
@@ -210,7 +210,7 @@ class CausalHead(FrameHead):
             )
         self.delay = delay
         self.stages = nn.ModuleList(
-            Stage(
+            FrameStage(
                 classes if number else features,
                 classes,
                 [DilatedLayer(channels, 2**i, dropout, causal=True) for i in range(layers)],
