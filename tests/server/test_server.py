@@ -27,10 +27,7 @@ from kinegraph.inference.session import RawFrame, open_session
 from kinegraph.server.auth import SUBPROTOCOL, TOKEN_PREFIX
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.limits import Limits, TokenBucket
-from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
-from kinegraph.server.schemas import ClipPayload
-from kinegraph.server.serve import create_server, open_socket
-from kinegraph.server.stream_schemas import (
+from kinegraph.server.message_schemas import (
     Client,
     EndAnswer,
     FlushAnswer,
@@ -39,6 +36,9 @@ from kinegraph.server.stream_schemas import (
     StreamRejection,
     message_schemas,
 )
+from kinegraph.server.protocol import HEADER, MAGIC, PERSON_HEADER, decode_binary
+from kinegraph.server.schemas import ClipPayload
+from kinegraph.server.serve import create_server, open_socket
 from server.serving import receive_json, running, walk
 
 TOKEN = "a token of letters"
@@ -253,7 +253,7 @@ def test_the_docs_page_describes_everything_without_other_sites(server):
 def test_messages_of_a_stream_fit_their_schemas(server):
     schema = httpx.get(f"{server.url}/v1/stream/schema").json()
     kept = Path(__file__).parents[2] / "docs" / "stream.schema.json"
-    assert json.loads(kept.read_text()) == schema == message_schemas()
+    assert json.loads(kept.read_text()) == schema == message_schemas("stream")
     sent = [{"person": "a", "joints": one.tolist(), "time": t / 30} for t, one in enumerate(walk())]
     sent += [{"person": "a", "flush": True}, {"person": "a", "end": True}, {"person": "a"}]
     text = TypeAdapter(Client)

@@ -9,8 +9,12 @@ import subprocess
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from kinegraph.server.message_schemas import ImageAnswer, Skeleton, VideoEnd, VideoServer
+from kinegraph.server.schemas import ModelInfo
 from server.serving import running, walk
+from server.test_page_clients import node_with_websocket
 from test_docs import DOCS, blocks
 
 PAGE = DOCS / "serving.md"
@@ -47,6 +51,15 @@ def test_programs_get_answers(number, server, folder, capsys):
     assert "error" not in output and ("'probability'" in output or '"probability":' in output)
 
 
+def test_the_program_in_javascript(server, folder):
+    (program,) = [code for mark, code in blocks(PAGE) if mark == "js serve"]
+    (folder / "program.mjs").write_text(program.replace(HERE, f"127.0.0.1:{server.port}"))
+    words = [*node_with_websocket(), "program.mjs"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 16 and lines[-1].startswith("end ") and "undefined" not in done.stdout
+
+
 def test_the_curl_command(server, folder):
     if not shutil.which("curl"):
         pytest.skip("CURL IS ABSENT")
@@ -72,3 +85,12 @@ def test_the_example_answer_has_the_keys_of_an_answer(server):
             return await receive_json(ws)
 
     assert list(asyncio.run(client())) == list(json.loads(example))
+
+
+def test_the_examples_of_a_model_and_a_video_fit_their_schemas():
+    (model,) = [c for mark, c in blocks(PAGE) if mark == "json model"]
+    assert set(json.loads(model)) == set(ModelInfo.model_validate_json(model).model_fields_set)
+    assert set(json.loads(model)) == set(ModelInfo.model_fields)
+    messages = [c for mark, c in blocks(PAGE) if mark == "json video"]
+    kinds = [type(TypeAdapter(VideoServer).validate_json(one)) for one in messages]
+    assert kinds == [Skeleton, ImageAnswer, VideoEnd]

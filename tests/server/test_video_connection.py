@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import runpy
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from inference.test_streaming_backends import recognizer
 from kinegraph.server import ws_video
+from kinegraph.server.message_schemas import (
+    ImageAnswer,
+    Skeleton,
+    StreamRejection,
+    VideoEnd,
+    VideoServer,
+    message_schemas,
+)
 from kinegraph.server.ws_video import TIME
 from kinegraph.video.estimators.base import PoseFrame
 from server.serving import receive_json, running, walk
+from test_docs import blocks
+from video.synthetic_videos import picture, require_av, write_video
 
 LAYOUT = recognizer([]).layout
 
@@ -56,27 +69,53 @@ def image(time: float, size: int = 64) -> bytes:
     return TIME.pack(time) + file.getvalue()
 
 
+async def receive_checked(ws, kind: type) -> dict:
+    """Return the next message, which fits the schema of its kind only."""
+    message = await receive_json(ws)
+    assert type(TypeAdapter(VideoServer).validate_python(message)) is kind
+    return message
+
+
+def test_the_schemas_of_a_video_are_those_of_the_page(server):
+    schema = httpx.get(f"{server.url}/v1/video/schema").json()
+    kept = Path(__file__).parents[2] / "docs" / "video.schema.json"
+    assert json.loads(kept.read_text()) == schema == message_schemas("video")
+    assert "ImageAnswer" in httpx.get(f"{server.url}/docs").text
+
+
 def test_images_are_answered_until_a_text_ends_the_video(server):
     async def client() -> None:
         async with connect(server.video) as ws:
-            skeleton = await receive_json(ws)
+            skeleton = await receive_checked(ws, Skeleton)
             assert len(skeleton["joints"]) == LAYOUT.num_joints and skeleton["people"] == 1
             for t in range(20):
                 await ws.send(image(t / 30))
-                message = await receive_json(ws)
+                message = await receive_checked(ws, ImageAnswer)
                 assert message["time"] == t / 30 and (message["width"], message["height"]) == (
                     64,
                     48,
                 )
                 assert len(message["persons"][0]["joints"]) == LAYOUT.num_joints
             await ws.send(json.dumps({"end": True}))
-            message = await receive_json(ws)
+            message = await receive_checked(ws, VideoEnd)
             assert message["end"] and "name" in message["main"]
             with pytest.raises(ConnectionClosed) as end:
                 await ws.recv()
             assert end.value.rcvd.code == 1000
 
     asyncio.run(client())
+
+
+def test_the_program_of_the_page_sends_a_video(server, tmp_path, monkeypatch, capsys):
+    require_av()
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    (program,) = [code for mark, code in blocks(page) if mark == "python video"]
+    (tmp_path / "program.py").write_text(program.replace("127.0.0.1:8000", server.url[7:]))
+    write_video(tmp_path / "video.mp4", [picture(90)] * 12)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("program.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == LAYOUT.name and len(lines) == 14 and "'name':" in lines[-1]
 
 
 def test_wrong_images_are_rejected_and_many_of_them_end_the_video(server):
@@ -92,7 +131,7 @@ def test_wrong_images_are_rejected_and_many_of_them_end_the_video(server):
                 (TIME.pack(3.0) + b"no image", "JPEG"),
             ):
                 await ws.send(wrong)
-                assert words in (await receive_json(ws))["error"]
+                assert words in (await receive_checked(ws, StreamRejection))["error"]
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
 

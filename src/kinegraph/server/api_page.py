@@ -7,12 +7,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from kinegraph.server.stream_schemas import message_schemas
+from kinegraph.server.message_schemas import MESSAGES, message_schemas
 
 
 def render_api_page(openapi: dict[str, Any]) -> str:
-    """Render an OpenAPI description, and the messages of a stream, as HTML."""
+    """Render an OpenAPI description, and the messages of the websockets, as HTML."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=select_autoescape(["jinja"]))
     template = environment.get_template("api_page.html.jinja")
-    return template.render(api=openapi, messages=message_schemas())
+    messages = {websocket: message_schemas(websocket) for websocket in MESSAGES}
+    return template.render(api=openapi, messages=messages)

@@ -19,9 +19,9 @@ from kinegraph.inference.predict import Predictor
 from kinegraph.server import schemas
 from kinegraph.server.api_page import render_api_page
 from kinegraph.server.errors import RequestRejectedError, status_of, too_large
+from kinegraph.server.message_schemas import message_schemas
 from kinegraph.server.page_routes import add_page
 from kinegraph.server.service import Service
-from kinegraph.server.stream_schemas import message_schemas
 from kinegraph.server.teaching import (
     TEACH_EXAMPLE,
     ExamplesPayload,
@@ -100,7 +100,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/stream/schema", responses=schemas.error_responses())
     async def stream_schema() -> dict[str, Any]:
         """Return the JSON schemas of the text messages of WS /v1/stream."""
-        return message_schemas()
+        return message_schemas("stream")
+
+    @app.get("/v1/video/schema", responses=schemas.error_responses())
+    async def video_schema() -> dict[str, Any]:
+        """Return the JSON schemas of the text messages of WS /v1/video."""
+        return message_schemas("video")
 
     @app.get("/v1/model", responses=schemas.error_responses())
     async def model() -> schemas.ModelInfo:
