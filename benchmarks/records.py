@@ -82,7 +82,7 @@ class Record:
         """Return the folder of a run."""
         digest = hashlib.sha256(self.load().to_yaml().encode()).hexdigest()[:8]
         name = f"{job.protocol}-{job.stream.replace('+', '-')}-{job.seed}"
-        return out / f"{self.load().name}-{digest}" / name
+        return out / self.source / f"{self.load().name}-{digest}" / name
 
 
 def is_finished(folder: Path) -> bool:

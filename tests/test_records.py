@@ -115,7 +115,7 @@ def test_finished_runs_are_kept_others_resumed_and_rows_replaced(records, traini
     arguments = [str(tmp_path), "--out", str(tmp_path / "out")]
     records.main(arguments)
     before = rows(tmp_path / "numbers.md")
-    joint = next((tmp_path / "out").glob("tiny-*/*-joint-1"))
+    joint = next((tmp_path / "out").glob("tiny/tiny-*/*-joint-1"))
     shutil.rmtree(joint)
     joint.mkdir()
     (joint / "resume.ckpt").touch()
@@ -127,6 +127,18 @@ def test_finished_runs_are_kept_others_resumed_and_rows_replaced(records, traini
     assert len(after) == len(before) == 4
     assert "| joint | 62.5 ± 17.7 |" in after[1]
     assert after[2] == before[2]
+
+
+def test_datasets_that_share_a_recipe_and_a_protocol_have_their_own_runs(
+    records, training, tmp_path
+):
+    rows = yaml.safe_load((tmp_path / "records.yaml").read_text())
+    rows["cpu"].append({**rows["cpu"][0], "title": "Other", "source": "other"})
+    (tmp_path / "records.yaml").write_text(yaml.safe_dump(rows))
+    shutil.copy(tmp_path / "out" / "tiny.arrow", tmp_path / "out" / "other.arrow")
+    records.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    folders = [command[command.index("--out") + 1] for command in training.commands]
+    assert len(set(folders)) == len(folders) == 8
 
 
 def test_changed_recipes_are_trained_anew(records, training, tmp_path):
