@@ -25,6 +25,7 @@ from accuracy import get_store, mean_and_spread, minutes, run, split_page, write
 
 from kinegraph.inference.score import ScoredFile, score_files
 from kinegraph.training.checkpoint import LAST_FILE
+from kinegraph.training.history import HISTORY_FILE
 from kinegraph.training.recipe import Recipe, load_recipe
 
 RECORDS = Path(__file__).with_suffix(".yaml")
@@ -112,13 +113,13 @@ def train(record: Record, job: Job, store: Path, out: Path, max_minutes: float |
     return True
 
 
-def describe_epoch(recipe: Recipe) -> str:
+def describe_epoch(recipe: Recipe, folder: Path) -> str:
     """Return the rule by which the epoch of a run was chosen."""
     if recipe.validation.retrain:
         return "number chosen on held-out training clips"
     if recipe.validation.fraction:
         return "best on held-out training clips"
-    return f"last of {recipe.train.epochs}"
+    return f"last of {len((folder / HISTORY_FILE).read_text().splitlines()) - 1}"
 
 
 def evaluate(record: Record, store: Path, out: Path) -> Iterator[str]:
@@ -132,7 +133,7 @@ def evaluate(record: Record, store: Path, out: Path) -> Iterator[str]:
             full[name].append(100 * statistics.mean(fold.full.top1 for fold in folds))
             kept = [fold.clean.top1 for fold in folds if fold.clean]
             clean[name] += [100 * statistics.mean(kept)] if kept else []
-    epoch = describe_epoch(record.load())
+    epoch = describe_epoch(record.load(), record.folder(record.jobs()[0], out))
     for name in names:
         jobs = [job for job in record.jobs() if name in (job.stream, "fused")]
         spent = statistics.mean(minutes(record.folder(job, out)) for job in jobs)

@@ -105,7 +105,7 @@ def test_rows_of_streams_and_their_sum_are_written_beside_the_others(records, tr
     ]
     old, joint, bone, fused = rows(tmp_path / "numbers.md")
     assert old == OLD
-    assert joint.startswith("| Tiny | ST-GCN | joint | 75.0 ± 0.0 | – | 2 | last of 1 | ")
+    assert joint.startswith("| Tiny | ST-GCN | joint | 75.0 ± 0.0 | – | 2 | last of 20 | ")
     assert bone.startswith("| Tiny | ST-GCN | bone | 50.0 ± 0.0 | ")
     assert fused.startswith("| Tiny | ST-GCN | fused | 75.0 ± 0.0 | ")
     assert rows(tmp_path / "numbers.md", "records-gpu") == [OLD]
