@@ -27,6 +27,7 @@ from kinegraph.readers import (
     rtmlib,
     sbu,
     stacked,
+    stores,
     ui_prmd,
     ultralytics,
     utd_mhad,
@@ -60,7 +61,7 @@ _ALL_READERS = (
     penn_action.READER, sbu.READER, florence3d.READER, utkinect.READER, ddnet.READER,
     ui_prmd.READER, bvh.READER, c3d.READER, deeplabcut.DEEPLABCUT, deeplabcut.LIGHTNING_POSE,
     movement.SLEAP, movement.NWB, pyskl.READER, stacked.FSD_READER, stacked.READER, arrays.READER,
-    synthetic.READER,
+    stores.READER, synthetic.READER,
 )  # fmt: skip
 READERS: dict[str, Reader] = {reader.name: reader for reader in _ALL_READERS}
 """Every reader by name."""
