@@ -41,6 +41,20 @@ def test_workers_change_nothing_and_epochs_do(tiny_store, tiny_recipe):
     assert not torch.equal(alone, batches(store, recipe, 0, epoch=2))
 
 
+def test_draws_of_a_clip_are_next_to_each_other_and_differ(tiny_store, tiny_recipe):
+    store, recipe = ClipStore(tiny_store), parse_recipe(tiny_recipe, "tiny")
+    preprocess = Preprocessor(recipe.pipeline(), 1, False)
+    single = ClipDataset(store, range(11), preprocess, seed=3)
+    dataset = ClipDataset(store, range(11), preprocess, seed=3, views=(None, None))
+    loaders = [create_loader(made, 4, workers=0) for made in (single, dataset)]
+    alone, paired = ([batch.x for batch in loader] for loader in loaders)
+    assert [len(x) for x in paired] == [8, 8, 6]
+    for one, two in zip(alone, paired, strict=True):
+        assert torch.equal(one, two[::2])
+        for first, second in two.unflatten(0, (-1, 2)):
+            assert 0 < (first - second).abs().max() < 0.1  # the jitter of the recipe
+
+
 def test_a_mixing_step_gets_a_clip_of_the_same_class_after_the_steps_before_it(tiny_store):
     store = ClipStore(tiny_store)
     pipeline = Pipeline.from_list([{"resize": {"frames": 8}}, {"mix_parts": {"p": 1}}])

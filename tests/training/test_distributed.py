@@ -45,6 +45,15 @@ def test_a_step_of_two_processes_is_two_batches_of_one():
     assert sorted(alone) == list(range(12))
 
 
+def test_all_draws_of_a_clip_are_in_one_process():
+    for rank in range(2):
+        sampler = EpochSampler(20, seed=5, batch_size=3, rank=rank, world_size=2, draws=2)
+        positions = [position for _, position in sampler]
+        assert len(positions) == len(sampler) == 10
+        assert positions[1::2] == [position + 1 for position in positions[::2]]
+        assert not any(position % 2 for position in positions[::2])
+
+
 def test_training_shares_are_even_and_held_out_clips_are_seen_once():
     trained = shares(11, 2, 4, seed=5)
     assert {len(share) for share in trained} == {3}

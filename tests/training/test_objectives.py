@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -214,3 +216,44 @@ def test_weights_multiply_the_losses_of_the_clips():
     weights = torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0])
     loss = RecognitionObjective().compute_loss(Fixed(), batch, weights=weights).loss
     assert float(loss) == pytest.approx((sum(alone[:3]) / 3 + alone[3]) / 2)
+
+
+class Pooled(nn.Module):
+    """A network whose pooled features are the mean of a clip's frames."""
+
+    def forward_pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=2).flatten(1)
+
+
+def views(x: torch.Tensor) -> Batch:
+    return Batch(x, torch.full((len(x),), -1), torch.full((len(x),), x.shape[2]))
+
+
+def test_contrast_is_low_where_the_draws_of_a_clip_are_alike():
+    objective, model = create_objective({"name": "contrast"}), Pooled().train()
+    assert objective.draws == 2
+    clips = torch.randn(6, 3, 4, 5, 1)
+    alike = objective.compute_loss(model, views(clips.repeat_interleave(2, dim=0)))
+    apart = objective.compute_loss(model, views(torch.cat([clips, clips])))
+    assert alike.metrics["found"] == 1
+    assert apart.metrics["found"] == 0
+    assert alike.loss < 1 < apart.loss
+    # every other row is at a right angle: e^5 against 2 (N - 1) times e^0
+    rows = torch.eye(6).view(6, 6, 1, 1, 1).repeat_interleave(2, dim=0)
+    loss = objective.compute_loss(model, views(rows)).loss
+    torch.testing.assert_close(loss, torch.tensor(1 + 10 * math.exp(-5)).log())
+
+
+def test_contrast_is_evaluated_with_the_halves_of_each_clip_without_its_padding():
+    objective, model = create_objective({"name": "contrast"}), Pooled().eval()
+    batch = counted([8, 5])
+    batch.x[0, 0] *= -1  # so that the clips are apart
+    output = objective.compute_loss(model, batch)
+    assert output.metrics["found"] == 1
+    batch.x[1, :, 5:] = 100 * torch.randn(3, 7, 5, 2)
+    assert torch.equal(objective.compute_loss(model, batch).loss, output.loss)
+
+
+def test_contrast_needs_a_temperature_above_zero():
+    with pytest.raises(RecipeError, match="temperature must be above 0, got 0"):
+        create_objective({"name": "contrast", "temperature": 0})

@@ -170,6 +170,20 @@ def test_a_recogniser_starts_from_the_encoder_that_learnt_poses(foretold, tiny_s
     torch.testing.assert_close(weights[key], source[f"encoder.{key}"])
 
 
+def test_a_recognizer_starts_from_an_encoder_of_another_layout(tiny_store, tmp_path, capsys):
+    """Trained without labels on clips of penn13, then on those of jhmdb15."""
+    steps = [{"layout": {"to": "penn13"}}, {"jitter": {"std": 0.01}}, {"resize": {"frames": 12}}]
+    without = {"objective": {"name": "contrast"}, "transforms": [*steps, "stream"]}
+    start = train(recipe(tiny_store, {"name": "stgcn"}, **without), tmp_path / "start")
+    assert {"train_found", "val_found"} <= read_history(start)[0].keys()
+    run = train(recipe(tiny_store, {"name": "stgcn"}, init_from=str(start)), tmp_path / "run")
+    assert load_header(find_checkpoint(run)).layout["name"] == "jhmdb15"
+    told = capsys.readouterr().err
+    assert f"weights of {start}, copied: " in told
+    assert "mapped by joints and channels: " in told
+    assert "not taken: 0 tensors" in told  # the classes are the same
+
+
 def test_a_frozen_backbone_stays_as_it_is_and_the_head_learns(foretold, tiny_store, tmp_path):
     settings = recipe(tiny_store, {"name": "stgcn"}, init_from=str(foretold))
     settings.train.freeze_backbone = True

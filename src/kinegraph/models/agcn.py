@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.models.backbone import Backbone, stack_blocks
+from kinegraph.models.joint_axes import GRAPH, JointAxes
 from kinegraph.models.layers import (
     GraphParts,
     Residual,
@@ -63,6 +64,10 @@ class AdaptiveGraphConv(nn.Module):
     def initial_edges(self) -> Tensor:
         """Return (K, V, V): the learned graph before training."""
         return torch.full_like(self.A, INITIAL_SCALE)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axes of the learned graph."""
+        return {"edges": GRAPH}
 
     def graph_parts(self) -> GraphParts:
         """Return A and B."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
+from kinegraph.models.joint_axes import JointAxes
 from kinegraph.models.layers import (
     GraphConv,
     check_last_pose,
@@ -115,6 +116,10 @@ class VectorBottleneck(nn.Module):
         super().__init__()
         self.joint = nn.Parameter(torch.empty(num_joints, num_features))
         nn.init.normal_(self.joint)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axis of the learned vectors."""
+        return {"joint": JointAxes((0,))}
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, F, T', V) -> (n, F, T', V)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kinegraph.models.joint_axes import JointAxes
 from kinegraph.models.layers import init_published
 from kinegraph.models.unknown import UnknownLogit
 from kinegraph.ops.persons import (
@@ -123,6 +124,14 @@ class SkeletonModel(nn.Module):
         """
         self.reset_classifier(len(bias))
         self.head.load_state_dict({"weight": weight, "bias": bias})
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axis of a head that reads the features of each joint."""
+        head = getattr(self, "head", None)
+        if self.pool != "joints" or not isinstance(head, nn.Linear):
+            return {}
+        shape = (head.out_features, -1, self.layout.num_joints)
+        return {"head.weight": JointAxes((2,), shape)}
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return groups for an optimizer, with every parameter in exactly one; all decay alike."""

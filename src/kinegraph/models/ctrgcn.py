@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.backbone import Backbone, stack_blocks
+from kinegraph.models.joint_axes import GRAPH, JointAxes
 from kinegraph.models.layers import (
     GraphParts,
     Residual,
@@ -97,6 +98,10 @@ class ChannelTopologyConv(nn.Module):
         self.residual = Residual(in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
         nn.init.constant_(self.bn.weight, INITIAL_SCALE)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axes of the learned topology."""
+        return {"topology": GRAPH}
 
     def graph_parts(self) -> GraphParts:
         """Return the learned topology."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.backbone import Backbone, stack_blocks
+from kinegraph.models.joint_axes import GRAPH, JointAxes
 from kinegraph.models.layers import GraphParts
 from kinegraph.models.stgcn import CHANNELS, STRIDES
 from kinegraph.models.stgcnpp import BranchedBlock, BranchedTemporalConv, new_classifier
@@ -67,6 +68,10 @@ class DynamicGraphConv(nn.Module):
         self.mix = nn.Conv2d(width, out_channels, 1)
         nn.init.normal_(self.A, A_MEAN, A_STD)
 
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axes of A."""
+        return {"A": GRAPH}
+
     def graph_parts(self) -> GraphParts:
         """Return A."""
         return GraphParts(learned=self.A)
@@ -105,6 +110,10 @@ class BodyTemporalConv(BranchedTemporalConv):
     def __init__(self, channels: int, stride: int, shares: int) -> None:
         super().__init__(channels, stride)
         self.body_share = nn.Parameter(torch.zeros(shares))
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axis of the shares."""
+        return {"body_share": JointAxes((0,))}
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C, ceil(T / stride), V)."""

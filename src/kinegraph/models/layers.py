@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
+from kinegraph.models.joint_axes import GRAPH, JointAxes
 from kinegraph.ops.layers import Affine, GraphMix, batch_norm_affine, mix_channels, pick_frames
 from kinegraph.ops.persons import Pool
 from kinegraph.ops.row_product import row_product
@@ -41,6 +42,11 @@ class DataBatchNorm(nn.BatchNorm1d):
         rows = super().forward(frames.flatten(2).flatten(0, 1))
         normalized = rows.view(-1, t, *self.shape).transpose(1, 2).flatten(0, 1)
         return normalized.permute(0, 3, 1, 2)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axis of each statistic and parameter."""
+        names = ("weight", "bias", "running_mean", "running_var")
+        return dict.fromkeys(names, JointAxes((1,), self.shape))
 
     def inference_layer(self) -> Affine:
         """Return the factor and summand of each joint and channel."""
@@ -117,6 +123,10 @@ class GraphConv(nn.Module):
         """(K, V, V): A times the learned importance of each edge, plus the free edges."""
         weighted = self.A if self.edge_importance is None else self.A * self.edge_importance
         return weighted if self.free_edges is None else weighted + self.free_edges
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axes of the learned parts of the graph."""
+        return dict.fromkeys(("A", "edge_importance", "free_edges"), GRAPH)
 
     def graph_parts(self) -> GraphParts:
         """Return the graph and what is learned of it."""

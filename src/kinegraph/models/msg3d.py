@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError
 from kinegraph.models.backbone import Backbone
+from kinegraph.models.joint_axes import JointAxes
 from kinegraph.models.layers import GraphParts, Residual, find_graph_layout
 from kinegraph.models.multi_branch import MultiBranchTemporalConv
 from kinegraph.ops.layers import GraphMix, batch_norm_affine, graph_product
@@ -65,6 +66,11 @@ class ScaleGraphConv(nn.Module):
         )
         self.conv = nn.Conv2d(len(A) * in_channels, out_channels, 1)
         self.bn = nn.BatchNorm2d(out_channels)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axes of the free edges, whose nodes are frames and joints."""
+        nodes = (self.window, self.A.shape[1] // self.window)
+        return {"free_edges": JointAxes((2, 4), (len(self.A), *nodes, *nodes))}
 
     def graph_parts(self) -> GraphParts:
         """Return A and B: the sum over the source's frames, the mean over the target's."""

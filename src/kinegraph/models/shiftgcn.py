@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.backbone import Backbone, stack_blocks
 from kinegraph.models.excitation_config import TemporalUnit, excite
+from kinegraph.models.joint_axes import JointAxes
 from kinegraph.models.layers import (
     DataBatchNorm,
     Residual,
@@ -60,6 +61,10 @@ class ShiftGraphConv(nn.Module):
         self.bn = DataBatchNorm(V, out_channels)
         self.residual = Residual(in_channels, out_channels, stride=1)
         nn.init.normal_(self.weight, 0, out_channels**-0.5)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the joint axis of the mask."""
+        return {"mask": JointAxes((0,), (-1, self.weight.shape[0]))}
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, T, V) -> (n, C', T, V)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kinegraph.errors import ModelError, unknown_name
 from kinegraph.models.base import SkeletonModel
+from kinegraph.models.joint_axes import JointAxes
 from kinegraph.models.layers import check_backbone
 from kinegraph.models.skateformer_layers import (
     BLOCK_FRAMES,
@@ -168,6 +169,10 @@ class SkateFormer(SkeletonModel):
         self.stages.apply(_init_linear)
         self.head_dropout = nn.Dropout(head_dropout)
         self.reset_classifier(num_classes)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the embeddings, whose joints are ordered by parts of the layout."""
+        return {"joint_embedding": JointAxes(None)}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M) -> (N, M, C', T', V'); zero where a person is absent and not counted.

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from kinegraph.models.joint_axes import JointAxes
+
 RelativePosition = Literal["released", "fixed"]
 
 #: Frames of a block of attention.
@@ -101,6 +103,10 @@ class BlockAttention(nn.Module):
         else:
             frame = torch.arange(BLOCK_FRAMES)
         self.register_buffer("relative_frames", relative_frames(frame), persistent=False)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the table, whose axes are parts of the layout."""
+        return {"table": JointAxes(None)}
 
     def forward(self, qkv: Tensor, group: PersonGroup) -> Tensor:
         """(N, M, T, V, 3, h, d) -> (N, M, T, V, h * d)."""
@@ -284,6 +290,10 @@ class SkateFormerBlock(nn.Module):
         self.norm_2 = nn.LayerNorm(channels)
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
+
+    def joint_axes(self) -> dict[str, JointAxes]:
+        """Return the graph of tokens, which are ordered by parts of the layout."""
+        return {"graph": JointAxes(None)}
 
     def forward(
         self, x: Tensor, groups: Sequence[PersonGroup], clip_of_row: Tensor | None = None

@@ -60,8 +60,8 @@ def map_joints(
         LayoutError: the layouts have no joint in common.
     """
     source, target = get_layout(source), get_layout(target)
-    if source.joints == target.joints:
-        return tuple((joint,) for joint in range(source.num_joints))
+    if set(source.joints) == set(target.joints):
+        return tuple((source.index(joint),) for joint in target.joints)
     joint_of_part = _index_parts(source)
     mapping = tuple(
         _find_sources(_body_parts(target, joint), joint_of_part) for joint in target.joints

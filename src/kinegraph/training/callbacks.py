@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,11 @@ class ProgressBar(Callback):
         self.epoch_started = self.refreshed = 0.0
         self.new_steps = 0
 
-    def announce(self, title: str, settings: str) -> None:
-        """Set what the next training is for, and print the settings that follow the store."""
+    def announce(self, title: str, notes: Sequence[str]) -> None:
+        """Set what the next training is for, and print a line for each note."""
         self.title = title
-        if settings:
-            self._print(f"settings that follow the clips: {settings}")
+        for note in notes:
+            self._print(note)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = int(trainer.num_training_batches)

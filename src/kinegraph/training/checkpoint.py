@@ -261,43 +261,6 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
         raise CheckpointError(f"{path} has no valid kinegraph header: {error!r}") from error
 
 
-def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) -> None:
-    """Initialize a model with the weights of a run: all of them, except a head for other classes.
-
-    The encoder of an auto-encoder initializes a model of the encoder's class.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or its model does not fit.
-    """
-    source, trained = load_model(run)
-    if trained.layout["joints"] != header.layout["joints"]:
-        raise CheckpointError(
-            f"{run} cannot initialize the model: its layout {trained.layout['name']!r} has other "
-            f"joints than {header.layout['name']!r}"
-        )
-    encoder = getattr(source, "encoder", None)
-    if isinstance(encoder, type(model)):
-        source = encoder
-    theirs, ours = source.state_dict(), model.state_dict()
-    if trained.classes != header.classes or trained.num_classes != header.num_classes:
-        theirs = {key: value for key, value in theirs.items() if not is_head_parameter(key)}
-    for key, value in ours.items():
-        if is_head_parameter(key) and (key not in theirs or theirs[key].shape != value.shape):
-            theirs[key] = value
-    wrong = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
-    wrong += [key for key in theirs if key not in ours]
-    fit = [key for key in ours if key not in wrong]
-    adjacencies = [key for key in fit if key.rpartition(".")[2] == "A"]
-    wrong += [key for key in adjacencies if not torch.equal(ours[key], theirs[key])]
-    if wrong:
-        raise CheckpointError(
-            f"{run} cannot initialize the model: its {trained.model['name']!r} on layout "
-            f"{trained.layout['name']!r} does not fit, {len(wrong)} tensors differ, the first: "
-            f"{wrong[0]!r}"
-        )
-    model.load_state_dict(theirs)
-
-
 def is_head_parameter(name: str) -> bool:
     """Return whether a parameter belongs to the classifier, by its name in the state dict."""
     return not {"head", "unknown_head"}.isdisjoint(name.split("."))

@@ -211,7 +211,8 @@ class ClipDataset(Dataset[Sample]):
     Args:
         seed: seed of the augmentation, or None for evaluation.
         soft_labels: (clips, classes) class probabilities, None for the labels of the store.
-        views: the inputs that an evaluation makes of each clip, one after another.
+        views: the inputs that an evaluation makes of each clip, one after another; in training
+            their number is that of the random draws.
     """
 
     def __init__(
@@ -243,15 +244,17 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Return the sample of ``key``, which is (epoch, position).
 
-        The random generator depends only on the seed, the epoch and the clip's index. Steps that
-        mix clips get another clip of the same class from the data set itself.
+        The random generator depends only on the seed, the epoch, the clip's index and the number
+        of the draw. Steps that mix clips get another clip of the same class from the data set
+        itself.
         """
         epoch, position = key
         clip, view = divmod(position, len(self.views))
         index = int(self.indices[clip])
         if self.seed is None:
             return self.preprocess(self.store[index], view=self.views[view])
-        rng = np.random.default_rng((self.seed, epoch, index))
+        draw = (view,) if view else ()
+        rng = np.random.default_rng((self.seed, epoch, index, *draw))
         partner = None
         if self.preprocess.pipeline.uses_partner:
             label = int(self.labels[clip])
@@ -281,20 +284,29 @@ class EpochSampler(Sampler[tuple[int, int]]):
     so that the last step divides evenly; in evaluation every clip is seen once.
 
     Args:
+        length: number of positions.
         seed: seed of the order, or None for the order of the store.
         batch_size: clips of one process in one step.
+        draws: number of positions in a row that belong to one clip, which stay together.
     """
 
     def __init__(
-        self, length: int, seed: int | None, batch_size: int, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        seed: int | None,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        draws: int = 1,
     ) -> None:
-        self.length = length
+        self.clips = length // draws
         self.seed = seed
         self.step_size = batch_size * world_size
         self.rank = rank
         self.world_size = world_size
+        self.draws = draws
         self.epoch = 0
-        self._num_samples = sum(len(part) for part in self._own_parts(np.arange(length)))
+        self._num_samples = draws * sum(map(len, self._own_parts(np.arange(self.clips))))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each one."""
@@ -304,10 +316,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self._num_samples
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
+        order = np.arange(self.clips)
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        return ((self.epoch, int(position)) for part in self._own_parts(order) for position in part)
+        return (
+            (self.epoch, int(clip) * self.draws + draw)
+            for part in self._own_parts(order)
+            for clip in part
+            for draw in range(self.draws)
+        )
 
     def _own_parts(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         if self.seed is not None:
@@ -323,12 +340,13 @@ def create_loader(
     """Create a loader of a process's batches, shuffled if the data set has a seed.
 
     Clips are read from the store's memory map when they are needed. Loader workers persist
-    between epochs.
+    between epochs. In training all draws of a clip are in one batch, next to each other.
     """
+    draws = 1 if dataset.seed is None else len(dataset.views)
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), dataset.seed, batch_size, rank, world_size),
+        batch_size=batch_size * draws,
+        sampler=EpochSampler(len(dataset), dataset.seed, batch_size, rank, world_size, draws),
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

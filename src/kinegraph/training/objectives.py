@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from kinegraph.clips.intervals import IGNORED
 from kinegraph.errors import ModelError, RecipeError, did_you_mean, unknown_name
-from kinegraph.models.base import predict_logits
+from kinegraph.models.base import pool_clips, predict_logits
 from kinegraph.models.layers import frames_at
 from kinegraph.training.batch import Batch
 
@@ -72,6 +72,7 @@ class Objective:
         names_frames: whether the model, which then has a frame head, learns the action of each
             frame.
         can_mix_labels: whether the loss is that of the labels alone, which mixup can mix.
+        draws: number of random draws of each clip in a training batch, next to each other.
     """
 
     best_metric: tuple[str, int] = ("val_loss", -1)
@@ -81,6 +82,7 @@ class Objective:
     reconstructs = False
     names_frames = False
     can_mix_labels = False
+    draws = 1
 
     def compute_loss(
         self,
@@ -239,6 +241,52 @@ class LinkInferenceObjective(Objective):
         return [{"params": parameters, "weight_decay": weight_decay}]
 
 
+class ContrastObjective(Objective):
+    """Contrast: two random draws of a clip have similar pooled features, other clips others.
+
+    The loss is NT-Xent (Chen et al., SimCLR, ICML 2020) of what the classifier reads, without a
+    projection head. What the model is to ignore is what the recipe's random transforms change. In
+    evaluation, which draws nothing, the two views are the halves of each clip.
+
+    Args:
+        temperature: divides the cosine similarities.
+    """
+
+    required_method = "forward_pooled"
+    draws = 2
+
+    def __init__(self, *, temperature: float = 0.2) -> None:
+        if temperature <= 0:
+            raise RecipeError(f"contrast: temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        smoothing: float = 0,
+        weights: Tensor | None = None,
+    ) -> LossOutput:
+        views = batch if model.training else _halve(batch)
+        unit = normalize(pool_clips(model, views.x, views.lengths), dim=1)
+        similarity = (unit @ unit.T / self.temperature).fill_diagonal_(float("-inf"))
+        partners = torch.arange(len(unit), device=unit.device) ^ 1
+        found = (similarity.argmax(dim=1) == partners).float().mean()
+        return LossOutput(cross_entropy(similarity, partners), None, {"found": found})
+
+
+def _halve(batch: Batch) -> Batch:
+    """Return the first and the second half of each clip, next to each other."""
+    half = (batch.lengths + 1) // 2
+    step = torch.arange(-(-batch.x.shape[2] // 2), device=batch.x.device)[None]
+    parts = [
+        frames_at(batch.x, torch.minimum(first[:, None] + step, batch.lengths[:, None] - 1))
+        for first in (torch.zeros_like(half), batch.lengths - half)
+    ]
+    x = torch.stack(parts, dim=1).flatten(0, 1)
+    return Batch(x, batch.labels.repeat_interleave(2, dim=0), half.repeat_interleave(2))
+
+
 class PoseObjective(Objective):
     """Base class of objectives that only predict poses: mean squared error, selection by MPJPE."""
 
@@ -338,6 +386,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "recognition": RecognitionObjective,
     "segmentation": SegmentationObjective,
     "links": LinkInferenceObjective,
+    "contrast": ContrastObjective,
     "reconstruct": ReconstructionObjective,
     "reverse": ReversalObjective,
     "denoise": DenoisingObjective,

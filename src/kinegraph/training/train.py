@@ -33,7 +33,7 @@ from kinegraph.training.callbacks import (
     ResumableEarlyStopping,
     SpeedMeter,
 )
-from kinegraph.training.checkpoint import CheckpointHeader, collect_versions, load_initial_weights
+from kinegraph.training.checkpoint import CheckpointHeader, collect_versions
 from kinegraph.training.data import (
     ClipDataset,
     TrainingSplits,
@@ -52,6 +52,7 @@ from kinegraph.training.distributed import (
     launched_by_torchrun,
     resolve_processes,
 )
+from kinegraph.training.initial_weights import load_initial_weights
 from kinegraph.training.launcher import launch_workers
 from kinegraph.training.lightning_module import TrainingModule
 from kinegraph.training.objectives import Objective
@@ -137,20 +138,30 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     _check_enough_clips(splits, layout)
     _set_threads(settings, layout)
     seed_everything(recipe.seed, workers=True, verbose=False)
+    objective = recipe.objective.create()
     classes, background = store.classes, None
-    if recipe.objective.create().names_frames:
+    if objective.names_frames:
         classes, background = frame_classes(store.classes or ())
     preprocessor = recipe.preprocessor(background)
-    train_set = ClipDataset(store, splits.train, preprocessor, recipe.seed, splits.soft_labels)
+    train_set = ClipDataset(
+        store,
+        splits.train,
+        preprocessor,
+        recipe.seed,
+        splits.soft_labels,
+        views=(None,) * objective.draws,
+    )
     val_set = ClipDataset(store, splits.val, preprocessor)
     test_set = ClipDataset(store, splits.test, preprocessor)
     channels = train_set[0, 0].x.shape[0]
     header = _build_header(recipe, store, classes, in_channels=channels, splits=splits)
     if selection is not None:
         header.training["selection"] = selection.model_dump()
-    model, objective = header.build_model(), header.create_objective()
+    model = header.build_model()
+    changed = describe_settings(stage.recipe, recipe)
+    notes = [f"settings that follow the clips: {changed}"] if changed else []
     if stage.init_from is not None:
-        load_initial_weights(model, header, stage.init_from)
+        notes += load_initial_weights(model, header, stage.init_from).describe(stage.init_from)
     loading = {
         "workers": settings.workers,
         "rank": get_rank(),
@@ -173,7 +184,7 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
     with _open_folders(stage, layout) if is_rank_zero() else nullcontext():
         best_by = objective.best_metric
         if isinstance(progress, ProgressBar):
-            progress.announce(stage.title, describe_settings(stage.recipe, recipe))
+            progress.announce(stage.title, notes)
         callbacks = [SpeedMeter(), Checkpoints(stage.folder, header, started, best_by), progress]
         if settings.evaluate_every:
             test_batches = create_loader(test_set, settings.batch_size, **loading)
