@@ -73,10 +73,12 @@ def _check_protocols(protocols: Any) -> dict[str, str]:
 
 
 def _choose_protocol(store: ClipStore, stated: str | None) -> str:
+    if stated is not None:
+        return stated
     usual = store.provenance.get("protocols")
-    if stated is None and not (isinstance(usual, list) and usual):
+    if not (isinstance(usual, list) and usual):
         raise ReadError(f'it states no protocol: give one, as "{{{store.path.stem}: holdout}}"')
-    return str(usual[0]) if stated is None else stated
+    return str(usual[0])
 
 
 def _class_names(store: ClipStore) -> list[str]:
