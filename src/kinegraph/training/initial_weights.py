@@ -25,7 +25,7 @@ from kinegraph.transforms.input_streams import stream_width
 from kinegraph.transforms.pipeline import STREAM_STEP, Pipeline
 
 State = dict[str, Tensor]
-Pairs = Sequence[tuple[int, int]]
+IndexPairs = Sequence[tuple[int, int]]
 
 DATA_NORM = "data_bn"
 MAX_NAMES_SHOWN = 6
@@ -167,9 +167,9 @@ class _Links:
         signs: (C of ours,), -1 for a channel whose axis points the other way.
     """
 
-    joints: Pairs
+    joints: IndexPairs
     sizes: tuple[int, int]
-    channels: Pairs
+    channels: IndexPairs
     widths: tuple[int, int]
     signs: Tensor
 
@@ -218,7 +218,7 @@ class _Links:
         result[to] = theirs[of]
         return result.reshape(ours.shape)
 
-    def _pair(self, ours: int, theirs: int, *, is_joint: bool) -> Pairs:
+    def _pair(self, ours: int, theirs: int, *, is_joint: bool) -> IndexPairs:
         """Return the indices of an axis that belong together, none if that is not known."""
         if is_joint:
             return self.joints if (ours, theirs) == self.sizes else []
