@@ -27,7 +27,7 @@ from kinegraph.skeleton.space import KINECT, UNITS, Space
 
 _NAME = "stores"
 _LAYOUT = "kinect20"
-_SPACE = Space("world", "y", "z")  # the unit is not stated: images have none
+_COMMON_SPACE = Space("world", "y", "z")  # the unit is not stated: images have none
 
 
 def _scan(
@@ -50,7 +50,7 @@ def _scan(
             continue
         info = {"layout": target.name, "protocol": protocol, "first_label": len(classes)}
         tasks.append(ReadTask(path, info))
-        classes += [f"{path.stem}: {name}" for name in _class_names(store)]
+        classes += [f"{path.stem}: {name}" for name in _list_classes(store)]
     if not tasks and not refused:
         raise ReadError(f"{source}: expected stores (.arrow) of `kinegraph convert`, found none")
     if unknown := sorted(chosen.keys() - {path.stem for path in files}):
@@ -81,7 +81,7 @@ def _choose_protocol(store: ClipStore, stated: str | None) -> str:
     return str(usual[0])
 
 
-def _class_names(store: ClipStore) -> list[str]:
+def _list_classes(store: ClipStore) -> list[str]:
     return list(store.classes or (f"class {label}" for label in range(store.num_classes)))
 
 
@@ -90,7 +90,7 @@ def _read(task: ReadTask) -> ReadResults:
     store = ClipStore(task.path)
     splits = _find_splits(store, task.info["protocol"])
     for index, split in enumerate(splits):
-        yield clip_or_error(store.ids[index], _convert, task, store[index], split)
+        yield clip_or_error(store.ids[index], _combine, task, store[index], split)
 
 
 def _find_splits(store: ClipStore, protocol: str) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _find_splits(store: ClipStore, protocol: str) -> Iterator[str]:
     return (names.get(index, "none") for index in range(len(store)))
 
 
-def _convert(task: ReadTask, clip: Clip, split: str) -> Clip:
+def _combine(task: ReadTask, clip: Clip, split: str) -> Clip:
     joints, confidence = convert_joints(
         _to_kinect(clip), clip.layout, task.info["layout"], clip.confidence
     )
@@ -116,7 +116,7 @@ def _convert(task: ReadTask, clip: Clip, split: str) -> Clip:
         label=None if clip.label is None else task.info["first_label"] + clip.label,
         id=f"{name}/{clip.id}",
         meta={**clip.meta, "store": name, "split": split},
-        space=_SPACE,
+        space=_COMMON_SPACE,
     )
 
 
@@ -143,5 +143,5 @@ READER = Reader(
         "protocols": 'protocol that splits each store, as "{sbu: sbu-fold1}" (default: its usual)',
     },
     protocols=("official",),
-    space=_SPACE,
+    space=_COMMON_SPACE,
 )

@@ -81,7 +81,7 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
         source = encoder
     theirs = source.state_dict()
     twin = _build_twin(header, trained, run)
-    has_same_classes = _classes(trained) == _classes(header)
+    has_same_classes = _stated_classes(trained) == _stated_classes(header)
     if wrong := _find_misfits(twin, theirs):
         raise CheckpointError(
             f"{run} cannot initialize the model: its {trained.model['name']!r} on layout "
@@ -112,7 +112,7 @@ def load_initial_weights(model: nn.Module, header: CheckpointHeader, run: Path) 
     return result
 
 
-def _classes(header: CheckpointHeader) -> tuple[object, ...]:
+def _stated_classes(header: CheckpointHeader) -> tuple[object, ...]:
     return header.num_classes, header.classes
 
 
