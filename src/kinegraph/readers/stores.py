@@ -50,7 +50,7 @@ def _scan(
             continue
         info = {"layout": target.name, "protocol": protocol, "first_label": len(classes)}
         tasks.append(ReadTask(path, info))
-        classes += [f"{path.stem}: {name}" for name in _list_classes(store)]
+        classes += [f"{path.stem}: {name}" for name in _titled_classes(store)]
     if not tasks and not refused:
         raise ReadError(f"{source}: expected stores (.arrow) of `kinegraph convert`, found none")
     if unknown := sorted(chosen.keys() - {path.stem for path in files}):
@@ -81,7 +81,7 @@ def _choose_protocol(store: ClipStore, stated: str | None) -> str:
     return str(usual[0])
 
 
-def _list_classes(store: ClipStore) -> list[str]:
+def _titled_classes(store: ClipStore) -> list[str]:
     return list(store.classes or (f"class {label}" for label in range(store.num_classes)))
 
 
