@@ -201,18 +201,20 @@ def rows(case: Case, runs: dict[tuple[str, int], Path]) -> list[str]:
     return lines
 
 
-def write_table(name: str, header: Sequence[str], lines: list[str]) -> None:
-    """Replace the lines between the markers of that name in docs/numbers.md."""
-    before, _, after = split_page(name)
+def write_table(
+    name: str, header: Sequence[str], lines: list[str], page: Path | None = None
+) -> None:
+    """Replace the lines between the markers of that name in docs/numbers.md, or another page."""
+    before, _, after = split_page(name, page)
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     head = f"| {' | '.join(header)} |\n{'|---' * len(header)}|\n"
     table = f"{before}{begin}\n{head}" + "\n".join(lines) + f"\n{end}{after}"
-    TABLE.write_text(table, encoding="utf-8")
+    (page or TABLE).write_text(table, encoding="utf-8")
 
 
-def split_page(name: str) -> tuple[str, str, str]:
-    """Return docs/numbers.md before, between and after the markers of that name."""
-    before, rest = TABLE.read_text(encoding="utf-8").split(f"<!-- {name}: begin -->")
+def split_page(name: str, page: Path | None = None) -> tuple[str, str, str]:
+    """Return a page before, between and after the markers of that name."""
+    before, rest = (page or TABLE).read_text(encoding="utf-8").split(f"<!-- {name}: begin -->")
     inside, after = rest.split(f"<!-- {name}: end -->")
     return before, inside, after
 
