@@ -12,6 +12,7 @@ from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ReadError
 from kinegraph.readers import READERS, guess_reader
 from kinegraph.readers.convert import convert
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import Space
 
@@ -107,12 +108,18 @@ def test_protocols_and_layout_can_be_stated_and_a_result_is_not_read_again(folde
 def test_what_cannot_be_combined_is_refused_with_its_reason(folder, tmp_path):
     write(folder / "aside.arrow", "penn13", 2, [{}], protocols=())
     write(folder / "broken.arrow", "penn13", 2, [{}])
+    fish = SkeletonLayout(name="fish", joints=("fin", "tail"), bones=((1, 0),), center=0)
+    write(folder / "fish.arrow", fish, 2, [{"split": "train"}])
+    (folder / "more").mkdir()
+    write(folder / "more" / "flat.arrow", "penn13", 2, [{"split": "train"}])
     (folder / "zero.arrow").write_bytes(b"ARROW1 and no more")
     result = convert(READER, folder, folder / "all.arrow")
     reasons = dict(result.refused)
     assert 'states no protocol: give one, as "{aside: holdout}"' in reasons["aside.arrow"]
     assert "needs the meta key 'split'" in reasons["broken.arrow"]
     assert "zero.arrow" in reasons["zero.arrow"]
+    assert "have no joint in common" in reasons["fish.arrow"]
+    assert "another store has this name" in reasons["more/flat.arrow"]
     assert result.stored == 8
     for wrong in ("sbu-fold1", {"solid": 1}, ["all"]):
         with pytest.raises(ReadError, match="expected protocols as"):

@@ -21,7 +21,8 @@ from kinegraph.clips.splits import split_by_protocol, validation_clips
 from kinegraph.clips.store import ClipStore, is_store
 from kinegraph.errors import KinegraphError, ReadError
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask, clip_or_error
-from kinegraph.skeleton.joint_mapping import convert_joints
+from kinegraph.skeleton.joint_mapping import convert_joints, map_joints
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import KINECT, UNITS, Space
 
@@ -43,6 +44,9 @@ def _scan(
             store = ClipStore(path)
             if store.provenance.get("reader") == _NAME:
                 continue  # an earlier result in the same folder
+            if path.stem in (task.path.stem for task in tasks):
+                raise ReadError("another store has this name, by which its clips are known")
+            _check_convertible(store, target)
             protocol = _choose_protocol(store, chosen.get(path.stem))
             split_by_protocol(store, protocol)
         except KinegraphError as error:
@@ -56,6 +60,13 @@ def _scan(
     if unknown := sorted(chosen.keys() - {path.stem for path in files}):
         raise ReadError(f"protocols: there is no store {unknown[0]!r} in {source}")
     return ReadPlan(tasks, target, tuple(classes), tuple(refused))
+
+
+def _check_convertible(store: ClipStore, target: SkeletonLayout) -> None:
+    map_joints(store.layout, target)
+    store.space.rotation_to(KINECT)
+    if store.num_channels not in (2, 3):
+        raise ReadError(f"expected 2 or 3 coordinates per joint, got {store.num_channels}")
 
 
 def _check_protocols(protocols: Any) -> dict[str, str]:
@@ -126,8 +137,6 @@ def _to_kinect(clip: Clip) -> NDArray[np.float32]:
     if clip.num_channels == 2:
         depth = np.where(clip.valid, np.float32(0), np.float32(np.nan))
         joints = np.concatenate([joints, depth[..., None]], axis=-1)
-    elif clip.num_channels != 3:
-        raise ReadError(f"expected 2 or 3 coordinates per joint, got {clip.num_channels}")
     turned = joints @ clip.space.rotation_to(KINECT).T
     return np.asarray(turned * np.float32(UNITS["world"].get(clip.space.unit or "", 1.0)))
 

@@ -6,7 +6,7 @@ Shapes: C input channels, V joints; other axes are those of the tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kinegraph.errors import CheckpointError, KinegraphError
-from kinegraph.models import create_model
 from kinegraph.models.joint_axes import JointAxes, find_joint_axes
 from kinegraph.skeleton.joint_mapping import map_joints
 from kinegraph.skeleton.layout import SkeletonLayout
@@ -120,13 +119,13 @@ def _build_twin(header: CheckpointHeader, trained: CheckpointHeader, run: Path) 
     """Return the model for the clips that the weights were trained with."""
     try:
         with torch.random.fork_rng(devices=[]):
-            return create_model(
-                header.model["name"],
-                layout=SkeletonLayout.from_dict(trained.layout),
+            return replace(
+                header,
+                layout=trained.layout,
                 num_classes=trained.num_classes,
                 in_channels=trained.in_channels,
-                **header.model["options"],
-            )
+                unknown_centers=0,
+            ).build_model()
     except KinegraphError as error:
         raise CheckpointError(
             f"{run} cannot initialize the model: there is no such model for its layout "
