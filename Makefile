@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format page numbers records leaderboard pretrained load clean
+.PHONY: setup demo test test-all check format page numbers records leaderboard pretrained load counting clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,10 @@ numbers: setup
 	$(BIN)/python benchmarks/families.py $(DATA)
 	$(BIN)/python benchmarks/teach.py $(DATA)
 	$(BIN)/python benchmarks/leaderboard.py $(DATA)
+
+# Counts repetitions in UI-PRMD, synthetic motions and videos: the table and the picture of docs/counting.md.
+counting: setup
+	$(BIN)/python benchmarks/counting.py $(DATA) --videos --picture docs/pictures/counting.png
 
 # Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
 records: setup

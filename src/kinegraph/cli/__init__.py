@@ -17,6 +17,7 @@ from kinegraph.cli import (
     bench,
     compare,
     convert,
+    count,
     demo,
     draw,
     evaluate,
@@ -61,6 +62,7 @@ app.command("predict")(predict.predict)
 app.command("segment")(segment.segment)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)
+app.command("count")(count.count)
 app.command("serve")(serve.serve)
 app.command("web")(web.web)
 app.command("pose-model")(pose_model.pose_model)

@@ -90,7 +90,10 @@ class InputSource:
 
 
 def open_input(
-    path: Path, reader: str | None, run: TrainedModel, stated: Mapping[str, Any] | None = None
+    path: Path,
+    reader: str | None,
+    run: TrainedModel | None,
+    stated: Mapping[str, Any] | None = None,
 ) -> InputSource:
     """Open the input at a path.
 
@@ -100,7 +103,7 @@ def open_input(
             files, asking the reader of the run's training clips first.
         run: states the reader of its training clips and that reader's options; options that
             apply to the training dataset only are left out. Files of unknown layout have its
-            layout.
+            layout. None if the clips are not for a model.
         stated: options of the reader that come before those of the run, and any of CLIP_FACTS.
 
     Raises:
@@ -116,8 +119,8 @@ def open_input(
                 f"out --{next(iter(options))}, or convert the raw files with it"
             )
         return InputSource(path, range(len(ClipStore(path))), facts=facts)
-    trained_with = run.header.reader
-    inherited = trained_with["options"] if trained_with["name"] == chosen.name else {}
+    trained_with = run.header.reader if run else {}
+    inherited = trained_with["options"] if trained_with.get("name") == chosen.name else {}
     left_out = chosen.dataset_only | (_NEW_SPACE & {*options} and {"layout", *SPACE_OPTIONS})
     options = {k: v for k, v in inherited.items() if k not in left_out} | options
     plan, options = _plan(chosen, path, options, run)
@@ -138,15 +141,17 @@ def describe_assumptions(clip: Clip, run: TrainedModel) -> str:
     return clip.describe() + f"; converted to layout {run.layout.name}" * converted
 
 
-def _choose_reader(path: Path, reader: str | None, run: TrainedModel) -> Reader:
-    return get_reader(reader) if reader else guess_reader(path, run.header.reader["name"])
+def _choose_reader(path: Path, reader: str | None, run: TrainedModel | None) -> Reader:
+    if reader:
+        return get_reader(reader)
+    return guess_reader(path, run.header.reader["name"] if run else None)
 
 
 def _plan(
-    reader: Reader, path: Path, options: dict[str, Any], run: TrainedModel
+    reader: Reader, path: Path, options: dict[str, Any], run: TrainedModel | None
 ) -> tuple[ReadPlan, dict[str, Any]]:
     """Return the plan and the options; the layout is the run's if nothing else states it."""
-    if "layout" in reader.options and "layout" not in options:
+    if run and "layout" in reader.options and "layout" not in options:
         try:
             return reader.plan(path, options), options
         except ReadError:  # the files do not show it, or there is another error, raised below
