@@ -14,6 +14,7 @@ from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.evaluate_segmentation import evaluate_segmentation, segment_split
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.segment import Segmenter
+from kinegraph.readers.annotations import read_annotations
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
@@ -53,7 +54,7 @@ def store(tmp_path_factory):
         for number in range(1, 11):
             writer.write(recording(number, 40 + number))
         plain = recording(11, 40)
-        writer.write(Clip(plain.joints, plain.layout, id="plain", meta={"subject": 11}))
+        writer.write(Clip(plain.joints, plain.layout, id="plain", fps=10, meta={"subject": 11}))
     return ClipStore(path)
 
 
@@ -108,6 +109,18 @@ def test_the_command_prints_csv_and_json(run, store, capsys):
     assert sum(len(line["intervals"]) for line in lines) == len(rows)
     main_returns(["evaluate", str(run), "--json"])
     assert json.loads(capsys.readouterr().out)["recordings"] == 5
+
+
+def test_the_actions_are_written_as_an_annotation_file(run, store, tmp_path, capsys):
+    out = tmp_path / "actions.json"
+    main_returns(["segment", str(store.path), "--model", str(run), "--out", str(out), "--to", "via",
+                  "--json"])  # fmt: skip
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    written = read_annotations(out)
+    for one in printed:
+        times = [(i["label"], i["start"], i["end"]) for i in one["intervals"]]
+        found = written.get(one["recording"], [])  # no label, no row in this format
+        assert [(label.label, label.start, label.end) for label in found] == times
 
 
 def main_returns(arguments):

@@ -5,12 +5,13 @@ import torch
 
 from kinegraph.errors import ModelError, UnknownNameError
 from kinegraph.models import MODELS, create_model
-from kinegraph.models.frame_heads import HEADS, create_head
-from kinegraph.models.segmenter import FrameSegmenter
+from kinegraph.models.asformer import LocalAttention
+from kinegraph.models.segmenter import HEADS, FrameSegmenter, create_head
 from models.networks import narrow
 
 FEATURES, CLASSES, T = 6, 4, 40
 SMALL = {
+    "asformer": {"layers": 3, "decoders": 2, "channels": 6},
     "causal": {"layers": 3, "channels": 5},
     "linear": {},
     "ms_tcn": {"layers": 3, "refinements": 2, "refinement_layers": 3, "channels": 5},
@@ -102,3 +103,20 @@ def test_every_family_is_a_backbone(name):
     assert not any("backbone.head" in name for name, _ in model.named_parameters())
     grouped = [p for group in model.parameter_groups(0.1) for p in group["params"]]
     assert {*map(id, grouped)} >= {*map(id, model.head.parameters())}
+
+
+@torch.no_grad()
+def test_local_attention_is_that_of_each_frame_to_its_block_and_half_a_block_around():
+    torch.manual_seed(0)
+    attention, w = LocalAttention(6, 6, 2, 4), 4
+    x, mask = torch.randn(1, 6, 10), torch.ones(1, 1, 10)
+    mask[..., 9:] = 0
+    found = attention(x, x, mask)
+    query, key, value = attention.query(x)[0], attention.key(x)[0], attention.value(x)[0]
+    for t in range(10):
+        low = max(0, t // w * w - w // 2)
+        high = min(9, t // w * w + w + w // 2)
+        shares = (query[:, t] @ key[:, low:high] / 3**0.5).softmax(dim=0)
+        mixed = (value[:, low:high] * shares).sum(dim=1)
+        expected = attention.leave(mixed.relu()[None, :, None])[0, :, 0]
+        torch.testing.assert_close(found[0, :, t], expected)

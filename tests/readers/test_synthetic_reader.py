@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.intervals import parse_intervals
 from kinegraph.errors import ReadError
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import read_skeleton
@@ -17,6 +19,7 @@ from kinegraph.readers.synthetic.actions import ACTIONS, perform
 from kinegraph.readers.synthetic.body import LEFT, RIGHT, BodyProportions, Pose, mirror_joints
 from kinegraph.readers.synthetic.performer import MAX_TAKE_FRAMES, MIN_TAKE_FRAMES, Performer
 from kinegraph.readers.synthetic.reader import DESCRIPTION_FILE, READER, write_dataset
+from kinegraph.readers.synthetic.recordings import MAX_REST_FRAMES, MIN_REST_FRAMES, PAIR
 from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 from kinegraph.skeleton.layouts import get_layout
 
@@ -354,3 +357,25 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ReadError, match="cannot write the synthetic dataset"):
         write_dataset(tmp_path / "file" / "raw", performers=1)
+
+
+def test_recordings_join_the_takes_of_a_performer_with_rests(tmp_path: Path) -> None:
+    def clips(what: str) -> list[Clip]:
+        plan = READER.scan(tmp_path / "raw", performers=1, what=what)
+        return [clip for task in plan.tasks for clip in READER.read(task) if isinstance(clip, Clip)]
+
+    recordings, takes = clips("recordings"), clips("takes")
+    assert [clip.id for clip in recordings] == [f"S001C00{c}P001R001" for c in (1, 2, 3)]
+    for recording in recordings:
+        intervals = parse_intervals(recording.meta, recording.num_frames) or ()
+        # all actions but the mutual one, which needs two persons
+        assert sorted(i.label for i in intervals) == [*range(11)]
+        own = {t.label: t for t in takes if t.meta["camera"] == recording.meta["camera"]}
+        end = 0
+        for label, start, stop in intervals:
+            assert MIN_REST_FRAMES <= start - end <= MAX_REST_FRAMES
+            np.testing.assert_array_equal(recording.joints[0, start:stop], own[label].joints[0])
+            end = stop
+        labels = [i.label for i in intervals]
+        first, second = (list(ACTIONS).index(name) for name in PAIR)
+        assert labels.index(second) == labels.index(first) + 1

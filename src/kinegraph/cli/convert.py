@@ -48,6 +48,14 @@ def convert(
             "(kinegraph convert STORE OUT --to stacked)."
         ),
     ] = None,
+    intervals: Annotated[
+        Path | None,
+        typer.Option(help="Annotation file: the actions of each recording, with start and end."),
+    ] = None,
+    point_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames of an action that --intervals marks by a point in time."),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="With --to: protocol of the split (default: the data set's).")
     ] = None,
@@ -60,6 +68,7 @@ def convert(
     from kinegraph.cluster.convert import convert_on_cluster
     from kinegraph.readers import get_reader
     from kinegraph.readers.convert import convert as convert_here
+    from kinegraph.readers.label_recordings import RecordingLabels
 
     if to is not None:
         _export([reader, *words], to, protocol)
@@ -72,8 +81,11 @@ def convert(
     dtype = "float16" if float16 else "float32"
     if cluster is not None and workers is not None:
         raise ClusterError("--workers applies to one machine: give --workers or --cluster")
+    labels = None if intervals is None else RecordingLabels(intervals, point_frames)
+    if cluster is not None and labels is not None:
+        raise ClusterError("--intervals applies to one machine: give --intervals or --cluster")
     run = (
-        partial(convert_here, workers=workers)
+        partial(convert_here, workers=workers, labels=labels)
         if cluster is None
         else partial(convert_on_cluster, cluster=cluster)
     )

@@ -5,15 +5,13 @@ Shapes: N recordings, F features of a frame, C channels, K classes, T frames, S 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, relu
 
-from kinegraph.errors import ModelError, did_you_mean, unknown_name
+from kinegraph.errors import ModelError
 
 KERNEL = 3  # frames that a dilated convolution reads
 
@@ -154,8 +152,8 @@ class MSTCNHead(FrameHead):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        _check_counts(layers=layers, refinement_layers=refinement_layers, channels=channels)
-        _check_dropout(dropout)
+        check_counts(layers=layers, refinement_layers=refinement_layers, channels=channels)
+        check_dropout(dropout)
         dual = [
             DualDilatedLayer(channels, (2**i, 2 ** (layers - 1 - i)), dropout)
             for i in range(layers)
@@ -202,8 +200,8 @@ class CausalHead(FrameHead):
         delay: int = 0,
     ) -> None:
         super().__init__()
-        _check_counts(layers=layers, channels=channels)
-        _check_dropout(dropout)
+        check_counts(layers=layers, channels=channels)
+        check_dropout(dropout)
         if refinements < 0 or delay < 0:
             raise ModelError(
                 f"expected refinements and delay of 0 or more, got {refinements} and {delay}"
@@ -263,53 +261,22 @@ def _refine(logits: Tensor, stages: Sequence[nn.Module] | nn.ModuleList, mask: T
     return torch.stack(found)
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        ModelError: with the name of the option.
+    """
     for name, value in counts.items():
         if value < 1:
             raise ModelError(f"expected {name} of at least 1, got {value}")
 
 
-def _check_dropout(dropout: float) -> None:
+def check_dropout(dropout: float) -> None:
+    """Refuse a dropout that is not a fraction below 1.
+
+    Raises:
+        ModelError: with the number.
+    """
     if not 0 <= dropout < 1:
         raise ModelError(f"expected a dropout of at least 0 and below 1, got {dropout}")
-
-
-HEADS: dict[str, type[FrameHead]] = {
-    "causal": CausalHead,
-    "linear": LinearHead,
-    "ms_tcn": MSTCNHead,
-}
-
-
-def head_options(name: str) -> dict[str, Any]:
-    """Return the options of a head with their defaults.
-
-    Raises:
-        UnknownNameError: there is no such head.
-    """
-    if name not in HEADS:
-        raise unknown_name("head", name, HEADS)
-    parameters = inspect.signature(HEADS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def create_head(spec: Mapping[str, Any], features: int, classes: int) -> FrameHead:
-    """Create a head from its ``name`` and its options.
-
-    Raises:
-        UnknownNameError: there is no such head.
-        ModelError: an option that the head does not have, or a value that it does not accept.
-    """
-    name = str(spec["name"])
-    options = {str(key): value for key, value in spec.items() if key != "name"}
-    known = head_options(name)
-    for key in options:
-        if key not in known:
-            listed = ", ".join(known)
-            raise ModelError(
-                f"head {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {listed}"
-            )
-    try:
-        return HEADS[name](features, classes, **options)
-    except TypeError as error:
-        raise ModelError(f"head {name!r} does not accept {options}: {error}") from error

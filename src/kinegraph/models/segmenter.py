@@ -5,17 +5,63 @@ Shapes: N recordings, M persons, C channels, F features of a frame, K classes, T
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kinegraph.errors import ModelError, did_you_mean, unknown_name
+from kinegraph.models.asformer import ASFormerHead
 from kinegraph.models.base import SkeletonModel
-from kinegraph.models.frame_heads import create_head
+from kinegraph.models.frame_heads import CausalHead, FrameHead, LinearHead, MSTCNHead
 from kinegraph.ops.persons import mean_over_persons
 
-_PROBE_FRAMES = 64  # a multiple of the temporal stride of every backbone
+_STRIDE_PROBE_FRAMES = 64  # a multiple of the temporal stride of every backbone
+
+
+#: The heads of every frame that a recipe may name.
+HEADS: dict[str, type[FrameHead]] = {
+    "asformer": ASFormerHead,
+    "causal": CausalHead,
+    "linear": LinearHead,
+    "ms_tcn": MSTCNHead,
+}
+
+
+def head_options(name: str) -> dict[str, Any]:
+    """Return the options of a head with their defaults.
+
+    Raises:
+        UnknownNameError: there is no such head.
+    """
+    if name not in HEADS:
+        raise unknown_name("head", name, HEADS)
+    parameters = inspect.signature(HEADS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def create_head(spec: Mapping[str, Any], features: int, classes: int) -> FrameHead:
+    """Create a head from its ``name`` and its options.
+
+    Raises:
+        UnknownNameError: there is no such head.
+        ModelError: an option that the head does not have, or a value that it does not accept.
+    """
+    name = str(spec["name"])
+    options = {str(key): value for key, value in spec.items() if key != "name"}
+    known = head_options(name)
+    for key in options:
+        if key not in known:
+            listed = ", ".join(known)
+            raise ModelError(
+                f"head {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {listed}"
+            )
+    try:
+        return HEADS[name](features, classes, **options)
+    except TypeError as error:
+        raise ModelError(f"head {name!r} does not accept {options}: {error}") from error
 
 
 class FrameSegmenter(nn.Module):
@@ -27,7 +73,7 @@ class FrameSegmenter(nn.Module):
 
     Args:
         backbone: a model of actions; its own classifier is removed.
-        head: name and options, see `kinegraph.models.frame_heads`.
+        head: name and options, one of `HEADS`.
         classes: K.
 
     Attributes:
@@ -79,9 +125,9 @@ class FrameSegmenter(nn.Module):
     @torch.no_grad()
     def _measure_stride(self) -> int:
         backbone = self.backbone
-        shape = (1, self.in_channels, _PROBE_FRAMES, self.layout.num_joints)
+        shape = (1, self.in_channels, _STRIDE_PROBE_FRAMES, self.layout.num_joints)
         was_training = backbone.training
         backbone.eval()
         features = backbone.forward_features(torch.zeros(*shape, backbone.fixed_persons or 1))
         backbone.train(was_training)
-        return -(-_PROBE_FRAMES // features.shape[3])
+        return -(-_STRIDE_PROBE_FRAMES // features.shape[3])

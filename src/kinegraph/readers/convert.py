@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import is_store
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
+from kinegraph.readers.label_recordings import RecordingLabels
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
 ConversionProgress = Callable[[int, int], None]
@@ -119,6 +120,7 @@ def convert(
     workers: int | None = None,
     dtype: str = "float32",
     progress: ConversionProgress | None = None,
+    labels: RecordingLabels | None = None,
 ) -> ConversionResult:
     """Read every raw file of a source and write its clips into one store.
 
@@ -136,6 +138,7 @@ def convert(
             ``if __name__ == "__main__":``.
         dtype: type of the stored coordinates: float32, or float16 for half the size.
         progress: called with (tasks done, total tasks).
+        labels: interval labels of the recordings; their actions are the classes of the store.
 
     Raises:
         ReadError: the source is missing or not of this kind, or none of its clips is usable.
@@ -145,7 +148,35 @@ def convert(
     job = scan_source(reader, Path(source), Path(store_path), options or {})
     size = sum(stat.st_size for stat in job.stats.values() if stat is not None)
     results = read_tasks(job, job.plan.tasks, _count_workers(workers, len(job.plan.tasks), size))
-    return store_results(job, results, Path(store_path), progress, dtype)
+    if labels is None:
+        return store_results(job, results, Path(store_path), progress, dtype)
+    job = replace(job, plan=replace(job.plan, classes=labels.classes))
+    done = store_results(
+        job, _label_results(job, results, labels), Path(store_path), progress, dtype
+    )
+    unused = [
+        (name, f"{labels.path} has labels of it, but it is not there") for name in labels.unused()
+    ]
+    done.refused += unused
+    return done
+
+
+def _label_results(
+    job: ConversionJob,
+    results: Generator[tuple[ReadTask, TaskResult]],
+    labels: RecordingLabels,
+) -> Generator[tuple[ReadTask, TaskResult]]:
+    """Yield the results with interval labels; a recording that they do not fit is refused."""
+    with closing(results):
+        for task, result in results:
+            labeled: TaskResult = []
+            for item in result:
+                try:
+                    fits = isinstance(item, Clip)
+                    labeled.append(labels.add_to(item, job.name(task.path)) if fits else item)
+                except ReadError as error:
+                    labeled.append(Refusal(str(error), item.id))
+            yield task, labeled
 
 
 def scan_source(

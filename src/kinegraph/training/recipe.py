@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, LayoutError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, find_model, list_models, model_options
-from kinegraph.models.frame_heads import create_head
+from kinegraph.models.segmenter import create_head
 from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
@@ -54,7 +54,7 @@ class ModelConfig(_NamedConfig):
 
 
 class HeadConfig(_NamedConfig):
-    """Name and options of a head of every frame (`kinegraph.models.frame_heads`)."""
+    """Name and options of a head of every frame (`kinegraph.models.segmenter.HEADS`)."""
 
 
 class ObjectiveConfig(_NamedConfig):

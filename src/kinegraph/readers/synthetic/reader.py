@@ -14,14 +14,23 @@ from kinegraph.errors import ReadError
 from kinegraph.files import atomic_path
 from kinegraph.readers.ntu import reader as ntu
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
-from kinegraph.readers.reader import Reader, ReadPlan, check_count
+from kinegraph.readers.reader import (
+    Reader,
+    ReadPlan,
+    ReadResults,
+    ReadTask,
+    check_choice,
+    check_count,
+)
 from kinegraph.readers.synthetic.actions import ACTIONS, perform
 from kinegraph.readers.synthetic.performer import Performer
+from kinegraph.readers.synthetic.recordings import plan_recordings, read_recording
 from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 
 NUM_PERFORMERS, NUM_REPLICATIONS, DEFAULT_SEED = 16, 1, 0
 DESCRIPTION_FILE = "synthetic.json"  # the file beside the recordings that states their options
 
+_CLIP_KINDS = ("takes", "recordings")
 _FIRST_BODY_ID = 2**56  # where a Kinect begins to count
 _MAX_NUMBER = 999  # the file names have three digits
 _FIGURE, _EXTRA, _SCENE, _SENSOR = range(4)  # purposes of random generators
@@ -99,8 +108,10 @@ def _scan(
     performers: int | None = None,
     replications: int | None = None,
     seed: int | None = None,
+    what: str = "takes",
 ) -> ReadPlan:
     """Create the dataset if it does not exist; the options must match an existing one."""
+    check_choice("kind of synthetic clips", what, _CLIP_KINDS)
     options = {"performers": performers, "replications": replications, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     missing = not source.exists() and source.suffix != ".skeleton"
@@ -116,7 +127,13 @@ def _scan(
             tasks.append(task)
         else:
             refused.append((task.path, reason))
+    if what == "recordings":
+        tasks = [*plan_recordings(tasks)]
     return ReadPlan(tasks, plan.layout, tuple(ACTIONS), tuple(refused))
+
+
+def _read(task: ReadTask) -> ReadResults:
+    return read_recording(task) if "takes" in task.info else ntu.READER.read(task)
 
 
 def _check_description(source: Path, given: Mapping[str, Any]) -> None:
@@ -144,11 +161,12 @@ READER = Reader(
     name="synthetic",
     summary="synthetic performers of 12 actions as NTU files; creates them in an empty folder",
     scan=_scan,
-    read=ntu.READER.read,
+    read=_read,
     matches=lambda path: False,  # a file of this dataset is a plain NTU file
     options={
         "performers": f"number of performers to create (default {NUM_PERFORMERS})",
         "replications": f"performances of each action per performer (default {NUM_REPLICATIONS})",
+        "what": "takes (a clip for each action, default) or recordings (all actions, with rests)",
         "seed": f"seed of the performers, a whole number of 0 or more (default {DEFAULT_SEED})",
     },
     protocols=("xsub", "xview"),
