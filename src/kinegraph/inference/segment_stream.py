@@ -111,7 +111,7 @@ class SegmentationStream:
             rows = [*logits[0].float().softmax(dim=0).T.cpu().numpy()]
             skipped = max(0, min(len(rows), self._head.delay - self._headed))
             self._headed += len(rows)
-            self._rows += rows[skipped:]  # what the head gives before its delay is no answer
+            self._rows += rows[skipped:]  # the first ones belong to no frame
 
     def _answer(self, inputs: int | None = None) -> NDArray[np.float32]:
         """Return the classes of further frames, each that of the nearest input.

@@ -5,6 +5,8 @@ Shapes: N recordings, C channels, K classes, T frames, S stages, w frames of a b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
@@ -166,7 +168,7 @@ class ASFormerHead(FrameHead):
         check_counts(layers=layers, channels=channels, reduction=reduction)
         check_dropout(dropout)
         check_dropout(input_dropout)
-        options = {"reduction": reduction, "dropout": dropout}
+        options: dict[str, Any] = {"reduction": reduction, "dropout": dropout}
         self.input_dropout = nn.Dropout1d(input_dropout)
         self.encoder = ASFormerStage(
             features, classes, layers, channels, weight=1.0, crosses=False, **options

@@ -171,11 +171,12 @@ def _label_results(
         for task, result in results:
             labeled: TaskResult = []
             for item in result:
-                try:
-                    fits = isinstance(item, Clip)
-                    labeled.append(labels.add_to(item, job.name(task.path)) if fits else item)
-                except ReadError as error:
-                    labeled.append(Refusal(str(error), item.id))
+                if isinstance(item, Clip):
+                    try:
+                        item = labels.add_to(item, job.name(task.path))
+                    except ReadError as error:
+                        item = Refusal(str(error), item.id)
+                labeled.append(item)
             yield task, labeled
 
 

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kinegraph.errors import ReadError, unknown_name
-from kinegraph.readers.annotations import boris, csv_table, elan, label_studio, via
+from kinegraph.readers.annotations.boris import BORIS_FORMAT
+from kinegraph.readers.annotations.csv_table import CSV_FORMAT
+from kinegraph.readers.annotations.elan import ELAN_FORMAT
+from kinegraph.readers.annotations.label_studio import LABEL_STUDIO_FORMAT
 from kinegraph.readers.annotations.records import AnnotationFormat, Annotations, TimedLabel
+from kinegraph.readers.annotations.via import VIA_FORMAT
 
 #: Formats by name; of those that match a file, the first one reads it.
 ANNOTATION_FORMATS: dict[str, AnnotationFormat] = {
-    module.FORMAT.name: module.FORMAT for module in (elan, via, label_studio, boris, csv_table)
+    format.name: format
+    for format in (ELAN_FORMAT, VIA_FORMAT, LABEL_STUDIO_FORMAT, BORIS_FORMAT, CSV_FORMAT)
 }
 
 

@@ -16,13 +16,13 @@ from kinegraph.readers.annotations.records import (
 from kinegraph.readers.formats.table_file import open_csv
 
 _OBSERVATION, _BEHAVIOR, _TYPE = "Observation id", "Behavior", "Behavior type"
-_START, _STOP = "Start (s)", "Stop (s)"
+_START_S, _STOP_S = "Start (s)", "Stop (s)"
 _MEDIA = ("Media file name", "Media file")  # since version 8, and before
 
 
 def _matches(path: Path) -> bool:
     header = next(open_csv(path, head_only=True).rows(), (0, []))[1]
-    return {_BEHAVIOR, _START, _STOP} <= {cell.strip() for cell in header}
+    return {_BEHAVIOR, _START_S, _STOP_S} <= {cell.strip() for cell in header}
 
 
 def _read(path: Path) -> Annotations:
@@ -36,7 +36,7 @@ def _read(path: Path) -> Annotations:
             raise ReadError(f"{where}: expected {len(header)} cells, got {len(cells)}")
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         media = next((row[name] for name in _MEDIA if row.get(name)), "")
-        start, stop = (table.parse_number(row[name]) for name in (_START, _STOP))
+        start, stop = (table.parse_number(row[name]) for name in (_START_S, _STOP_S))
         # a point event states no end, or the same one
         is_point = row.get(_TYPE, "").upper() == "POINT"
         is_point = is_point or stop is None or math.isnan(stop) or stop == start
@@ -45,23 +45,23 @@ def _read(path: Path) -> Annotations:
     return found
 
 
-def _write(annotations: Annotations) -> str:
+def _write_boris(annotations: Annotations) -> str:
     rows = [
         {
             _OBSERVATION: name, _MEDIA[0]: name, _BEHAVIOR: one.label, _TYPE: "STATE",
-            _START: f"{one.start:.3f}", _STOP: f"{one.end:.3f}",
+            _START_S: f"{one.start:.3f}", _STOP_S: f"{one.end:.3f}",
         }
         for name, labels in annotations.items()
         for one in labels
     ]  # fmt: skip
-    return write_table((_OBSERVATION, _MEDIA[0], _BEHAVIOR, _TYPE, _START, _STOP), rows)
+    return write_table((_OBSERVATION, _MEDIA[0], _BEHAVIOR, _TYPE, _START_S, _STOP_S), rows)
 
 
-FORMAT = AnnotationFormat(
+BORIS_FORMAT = AnnotationFormat(
     name="boris",
     summary="aggregated events of BORIS, as .csv or .tsv",
     suffixes=(".csv", ".tsv"),
     matches=_matches,
     read=_read,
-    write=_write,
+    write=_write_boris,
 )

@@ -44,12 +44,12 @@ def _read(path: Path) -> Annotations:
         where = f"{path}:{line}"
         if len(cells) < max(label, start) + 1:
             raise ReadError(f"{where}: expected {len(header)} cells, got {len(cells)}")
-        values = [_number(table, cells, column, where) for column in (start, end)]
+        begins, ends = (_number(table, cells, column, where) for column in (start, end))
         recording = path.stem if name is None else cells[name].strip()
         labels = found.setdefault(recording, [])
-        if not cells[label].strip() and values == [None, None]:
+        if not cells[label].strip() and begins is None and ends is None:
             continue  # a recording without an action
-        one = check_label(cells[label], *values, where)
+        one = check_label(cells[label], begins, ends, where)
         labels.append(one._replace(in_frames=in_frames))
     return found
 
@@ -76,7 +76,7 @@ def write_table(header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> 
     return text.getvalue()
 
 
-def _write(annotations: Annotations) -> str:
+def _write_csv(annotations: Annotations) -> str:
     rows = [
         {"recording": name, "start": f"{one.start:.3f}", "end": f"{one.end:.3f}",
          "label": one.label}
@@ -86,11 +86,11 @@ def _write(annotations: Annotations) -> str:
     return write_table(("recording", "start", "end", "label"), rows)
 
 
-FORMAT = AnnotationFormat(
+CSV_FORMAT = AnnotationFormat(
     name="csv",
     summary="a table with the columns recording, start, end, label; or start_frame, stop_frame",
     suffixes=(".csv", ".tsv", ".txt"),
     matches=lambda path: True,
     read=_read,
-    write=_write,
+    write=_write_csv,
 )

@@ -45,7 +45,7 @@ def _parse_xml(path: Path) -> ElementTree.Element:
         raise ReadError(f"{path}: expected XML in UTF-8: {error}") from error
 
 
-def _write(annotations: Annotations) -> str:
+def _write_elan(annotations: Annotations) -> str:
     if len(annotations) != 1:
         raise ReadError(f"an .eaf file holds one recording, got {len(annotations)}")
     ((name, labels),) = annotations.items()
@@ -82,11 +82,11 @@ def _write(annotations: Annotations) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-FORMAT = AnnotationFormat(
+ELAN_FORMAT = AnnotationFormat(
     name="elan",
     summary="a file of ELAN, for one recording",
     suffixes=(".eaf",),
     matches=lambda path: True,
     read=_read,
-    write=_write,
+    write=_write_elan,
 )

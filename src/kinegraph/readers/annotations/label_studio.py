@@ -17,8 +17,8 @@ from kinegraph.readers.annotations.records import (
 )
 from kinegraph.readers.formats.json_file import read_json
 
-_SECONDS = ("timeserieslabels", "labels")  # kinds of results with start and end in seconds
-_FRAMES = "timelinelabels"  # the kind with ranges of frames, counted from 1, the end included
+_TIME_LABELS = ("timeserieslabels", "labels")  # kinds of results with start and end in seconds
+_TIMELINE = "timelinelabels"  # the kind with ranges of frames, counted from 1, the end included
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an upload
 
 
@@ -57,12 +57,12 @@ def _read_result(result: Any, where: str) -> list[TimedLabel]:
     """Return the labels of a result; other kinds, such as boxes, have none."""
     kind = result.get("type") if isinstance(result, dict) else None
     value = result.get("value") if isinstance(result, dict) else None
-    if kind not in (*_SECONDS, _FRAMES) or not isinstance(value, dict):
+    if kind not in (*_TIME_LABELS, _TIMELINE) or not isinstance(value, dict):
         return []
     names = value.get(kind)
     if not isinstance(names, list) or len(names) != 1:
         raise ReadError(f"{where}: expected one action in {kind}, got {names!r:.40}")
-    if kind != _FRAMES:
+    if kind != _TIMELINE:
         return [check_label(names[0], value.get("start"), value.get("end"), where)]
     ranges = value.get("ranges")
     found = []
@@ -73,7 +73,7 @@ def _read_result(result: Any, where: str) -> list[TimedLabel]:
     return found
 
 
-def _write(annotations: Annotations) -> str:
+def _write_label_studio(annotations: Annotations) -> str:
     tasks = [
         {
             "id": number,
@@ -83,13 +83,13 @@ def _write(annotations: Annotations) -> str:
                     "result": [
                         {
                             "id": f"{number}-{count}",
-                            "type": _SECONDS[0],
+                            "type": _TIME_LABELS[0],
                             "from_name": "label",
                             "to_name": "ts",
                             "value": {
                                 "start": round(one.start, 3),
                                 "end": round(one.end or one.start, 3),
-                                _SECONDS[0]: [one.label],
+                                _TIME_LABELS[0]: [one.label],
                             },
                         }
                         for count, one in enumerate(labels)
@@ -102,11 +102,11 @@ def _write(annotations: Annotations) -> str:
     return json.dumps(tasks)
 
 
-FORMAT = AnnotationFormat(
+LABEL_STUDIO_FORMAT = AnnotationFormat(
     name="label_studio",
     summary="a JSON export of Label Studio: timeserieslabels, labels and timelinelabels",
     suffixes=(".json",),
     matches=_matches,
     read=_read,
-    write=_write,
+    write=_write_label_studio,
 )

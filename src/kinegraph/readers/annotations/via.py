@@ -18,14 +18,14 @@ from kinegraph.readers.annotations.records import (
 from kinegraph.readers.formats.json_file import read_json
 from kinegraph.readers.formats.raw_file import read_bytes, read_head
 
-_HEADER = "# CSV_HEADER = "
+_CSV_HEADER = "# CSV_HEADER = "
 _COLUMNS = ("metadata_id", "file_list", "temporal_coordinates", "metadata")
 _ATTRIBUTE = "1"  # of written projects
 
 
 def _matches(path: Path) -> bool:
     if path.suffix.lower() == ".csv":
-        return _HEADER.encode() in read_head(path)
+        return _CSV_HEADER.encode() in read_head(path)
     project = read_json(path)
     return isinstance(project, dict) and {"file", "view", "metadata"} <= project.keys()
 
@@ -61,8 +61,8 @@ def _read_csv(path: Path) -> Annotations:
     found: dict[str, list[TimedLabel]] = {}
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
-        if line.startswith(_HEADER):
-            header = line.removeprefix(_HEADER).split(",")
+        if line.startswith(_CSV_HEADER):
+            header = line.removeprefix(_CSV_HEADER).split(",")
         if line.startswith("#") or not line.strip():
             continue
         try:
@@ -99,7 +99,7 @@ def _add(
     labels.append(check_label(value, times[0], end, where))
 
 
-def _write(annotations: Annotations) -> str:
+def _write_via(annotations: Annotations) -> str:
     files, views, rows = {}, {}, {}
     for number, (name, labels) in enumerate(annotations.items(), start=1):
         files[str(number)] = {"fid": str(number), "fname": name, "type": 4, "loc": 1, "src": name}
@@ -123,11 +123,11 @@ def _write(annotations: Annotations) -> str:
     return json.dumps(project)
 
 
-FORMAT = AnnotationFormat(
+VIA_FORMAT = AnnotationFormat(
     name="via",
     summary="a project of VIA 3 (.json), or its export (.csv), which is only read",
     suffixes=(".json", ".csv"),
     matches=_matches,
     read=_read,
-    write=_write,
+    write=_write_via,
 )

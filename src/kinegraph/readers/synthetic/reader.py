@@ -30,7 +30,7 @@ from kinegraph.readers.synthetic.sensor import SYNTHETIC_CAMERAS, record_scene
 NUM_PERFORMERS, NUM_REPLICATIONS, DEFAULT_SEED = 16, 1, 0
 DESCRIPTION_FILE = "synthetic.json"  # the file beside the recordings that states their options
 
-_CLIP_KINDS = ("takes", "recordings")
+_TAKE_KINDS = ("takes", "recordings")
 _FIRST_BODY_ID = 2**56  # where a Kinect begins to count
 _MAX_NUMBER = 999  # the file names have three digits
 _FIGURE, _EXTRA, _SCENE, _SENSOR = range(4)  # purposes of random generators
@@ -111,7 +111,7 @@ def _scan(
     what: str = "takes",
 ) -> ReadPlan:
     """Create the dataset if it does not exist; the options must match an existing one."""
-    check_choice("kind of synthetic clips", what, _CLIP_KINDS)
+    check_choice("kind of synthetic clips", what, _TAKE_KINDS)
     options = {"performers": performers, "replications": replications, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     missing = not source.exists() and source.suffix != ".skeleton"

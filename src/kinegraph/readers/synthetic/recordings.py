@@ -20,7 +20,7 @@ REST_NOISE_M = 0.004  # standard deviation of joints while nothing happens, in m
 #: After the first action follows the second one, for which the performer has to sit.
 PAIR = ("sit down", "stand up")
 
-Joints = NDArray[np.float32]
+TakeJoints = NDArray[np.float32]
 
 
 def plan_recordings(tasks: Sequence[ReadTask]) -> Iterator[ReadTask]:
@@ -51,7 +51,7 @@ def read_recording(task: ReadTask) -> ReadResults:
         yield errors[0]
         return
     clips = {clip.label: clip for clip in takes if isinstance(clip, Clip)}
-    parts: list[Joints] = []
+    parts: list[TakeJoints] = []
     intervals = []
     frame = 0
     for label in _draw_order([*ACTIONS], clips, rng):
@@ -84,7 +84,7 @@ def _draw_order(
     return order
 
 
-def make_rest(before: Joints, after: Joints, rng: np.random.Generator) -> Joints:
+def make_rest(before: TakeJoints, after: TakeJoints, rng: np.random.Generator) -> TakeJoints:
     """Return (T, V, 3): the way from one pose (V, 3) to another, with noise, and then standing."""
     frames = int(rng.integers(MIN_REST_FRAMES, MAX_REST_FRAMES + 1))
     share = np.clip(np.arange(1, frames + 1) / (frames / 2), 0, 1)
