@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import runpy
+import time
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from inference.test_streaming_backends import recognizer
+from kinegraph.errors import VideoError
 from kinegraph.server import ws_video
 from kinegraph.server.message_schemas import (
     ImageAnswer,
@@ -27,6 +29,7 @@ from kinegraph.server.message_schemas import (
 )
 from kinegraph.server.ws_video import TIME
 from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.segmentation import Segment
 from server.serving import receive_json, running, walk
 from test_docs import blocks
 from video.synthetic_videos import picture, require_av, write_video
@@ -116,6 +119,35 @@ def test_the_program_of_the_page_sends_a_video(server, tmp_path, monkeypatch, ca
     runpy.run_path("program.py")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == LAYOUT.name and len(lines) == 14 and "'name':" in lines[-1]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_segments_of_a_video_are_events_even_if_the_client_leaves(monkeypatch, ends):
+    monkeypatch.setattr(ws_video, "missing_requirement", lambda: None)
+    monkeypatch.setattr(ws_video, "load_estimator", OnePerson)
+    sent: list[tuple[str, Segment]] = []
+
+    async def client(one) -> None:
+        async with connect(one.stream.replace("stream", "video") + "?source=door") as ws:
+            await receive_json(ws)
+            for t in range(60):
+                await ws.send(image(t / 30))
+                await receive_json(ws)
+            if ends:
+                await ws.send("end")
+                await receive_json(ws)
+
+    def send_segments(source, segments) -> None:
+        sent.extend((source, segment) for segment in segments)
+        raise VideoError("cannot write events.jsonl: No space left on device")
+
+    with running(send_segments=send_segments) as one:
+        asyncio.run(client(one))
+        deadline = time.monotonic() + 10
+        while not sent and time.monotonic() < deadline:
+            time.sleep(0.02)
+    ((source, segment),) = sent
+    assert (source, segment.start) == ("door", 0) and segment.end == pytest.approx(2, abs=0.05)
 
 
 def test_wrong_images_are_rejected_and_many_of_them_end_the_video(server):

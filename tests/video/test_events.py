@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kinegraph.errors import VideoError
-from kinegraph.video.events import EventFile, Webhook, to_event
+from kinegraph.video.events import EventFile, Webhook, open_outputs, to_event
 from kinegraph.video.segmentation import Segment
 
 SEGMENTS = [Segment(k, float(k), k + 1.5, 3, "squat", 0.91) for k in range(1, 4)]
@@ -127,6 +128,48 @@ def test_a_receiver_that_is_absent_delays_nothing(caplog):
 def test_a_webhook_has_an_http_address(url):
     with pytest.raises(VideoError, match="expected a webhook such as"):
         Webhook(url)
+
+
+def test_a_webhook_has_no_password_and_shows_none():
+    for url in ("http://user:secret@127.0.0.1/hook", "ftp://user:secret@127.0.0.1/hook"):
+        with pytest.raises(VideoError, match="expected a webhook") as error:
+            Webhook(url)
+        assert "secret@" not in str(error.value)
+
+
+def test_an_answer_that_is_not_http_is_a_failure(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        hook = Webhook(f"http://127.0.0.1:{listening.getsockname()[1]}/", delays=())
+        hook.send(events()[0])
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(b"no protocol at all\r\n\r\n")
+        hook.close()
+    assert hook.lost == 1 and "was not delivered" in caplog.text
+
+
+def test_events_that_are_not_delivered_in_time_are_reported(monkeypatch, caplog):
+    monkeypatch.setattr("kinegraph.video.events.CLOSE_TIMEOUT_S", 0.1)
+    with receiving(*[500] * 10) as (url, _):
+        hook = Webhook(url, delays=(0.5, 30.0))
+        for event in events():
+            hook.send(event)
+        hook.close()
+        hook._thread.join(5)
+    assert hook.lost == 3 and caplog.text.count("was not delivered") == 3
+
+
+def test_events_go_to_every_output(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with receiving() as (url, receiver):
+        with open_outputs(path, url, "a secret") as send:
+            send("door", SEGMENTS)
+        posted = [json.loads(body) for _, _, body in receiver.posts]
+    assert posted == [json.loads(line) for line in path.read_text().splitlines()]
+    assert [event["source"] for event in posted] == ["door"] * 3
+    with open_outputs(None, None) as send:
+        send("door", SEGMENTS)
 
 
 def test_an_unwritable_file_is_one_sentence(tmp_path):

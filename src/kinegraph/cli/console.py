@@ -26,6 +26,21 @@ ClusterOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
+EventsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Append each action segment to this file, as a line of JSON; - for standard output."
+    ),
+]
+
+WebhookOption = Annotated[
+    str | None, typer.Option(help="Send each action segment to this URL, in a POST of JSON.")
+]
+
+WebhookSecretOption = Annotated[
+    str | None, typer.Option(envvar="KINEGRAPH_WEBHOOK_SECRET", help="Key that signs these POSTs.")
+]
+
 PrecisionOption = Annotated[
     str, typer.Option(help="Precision: fp32, bf16, or auto (bf16 if it is fast here).")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import echo
+from kinegraph.cli.console import EventsOption, WebhookOption, WebhookSecretOption, echo
 
 if TYPE_CHECKING:
     from kinegraph.server.service import Service
@@ -71,11 +71,15 @@ def serve(
         ),
     ] = None,
     videos: Annotated[int, typer.Option(min=1, help="Maximum number of videos at a time.")] = 2,
+    events: EventsOption = None,
+    webhook: WebhookOption = None,
+    webhook_secret: WebhookSecretOption = None,
 ) -> None:
     """Serve a model over HTTP and websockets, with a page for cameras and videos."""
     from kinegraph.inference.recognizer import Recognizer
     from kinegraph.server.limits import MIB, Limits
     from kinegraph.server.serve import address_of, create_server, open_socket, run_server
+    from kinegraph.video.events import STANDARD_OUTPUT, open_outputs
 
     limits = Limits(
         max_body_bytes=body * MIB,
@@ -88,13 +92,17 @@ def serve(
         max_videos=videos,
     )
     name = model.name or str(model)
-    with open_socket(host, port, token) as listening:
+    with (
+        open_outputs(events, webhook, webhook_secret) as send_segments,
+        open_socket(host, port, token) as listening,
+    ):
 
         def on_ready(service: Service) -> None:
             echo(
                 f"{name} at {address_of(listening)}\n"
                 f"streams: {service.mode} mode, capacity {service.capacity} persons at "
                 f"{rate:g} frames/s; press Ctrl+C to stop",
+                error=events == STANDARD_OUTPUT,
                 flush=True,
             )
 
@@ -110,5 +118,6 @@ def serve(
             mode=mode,
             window="auto" if window is None else window,
             every=every,
+            send_segments=send_segments,
         )
         run_server(server, listening)

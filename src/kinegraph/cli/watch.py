@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinegraph.cli.console import JsonOption, echo, progress
+from kinegraph.cli.console import (
+    EventsOption,
+    JsonOption,
+    WebhookOption,
+    WebhookSecretOption,
+    echo,
+    progress,
+)
 from kinegraph.errors import KinegraphError, VideoError
-from kinegraph.video.events import STANDARD_OUTPUT, EventFile, Webhook, to_event
+from kinegraph.video.events import STANDARD_OUTPUT, open_outputs
 from kinegraph.video.segmentation import WatchResult, dominant_action, format_time
 
 if TYPE_CHECKING:
@@ -58,20 +65,9 @@ def watch(
     page: Annotated[
         Path | None, typer.Option(help="Write an HTML report with timeline and key frames.")
     ] = None,
-    events: Annotated[
-        Path | None,
-        typer.Option(
-            help="Append each action segment to this file, as a line of JSON; - for standard "
-            "output."
-        ),
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(help="Send each action segment to this URL, in a POST of JSON.")
-    ] = None,
-    webhook_secret: Annotated[
-        str | None,
-        typer.Option(envvar="KINEGRAPH_WEBHOOK_SECRET", help="Key that signs these POSTs."),
-    ] = None,
+    events: EventsOption = None,
+    webhook: WebhookOption = None,
+    webhook_secret: WebhookSecretOption = None,
     as_json: JsonOption = False,
     poses: Annotated[
         str,
@@ -142,7 +138,7 @@ def watch(
     recognizer = Recognizer.load(model)
     lock, stop = threading.Lock(), threading.Event()
     with ExitStack() as stack:
-        outputs = _open_outputs(stack, events, webhook, webhook_secret)
+        send = stack.enter_context(open_outputs(events, webhook, webhook_secret))
 
         def run(one: _Watched, on_frame: Callable[[], None]) -> None:
             source = open_source(one.given, poses, fps, layout, size, people, live, reconnect)
@@ -152,13 +148,10 @@ def watch(
                 one.cache = stack.enter_context(closing(WatchCache(source)))
 
             def on_segments(segments: list[Segment]) -> None:
+                send(one.name, segments)
                 with lock:
-                    for segment in segments:
-                        event = to_event(one.name, segment)
-                        for output in outputs:
-                            output.send(event)
-                        if not is_quiet:
-                            _print_segment(f"{one.name}  " if has_several else "", segment)
+                    for segment in [] if is_quiet else segments:
+                        _print_segment(f"{one.name}  " if has_several else "", segment)
 
             detect(
                 source,
@@ -216,17 +209,6 @@ def _check_outputs(sources: Sequence[str], out: Path | None, page: Path | None) 
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise VideoError(f"cannot create the folder of {path}: {error.strerror}") from error
-
-
-def _open_outputs(
-    stack: ExitStack, events: Path | None, webhook: str | None, secret: str | None
-) -> list[EventFile | Webhook]:
-    outputs: list[EventFile | Webhook] = []
-    if events is not None:
-        outputs.append(stack.enter_context(closing(EventFile(events))))
-    if webhook is not None:
-        outputs.append(stack.enter_context(closing(Webhook(webhook, secret))))
-    return outputs
 
 
 def _run_all(

@@ -184,8 +184,12 @@ def _add_websockets(app: FastAPI, service: Service) -> None:
         await StreamConnection(socket, service, top, logits, coalesce, statement).run()
 
     @app.websocket("/v1/video")
-    async def video(socket: WebSocket, model: ModelQuery = None) -> None:
-        await VideoConnection(socket, service, service.find_model(model)).run()
+    async def video(
+        socket: WebSocket,
+        model: ModelQuery = None,
+        source: Annotated[str, Query(min_length=1, max_length=200)] = "video",
+    ) -> None:
+        await VideoConnection(socket, service, service.find_model(model), source).run()
 
 
 async def _read_body(request: Request, service: Service) -> tuple[str, bytes]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -33,8 +33,10 @@ from kinegraph.server.worker_process import (
     RemoteSessionPool,
 )
 from kinegraph.server.worker_templates import WorkerTemplates
+from kinegraph.video.segmentation import Segment
 
 T = TypeVar("T")
+SendSegments = Callable[[str, Sequence[Segment]], None]
 WORKER_NICENESS, FLUSH_NICENESS = 4, 14
 """Niceness of the processes that compute frames, and of the one that computes flushes: the event
 loop needs little time and has priority."""
@@ -54,6 +56,10 @@ class Connection(Protocol):
         """Close the connection if it has streams of this worker, which are lost."""
 
 
+def _ignore_segments(source: str, segments: Sequence[Segment]) -> None:
+    """Do nothing: nobody receives events."""
+
+
 class Service:
     """One model that serves all connections.
 
@@ -61,6 +67,7 @@ class Service:
         recognizer: the model.
         limits: limits for clients.
         name: name of the model, for clients.
+        send_segments: called with the source and the segments of a video that have ended.
         processes: number of worker processes for streams; 0 for none, None for one per core if
             the network is large enough, else one.
         options: options of `SessionPool`: mode, window, every.
@@ -72,9 +79,11 @@ class Service:
         limits: Limits,
         name: str,
         processes: int | None = None,
+        send_segments: SendSegments = _ignore_segments,
         **options: Any,
     ) -> None:
         self.recognizer, self.limits, self.name = recognizer, limits, name
+        self.send_segments = send_segments
         window = options.get("window")
         self.window: float | None = float(window) if isinstance(window, int | float) else None
         self.taught = TaughtModels()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -46,11 +48,20 @@ def missing_requirement() -> str | None:
 
 
 class VideoConnection(WebSocketConnection):
-    """A websocket that sends the images of one video, in which a model recognizes actions."""
+    """A websocket that sends the images of one video, in which a model recognizes actions.
 
-    def __init__(self, socket: WebSocket, service: Service, recognizer: Recognizer) -> None:
+    Args:
+        socket, service: see `WebSocketConnection`.
+        recognizer: the model.
+        source: name of the video in events.
+    """
+
+    def __init__(
+        self, socket: WebSocket, service: Service, recognizer: Recognizer, source: str
+    ) -> None:
         super().__init__(socket, service)
         self._recognizer = recognizer
+        self._send_segments = partial(service.send_segments, source)
         self._thread = ThreadPoolExecutor(1, "video")
         self._images = asyncio.Queue[bytes | None]()  # None ends the video
         self._skipped = 0
@@ -70,7 +81,8 @@ class VideoConnection(WebSocketConnection):
 
     async def serve(self) -> None:
         try:
-            session = await self._run(VideoSession, self._recognizer, self.service.window)
+            arguments = self._recognizer, self.service.window, self._send_segments
+            session = await self._run(VideoSession, *arguments)
         except KinegraphError as error:
             await self._reject(error)
             return
@@ -133,9 +145,21 @@ class VideoConnection(WebSocketConnection):
 
 
 class VideoSession:
-    """The pose estimator and action pipeline of one video; all methods run in one thread."""
+    """The pose estimator and action pipeline of one video; all methods run in one thread.
 
-    def __init__(self, recognizer: Recognizer, window: float | None = None) -> None:
+    Args:
+        recognizer: the model.
+        window: see `ActionPipeline`.
+        on_segments: called with the segments that have ended.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        window: float | None,
+        on_segments: Callable[[list[Segment]], None],
+    ) -> None:
+        self._on_segments = on_segments
         self._estimator = load_estimator()
         self._pipeline = ActionPipeline(recognizer, self._estimator.layout, window=window)
         self._last_time = -math.inf
@@ -159,7 +183,7 @@ class VideoSession:
         self._last_time = time
         frame = self._estimator(image, time)
         poses, segments = self._pipeline(frame)
-        self._segments += segments
+        self._add(segments)
         predictions = self._pipeline.latest()
         persons = [
             {
@@ -175,13 +199,21 @@ class VideoSession:
     def finish(self) -> dict[str, Any]:
         """Return the last segments, and the dominant action of the video."""
         segments = self._pipeline.finish()
-        self._segments += segments
+        self._add(segments)
         main = dominant_action(self._segments).to_dict()
         return {"end": True, "segments": _to_dicts(segments), "main": main}
 
     def close(self) -> None:
-        """Release the resources of the pose estimator."""
+        """Add the last segments if the client has left, and release the pose estimator."""
+        self._add(self._pipeline.finish())
         self._estimator.close()
+
+    def _add(self, segments: list[Segment]) -> None:
+        self._segments += segments
+        try:
+            self._on_segments(segments)
+        except VideoError as error:  # the client has nothing to do with it
+            logging.getLogger(__name__).error("%s", error)
 
     def _parse_time(self, data: bytes) -> float:
         if len(data) <= TIME.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import logging
 import queue
@@ -13,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TextIO
@@ -102,7 +104,11 @@ class Webhook:
         except ValueError:
             is_valid = False
         if not is_valid:
-            raise VideoError(f"expected a webhook such as https://example.org/hook, got {url!r}")
+            raise VideoError("expected a webhook such as https://example.org/hook")
+        if "@" in parts.netloc:
+            raise VideoError(
+                "expected a webhook without user and password: sign its POSTs with a secret"
+            )
         self._opener = urllib.request.build_opener(_NoRedirects)
         self._queue: queue.Queue[Event | None] = queue.Queue(MAX_QUEUED_EVENTS)
         self._stop = threading.Event()
@@ -124,6 +130,9 @@ class Webhook:
             self._queue.put(None, timeout=CLOSE_TIMEOUT_S)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         self._stop.set()
+        with suppress(queue.Empty):
+            while event := self._queue.get_nowait():
+                self._lose(event, f"not within {CLOSE_TIMEOUT_S:g} s at the end")
 
     def _run(self) -> None:
         while not self._stop.is_set() and (event := self._queue.get()) is not None:
@@ -133,7 +142,7 @@ class Webhook:
         reason = ""
         for delay in (0.0, *self._delays):
             if self._stop.wait(delay):
-                return
+                break
             try:
                 self._post(json.dumps(event).encode())
                 return
@@ -142,8 +151,8 @@ class Webhook:
                 reason = f"status {error.code}"
                 if error.code < 500 and error.code not in RETRIED_STATUSES:
                     break
-            except (OSError, ValueError) as error:
-                reason = str(error)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                reason = str(error) or type(error).__name__
         self._lose(event, reason)
 
     def _post(self, body: bytes) -> None:
@@ -160,6 +169,33 @@ class Webhook:
         self.lost += 1
         message = "the event %s was not delivered to the webhook: %s"
         logging.getLogger(__name__).warning(message, event["id"], reason)
+
+
+@contextmanager
+def open_outputs(
+    events: Path | None, webhook: str | None, secret: str | None = None
+) -> Iterator[Callable[[str, Sequence[Segment]], None]]:
+    """Open the receivers of events; yield a function that sends them segments of a source.
+
+    Args:
+        events: path of a file, see `EventFile`.
+        webhook, secret: see `Webhook`.
+    """
+    with ExitStack() as stack:
+        outputs: list[EventFile | Webhook] = []
+        if events is not None:
+            outputs.append(stack.enter_context(closing(EventFile(events))))
+        if webhook is not None:
+            outputs.append(stack.enter_context(closing(Webhook(webhook, secret))))
+        lock = threading.Lock()
+
+        def send(source: str, segments: Sequence[Segment]) -> None:
+            with lock:
+                for event in [to_event(source, segment) for segment in segments]:
+                    for output in outputs:
+                        output.send(event)
+
+        yield send
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
