@@ -57,7 +57,7 @@ class Connection(Protocol):
 
 
 def _ignore_segments(source: str, segments: Sequence[Segment]) -> None:
-    """Do nothing: nobody receives events."""
+    """Do nothing: there are no receivers of events."""
 
 
 class Service:
