@@ -178,6 +178,15 @@ def test_a_playlist_of_a_server_reads_no_local_files(tmp_path):
         read(NetworkVideo(f"{url}/a.m3u8"))
 
 
+def test_an_mp4_with_its_index_at_the_end_needs_a_server_with_ranges(tmp_path):
+    content = write_video(tmp_path / "a.mp4", NOISE).read_bytes()
+    with serving(tmp_path) as (url, server):
+        assert len(read(NetworkVideo(f"{url}/a.mp4"))) == 60
+        server.answers["/b.mp4"] = lambda request: request.wfile.write(content)
+        with pytest.raises(VideoError, match=r"b\.mp4.*; an mp4 file must begin"):
+            read(NetworkVideo(f"{url}/b.mp4", reconnect=0.0))
+
+
 def test_what_is_no_video_is_one_sentence(tmp_path):
     (tmp_path / "a.html").write_text("<html>" + "no video at all\n" * 500)
     with serving(tmp_path) as (url, _):

@@ -62,8 +62,8 @@ def test_the_other_sources_go_on_without_one_that_fails(capsys, tmp_path, tiny_r
     code, out, err = run(capsys, "watch", *words, "--model", tiny_run)
     assert code == 2 and "a.ts: dominant action: here" in out and "secret" not in err
     said = sorted(err.splitlines())
-    assert len(said) == 2 and "http://127.0.0.1:9/x cannot be opened as a video: Conn" in said[1]
-    assert said[0].startswith("kinegraph: absent.mp4: ")
+    assert len(said) == 2 and f"{tmp_path / 'absent.mp4'}: expected a video" in said[0]
+    assert said[1].startswith("kinegraph: http://127.0.0.1:9/x cannot be opened as a video: Conn")
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,8 @@ def _run_all(
                 run(one, on_frame)
             except KinegraphError as error:
                 one.error = error
-                echo(f"kinegraph: {one.name}: {error}", error=True)
+                label = "" if one.name in str(error) else f"{one.name}: "
+                echo(f"kinegraph: {label}{error}", error=True)
             except BaseException as error:  # raised in the main thread
                 one.error = error
 

@@ -43,6 +43,10 @@ RECONNECT_S = 300.0
 MAX_AHEAD_S = 60.0
 """Seconds by which a live video may be ahead of the clock, as buffered HLS is."""
 _PROTOCOLS = "http,https,httpproxy,tcp,udp,rtp,srtp,tls,crypto"  # no files: a playlist may name any
+_MP4_HINT = (
+    "; an mp4 file must begin with its index (ffmpeg -movflags +faststart), or come from a server "
+    "that supports ranges, or be a local file"
+)
 _MIN_STEP_S = 1 / 30
 _UNTIMED_FORMATS = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc"})
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -82,6 +86,7 @@ class NetworkVideo:
         self._is_piped = source == STANDARD_INPUT
         self.name = name_network_video(source)
         self._container: InputContainer | None = self._open()
+        self._hint = _MP4_HINT if "mp4" in self._container.format.name else ""
         stream = self._container.streams.video[0]
         self.duration = stated_duration(self._container, stream)
         has_no_end = source.lower().startswith("rtsp") or not self.duration
@@ -145,7 +150,7 @@ class NetworkVideo:
             silence = time.monotonic() - arrival
             reason = describe_error(error, silence, READ_TIMEOUT_S) if error else "it has ended"
             if self._last < 0:
-                raise VideoError(f"{self.name} delivers no frames: {reason}")
+                raise VideoError(f"{self.name} delivers no frames: {reason}{self._hint}")
             if error is None and self._has_ended(has_news=self._last > before):
                 return
             container = None if self._is_piped else self._reconnect(reason)
@@ -174,7 +179,7 @@ class NetworkVideo:
             if time.monotonic() - self._lost_at + delay > self._reconnect_s:
                 raise VideoError(
                     f"{self.name}: the connection was lost after {self._last:.1f} s and could not "
-                    f"be restored within {self._reconnect_s:g} s: {reason}"
+                    f"be restored within {self._reconnect_s:g} s: {reason}{self._hint}"
                 )
             message = "%s: connection lost (%s); connecting again in %g s"
             logging.getLogger(__name__).warning(message, self.name, reason, delay)
