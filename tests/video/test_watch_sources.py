@@ -138,8 +138,14 @@ def test_ctrl_c_ends_several_sources_with_their_results(capsys, tmp_path, tiny_r
             server.answers[name] = send_jpegs([picture(gray_level(1))] * 400, 0.02)
             server.types[name] = "multipart/x-mixed-replace;boundary=frame"
         main = threading.main_thread().ident
-        timer = threading.Timer(2.5, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
+
+        def interrupt() -> None:
+            while {"/a", "/b"} - set(server.requests):
+                time.sleep(0.05)
+            time.sleep(2)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
         words = (f"{url}/a", f"{url}/b", "--model", tiny_run, "--json")
         code, out, err = run(capsys, "watch", *words)
     results = [json.loads(line) for line in out.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT_S = 20.0
 """Seconds after Ctrl-C in which several sources finish."""
+WAIT_INTERVAL_S = 0.05
 
 
 @dataclass
@@ -241,18 +243,19 @@ def _run_all(
             run(watched[0], on_frame)
             return
         threads = [threading.Thread(target=run_thread, args=(w,), daemon=True) for w in watched]
+        deadline = math.inf
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            # Ctrl-C in `join` may mark a running thread as finished (bpo-45274)
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(WAIT_INTERVAL_S)
         except KeyboardInterrupt:
-            pass
+            deadline = time.monotonic() + STOP_TIMEOUT_S
         finally:
             stop.set()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+            time.sleep(WAIT_INTERVAL_S)
     for one in watched:
         if one.error is not None and not isinstance(one.error, KinegraphError):
             raise one.error
