@@ -47,6 +47,7 @@ class _Watched:
     source: Source | None = None
     cache: WatchCache | None = None
     error: BaseException | None = None
+    has_ended: bool = False
 
 
 def watch(
@@ -238,24 +239,21 @@ def _run_all(
                 echo(f"kinegraph: {label}{error}", error=True)
             except BaseException as error:  # raised in the main thread
                 one.error = error
+            finally:
+                one.has_ended = True
 
         if len(watched) == 1:
             run(watched[0], on_frame)
             return
-        threads = [threading.Thread(target=run_thread, args=(w,), daemon=True) for w in watched]
+        for one in watched:
+            threading.Thread(target=run_thread, args=(one,), daemon=True).start()
         deadline = math.inf
-        try:
-            for thread in threads:
-                thread.start()
-            # Ctrl-C in `join` may mark a running thread as finished (bpo-45274)
-            while any(thread.is_alive() for thread in threads):
+        while time.monotonic() < deadline and not all(one.has_ended for one in watched):
+            try:  # not by `join`: Ctrl-C there may mark a running thread as ended (bpo-45274)
                 time.sleep(WAIT_INTERVAL_S)
-        except KeyboardInterrupt:
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-        finally:
-            stop.set()
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-            time.sleep(WAIT_INTERVAL_S)
+            except KeyboardInterrupt:
+                deadline = time.monotonic() + STOP_TIMEOUT_S
+                stop.set()
     for one in watched:
         if one.error is not None and not isinstance(one.error, KinegraphError):
             raise one.error
