@@ -235,7 +235,8 @@ def _name_channels(header: CheckpointHeader) -> list[tuple[str, int]]:
     parts = pipeline.stream.split("+")
     channels = [(part, k) for part in parts for k in range(width * stream_width(part))]
     last = "confidence" if header.confidence else "frame_index"
-    return channels + [(last, k) for k in range(header.in_channels - len(channels))]
+    further = header.in_channels - len(channels)
+    return [*channels, *((last, k) for k in range(further))][: header.in_channels]
 
 
 def _coordinates(header: CheckpointHeader) -> int:
