@@ -21,6 +21,7 @@ from kinegraph.cli import (
     demo,
     draw,
     evaluate,
+    explain,
     export,
     fuse,
     import_weights,
@@ -59,6 +60,7 @@ app.command("fuse")(fuse.fuse)
 app.command("score")(score.score)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("segment")(segment.segment)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)

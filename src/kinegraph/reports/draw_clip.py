@@ -20,12 +20,19 @@ from kinegraph.reports.rest_pose import bone_colors, bone_sides, joint_colors, j
 from kinegraph.skeleton import SkeletonLayout
 
 _TITLE_HEIGHT, _BOTTOM = 0.34, 0.24  # inches
+MAX_DOT = 90.0  # area of the most important joint in square points
 _SIDE_SHADES = {"left": ("#ffffff", 0.42), "right": ("#000000", 0.1), "trunk": ("#000000", 0.5)}
 
 DrawProgress = Callable[[int, int], None]
 
 
-def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figure:
+def draw_clip(
+    clip: Clip,
+    *,
+    frames: int = 6,
+    title: str | None = None,
+    importance: NDArray[np.floating] | None = None,
+) -> Figure:
     """Draw a strip of evenly spaced frames, all to the same scale.
 
     One person has the left side blue and the right side orange; several persons have a hue each,
@@ -33,13 +40,15 @@ def draw_clip(clip: Clip, *, frames: int = 6, title: str | None = None) -> Figur
 
     Args:
         frames: number of frames; a shorter clip gives fewer.
+        importance: (M, T, V); if given, joints are larger the more important they are, orange where
+            it is positive and blue where it is negative.
 
     Raises:
         ClipError: fewer than one frame, or joints of one coordinate.
     """
     chosen = panels.spaced_frames(clip.num_frames, frames, f"clip {clip.id!r}: ")
     views = panels.project_joints(clip.joints, chosen, f"clip {clip.id!r}", clip.space)
-    bodies = _Bodies(clip)
+    bodies = _Bodies(clip, importance)
     margins = (
         _TITLE_HEIGHT if title else panels.PANEL_GAP,
         _BOTTOM + panels.LEGEND_HEIGHT * bool(bodies.legend),
@@ -62,6 +71,7 @@ def animate_clip(
     *,
     max_frames: int = 240,
     progress: DrawProgress | None = None,
+    importance: NDArray[np.floating] | None = None,
 ) -> Path:
     """Write the clip as a GIF with frame numbers; a failure leaves no file.
 
@@ -70,6 +80,7 @@ def animate_clip(
         max_frames: a longer clip is drawn with this many evenly spaced frames, each shown longer,
             so that the motion keeps its speed.
         progress: called with (frames drawn, frames in total).
+        importance: as for `draw_clip`.
 
     Raises:
         ClipError: joints of one coordinate; fps or max_frames is not above 0.
@@ -81,7 +92,7 @@ def animate_clip(
             f"clip {clip.id!r}: expected fps and max_frames above 0, got {fps} and {max_frames}"
         )
     chosen = panels.spaced_frames(clip.num_frames, max_frames)
-    images = _render_frames(clip, chosen, progress)
+    images = _render_frames(clip, chosen, progress, importance)
     # Browsers slow down images shown for less than 20 ms.
     each = max(20, round(1000 * clip.num_frames / len(chosen) / fps))
     options = {"save_all": True, "duration": each, "loop": 0, "disposal": 1}
@@ -96,8 +107,11 @@ def animate_clip(
 class _Bodies:
     """The persons of a clip with their colors, drawn frame by frame."""
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Clip, importance: NDArray[np.floating] | None = None) -> None:
         self.layout = clip.layout
+        self.importance = importance
+        if importance is not None:
+            self.importance = importance / max(float(np.abs(importance).max()), 1e-12)
         self.persons = [m for m in range(clip.num_persons) if clip.valid[m].any()]
         alone = len(self.persons) < 2
         #: of bones and of joints, for each person
@@ -106,12 +120,28 @@ class _Bodies:
             for i in range(len(self.persons))
         ]
         self.legend = _legend_entries(clip.layout, self.persons)
+        if importance is not None:
+            gray = [style.LIGHT_GRAY] * len(clip.layout.bones), [style.GRAY] * clip.num_joints
+            self.colors = [gray] * len(self.persons)
+            self.legend = [("supports the class", style.ORANGE), ("against it", style.BLUE)]
 
     def draw(self, ax: Axes, points: NDArray[np.float32], frame: int) -> list[Any]:
         """Draw one frame of points (M, T, V, 2) and return the artists."""
+        if self.importance is not None:
+            return [a for m in self.persons for a in self._draw_importance(ax, points, m, frame)]
         pairs = zip(self.persons, self.colors, strict=True)
         drawn = [panels.draw_joints(ax, self.layout, points[m, frame], own) for m, own in pairs]
         return [artist for artists in drawn for artist in artists]
+
+    def _draw_importance(
+        self, ax: Axes, points: NDArray[np.float32], person: int, frame: int
+    ) -> list[Any]:
+        body, values = points[person, frame], self.importance[person, frame]  # type: ignore[index]
+        bones, _ = self.colors[0]
+        joints = [style.ORANGE if value > 0 else style.BLUE for value in values]
+        seen = ~np.isnan(body).any(axis=-1)
+        sizes = 2 + MAX_DOT * np.abs(values[seen])
+        return panels.draw_joints(ax, self.layout, body, (bones, joints), dot=sizes)
 
 
 def _person_colors(layout: SkeletonLayout, hue: str | None) -> tuple[Sequence[str], Sequence[str]]:
@@ -135,7 +165,12 @@ def _legend_entries(layout: SkeletonLayout, persons: list[int]) -> list[tuple[st
     return style.SIDE_LEGEND if layout.mirror_pairs else []
 
 
-def _render_frames(clip: Clip, frames: list[int], progress: DrawProgress | None) -> Iterator[Any]:
+def _render_frames(
+    clip: Clip,
+    frames: list[int],
+    progress: DrawProgress | None,
+    importance: NDArray[np.floating] | None,
+) -> Iterator[Any]:
     """Yield one Pillow image per frame, drawn on one figure whose bodies are replaced."""
     from PIL import Image
 
@@ -147,7 +182,7 @@ def _render_frames(clip: Clip, frames: list[int], progress: DrawProgress | None)
     tall = _TITLE_HEIGHT + height + panels.PANEL_GAP + panels.LEGEND_HEIGHT
     figure = Figure(figsize=(width * len(views), tall), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    bodies = _Bodies(clip)
+    bodies = _Bodies(clip, importance)
     palette = _palette([colors for pair in bodies.colors for colors in pair])
     row = []
     for i, view in enumerate(views):

@@ -59,6 +59,7 @@ class RunReport:
         recordings: segmented recordings, by name of the split.
         clips: a clip, the candidates as (class name, probability) with the most probable first,
             and the name of its true class ("" if unknown).
+        explanations: figures of the importance of joints in some of these clips, by clip id.
         model: further figures by title, such as the graph and its learned edge importance.
     """
 
@@ -70,6 +71,7 @@ class RunReport:
     poses: Mapping[str, PoseErrors] = field(default_factory=dict)
     recordings: Mapping[str, Sequence[LabeledSegmentation]] = field(default_factory=dict)
     clips: Sequence[tuple[Clip, Sequence[tuple[str, float]], str]] = ()
+    explanations: Mapping[str, Figure] = field(default_factory=dict)
     recipe_text: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Figure] = field(default_factory=dict)

@@ -14,7 +14,10 @@ from kinegraph.clips.scores import Scores
 from kinegraph.clips.store import ClipStore
 from kinegraph.inference.evaluate import Evaluation
 from kinegraph.inference.evaluate_segmentation import LabeledSegmentation
+from kinegraph.inference.explain import explain
 from kinegraph.inference.pose_errors import PoseErrors
+from kinegraph.inference.recognizer import Recognizer
+from kinegraph.reports.draw_explanation import draw_heat_map
 from kinegraph.reports.draw_run import draw_training_curves
 from kinegraph.reports.model_figures import clip_figures, model_figures
 from kinegraph.reports.page import RunReport, write_report
@@ -23,6 +26,7 @@ from kinegraph.training.history import read_history
 from kinegraph.training.recipe import SELECTION_FOLDER
 
 MAX_CORRECT_CLIPS, MAX_WRONG_CLIPS = 3, 5
+MAX_EXPLAINED_CLIPS = 2
 
 
 def write_run_report(
@@ -45,6 +49,7 @@ def write_run_report(
     """
     model, header = load_model(run)
     history = _read_curves(run)
+    clips = _shown_clips(header, scores) if scores else []
     parameters = sum(p.numel() for p in model.parameters())
     recipe, training = header.recipe, header.training
     selection = training.get("selection")
@@ -70,12 +75,26 @@ def write_run_report(
         evaluations={"test": evaluation} if evaluation else {},
         poses={"test": poses} if poses else {},
         recordings={"test": recordings} if recordings else {},
-        clips=_shown_clips(header, scores) if scores else (),
+        clips=clips,
+        explanations=_explain_mistakes(run, clips),
         recipe_text=(run / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
         model=model_figures(model) | clip_figures(run),
     )
     return write_report(report, run / "report.html")
+
+
+def _explain_mistakes(
+    run: Path, clips: Sequence[tuple[Clip, list[tuple[str, float]], str]]
+) -> dict[str, Figure]:
+    """Return the importance of joints in the most confident mistakes, by clip id."""
+    wrong = [clip for clip, candidates, truth in clips if candidates[0][0] != truth]
+    if not wrong:
+        return {}
+    recognizer = Recognizer.load(run)
+    return {
+        clip.id: draw_heat_map(explain(recognizer, clip)) for clip in wrong[:MAX_EXPLAINED_CLIPS]
+    }
 
 
 def run_figures(run: Path, clip_id: str | None = None) -> dict[str, Figure]:
