@@ -75,8 +75,8 @@ def main() -> None:
     rows: list[tuple[str, str, Callable[[Path], list[LabeledSegmentation]]]] = [
         ("MS-TCN++", "ms_tcn", segment_split),
         ("causal, delay of 42 frames", "causal", segment_split),
-        ("each frame by itself, smoothed", "linear", smooth_frames),
-        ("each frame by itself", "linear", segment_split),
+        ("linear classifier of frames, smoothed", "linear", smooth_frames),
+        ("linear classifier of frames", "linear", segment_split),
         ("sliding window", "windows", partial(slide_window, ClipStore(store))),
     ]
     lines = [row(title, name, options.out, segment) for title, name, segment in rows]
