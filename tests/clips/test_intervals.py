@@ -10,6 +10,7 @@ from kinegraph.clips.intervals import (
     Interval,
     find_intervals,
     frame_classes,
+    has_intervals,
     label_frames,
     pack_intervals,
     parse_intervals,
@@ -48,3 +49,11 @@ def test_frames_get_the_label_of_their_interval_the_later_one_of_two() -> None:
 def test_the_background_is_one_class_more_unless_a_class_has_its_name() -> None:
     assert frame_classes(("walk", "sit")) == (("walk", "sit", BACKGROUND), 2)
     assert frame_classes((BACKGROUND, "sit")) == ((BACKGROUND, "sit"), 0)
+
+
+def test_labels_are_below_the_number_of_classes_and_marked_clips_are_known() -> None:
+    meta = {"intervals": "[[2, 0, 3]]"}
+    assert parse_intervals(meta, 9, 3) == (Interval(2, 0, 3),)
+    with pytest.raises(ClipError, match="expected a list of"):
+        parse_intervals(meta, 9, 2)
+    assert has_intervals([meta, {}, {"intervals": "[]"}]).tolist() == [True, False, True]

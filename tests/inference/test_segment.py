@@ -9,6 +9,7 @@ from kinegraph.cli import main
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.intervals import Interval, label_frames, pack_intervals
 from kinegraph.clips.store import ClipStore
+from kinegraph.clips.validate import validate_store
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.inference.evaluate_segmentation import evaluate_segmentation, segment_split
@@ -178,3 +179,8 @@ def test_a_store_without_intervals_is_refused(tmp_path, store):
     plain_store = ClipStore(tmp_path / "plain.arrow")
     with pytest.raises(RecipeError, match="no training recording has interval labels"):
         train(recipe(plain_store), tmp_path / "run")
+
+
+def test_a_report_of_a_store_counts_the_actions_of_recordings(store):
+    report = validate_store(store)
+    assert report.classes == {"raise": 10, "lower": 10} and report.unlabeled == 1

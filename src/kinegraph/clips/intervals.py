@@ -34,12 +34,15 @@ def pack_intervals(intervals: Iterable[Interval]) -> str:
     return json.dumps(sorted(([*map(int, i)] for i in intervals), key=lambda i: (i[1], i[2], i[0])))
 
 
-def parse_intervals(meta: Mapping[str, Any], frames: int) -> tuple[Interval, ...] | None:
+def parse_intervals(
+    meta: Mapping[str, Any], frames: int, classes: int | None = None
+) -> tuple[Interval, ...] | None:
     """Return the intervals of a clip's meta; None if the recording is not labeled.
 
     Args:
         meta: of the clip.
         frames: T of the clip.
+        classes: number of classes, if labels should be checked.
 
     Raises:
         ClipError: the value is not a list of intervals within the frames of the clip.
@@ -54,12 +57,18 @@ def parse_intervals(meta: Mapping[str, Any], frames: int) -> tuple[Interval, ...
         intervals = (Interval(0, 0, 0),)
     for item in intervals:
         is_whole = all(type(value) is int for value in item)
-        if not (is_whole and item.label >= 0 and 0 <= item.start < item.stop <= frames):
+        is_class = is_whole and 0 <= item.label < (item.label + 1 if classes is None else classes)
+        if not (is_class and 0 <= item.start < item.stop <= frames):
             raise ClipError(
                 f"meta {INTERVALS_KEY!r}: expected a list of [label, start, stop] within "
                 f"{frames} frames, got {str(text)[:60]!r}"
             )
     return intervals
+
+
+def has_intervals(metas: Iterable[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Return (clips,) whether a clip has interval labels, which may be an empty list."""
+    return np.array([meta.get(INTERVALS_KEY) is not None for meta in metas], dtype=bool)
 
 
 def frame_classes(classes: Sequence[str]) -> tuple[tuple[str, ...], int]:

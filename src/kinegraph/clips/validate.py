@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.body_checks import BodyChecker, BodyProblem, Severity
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.clip_checks import ClipComparer
+from kinegraph.clips.intervals import has_intervals, parse_intervals
 from kinegraph.clips.splits import (
     CLEAN_SUFFIX,
     PROTOCOLS,
@@ -66,8 +67,9 @@ class StoreReport:
 
     Attributes:
         path, layout, clips: the store, its layout's name, the number of clips.
-        classes: number of clips by class name (by label if classes have no names).
-        unlabeled: number of clips without a label.
+        classes: number of clips, or of intervals in recordings, by class name (by label if classes
+            have no names).
+        unlabeled: number of clips without a label and without intervals.
         frames: min, median and max of T.
         persons: number of clips by M.
         missing: fraction of absent joints: ``all``, and ``joints`` by name.
@@ -126,7 +128,7 @@ def validate_store(store: ClipStore) -> StoreReport:
         layout=store.layout.name,
         clips=len(store),
         classes=_class_counts(store),
-        unlabeled=int((store.labels < 0).sum()),
+        unlabeled=int((~_is_labeled(store)).sum()),
         frames={"min": shortest, "median": float(np.median(frames)), "max": longest},
         persons=dict(sorted(Counter(store.persons.tolist()).items())),
         missing=missing,
@@ -239,14 +241,21 @@ def _largest_step(joints: NDArray[np.float32], valid: NDArray[np.bool_]) -> floa
 
 def _class_counts(store: ClipStore) -> dict[str, int]:
     counts = np.bincount(store.labels[store.labels >= 0], minlength=store.num_classes)
+    for i in np.flatnonzero(has_intervals(store.metas)):
+        for interval in parse_intervals(store.metas[i], int(store.frames[i]), len(counts)) or ():
+            counts[interval.label] += 1
     names = store.classes or [str(label) for label in range(store.num_classes)]
     # classes of the same name are counted apart
     keys = names if len(set(names)) == len(names) else [f"{i}: {n}" for i, n in enumerate(names)]
     return dict(zip(keys, counts.tolist(), strict=True))
 
 
+def _is_labeled(store: ClipStore) -> NDArray[np.bool_]:
+    return (store.labels >= 0) | has_intervals(store.metas)
+
+
 def _class_findings(store: ClipStore) -> list[Finding]:
-    counts, unlabeled = _class_counts(store), np.flatnonzero(store.labels < 0)
+    counts, unlabeled = _class_counts(store), np.flatnonzero(~_is_labeled(store))
     found = _clip_findings(store, "warning", unlabeled, "without a label")
     empty = [name for name, count in counts.items() if count == 0]
     if empty:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinegraph.clips.intervals import find_intervals, label_frames, parse_intervals
+from kinegraph.clips.intervals import (
+    find_intervals,
+    has_intervals,
+    label_frames,
+    parse_intervals,
+)
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, did_you_mean
 from kinegraph.inference.evaluate import select_clips
@@ -26,7 +31,6 @@ from kinegraph.inference.segmentation_metrics import (
     frame_accuracy,
 )
 from kinegraph.inference.trained_model import ProgressCallback
-from kinegraph.training.data import labeled_recordings
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,13 @@ def segment_split(
     """
     segmenter = Segmenter.load(run)
     store, indices = select_clips(segmenter.header, store, protocol, split)
-    indices = indices[labeled_recordings(store)[indices]]
+    indices = indices[has_intervals(store.metas)[indices]]
     if not len(indices):
         raise CheckpointError(f"{store.path}: split {split!r} has no recordings with intervals")
     found = []
     for done, index in enumerate(indices, start=1):
         clip = store[int(index)]
-        intervals = parse_intervals(clip.meta, clip.num_frames) or ()
+        intervals = parse_intervals(clip.meta, clip.num_frames, store.num_classes) or ()
         names = [(store.classes or ())[i.label] for i in intervals]
         for name in names:
             if name not in segmenter.classes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kinegraph.clips.clip import Clip
-from kinegraph.clips.intervals import INTERVALS_KEY
+from kinegraph.clips.intervals import has_intervals, parse_intervals
 from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices, validation_clips, validation_split
 from kinegraph.clips.store import ClipStore
@@ -72,7 +72,7 @@ def split_training_clips(recipe: Recipe, store: ClipStore) -> TrainingSplits:
         held_out = validation_clips(store, recipe.protocol)
     objective = recipe.objective.create()
     if objective.is_classifier or objective.names_frames:
-        has_label = labeled_clips(store) if objective.is_classifier else labeled_recordings(store)
+        has_label = labeled_clips(store) if objective.is_classifier else has_intervals(store.metas)
         labeled = indices[has_label[indices]]
         unlabeled, indices = len(indices) - len(labeled), labeled
         held_out = held_out[has_label[held_out]]
@@ -103,18 +103,13 @@ def _select_test_clips(recipe: Recipe, store: ClipStore) -> NDArray[np.int64]:
     indices = get_split_indices(store, recipe.protocol, "test")
     objective = recipe.objective.create()
     if objective.names_frames:
-        return indices[labeled_recordings(store)[indices]]
+        return indices[has_intervals(store.metas)[indices]]
     return indices[labeled_clips(store)[indices]] if objective.is_classifier else indices
 
 
 def labeled_clips(store: ClipStore) -> NDArray[np.bool_]:
     """Return (clips,) whether a clip has a label."""
     return store.labels >= 0
-
-
-def labeled_recordings(store: ClipStore) -> NDArray[np.bool_]:
-    """Return (clips,) whether a clip has interval labels, which may be an empty list."""
-    return np.array([meta.get(INTERVALS_KEY) is not None for meta in store.metas])
 
 
 def _check_intervals(path: str, store: ClipStore, indices: NDArray[np.int64]) -> None:
@@ -125,6 +120,8 @@ def _check_intervals(path: str, store: ClipStore, indices: NDArray[np.int64]) ->
         )
     if not store.classes:
         raise RecipeError(f"{path}: its classes have no names, which segmentation needs")
+    for i in indices:
+        parse_intervals(store.metas[i], int(store.frames[i]), len(store.classes))
 
 
 def read_soft_labels(
