@@ -157,10 +157,9 @@ class NetworkVideo:
 
     def _seek(self, container: InputContainer, start: float | None) -> None:
         """Go on after the last frame, if this is not the first connection to a file."""
-        if start is not None and self._last >= 0 and not self.live:
-            with suppress(
-                open_av().error.FFmpegError
-            ):  # otherwise all frames up to there are read again
+        if start is not None and self._last >= 0:
+            # without a seek all frames up to there are read again
+            with suppress(open_av().error.FFmpegError):
                 container.seek(round(1e6 * (start + self._last)))
 
     def _has_ended(self, *, has_news: bool) -> bool:
