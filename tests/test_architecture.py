@@ -18,15 +18,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
-    "skeleton": {"errors"},
+    "plain_text": {"errors"},
+    "skeleton": {"errors", "plain_text"},
     "clips": {"errors", "files", "skeleton"},
     "ops": {"errors", "skeleton"},
     "models": {"errors", "skeleton", "ops"},
-    "readers": {"errors", "files", "skeleton", "clips"},
+    "readers": {"errors", "files", "plain_text", "skeleton", "clips"},
     "transforms": {"errors", "skeleton", "clips"},
     "writers": {"errors", "files", "skeleton", "clips", "readers", "transforms"},
     "runtime": {"errors", "skeleton", "ops"},
-    "training": {"errors", "files", "skeleton", "clips", "models", "transforms"},
+    "training": {"errors", "files", "plain_text", "skeleton", "clips", "models", "transforms"},
 }
 MAY_IMPORT["inference"] = {*MAY_IMPORT["training"], "training", "readers", "runtime"}
 MAY_IMPORT["cluster"] = {"errors", "files", "clips", "readers", "training", "inference"}
@@ -36,7 +37,7 @@ MAY_IMPORT["video"] = {*MAY_IMPORT["reports"], "reports"}
 MAY_IMPORT["server"] = {*MAY_IMPORT["video"], "video"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["server"], "server", "bench", "cluster", "writers"}
 NO_TORCH = {"skeleton", "clips", "readers", "transforms", "writers"}
-LIGHT = NO_TORCH | {"errors", "files", "cli", "__init__", "__main__"}
+LIGHT = NO_TORCH | {"errors", "files", "plain_text", "cli", "__init__", "__main__"}
 HEAVY = {"torch", "matplotlib", "scipy", "lightning", "torchmetrics"}
 PICKLE_FILE = SOURCE / "readers" / "formats" / "pickle_file.py"
 

@@ -26,8 +26,9 @@ WEIGHTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
 def manifest(format: str, version: int = VERSION) -> Manifest:
+    layout = {"name": "two", "joints": ["a", "b"], "bones": [[1, 0]], "center": 0}
     header = CheckpointHeader(
-        {}, {"joints": ["a", "b"]}, 3, 1, None, 1, False, "joint", [], {}, {}, {}, {}
+        {"name": "stgcn", "options": {}}, layout, 3, 1, None, 1, False, "joint", [], {}, {}, {}, {}
     )
     interface = Interface(["x"], ["logits"])
     return Manifest(header, format, "fp32", interface, None, {}, version)

@@ -164,7 +164,7 @@ def test_an_absent_person_does_not_count():
     [
         ("me_paralel", "unknown excitation 'me_paralel' .did you mean 'me_parallel'"),
         ({"wiring": "series"}, "expected one of me_series, .* or keys with a kind"),
-        (3, "expected one of me_series, .* or keys with a kind, got 3"),
+        (3, "excitation: input should be a valid string, got 3"),
         ({"kind": "mee"}, "unknown excitation kind 'mee' .did you mean 'me'"),
         ({"kind": None}, "unknown excitation kind 'None'"),
         ({"kind": "me+ca"}, "unknown excitation kind 'ca'"),

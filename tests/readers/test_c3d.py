@@ -73,7 +73,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     data = path.read_bytes()
     for size in (3, 300, 700):
         path.write_bytes(data[:size])
-        with pytest.raises(ReadError, match=r"a\.c3d: cannot be read as a \.c3d file"):
+        with pytest.raises(ReadError, match=r"a\.c3d: .*it is cut off"):
             read_clip(path, "c3d")
     path.write_text("not motion")
     with pytest.raises(ReadError, match="does not begin as one"):

@@ -14,12 +14,14 @@ import pytest
 from scipy.io import savemat
 
 from kinegraph.errors import ReadError
-from kinegraph.readers import get_reader
+from kinegraph.readers import get_reader, read_clips
 from kinegraph.readers.convert import convert
+from kinegraph.readers.formats import numpy_file
 from kinegraph.readers.formats.json_file import read_json
 from kinegraph.readers.formats.mat_file import read_mat
 from kinegraph.readers.formats.numpy_file import iterate_npz_rows, list_npz, open_npy, read_npz
 from kinegraph.readers.formats.raw_file import read_bytes, read_head
+from reader_samples import SOURCES
 
 
 def annotation(name: object, **changed: object) -> dict[str, object]:
@@ -68,6 +70,36 @@ def test_pipes_are_refused_at_once(tmp_path):
         for read in (open_npy, list_npz, read_json, read_mat, read_bytes):
             with pytest.raises(ReadError):
                 read(pipe)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_place_of_a_list_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "S001C001P001R001A001.skeleton").write_text("0\n")
+    with pytest.raises(ReadError, match="not a regular file"):
+        get_reader("ntu").scan(tmp_path, missing=str(tmp_path / "pipe"))
+
+
+def test_a_file_of_very_many_arrays_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(numpy_file, "MAX_ARRAYS", 3)
+    for count in (3, 4):
+        np.savez(tmp_path / f"{count}.npz", *np.zeros((count, 2)))
+    assert len(list_npz(tmp_path / "3.npz")) == 3
+    for read in (list_npz, lambda path: read_npz(path, ["arr_0"])):
+        with pytest.raises(ReadError, match="at most 3 arrays, got 4"):
+            read(tmp_path / "4.npz")
+
+
+def test_a_table_without_a_last_line_break_has_a_note(tmp_path):
+    SOURCES["florence3d"](tmp_path, False)
+    path = sorted(tmp_path.iterdir())[0]
+    assert read_clips(path)[0].notes == ()
+    whole = path.read_bytes()
+    for cut in (1, 2, 3):  # a number lost a digit, which no count of values can show
+        path.write_bytes(whole[:-cut])
+        assert read_clips(path)[0].notes == (
+            "the last line has no line break: the file may be cut short",
+        )
 
 
 def write_npy(path: Path, header: str, data: bytes = bytes(64)) -> Path:

@@ -142,7 +142,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
     for wrong in (0, -1, 1.5, "2", True):
         with pytest.raises(ReadError, match="max_persons to be a whole number of 1 or more"):
             READER.scan(path, max_persons=wrong)
-    with pytest.raises(ReadError, match=r"none\.txt: expected a text file of names"):
+    with pytest.raises(ReadError, match=r"none\.txt: cannot be opened"):
         READER.scan(path, missing=tmp_path / "none.txt")
 
 

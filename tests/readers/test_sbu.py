@@ -65,7 +65,7 @@ def test_a_joint_that_comes_to_lie_at_zero_is_present(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_name(tmp_path: Path) -> None:
-    clip = read(write(tmp_path, line(1), "mine.txt"))
+    clip = read(write(tmp_path, line(1) + "\n", "mine.txt"))
     assert (clip.id, clip.label, dict(clip.meta)) == ("mine", None, {})
 
 

@@ -28,7 +28,10 @@ def write(
 ) -> Path:
     """Write a segment as the set publishes it: folders Positions and Angles."""
     for kind, values in (("positions", offsets), ("angles", angles)):
-        text = "\n".join(",".join(f"{x:.6f}" for x in row) for row in np.reshape(values, (-1, 66)))
+        text = (
+            "\n".join(",".join(f"{x:.6f}" for x in row) for row in np.reshape(values, (-1, 66)))
+            + "\n"
+        )
         path = folder / kind.title() / f"{name}_{kind}{inc}.txt{'.gz' if gz else ''}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(text.encode()) if gz else text.encode())

@@ -132,7 +132,7 @@ def test_a_written_recipe_reads_back_equal(tiny_recipe):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "is not valid YAML"),
+        ("a: [1", "not valid YAML"),
         ("just words", "expected keys and values, got str"),
     ],
 )

@@ -11,6 +11,7 @@ import typer
 
 from kinegraph.cli.console import ClusterOption, echo, print_table, progress
 from kinegraph.errors import ClusterError, ReadError
+from kinegraph.plain_text import PlainTextError, parse_yaml
 
 if TYPE_CHECKING:
     from kinegraph.readers import Reader
@@ -155,10 +156,8 @@ def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     Values are as in YAML.
 
     Raises:
-        ReadError: an option has no value.
+        ReadError: an option has no value, or one that is not YAML.
     """
-    import yaml
-
     paths: list[str] = []
     options: dict[str, Any] = {}
     rest = list(words)
@@ -170,5 +169,8 @@ def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         key, equals, value = word.removeprefix("--").partition("=")
         if not equals and not rest:
             raise ReadError(f"{word!r}: a reader's options are --key value pairs")
-        options[key.replace("-", "_")] = yaml.safe_load(value if equals else rest.pop(0))
+        try:
+            options[key.replace("-", "_")] = parse_yaml(value if equals else rest.pop(0))
+        except PlainTextError as error:
+            raise ReadError(f"{word!r:.80}: {error}") from error
     return paths, options

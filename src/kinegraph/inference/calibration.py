@@ -14,6 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import CheckpointError
+from kinegraph.training.header_fields import (
+    STRICT,
+    Label,
+    PositiveNumber,
+    parse_fields,
+)
+from kinegraph.transforms.validation import Probability
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,11 @@ class Calibration:
             answer: its probability is set to 0, so that the others sum to less than 1.
     """
 
-    temperature: float = 1.0
-    threshold: float = 0.0
-    background: int | None = None
+    temperature: PositiveNumber = 1.0
+    threshold: Probability = 0.0
+    background: Label | None = None
+
+    __pydantic_config__ = STRICT
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> Self:
@@ -39,11 +48,8 @@ class Calibration:
             CheckpointError: unknown fields, or values out of range.
         """
         try:
-            calibration = cls(**(fields or {}))
-            if not (calibration.temperature > 0 and 0 <= calibration.threshold <= 1):
-                raise ValueError("expected a temperature above 0 and a threshold from 0 to 1")
-            return calibration
-        except (TypeError, ValueError) as error:
+            return parse_fields(cls, fields or {})
+        except ValueError as error:
             raise CheckpointError(f"invalid calibration in the header: {error}") from error
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,7 +24,6 @@ from kinegraph.inference.recognizer import Precision, Recognizer
 from kinegraph.inference.trained_model import ProgressCallback
 from kinegraph.training.checkpoint import CheckpointHeader, find_checkpoint, load_header
 from kinegraph.training.data import split_training_clips
-from kinegraph.training.recipe import Recipe
 
 NUM_BINS = 15
 
@@ -155,7 +154,7 @@ def _find_leaked_ids(
     header: CheckpointHeader, store: ClipStore, indices: NDArray[np.int64]
 ) -> set[str]:
     """Return the ids of clips that equal a training clip; none if those are not at hand."""
-    recipe = Recipe.model_validate(header.recipe)
+    recipe = header.parse_recipe()
     try:
         training = ClipStore(Path(recipe.store))
         trained = get_split_indices(training, recipe.protocol, "train")
@@ -219,7 +218,7 @@ def select_clips(
     split: str = "test",
 ) -> tuple[ClipStore, NDArray[np.int64]]:
     """Return a store and clip indices of a split; for defaults and errors see `evaluate_run`."""
-    recipe = Recipe.model_validate(header.recipe)
+    recipe = header.parse_recipe()
     store = store or ClipStore(Path(recipe.store))
     protocol = protocol or recipe.protocol
     if split == "val":

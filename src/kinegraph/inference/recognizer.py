@@ -60,6 +60,11 @@ class Recognizer(Scorer[Scores]):
             raise unknown_name("precision", precision, get_args(Precision))
         self.precision = precision
         self.calibration = Calibration.from_dict(header.calibration)
+        if (self.calibration.background or 0) >= header.num_classes:
+            raise CheckpointError(
+                f"invalid calibration in the header: background {self.calibration.background} of "
+                f"{header.num_classes} classes"
+            )
         self.views = list_views(header)
 
     @classmethod

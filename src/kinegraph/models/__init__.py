@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 from torch import nn
 
 from kinegraph.errors import ModelError, did_you_mean, unknown_name
@@ -105,18 +109,19 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the names of these options, or with switches, a sentence each."""
+    """Return what is wrong with the names and types of these options, a sentence each."""
     known = model_options(name)
+    annotations = _annotations(find_model(name))
     unknown = [
         f"model {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
         for key in options
         if key not in known
     ]
-    switches = [key for key in options if isinstance(known.get(key), bool)]
     return unknown + [
-        f"model {name!r}: expected {key} to be true or false, got {options[key]!r}"
-        for key in switches
-        if not isinstance(options[key], bool)
+        f"model {name!r}: {mistake}"
+        for key, value in options.items()
+        if key in known
+        for mistake in _find_type_errors(key, annotations.get(key, Any), value)
     ]
 
 
@@ -155,6 +160,37 @@ def _options(cls: type[nn.Module]) -> dict[str, Any]:
     parameters = inspect.signature(cls).parameters.values()
     own = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
     return {k: v for k, v in {**options, **own}.items() if k not in {*_FIXED, *without}}
+
+
+def _annotations(cls: type[nn.Module]) -> dict[str, Any]:
+    """Return the annotations of a model's options; without those that cannot be resolved."""
+    shared, _ = getattr(cls, "options_of", None) or (None, ())
+    try:
+        own = get_type_hints(cls.__init__)
+    except (NameError, TypeError):  # of a class that was registered
+        own = {}
+    return {**({} if shared is None else _annotations(shared)), **own}
+
+
+def _find_type_errors(key: str, annotation: Any, value: Any) -> list[str]:
+    if annotation is bool:
+        right = isinstance(value, bool)
+        return [] if right else [f"expected {key} to be true or false, got {value!r:.80}"]
+    try:
+        _adapter(annotation).validate_json(json.dumps(value))  # strict tuples take JSON lists
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join([key, *(str(part) for part in first["loc"] if isinstance(part, int))])
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        return [f"{where}: {message}, got {first['input']!r:.80}"]
+    except (PydanticSchemaGenerationError, TypeError):  # not plain data: the model checks it
+        pass
+    return []
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def _plugins() -> dict[str, EntryPoint]:

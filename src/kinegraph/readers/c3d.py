@@ -6,6 +6,7 @@ a valid residual is absent in that frame.
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.named_points import PointTracks, tracks_reader
 
 _UNITS = ("m", "cm", "mm")
+_BLOCK_BYTES, _HEADER_BYTES = 512, 18
+_BIG_ENDIAN, _DEC = 86, 85  # processor types; 84 is Intel
+_SIGN_BYTES = {_BIG_ENDIAN: 12, _DEC: 13}
 _C3D_MAGIC = 0x50  # the second byte of every .c3d file
 
 
@@ -33,6 +37,7 @@ def read_c3d(path: Path) -> PointTracks:
         ) from error
     if not _is_c3d(path):
         raise ReadError(f"{path}: expected a .c3d file, but it does not begin as one")
+    _check_stated_size(path)
     try:
         content = ezc3d.c3d(str(path))
         facts = content["parameters"]["POINT"]
@@ -53,6 +58,30 @@ def read_c3d(path: Path) -> PointTracks:
     positions = np.where(absent[..., None], np.nan, positions).astype(np.float32)
     own = tuple(str(name).rpartition(":")[2].strip() for name in names[: points.shape[1]])
     return PointTracks(own, positions[None], fps=fps or None, stated=_describe_space(facts))
+
+
+def _check_stated_size(path: Path) -> None:
+    """Refuse a file that is smaller than its header states; the library would read fewer frames.
+
+    The processor type in the parameter block states the order of bytes and where the sign of the
+    scale is: negative for numbers of 4 bytes, else they have 2.
+    """
+    head = read_head(path, _HEADER_BYTES)
+    if len(head) < _HEADER_BYTES:
+        raise ReadError(f"{path}: it ends before its header does: it is cut off")
+    block = max(0, _BLOCK_BYTES * (head[0] - 1))
+    processor = read_head(path, block + 4)[-1]
+    points, analogs, first, last, start = struct.unpack(
+        ">4H6xH" if processor == _BIG_ENDIAN else "<4H6xH", head[2:]
+    )
+    width = 4 if head[_SIGN_BYTES.get(processor, 15)] & 0x80 else 2
+    frames = last - first + 1
+    needed = _BLOCK_BYTES * (start - 1) + frames * width * (4 * points + analogs)
+    size = path.stat().st_size
+    if needed > size:
+        raise ReadError(
+            f"{path}: {frames} frames need {needed} bytes, it has {size}: it is cut off"
+        )
 
 
 def _values(facts: Any, key: str) -> list[Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import NOTES_KEY, Clip
 from kinegraph.errors import ClipError, ReadError, unknown_name
 from kinegraph.readers.formats.numpy_file import to_float32
+from kinegraph.readers.formats.raw_file import find_cut_text
 from kinegraph.skeleton.layouts import SkeletonLayout, get_layout
 from kinegraph.skeleton.space import Space
 
@@ -51,7 +52,7 @@ class ReadTask:
         keys = ("label", "id", "meta", "space")
         stated = {key: self.info[key] for key in keys if key in self.info}
         facts = {"id": self.path.stem, **stated, **facts}
-        if notes := [*self.info.get("notes", ()), *notes]:
+        if notes := [*self.info.get("notes", ()), *notes, *find_cut_text(self.path)]:
             facts["meta"] = {**facts.get("meta", {}), NOTES_KEY: "\n".join(notes)}
         return Clip(joints, get_layout(layout), **facts)
 

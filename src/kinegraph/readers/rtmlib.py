@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kinegraph.readers.formats.numpy_file import read_npz_names
+from kinegraph.readers.formats.numpy_file import is_damaged_npz, read_npz_names
 from kinegraph.readers.pose_arrays import SCORE_ARRAYS, find_point_names, open_pose_arrays
 from kinegraph.readers.pose_files import (
     PoseFormat,
@@ -21,13 +21,18 @@ from kinegraph.skeleton.layout import SkeletonLayout
 
 def find_videos(source: Path) -> list[VideoFiles]:
     """Return each .npz file of keypoints and scores."""
-    paths = list_pose_files(source, _matches, ".npz files of keypoints and scores")
+    paths = list_pose_files(source, _is_usable, ".npz files of keypoints and scores")
     return name_videos(source, paths)
 
 
 def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseVideo:
     """Return the video of a file; see `open_pose_arrays`."""
     return open_pose_arrays(files.path)
+
+
+def _is_usable(path: Path) -> bool:
+    """Return whether to read a file of a folder; a damaged one is read to be refused."""
+    return _matches(path) or is_damaged_npz(path)
 
 
 def _matches(path: Path) -> bool:

@@ -8,7 +8,6 @@ visible; ``results.keypoints.data`` gives arrays.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from kinegraph.errors import ReadError
+from kinegraph.plain_text import PlainTextError, parse_json
 from kinegraph.readers.formats.json_file import (
     describe,
     mask_unscored_joints,
     parse_numbers,
     read_json,
 )
-from kinegraph.readers.formats.numpy_file import read_npz_names, to_float32
+from kinegraph.readers.formats.numpy_file import is_damaged_npz, read_npz_names, to_float32
 from kinegraph.readers.formats.raw_file import read_bytes, read_head
 from kinegraph.readers.person_selection import PoseArray
 from kinegraph.readers.pose_arrays import SCORE_ARRAYS, find_point_names, open_pose_arrays
@@ -72,7 +72,7 @@ def _is_usable(path: Path) -> bool:
     """Return whether a file is of this format, or a label file of another number of joints."""
     if path.suffix.lower() == ".txt" and FRAME_NUMBER.search(path.stem):
         return not read_head(path, 1).strip() or read_head(path, 1).isdigit()
-    return _matches(path)
+    return _matches(path) or is_damaged_npz(path)
 
 
 def _prefix(path: Path) -> str:
@@ -177,9 +177,9 @@ def _unpack(content: Any, where: str) -> Any:
     if not isinstance(content, str):
         return content
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ReadError(f"{where}: expected JSON: {error}") from error
+        return parse_json(content)
+    except PlainTextError as error:
+        raise ReadError(f"{where}: {error}") from error
 
 
 def _parse_persons(persons: Any, where: str) -> FramePoses:

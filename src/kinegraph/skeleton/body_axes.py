@@ -51,7 +51,7 @@ def _trunk_ends(
             return empty, empty
         own = [joint for pair in sources for joint in pair]
         ends.append(joints[..., own, :].mean(axis=-2).reshape(-1, joints.shape[-1]))
-    present = np.isfinite(ends[1] - ends[0]).all(axis=1)
+    present = np.isfinite(ends).all(axis=(0, 2))
     return ends[0][present], ends[1][present]
 
 

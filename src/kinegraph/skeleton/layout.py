@@ -17,6 +17,7 @@ from kinegraph.errors import LayoutError, SpaceError, did_you_mean, unknown_name
 from kinegraph.skeleton.space import Space
 
 Pairs = tuple[tuple[int, int], ...]
+MAX_JOINTS = 2000  # distances between all joints take 8 x the square of it
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,8 @@ def _validate_names(layout: SkeletonLayout) -> tuple[str, ...]:
     for i, joint in enumerate(joints):
         if not isinstance(joint, str) or not joint:
             raise _type_error(layout, f"joints[{i}]", "a name", joint)
+    if len(joints) > MAX_JOINTS:
+        raise _field_error(layout, "joints", f"{len(joints)} joints; the maximum is {MAX_JOINTS}")
     if len({*joints}) < len(joints):
         i = next(i for i, joint in enumerate(joints) if joint in joints[:i])
         raise _field_error(layout, f"joints[{i}]", f"{joints[i]!r} is listed twice")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kinegraph.errors import LayoutError, unknown_name
+from kinegraph.plain_text import PlainTextError, parse_json, parse_yaml, read_plain_text
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.pair_layout import PAIR_NAME, pair_layout
 
@@ -47,8 +48,6 @@ LAYOUT_ALIASES = {alias: layout.name for layout, aliases in _BUILT_IN for alias 
 
 #: Suffixes of layout files.
 LAYOUT_SUFFIXES = (".yaml", ".yml", ".json")
-
-MAX_LAYOUT_BYTES = 1 << 17  # a layout of a thousand joints needs about half of it
 
 
 def get_layout(name: str | SkeletonLayout) -> SkeletonLayout:
@@ -117,22 +116,17 @@ def read_layout(path: str | Path) -> SkeletonLayout:
     Raises:
         LayoutError: the file cannot be read, or is not a valid layout.
     """
-    import yaml
-
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_LAYOUT_BYTES:
-            raise LayoutError("expected a layout file of at most 128 KiB")
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = read_plain_text(path)
+        data = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
         return SkeletonLayout.from_dict(data)
     except LayoutError as error:
-        raise LayoutError(f"{path}: {error}") from None
+        raise LayoutError(f"{path}: {error}") from error
+    except PlainTextError as error:
+        raise LayoutError(f"{path}: not a layout in YAML or JSON: {error}") from error
     except OSError as error:
         raise LayoutError(f"{path}: cannot read the layout file: {error.strerror}") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise LayoutError(f"{path}: not a layout in YAML or JSON: {reason}") from error
 
 
 def suggest_layouts(num_joints: int) -> str:

@@ -61,7 +61,9 @@ class Space:
         _check_choice("space", self.kind, get_args(Kind))
         _check_choice("handedness", self.handedness, get_args(Handedness))
         _check_choice("prepared", self.prepared, get_args(Prepared))
-        if self.unit is not None and self.unit not in UNITS[self.kind]:
+        if not isinstance(self.assumed, bool):
+            raise SpaceError(f"expected assumed to be true or false, got {self.assumed!r:.80}")
+        if self.unit is not None and self.unit not in [*UNITS[self.kind]]:
             known = ", ".join(UNITS[self.kind]) or "none"
             raise SpaceError(f"{self.kind} coordinates have no unit {self.unit!r} (units: {known})")
         if self.kind != "world":

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from threading import get_ident
+from typing import Any, Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.files import atomic_write
 from kinegraph.models import create_model
 from kinegraph.models.segmenter import FrameSegmenter
 from kinegraph.models.unknown import UnknownLogit
+from kinegraph.plain_text import parse_json
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
+from kinegraph.training.header_fields import (
+    STRICT,
+    CenterCount,
+    ChannelCount,
+    ClassCount,
+    LayoutFields,
+    ModelFields,
+    ObjectiveFields,
+    PersonCount,
+    PositiveNumber,
+    ReaderFields,
+    RecipeFacts,
+    SpaceFields,
+    Steps,
+    TrainingFacts,
+    describe_errors,
+    parse_fields,
+)
 from kinegraph.training.model_zoo import bundled_weights, list_pretrained
 from kinegraph.training.objectives import Objective, create_objective
-from kinegraph.training.recipe import SELECTION_FOLDER
+from kinegraph.training.recipe import SELECTION_FOLDER, Recipe
 from kinegraph.transforms import Pipeline
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
 FORMAT_VERSION = 2  # 1: the checksum may be missing
 DEFAULT_FPS = 30.0  # of a run that does not state its frame rate
 DEFAULT_WINDOW_S = 3.0  # of streams
+FREE_PARAMETERS = 1 << 22  # numbers of a model that its file may lack
 
 
 @dataclass(frozen=True)
@@ -59,25 +86,51 @@ class CheckpointHeader:
             (`kinegraph.models.unknown`); 0 for a model without this logit.
     """
 
-    model: dict[str, Any]
-    layout: dict[str, Any]
-    num_classes: int
-    in_channels: int
+    model: ModelFields
+    layout: LayoutFields
+    num_classes: ClassCount
+    in_channels: ChannelCount
     classes: list[str] | None
-    persons: int
+    persons: PersonCount
     confidence: bool
     stream: str
-    transforms: list[Any]
-    reader: dict[str, Any]
-    recipe: dict[str, Any]
-    training: dict[str, Any]
+    transforms: Steps
+    reader: ReaderFields
+    recipe: RecipeFacts
+    training: TrainingFacts
     versions: dict[str, str]
-    objective: dict[str, Any] = field(default_factory=lambda: {"name": "recognition"})
+    objective: ObjectiveFields = field(default_factory=lambda: {"name": "recognition"})
     calibration: dict[str, Any] | None = None
-    fps: float | None = None
-    space: dict[str, Any] | None = None
-    stream_window_seconds: float = DEFAULT_WINDOW_S
-    unknown_centers: int = 0
+    fps: PositiveNumber | None = None
+    space: SpaceFields | None = None
+    stream_window_seconds: PositiveNumber = DEFAULT_WINDOW_S
+    unknown_centers: CenterCount = 0
+
+    __pydantic_config__ = STRICT
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the header of plain data, with the type and range of every field checked.
+
+        Raises:
+            ValueError: a field is missing, unknown, of a wrong type or out of range, or the fields
+                do not fit together.
+        """
+        try:
+            header = parse_fields(cls, data)
+            pipeline = header.pipeline()
+        except KinegraphError as error:
+            raise ValueError(str(error)) from error
+        if header.classes is not None and len(header.classes) > header.num_classes:
+            raise ValueError(f"{len(header.classes)} names for {header.num_classes} classes")
+        if "coordinates" in header.training:
+            made = pipeline.output_channels(header.training["coordinates"]) + header.confidence
+            if made != header.in_channels:
+                raise ValueError(
+                    f"the transforms make {made} channels, field 'in_channels' is "
+                    f"{header.in_channels}"
+                )
+        return header
 
     def build_model(self) -> nn.Module:
         """Create the model, with untrained weights."""
@@ -105,6 +158,19 @@ class CheckpointHeader:
             return Space.from_dict(self.space)
         coordinates = self.training.get("coordinates", self.in_channels - self.confidence)
         return SkeletonLayout.from_dict(self.layout).default_space(coordinates)
+
+    def parse_recipe(self) -> Recipe:
+        """Return the recipe, with the defaults of keys that it does not state.
+
+        Raises:
+            CheckpointError: it is not a complete recipe of this version.
+        """
+        try:
+            return Recipe.model_validate(self.recipe)
+        except ValidationError as error:
+            raise CheckpointError(
+                f"the recipe in the header of this checkpoint: {describe_errors(error)}"
+            ) from error
 
     def create_objective(self) -> Objective:
         """Create the objective that the model was trained with."""
@@ -217,12 +283,37 @@ def load_model(run: Path) -> tuple[nn.Module, CheckpointHeader]:
     path = find_checkpoint(Path(run))
     state, header = _load_tensors(path)
     try:
-        model = header.build_model()
+        with _limit_parameters(sum(tensor.numel() for tensor in state.values())):
+            model = header.build_model()
         model.load_state_dict(state)
-    except (KinegraphError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    # the options of a model are whatever the file states
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit their header: {reason}") from error
     return model.eval(), header
+
+
+@contextmanager
+def _limit_parameters(stored: int) -> Iterator[None]:
+    """Refuse models far larger than the weights of their file, before their memory is written.
+
+    Models may replace layers that they made, and keep constants that the file does not have.
+    """
+    limit, made, thread = FREE_PARAMETERS + 4 * stored, 0, get_ident()
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal made
+        made += 0 if tensor is None or get_ident() != thread else tensor.numel()
+        if made > limit:
+            raise CheckpointError("its model is far larger than its weights")
+
+    hooks = (register_module_parameter_registration_hook, register_module_buffer_registration_hook)
+    handles = [register(count) for register in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _load_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
@@ -246,7 +337,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         content = metadata.pop("kinegraph")
-        data = json.loads(content)
+        data = parse_json(content)
         format = data.pop("format")
         # any other key may be that of the checksum, damaged
         has_checksum = bool(metadata) or format != 1
@@ -254,11 +345,13 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], CheckpointHeader]:
             raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
         if format not in (1, FORMAT_VERSION):
             raise CheckpointError(f"{path} was written by another version of kinegraph")
-        return state, CheckpointHeader(**data)
+        return state, CheckpointHeader.from_dict(data)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a checkpoint, or it is damaged: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} has no valid kinegraph header: {error!r}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no header of kinegraph") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has no valid header of kinegraph: {error}") from error
 
 
 def is_head_parameter(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from kinegraph.clips.splits import get_protocol
 from kinegraph.errors import KinegraphError, LayoutError, RecipeError, did_you_mean
 from kinegraph.models import MODELS, check_options, find_model, list_models, model_options
 from kinegraph.models.segmenter import create_head
+from kinegraph.plain_text import PlainTextError, parse_yaml, read_plain_text
 from kinegraph.skeleton.layouts import LAYOUT_SUFFIXES, read_layout
 from kinegraph.training.batch import Preprocessor
 from kinegraph.training.objectives import Objective, create_objective
@@ -270,7 +272,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: there is no such recipe, it is not YAML, or it is invalid; the message lists
             all errors.
     """
-    data = _read_yaml(source)
+    data = read_recipe_fields(source)
     for item in overrides:
         _apply_override(data, item)
     _embed_layout_files(data, Path(source).parent)
@@ -318,19 +320,15 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     return recipe
 
 
-def _read_yaml(source: str | Path) -> dict[str, Any]:
+def read_recipe_fields(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            data = parse_yaml(read_plain_text(path))
+        except (OSError, PlainTextError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     else:
-        text = _read_bundled(str(source))
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        data = parse_yaml(_read_bundled(str(source)))
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
     return data
@@ -361,9 +359,9 @@ def _apply_override(data: dict[str, Any], item: str) -> None:
     if isinstance(data, list):
         raise RecipeError(f"{key!r}: expected stages.NAME.KEY, such as stages.links.train.epochs=2")
     try:
-        data[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{item!r}: the value is not valid YAML: {error}") from error
+        data[last] = parse_yaml(value)
+    except PlainTextError as error:
+        raise RecipeError(f"{key}: {error}") from error
 
 
 def _format_error(error: dict[str, Any]) -> str:
@@ -375,7 +373,7 @@ def _format_error(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where!r} is missing"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{where!r}: {message}, got {error['input']!r}"
+    return f"{where!r}: {message}, got {reprlib.repr(error['input'])}"
 
 
 def _known_keys(parents: Sequence[Any]) -> list[str]:

@@ -6,13 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from kinegraph.errors import CheckpointError, RecipeError
 from kinegraph.training.checkpoint import find_checkpoint, load_header, require_empty_folder
 from kinegraph.training.history import read_history
-from kinegraph.training.recipe import SELECTION_FOLDER, Recipe, parse_recipe
+from kinegraph.training.recipe import SELECTION_FOLDER, Recipe, parse_recipe, read_recipe_fields
 from kinegraph.training.resume import RESUME_FILE, find_resume_checkpoint, is_finished
 
 RECIPE_FILE = "recipe.yaml"
@@ -130,7 +129,7 @@ class StageRun(BaseModel, frozen=True):
     def _retraining(self, epochs: int) -> Recipe:
         """Return the recipe that repeats the selection on all clips, up to the epoch selected."""
         header = load_header(find_checkpoint(self.run_folder / SELECTION_FOLDER))
-        data = Recipe.model_validate(header.recipe).model_dump()
+        data = header.parse_recipe().model_dump()
         train = data["train"]
         train["cosine_epochs"] = train["cosine_epochs"] or train["epochs"]
         train |= {"epochs": epochs, "min_steps": 0, "early_stop": None}
@@ -189,8 +188,8 @@ def _check_resumable(recipe: Recipe, out: Path) -> None:
             "without --resume)"
         )
     try:
-        trained = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except (RecipeError, OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        trained = parse_recipe(read_recipe_fields(path), str(path))
+    except RecipeError as error:
         raise CheckpointError(f"{path} is not a valid recipe: {error}") from error
     differing = _differing_keys(trained, recipe)
     if differing:

@@ -6,21 +6,33 @@ Shapes: N clips, C channels, T frames, V joints, M persons, S streams, f frames 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import AfterValidator, AllowInfNan, Field
 from torch import Tensor, nn
 
 from kinegraph.errors import ExportError, ModelError
 from kinegraph.inference.backends.file_checksum import damaged_file, verify_file
 from kinegraph.inference.backends.runtimes import FORMATS, Run, format_of
+from kinegraph.plain_text import parse_json
 from kinegraph.training.checkpoint import CheckpointHeader
+from kinegraph.training.header_fields import STRICT, parse_fields
 
 #: 1: .onnx and .xml files may have no checksum.
 VERSION = 2
+MAX_INTERFACE_FRAMES = 100_000
+MAX_STATE_NUMBERS = 1 << 24  # of a state tensor of one stream
+
+
+def _check_state_shape(shape: Sequence[int]) -> Sequence[int]:
+    if math.prod(shape) > MAX_STATE_NUMBERS:
+        raise ValueError(f"expected at most {MAX_STATE_NUMBERS} numbers, got {math.prod(shape)}")
+    return shape
 
 
 @dataclass(frozen=True)
@@ -33,9 +45,11 @@ class StateSpec:
         fill: the value of all its numbers before the first step.
     """
 
-    shape: Sequence[int]
-    dtype: str
-    fill: float
+    shape: Annotated[Sequence[Annotated[int, Field(ge=0)]], AfterValidator(_check_state_shape)]
+    dtype: Annotated[str, Field(pattern="^(float(16|32|64)|bfloat16|int32|int64|bool)$")]
+    fill: Annotated[float, AllowInfNan(True)]
+
+    __pydantic_config__ = STRICT
 
     def initial(self, streams: int) -> Tensor:
         """Return (S, ...) before the first step."""
@@ -59,12 +73,14 @@ class Interface:
 
     inputs: Sequence[str]
     outputs: Sequence[str]
-    least: int = 1
-    persons: int | None = None
+    least: Annotated[int, Field(ge=1, le=MAX_INTERFACE_FRAMES)] = 1
+    persons: Annotated[int, Field(ge=1, le=1000)] | None = None
     lengths: bool = False
-    hop: int = 0
-    delay: int = 0
+    hop: Annotated[int, Field(ge=0, le=MAX_INTERFACE_FRAMES)] = 0
+    delay: Annotated[int, Field(ge=0, le=MAX_INTERFACE_FRAMES)] = 0
     kept: Sequence[StateSpec] = ()
+
+    __pydantic_config__ = STRICT
 
     def compute(self, run: Run, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the logits (N, classes) of clips, by one or more calls of the network.
@@ -118,7 +134,9 @@ class Manifest:
     interface: Interface
     parity: dict[str, Any] | None
     versions: dict[str, str]
-    version: int = VERSION
+    version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
+
+    __pydantic_config__ = STRICT
 
     def to_json(self) -> str:
         """Return the text for the file's metadata."""
@@ -131,16 +149,11 @@ class Manifest:
         Raises:
             ValueError: the text is not a manifest, or one of another version.
         """
-        try:
-            data = json.loads(text)
-            if data["version"] not in (1, VERSION):
-                raise ValueError("it was written by another version of kinegraph")
-            kept = [StateSpec(**spec) for spec in data["interface"]["kept"]]
-            interface = Interface(**{**data["interface"], "kept": kept})
-            header = CheckpointHeader(**data["header"])
-            return cls(**{**data, "header": header, "interface": interface})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"its manifest is not one of kinegraph: {error!r}") from error
+        data = parse_json(text)
+        if not isinstance(data, dict) or not isinstance(data.get("header"), dict):
+            raise ValueError("its manifest is not one of kinegraph")
+        CheckpointHeader.from_dict(data["header"])  # checks more than its types
+        return parse_fields(cls, data)
 
 
 class ExportedModel(nn.Module):
@@ -168,7 +181,12 @@ class ExportedModel(nn.Module):
         """
         self._check(x)
         known = None if lengths is None else lengths.cpu()
-        return self.interface.compute(self._run, x.cpu(), known)
+        try:
+            return self.interface.compute(self._run, x.cpu(), known)
+        # runtimes have error classes of their own, and the network is whatever the file holds
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelError(f"the exported network fails on these clips: {reason}") from error
 
     def _check(self, x: Tensor) -> None:
         C, V = self.shape
@@ -204,6 +222,8 @@ def read_manifest(path: Path) -> Manifest:
         if text is None:
             raise ValueError("it has no manifest")
         manifest = Manifest.from_json(text)
+        if manifest.format != name or manifest.precision not in FORMATS[name].precisions:
+            raise ValueError(f"it states {manifest.format} in {manifest.precision}")
     except ValueError as error:
         raise ExportError(
             f"{path} was not written by `kinegraph export`: {error}; only such files state how raw "

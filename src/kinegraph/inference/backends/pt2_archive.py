@@ -6,7 +6,6 @@ state type and shape. Entries that are pickles, such as the sample inputs, are n
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from kinegraph.readers.formats.json_file import check_json_memory
+from kinegraph.plain_text import parse_json
 
 MAX_ENTRIES = 20_000
 _TENSOR_FOLDERS = {"weights": "weight_", "constants": "tensor_"}
@@ -82,8 +81,7 @@ class Pt2Archive:
         content = self._entries.get(name)
         if content is None:
             raise ValueError(f"it lacks the entry {name!r}")
-        check_json_memory(content)
-        return json.loads(content)
+        return parse_json(content)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights and constants by name; tensors of the same bytes share memory.

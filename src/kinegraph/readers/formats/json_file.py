@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
+from kinegraph.plain_text import PlainTextError, parse_json
 from kinegraph.readers.formats.numpy_file import to_float32
-from kinegraph.readers.formats.raw_file import FREE_BYTES, describe, read_bytes
+from kinegraph.readers.formats.raw_file import describe, read_bytes
 
 MAX_FRAMES = 36_000
 """Maximum frames of a clip (20 minutes at 30 frames/s): a small file can state any frame number."""
-
-#: Memory of parsed JSON: of an empty list and map, and of a number with its place in a list.
-_BYTES_PER_LIST, _BYTES_PER_MAP, _BYTES_PER_VALUE = 56, 64, 40
-#: Memory for each byte of the text, beside `FREE_BYTES`.
-_JSON_MEMORY_RATIO = 3
-
-
-def check_json_memory(text: bytes) -> None:
-    """Refuse JSON that would take far more memory than its text.
-
-    Raises:
-        ValueError: it has more values than poses of such a size have.
-    """
-    lists, maps = text.count(b"["), text.count(b"{")
-    values = text.count(b",") + text.count(b":") + lists + maps
-    needed = _BYTES_PER_LIST * lists + _BYTES_PER_MAP * maps + _BYTES_PER_VALUE * values
-    if needed > FREE_BYTES + _JSON_MEMORY_RATIO * len(text):
-        raise ValueError(f"{len(text)} bytes of it hold {values} values")
 
 
 def read_json(path: Path) -> Any:
@@ -42,15 +24,9 @@ def read_json(path: Path) -> Any:
         ReadError: the file cannot be opened or is not JSON; the message names the line.
     """
     try:
-        text = read_bytes(path)
-        check_json_memory(text)
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReadError(f"{path}:{error.lineno}: expected JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{path}: expected JSON text, found binary data") from error
-    except (RecursionError, ValueError) as error:
-        raise ReadError(f"{path}: expected JSON of poses: {error}") from error
+        return parse_json(read_bytes(path))
+    except PlainTextError as error:
+        raise ReadError(f"{path}: {error}") from error
 
 
 def parse_numbers(value: Any, where: str) -> NDArray[np.float32]:

@@ -28,6 +28,8 @@ from kinegraph.readers.formats.raw_file import (
 #: maximum size of one row.
 MAX_ROWS_BYTES, MAX_ROWS_RATIO, MAX_ROW_BYTES = 2**38, 1000, 2**26
 
+MAX_ARRAYS = 10_000  # of a .npz file
+
 _FILE_ERRORS = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
 _HEADER_ERRORS = (*_FILE_ERRORS, TypeError, MemoryError, tokenize.TokenError)
 _ZIP_ERRORS = (*_FILE_ERRORS, zipfile.BadZipFile, zlib.error)
@@ -174,6 +176,11 @@ def read_npz_names(path: Path) -> list[str]:
         return []
 
 
+def is_damaged_npz(path: Path) -> bool:
+    """Return whether a file is named .npz but cannot be opened as one."""
+    return path.suffix.lower() == ".npz" and not read_npz_names(path)
+
+
 def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """Return a float32 copy; numbers out of range become infinite, which a Clip rejects."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -184,7 +191,11 @@ def _open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
     """Open a .npz file, unless it is a pipe or a device."""
     if isinstance(file, Path):
         require_regular(file)
-    return zipfile.ZipFile(file)
+    archive = zipfile.ZipFile(file)
+    if (count := len(archive.infolist())) > MAX_ARRAYS:
+        archive.close()
+        raise ValueError(f"expected at most {MAX_ARRAYS} arrays, got {count}")
+    return archive
 
 
 def _read_member(

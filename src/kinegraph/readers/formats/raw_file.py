@@ -15,6 +15,7 @@ from kinegraph.errors import ReadError
 
 MAX_UNPACKED_BYTES = 2**30  # maximum size that compressed data is unpacked to
 MAX_UNPACK_RATIO = 2  # maximum ratio of unpacked to packed size, beyond the first 128 MiB
+TABLE_SUFFIXES = (".txt", ".csv", ".tsv", ".bvh")
 FREE_BYTES = 2**27  # memory that the content of any file may take
 
 
@@ -27,6 +28,20 @@ def read_head(path: Path, size: int = 4096) -> bytes:
             return content.read(size)
     except (OSError, EOFError, zlib.error):
         return b""
+
+
+def find_cut_text(path: Path) -> list[str]:
+    """Return a note on a text table whose last line has no line break: a number may be cut short.
+
+    Where a format states its number of values, a file that was cut short is refused instead.
+    """
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+        return []
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - 1))
+        ends = file.read() in (b"\n", b"\r", b"\0")  # \0: the second byte of UTF-16
+    return [] if ends else ["the last line has no line break: the file may be cut short"]
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kinegraph.errors import ReadError
 from kinegraph.readers.class_names import class_names
-from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.raw_file import read_bytes, read_head
 from kinegraph.readers.ntu.body_selection import PERSON_RULES, select_bodies
 from kinegraph.readers.ntu.fast_parser import read_joints
 from kinegraph.readers.ntu.npy_file import read_npy_joints
@@ -97,9 +97,8 @@ def _list_files(source: Path) -> list[Path]:
 
 def _read_missing_names(path: Path) -> frozenset[str]:
     try:
-        with path.open("rb") as file:
-            text = file.read(_MISSING_BYTES).decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, _MISSING_BYTES).decode("ascii")
+    except UnicodeDecodeError as error:
         raise ReadError(f"{path}: expected a text file of names to skip: {error}") from error
     return frozenset(name.removesuffix(_SUFFIX) for name in text.split())
 
