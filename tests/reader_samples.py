@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
+from kinegraph.clips.clip import Clip
+from kinegraph.clips.writer import StoreWriter
 from kinegraph.readers.ntu.skeleton_file import write_skeleton
+from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT
 from readers.pose_samples import body, write_json
 from readers.test_bvh import TEXT as BVH
 from skeleton_recording import recording_from_joints
@@ -167,7 +171,6 @@ def c3d(path: Path, unit: int) -> None:
 
 @named("clip{}.csv")
 def deeplabcut(path: Path, unit: int) -> None:
-    from kinegraph.skeleton.layouts import get_layout
     from readers.test_deeplabcut import table
 
     path.write_text(table(" ".join(get_layout("coco17").joints), FRAMES))
@@ -207,6 +210,15 @@ def arrays(path: Path, unit: int) -> None:
     np.save(path, joints(17, 2))
 
 
+@named("set{}.arrow")
+def stores(path: Path, unit: int) -> None:
+    layout, meta = get_layout("kinect20"), {"subject": unit}
+    clip = Clip(joints(20, 3), layout, label=0, id="one", meta=meta, space=KINECT)
+    provenance = {"protocols": ["odd-even-subjects"]}
+    with StoreWriter(path, layout, ("wave",), provenance) as writer:
+        writer.write(clip)
+
+
 def openpose(folder: Path, bad: bool) -> None:
     for unit in range(UNITS):
         for t in range(FRAMES):
@@ -243,5 +255,5 @@ SOURCES: dict[str, Callable[[Path, bool], None]] = {
     "utd_mhad": utd_mhad, "penn_action": penn_action, "sbu": sbu, "florence3d": florence3d,
     "utkinect": utkinect, "ddnet": ddnet, "ui_prmd": ui_prmd, "bvh": bvh, "c3d": c3d,
     "deeplabcut": deeplabcut, "lightning_pose": deeplabcut, "pyskl": pyskl, "fsd": fsd,
-    "stacked": stacked, "arrays": arrays, "synthetic": synthetic,
+    "stacked": stacked, "stores": stores, "arrays": arrays, "synthetic": synthetic,
 }  # fmt: skip

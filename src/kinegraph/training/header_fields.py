@@ -72,9 +72,14 @@ def _accepted_by(parse: Callable[[Any], object]) -> AfterValidator:
 
 
 def _check_model(value: dict[str, Any]) -> dict[str, Any]:
-    named = isinstance(value.get("name"), str) and isinstance(value.get("options"), dict)
-    if not named or len(value) != 2:
+    """Check a model: its name and options, and the head of a model that names each frame."""
+    parts = {"head": {"name": ""}, **value}
+    named = isinstance(parts.get("name"), str) and isinstance(parts.get("options"), dict)
+    head = parts["head"] or {"name": ""}
+    if not named or len(parts) != 3 or not isinstance(head, dict):
         raise PydanticCustomError("named", "expected a name and a map of options")
+    if not isinstance(head.get("name"), str):
+        raise PydanticCustomError("named", "expected the name of the head")
     return value
 
 
