@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format page numbers records leaderboard pretrained load counting clean
+.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,12 @@ check: setup
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_style.py
+
+# Alters files of every kind at random for so many seconds, and counts what the readers make of them.
+SECONDS ?= 300
+SEED ?= 0
+fuzz: setup
+	$(BIN)/python tests/fuzz.py $(SECONDS) $(SEED)
 
 format: setup
 	$(BIN)/ruff check --fix src tests

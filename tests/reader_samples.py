@@ -31,6 +31,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 #: Readers whose files need packages that may be absent, and what they are.
 PACKAGES = {"c3d": "ezc3d", "sleap": "movement", "nwb": "movement"}
+#: Sources of one file for each clip.
+ONE_FILE_EACH: list[Callable[[Path, bool], None]] = []
 rng = np.random.default_rng(0)
 
 
@@ -66,6 +68,7 @@ def named(pattern: str) -> Callable[[Callable[[Path, int], None]], Callable[[Pat
                     data = path.read_bytes()
                     path.write_bytes(data[: 7 * len(data) // 10])
 
+        ONE_FILE_EACH.append(source)
         return source
 
     return decorate
