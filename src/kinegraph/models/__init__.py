@@ -111,7 +111,7 @@ def model_options(name: str) -> dict[str, Any]:
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
     """Return what is wrong with the names and types of these options, a sentence each."""
     known = model_options(name)
-    annotations = _annotations(find_model(name))
+    annotations = _option_annotations(find_model(name))
     unknown = [
         f"model {name!r} has no option {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
         for key in options
@@ -162,14 +162,14 @@ def _options(cls: type[nn.Module]) -> dict[str, Any]:
     return {k: v for k, v in {**options, **own}.items() if k not in {*_FIXED, *without}}
 
 
-def _annotations(cls: type[nn.Module]) -> dict[str, Any]:
+def _option_annotations(cls: type[nn.Module]) -> dict[str, Any]:
     """Return the annotations of a model's options; without those that cannot be resolved."""
     shared, _ = getattr(cls, "options_of", None) or (None, ())
     try:
         own = get_type_hints(cls.__init__)
     except (NameError, TypeError):  # of a class that was registered
         own = {}
-    return {**({} if shared is None else _annotations(shared)), **own}
+    return {**({} if shared is None else _option_annotations(shared)), **own}
 
 
 def _find_type_errors(key: str, annotation: Any, value: Any) -> list[str]:
@@ -177,7 +177,7 @@ def _find_type_errors(key: str, annotation: Any, value: Any) -> list[str]:
         right = isinstance(value, bool)
         return [] if right else [f"expected {key} to be true or false, got {value!r:.80}"]
     try:
-        _adapter(annotation).validate_json(json.dumps(value))  # strict tuples take JSON lists
+        _option_type(annotation).validate_json(json.dumps(value))  # strict tuples take JSON lists
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join([key, *(str(part) for part in first["loc"] if isinstance(part, int))])
@@ -189,7 +189,7 @@ def _find_type_errors(key: str, annotation: Any, value: Any) -> list[str]:
 
 
 @cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
+def _option_type(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 

@@ -17,7 +17,7 @@ from kinegraph.readers.formats.raw_file import read_head
 from kinegraph.readers.named_points import PointTracks, tracks_reader
 
 _UNITS = ("m", "cm", "mm")
-_BLOCK_BYTES, _HEADER_BYTES = 512, 18
+_BLOCK_BYTES, _HEAD_WORDS_BYTES = 512, 18
 _BIG_ENDIAN, _DEC = 86, 85  # processor types; 84 is Intel
 _SIGN_BYTES = {_BIG_ENDIAN: 12, _DEC: 13}
 _C3D_MAGIC = 0x50  # the second byte of every .c3d file
@@ -66,8 +66,8 @@ def _check_stated_size(path: Path) -> None:
     The processor type in the parameter block states the order of bytes and where the sign of the
     scale is: negative for numbers of 4 bytes, else they have 2.
     """
-    head = read_head(path, _HEADER_BYTES)
-    if len(head) < _HEADER_BYTES:
+    head = read_head(path, _HEAD_WORDS_BYTES)
+    if len(head) < _HEAD_WORDS_BYTES:
         raise ReadError(f"{path}: it ends before its header does: it is cut off")
     block = max(0, _BLOCK_BYTES * (head[0] - 1))
     processor = read_head(path, block + 4)[-1]

@@ -21,7 +21,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 
 def find_videos(source: Path) -> list[VideoFiles]:
     """Return each .npz file of keypoints and scores."""
-    paths = list_pose_files(source, _is_usable, ".npz files of keypoints and scores")
+    paths = list_pose_files(source, _is_arrays_file, ".npz files of keypoints and scores")
     return name_videos(source, paths)
 
 
@@ -30,7 +30,7 @@ def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseV
     return open_pose_arrays(files.path)
 
 
-def _is_usable(path: Path) -> bool:
+def _is_arrays_file(path: Path) -> bool:
     """Return whether to read a file of a folder; a damaged one is read to be refused."""
     return _matches(path) or is_damaged_npz(path)
 

@@ -39,14 +39,14 @@ def parse_fields(cls: type[T], data: Any) -> T:
     """
     try:
         # strict dataclasses are made of JSON texts only
-        fields: T = _adapter(cls).validate_json(json.dumps(data))  # type: ignore[arg-type]
+        fields: T = _fields_type(cls).validate_json(json.dumps(data))  # type: ignore[arg-type]
         return fields
     except ValidationError as error:
         raise ValueError(describe_errors(error)) from error
 
 
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
+def _fields_type(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
