@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,7 @@ class Record:
     streams: Sequence[str]
     changes: Sequence[str] = ()
     fusion: str | Sequence[float] = "published"
+    start: str = ""
 
     def load(self) -> Recipe:
         """Return the recipe with the record's changes.
@@ -91,8 +93,18 @@ def is_finished(folder: Path) -> bool:
     return (folder / "report.html").exists()
 
 
-def train(record: Record, job: Job, store: Path, out: Path, max_minutes: float | None) -> bool:
-    """Train a run unless it is finished; return whether it is, within ``max_minutes``."""
+def train(
+    record: Record,
+    job: Job,
+    store: Path,
+    out: Path,
+    max_minutes: float | None,
+    start: Record | None = None,
+) -> bool:
+    """Train a run unless it is finished; return whether it is, within ``max_minutes``.
+
+    ``start`` is the record whose first run with the same seed has the initial weights.
+    """
     folder = record.folder(job, out)
     if is_finished(folder):
         return True
@@ -100,6 +112,9 @@ def train(record: Record, job: Job, store: Path, out: Path, max_minutes: float |
     resume = ["--resume"] if (folder / "resume.ckpt").exists() else []
     changes = [*record.changes, f"store={store}", f"protocol={job.protocol}"]
     changes += [f"seed={job.seed}", f"stream={job.stream}"]
+    if start:
+        first = next(other for other in start.jobs() if other.seed == job.seed)
+        changes += [f"init_from={start.folder(first, out)}"]
     left = None if max_minutes is None else 60 * (max_minutes - spent)
     try:
         if left is None or left > 0:
@@ -186,16 +201,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", metavar="DATASET")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    records = read_records("gpu" if options.gpu else "cpu")
-    records = [r for r in records if options.only is None or r.source in options.only]
+    known = read_records("gpu" if options.gpu else "cpu")
+    records = [r for r in known if options.only is None or r.source in options.only]
     max_minutes = MAX_GPU_MINUTES if options.gpu else None
     table = "records-gpu" if options.gpu else "records"
     with ThreadPoolExecutor(1 if options.gpu else options.jobs) as pool:
         for record in records:
             store = get_store(record.source, options.data, options.out)
-
-            def finish(job: Job, record: Record = record, store: Path = store) -> bool:
-                return train(record, job, store, options.out, max_minutes)
+            start = next((other for other in known if other.source == record.start), None)
+            finish = partial(
+                train,
+                record,
+                store=store,
+                out=options.out,
+                max_minutes=max_minutes,
+                start=start,
+            )
 
             if not all(list(pool.map(finish, record.jobs()))):
                 continue
