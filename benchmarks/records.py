@@ -83,7 +83,8 @@ class Record:
 
     def folder(self, job: Job, out: Path) -> Path:
         """Return the folder of a run."""
-        digest = hashlib.sha256(self.load().to_yaml().encode()).hexdigest()[:8]
+        stated = yaml.safe_dump(self.load().model_dump(exclude_defaults=True))
+        digest = hashlib.sha256(stated.encode()).hexdigest()[:8]
         name = f"{job.protocol}-{job.stream.replace('+', '-')}-{job.seed}"
         return out / self.source / f"{self.load().name}-{digest}" / name
 
