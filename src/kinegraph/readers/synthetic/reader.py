@@ -166,8 +166,8 @@ READER = Reader(
     options={
         "performers": f"number of performers to create (default {NUM_PERFORMERS})",
         "replications": f"performances of each action per performer (default {NUM_REPLICATIONS})",
-        "what": "takes (a clip for each action, default) or recordings (all actions, with rests)",
         "seed": f"seed of the performers, a whole number of 0 or more (default {DEFAULT_SEED})",
+        "what": "takes (a clip for each action, default) or recordings (all actions, with rests)",
     },
     protocols=("xsub", "xview"),
     creates_source=True,
