@@ -67,7 +67,10 @@ def _rows(dataset: Mapping[str, Any], data: Path) -> Iterator[list[str]]:
         recipe = load_recipe(name)
         top1, seeds = find_row("table", title)[1:3]
         clean = find_row("table", clean_title)[1] if clean_title else "–"
-        method, epoch = f"`{name}` ({recipe.model.name})", describe_epoch(recipe)
+        method, epoch = (
+            f"`{name}` ({recipe.model.name})",
+            describe_epoch(recipe, recipe.train.epochs),
+        )
         yield [method, recipe.stream, top1, clean, epoch, "kinegraph", describe_seeds(seeds)]
     for record in read_records():
         if record["dataset and protocol"] == dataset["records"]:

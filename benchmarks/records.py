@@ -129,13 +129,13 @@ def train(
     return True
 
 
-def describe_epoch(recipe: Recipe, folder: Path) -> str:
-    """Return the rule by which the epoch of a run was chosen."""
+def describe_epoch(recipe: Recipe, epochs: int) -> str:
+    """Return the rule by which the epoch of a run of so many epochs was chosen."""
     if recipe.validation.retrain:
         return "number chosen on held-out training clips"
     if recipe.validation.fraction:
         return "best on held-out training clips"
-    return f"last of {len((folder / HISTORY_FILE).read_text().splitlines()) - 1}"
+    return f"last of {epochs}"
 
 
 def evaluate(record: Record, store: Path, out: Path) -> Iterator[str]:
@@ -149,7 +149,8 @@ def evaluate(record: Record, store: Path, out: Path) -> Iterator[str]:
             full[name].append(100 * statistics.mean(fold.full.top1 for fold in folds))
             kept = [fold.clean.top1 for fold in folds if fold.clean]
             clean[name] += [100 * statistics.mean(kept)] if kept else []
-    epoch = describe_epoch(record.load(), record.folder(record.jobs()[0], out))
+    history = record.folder(record.jobs()[0], out) / HISTORY_FILE
+    epoch = describe_epoch(record.load(), len(history.read_text().splitlines()) - 1)
     for name in names:
         jobs = [job for job in record.jobs() if name in (job.stream, "fused")]
         spent = statistics.mean(minutes(record.folder(job, out)) for job in jobs)
