@@ -298,7 +298,7 @@ def test_mistakes_are_told():
     ("options", "message"),
     [
         ({"future": -1}, "0 or more, got -1"),
-        ({"future": 2.5}, "0 or more, got 2.5"),
+        ({"future": 2.5}, "future: input should be a valid integer, got 2.5"),
         ({"bottleneck": "vectors"}, "unknown bottleneck 'vectors' .did you mean 'vector'"),
         ({"temporal_kernel": 4}, "odd and positive, got 4"),
         ({"faithful": True}, "no option 'faithful'"),

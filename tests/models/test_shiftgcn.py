@@ -213,17 +213,17 @@ def test_half_precision_keeps_the_answer():
     ("options", "message"),
     [
         ({"channels": [8, 8], "strides": [1]}, "as long as each other"),
-        ({"spatial": "nonlocale"}, "unknown spatial shift 'nonlocale' .did you mean 'nonlocal'"),
-        ({"temporal": "naiv"}, "unknown temporal shift 'naiv' .did you mean 'naive'"),
+        ({"spatial": "nonlocale"}, "unknown spatial 'nonlocale' .did you mean 'nonlocal'"),
+        ({"temporal": "naiv"}, "unknown temporal 'naiv' .did you mean 'naive'"),
         ({"grad_mode": "sign"}, "unknown grad_mode 'sign'"),
         ({"reach": 0}, "a reach of at least 1 .* reach=0"),
         ({"temporal": "naive", "reach": 32}, "32 frames .* needs at least 65 channels, got 64"),
         ({"persons": 0}, "persons of at least 1, got 0"),
         ({"shift_init": -1.0}, "shift_init=-1.0"),
-        ({"shift_init": float("nan")}, "shift_init=nan"),
+        ({"shift_init": float("nan")}, "shift_init: .* got nan"),
         ({"pool": "joint"}, "unknown pool 'joint'"),
         ({"dropout": 1.5}, "does not accept"),
-        ({"reach": "far"}, "does not accept"),
+        ({"reach": "far"}, "reach: input should be a valid integer, got 'far'"),
     ],
 )
 def test_options_that_make_no_model(options, message):

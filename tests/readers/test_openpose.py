@@ -140,8 +140,8 @@ def test_one_file_is_a_clip_of_one_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"_keypoints\.json:1: expected JSON"),
-        ('{"people": [', r"_keypoints\.json:1: expected JSON"),
+        ("", r"_keypoints\.json: line 1: expected JSON"),
+        ('{"people": [', r"_keypoints\.json: line 1: expected JSON"),
         ("[1]", r'frame 0: expected {"people": \[\.\.\.\]}, got 1'),
         ('{"people": [3]}', r"people\[0\]: expected pose_keypoints_2d, got 3"),
         ('{"people": [{}]}', r"people\[0\]: pose_keypoints_2d: expected a list of numbers"),
@@ -163,7 +163,7 @@ def test_damage_is_named(content: str, message: str, tmp_path: Path) -> None:
 def test_a_damaged_frame_among_good_ones_is_named(tmp_path: Path) -> None:
     write_frame(tmp_path, 0, person(1))
     write_frame(tmp_path, 1).write_text('{"people": [')
-    with pytest.raises(ReadError, match=r"1_keypoints\.json:1: expected JSON"):
+    with pytest.raises(ReadError, match=r"1_keypoints\.json: line 1: expected JSON"):
         read(tmp_path)
 
 

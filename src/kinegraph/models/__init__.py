@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
@@ -180,6 +181,9 @@ def _find_type_errors(key: str, annotation: Any, value: Any) -> list[str]:
         _option_type(annotation).validate_json(json.dumps(value))  # strict tuples take JSON lists
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] in {"enum", "literal_error"} and isinstance(value, str):
+            known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            return [str(unknown_name(key, value, known))]
         where = ".".join([key, *(str(part) for part in first["loc"] if isinstance(part, int))])
         message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
         return [f"{where}: {message}, got {first['input']!r:.80}"]
