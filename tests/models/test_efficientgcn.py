@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from kinegraph.errors import ModelError, UnknownNameError
+from kinegraph.errors import ModelError
 from kinegraph.models import create_model
 from kinegraph.models.efficientgcn import (
     BASE_BRANCH,
@@ -184,9 +184,9 @@ def test_options_that_make_no_network_are_refused(options, told):
 
 
 def test_unknown_scales_and_variants_are_named():
-    with pytest.raises(UnknownNameError, match=r"scale 'B5'"):
+    with pytest.raises(ModelError, match=r"scale 'B5'"):
         published("B5", "sg")
-    with pytest.raises(UnknownNameError, match=r"variant 'sepp' \(did you mean 'sep'"):
+    with pytest.raises(ModelError, match=r"variant 'sepp' \(did you mean 'sep'"):
         published("B0", "sepp")
 
 

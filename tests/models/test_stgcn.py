@@ -174,7 +174,7 @@ def test_pooling_by_joint_keeps_joints_apart():
         ({"channels": [8, 0], "strides": [1, 1]}, "must be positive"),
         ({"temporal_kernel": 4}, "odd and positive, got 4"),
         ({"dropuot": 0.1}, "no option 'dropuot' .did you mean 'dropout'"),
-        ({"dropout": "much"}, "does not accept"),
+        ({"dropout": "much"}, "dropout: input should be a valid number"),
         ({"dropout": 1.5}, "does not accept"),
         ({"pool": "joint"}, "unknown pool 'joint' .did you mean 'joints'"),
     ],

@@ -75,7 +75,7 @@ def test_labels_beyond_the_classes_are_refused_and_none_is_counted(source, tmp_p
 
 
 def test_notes_of_clips_are_counted_once_each(source, tmp_path):
-    done = convert(READER, source(a="note 0 1\nnote 1 2\n0 2"), tmp_path / "a.store")
+    done = convert(READER, source(a="note 0 1\nnote 1 2\n0 2\n"), tmp_path / "a.store")
     assert done.notes == {"angles are guessed": 2, "the base was moved": 1}
     notes = [clip.notes for clip in ClipStore(tmp_path / "a.store")]
     assert notes == [("angles are guessed",), ("angles are guessed", "the base was moved"), ()]

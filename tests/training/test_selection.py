@@ -301,7 +301,7 @@ def test_a_protocol_without_test_clips_trains_on_every_clip(tmp_path, tiny_store
     run = train(settings, tmp_path / "run")
     assert load_header(find_checkpoint(run)).training["clips"] == 24
     results = evaluate_and_report(run)
-    assert results == (None, None) and (run / "report.html").is_file()
+    assert not any(results) and (run / "report.html").is_file()
     print_summary(run, *results)
     assert "protocol all has no test clips" in capsys.readouterr().out
 
