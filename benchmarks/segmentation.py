@@ -95,7 +95,8 @@ def row(
     runs = [folder(out, name, seed) for seed in range(SEEDS)]
     runs = [path for path in runs if (path / "report.html").exists()]
     found = [evaluate_segmentation(segment(path)) for path in runs]
-    cells = [mean_and_spread([100 * f for f in figures]) for figures in zip(*map(metrics, found))]
+    by_metric = zip(*map(metrics, found), strict=True)
+    cells = [mean_and_spread([100 * f for f in figures]) for figures in by_metric]
     time = statistics.mean(map(minutes, runs))
     return f"| {title} | {' | '.join(cells)} | {len(runs)} | {time:.1f} |"
 
