@@ -132,6 +132,15 @@ def test_a_live_source_ends_after_the_given_seconds_even_if_it_is_silent(
     assert json.loads(out)["main"]["name"] == "there"
 
 
+@pytest.fixture
+def _listens_to_ctrl_c():
+    """A process in the background of a shell may have been started without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listens_to_ctrl_c")
 def test_ctrl_c_ends_several_sources_with_their_results(capsys, tmp_path, tiny_run):
     with serving(tmp_path) as (url, server):
         for name in ("/a", "/b"):
