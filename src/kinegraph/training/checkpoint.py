@@ -124,7 +124,8 @@ class CheckpointHeader:
         if header.classes is not None and len(header.classes) > header.num_classes:
             raise ValueError(f"{len(header.classes)} names for {header.num_classes} classes")
         if "coordinates" in header.training:
-            made = pipeline.output_channels(header.training["coordinates"]) + header.confidence
+            given = 2 if pipeline.has_camera else header.training["coordinates"]
+            made = pipeline.output_channels(given) + header.confidence
             if made != header.in_channels:
                 raise ValueError(
                     f"the transforms make {made} channels, field 'in_channels' is "

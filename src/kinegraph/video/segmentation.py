@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kinegraph.errors import KinegraphError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kinegraph.inference.answer import Prediction
     from kinegraph.inference.recognizer import Recognizer
 
@@ -171,6 +171,8 @@ class ActionSegmenter:
         self, start: float, end: float, prediction: Prediction, *, is_still: bool = False
     ) -> list[Segment]:
         """Add the prediction for a time span that follows the one before."""
+        import numpy as np
+
         shares = np.zeros(self._header.num_classes)
         for candidate in prediction.candidates:
             shares[candidate.label] = candidate.probability
