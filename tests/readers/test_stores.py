@@ -124,7 +124,7 @@ def test_what_cannot_be_combined_is_refused_with_its_reason(folder, tmp_path):
     for wrong in ("sbu-fold1", {"solid": 1}, ["all"]):
         with pytest.raises(ReadError, match="expected protocols as"):
             convert(READER, folder, folder / "all.arrow", options={"protocols": wrong})
-    with pytest.raises(ReadError, match="there is no store 'solids' in"):
+    with pytest.raises(ReadError, match="'solids' is not a store in"):
         convert(READER, folder, folder / "all.arrow", options={"protocols": {"solids": "all"}})
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReadError, match="expected stores"):

@@ -58,7 +58,7 @@ def _scan(
     if not tasks and not refused:
         raise ReadError(f"{source}: expected stores (.arrow) of `kinegraph convert`, found none")
     if unknown := sorted(chosen.keys() - {path.stem for path in files}):
-        raise ReadError(f"protocols: there is no store {unknown[0]!r} in {source}")
+        raise ReadError(f"protocols: {unknown[0]!r} is not a store in {source}")
     return ReadPlan(tasks, target, tuple(classes), tuple(refused))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -254,8 +254,7 @@ class ClipDataset(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, epoch, index, *draw))
         partner = None
         if self.preprocess.pipeline.uses_partner:
-            label = int(self.labels[clip])
-            partner = lambda: self._draw_partner(index, label, rng)  # noqa: E731
+            partner = partial(self._draw_partner, index, int(self.labels[clip]), rng)
         sample = self.preprocess(self.store[index], rng, partner)
         if self.soft_labels is None:
             return sample
