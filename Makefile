@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting clean
+.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting docs clean
 
 setup: $(STAMP)
 
@@ -83,6 +83,16 @@ load: setup
 # Trains the weights that install with kinegraph, and writes them with their model card.
 pretrained: setup
 	$(BIN)/python benchmarks/pretrained.py $(DATA)
+
+# Builds the documentation site into build/site; warnings and dead links are errors. The first build trains
+# the networks of the gallery; they stay in build/gallery.
+DOCS_STAMP := .venv/.docs-installed
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS_STAMP)
 
 clean:
 	rm -rf .venv dist build runs stores demo

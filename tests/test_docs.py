@@ -39,7 +39,7 @@ from test_architecture import MAY_IMPORT, SOURCE, refuse, syntax
 ROOT = SOURCE.parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-PAGES += sorted(DOCS.glob("*.md"))
+PAGES += sorted(DOCS.rglob("*.md"))
 RECIPES = DOCS / "recipes.md"
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = ("train.epochs=1", "model.channels=[8, 8]", "model.strides=[1, 2]")
@@ -96,8 +96,8 @@ def test_internal_links_have_targets(page):
 
 
 def test_the_readme_links_every_page():
-    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", text_of(ROOT / "README.md")))
-    assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+    linked = set(re.findall(r"\]\((docs/[\w/-]+\.md)\)", text_of(ROOT / "README.md")))
+    assert linked == {page.relative_to(ROOT).as_posix() for page in DOCS.rglob("*.md")}
 
 
 def test_pages_contain_no_absolute_paths():

@@ -13,7 +13,7 @@ import pytest
 from test_architecture import FILES, SOURCE, place, refuse, syntax
 
 ROOT = SOURCE.parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = [p for p in sorted(SOURCE.rglob("*")) if p.suffix in {".py", ".yaml", ".jinja", ".js"}]
 TEXTS.remove(SOURCE / "readers" / "class_names.yaml")  # names that the data sets chose
 

@@ -637,26 +637,26 @@ def main() -> None:
         "--folder", type=Path, default=Path("demo"), help="folder of the store and the runs"
     )
     parser.add_argument("--weights", type=Path, help="ntu_ShiftGCN_joint_xsub.pt")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the pictures")
     given = parser.parse_args()
     demo = Demo(given.folder)
     for name in given.names or [*PICTURES, GRAPH_STEPS]:
         if name == GRAPH_STEPS:
-            _save_graph_steps()
+            _save_graph_steps(given.out)
         else:
-            _save(PICTURES[name](demo), name)
+            _save(PICTURES[name](demo), given.out / f"{name}.png")
     if given.weights:
-        _save(shiftgcn_shifts(given.weights), "shiftgcn_shifts")
+        _save(shiftgcn_shifts(given.weights), given.out / "shiftgcn_shifts.png")
 
 
-def _save_graph_steps() -> None:
+def _save_graph_steps(folder: Path) -> None:
     """Draw the graph of the figure skating data step by step, as the released code builds it."""
     figure = draw_graph_tutorial("body25", center_distance="truncated")
     for number, box in enumerate(step_boxes(figure), start=1):
-        _save(figure, f"graph_step_{number}", bbox_inches=box)
+        _save(figure, folder / f"graph_step_{number}.png", bbox_inches=box)
 
 
-def _save(figure: Figure, name: str, **options: Any) -> None:
-    path = HERE / f"{name}.png"
+def _save(figure: Figure, path: Path, **options: Any) -> None:
     figure.savefig(path, dpi=120, **options)
     Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path)
     print(f"{path}: {path.stat().st_size // 1000} kB")
