@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting docs clean
+.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting docs package clean
 
 setup: $(STAMP)
 
@@ -93,6 +93,19 @@ docs: $(DOCS_STAMP)
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS_STAMP)
+
+# Builds the source distribution and the wheel in dist/, and checks both.
+PACKAGE_STAMP := .venv/.package-installed
+package: $(PACKAGE_STAMP)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	@ls -l dist
+
+$(PACKAGE_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[package]'
+	touch $(PACKAGE_STAMP)
 
 clean:
 	rm -rf .venv dist build runs stores demo

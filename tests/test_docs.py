@@ -38,7 +38,7 @@ from test_architecture import MAY_IMPORT, SOURCE, refuse, syntax
 
 ROOT = SOURCE.parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "CODE_OF_CONDUCT")]
 PAGES += sorted(DOCS.rglob("*.md"))
 RECIPES = DOCS / "recipes.md"
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -12,6 +12,7 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "conduct.md",
     "LICENSE": "license.md",
     "CITATION.cff": "citation.md",
     "deploy": "deploy.md",

@@ -44,7 +44,6 @@ from kinegraph.errors import KinegraphError
 app = typer.Typer(
     name="kinegraph",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
