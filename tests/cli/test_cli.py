@@ -89,6 +89,17 @@ def test_list_recipes_names_their_folder(capsys):
     assert (Path(folder) / "nw_ucla.yaml").is_file()
 
 
+def test_list_recipes_by_a_part_of_their_names(capsys):
+    code, out, _ = run(capsys, "list", "recipes", "nw_ucla")
+    names = [line.split()[0] for line in out.splitlines() if "nw_ucla" in line.split(" ")[0]]
+    assert code == 0
+    assert "shiftgcn_nw_ucla" in names
+    assert "utd_mhad" not in out
+    code, _, err = run(capsys, "list", "recipes", "nw_ucle")
+    assert code == 2
+    assert "did you mean 'nw_ucla'" in err
+
+
 def test_list_classes_of_a_set(capsys):
     code, out, _ = run(capsys, "list", "classes", "nw_ucla")
     assert code == 0

@@ -82,10 +82,13 @@ def _print_protocols() -> None:
     print_table("Protocols", ("protocol", "split"), rows)
 
 
-def _print_recipes() -> None:
+def _print_recipes(part: str = "") -> None:
     from kinegraph.training.recipe import RECIPE_FOLDER, list_recipes, load_recipe
 
-    rows = [(name, load_recipe(name).about) for name in list_recipes()]
+    names = [name for name in list_recipes() if part in name]
+    if not names:
+        raise unknown_name("recipe", part, list_recipes())
+    rows = [(name, load_recipe(name).about) for name in names]
     print_table("Recipes (kinegraph train RECIPE)", ("recipe", "about"), rows)
     echo(f"They are YAML files in {RECIPE_FOLDER}: copy one to write your own.")
 
@@ -157,7 +160,10 @@ PRINTERS: dict[str, Callable[..., None]] = {
 def list_kind(
     kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(PRINTERS)}.")],
     name: Annotated[
-        str, typer.Argument(help="A reader, a layout, or the dataset of classes.")
+        str,
+        typer.Argument(
+            help="A reader, a layout, a part of the recipes' names, or the dataset of classes."
+        ),
     ] = "",
 ) -> None:
     """List readers, layouts, models and so on; one reader or layout in detail, or classes."""
@@ -165,7 +171,7 @@ def list_kind(
         raise unknown_name("kind", kind, PRINTERS)
     if not name:
         PRINTERS[kind]()
-    elif kind in ("readers", "layouts", "classes"):
+    elif kind in ("readers", "layouts", "recipes", "classes"):
         PRINTERS[kind](name)
     else:
         raise typer.BadParameter(f"{kind} are listed all at once, without a name, got {name!r}")
