@@ -7,14 +7,14 @@ import hmac
 import json
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from http_server import run_http_server
 from kinegraph.errors import VideoError
 from kinegraph.video.events import EventFile, Webhook, open_outputs, to_event
 from kinegraph.video.segmentation import Segment
@@ -34,28 +34,17 @@ def receiving(*statuses: int) -> Iterator[tuple[str, Receiver]]:
     """Run a receiver in a thread."""
     receiver = Receiver(list(statuses))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            status = receiver.statuses.pop(0) if receiver.statuses else 204
-            receiver.posts.append((status, dict(self.headers), body))
-            self.send_response(status)
-            self.send_header("location", "/elsewhere")
-            self.send_header("content-length", "0")
-            self.end_headers()
+    def post(request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["content-length"]))
+        status = receiver.statuses.pop(0) if receiver.statuses else 204
+        receiver.posts.append((status, dict(request.headers), body))
+        request.send_response(status)
+        request.send_header("location", "/elsewhere")
+        request.send_header("content-length", "0")
+        request.end_headers()
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", receiver
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with run_http_server(do_POST=post) as url:
+        yield f"{url}/hook", receiver
 
 
 def events() -> list[dict]:

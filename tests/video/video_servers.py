@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from http_server import run_http_server
 from video.synthetic_videos import write_video
 
 
@@ -63,23 +63,12 @@ def serving(folder: Path) -> Iterator[tuple[str, VideoServer]]:
     """Run a server in a thread; yield its address and the server."""
     served = VideoServer(folder)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with suppress(OSError):  # the client has left
-                served.answer(self)
+    def get(request: BaseHTTPRequestHandler) -> None:
+        with suppress(OSError):  # the client has left
+            served.answer(request)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with run_http_server(do_GET=get) as url:
+        yield url, served
 
 
 def send_jpegs(images: Sequence[np.ndarray], interval: float) -> Callable[..., None]:
