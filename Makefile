@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting docs package clean
+.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting picture docs package clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,10 @@ numbers: setup
 # Counts repetitions in UI-PRMD, synthetic motions and videos: the table and the picture of docs/counting.md.
 counting: setup
 	$(BIN)/python benchmarks/counting.py $(DATA) --videos --picture docs/pictures/counting.png
+
+# Writes the moving picture of the README; again after a change of the bundled weights.
+picture: setup
+	$(BIN)/python benchmarks/watch_picture.py $(DATA)
 
 # Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
 records: setup
