@@ -37,6 +37,13 @@ SEED ?= 0
 fuzz: setup
 	$(BIN)/python tests/fuzz.py $(SECONDS) $(SEED)
 
+# Kills commands at random moments and fills the disk under them, and counts what breaks: docs/reliability.md.
+KILLS ?= 20
+.PHONY: gates
+gates: export OMP_NUM_THREADS ?= 1
+gates: setup
+	$(BIN)/python tests/gates.py $(KILLS) $(SEED)
+
 format: setup
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests

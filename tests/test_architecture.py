@@ -19,11 +19,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "plain_text": {"errors"},
+    "processes": set(),
     "skeleton": {"errors", "plain_text"},
-    "clips": {"errors", "files", "skeleton"},
+    "clips": {"errors", "files", "plain_text", "skeleton"},
     "ops": {"errors", "skeleton"},
     "models": {"errors", "skeleton", "ops"},
-    "readers": {"errors", "files", "plain_text", "skeleton", "clips"},
+    "readers": {"errors", "files", "plain_text", "processes", "skeleton", "clips"},
     "transforms": {"errors", "skeleton", "clips"},
     "writers": {"errors", "files", "skeleton", "clips", "readers", "transforms"},
     "runtime": {"errors", "skeleton", "ops"},
@@ -34,7 +35,7 @@ MAY_IMPORT["cluster"] = {"errors", "files", "clips", "readers", "training", "inf
 MAY_IMPORT["reports"] = {*MAY_IMPORT["inference"], "inference"}
 MAY_IMPORT["bench"] = {*MAY_IMPORT["reports"], "reports"}
 MAY_IMPORT["video"] = {*MAY_IMPORT["reports"], "reports"}
-MAY_IMPORT["server"] = {*MAY_IMPORT["video"], "video"}
+MAY_IMPORT["server"] = {*MAY_IMPORT["video"], "video", "processes"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["server"], "server", "bench", "cluster", "writers"}
 NO_TORCH = {"skeleton", "clips", "readers", "transforms", "writers"}
 LIGHT = NO_TORCH | {"errors", "files", "plain_text", "cli", "__init__", "__main__"}

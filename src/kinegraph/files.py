@@ -128,14 +128,25 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         yield
         return
     try:
-        leftover = f".*{PARTIAL_SUFFIX}" if is_folder else f".{escape(path.name)}.*{PARTIAL_SUFFIX}"
-        for partial in lock_file.parent.glob(leftover):
+        for partial in find_partial(path):
             _delete(partial)
         yield
     finally:
         with suppress(OSError):  # Windows does not delete open files
             lock_file.unlink()  # while it is locked, so that waiting processes notice
         lock.release()
+
+
+def find_partial(path: Path) -> list[Path]:
+    """Return the partial files of a file, or of all files of a folder, that are there now."""
+    if path.is_dir():
+        return list(path.glob(f".*{PARTIAL_SUFFIX}"))
+    return list(path.parent.glob(f".{escape(path.name)}.*{PARTIAL_SUFFIX}"))
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a file or folder is a partial one or a lock, as a killed process leaves it."""
+    return path.name.startswith(".") and path.name.endswith((PARTIAL_SUFFIX, ".lock"))
 
 
 def add_checksum(kind: str, body: bytes) -> bytes:

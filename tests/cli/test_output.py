@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
 from conftest import made_up_clips
+from interrupted import hidden, small_disk
 from kinegraph.cli import main
 from kinegraph.cli.console import echo, print_table
 from kinegraph.clips.writer import StoreWriter
@@ -32,22 +30,6 @@ def exit_code(*words: object) -> int:
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in words])
     return int(end.value.code or 0)
-
-
-def hidden(folder: Path) -> list[Path]:
-    """Return what a command left behind that is neither a result nor an input."""
-    return [path for path in folder.rglob(".*") if path.name != ".lock"]
-
-
-@contextmanager
-def small_disk(size: int = 3000) -> Iterator[None]:
-    """Let no file grow beyond a few bytes, which the writers see as a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # --------------------------------------------------------------------- a full disk
@@ -157,6 +139,17 @@ def test_sigterm_exits_with_143_and_leaves_no_partial_file(
     assert signal.getsignal(signal.SIGTERM) is before
     assert not hidden(tmp_path / "out")
     assert "run" in words.split("out/")[1] or not list((tmp_path / "out").iterdir())
+
+
+def test_sigterm_exits_with_143_where_a_package_converts_the_exit(monkeypatch):
+    def convert(_: object) -> None:
+        try:
+            terminated()
+        except BaseException as error:
+            raise ValueError("of another package") from error
+
+    monkeypatch.setattr("kinegraph.cli.app", convert)
+    assert exit_code("list", "layouts") == 143
 
 
 def test_a_process_that_gets_sigterm_ends_with_143():

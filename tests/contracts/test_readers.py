@@ -9,7 +9,7 @@ import pytest
 from kinegraph.cli import main
 from kinegraph.readers import READERS
 from kinegraph.readers.convert import convert
-from reader_samples import OPTIONS, PACKAGES, SOURCES, UNITS, has_package
+from reader_samples import ONE_FILE_EACH, OPTIONS, PACKAGES, SOURCES, UNITS, has_package
 
 
 def test_every_reader_has_a_source():
@@ -33,6 +33,19 @@ def test_units_are_stored_or_refused(bad, reader, tmp_path):
     done = convert(READERS[reader], source, tmp_path / "a.arrow", options=options, workers=1)
     assert (done.stored, len(done.refused)) == (UNITS - bad, int(bad)), done.refused
     assert all(reason and len(reason.splitlines()) == 1 for _, reason in done.refused)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(99), b"null", b"[[[[", b"PK\x05\x06"])
+def test_a_file_of_any_other_content_is_a_refusal(content, reader, tmp_path):
+    if SOURCES[reader] not in ONE_FILE_EACH:
+        return  # its units are not files
+    source = tmp_path / "source"
+    source.mkdir()
+    SOURCES[reader](source, False)
+    sorted(path for path in source.rglob("*") if path.is_file())[-1].write_bytes(content)
+    options = OPTIONS.get(reader, {})
+    done = convert(READERS[reader], source, tmp_path / "a.arrow", options=options, workers=1)
+    assert (done.stored, len(done.refused)) == (UNITS - 1, 1), done.refused
 
 
 @pytest.mark.parametrize("refused", [0, 1])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import signal
 import time
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
 
 import killed_training
-from kinegraph.training.checkpoint import BEST_FILE, LAST_FILE, load_header
-from kinegraph.training.history import HISTORY_FILE
+from killed_training import facts, make_recipe
 
 #: Calls of fsync and rename before the second of the four epochs, and up to its end.
 BEFORE, CALLS = 20, 32
@@ -21,19 +18,7 @@ BEFORE, CALLS = 20, 32
 
 @pytest.fixture(scope="module")
 def recipe(tiny_store) -> dict:
-    """A recipe with all that has a state: averaged weights, early stopping, accumulation."""
-    return {
-        "name": "killed",
-        "store": str(tiny_store),
-        "protocol": "odd-even-subjects",
-        "transforms": [{"jitter": {"std": 0.01}}, {"resize": {"frames": 8}}, "stream"],
-        "model": {"channels": [8, 8], "strides": [1, 2], "dropout": 0.1},
-        "train": {
-            **{"epochs": 4, "batch_size": 2, "lr": 0.05, "ema": 0.9, "threads": 1},
-            **{"accumulate": 2, "early_stop": 3},
-        },
-        "validation": {"fraction": 0.25},
-    }
+    return make_recipe(tiny_store)
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +27,6 @@ def whole(tmp_path_factory, recipe):
     run = tmp_path_factory.mktemp("whole") / "run"
     assert killed_training.run(recipe, run) == 0
     return run
-
-
-def facts(run) -> tuple:
-    """Weights, history without its clock, and which epoch was the best."""
-    with (run / HISTORY_FILE).open(newline="") as file:
-        rows = [
-            {k: v for k, v in row.items() if k not in ("clips_per_second", "seconds")}
-            for row in csv.DictReader(file)
-        ]
-    states = [load_file(run / name) for name in (BEST_FILE, LAST_FILE)]
-    bits = [{key: value.numpy().tobytes() for key, value in s.items()} for s in states]
-    return bits, rows, [load_header(run / n).training["epoch"] for n in (BEST_FILE, LAST_FILE)]
 
 
 def killed_and_resumed(recipe, run, kill_at: int):

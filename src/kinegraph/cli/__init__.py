@@ -133,16 +133,26 @@ def _exit(code: int, message: str = "") -> NoReturn:
 
 @contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Exit with 143 on SIGTERM, by an exception, so that partial files are deleted."""
+    """Exit with 143 on SIGTERM, by an exception, so that partial files are deleted.
+
+    Some packages catch every exception and raise another one, which then means the same.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread handles signals
         return
 
+    received: list[int] = []
+
     def terminate(number: int, _: object) -> None:
+        received.append(number)
         sys.exit(128 + number)
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except BaseException:
+        if received:
+            sys.exit(128 + received[0])
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

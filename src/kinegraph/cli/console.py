@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from kinegraph.errors import FigureError, RecipeError
-from kinegraph.files import atomic_path
+from kinegraph.files import atomic_path, exclusive_lock
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
@@ -114,8 +114,9 @@ def save_figure(figure: Any, path: Path, **options: Any) -> None:
 
     Raises:
         OSError: the file cannot be written.
+        LockedError: another process is writing it.
     """
-    with atomic_path(path) as partial:
+    with exclusive_lock(path), atomic_path(path) as partial:
         figure.savefig(partial, format=path.suffix[1:].lower(), dpi=120, **options)
 
 

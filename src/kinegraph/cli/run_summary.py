@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinegraph.cli.console import echo, print_table, progress
+from kinegraph.files import exclusive_lock
 
 if TYPE_CHECKING:
     from kinegraph.inference.evaluate import Evaluation
@@ -39,14 +40,16 @@ def evaluate_and_report(run: Path) -> RunResults:
     if tasks.names_actions:
         with progress("evaluating test") as bar:
             scores, result = evaluate_run(run, progress=bar)
-        scores.save(run / "scores-test.npz")
     if tasks.predicts_poses:
         with progress("scoring poses") as bar:
             poses = evaluate_poses(run, progress=bar)
     if tasks.names_frames:
         with progress("segmenting test") as bar:
             recordings = segment_split(run, progress=bar)
-    write_run_report(run, scores, result, poses, recordings)
+    with exclusive_lock(run):
+        if scores:
+            scores.save(run / "scores-test.npz")
+        write_run_report(run, scores, result, poses, recordings)
     segmentation = evaluate_segmentation(recordings) if recordings else None
     return RunResults(result, poses, segmentation)
 

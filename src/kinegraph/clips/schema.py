@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kinegraph.plain_text import parse_json
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 
@@ -73,7 +74,7 @@ class StoreHeader(NamedTuple):
             ValueError, KeyError, TypeError, LayoutError, SpaceError: it is not a header of
                 `READABLE_FORMATS`.
         """
-        data = json.loads(text)
+        data = parse_json(text)
         format = data.get("format") if isinstance(data, dict) else data
         if type(format) is not int or format not in READABLE_FORMATS:
             expected = " or ".join(map(str, READABLE_FORMATS))

@@ -7,7 +7,6 @@ tools can open; layout, classes and provenance are one JSON object in the schema
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kinegraph.clips.arrow_compression import check_unpacked_size
 from kinegraph.clips.checksums import LAZY_COLUMNS, BatchChecksums
 from kinegraph.clips.clip import Clip, MetaValue, describe_coordinates
 from kinegraph.clips.schema import HEADER_KEY, SCHEMAS, Indices, RaggedColumn, StoreHeader
@@ -29,6 +29,7 @@ from kinegraph.errors import (
     UnknownNameError,
     did_you_mean,
 )
+from kinegraph.plain_text import PlainTextError, parse_json
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -125,8 +126,8 @@ class ClipStore(Sequence[Clip]):
     def metas(self) -> list[dict[str, MetaValue]]:
         """The meta that protocols use, per clip."""
         try:
-            metas = [json.loads(text) for text in self._columns.column("meta").to_pylist()]
-        except json.JSONDecodeError as error:
+            metas = [parse_json(text) for text in self._columns.column("meta").to_pylist()]
+        except PlainTextError as error:
             raise StoreError(f"{self.path}: a clip's meta is not JSON ({error})") from error
         if not all(isinstance(meta, dict) for meta in metas):
             raise StoreError(f"{self.path}: expected every clip's meta to be a JSON object")
@@ -286,8 +287,10 @@ def _open_arrow(path: Path) -> Any:
     if path.is_dir():
         raise StoreError(f"{path} is a folder; expected a clip store, which is one file")
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except (pa.ArrowException, OSError) as error:
+        reader = pa.ipc.open_file(file := pa.memory_map(str(path)))
+        check_unpacked_size(memoryview(file.read_buffer()))
+        return reader
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
             f"{path} is not a clip store, or is cut short ({error}); make it again with "
             f"`kinegraph convert`"

@@ -20,7 +20,7 @@ from kinegraph.errors import (
     RecipeError,
     unknown_name,
 )
-from kinegraph.files import atomic_write
+from kinegraph.files import atomic_write, exclusive_lock
 from kinegraph.inference.torch_file import load_torch
 from kinegraph.models.efficientgcn import recognize_variant
 from kinegraph.models.published_weights import (
@@ -220,8 +220,9 @@ def import_weights(
     except ModelError as error:
         raise ModelError(f"{' and '.join(file.source for file in files)}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out / LAST_FILE, model.state_dict(), header)
-    atomic_write(out / RECIPE_FILE, recipe.to_yaml())
+    with exclusive_lock(out):
+        save_checkpoint(out / LAST_FILE, model.state_dict(), header)
+        atomic_write(out / RECIPE_FILE, recipe.to_yaml())
     return out
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import CheckpointError, ModelError
+from kinegraph.files import exclusive_lock
 from kinegraph.inference.few_shot import CONFIDENCE, FewShotHead, fit_few_shot
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.trained_model import ProgressCallback, TrainedModel
@@ -87,7 +88,8 @@ def teach(
     recognizer = Recognizer(_replace_head(base.model, head), header)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        save_checkpoint(Path(out) / LAST_FILE, recognizer.model.state_dict(), header)
+        with exclusive_lock(Path(out)):
+            save_checkpoint(Path(out) / LAST_FILE, recognizer.model.state_dict(), header)
     return recognizer
 
 

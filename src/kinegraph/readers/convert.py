@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +18,7 @@ from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import is_store
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
+from kinegraph.processes import start_pool_worker
 from kinegraph.readers.label_recordings import RecordingLabels
 from kinegraph.readers.reader import Reader, ReadPlan, ReadResults, ReadTask
 
@@ -244,8 +244,7 @@ def _read_in_pool(
     # not fork: a parent with threads (progress bars, a server) could deadlock its children
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    # Ctrl-C reaches the whole process group; only the parent handles it
-    pool = ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, context, start_pool_worker)
     try:
         while chunks or pending:
             while chunks and len(pending) < CHUNKS_PER_WORKER * workers:

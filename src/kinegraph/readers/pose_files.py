@@ -294,7 +294,22 @@ def _scan(
         )
         for files in videos
     ]
-    return ReadPlan(tasks, facts.layout, classes)
+    return ReadPlan(tasks, facts.layout, classes, _list_others(form, source, videos))
+
+
+def _list_others(
+    form: PoseFormat, source: Path, videos: Sequence[VideoFiles]
+) -> tuple[tuple[Path, str], ...]:
+    """Return the files below a folder with the suffix of its videos that belong to none of them."""
+    read = {files.path for files in videos}
+    suffixes = {path.suffix.lower() for path in read if path.is_file()}
+    paths = sorted(source.rglob("*")) if source.is_dir() else []
+    return tuple(
+        (path, f"it is not {form.name} data, or it is damaged: expected {form.summary}")
+        for path in paths
+        if path.suffix.lower() in suffixes and not path.is_dir()
+        if read.isdisjoint((path, path.parent))
+    )
 
 
 def _read_label_file(path: Path) -> tuple[dict[str, int], tuple[str, ...] | None]:

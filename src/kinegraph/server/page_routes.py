@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from kinegraph.errors import KinegraphError, ServerError
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.processes import start_pool_worker
 from kinegraph.server.errors import RequestRejectedError
 from kinegraph.server.service import Service
 from kinegraph.server.web_folder import PAGE, missing_for_browser, page_info
@@ -76,7 +76,9 @@ class BrowserModel:
         loop = asyncio.get_running_loop()
         arguments = self._recognizer, movenet_path(), folder
         # threads do not survive a fork
-        process = ProcessPoolExecutor(1, get_context("spawn"), _lower_priority)
+        process = ProcessPoolExecutor(
+            1, get_context("spawn"), start_pool_worker, (EXPORT_NICENESS,)
+        )
         try:
             await loop.run_in_executor(process, write_web_model, *arguments)
         except (TypeError, AttributeError, BrokenExecutor) as error:
@@ -108,8 +110,3 @@ def add_page(app: FastAPI, service: Service) -> None:
     @app.get("/model/{name}", include_in_schema=False)
     async def model_file(name: str) -> FileResponse:
         return FileResponse(await model.file(name))
-
-
-def _lower_priority() -> None:
-    if hasattr(os, "nice"):
-        os.nice(EXPORT_NICENESS)

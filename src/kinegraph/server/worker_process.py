@@ -30,6 +30,7 @@ from kinegraph.inference.session import (
     StreamResult,
     StreamSnapshot,
 )
+from kinegraph.processes import lower_priority
 from kinegraph.skeleton.layout import SkeletonLayout
 
 JOIN_TIMEOUT_S = 5.0
@@ -264,12 +265,6 @@ def _execute(pool: SessionPool, method: str, arguments: Any) -> Any:
     if method == "nice":
         return lower_priority(*arguments)
     return getattr(pool, method)(*arguments)
-
-
-def lower_priority(niceness: int) -> None:
-    """Increase the niceness of this process, where the system has it."""
-    if hasattr(os, "nice"):
-        os.nice(niceness)
 
 
 def _result(function: Callable[..., Any], *arguments: Any) -> Any:

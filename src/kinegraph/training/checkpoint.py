@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from kinegraph.errors import CheckpointError, KinegraphError
-from kinegraph.files import atomic_write
+from kinegraph.files import atomic_write, is_leftover
 from kinegraph.models import create_model
 from kinegraph.models.segmenter import FrameSegmenter
 from kinegraph.models.unknown import UnknownLogit
@@ -218,12 +218,12 @@ def _checksum(content: str, tensors: dict[str, Tensor]) -> str:
 
 
 def require_empty_folder(out: Path) -> None:
-    """Check that a run may be written to a folder.
+    """Check that a run may be written to a folder; what a killed process left does not count.
 
     Raises:
         CheckpointError: ``out`` is a file, or a folder that is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and all(map(is_leftover, out.iterdir()))):
         raise CheckpointError(f"{out} is not empty: choose another folder (or train with --resume)")
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ExportError, ProtocolError, StoreError, unknown_name
-from kinegraph.files import replace_durably
+from kinegraph.files import PARTIAL_SUFFIX, exclusive_lock, find_partial, replace_durably
 from kinegraph.inference.backends.exported_model import Manifest, is_exported, load_exported
 from kinegraph.inference.backends.runtimes import FORMATS, format_of
 from kinegraph.inference.evaluate import select_clips
@@ -71,7 +71,7 @@ def export_run(
     if is_exported(run):
         raise ExportError(f"{run} is an exported file: export from the run that it came from")
     taken = [path for path in _files(out, name) if path.exists()]
-    if taken:
+    if taken and (out.exists() or not find_partial(out)):
         raise ExportError(f"{taken[0]} exists: choose another name")
     recognizer = Recognizer.load(run)
     recognizer.device = torch.device("cpu")
@@ -152,9 +152,12 @@ def _write(
     clips, source = _clips(recognizer, store)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{out.name}.", suffix=".partial", dir=out.parent
-        ) as folder:
+        with (
+            exclusive_lock(out),
+            tempfile.TemporaryDirectory(
+                prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.parent
+            ) as folder,
+        ):
             draft, final = Path(folder) / "draft" / out.name, Path(folder) / out.name
             draft.parent.mkdir()
             write(draft, manifest.to_json())
@@ -167,10 +170,17 @@ def _write(
             write(final, manifest.to_json())
             load_exported(final)  # raises if it is incomplete, as on a full disk
             for path in _files(out, manifest.format):
+                _check_free(path, final.with_name(path.name))
                 replace_durably(final.with_name(path.name), path)
     except OSError as error:
         raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
     return manifest
+
+
+def _check_free(path: Path, new: Path) -> None:
+    """Refuse to replace a file, unless it is the equal .bin that a killed export left alone."""
+    if path.exists() and path.read_bytes() != new.read_bytes():
+        raise ExportError(f"{path} exists: choose another name")
 
 
 def _clips(recognizer: Recognizer, store: ClipStore | None) -> tuple[Iterator[Batch], str]:
