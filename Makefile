@@ -111,7 +111,7 @@ package: $(PACKAGE_STAMP)
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-wheel-contents --package src/kinegraph dist/*.whl
 	@ls -l dist
 
 $(PACKAGE_STAMP): $(STAMP)
