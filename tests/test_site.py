@@ -26,6 +26,7 @@ from kinegraph.transforms import TRANSFORMS
 from test_docs import DOCS, ROOT, blocks, command_line, recipe_keys, slug
 
 WEBSITE = ROOT / "website"
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.py"))
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
 
@@ -53,9 +54,14 @@ def listed_pages(nav: Any) -> Iterator[str]:
 
 
 def generated_pages() -> dict[str, str]:
-    """Return the Markdown of the generated pages by path; the gallery is written, not drawn."""
-    reference, gallery = load("reference"), load("gallery")
-    return {name: make() for name, make in reference.PAGES.items()} | {gallery.PAGE: gallery.page()}
+    """Return the Markdown of the generated pages by path, without running the gallery's code."""
+    reference, gallery, notebooks = load("reference"), load("gallery"), load("notebooks")
+    made = {name: make() for name, make in reference.PAGES.items()} | {gallery.PAGE: gallery.page()}
+    for path in NOTEBOOKS:
+        made[f"notebooks/{path.stem}.md"] = notebooks.write_page(
+            path.stem, notebooks.read_cells(path)
+        )
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +142,7 @@ def test_the_site_reads_pages_as_a_folder_does(pages):
     common = MarkdownIt("commonmark").enable("table")
     extensions = ["tables", "fenced_code", "sane_lists"]
     for name in pages:
-        if not name.startswith("reference/"):
+        if not name.startswith(("reference/", "notebooks/")):
             site = count_elements(markdown.markdown(pages[name], extensions=extensions))
             assert site == count_elements(common.render(pages[name])), name
 
@@ -196,6 +202,40 @@ def test_the_gallery_names_commands_that_exist():
                     assert words[1] in command_line().commands
                 else:
                     assert words[0] == "python" and (ROOT / words[1]).is_file()
+
+
+def test_notebooks_are_read_and_written_with_their_output(tmp_path):
+    notebooks = load("notebooks")
+    source = tmp_path / "small.py"
+    source.write_text(
+        "# ---\n# jupyter: {}\n# ---\n\n# %% [markdown]\n# # Title\n#\n# Text\n\n"
+        "# %%\nx = 2\nprint(x)\nx + 1\n\n# %%\nfrom matplotlib.figure import Figure\n\nFigure()\n"
+    )
+    cells = notebooks.read_cells(source)
+    notebooks.run_cells(cells)
+    assert [cell.is_code for cell in cells] == [False, True, True]
+    assert notebooks.write_page("small", cells) == (
+        "# Title\n\nText\n\n```python\nx = 2\nprint(x)\nx + 1\n```\n\n```text\n2\n3\n```\n\n"
+        "```python\nfrom matplotlib.figure import Figure\n\nFigure()\n```\n\n"
+        "![Output of the code above](small-2-0.png)\n"
+    )
+    source.write_text("import os\n# %%\n")
+    with pytest.raises(ValueError, match="text before the first cell"):
+        notebooks.read_cells(source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path):
+    """In a process of its own, as a user runs it."""
+    done = subprocess.run(
+        [sys.executable, WEBSITE / "notebooks.py", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "```text" in done.stdout
 
 
 def test_the_site_names_no_other_host():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gallery
+import notebooks
 import reference
 from links import DOCS, ROOT_PAGES, slug, to_site, without_section
 from mkdocs.structure.files import File, Files
@@ -37,6 +38,13 @@ def on_files(files: Files, config: Any) -> Files:
         for path in sorted(folder.iterdir()):
             target = f"{reference.FOLDER}{name}/{path.name}"
             files.append(File.generated(config, target, abs_src_path=str(path)))
+    made = reference.BUILD / "notebooks"
+    notebooks.build(made)
+    for path in sorted(made.glob("*.png")):
+        files.append(File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path)))
+    for source in notebooks.SOURCES.glob("*.py"):
+        page = (made / f"{source.stem}.md").read_text(encoding="utf-8")
+        files.append(File.generated(config, f"notebooks/{source.stem}.md", content=page))
     files.append(File.generated(config, gallery.PAGE, content=gallery.page()))
     return files
 

@@ -299,12 +299,12 @@ def layouts_page() -> str:
         "[Add a layout](../add-a-layout.md) describes how to write one, "
         "[layout conversion](../convert-skeletons.md) how joints are converted.",
         "",
-        "| layout | joints | center | source |",
-        "|---|---|---|---|",
+        "| layout | joints | center |",
+        "|---|---|---|",
     ]
     for name, layout in LAYOUTS.items():
         center = layout.joints[layout.center]
-        lines.append(f"| [`{name}`](#{name}) | {layout.num_joints} | {center} | {layout.source} |")
+        lines.append(f"| [`{name}`](#{name}) | {layout.num_joints} | {center} |")
     for name, layout in LAYOUTS.items():
         aliases = [alias for alias, of in LAYOUT_ALIASES.items() if of == name]
         lines += ["", f"## {name}", "", f"{layout.source[0].upper()}{layout.source[1:]}."]

@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Path,
+    run: str | Path,
     *,
     store: ClipStore | None = None,
     protocol: str | None = None,
@@ -126,6 +126,7 @@ def evaluate_run(
         CheckpointError, StoreError, ProtocolError: the run, the clips or the split do not exist, or
             do not fit each other.
     """
+    run = Path(run)
     recognizer = Recognizer.load(run, precision)
     store, indices = select_clips(recognizer.header, store, protocol, split)
     indices = indices[store.labels[indices] >= 0]

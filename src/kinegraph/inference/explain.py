@@ -117,13 +117,13 @@ class Explanation:
         }
 
 
-def load_explainable(run: Path) -> Recognizer:
+def load_explainable(run: str | Path) -> Recognizer:
     """Return the classifier of a run, checkpoint or bundled model.
 
     Raises:
         CheckpointError: the file is missing, damaged or exported, or does not name actions.
     """
-    if is_exported(run):
+    if is_exported(Path(run)):
         raise CheckpointError(
             f"{run} is an exported model, which has no gradients: explain the run that it is from"
         )
