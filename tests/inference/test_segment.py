@@ -11,16 +11,20 @@ from kinegraph.clips.intervals import Interval, label_frames, pack_intervals
 from kinegraph.clips.store import ClipStore
 from kinegraph.clips.validate import validate_store
 from kinegraph.clips.writer import StoreWriter
-from kinegraph.errors import CheckpointError, RecipeError
+from kinegraph.errors import CheckpointError, ExportError, ModelError, RecipeError
 from kinegraph.inference.evaluate_segmentation import evaluate_segmentation, segment_split
+from kinegraph.inference.export.export_run import export_run
+from kinegraph.inference.predict import Predictor
 from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.segment import Segmenter
+from kinegraph.inference.segment_stream import SegmentationStream
 from kinegraph.readers.annotations import read_annotations
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.recipe import parse_recipe
 from kinegraph.training.train import train
 
 CLASSES = ("raise", "lower")
+FORMAT_PACKAGES = {"onnx": ("onnxscript", "onnxruntime"), "xml": ("openvino",), "pt2": ()}
 RECIPE = {
     "name": "recordings",
     "store": "",
@@ -68,6 +72,14 @@ def recipe(store, **changes):
 def run(store, tmp_path_factory):
     """A trained run."""
     return train(recipe(store), tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def causal(store, tmp_path_factory):
+    """A trained run with the head of streams."""
+    head = {"name": "causal", "layers": 2, "refinements": 0, "channels": 8, "dropout": 0,
+            "delay": 2}  # fmt: skip
+    return train(recipe(store, head=head), tmp_path_factory.mktemp("runs") / "causal")
 
 
 def test_a_run_finds_the_actions(run, store):
@@ -122,6 +134,73 @@ def test_the_actions_are_written_as_an_annotation_file(run, store, tmp_path, cap
         times = [(i["label"], i["start"], i["end"]) for i in one["intervals"]]
         found = written.get(one["recording"], [])  # no label, no row in this format
         assert [(label.label, label.start, label.end) for label in found] == times
+
+
+def test_predict_prints_the_intervals(run, store, capsys):
+    main_returns(["segment", str(store.path), "--model", str(run), "--json"])
+    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    main_returns(["predict", str(run), str(store.path), "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one.pop("id") for one in found] == [one.pop("recording") for one in expected]
+    assert found == expected and any(one["intervals"] for one in found)
+    main_returns(["predict", str(run), str(store.path)])
+    first = expected[0]["intervals"][0]
+    span = f"{first['start']:.2f} to {first['end']:.2f} s {first['probability']:.1%}"
+    assert capsys.readouterr().out.startswith(f"r1: {first['label']} {span}")
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(run), str(store.path), "--precision", "bf16"])
+    assert end.value.code == 2 and "computed in fp32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["segments.onnx", "segments.pt2", "segments.xml"])
+@pytest.mark.parametrize("head", ["ms_tcn", "causal"])
+def test_an_exported_file_finds_the_same_intervals(name, head, run, causal, store, tmp_path):
+    for package in FORMAT_PACKAGES[name.partition(".")[2]]:
+        pytest.importorskip(package, reason="THE EXTRA export IS ABSENT")
+    trained = run if head == "ms_tcn" else causal
+    parity = export_run(trained, tmp_path / name, store=store).parity
+    assert parity["clips"] == 5 and parity["agreement"] == 1
+    segmenter, exported = Segmenter.load(trained), Predictor.load(tmp_path / name)
+    for clip in (store[0], recording(20, 77)):
+        whole = segmenter(clip)
+        np.testing.assert_allclose(
+            Segmenter.load(tmp_path / name)(clip).probabilities, whole.probabilities, atol=1e-4
+        )
+        assert exported(clip)["intervals"] == [i.to_dict() for i in whole.intervals()]
+    with pytest.raises(ModelError, match="an exported segmentation takes whole recordings"):
+        SegmentationStream(Segmenter.load(tmp_path / name))
+
+
+def test_a_segmentation_has_no_exported_step_network(run, tmp_path):
+    with pytest.raises(ExportError, match="a segmentation has no step network"):
+        export_run(run, tmp_path / "steps.pt2", streaming=True)
+
+
+def test_the_stream_command_names_every_frame_as_the_whole_recording(causal, store, capsys):
+    main_returns(["stream", str(causal), str(store.path), "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    segmenter = Segmenter.load(causal)
+    for clip in (store[i] for i in range(len(store))):
+        *rows, end = [line for line in lines if line["id"] == clip.id]
+        assert [row["frame"] for row in rows] == list(range(clip.num_frames))
+        assert [row["label"] for row in rows] == segmenter(clip).labels.tolist()
+        assert (end["frames"], end["delay"]) == (clip.num_frames, 7)
+    main_returns(["stream", str(causal), str(store.path)])
+    out = capsys.readouterr().out
+    assert "r1, 41 frames: 2 actions, each frame named at most 7 frames late" in out
+    for words, message in (
+        ((str(causal), "--every", "5"), "a segmentation names every frame"),
+        ((str(causal), "--window", "all"), "a segmentation names every frame"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["stream", words[0], str(store.path), *words[1:]])
+        assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_stream_of_another_head_is_refused(run, store, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["stream", str(run), str(store.path)])
+    assert end.value.code == 2 and "a stream needs a causal head" in capsys.readouterr().err
 
 
 def main_returns(arguments):

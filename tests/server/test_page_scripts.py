@@ -13,8 +13,10 @@ import pytest
 
 import kinegraph as kg
 from kinegraph.inference.answer import Candidate, Prediction
+from kinegraph.inference.counting import RepetitionCounter
 from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
 from kinegraph.server.web_model import (
+    describe_counter,
     describe_model,
     describe_tracker,
     write_web_model,
@@ -209,6 +211,62 @@ def test_motion_is_measured_alike(swing):
     assert (found < STILL_MOTION) == (swing == 0)
 
 
+def exercises(seed: int) -> list[np.ndarray]:
+    """Return joints of squats, a pause, raised arms, absences and a walk, with noise."""
+    rng = np.random.default_rng(seed)
+    body = rng.uniform(0, 1, (17, 2)) * (60, 200) + (300, 150)
+    period, n = rng.uniform(1.2, 2.5), rng.integers(3, 7)
+    frames = []
+    for part in ("squat", "still", "raise", "absent", "raise", "walk", "small"):
+        seconds = {"still": 2.0, "absent": 1.5, "walk": 3.0}.get(part, n * period)
+        t = np.arange(int(seconds * FPS)) / FPS
+        share = (0.5 - 0.5 * np.cos(2 * np.pi * t / period))[:, None]
+        joints = np.tile(body, (len(t), 1, 1))
+        moved = slice(0, 11) if part == "squat" else slice(5, 8)
+        size = {"squat": 70, "raise": 90, "small": 25}.get(part, 0)
+        joints[:, moved, 1] += share * (size if part == "squat" else -size)
+        joints[..., 0] += 40 * t[:, None] * (part == "walk")
+        joints += rng.normal(0, 1.5, joints.shape)
+        joints[rng.random(joints.shape[:2]) < 0.05] = np.nan
+        frames += [*np.where(part == "absent", np.nan, joints)]
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_repetitions_are_counted_alike(seed):
+    frames = exercises(seed)
+    seconds = len(frames) / FPS
+    counter, expected = RepetitionCounter(FPS, 0.5), []
+    for frame in frames:
+        since = counter.push(frame) and counter.count_since(seconds / 3)
+        expected.append([counter.count, since])
+    result = counter.result()
+    spans = [(0, 99), (0, seconds / 2), (seconds / 2, 99)]
+    assert counter.count > 6
+    code = """
+        const { RepetitionCounter } = await load("recognition/counting.js");
+        const counter = new RepetitionCounter(data.fps, 0.5, data.settings);
+        const counts = data.frames.map((frame) => {
+          counter.push(toPose(frame).joints);
+          return [counter.countSince(0), counter.countSince(data.third)];
+        });
+        print({ counts, between: data.spans.map(([from, to]) => counter.countBetween(from, to)) });
+    """
+    data = {
+        "fps": FPS,
+        "settings": describe_counter(),
+        "frames": [pose_payload(frame, np.ones(17)) for frame in frames],
+        "third": seconds / 3,
+        "spans": spans,
+    }
+    found = run_node(code, data)
+    assert found["counts"] == expected
+    assert found["between"] == [result.between(*span) for span in spans]
+    # a single movement counts at the end only
+    single = {**data, "frames": data["frames"][: int(len(frames) / 40)]}
+    assert run_node(code, single)["counts"][-1] == [0, 0]
+
+
 def assert_same_segments(found, expected, seconds: float = 1e-9) -> None:
     assert len(found) == len(expected)
     for got, segment in zip(found, expected, strict=True):
@@ -220,6 +278,7 @@ def assert_same_segments(found, expected, seconds: float = 1e-9) -> None:
         assert got["start"] == pytest.approx(segment.start, abs=seconds)
         assert got["end"] == pytest.approx(segment.end, abs=seconds)
         assert got["probability"] == pytest.approx(segment.probability, abs=1e-4)
+        assert got["repetitions"] == segment.repetitions
 
 
 def test_every_text_on_a_color_has_enough_contrast():
@@ -245,8 +304,10 @@ def test_results_are_exported_like_those_of_watch():
         const { Results } = await load("results.js");
         const results = new Results(), joints = [];
         const person = { person: 1, joints, label: 2, name: "a_b", probability: 0.75 };
+        person.repetitions = 3;
         results.add({ time: 0.1, persons: [person], segments: [] });
         const segment = { ...person, start: 0, end: 2.00049, probability: 0.87654321 };
+        segment.repetitions = 4;
         segment.name = '=a "b", c';
         results.add({ time: 3, persons: [person], segments: [segment] });
         results.startConnection();
@@ -258,12 +319,36 @@ def test_results_are_exported_like_those_of_watch():
     first, second = found["json"]["segments"]
     assert first == {
         "person": 1, "start": 0, "end": 2, "label": 2, "name": '=a "b", c', "probability": 0.8765,
+        "repetitions": 4,
     }  # fmt: skip
     assert (second["start"], second["end"], second["name"]) == (2, 3, "a_b")  # was still open
+    assert second["repetitions"] == 3
     assert found["csv"].splitlines()[:2] == [
-        "person,start,end,name,probability",
-        '1,0,2,"\'=a ""b"", c",0.8765',
+        "person,start,end,name,probability,repetitions",
+        '1,0,2,"\'=a ""b"", c",0.8765,4',
     ]
+
+
+def test_open_segments_share_the_repetitions_of_a_person():
+    code = """
+        const { Results } = await load("results.js");
+        const results = new Results();
+        const add = (time, name, repetitions, segments = []) => {
+          const person = { person: 1, joints: [], label: 0, name, probability: 1, repetitions };
+          results.add({ time, persons: [person], segments });
+        };
+        add(1, "squat", 2);
+        add(2, "squat", 3);
+        add(3, "wave", 3);
+        add(4, "wave", 5);
+        const toPair = ({ name, repetitions }) => [name, repetitions];
+        const counts = () => results.open.get(1).map(toPair);
+        const before = counts();
+        const squat = { person: 1, label: 0, name: "squat", probability: 1, repetitions: 3 };
+        add(5, "wave", 2, [{ ...squat, start: 0, end: 2 }]);
+        print([before, counts()]);
+    """
+    assert run_node(code, None) == [[["squat", 3], ["wave", 2]], [["wave", 2]]]
 
 
 def test_a_take_is_the_person_who_is_visible_longest():

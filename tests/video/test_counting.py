@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinegraph.inference.recognizer import Recognizer
 from kinegraph.readers.synthetic.body import BodyProportions, Pose
+from kinegraph.skeleton import get_layout
 from kinegraph.video.counting import VideoCounter
 from kinegraph.video.estimators.base import PoseFrame
+from kinegraph.video.pipeline import ActionPipeline
 
 
 def pose_frames(squats: int) -> list[PoseFrame]:
@@ -22,6 +25,26 @@ def pose_frames(squats: int) -> list[PoseFrame]:
     joints = np.stack(persons, axis=1).astype(np.float32)
     sure = np.ones(joints.shape[1:3], np.float32)
     return [PoseFrame(t, own, sure, 800, 480) for t, own in zip(times, joints, strict=True)]
+
+
+def test_segments_of_watch_have_the_repetitions(tiny_run):
+    recognizer = Recognizer.load(tiny_run)
+    frames = pose_frames(5)
+    layout = get_layout("ntu25")
+    pipeline, counter = ActionPipeline(recognizer, layout), VideoCounter()
+    segments, shown = [], []
+    for frame in frames:
+        segments += pipeline(frame)[1]
+        counter(frame)
+        shown.append(pipeline.repetitions())
+    segments += pipeline.finish()
+    results = counter.results()
+    for person, result in results.items():
+        own = [segment for segment in segments if segment.person == person]
+        assert sum(segment.repetitions for segment in own) == result.count
+    (one,) = [person for person, result in results.items() if result.count]
+    counts = [known.get(one, 0) for known in shown]
+    assert counts[0] == 0 and max(counts) == results[one].count
 
 
 def test_each_tracked_person_is_counted_at_the_times_of_the_video():

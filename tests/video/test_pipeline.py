@@ -51,7 +51,9 @@ def test_the_last_line_says_who_did_what_and_what_filled_the_video(capsys, tmp_p
     names = [segment["name"] for segment in told["segments"]]
     assert (names[0], names[-1]) == ("here", "away") and len(names) <= 3
     first, last = told["segments"][0], told["segments"][-1]
-    assert set(first) == {"person", "start", "end", "label", "name", "probability"}
+    assert set(first) == {
+        "person", "start", "end", "label", "name", "probability", "repetitions",
+    }  # fmt: skip
     assert (first["person"], first["start"]) == (1, 0)
     assert last["start"] == pytest.approx(8, abs=2)
     assert last["end"] == pytest.approx(22, abs=0.1)

@@ -128,6 +128,7 @@ def test_what_json_holds():
         "label": None,
         "name": "unknown",
         "probability": 0.3333,
+        "repetitions": 0,
     }
 
 

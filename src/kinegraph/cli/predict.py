@@ -61,6 +61,8 @@ def _format_prediction(result: dict[str, Any]) -> str:
     parts = [f"{one['name']} {one['probability']:.1%}" for one in result.get("top", [])]
     if parts and not result["is_confident"]:
         parts[0] = f"unknown (nearest: {parts[0]})"
+    if "intervals" in result:
+        parts = [_format_interval(one) for one in result["intervals"]] or ["no action"]
     if "pose_error" in result:
         error, baseline = result["pose_error"], result["baseline_error"]
         parts.append(
@@ -69,3 +71,10 @@ def _format_prediction(result: dict[str, Any]) -> str:
             else f"mean joint error {error:.4g} (without a model {baseline:.4g})"
         )
     return f"{result['id']}: {', '.join(parts)}"
+
+
+def _format_interval(item: dict[str, Any]) -> str:
+    span = f"frames {item['start_frame']} to {item['stop_frame']}"
+    if item["start"] is not None:
+        span = f"{item['start']:.2f} to {item['end']:.2f} s"
+    return f"{item['label']} {span} {item['probability']:.1%}"

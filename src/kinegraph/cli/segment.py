@@ -23,7 +23,9 @@ COLUMNS = ("recording", "start", "end", "label", "start_frame", "stop_frame", "p
 @takes_clip_options
 def segment(
     recording: Annotated[Path, typer.Argument(help="Raw file, folder of raw files, or store.")],
-    model: Annotated[Path, typer.Option(help="Run of a segmentation, or its checkpoint.")],
+    model: Annotated[
+        Path, typer.Option(help="Run of a segmentation, checkpoint or exported file.")
+    ],
     reader: Annotated[
         str | None, typer.Option(help="Reader of the files; default: guessed from each file.")
     ] = None,
@@ -52,13 +54,14 @@ def segment(
     annotations: dict[str, list[TimedLabel]] = {}
     for clip in open_input(recording, reader, segmenter, stated).read_clips():
         print_assumptions(describe_assumptions(clip, segmenter), clip.notes)
-        found = segmenter(clip).intervals(min_frames)
+        answer = segmenter(clip)
         if out is not None:
+            found = answer.intervals(min_frames)
             annotations[clip.id] = [_to_label(item, clip.id) for item in found]
-        values = [item.to_dict() for item in found]
+        values = answer.to_dict(min_frames)
         if as_json:
-            echo(json.dumps({"recording": clip.id, "fps": clip.fps, "intervals": values}))
-        rows += [{"recording": clip.id, **item} for item in values]
+            echo(json.dumps({"recording": clip.id, **values}))
+        rows += [{"recording": clip.id, **item} for item in values["intervals"]]
     if not as_json:
         echo(write_table(COLUMNS, rows).rstrip("\n"))
     if out is not None:

@@ -16,8 +16,12 @@ from kinegraph.cli.console import echo
 from kinegraph.errors import ModelError, ReadError
 
 if TYPE_CHECKING:
-    from kinegraph.inference.recognizer import Recognizer
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kinegraph.inference.segment import Segmenter
     from kinegraph.inference.session import Window
+    from kinegraph.inference.trained_model import TrainedModel
     from kinegraph.skeleton.layout import SkeletonLayout
     from kinegraph.skeleton.space import Space
 
@@ -51,7 +55,8 @@ def stream(
     *,
     stated: dict[str, Any],
 ) -> None:
-    """Predict frame by frame, and print a line when the prediction changes.
+    """Predict frame by frame, and print a line when the prediction changes. A segmentation with a
+    causal head names every frame.
 
     On standard input a frame is a line of JSON: a list of persons, each a list of joints or null,
     each a list of coordinates or null; or {"joints": ..., "confidence": ...}. Frames are of the
@@ -59,12 +64,19 @@ def stream(
     first frame.
     """
     from kinegraph.inference.answer import accepted_action
-    from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.inference.segment import Segmenter, load_action_model
     from kinegraph.inference.session import open_session
 
     seconds = _parse_window(window)
-    recognizer = Recognizer.load(run)
+    recognizer = load_action_model(run)
     for one in _open_recordings(file, reader, recognizer, stated):
+        if isinstance(recognizer, Segmenter):
+            if (mode, window, every) != ("auto", "auto", 10):
+                raise ModelError(
+                    "a segmentation names every frame: leave out --mode, --window and --every"
+                )
+            _stream_segmentation(recognizer, one, as_json=as_json)
+            continue
         name, fps, meta, layout, space, frames = one
         session = open_session(recognizer, mode, seconds, every, meta, fps, layout, space)  # type: ignore[arg-type]
         shown: str | None = None
@@ -83,6 +95,38 @@ def stream(
             nothing = found["name"] is None
             last = "no frames" if nothing else f"{found['name']} {found['probability']:.1%}"
             echo(f"{name}, {session.frames} frames: {last}", flush=True)
+
+
+def _stream_segmentation(segmenter: Segmenter, one: _Recording, *, as_json: bool) -> None:
+    """Print the class of each frame as soon as it is known, or only where it changes."""
+    from kinegraph.inference.segment_stream import SegmentationStream
+
+    session = SegmentationStream(segmenter, one.meta, one.layout, one.space)
+    shown, answered, received, actions = segmenter.background, 0, 0, 0
+
+    def show(rows: NDArray[np.float32]) -> None:
+        nonlocal shown, answered, actions
+        for row in rows:
+            label = int(row.argmax())
+            name, share = segmenter.classes[label], float(row[label])
+            if as_json:
+                found = {"label": label, "name": name, "probability": round(share, 4)}
+                echo(json.dumps({"id": one.name, "frame": answered, **found}), flush=True)
+            elif label != shown:
+                time = f"{answered / one.fps:7.2f} s" if one.fps else f"frame {answered:5d}"
+                echo(f"{time}  {name} {share:.1%}", flush=True)
+            actions += label not in (shown, segmenter.background)
+            shown, answered = label, answered + 1
+
+    for frame in one.frames:
+        show(session.push(*frame))
+        received += 1
+    show(session.finish())
+    if as_json:
+        echo(json.dumps({"id": one.name, "frames": received, "delay": session.delay}), flush=True)
+    else:
+        late = f"each frame named at most {session.delay} frames late"
+        echo(f"{one.name}, {received} frames: {actions} actions, {late}", flush=True)
 
 
 def _parse_window(text: str) -> Window:
@@ -109,7 +153,7 @@ class _Recording(NamedTuple):
 
 
 def _open_recordings(
-    file: str, reader: str | None, recognizer: Recognizer, stated: Mapping[str, Any]
+    file: str, reader: str | None, recognizer: TrainedModel, stated: Mapping[str, Any]
 ) -> Iterator[_Recording]:
     from kinegraph.inference.inputs import describe_assumptions, open_input
 
@@ -125,7 +169,7 @@ def _open_recordings(
         yield _Recording(clip.id, clip.fps, clip.meta, clip.layout, clip.space, frames)
 
 
-def _open_stdin(recognizer: Recognizer, stated: dict[str, Any]) -> _Recording:
+def _open_stdin(recognizer: TrainedModel, stated: dict[str, Any]) -> _Recording:
     """Return the frames on standard input, whose space is settled by the first with a joint."""
     from kinegraph.inference.inputs import take_facts
     from kinegraph.readers.space_options import SpaceOptions

@@ -28,6 +28,7 @@ from kinegraph.video.segmentation import WatchResult, dominant_action, format_ti
 
 if TYPE_CHECKING:
     from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.inference.segment import Segmenter
     from kinegraph.video.recording import WatchCache
     from kinegraph.video.segmentation import Segment
     from kinegraph.video.sources import Source
@@ -123,7 +124,7 @@ def watch(
     """Detect actions in videos, cameras, network streams or pose folders and report who does what,
     with start and end times.
     """
-    from kinegraph.inference.recognizer import Recognizer
+    from kinegraph.inference.segment import load_action_model
     from kinegraph.video.detection import detect
     from kinegraph.video.pipeline import ActionPipeline
     from kinegraph.video.recording import WatchCache
@@ -138,7 +139,7 @@ def watch(
     size = (width, height) if width is not None and height is not None else None
     watched = _name_sources(sources)
     is_quiet, has_several = as_json or events == STANDARD_OUTPUT, len(watched) > 1
-    recognizer = Recognizer.load(model)
+    recognizer = load_action_model(model)
     lock, stop = threading.Lock(), threading.Event()
     with ExitStack() as stack:
         send = stack.enter_context(open_outputs(events, webhook, webhook_secret))
@@ -158,7 +159,7 @@ def watch(
 
             detect(
                 source,
-                ActionPipeline(recognizer, source.layout, Tracker(people)),
+                ActionPipeline(recognizer, source.layout, Tracker(people), is_live=source.live),
                 one.result,
                 on_segments,
                 cache=one.cache,
@@ -262,7 +263,8 @@ def _run_all(
 def _print_segment(label: str, segment: Segment) -> None:
     span = f"{format_time(segment.start):>9s} - {format_time(segment.end):>9s}"
     action = f"{segment.name} {segment.probability:.0%}"
-    echo(f"{label}{span}  person {segment.person}  {action}", flush=True)
+    times = f", {segment.repetitions} repetitions" if segment.repetitions > 1 else ""
+    echo(f"{label}{span}  person {segment.person}  {action}{times}", flush=True)
 
 
 def _print_summary(source: Source, result: WatchResult, label: str, *, is_quiet: bool) -> None:
@@ -295,7 +297,7 @@ def _write_outputs(
     cache: WatchCache,
     result: WatchResult,
     model: str,
-    recognizer: Recognizer,
+    recognizer: Recognizer | Segmenter,
     out: Path | None,
     page: Path | None,
 ) -> None:
@@ -308,6 +310,15 @@ def _write_outputs(
         bar = stack.enter_context(progress("annotating frames"))
         frames = annotate(cache, result, writer, bar, key_frames=page is not None)
     if page is not None:
-        write_watch_report(page, cache.source.name, model, recognizer, result, frames)
+        name, classes = cache.source.name, _count_actions(recognizer)
+        write_watch_report(page, name, model, classes, result, frames)
     for path in filter(None, (out, page)):
         echo(f"wrote {path}", error=True)
+
+
+def _count_actions(model: Recognizer | Segmenter) -> int:
+    """Return the number of classes of a model without that of no action."""
+    from kinegraph.inference.segment import Segmenter
+
+    has_background = isinstance(model, Segmenter) or model.calibration.background is not None
+    return model.header.num_classes - has_background

@@ -198,6 +198,11 @@ class RepetitionCounter:
         self._follow(_TimedPose(time, pose))
         return self.count
 
+    def count_since(self, time: float) -> int:
+        """Return the part of `count` whose middle is at a time in seconds or later."""
+        cycles = (cycle for kind in self._kinds if len(kind.full) > 1 for cycle in kind.full)
+        return sum((cycle.start + cycle.end) / 2 >= time for cycle in cycles)
+
     def result(self) -> RepetitionCount:
         """Return the repetitions if the recording ends here; more frames may follow.
 

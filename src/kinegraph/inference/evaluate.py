@@ -16,7 +16,7 @@ from kinegraph.clips.scores import Scores
 from kinegraph.clips.splits import get_split_indices
 from kinegraph.clips.store import ClipStore
 from kinegraph.errors import CheckpointError, ProtocolError, StoreError
-from kinegraph.inference.backends.exported_model import is_exported
+from kinegraph.inference.backends.exported_model import is_exported, read_manifest
 from kinegraph.inference.calibration import Calibration
 from kinegraph.inference.class_matching import NO_CLASS, match_classes
 from kinegraph.inference.pose_errors import PoseErrors, PoseScorer
@@ -204,11 +204,11 @@ def supported_tasks(run: Path) -> SupportedTasks:
     """Return what a run can do.
 
     Raises:
-        CheckpointError: the run is missing or damaged.
+        CheckpointError, ExportError: the run or the exported file is missing or damaged.
     """
-    if is_exported(run):
-        return SupportedTasks(names_actions=True)
-    objective = load_header(find_checkpoint(run)).create_objective()
+    exported = is_exported(run)
+    header = read_manifest(run).header if exported else load_header(find_checkpoint(run))
+    objective = header.create_objective()
     return SupportedTasks(objective.is_classifier, objective.predicts_poses, objective.names_frames)
 
 

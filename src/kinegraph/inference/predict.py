@@ -1,4 +1,4 @@
-"""Predictions for raw files: named actions, errors of predicted poses, or both."""
+"""Predictions for raw files: named actions, their intervals, errors of predicted poses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kinegraph.inference.evaluate import supported_tasks
 from kinegraph.inference.inputs import describe_assumptions, open_input
 from kinegraph.inference.pose_errors import PoseScorer
 from kinegraph.inference.recognizer import Precision, Recognizer
+from kinegraph.inference.segment import Segmenter
 from kinegraph.inference.trained_model import TrainedModel
 
 
@@ -25,31 +26,39 @@ class Predictor(NamedTuple):
         recognizer: names actions; None if the run is not a classifier.
         pose_scorer: measures predicted poses; None if the run does not predict poses.
         top: how many candidates a prediction lists.
+        segmenter: names the actions of frames; None if the run is not a segmentation.
     """
 
     recognizer: Recognizer | None
     pose_scorer: PoseScorer | None
     top: int
+    segmenter: Segmenter | None = None
 
     @classmethod
     def load(cls, run: Path, top: int = 5, precision: Precision = "fp32") -> Predictor:
         """Load a run, a checkpoint file or an exported file.
 
         Raises:
-            CheckpointError, ExportError: the file is missing or damaged.
+            CheckpointError, ExportError: the file is missing or damaged, or a segmentation is
+                wanted in another precision than fp32.
         """
-        names_actions, predicts_poses, _ = supported_tasks(run)
+        names_actions, predicts_poses, names_frames = supported_tasks(run)
+        if names_frames:
+            if precision != "fp32":
+                raise CheckpointError("a segmentation is computed in fp32: leave out --precision")
+            return cls(None, None, top, Segmenter.load(run))
         pose_scorer = PoseScorer.load(run) if predicts_poses else None
         recognizer = None if pose_scorer and not names_actions else Recognizer.load(run, precision)
         return cls(recognizer, pose_scorer, top)
 
     @property
     def run(self) -> TrainedModel:
-        """Either of the models: they share a header."""
-        return next(model for model in (self.recognizer, self.pose_scorer) if model)
+        """Any of the models: they share a header."""
+        models = (self.recognizer, self.pose_scorer, self.segmenter)
+        return next(model for model in models if model)
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
-        """Return the clip's id, candidates, logits and pose error, if supported, for JSON.
+        """Return the clip's id, candidates and logits, intervals, pose error, if supported.
 
         Also its notes, and how it was read (``read_as``) if that was guessed.
 
@@ -70,6 +79,8 @@ class Predictor(NamedTuple):
                     "the coordinates are too large"
                 )
             found |= prediction.to_dict(self.top)
+        if self.segmenter:
+            found |= self.segmenter(clip).to_dict()
         if self.pose_scorer:
             errors = self.pose_scorer.score([clip])
             for key, values in (("pose_error", errors.error), ("baseline_error", errors.baseline)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import nn
 
 from kinegraph.clips.clip import Clip
 from kinegraph.clips.intervals import BACKGROUND, Interval, find_intervals
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, ModelError
+from kinegraph.inference.recognizer import Recognizer
 from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.training.batch import collate
 from kinegraph.training.checkpoint import CheckpointHeader
@@ -83,6 +85,11 @@ class Segmentation:
             if interval.stop - interval.start >= least_frames
         ]
 
+    def to_dict(self, least_frames: int = 1) -> dict[str, Any]:
+        """Return the frame rate and the actions, for JSON; see `intervals`."""
+        found = [item.to_dict() for item in self.intervals(least_frames)]
+        return {"fps": self.fps, "intervals": found}
+
     def _name(self, interval: Interval) -> NamedInterval:
         label, start, stop = interval
         rate = self.fps
@@ -128,6 +135,7 @@ class Segmenter(TrainedModel):
         Raises:
             CheckpointError: the recording has another layout than the model.
             TransformError: the transforms do not fit it.
+            ModelError: the logits are not finite.
         """
         self._check_layout(clip.layout, f"clip {clip.id!r}")
         sample, frames = self.preprocessor.prepare(clip)
@@ -135,11 +143,27 @@ class Segmenter(TrainedModel):
             self._check_channels(clip.num_channels, f"clip {clip.id!r}")
         batch = self._on_device(collate([sample]))
         logits = self.model(batch.x, batch.lengths)[0, :, : sample.length]
+        if not logits.isfinite().all():
+            raise ModelError(
+                f"clip {clip.id!r}: the logits are not finite: the training has diverged, or the "
+                "coordinates are too large"
+            )
         rows = logits.float().softmax(dim=0).T.cpu().numpy()
         return self._answer(clip, spread_frames(rows, frames[: sample.length], clip.num_frames))
 
     def _answer(self, clip: Clip, probabilities: NDArray[np.float32]) -> Segmentation:
         return Segmentation(clip.id, probabilities, self.classes, self.background, clip.fps)
+
+
+def load_action_model(run: str | Path) -> Recognizer | Segmenter:
+    """Load a run, a checkpoint file or an exported file that names actions: of clips or of frames.
+
+    Raises:
+        CheckpointError, ExportError: it is missing or damaged, or names no actions.
+    """
+    trained = TrainedModel.load(run)
+    create = Segmenter if trained.objective.names_frames else Recognizer
+    return create(trained.model, trained.header)
 
 
 def spread_frames(

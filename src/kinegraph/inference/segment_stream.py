@@ -7,6 +7,7 @@ by the delay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kinegraph.clips.clip import MetaValue
 from kinegraph.errors import ModelError
+from kinegraph.inference.backends.exported_model import ExportedModel
+from kinegraph.inference.frame_converter import open_converter
 from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
 from kinegraph.inference.segment import Segmenter
+from kinegraph.inference.session import StatedSpace
 from kinegraph.models.frame_heads import CausalHead
 from kinegraph.models.segmenter import FrameSegmenter
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.transforms import Pipeline
 
 _PROBE_FRAMES = 256  # a backbone that reads farther than half of it has no stream
@@ -34,21 +40,34 @@ class SegmentationStream:
 
     Args:
         segmenter: the run; its transforms go frame by frame, after ``downsample`` if there is one.
+        meta, layout, space: of the frames, see `kinegraph.inference.session.open_session`.
 
     Attributes:
         delay: frames of the stream after a frame until its classes are known, at most.
 
     Raises:
-        ModelError: another head, a backbone that reads the whole recording, or transforms that do.
+        ModelError: another head, a backbone that reads the whole recording, or transforms that do;
+            an exported file; frames that cannot be converted to those of the model.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        meta: Mapping[str, MetaValue] | None = None,
+        layout: str | SkeletonLayout | None = None,
+        space: StatedSpace = None,
+    ) -> None:
         model = segmenter.model
+        if isinstance(model, ExportedModel):
+            raise ModelError("an exported segmentation takes whole recordings: stream the run")
         if not isinstance(model, FrameSegmenter) or not isinstance(model.head, CausalHead):
             raise ModelError("a stream needs a causal head: train with head: {name: causal}")
         self._segmenter, self._step = _split_downsample(segmenter)
         self._model, self._head = model, model.head
         self._past, self._future = backbone_reach(model)
+        self._meta = dict(meta or {})
+        self._converter = open_converter(self._segmenter, layout, space, self._meta, in_steps=True)
+        self._space = self._converter.space if self._converter else self._segmenter.frame_space
         self._validate = FrameValidator(self._segmenter)
         self._preprocess = OnlinePreprocessor(self._segmenter)
         self._history = self._preprocess.initial_history()
@@ -70,13 +89,15 @@ class SegmentationStream:
         Frames are answered in order, each once. See `kinegraph.StreamingSession.push` for the
         arguments and errors.
         """
-        number, self._frames = self._frames, self._frames + 1
+        number, name = self._frames, f"frame {self._frames}"
         if number % self._step:
+            self._frames += 1
             return self._answer()
-        frame = self._validate(
-            joints, confidence, f"frame {number}", {}, self._segmenter.frame_space
-        )
+        if self._converter is not None:
+            joints, confidence = self._converter(joints, confidence, name)
+        frame = self._validate(joints, confidence, name, self._meta, self._space)
         (array,), (self._history,) = self._preprocess([frame], [self._history])
+        self._frames += 1
         self._window.append(torch.from_numpy(array))
         last = self._window_start + len(self._window) - self._future
         self._advance(last, is_end=False)

@@ -77,12 +77,14 @@ class FrameSegmenter(nn.Module):
         classes: K.
 
     Attributes:
+        fixed_persons, min_frames: of the backbone.
         stride: frames that share a feature of the backbone.
     """
 
     def __init__(self, backbone: SkeletonModel, head: Mapping[str, Any], classes: int) -> None:
         super().__init__()
         self.layout, self.in_channels = backbone.layout, backbone.in_channels
+        self.fixed_persons, self.min_frames = backbone.fixed_persons, backbone.min_frames
         self.takes_lengths = True
         features = backbone.pooled_features
         for module in backbone.modules():
@@ -116,6 +118,10 @@ class FrameSegmenter(nn.Module):
         pooled = mean_over_persons(features.flatten(2), backbone.counted_persons(x))
         pooled = pooled.unflatten(1, features.shape[2:])
         return pooled.repeat_interleave(self.stride, dim=2)[..., : x.shape[2]]
+
+    def strip_training_parts(self) -> None:
+        """Delete, in a copy for inference, what `forward` does not use."""
+        self.backbone.strip_training_parts()
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the groups of the backbone, and one of the head."""

@@ -78,6 +78,9 @@ class ImagePerson(_Message):
     label: int | None = Field(description="Null if the action is unknown, or not predicted yet.")
     name: str | None = Field(description="The action, or unknown; null before any prediction.")
     probability: float | None
+    repetitions: int = Field(
+        description="Repetitions of a movement since the last segment that has ended."
+    )
 
 
 class VideoAction(_Message):
@@ -94,6 +97,7 @@ class VideoSegment(VideoAction):
     person: int
     start: float
     end: float
+    repetitions: int = Field(description="Repetitions of a movement within the segment.")
 
 
 class ImageAnswer(_Message):

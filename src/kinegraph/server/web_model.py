@@ -15,6 +15,7 @@ import torch
 
 from kinegraph.errors import ExportError
 from kinegraph.files import atomic_write
+from kinegraph.inference import counting
 from kinegraph.inference.backends.exported_model import ExportedModel, StateSpec
 from kinegraph.inference.backends.runtimes import FORMATS
 from kinegraph.inference.export.parity import BOUNDS
@@ -195,6 +196,7 @@ def describe_model(recognizer: Recognizer, state: Sequence[StateSpec]) -> dict[s
             "min_visible": MIN_VISIBLE_SECONDS,
         },
         "motion": {"still": STILL_MOTION, "min_presence": MIN_PRESENCE},
+        "counter": describe_counter(),
         "steps": list(_step_settings(recognizer)),
         "network": {
             "hop": network.hop,
@@ -205,6 +207,26 @@ def describe_model(recognizer: Recognizer, state: Sequence[StateSpec]) -> dict[s
             "confidence": header.confidence,
             "state": [_state_settings(spec) for spec in state],
         },
+    }
+
+
+def describe_counter() -> dict[str, float]:
+    """Return the constants of counting for the page's scripts."""
+    return {
+        "min_size": counting.MIN_SIZE,
+        "turn_share": counting.TURN_SHARE,
+        "leave_share": counting.LEAVE_SHARE,
+        "close_share": counting.CLOSE_SHARE,
+        "max_travel": counting.MAX_TRAVEL,
+        "full_share": counting.FULL_SHARE,
+        "min_likeness": counting.MIN_LIKENESS,
+        "smoothing": counting.SMOOTHING_S,
+        "max_absence": counting.MAX_ABSENCE_S,
+        "max_way": counting.MAX_WAY_S,
+        "min_way": counting.MIN_WAY_S,
+        "max_way_cycles": counting.MAX_WAY_CYCLES,
+        "max_kinds": counting.MAX_KINDS,
+        "size_memory": counting.SIZE_MEMORY_S,
     }
 
 

@@ -184,12 +184,13 @@ class VideoSession:
         frame = self._estimator(image, time)
         poses, segments = self._pipeline(frame)
         self._add(segments)
-        predictions = self._pipeline.latest()
+        predictions, repetitions = self._pipeline.latest(), self._pipeline.repetitions()
         persons = [
             {
                 "person": pose.person,
                 "joints": _to_points(pose.joints),
                 **prediction_payload(predictions.get(pose.person)),
+                "repetitions": repetitions.get(pose.person, 0),
             }
             for pose in poses
         ]

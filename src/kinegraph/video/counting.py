@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kinegraph.inference.counting import RepetitionCount, RepetitionCounter
 from kinegraph.video.estimators.base import PoseFrame
 from kinegraph.video.resample import FrameResampler
+from kinegraph.video.segmentation import Segment
 from kinegraph.video.sources import FPS
 from kinegraph.video.tracking import TrackedPose, Tracker
 
@@ -15,12 +18,23 @@ class PersonCounter:
     def __init__(self, first_time: float) -> None:
         self._resampler = FrameResampler(FPS)
         self._counter = RepetitionCounter(FPS, first_time)
+        self._ended = first_time  # end of the last segment
+
+    @property
+    def latest(self) -> int:
+        """The repetitions since the end of the last segment."""
+        return self._counter.count_since(self._ended)
 
     def update(self, time: float, pose: TrackedPose) -> int:
         """Process a pose at a time in seconds; return the repetitions so far."""
         for joints, _ in self._resampler(time, pose.joints, pose.confidence):
             self._counter.push(joints)
         return self._counter.count
+
+    def add_count(self, segment: Segment) -> Segment:
+        """Return a segment of the person, which has ended, with its number of repetitions."""
+        self._ended = segment.end
+        return replace(segment, repetitions=self.result().between(segment.start, segment.end))
 
     def result(self) -> RepetitionCount:
         """Return the repetitions if the recording ends here."""

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinegraph.errors import VideoError
+from kinegraph.inference.segment import Segmenter
+from kinegraph.inference.segment_stream import SegmentationStream
 from kinegraph.inference.session import open_session
 from kinegraph.skeleton.joint_mapping import convert_joints
 from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
+from kinegraph.video.counting import PersonCounter
 from kinegraph.video.estimators.base import Array, PoseFrame
 from kinegraph.video.motion import STILL_MOTION, measure_motion
+from kinegraph.video.person_segmentation import SegmentedPerson
 from kinegraph.video.resample import FrameResampler
 from kinegraph.video.segmentation import ActionSegmenter, Segment
 from kinegraph.video.sources import FPS
@@ -34,25 +38,31 @@ class ActionPipeline:
     """Turns pose frames into action segments, each returned as soon as it has ended.
 
     Each person has a streaming session. A prediction refers to a window of seconds around a
-    moment, so it is known half a window later.
+    moment, so it is known half a window later. A segmentation run instead names every frame of a
+    person, who is a recording.
 
     Args:
         recognizer: the trained model.
         layout: layout of the pose frames.
         tracker: assigns person numbers.
         window: seconds; None for the default of the run.
+        is_live: whether the source has no end of its own; a segmentation run then names the frames
+            one by one, for which it needs a causal head.
 
     Raises:
         LayoutError: the layout shares no joints with the model's, or the model needs depth.
+        ModelError: a live source and a segmentation run without a stream.
         VideoError: the model needs two persons together.
     """
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: Recognizer | Segmenter,
         layout: SkeletonLayout,
         tracker: Tracker | None = None,
         window: float | None = None,
+        *,
+        is_live: bool = False,
     ) -> None:
         if recognizer.pipeline.joins_persons:
             raise VideoError(
@@ -61,11 +71,15 @@ class ActionPipeline:
             )
         empty = np.full((1, layout.num_joints, 2), np.nan, np.float32)
         convert_joints(empty, layout, recognizer.layout)  # raises if the layouts do not fit
+        if isinstance(recognizer, Segmenter) and is_live:
+            SegmentationStream(recognizer)  # raises if it cannot be a stream
         self.recognizer = recognizer
         self.layout = layout
+        self._is_live = is_live
         self.window = window or recognizer.header.stream_window_seconds
         self._tracker = tracker or Tracker()
-        self._persons: dict[int, PersonState] = {}
+        self._persons: dict[int, PersonState | SegmentedPerson] = {}
+        self._counters: dict[int, PersonCounter] = {}
         self._time, self._step = -1.0, 1 / FPS
 
     def __call__(self, frame: PoseFrame) -> tuple[list[TrackedPose], list[Segment]]:
@@ -77,8 +91,12 @@ class ActionPipeline:
         ended: list[Segment] = []
         for pose in poses:
             if pose.person not in self._persons:
-                self._persons[pose.person] = PersonState(pose.person, self, frame)
-            ended += self._persons[pose.person].update(frame.time, pose)
+                self._persons[pose.person] = self._open(pose.person, frame)
+                self._counters[pose.person] = PersonCounter(frame.time)
+            counter = self._counters[pose.person]
+            counter.update(frame.time, pose)
+            found = self._persons[pose.person].update(frame.time, pose)
+            ended += [counter.add_count(segment) for segment in found]
         left = [p for p in self._persons.values() if frame.time - p.last_time > self._tracker.gap]
         return poses, ended + [segment for person in left for segment in self._end(person)]
 
@@ -95,21 +113,38 @@ class ActionPipeline:
         """Return the newest predictions by person number."""
         return {n: p.prediction for n, p in self._persons.items() if p.prediction is not None}
 
-    def _end(self, person: PersonState) -> list[Segment]:
+    def repetitions(self) -> dict[int, int]:
+        """Return the repetitions since the end of the last segment, by person number."""
+        return {number: counter.latest for number, counter in self._counters.items()}
+
+    def _open(self, number: int, frame: PoseFrame) -> PersonState | SegmentedPerson:
+        if isinstance(self.recognizer, Segmenter):
+            return SegmentedPerson(
+                number, self.recognizer, self.layout, frame, is_live=self._is_live
+            )
+        return PersonState(number, self, self.recognizer, frame)
+
+    def _end(self, person: PersonState | SegmentedPerson) -> list[Segment]:
+        """Return the last segments of a person; those visible too briefly have none."""
         del self._persons[person.number]
-        return list(person.finish(person.last_time + self._step))
+        counter = self._counters.pop(person.number)
+        end = person.last_time + self._step
+        is_brief = end - person.first_time < MIN_VISIBLE_SECONDS
+        return [] if is_brief else [counter.add_count(segment) for segment in person.finish(end)]
 
 
 class PersonState:
     """The resampler, session and segmenter of one person."""
 
-    def __init__(self, number: int, pipeline: ActionPipeline, frame: PoseFrame) -> None:
+    def __init__(
+        self, number: int, pipeline: ActionPipeline, recognizer: Recognizer, frame: PoseFrame
+    ) -> None:
         self.number = number
         self.first_time = self.last_time = frame.time
         self.prediction: Prediction | None = None
-        self._layouts = (pipeline.layout, pipeline.recognizer.layout)
+        self._layouts = (pipeline.layout, recognizer.layout)
         self._resampler = FrameResampler(FPS)
-        recognizer, seconds = pipeline.recognizer, pipeline.window
+        seconds = pipeline.window
         self._window = max(1, round(seconds * FPS))
         self._recent: deque[Array] = deque(maxlen=self._window)
         # a prediction counts for the middle of its window, until halfway to the next one
@@ -134,9 +169,8 @@ class PersonState:
             yield from self._push(joints, confidence)
 
     def finish(self, end: float) -> Iterator[Segment]:
-        """Yield the remaining segments; persons visible too briefly have none."""
-        brief = end - self.first_time < MIN_VISIBLE_SECONDS
-        if brief or (prediction := self._session.flush()) is None:
+        """Yield the remaining segments."""
+        if (prediction := self._session.flush()) is None:
             return
         yield from self._segment_until(end, prediction, self._is_still())
         yield from self._segmenter.finish()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -13,9 +12,6 @@ from matplotlib.ticker import FuncFormatter
 from kinegraph.reports.page import data_uri, embed_figure, jinja_environment, write_page
 from kinegraph.reports.style import BLACK, GRAY, HUES, LIGHT_GRAY, despine, plot_label, tint
 from kinegraph.video.segmentation import Segment, WatchResult, dominant_action, format_time
-
-if TYPE_CHECKING:
-    from kinegraph.inference.recognizer import Recognizer
 
 MAX_PERSONS = 30  # of more persons, those with the longest segments
 _TIMELINE_WIDTH = 9.4  # inches
@@ -26,7 +22,7 @@ def write_watch_report(
     path: Path,
     name: str,
     model: str,
-    recognizer: Recognizer,
+    classes: int,
     result: WatchResult,
     frames: Mapping[Segment, bytes],
 ) -> None:
@@ -36,7 +32,7 @@ def write_watch_report(
         path: path of the HTML file.
         name: name of the video or camera.
         model: name of the model.
-        recognizer: the model.
+        classes: number of its actions.
         result: action segments.
         frames: segment -> JPEG of its key frame.
 
@@ -56,7 +52,7 @@ def write_watch_report(
         colors=action_colors(segments),
         frames=[(s, data_uri("image/jpeg", frames[s])) for s in segments if s in frames],
         model=model,
-        classes=recognizer.header.num_classes - (recognizer.calibration.background is not None),
+        classes=classes,
     )
     write_page(text, path)
 
@@ -76,9 +72,11 @@ def draw_timeline(segments: Sequence[Segment], until: float) -> Figure:
             face = color if segment.label is None else solid
             ax.barh(row, segment.seconds, left=segment.start, height=0.62, color=face, ec="white")
             room = segment.seconds / max(until, 1e-9) * (_TIMELINE_WIDTH - 1.4)
-            if len(segment.name) * _LETTER < room:
+            counted = f"{segment.name}, {segment.repetitions}x" * (segment.repetitions > 1)
+            name = next((n for n in (counted, segment.name) if n and len(n) * _LETTER < room), "")
+            if name:
                 ink = GRAY if segment.label is None else BLACK
-                name = plot_label(segment.name)
+                name = plot_label(name)
                 ax.text(segment.middle, row, name, ha="center", va="center", fontsize=9, color=ink)
     ax.set_yticks(range(len(rows)), [f"person {person}" for person in rows])
     ax.set_ylim(max(1, len(rows)) - 0.5, -0.5)

@@ -39,10 +39,11 @@ class Segment:
     Attributes:
         person: number of the person, from 1.
         start, end: in seconds.
-        label: class of the action, None if it is unknown.
-        name: name of the action, or "unknown".
+        label: class of the action, None if it is unknown, or the background of a segmentation.
+        name: name of the action, or "unknown" or "background".
         probability: calibrated, the mean over the segment; for unknown actions, that of the most
             probable class.
+        repetitions: of a movement within the segment, see `kinegraph.inference.counting`.
     """
 
     person: int
@@ -51,6 +52,7 @@ class Segment:
     label: int | None
     name: str
     probability: float
+    repetitions: int = 0
 
     @property
     def seconds(self) -> float:

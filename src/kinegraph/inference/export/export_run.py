@@ -24,7 +24,8 @@ from kinegraph.inference.export.parity import BOUNDS, check, check_sizes, compar
 from kinegraph.inference.export.quantize import Feeds, iterate_inputs
 from kinegraph.inference.export.trace import TracedNetwork, trace_clips, trace_steps
 from kinegraph.inference.export.writers import Writer, writer
-from kinegraph.inference.recognizer import Recognizer
+from kinegraph.inference.segment import load_action_model
+from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.runtime.fuse import optimize_for_inference
 from kinegraph.runtime.network import PersonNetwork
 from kinegraph.training.batch import Batch
@@ -63,6 +64,8 @@ def export_run(
         ExportError: a format and precision that do not go together, a package that is missing,
             a file that exists already, or one that differs too much from the model.
         CheckpointError, ModelError: the run is missing, or names no actions.
+
+    A run that segments recordings is exported for whole recordings; its logits are (N, K, T).
     """
     run, out = Path(run), Path(out)
     name = _format(out, format, precision)
@@ -73,15 +76,21 @@ def export_run(
     taken = [path for path in _files(out, name) if path.exists()]
     if taken and (out.exists() or not find_partial(out)):
         raise ExportError(f"{taken[0]} exists: choose another name")
-    recognizer = Recognizer.load(run)
-    recognizer.device = torch.device("cpu")
-    recognizer.model.cpu()
-    traced = _traced(recognizer, name, precision, streaming=streaming)
-    feeds = _feeds(recognizer, traced, store) if precision == "int8" else None
+    trained = _load_on_cpu(run)
+    traced = _traced(trained, name, precision, streaming=streaming)
+    feeds = _feeds(trained, traced, store) if precision == "int8" else None
     write = writer(traced, name, precision, feeds, opset or OPSET)
     packages = {package: version(package) for package in ("kinegraph", *PACKAGES[name])}
-    manifest = Manifest(recognizer.header, name, precision, traced.interface, None, packages)
-    return _write(out, manifest, write, recognizer, store)
+    manifest = Manifest(trained.header, name, precision, traced.interface, None, packages)
+    return _write(out, manifest, write, trained, store)
+
+
+def _load_on_cpu(run: Path) -> TrainedModel:
+    """Return a run that names actions, of clips or of frames, on the CPU."""
+    trained = load_action_model(run)
+    trained.device = torch.device("cpu")
+    trained.model.cpu()
+    return trained
 
 
 def _format(out: Path, format: str | None, precision: str) -> str:
@@ -113,30 +122,35 @@ def _files(out: Path, name: str) -> list[Path]:
     return [*([out.with_suffix(".bin")] if name == "openvino" else []), out]
 
 
-def _traced(recognizer: Recognizer, name: str, precision: str, *, streaming: bool) -> TracedNetwork:
+def _traced(trained: TrainedModel, name: str, precision: str, *, streaming: bool) -> TracedNetwork:
+    if streaming and trained.objective.names_frames:
+        raise ExportError(
+            "a segmentation has no step network: export it without --streaming; `kinegraph stream` "
+            "takes a run with a causal head frame by frame"
+        )
     # OpenVINO stores half precision by itself, and computes in what the processor has
     dtype = torch.float32 if name == "openvino" else DTYPES.get(precision, torch.float32)
-    network = optimize_for_inference(recognizer.model, dtype)
+    network = optimize_for_inference(trained.model, dtype)
     if name == "openvino" and precision == "int8" and not isinstance(network, PersonNetwork):
         # 2026.4: a quantized convolution behind a product of two activations is wrong
         raise ExportError(
             "format 'openvino' does not support int8 for models that are not local in time: export "
             "to onnx, or in another precision"
         )
-    return trace_steps(network, recognizer.header.persons) if streaming else trace_clips(network)
+    return trace_steps(network, trained.header.persons) if streaming else trace_clips(network)
 
 
-def _feeds(recognizer: Recognizer, traced: TracedNetwork, store: ClipStore | None) -> Feeds:
+def _feeds(trained: TrainedModel, traced: TracedNetwork, store: ClipStore | None) -> Feeds:
     """Return inputs of the network for clips of the training split."""
     try:
-        store, indices = select_clips(recognizer.header, store, split="train")
+        store, indices = select_clips(trained.header, store, split="train")
     except (StoreError, CheckpointError) as error:
         raise ExportError(
             f"int8 is calibrated on clips of the training split, but {error}; or name the "
             "store with --store"
         ) from error
     count = CALIBRATION_STREAMS if traced.interface.hop else CALIBRATION_CLIPS
-    clips = recognizer.batches(store, _evenly(indices, count), batch_size=1)
+    clips = trained.batches(store, _evenly(indices, count), batch_size=1)
     return iterate_inputs(traced, clips)
 
 
@@ -147,9 +161,9 @@ def _evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def _write(
-    out: Path, manifest: Manifest, write: Writer, recognizer: Recognizer, store: ClipStore | None
+    out: Path, manifest: Manifest, write: Writer, trained: TrainedModel, store: ClipStore | None
 ) -> Manifest:
-    clips, source = _clips(recognizer, store)
+    clips, source = _clips(trained, store)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -163,9 +177,9 @@ def _write(
             write(draft, manifest.to_json())
             size = sum(path.stat().st_size for path in _files(draft, manifest.format))
             exported, _ = load_exported(draft)
-            parity = compare(recognizer.model, exported, clips, source, size)
+            parity = compare(trained.model, exported, clips, source, size)
             check(parity, manifest.precision)
-            check_sizes(recognizer.model, exported, manifest.precision)
+            check_sizes(trained.model, exported, manifest.precision)
             manifest = replace(manifest, parity=asdict(parity))
             write(final, manifest.to_json())
             load_exported(final)  # raises if it is incomplete, as on a full disk
@@ -183,27 +197,27 @@ def _check_free(path: Path, new: Path) -> None:
         raise ExportError(f"{path} exists: choose another name")
 
 
-def _clips(recognizer: Recognizer, store: ClipStore | None) -> tuple[Iterator[Batch], str]:
+def _clips(trained: TrainedModel, store: ClipStore | None) -> tuple[Iterator[Batch], str]:
     """Return clips to compare on, one a batch, and where they are from."""
     try:
-        found, indices = select_clips(recognizer.header, store)
+        found, indices = select_clips(trained.header, store)
     except (StoreError, ProtocolError, CheckpointError):
         if store is not None:
             raise
-        clips = (recognizer.batch(clip) for clip in synthetic_clips(recognizer, COMPARED_CLIPS))
+        clips = (trained.batch(clip) for clip in synthetic_clips(trained, COMPARED_CLIPS))
         return clips, "synthetic clips (the store of the run is not available)"
     chosen = _evenly(indices, COMPARED_CLIPS)
-    return recognizer.batches(found, chosen, batch_size=1), f"test clips of {found.path.name}"
+    return trained.batches(found, chosen, batch_size=1), f"test clips of {found.path.name}"
 
 
-def synthetic_clips(recognizer: Recognizer, count: int) -> Iterator[Clip]:
+def synthetic_clips(trained: TrainedModel, count: int) -> Iterator[Clip]:
     """Yield clips of joints on random walks, 32 to 95 frames long."""
-    header, rng = recognizer.header, np.random.default_rng(0)
+    header, rng = trained.header, np.random.default_rng(0)
     D = int(header.training.get("coordinates", 3))
-    places = rng.normal(0, 0.4, (recognizer.persons, 1, recognizer.layout.num_joints, D))
+    places = rng.normal(0, 0.4, (trained.persons, 1, trained.layout.num_joints, D))
     for number in range(count):
         frames = int(rng.integers(32, 96))
         steps = rng.normal(0, 0.03, (*places.shape[:1], frames, *places.shape[2:]))
         joints = (places + steps.cumsum(axis=1)).astype(np.float32)
-        name, space = f"synthetic {number}", recognizer.space
-        yield Clip(joints, recognizer.layout, id=name, fps=30.0, space=space)
+        name, space = f"synthetic {number}", trained.space
+        yield Clip(joints, trained.layout, id=name, fps=30.0, space=space)

@@ -23,7 +23,7 @@ class Bounds:
 
     Attributes:
         relative: largest difference of logits, as a share of the largest logit.
-        agreement: smallest share of clips with the same most probable class.
+        agreement: smallest share of clips, or of frames, with the same most probable class.
     """
 
     relative: float
@@ -47,7 +47,8 @@ class Parity:
         source: which they were.
         difference: largest, of two logits.
         relative: the same as a share of the largest logit.
-        agreement: share of the clips with the same most probable class.
+        agreement: share of the clips with the same most probable class; for segmentation, of the
+            frames.
         speed: of the file, relative to the model, a clip at a time (medians of interleaved calls
             with the same number of threads).
         size: bytes of the file or files.
@@ -79,7 +80,7 @@ def compare(
             times.append(time.perf_counter() - begun)
     theirs, ours = torch.cat(expected), torch.cat(got)
     return Parity(
-        clips=len(theirs),
+        clips=len(expected),
         source=source,
         difference=float((ours - theirs).abs().max()),
         relative=relative_error(ours, theirs),
@@ -111,7 +112,9 @@ def check_sizes(model: nn.Module, exported: ExportedModel, precision: str) -> No
 
 @torch.inference_mode()
 def _logits(network: nn.Module, batch: Batch) -> Tensor:
-    return predict_logits(network, batch.x, batch.lengths).float()
+    """Return the logits of clips, or those of their frames, one after another (rows, classes)."""
+    logits = predict_logits(network, batch.x, batch.lengths).float()
+    return logits.movedim(1, -1).flatten(0, -2)
 
 
 def check(parity: Parity, precision: str) -> None:
@@ -125,6 +128,6 @@ def check(parity: Parity, precision: str) -> None:
         raise ExportError(
             f"the exported network does not agree with the run on {parity.source}: logits differ "
             f"by {parity.relative:.2g} of the largest (at most {bounds.relative:g}), top-1 is the "
-            f"same in {parity.agreement:.1%} of the clips (at least {bounds.agreement:.0%}); no "
+            f"same in {parity.agreement:.1%} of them (at least {bounds.agreement:.0%}); no "
             "file is left"
         )

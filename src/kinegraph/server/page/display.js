@@ -38,6 +38,11 @@ function formatPercent(share) {
   return `${Math.round(100 * share)} %`;
 }
 
+/** @param {number} repetitions */
+function formatTimes(repetitions) {
+  return repetitions > 1 ? ` ${repetitions}\u00d7` : "";
+}
+
 /** @param {number} time */
 export function formatTime(time) {
   return `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`;
@@ -136,10 +141,11 @@ function drawPoint(context, [x, y], radius) {
  * @param {string | null} color of the person
  * @param {number} size
  */
-function drawLabel(context, joints, { person, label, name, probability }, color, size) {
+function drawLabel(context, joints, { person, label, name, probability, repetitions }, color, size) {
   const seen = /** @type {number[][]} */ (joints.filter(Boolean));
   if (name === null || !seen.length) return;
-  const action = label === null ? "unknown" : `${displayName(name)} ${formatPercent(probability)}`;
+  const named = label === null ? "unknown" : `${displayName(name)} ${formatPercent(probability)}`;
+  const action = named + formatTimes(repetitions);
   const text = color ? `${person}: ${action}` : action, { canvas } = context;
   context.font = `600 ${Math.round(4.6 * size)}px system-ui, sans-serif`;
   const width = context.measureText(text).width + 3 * size, height = 6.6 * size;
@@ -175,7 +181,7 @@ export function showPersons(persons, byPerson) {
  * @param {PersonResult} person
  * @param {boolean} byPerson
  */
-function createCard({ person, label, name, probability }, byPerson) {
+function createCard({ person, label, name, probability, repetitions }, byPerson) {
   const card = createElement("div", "person");
   if (byPerson) {
     card.append(createPersonName(person));
@@ -194,6 +200,11 @@ function createCard({ person, label, name, probability }, byPerson) {
   const meaning = label === null ? "probability of best guess" : "probability";
   share.append(createElement("span", "muted", meaning), createElement("b", "", formatPercent(probability)));
   card.append(bar, share);
+  if (repetitions > 1) {
+    const count = createElement("div", "share");
+    count.append(createElement("span", "muted", "repetitions"), createElement("b", "", String(repetitions)));
+    card.append(count);
+  }
   return card;
 }
 
@@ -245,8 +256,9 @@ export function drawTimeline(results, time) {
 }
 
 /** @param {Segment} segment */
-function describeSegment({ person, start, end, name, probability }) {
-  return `person ${person}, ${formatTime(start)} to ${formatTime(end)}: ${displayName(name)} (${formatPercent(probability)})`;
+function describeSegment({ person, start, end, name, probability, repetitions }) {
+  const times = repetitions > 1 ? `, ${repetitions} repetitions` : "";
+  return `person ${person}, ${formatTime(start)} to ${formatTime(end)}: ${displayName(name)} (${formatPercent(probability)})${times}`;
 }
 
 /**
@@ -264,7 +276,7 @@ function createRow(person, segments, end, byPerson) {
   }
   row.append(head);
   for (const { segment, isOpen } of segments) {
-    const one = createElement("div", "segment", displayName(segment.name));
+    const one = createElement("div", "segment", displayName(segment.name) + formatTimes(segment.repetitions));
     one.style.left = `${(100 * segment.start) / end}%`;
     one.style.width = `${(100 * (segment.end - segment.start)) / end}%`;
     one.title = describeSegment(segment);

@@ -8,6 +8,7 @@
  * @property {number | null} label
  * @property {string} name
  * @property {number} probability
+ * @property {number} repetitions of a movement within it
  */
 
 /**
@@ -18,6 +19,7 @@
  * @property {number | null} label
  * @property {string | null} name
  * @property {number} probability
+ * @property {number} repetitions since the last segment that ended
  */
 
 /** @typedef {{label: number | null, name: string, probability: number}} DominantAction */
@@ -83,17 +85,19 @@ export class Results {
    * @param {PersonResult} person
    * @param {number} time
    */
-  extend({ person, label, name, probability }, time) {
+  extend({ person, label, name, probability, repetitions }, time) {
     if (name === null) return;
     const open = this.open.get(person) ?? [], last = open.at(-1);
     this.open.set(person, open);
     if (last && last.name === name) {
       last.end = time;
       last.probability = probability;
+      // those of all open segments together
+      last.repetitions = Math.max(0, repetitions - open.slice(0, -1).reduce((sum, one) => sum + one.repetitions, 0));
     } else {
       const known = last ?? this.segments.get(person)?.at(-1);
       const start = Math.min(Math.max(last ? 0 : this.lastTime, known?.end ?? 0), time);
-      open.push({ person, label, name, probability, start, end: time });
+      open.push({ person, label, name, probability, repetitions: last ? 0 : repetitions, start, end: time });
     }
   }
 
@@ -116,16 +120,17 @@ export class Results {
   /** Return the segments as a table with a head. */
   toCsv() {
     const rows = this.toJson().segments.map((segment) =>
-      [segment.person, segment.start, segment.end, quote(segment.name), segment.probability].join(","),
+      [segment.person, segment.start, segment.end, quote(segment.name), segment.probability, segment.repetitions].join(","),
     );
-    return ["person,start,end,name,probability", ...rows, ""].join("\r\n");
+    return ["person,start,end,name,probability,repetitions", ...rows, ""].join("\r\n");
   }
 }
 
 /** @param {Segment} segment */
-function roundSegment({ person, start, end, label, name, probability }) {
+function roundSegment({ person, start, end, label, name, probability, repetitions }) {
   const rounded = (/** @type {number} */ value, /** @type {number} */ digits) => Number(value.toFixed(digits));
-  return { person, start: rounded(start, 3), end: rounded(end, 3), label, name, probability: rounded(probability, 4) };
+  const times = { start: rounded(start, 3), end: rounded(end, 3) };
+  return { person, ...times, label, name, probability: rounded(probability, 4), repetitions };
 }
 
 /** @param {string} text */

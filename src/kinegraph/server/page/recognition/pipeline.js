@@ -1,6 +1,7 @@
 // Pipeline from poses to action segments: tracking, recognition, segmentation.
 // The same rules as kinegraph/video/pipeline.py.
 
+import { RepetitionCounter } from "./counting.js";
 import { convertJoints } from "./joint_mapping.js";
 import { measureMotion } from "./motion.js";
 import { FrameResampler } from "./resampling.js";
@@ -61,6 +62,15 @@ export class ActionPipeline {
     return this.persons.get(person)?.prediction ?? null;
   }
 
+  /**
+   * Return the repetitions of a person since the end of the last segment.
+   * @param {number} person
+   */
+  repetitions(person) {
+    const state = this.persons.get(person);
+    return state ? state.counter.countSince(state.ended) : 0;
+  }
+
   /** @param {PersonState} state */
   async end(state) {
     this.persons.delete(state.number);
@@ -68,7 +78,7 @@ export class ActionPipeline {
   }
 }
 
-/** The resampler, session and segmenter of one person. */
+/** The resampler, session, segmenter and counter of one person. */
 class PersonState {
   /**
    * @param {number} number
@@ -80,12 +90,13 @@ class PersonState {
     const { window, interval } = settings.pipeline;
     this.settings = settings;
     this.number = number;
-    this.firstTime = this.lastTime = this.segmented = time;
+    this.firstTime = this.lastTime = this.segmented = this.ended = time;
     /** @type {Prediction | null} */
     this.prediction = null;
     this.resampler = new FrameResampler(fps, maxGap);
     this.session = openSession();
     this.segmenter = new ActionSegmenter(number, settings);
+    this.counter = new RepetitionCounter(fps, time, settings.counter);
     /** @type {Float64Array[]} joints of the latest frames, of a window */
     this.recent = [];
     this.windowFrames = Math.max(1, Math.round(window * fps));
@@ -100,8 +111,21 @@ class PersonState {
   async update(time, pose) {
     this.lastTime = time;
     const segments = [];
-    for (const frame of this.resampler.update(time, pose)) segments.push(...(await this.push(frame)));
-    return segments;
+    for (const frame of this.resampler.update(time, pose)) {
+      this.counter.push(frame.joints);
+      segments.push(...(await this.push(frame)));
+    }
+    return segments.map((segment) => this.addCount(segment));
+  }
+
+  /**
+   * Return a segment that has ended with its number of repetitions.
+   * @param {Segment} segment
+   * @returns {Segment}
+   */
+  addCount(segment) {
+    this.ended = segment.end;
+    return { ...segment, repetitions: this.counter.countBetween(segment.start, segment.end) };
   }
 
   /**
@@ -112,7 +136,8 @@ class PersonState {
     const isBrief = end - this.firstTime < this.settings.pipeline.min_visible;
     const prediction = isBrief ? null : await this.session.flush();
     if (!prediction) return [];
-    return [...this.segmentUntil(end, prediction, this.isStill), ...this.segmenter.finish()];
+    const segments = [...this.segmentUntil(end, prediction, this.isStill), ...this.segmenter.finish()];
+    return segments.map((segment) => this.addCount(segment));
   }
 
   /** @param {Pose} pose */

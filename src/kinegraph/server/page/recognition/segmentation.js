@@ -103,7 +103,7 @@ export class ActionSegmenter {
     const shares = mass.map((value) => value / Math.max(end - start, 1e-9));
     const best = label ?? shares.indexOf(Math.max(...shares));
     const name = label === null ? UNKNOWN : this.classes[label];
-    return { person: this.person, start, end, label, name, probability: Math.min(shares[best], 1) };
+    return { person: this.person, start, end, label, name, probability: Math.min(shares[best], 1), repetitions: 0 };
   }
 }
 

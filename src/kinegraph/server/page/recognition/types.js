@@ -45,6 +45,7 @@
  * @property {number | null} label
  * @property {string} name
  * @property {number} probability mean over the segment
+ * @property {number} repetitions of a movement within it
  */
 
 /**
@@ -76,6 +77,7 @@
  * @property {{min_duration: number, hysteresis: number, main_share: number, main_named_share: number}} segmenter
  * @property {PipelineSettings} pipeline
  * @property {{still: number, min_presence: number}} motion below `still` a body is still
+ * @property {CounterSettings} counter
  * @property {PreprocessingStep[]} steps
  * @property {NetworkSettings} network
  */
@@ -99,6 +101,25 @@
  * @property {number} size_decay
  * @property {number} max_extrapolation
  * @property {number} max_gap
+ */
+
+/**
+ * Constants of kinegraph/inference/counting.py.
+ * @typedef {object} CounterSettings
+ * @property {number} min_size
+ * @property {number} turn_share
+ * @property {number} leave_share
+ * @property {number} close_share
+ * @property {number} max_travel
+ * @property {number} full_share
+ * @property {number} min_likeness
+ * @property {number} smoothing
+ * @property {number} max_absence
+ * @property {number} max_way
+ * @property {number} min_way
+ * @property {number} max_way_cycles
+ * @property {number} max_kinds
+ * @property {number} size_memory
  */
 
 /**

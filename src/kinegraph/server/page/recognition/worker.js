@@ -55,6 +55,7 @@ class Recognition {
       person: pose.person,
       joints: toPoints(pose),
       ...toVerdict(this.pipeline.latest(pose.person)),
+      repetitions: this.pipeline.repetitions(pose.person),
     }));
     return { time, width: frame.width, height: frame.height, persons, segments };
   }
