@@ -208,6 +208,33 @@ def test_numbers_between_spaces(tmp_path):
     check(read_frame_table(tmp_path / "a.csv", ARM))
 
 
+def test_a_time_before_numbers_without_names(tmp_path):
+    numbers = [[t, *(value(j, p) for j in range(3) for p in "xy")] for t in (5000, 5040)]
+    np.savetxt(tmp_path / "a.csv", numbers)
+    table = read_frame_table(tmp_path / "a.csv", ARM)
+    check(table)
+    assert table.fps == 25
+    assert "the first column, which increases, is taken for the time [guess]" in table.notes
+    np.savetxt(tmp_path / "a.csv", [numbers[1], numbers[0]])
+    with pytest.raises(ReadError, match="7 columns are not 2 or 3 numbers"):
+        read_frame_table(tmp_path / "a.csv", ARM)
+
+
+def test_four_numbers_for_each_joint(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers = rng.uniform(size=(2, 12))
+    np.savetxt(tmp_path / "a.csv", numbers)
+    with pytest.raises(ReadError, match="state --confidence true if the last one"):
+        read_frame_table(tmp_path / "a.csv", ARM)
+    expected = numbers.reshape(2, 3, 4)
+    table = read_frame_table(tmp_path / "a.csv", ARM, confidence=True)
+    np.testing.assert_allclose(table.joints[0], expected[..., :3], rtol=1e-6)
+    np.testing.assert_allclose(table.confidence[0], expected[..., 3], rtol=1e-6)
+    table = read_frame_table(tmp_path / "a.csv", ARM, confidence=False)
+    np.testing.assert_allclose(table.joints[0], expected[..., :3], rtol=1e-6)
+    assert table.confidence is None and "left out: column 4, column 8, column 12" in table.notes
+
+
 def test_persons_in_columns(tmp_path):
     columns = [(f"person{m}_{n}", j, p) for m in (1, 2) for n, j, p in columns_of("{name}_{part}")]
     table = read_frame_table(write(tmp_path / "a.csv", columns), ARM)

@@ -66,6 +66,28 @@ def test_points_become_intervals_of_the_stated_length(tmp_path):
     assert intervals(store, "a") == (Interval(1, 0, 9), Interval(0, 11, 20))
 
 
+def test_the_result_counts_actions(tmp_path):
+    write_recordings(tmp_path, "a", "b", "c")
+    labels = labels_of(tmp_path, "recording,start,end,label\na,0,1,walk\na,1,2,walk\nb,,,\n")
+    store = tmp_path / "store.arrow"
+    done = convert(get_reader("arrays"), tmp_path / "raw", store, options=OPTIONS, labels=labels)
+    assert (done.per_class, done.unlabeled, done.stored) == ({"walk": 2}, 1, 3)
+
+
+def test_points_may_have_a_length_in_seconds(tmp_path):
+    write_recordings(tmp_path, "a")
+    path = tmp_path / "intervals.csv"
+    path.write_text("recording,time,tag\na,1.5,sit\n")
+    store, _ = read(tmp_path, RecordingLabels(path, point_seconds=0.9))  # 10 frames per second
+    assert intervals(store, "a") == (Interval(0, 11, 20),)
+    unknown = {key: value for key, value in OPTIONS.items() if key != "fps"}
+    path.write_text("recording,frame,label\na,15,sit\n")
+    with pytest.raises(ReadError, match="--point-seconds needs its frame rate"):
+        read(tmp_path, RecordingLabels(path, point_seconds=0.9), unknown)
+    with pytest.raises(ReadError, match="expected --point-frames or --point-seconds, got both"):
+        RecordingLabels(path, 9, 0.9)
+
+
 def test_frames_need_no_frame_rate_and_seconds_do(tmp_path):
     write_recordings(tmp_path, "a")
     unknown = {key: value for key, value in OPTIONS.items() if key != "fps"}

@@ -57,6 +57,10 @@ def convert(
         int | None,
         typer.Option(min=1, help="Frames of an action that --intervals marks by a point in time."),
     ] = None,
+    point_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="The same as --point-frames, in seconds."),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="With --to: protocol of the split (default: the data set's).")
     ] = None,
@@ -82,7 +86,7 @@ def convert(
     dtype = "float16" if float16 else "float32"
     if cluster is not None and workers is not None:
         raise ClusterError("--workers applies to one machine: give --workers or --cluster")
-    labels = None if intervals is None else RecordingLabels(intervals, point_frames)
+    labels = None if intervals is None else RecordingLabels(intervals, point_frames, point_seconds)
     if cluster is not None and labels is not None:
         raise ClusterError("--intervals applies to one machine: give --intervals or --cluster")
     run = (
@@ -95,7 +99,7 @@ def convert(
     classes = list(result.per_class.items())
     if result.unlabeled:
         classes.append(("(no label)", result.unlabeled))
-    print_table("Read", ("class", "clips"), classes)
+    print_table("Read", ("class", "clips" if labels is None else "actions"), classes)
     if result.refused:
         print_table(f"Refused: {len(result.refused)}", ("file", "reason"), result.refused)
     echo(ClipStore(store).describe())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinegraph.clips.clip import Clip
+from kinegraph.clips.intervals import parse_intervals
 from kinegraph.clips.store import is_store
 from kinegraph.clips.writer import StoreWriter
 from kinegraph.errors import ClipError, ReadError, StoreError
@@ -38,8 +39,9 @@ class ConversionResult:
     Attributes:
         path: the store.
         stored: number of clips in it.
-        per_class: clips by class name, or by label if classes have no names; includes zeros.
-        unlabeled: number of clips without a label.
+        per_class: clips, and actions of recordings, by class name, or by label if classes have no
+            names; includes zeros.
+        unlabeled: number of clips without a label and without intervals.
         persons: total persons of all clips.
         frames: total frames of all clips.
         refused: (file relative to the source, or clip id; reason) of what was left out.
@@ -335,10 +337,14 @@ def _count_clip(clip: Clip, classes: Sequence[str] | None, done: ConversionResul
     done.frames += clip.num_frames
     for note in clip.notes:
         done.notes[note] = done.notes.get(note, 0) + 1
-    if clip.label is None:
+    intervals = parse_intervals(clip.meta, clip.num_frames)
+    labels = [one.label for one in intervals or ()]
+    if clip.label is not None:
+        labels.append(clip.label)
+    elif intervals is None:
         done.unlabeled += 1
-    else:
-        name = str(clip.label) if classes is None else classes[clip.label]
+    for label in labels:
+        name = str(label) if classes is None else classes[label]
         done.per_class[name] = done.per_class.get(name, 0) + 1
 
 

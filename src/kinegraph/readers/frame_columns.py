@@ -235,7 +235,13 @@ def _match_by_count(
     names: Mapping[int, str], layout: SkeletonLayout, confidence: bool | None
 ) -> FrameColumns:
     width, rest = divmod(len(names), layout.num_joints)
-    if rest or width not in ((3, 4) if confidence else (2, 3)):
+    if width == 4 and not rest and confidence is None:
+        raise ReadError(
+            "the names of the columns do not tell joints and coordinates, and there are 4 numbers "
+            "for each joint: state --confidence true if the last one is its confidence, or "
+            "--confidence false to leave it out"
+        )
+    if rest or width not in ((3, 4) if confidence else (2, 3, 4)):
         per_joint = "2 or 3 numbers and a confidence" if confidence else "2 or 3 numbers"
         example = f"x_{layout.joints[0]}, y_{layout.joints[0]}, ... or x0, y0, x1, y1, ..."
         raise ReadError(
@@ -243,7 +249,8 @@ def _match_by_count(
             f"columns are not {per_joint} for each of the {layout.num_joints} joints of layout "
             f"{layout.name!r}: name them {example}; they are {_join(names.values())}"
         )
-    parts = (*COORDINATE_NAMES[: width - bool(confidence)], *(("c",) if confidence else ()))
+    axes = COORDINATE_NAMES[: min(3, width - bool(confidence))]
+    parts = (*axes, *(("c",) if confidence else ()))
     columns = [*names]
     places = {
         ("", joint, part): columns[joint * width + k]
@@ -251,7 +258,7 @@ def _match_by_count(
         for k, part in enumerate(parts)
     }
     return FrameColumns(
-        ("",), parts[: width - bool(confidence)], "c" if confidence else "", places,
+        ("",), axes, "c" if confidence else "", places,
         (f"{len(names)} columns taken in their order: {describe_order(layout, parts)} [guess]",),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,7 @@ def read_frame_table(
     table = open_csv(path)
     header, rows = _split_header(table)
     header, rows = _widen(path, header, rows)
+    header, time_notes = _find_unnamed_time(table, header, rows, layout)
     roles = _find_roles(header, rows)
     names = {i: name for i, name in enumerate(header) if i not in roles}
     try:
@@ -115,7 +117,7 @@ def read_frame_table(
     used = {*columns.places.values(), roles.frame, roles.person, roles.fps}
     used |= {roles.time} if rate_note else set()
     left_out = [name or f"column {i + 1}" for i, name in enumerate(header) if i not in used]
-    notes = [*table.notes, *columns.notes]
+    notes = [*table.notes, *time_notes, *columns.notes]
     if aside := ([f"left out: {list_columns(left_out)}"] if left_out else []) + rate_note:
         notes.append("; ".join(aside))
     joints, score = values[..., : len(columns.axes)], values[..., len(columns.axes) :]
@@ -187,6 +189,20 @@ def _widen(path: Path, header: list[str], rows: Rows) -> tuple[list[str], Rows]:
         row[start : start + len(parts)] = [cells[i] for i in parts]
     named = [f"{header[i]}_{name}" for name in names for i in parts]
     return [header[i] for i in facts] + named, list(wide.values())
+
+
+def _find_unnamed_time(
+    table: CsvFile, header: list[str], rows: Rows, layout: SkeletonLayout
+) -> tuple[list[str], list[str]]:
+    """Return the columns of a table without names, the first one as a time, and a note of it."""
+    V = layout.num_joints
+    if any(header) or (len(header) - 1) % V or not len(header) % V or len(rows) < 2:
+        return header, []
+    times = [table.parse_number(cells[0]) or 0.0 for _, cells in rows]
+    if not all(before < after for before, after in pairwise(times)):
+        return header, []
+    note = "the first column, which increases, is taken for the time [guess]"
+    return ["timestamp", *header[1:]], [note]
 
 
 def _squeeze_name(name: str) -> str:

@@ -21,24 +21,31 @@ class RecordingLabels:
 
     Args:
         path: the annotation file, see `kinegraph.readers.annotations`.
-        point_frames: length of the interval around an action that is marked by a point in time.
+        point_frames, point_seconds: length of the interval around an action that is marked by a
+            point in time; at most one of both.
 
     Attributes:
         classes: names of the actions, sorted.
 
     Raises:
-        ReadError: the file cannot be read; or it has points and ``point_frames`` is None.
+        ReadError: the file cannot be read; it has points and their length is not stated, or stated
+            twice.
     """
 
-    def __init__(self, path: Path, point_frames: int | None = None) -> None:
+    def __init__(
+        self, path: Path, point_frames: int | None = None, point_seconds: float | None = None
+    ) -> None:
+        if point_frames is not None and point_seconds is not None:
+            raise ReadError("expected --point-frames or --point-seconds, got both")
         self.path = path
-        self.point_frames = point_frames
+        self.point_frames, self.point_seconds = point_frames, point_seconds
         self._labels = read_annotations(path)
         every = [one for labels in self._labels.values() for one in labels]
-        if point_frames is None and any(one.end is None for one in every):
+        is_stated = point_frames is not None or point_seconds is not None
+        if not is_stated and any(one.end is None for one in every):
             raise ReadError(
-                f"{path}: some actions have no end: state with --point-frames how many frames "
-                "around such a point show the action"
+                f"{path}: some actions have no end: state with --point-frames or --point-seconds "
+                "how long the action around such a point is"
             )
         self.classes = tuple(sorted({one.label for one in every}))
         if not self.classes:
@@ -89,8 +96,9 @@ class RecordingLabels:
             )
         start = round(one.start * rate)
         if one.end is None:
-            start = max(0, start - (self.point_frames or 1) // 2)
-            stop = start + (self.point_frames or 1)
+            length = self._point_length(clip)
+            start = max(0, start - length // 2)
+            stop = start + length
         else:
             stop = max(start + 1, round(one.end * rate))
         if start >= clip.num_frames:
@@ -99,3 +107,14 @@ class RecordingLabels:
                 f"{clip.num_frames} frames"
             )
         return Interval(self.classes.index(one.label), start, min(stop, clip.num_frames))
+
+    def _point_length(self, clip: Clip) -> int:
+        """Return the frames of the interval around a point."""
+        if self.point_seconds is None:
+            return self.point_frames or 1
+        if clip.fps is None:
+            raise ReadError(
+                f"recording {clip.id!r}: --point-seconds needs its frame rate, which is unknown: "
+                "state it with --fps, if the reader has this option, or give --point-frames"
+            )
+        return max(1, round(self.point_seconds * clip.fps))

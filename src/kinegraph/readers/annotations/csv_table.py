@@ -17,7 +17,7 @@ from kinegraph.readers.annotations.records import (
 )
 from kinegraph.readers.formats.table_file import CsvFile, open_csv
 
-LABEL_COLUMNS = ("label", "action", "class", "class_name", "activity", "gesture", "behavior")
+LABEL_COLUMNS = ("label", "tag", "action", "class", "class_name", "activity", "gesture", "behavior")
 RECORDING_COLUMNS = ("recording", "file", "filename", "file_name", "id", "clip", "video", "name")
 #: Names of the columns of start and end, and whether they count frames.
 TIME_COLUMNS = (
