@@ -17,7 +17,10 @@ import pytest
 import yaml
 
 from conftest import real_data
+from inference import test_segment
 from kinegraph.cli import app
+from kinegraph.clips.writer import StoreWriter
+from kinegraph.skeleton.layouts import get_layout
 
 FORBIDDEN_EXIT_CODE = 77
 #: Python runs a module of this name before anything else, in child processes too.
@@ -113,6 +116,14 @@ def command_names() -> set[str]:
     return {str(command.name) for command in app.registered_commands} | groups
 
 
+def write_recordings(path: Path) -> Path:
+    """Write a store of recordings with intervals."""
+    with StoreWriter(path, get_layout("kinect20"), test_segment.CLASSES) as writer:
+        for number in range(1, 5):
+            writer.write(test_segment.recording(number, 40 + number))
+    return path
+
+
 @pytest.mark.slow
 def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, environment):
     weights = real_data("weights/shift_gcn/ntu_ShiftGCN_joint_xsub.pt")
@@ -122,6 +133,9 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         shutil.copy(real_data(f"pose_models/movenet_multipose/{name}"), package)
     video = real_data("videos/pushup_01.mp4")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_recipe))
+    recordings = write_recordings(tmp_path / "recordings.arrow")
+    segmentation = {**test_segment.RECIPE, "store": str(recordings), "train": {"epochs": 1}}
+    (tmp_path / "segmentation.yaml").write_text(yaml.safe_dump(segmentation))
     commands = [
         line.split()
         for line in f"""
@@ -143,6 +157,10 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         evaluate one.onnx
         predict one {tiny_store}
         stream one {tiny_store}
+        explain one {tiny_store} --out explanation
+        train segmentation.yaml --out segmenter
+        segment {recordings} --model segmenter
+        count {recordings}
         teach one {tiny_store} --out taught
         watch {video} --json
         pose-model movenet package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -99,9 +100,9 @@ def read_clip_list(path: Path, layout: SkeletonLayout, suffixes: Sequence[str]) 
 
 def _note_unlisted(path: Path, listed: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
     """Return a note about the files of the list's folder that it does not list."""
-    known = {file.resolve() for file in (*listed, path)}
+    known = set(map(os.path.realpath, (*listed, path)))
     found = [file for file in path.parent.rglob("*") if file.suffix.lower() in suffixes]
-    count = sum(file.is_file() and file.resolve() not in known for file in found)
+    count = sum(file.is_file() and os.path.realpath(file) not in known for file in found)
     return [f"{count} files of the folder are not listed in {path.name}: left out"] if count else []
 
 

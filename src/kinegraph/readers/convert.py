@@ -193,8 +193,9 @@ def scan_source(
         UnknownNameError: the reader has no such option.
     """
     plan = reader.plan(source, options)
-    target = store_path.resolve()
-    if target == source.resolve() or any(target == task.path.resolve() for task in plan.tasks):
+    # Path.resolve raises an error for a link to itself
+    target, *raw = map(os.path.realpath, (store_path, source, *(task.path for task in plan.tasks)))
+    if target in raw:
         raise StoreError(f"{store_path} is a raw file of the source; choose another store path")
     if store_path.is_file() and store_path.stat().st_size and not is_store(store_path):
         raise StoreError(f"{store_path} exists and is not a store; choose another store path")
