@@ -126,6 +126,7 @@ def test_other_clips_have_no_published_counts():
         ("xview", [{"camera": c} for c in (1, 2, 3, 4)], ([1, 2], [0])),
         ("xset", [{"setup": s} for s in (1, 2, 17, 32)], ([1, 3], [0, 2])),
         ("odd-even-subjects", [{"subject": s} for s in (1, "2", 3.0, 4)], ([0, 2], [1, 3])),
+        ("loso-2", [{"subject": s} for s in (1, "2", 10, 2.0)], ([0, 2], [1, 3])),
         ("official", [{"split": s} for s in ("train", "test", "val")], ([0], [1])),
         ("official", [{"split": s} for s in ("val", "train", "val", "none")], ([1], [0, 2])),
         (

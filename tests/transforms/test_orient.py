@@ -13,9 +13,12 @@ from conftest import real_data
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.readers.ntu.reader import READER
+from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.layouts import get_layout
+from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms import Pipeline, to_array
 from kinegraph.transforms.orient import (
+    face_front,
     prenormalize,
     prenormalize_pyskl,
     rotation_between,
@@ -208,3 +211,38 @@ def test_prenormalize_pyskl_in_half_precision_rounds() -> None:
     assert 0 < np.nanmax(np.abs(made - exact)) < 0.01
     turned = prenormalize_pyskl(clip, half=True).joints, prenormalize_pyskl(clip).joints
     assert 0 < np.nanmax(np.abs(turned[0] - turned[1])) < 0.01
+
+
+@pytest.mark.parametrize(
+    "space",
+    [KINECT, Space("world", "y", "-z"), Space("world", "z", "y"), Space("world", "-y", "z")],
+)
+def test_a_body_faces_the_viewer_and_keeps_its_lean(space: Space) -> None:
+    """The shoulders end on the viewer's right and left, and heights do not change."""
+    axes = space.camera_axes
+    for seed in range(4):
+        clip = walker(persons=1, seed=seed).with_space(space)
+        turned = face_front(clip)
+        before, after = (one.joints[0] @ axes.T for one in (clip, turned))
+        np.testing.assert_allclose(after[..., 1], before[..., 1], atol=1e-5)
+        left, right = (NTU.index(f"{side}_shoulder") for side in ("left", "right"))
+        way = after[0, left] - after[0, right]
+        assert way[0] > 0
+        assert abs(way[2]) < 1e-5
+        distances = np.linalg.norm(np.diff(clip.joints[0], axis=1), axis=-1)
+        np.testing.assert_allclose(
+            np.linalg.norm(np.diff(turned.joints[0], axis=1), axis=-1), distances, atol=1e-4
+        )
+        again = face_front(turned)
+        np.testing.assert_allclose(again.joints, turned.joints, atol=1e-5)
+
+
+def test_what_cannot_face_the_viewer() -> None:
+    clip = walker(persons=1)
+    hidden = clip.joints.copy()
+    hidden[:, :, NTU.index("left_shoulder")] = np.nan
+    hidden_clip = clip.with_joints(hidden)
+    assert face_front(hidden_clip) is hidden_clip
+    bare = SkeletonLayout("two", ("a", "b"), ((0, 1),), 0)
+    with pytest.raises(TransformError, match="has no shoulders"):
+        face_front(Clip(np.zeros((1, 2, 2, 3), np.float32), bare))

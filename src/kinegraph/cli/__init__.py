@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kinegraph.cli import (
+    assess,
     bench,
     compare,
     convert,
@@ -64,6 +65,7 @@ app.command("segment")(segment.segment)
 app.command("stream")(stream.stream)
 app.command("watch")(watch.watch)
 app.command("count")(count.count)
+app.command("assess")(assess.assess)
 app.command("serve")(serve.serve)
 app.command("web")(web.web)
 app.command("pose-model")(pose_model.pose_model)

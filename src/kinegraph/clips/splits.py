@@ -326,6 +326,9 @@ def _make_published(
 def _make_protocols(data: Mapping[str, Any]) -> Iterator[Protocol]:
     for name, rule in data["by_number"].items():
         yield _make_number_protocol(name, **rule)
+    for subject in range(1, data["leave_one_subject_out"] + 1):
+        summary = f"leave one subject out: test on subject {subject}, train on the others"
+        yield _make_number_protocol(f"loso-{subject}", summary, "subject", "others", [subject])
     official = "the split that the data set's own files give"
     yield Protocol("official", official, ("split",), _assign_official)
     holdout = "test on a fifth of the clips, by the hash of their ids"

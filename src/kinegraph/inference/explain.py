@@ -1,6 +1,6 @@
 """Explanation of a prediction: the importance of each joint in each frame, and a test of it.
 
-Two methods give importance, both for the log-odds of one class:
+Two methods give importance, both for the log-odds of one class, against all others or some of them:
 
 - *Integrated gradients* (Sundararajan, Taly and Yan, ICML 2017) on the input of the network, which
   all streams are computed into: x - b times the mean gradient between a baseline b and the input x,
@@ -130,7 +130,14 @@ def load_explainable(run: str | Path) -> Recognizer:
     return Recognizer.load(run)
 
 
-def explain(model: Recognizer, clip: Clip, action: str | None = None, seed: int = 0) -> Explanation:
+def explain(
+    model: Recognizer,
+    clip: Clip,
+    action: str | None = None,
+    seed: int = 0,
+    *,
+    against: str | None = None,
+) -> Explanation:
     """Explain the prediction of a class for a clip.
 
     Args:
@@ -138,6 +145,7 @@ def explain(model: Recognizer, clip: Clip, action: str | None = None, seed: int 
         clip: the clip.
         action: name of the class; None for the most probable one.
         seed: of the random orders.
+        against: name of the only other class that counts; None for all others.
 
     Raises:
         CheckpointError, TransformError: the clip does not fit the model.
@@ -145,27 +153,56 @@ def explain(model: Recognizer, clip: Clip, action: str | None = None, seed: int 
     """
     logits = _score_clips(model, [clip])[0]
     label = int(logits.argmax()) if action is None else _find_class(model, action)
-    gradients, residual = _integrate_gradients(model, clip, label)
+    if against is None:
+        others = [k for k in range(model.header.num_classes) if k != label]
+    else:
+        others = [_find_class(model, against)]
+    classes = (label, *others)
+    gradients, residual = _integrate_gradients(model, clip, classes)
     units = _list_units(clip)
-    occlusion = _occlude_units(model, clip, label, units)
+    occlusion = _occlude_units(model, clip, classes, units)
     importance = dict(zip(METHODS, (gradients, occlusion), strict=True))
     rng = np.random.default_rng(seed)
     curves = {
-        method: _trace_deletion(model, clip, label, _rank_units(values, units))
+        method: _trace_deletion(model, clip, classes, _rank_units(values, units))
         for method, values in importance.items()
     }
     orders = [[units[k] for k in rng.permutation(len(units))] for _ in range(RANDOM_ORDERS)]
-    random = np.mean([_trace_deletion(model, clip, label, o).probabilities for o in orders], axis=0)
+    random = np.mean(
+        [_trace_deletion(model, clip, classes, o).probabilities for o in orders], axis=0
+    )
     return Explanation(
         clip,
         label,
         model.header.class_name(label),
-        float(_to_probabilities(logits)[label]),
+        float(_to_probabilities(logits, classes)),
         importance,
         curves,
         DeletionCurve(DELETED_SHARES, random),
         residual,
     )
+
+
+def attribute(
+    model: Recognizer, clip: Clip, classes: Sequence[int], method: str = METHODS[1]
+) -> Importance:
+    """Return the importance (M, T, V) of joints and frames by one method, without its test.
+
+    Args:
+        model: the classifier.
+        clip: the clip.
+        classes: the label that is explained, followed by those that it is compared with.
+        method: one of `METHODS`.
+
+    Raises:
+        CheckpointError, TransformError: the clip does not fit the model.
+        UnknownNameError: an unknown method.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if method == METHODS[0]:
+        return _integrate_gradients(model, clip, classes)[0]
+    return _occlude_units(model, clip, classes, _list_units(clip))
 
 
 def _find_class(model: Recognizer, action: str) -> int:
@@ -185,21 +222,25 @@ def _score_clips(model: Recognizer, clips: Iterable[Clip]) -> NDArray[np.float64
     return np.concatenate(found).astype(np.float64)
 
 
-def _to_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+def _to_probabilities(logits: NDArray[np.float64], classes: Sequence[int]) -> NDArray[np.float64]:
+    """Return the probability (...) of the first of some classes among them."""
+    chosen = logits[..., list(classes)]
+    shares = np.exp(chosen - chosen.max(axis=-1, keepdims=True))
+    return np.asarray(shares[..., 0] / shares.sum(axis=-1))
 
 
-def _log_odds(logits: Tensor, label: int) -> Tensor:
-    """(N, classes) -> (N,), log p / (1 - p) of a class."""
-    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
-    return logits[:, label] - others.logsumexp(dim=1)
+def _log_odds(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    """(N, classes) -> (N,), log p / (1 - p) of the first of some classes among them."""
+    label, *others = classes
+    return logits[:, label] - logits[:, others].logsumexp(dim=1)
 
 
 # --------------------------------------------------------------------- integrated gradients
 
 
-def _integrate_gradients(model: Recognizer, clip: Clip, label: int) -> tuple[Importance, float]:
+def _integrate_gradients(
+    model: Recognizer, clip: Clip, classes: Sequence[int]
+) -> tuple[Importance, float]:
     """Return the integrated gradients, mapped to the clip, and their residual."""
     batch = model.batch(clip)
     x = batch.x
@@ -208,11 +249,11 @@ def _integrate_gradients(model: Recognizer, clip: Clip, label: int) -> tuple[Imp
     shares = (torch.arange(GRADIENT_STEPS, device=x.device) + 0.5) / GRADIENT_STEPS
     for part in shares.split(BATCH_SIZE):
         between = (baseline + part.view(-1, 1, 1, 1, 1) * (x - baseline)).requires_grad_()
-        odds = _log_odds(_network_logits(model, between, batch.lengths), label)
+        odds = _log_odds(_network_logits(model, between, batch.lengths), classes)
         gradient += torch.autograd.grad(odds.sum(), between)[0].sum(dim=0) / GRADIENT_STEPS
     attribution = (gradient * (x - baseline)).sum(dim=1)[0].double()
     with torch.no_grad():
-        both = _log_odds(_network_logits(model, torch.cat([baseline, x]), batch.lengths), label)
+        both = _log_odds(_network_logits(model, torch.cat([baseline, x]), batch.lengths), classes)
     change = float(both[1] - both[0])
     residual = abs(float(attribution.sum()) - change) / max(abs(change), 1e-6)
     return _map_to_clip(model, clip, attribution.cpu().numpy()), residual
@@ -286,13 +327,15 @@ def _freeze_units(clip: Clip, units: Sequence[Unit]) -> Clip:
     return clip.with_joints(joints)
 
 
-def _occlude_units(model: Recognizer, clip: Clip, label: int, units: Sequence[Unit]) -> Importance:
+def _occlude_units(
+    model: Recognizer, clip: Clip, classes: Sequence[int], units: Sequence[Unit]
+) -> Importance:
     """Return the drop of the log-odds when a unit is frozen, spread over its frames."""
     frozen: Iterator[Clip] = (_freeze_units(clip, [unit]) for unit in units)
     with_clip = torch.from_numpy(
         np.concatenate([_score_clips(model, [clip]), _score_clips(model, frozen)])
     )
-    odds = _log_odds(with_clip, label).numpy()
+    odds = _log_odds(with_clip, classes).numpy()
     importance = np.zeros((*clip.joints.shape[:2], clip.num_joints))
     for (person, frames, joint), own in zip(units, odds[1:], strict=True):
         importance[person, frames, joint] = (odds[0] - own) / (frames.stop - frames.start)
@@ -305,9 +348,9 @@ def _rank_units(importance: Importance, units: Sequence[Unit]) -> list[Unit]:
 
 
 def _trace_deletion(
-    model: Recognizer, clip: Clip, label: int, order: Sequence[Unit]
+    model: Recognizer, clip: Clip, classes: Sequence[int], order: Sequence[Unit]
 ) -> DeletionCurve:
     """Return the curve of freezing units in an order."""
     counts = [round(share * len(order)) for share in DELETED_SHARES]
     logits = _score_clips(model, (_freeze_units(clip, order[:count]) for count in counts))
-    return DeletionCurve(DELETED_SHARES, _to_probabilities(logits)[:, label])
+    return DeletionCurve(DELETED_SHARES, _to_probabilities(logits, classes))

@@ -32,6 +32,7 @@ def draw_clip(
     frames: int = 6,
     title: str | None = None,
     importance: NDArray[np.floating] | None = None,
+    below: float = 0.0,
 ) -> Figure:
     """Draw a strip of evenly spaced frames, all to the same scale.
 
@@ -42,6 +43,7 @@ def draw_clip(
         frames: number of frames; a shorter clip gives fewer.
         importance: (M, T, V); if given, joints are larger the more important they are, orange where
             it is positive and blue where it is negative.
+        below: inches that are left free under the strip, for another panel.
 
     Raises:
         ClipError: fewer than one frame, or joints of one coordinate.
@@ -51,7 +53,7 @@ def draw_clip(
     bodies = _Bodies(clip, importance)
     margins = (
         _TITLE_HEIGHT if title else panels.PANEL_GAP,
-        _BOTTOM + panels.LEGEND_HEIGHT * bool(bodies.legend),
+        _BOTTOM + panels.LEGEND_HEIGHT * bool(bodies.legend) + below,
     )
     figure, rows = panels.strip_figure(views, chosen, title, margins, min_columns=2)
     for view, row in zip(views, rows, strict=True):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kinegraph.clips.clip import Clip
 from kinegraph.errors import TransformError
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.skeleton.space import PREPARATIONS
+from kinegraph.skeleton.space import KINECT, PREPARATIONS
 from kinegraph.transforms.normalize import center
 from kinegraph.transforms.registry import transform
 from kinegraph.transforms.temporal_sampling import take_frames
@@ -136,6 +136,37 @@ def prenormalize_pyskl(
     if not align_spine:
         return centered
     return _rotate_upright(centered, _default_axes(clip.layout), faithful=True, half=half)
+
+
+@transform(scope="history", coordinates=(3,))
+def face_front(clip: Clip) -> Clip:
+    """Turn the clip about the vertical so that the first person faces the viewer at first.
+
+    In the first frame that shows both shoulders, neither is then farther away than the other, and
+    the left one is on the viewer's right. In contrast to `prenormalize` the vertical axis and the
+    space stay, so that the lean of a body is kept. Clips of an unstated space are taken to have the
+    axes of Kinect. A clip without shoulders is not turned.
+
+    Raises:
+        TransformError: not 3D; a layout without shoulders.
+    """
+    ((left, right),) = LATERAL_AXES
+    if not {*left, *right} <= {*clip.layout.joints}:
+        raise TransformError(
+            f"transform 'face_front': layout {clip.layout.name!r} has no shoulders"
+        )
+    found = _find_vector(clip, (left, right), faithful=False)
+    if found is None:
+        return clip
+    space = clip.space if clip.space.kind == "world" else KINECT
+    axes = space.camera_axes.astype(np.float64)
+    aside, _, away = axes @ found  # from the left shoulder to the right one
+    length = float(np.hypot(aside, away))
+    if length < MIN_AXIS_NORM:
+        return clip
+    cosine, sine = -aside / length, -away / length
+    turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    return clip.with_joints(apply_matrix(clip.joints, axes.T @ turn @ axes))
 
 
 def _half_unit(vector: NDArray[np.floating]) -> NDArray[np.float16]:
