@@ -17,6 +17,7 @@ NAMES = [
     "RepetitionCounter",
     "SkeletonLayout",
     "adjacency",
+    "assess",
     "convert",
     "convert_layout",
     "count_repetitions",

@@ -16,6 +16,7 @@ _MODULE_OF = {
     "RepetitionCounter": "kinegraph.inference.counting",
     "SkeletonLayout": "kinegraph.skeleton.layout",
     "adjacency": "kinegraph.skeleton.graph",
+    "assess": "kinegraph.inference.assess",
     "convert": "kinegraph.readers.convert",
     "convert_layout": "kinegraph.transforms.convert_layout",
     "count_repetitions": "kinegraph.inference.counting",

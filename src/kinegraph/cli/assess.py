@@ -16,7 +16,7 @@ from kinegraph.errors import KinegraphError
 if TYPE_CHECKING:
     from kinegraph.inference.assess import Assessment, Assessor
 
-SHOWN_JOINTS = 3
+LISTED_JOINTS = 3
 
 
 @takes_clip_options
@@ -53,9 +53,9 @@ def assess(
     for path in recordings:
         try:
             for result in _assess_file(assessor, path, reader, repetitions, stated):
-                echo(json.dumps(result.to_dict()) if as_json else _describe(result))
+                echo(json.dumps(result.to_dict()) if as_json else _format_assessment(result))
                 if picture and not drawn and result.is_known:
-                    _draw(result, picture)
+                    _draw_picture(result, picture)
                     drawn = True
         except KinegraphError as error:
             failed = True
@@ -78,11 +78,11 @@ def _assess_file(
             yield assessor(part)
 
 
-def _describe(result: Assessment) -> str:
+def _format_assessment(result: Assessment) -> str:
     nearest = f"{result.exercise} {result.probability:.0%}"
     if not result.is_known:
         return f"{result.clip.id}: unknown (nearest: {nearest})"
-    shares = list(result.joint_shares().items())[:SHOWN_JOINTS]
+    shares = list(result.joint_shares().items())[:LISTED_JOINTS]
     joints = ", ".join(f"{joint} {share:.0%}" for joint, share in shares)
     start, end = result.span()
     return (
@@ -91,7 +91,7 @@ def _describe(result: Assessment) -> str:
     )
 
 
-def _draw(result: Assessment, path: Path) -> None:
+def _draw_picture(result: Assessment, path: Path) -> None:
     from kinegraph.reports.draw_explanation import draw_assessment
 
     save_figure(draw_assessment(result), path)

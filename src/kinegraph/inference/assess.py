@@ -9,7 +9,7 @@ one class of the pair against the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -213,8 +213,6 @@ def _take_person(clip: Clip, person: int, *, several: bool) -> Clip:
 
 
 def _rename(clip: Clip, name: str) -> Clip:
-    from dataclasses import replace
-
     return replace(clip, id=name)
 
 
