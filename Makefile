@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting picture docs package clean
+.PHONY: setup demo test test-all check format fuzz page numbers records leaderboard pretrained load counting exercises picture docs package clean
 
 setup: $(STAMP)
 
@@ -74,6 +74,10 @@ counting: setup
 # Writes the moving picture of the README; again after a change of the bundled weights.
 picture: setup
 	$(BIN)/python benchmarks/watch_picture.py $(DATA)
+
+# Fits the bundled model ui-prmd, and writes the tables of docs/assess.md and the model card.
+exercises: setup
+	$(BIN)/python benchmarks/exercises.py $(DATA)
 
 # Trains the rows of benchmarks/records.yaml and writes them into docs/numbers.md; GPU=1: the large recipes.
 records: setup

@@ -38,6 +38,7 @@ from kinegraph.inference.trained_model import TrainedModel
 from kinegraph.inference.views import list_views
 from kinegraph.models.unknown import UnknownLogit
 from kinegraph.readers import read_clips
+from kinegraph.readers.class_names import class_names
 from kinegraph.readers.ui_prmd import READER
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.batch import collate
@@ -448,24 +449,30 @@ def main() -> None:
     unknown = write_unknown(recognizer, trial, options.data)
     write_deletion(trial, clips, labels, subjects)
     if not options.only:
-        text = render_card(recognizer, logits, labels, unknown)
+        text = render_card(path, trial, logits, labels, unknown)
         model_card(NAME).write_text(text, encoding="utf-8")
 
 
 def render_card(
-    recognizer: Recognizer,
+    path: Path,
+    trial: Trial,
     logits: Sequence[NDArray[np.float64]],
     labels: NDArray[np.int64],
     unknown: dict[str, tuple[int, float]],
 ) -> str:
-    """Return the text of the model card."""
+    """Return the text of the model card of a checkpoint."""
     found = [Answers.of(one, labels) for one in logits]
     return CARD.read_text(encoding="utf-8").format(
-        parameters=sum(p.numel() for p in recognizer.model.parameters()),
+        exercises=", ".join(class_names("ui_prmd")),
+        parameters=sum(p.numel() for p in trial.model.model.parameters()),
+        kilobytes=path.stat().st_size // 1024,
         clips=len(labels),
+        seeds=f"{len(found)} seeds" if len(found) > 1 else "one seed",
         exercise=mean_and_spread([100 * a.exercise.mean() for a in found]),
         quality=mean_and_spread([100 * a.quality.mean() for a in found]),
+        error=mean_and_spread([100 * calibration_error(a, labels) for a in found]),
         unknown=", ".join(f"{name} {share:.0f} %" for name, (_, share) in unknown.items()),
+        refused=round(100 * (1 - KNOWN_SHARE)),
     )
 
 

@@ -10,13 +10,17 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import real_data
 from kinegraph.clips.clip import Clip
-from kinegraph.errors import CheckpointError
+from kinegraph.errors import CheckpointError, KinegraphError
 from kinegraph.inference.assess import Assessor, _shortest_span, assess, split_clip
 from kinegraph.inference.recognizer import Recognizer
+from kinegraph.readers import read_clips
+from kinegraph.readers.class_names import class_names
 from kinegraph.readers.synthetic.body import BodyProportions, Pose
 from kinegraph.skeleton.layouts import get_layout
 from kinegraph.training.checkpoint import load_model
+from kinegraph.transforms.convert_layout import convert_layout
 
 LAYOUT = get_layout("jhmdb15")
 WRIST = LAYOUT.index("left_wrist")
@@ -176,3 +180,63 @@ def test_logits_that_are_not_finite_are_refused(assessor):
 )
 def test_the_shortest_span_by_hand(weights, share, expected):
     assert _shortest_span(np.array(weights, float), share) == expected
+
+
+# --------------------------------------------------------------------- bundled model
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Assessor:
+    """The bundled model."""
+    return Assessor.load()
+
+
+def squats(layout: str = "ntu25") -> Clip:
+    """Return one squat of a synthetic body, two and a half seconds long."""
+    down = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(75) / 75)
+    pose = Pose(BodyProportions(), len(down))
+    pose.root[:, 1] -= 0.45 * pose.body.hip_height * down
+    pose.lean += 0.3 * down
+    clip = Clip(pose.joints()[None].astype(np.float32), get_layout("ntu25"), id="squat", fps=30.0)
+    return clip if layout == "ntu25" else convert_layout(clip, get_layout(layout))
+
+
+def test_the_bundled_model_has_ten_exercises_and_an_answer_for_others(shipped):
+    assert list(shipped.pairs) == list(class_names("ui_prmd"))
+    assert shipped.model.calibration.background == 20
+    noise = np.random.default_rng(0).normal(size=(1, 60, 25, 3)).astype(np.float32)
+    assert shipped(Clip(noise, get_layout("ntu25"), id="noise", fps=30.0)).verdict == "unknown"
+
+
+@pytest.mark.parametrize("layout", ["ntu25", "kinect20", "azure_kinect32"])
+def test_other_sensors_give_the_same_answer(shipped, layout):
+    clip, found = squats(), shipped(squats(), explain=False)
+    other = shipped(convert_layout(clip, get_layout("penn13")), explain=False)
+    assert (found.exercise, found.score) == (other.exercise, pytest.approx(other.score, abs=1e-3))
+    if layout != "ntu25":
+        assert shipped(squats(layout), explain=False).exercise == found.exercise
+
+
+def test_place_size_and_direction_of_a_body_do_not_matter(shipped):
+    clip, found = squats(), shipped(squats(), explain=False)
+    sine, cosine = np.sin(0.7), np.cos(0.7)
+    turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    moved = clip.with_joints((1.3 * clip.joints @ turn.T + [1, 2, 3]).astype(np.float32))
+    other = shipped(moved, explain=False)
+    assert other.exercise == found.exercise
+    assert other.score == pytest.approx(found.score, abs=2e-3)
+    assert other.probability == pytest.approx(found.probability, abs=2e-3)
+
+
+def test_poses_of_an_image_are_refused(shipped):
+    flat = np.random.default_rng(0).normal(size=(1, 30, 17, 2)).astype(np.float32)
+    with pytest.raises(KinegraphError, match="depth"):
+        shipped(Clip(flat, get_layout("coco17"), id="flat", fps=30.0))
+
+
+def test_the_bundled_model_on_recordings_that_it_was_fitted_to(shipped):
+    clips = read_clips(real_data("ui_prmd") / "original", label="both")
+    for clip in clips:
+        found = shipped(clip)
+        assert found.exercise == class_names("ui_prmd")[clip.label // 2]
+        assert len(found.joint_shares()) > 3

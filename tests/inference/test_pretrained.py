@@ -41,11 +41,12 @@ def sways(frames: int = 40, layout: str = "penn13") -> kg.Clip:
 
 
 def test_what_ships_is_small_and_has_a_card():
-    assert list_pretrained() == ["penn-action"]
-    assert sum(path.stat().st_size for path in PRETRAINED_FOLDER.iterdir()) <= 2 * 2**20
+    assert list_pretrained() == ["penn-action", "ui-prmd"]
+    assert sum(path.stat().st_size for path in PRETRAINED_FOLDER.iterdir()) <= 3 * 2**20
     card = model_card("penn-action").read_text(encoding="utf-8")
     for word in ("Penn Action", "research", "make pretrained", "cannot"):
         assert word in card
+    assert "public domain" in model_card("ui-prmd").read_text(encoding="utf-8")
 
 
 def test_it_names_actions_that_it_knows_and_never_the_background(shipped):
