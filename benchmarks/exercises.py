@@ -24,7 +24,7 @@ import torch
 from accuracy import mean_and_spread, write_table
 from counting import synthetic_recordings
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp, softmax
 from torch import nn
@@ -52,7 +52,7 @@ RECIPE = Path(__file__).with_suffix(".yaml")
 PAGE = Path(__file__).parents[1] / "docs" / "assess.md"
 CARD = Path(__file__).with_name("ui_prmd_card.md")
 COPIES = 3  # changed copies of each clip, beside the clip and its mirror image
-PENALTY = 0.0375  # of the ridge regression, for features of variance 1
+PENALTY = 0.01  # of the ridge regression, for features of variance 1
 KNOWN_SHARE = 0.98  # of the clips of held-out subjects that are nearer than the radius
 SLOPE = 20.0  # of the logit of "unknown", per radius
 UNKNOWN = "unknown"
@@ -264,14 +264,25 @@ def get_facts(clips: Sequence[Clip]) -> tuple[NDArray[np.int64], NDArray[np.int6
     )
 
 
-def fit_scale(values: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Return the factor that makes logits of the regression's values, by maximum likelihood."""
+def fit_scales(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return two factors that make logits of the regression's values, by maximum likelihood.
+
+    The first one is of the mean of a pair of classes, the second of their difference.
+    """
     rows = np.arange(len(labels))
 
-    def loss(log_scale: float) -> float:
-        return -float(average(np.exp(log_scale) * values)[rows, labels].mean())
+    def loss(logarithms: NDArray[np.float64]) -> float:
+        return -float(average(rescale(values, np.exp(logarithms)))[rows, labels].mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 5), method="bounded").x))
+    found = minimize(loss, (2.0, 1.0), method="Nelder-Mead", options={"xatol": 1e-2})
+    return np.asarray(np.exp(found.x))
+
+
+def rescale(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 20) -> (..., 20): pairs of classes whose mean and difference are multiplied."""
+    pairs = values.reshape(*values.shape[:-1], 10, 2)
+    mean = pairs.mean(axis=-1, keepdims=True)
+    return np.asarray((scales[0] * mean + scales[1] * (pairs - mean)).reshape(values.shape))
 
 
 def average(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -308,8 +319,8 @@ def calibrate_folds(
     made = np.zeros((len(labels), 20))
     for subject in np.unique(subjects):
         own = subjects == subject
-        scale = fit_scale(trial.logits[:, ~own], labels[~own])
-        made[own] = average(scale * trial.logits[:, own])
+        scales = fit_scales(trial.logits[:, ~own], labels[~own])
+        made[own] = average(rescale(trial.logits[:, own], scales))
     return made
 
 
@@ -363,12 +374,13 @@ def make_recognizer(
     chosen: NDArray[np.bool_],
 ) -> Recognizer:
     """Return the model of the subjects of some clips, calibrated by the folds of all."""
-    scale = fit_scale(trial.logits, labels)
+    scales = fit_scales(trial.logits, labels)
     head = trial.regression.fit(int(subject) for subject in np.unique(subjects[chosen]))
     radius = float(np.quantile(trial.distances, KNOWN_SHARE))
     network = copy.deepcopy(trial.model.model)
     weight, bias = (
-        torch.from_numpy((scale * array).astype(np.float32)) for array in (head.weight, head.bias)
+        torch.from_numpy(rescale(array.T, scales).T.astype(np.float32))
+        for array in (head.weight, head.bias)
     )
     network.set_classifier(weight, bias)  # type: ignore[operator]
     centers = find_centers(trial.features[:, chosen], labels[chosen]).astype(np.float32)

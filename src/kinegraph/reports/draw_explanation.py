@@ -17,7 +17,7 @@ from kinegraph.reports.draw_clip import draw_clip
 from kinegraph.skeleton.layout import SkeletonLayout
 
 _MAP_WIDTH, _JOINT_HEIGHT, _CURVE_HEIGHT = 7.6, 0.14, 2.4  # inches
-_NAMES_WIDTH, _AXIS_HEIGHT, _LEGEND_HEIGHT = 1.1, 0.45, 0.3
+_MAP_LEFT, _MAP_BOTTOM, _MAP_LEGEND = 1.1, 0.45, 0.3
 
 
 def draw_heat_map(explanation: Explanation, method: str | None = None) -> Figure:
@@ -78,11 +78,9 @@ def draw_assessment(result: Assessment) -> Figure:
     title = (
         f"{result.exercise} {result.probability:.0%}: {result.verdict}, score {result.score:.2f}"
     )
-    figure = draw_clip(clip, title=title, importance=result.importance, below=tall + _AXIS_HEIGHT)
-    width = float(figure.get_size_inches()[0]) - _NAMES_WIDTH - 0.15
-    ax = style.add_axes_inches(
-        figure, (_NAMES_WIDTH, _AXIS_HEIGHT + _LEGEND_HEIGHT, width, tall - 0.1)
-    )
+    figure = draw_clip(clip, title=title, importance=result.importance, below=tall + _MAP_BOTTOM)
+    width = float(figure.get_size_inches()[0]) - _MAP_LEFT - 0.15
+    ax = style.add_axes_inches(figure, (_MAP_LEFT, _MAP_BOTTOM + _MAP_LEGEND, width, tall - 0.1))
     seconds = clip.num_frames / (clip.fps or DEFAULT_FPS)
     _draw_map(ax, clip.layout, result.importance[0], seconds)
     start, end = result.span()
