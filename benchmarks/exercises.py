@@ -264,25 +264,42 @@ def get_facts(clips: Sequence[Clip]) -> tuple[NDArray[np.int64], NDArray[np.int6
     )
 
 
-def fit_scales(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return two factors that make logits of the regression's values, by maximum likelihood.
+@dataclass(frozen=True)
+class Link:
+    """From the regression's values to logits.
 
-    The first one is of the mean of a pair of classes, the second of their difference.
+    Attributes:
+        mean: factor of the mean of a pair of classes, which is that of an exercise.
+        difference: factor of their differences from the mean.
+        shift: what is added to the logit of "correct" and subtracted from that of "incorrect".
     """
+
+    mean: float
+    difference: float
+    shift: float
+
+    def __call__(self, values: NDArray[np.float64], *, shift: bool = True) -> NDArray[np.float64]:
+        """(..., 20) -> (..., 20)."""
+        pairs = values.reshape(*values.shape[:-1], 10, 2)
+        mean = pairs.mean(axis=-1, keepdims=True)
+        linked = self.mean * mean + self.difference * (pairs - mean)
+        if shift:
+            linked = linked + np.array([self.shift, -self.shift])
+        return np.asarray(linked.reshape(values.shape))
+
+
+def fit_link(values: NDArray[np.float64], labels: NDArray[np.int64]) -> Link:
+    """Return the link of the largest likelihood, by values (2, N, 20) of held-out subjects."""
     rows = np.arange(len(labels))
 
-    def loss(logarithms: NDArray[np.float64]) -> float:
-        return -float(average(rescale(values, np.exp(logarithms)))[rows, labels].mean())
+    def make(numbers: NDArray[np.float64]) -> Link:
+        return Link(float(np.exp(numbers[0])), float(np.exp(numbers[1])), float(numbers[2]))
 
-    found = minimize(loss, (2.0, 1.0), method="Nelder-Mead", options={"xatol": 1e-2})
-    return np.asarray(np.exp(found.x))
+    def loss(numbers: NDArray[np.float64]) -> float:
+        return -float(average(make(numbers)(values))[rows, labels].mean())
 
-
-def rescale(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 20) -> (..., 20): pairs of classes whose mean and difference are multiplied."""
-    pairs = values.reshape(*values.shape[:-1], 10, 2)
-    mean = pairs.mean(axis=-1, keepdims=True)
-    return np.asarray((scales[0] * mean + scales[1] * (pairs - mean)).reshape(values.shape))
+    found = minimize(loss, (3.0, 1.7, 0.0), method="Nelder-Mead", options={"xatol": 1e-2})
+    return make(found.x)
 
 
 def average(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -319,8 +336,7 @@ def calibrate_folds(
     made = np.zeros((len(labels), 20))
     for subject in np.unique(subjects):
         own = subjects == subject
-        scales = fit_scales(trial.logits[:, ~own], labels[~own])
-        made[own] = average(rescale(trial.logits[:, own], scales))
+        made[own] = average(fit_link(trial.logits[:, ~own], labels[~own])(trial.logits[:, own]))
     return made
 
 
@@ -372,17 +388,15 @@ def make_recognizer(
     labels: NDArray[np.int64],
     subjects: NDArray[np.int64],
     chosen: NDArray[np.bool_],
+    link: Link,
 ) -> Recognizer:
-    """Return the model of the subjects of some clips, calibrated by the folds of all."""
-    scales = fit_scales(trial.logits, labels)
+    """Return the model of the subjects of some clips, with the link of all folds."""
     head = trial.regression.fit(int(subject) for subject in np.unique(subjects[chosen]))
     radius = float(np.quantile(trial.distances, KNOWN_SHARE))
     network = copy.deepcopy(trial.model.model)
-    weight, bias = (
-        torch.from_numpy(rescale(array.T, scales).T.astype(np.float32))
-        for array in (head.weight, head.bias)
-    )
-    network.set_classifier(weight, bias)  # type: ignore[operator]
+    weight = link(head.weight.T, shift=False).T.astype(np.float32)
+    bias = link(head.bias).astype(np.float32)
+    network.set_classifier(torch.from_numpy(weight), torch.from_numpy(bias))  # type: ignore[operator]
     centers = find_centers(trial.features[:, chosen], labels[chosen]).astype(np.float32)
     network.unknown_head = UnknownLogit(torch.from_numpy(centers), SLOPE / radius, radius)
     header = replace(
@@ -396,7 +410,7 @@ def make_recognizer(
     return Recognizer(network, header)
 
 
-def write_unknown(recognizer: Recognizer, trial: Trial, data: Path) -> dict[str, tuple[int, float]]:
+def write_unknown(recognizer: Recognizer, data: Path) -> dict[str, tuple[int, float]]:
     """Write the share of clips of other datasets that are unknown."""
     assessor = Assessor(recognizer)
     found = {}
@@ -411,14 +425,18 @@ def write_unknown(recognizer: Recognizer, trial: Trial, data: Path) -> dict[str,
 
 
 def write_deletion(
-    trial: Trial, clips: Sequence[Clip], labels: NDArray[np.int64], subjects: NDArray[np.int64]
+    trial: Trial,
+    clips: Sequence[Clip],
+    labels: NDArray[np.int64],
+    subjects: NDArray[np.int64],
+    link: Link,
 ) -> None:
     """Write the mean areas under the deletion curves of held-out clips, by method."""
     rng = np.random.default_rng(0)
     chosen = [rng.choice(np.flatnonzero(labels % 2 == q), EXPLAINED, replace=False) for q in (0, 1)]
     areas: dict[str, list[float]] = {name: [] for name in (*METHODS, "random")}
     for i in np.concatenate(chosen):
-        model = make_recognizer(trial, labels, subjects, subjects != subjects[i])
+        model = make_recognizer(trial, labels, subjects, subjects != subjects[i], link)
         pair = [model.header.class_name(int(k)) for k in (labels[i], labels[i] ^ 1)]
         found = explain(model, clips[i], pair[0], against=pair[1])
         for name in METHODS:
@@ -452,14 +470,15 @@ def main() -> None:
         answers = Answers.of(logits[-1], labels)
         print(seed, answers.exercise.mean(), answers.quality.mean(), file=sys.stderr, flush=True)
     write_accuracy(logits, labels, subjects)
-    recognizer = make_recognizer(trial, labels, subjects, subjects > 0)
+    link = fit_link(trial.logits, labels)
+    recognizer = make_recognizer(trial, labels, subjects, subjects > 0, link)
     if not options.only:
         PRETRAINED_FOLDER.mkdir(exist_ok=True)
         path = PRETRAINED_FOLDER / f"{NAME}.safetensors"
         save_checkpoint(path, recognizer.model.state_dict(), recognizer.header)
         recognizer = Recognizer.load(path)
-    unknown = write_unknown(recognizer, trial, options.data)
-    write_deletion(trial, clips, labels, subjects)
+    unknown = write_unknown(recognizer, options.data)
+    write_deletion(trial, clips, labels, subjects, link)
     if not options.only:
         text = render_card(path, trial, logits, labels, unknown)
         model_card(NAME).write_text(text, encoding="utf-8")
