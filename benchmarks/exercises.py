@@ -370,17 +370,15 @@ def write_accuracy(
     lines.append(f"| all ten, mean of the seeds | {shares[0]:.1f} | {shares[1]:.1f} | – | – |")
     header = ("held-out subjects", "exercise (%)", "quality (%)", "calibration error (%)", "seeds")
     write_table("exercises", header, lines, PAGE)
-    exercise = labels // 2
-    names = [f"m{k + 1:02}" for k in range(10)]
-    rows = [
-        ("by exercise", names, [exercise == k for k in range(10)]),
-        ("by subject", [f"s{k:02}" for k in range(1, 11)], [subjects == k for k in range(1, 11)]),
-    ]
+    masks = {
+        "exercise m01 to m10": [labels // 2 == k for k in range(10)],
+        "subject s01 to s10": [subjects == k for k in range(1, 11)],
+    }
     lines = []
-    for title, heads, masks in rows:
-        cells = [f"{100 * np.mean([a.quality[own].mean() for a in found]):.1f}" for own in masks]
-        lines += [f"| {title} | {' | '.join(heads)} |", f"| quality (%) | {' | '.join(cells)} |"]
-    write_table("exercise-parts", ["", *[""] * 10], lines, PAGE)
+    for title, parts in masks.items():
+        cells = [f"{100 * np.mean([a.quality[own].mean() for a in found]):.1f}" for own in parts]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    write_table("exercise-parts", ("quality (%)", *map(str, range(1, 11))), lines, PAGE)
 
 
 def make_recognizer(
@@ -504,6 +502,7 @@ def render_card(
         error=mean_and_spread([100 * calibration_error(a, labels) for a in found]),
         unknown=", ".join(f"{name} {share:.0f} %" for name, (_, share) in unknown.items()),
         refused=round(100 * (1 - KNOWN_SHARE)),
+        wrong=round(100 - 100 * float(np.mean([a.quality.mean() for a in found]))),
     )
 
 
