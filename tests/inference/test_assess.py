@@ -52,7 +52,7 @@ class FixedLogits(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, V, M) -> (N, classes)."""
-        return self.logits.expand(len(x), -1)
+        return self.logits + 0 * x.flatten(1).sum(dim=1, keepdim=True)
 
 
 @pytest.fixture
