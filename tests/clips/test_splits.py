@@ -178,7 +178,7 @@ def test_clean_leaves_out_test_clips_seen_in_training():
 
 
 def test_every_protocol_is_found_by_its_name():
-    assert len(PROTOCOLS) == 17
+    assert len(PROTOCOLS) == 27
     for name in PROTOCOLS:
         assert get_protocol(name).name == name
         clean = get_protocol(f"{name}-clean")
