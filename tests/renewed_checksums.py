@@ -91,6 +91,8 @@ def _alter_column(batch: Any, draw: random.Random, mutate: Mutate) -> Any:
     target = column.values if is_list and draw.random() < 0.7 else column
     buffers = target.buffers()[: 2 if target is column and is_list else None]
     places = [i for i, buffer in enumerate(buffers) if buffer is not None and buffer.size]
+    if not places:  # a column of nothing
+        return batch
     place = draw.choice(places)
     content = mutate(buffers[place].to_pybytes(), draw)[: buffers[place].size]
     buffers[place] = pa.py_buffer(content.ljust(buffers[place].size, b"\0"))
