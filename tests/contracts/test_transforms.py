@@ -14,7 +14,7 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.transforms import TRANSFORMS, Pipeline, check_steps
 
 NAMES = sorted(TRANSFORMS)
-FLAT_ONLY = {"kinetics_normalize", "prenormalize_pyskl_2d"}
+FLAT_ONLY = {"kinetics_normalize", "prenormalize_pyskl_2d", "crop_view"}
 FIXED_LENGTH = {
     "uniform_sample", "random_frames", "crop_resize", "crop_sample", "resize", "repeat_pad",
     "zero_pad", "random_choose", "auto_pad",
@@ -27,12 +27,11 @@ AUGMENTATIONS = {
     "random_move", "random_rotate", "random_view", "random_scale", "random_shear", "jitter",
     "joint_dropout", "joint_gaps", "person_swap", "mirror", "swap_sides", "random_shift",
     "random_crop", "random_speed", "random_window", "mix_parts", "drop_joints", "drop_axis",
-    "drop_person",
-    "take_bone_lengths", "skateformer_augment",
+    "drop_person", "pose_noise", "crop_view", "take_bone_lengths", "skateformer_augment",
 }  # fmt: skip
 HIDE_OR_CHOOSE = {
     "persons", "mask_confidence", "forget_confidence", "joint_dropout", "joint_gaps",
-    "kinetics_normalize", "prenormalize_pyskl_2d", "drop_joints", "drop_person",
+    "kinetics_normalize", "prenormalize_pyskl_2d", "drop_joints", "drop_person", "crop_view",
 }  # fmt: skip
 CHANGES_LAYOUT = {"layout", "join_persons"}
 FILLS = {"fill_missing", "hold_missing", "zero_missing"}
@@ -53,7 +52,7 @@ def clip_for(name: str, seed: int = 0) -> Clip:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(NAMES) == 59
+    assert len(NAMES) == 61
     assert set(NAMES) >= (SAMPLERS | AUGMENTATIONS | FLAT_ONLY | HIDE_OR_CHOOSE)
 
 

@@ -13,6 +13,7 @@ from kinegraph.skeleton.layouts import get_layout
 from kinegraph.skeleton.space import KINECT, Space
 from kinegraph.transforms import TRANSFORMS
 from kinegraph.transforms.augment import (
+    crop_view,
     drop_axis,
     drop_joints,
     drop_person,
@@ -21,6 +22,7 @@ from kinegraph.transforms.augment import (
     joint_gaps,
     mirror,
     person_swap,
+    pose_noise,
     random_move,
     random_rotate,
     random_scale,
@@ -200,6 +202,34 @@ def test_joint_gaps_hide_whole_joints_for_one_stretch_of_frames() -> None:
     assert hidden.sum(axis=1).max() <= 0.6 * 40 + 1
     assert (~joint_gaps(clip, rng(), p=1.0, longest=1.0).valid).any(axis=1).mean() > 0.9
     assert joint_gaps(clip, rng(), p=0.0).valid.all()
+
+
+def test_pose_noise_has_fast_and_slow_parts_in_sizes_of_the_body() -> None:
+    still = np.repeat(np.random.default_rng(1).uniform(0, 100, (1, 1, 17, 2)), 400, axis=1)
+    clip = Clip(still, COCO)
+    size = np.linalg.norm(np.ptp(still[0, 0], axis=0))
+    fast = [pose_noise(clip, rng(n), fast=0.02, slow=0.0).joints - still for n in range(30)]
+    spread = np.std(fast, axis=(1, 2, 3, 4)) / size
+    assert 0.017 < spread.max() < 0.021 and spread.min() < 0.005
+    for noise in fast:
+        assert abs(np.corrcoef(noise[0, 1:, 0, 0], noise[0, :-1, 0, 0])[0, 1]) < 0.2
+    slow = pose_noise(clip, rng(), fast=0.0, slow=0.02, every=10).joints - still
+    steps = np.abs(np.diff(slow, axis=1)).mean() / np.abs(slow).mean()
+    assert 0 < steps < 0.25
+    larger = pose_noise(clip.with_joints(still * 5), rng(), fast=0.0, slow=0.02, every=10).joints
+    np.testing.assert_allclose(larger - still * 5, slow * 5, atol=1e-2)
+
+
+def test_crop_view_hides_what_lies_beyond_one_edge() -> None:
+    clip = body(frames=40, dims=2)
+    hidden = [~crop_view(clip, rng(n), p=1.0, share=0.6).valid for n in range(60)]
+    places = [sign * clip.joints[..., axis] for axis in (0, 1) for sign in (1, -1)]
+    for mask in filter(np.any, hidden):
+        assert sum(place[mask].min() > place[~mask].max() for place in places) == 1
+    assert 0.02 < np.mean(hidden) < 0.5
+    assert crop_view(clip, rng(), p=0.0).valid.all()
+    with pytest.raises(TransformError, match="'crop_view': expected joints of 2 coordinates"):
+        crop_view(body(), rng())
 
 
 def test_swap_sides_exchanges_names_and_moves_nothing() -> None:

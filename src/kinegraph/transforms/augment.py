@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Literal
 
 import numpy as np
@@ -147,6 +148,60 @@ def jitter(clip: Clip, rng: np.random.Generator, *, std: NonNegative = 0.01) -> 
     """Add Gaussian noise of this standard deviation to every coordinate."""
     noise = rng.standard_normal(clip.joints.shape, dtype=np.float32)
     return clip.with_joints(clip.joints + noise * np.float32(std))
+
+
+@transform(random=True)
+def pose_noise(
+    clip: Clip,
+    rng: np.random.Generator,
+    *,
+    fast: NonNegative = 0.01,
+    slow: NonNegative = 0.02,
+    every: Count = 10,
+) -> Clip:
+    """Move each joint at random, as the errors of a pose estimator do: in single frames and slowly.
+
+    Both errors are Gaussian. Their standard deviations are shares of the body's size, which is the
+    median diagonal of the box around its joints; those of a clip are drawn uniformly from 0 to
+    ``fast`` and from 0 to ``slow``. Slow errors are drawn every ``every`` frames, and interpolated.
+    """
+    persons, frames, *shape = clip.joints.shape
+    limits = np.array([fast, slow]) * rng.random(2)
+    knots = rng.standard_normal((persons, frames // every + 2, *shape), dtype=np.float32)
+    before, rest = np.divmod(np.arange(frames) + int(rng.integers(every)), every)
+    before = np.minimum(before, knots.shape[1] - 2)
+    share = (rest / every).astype(np.float32)[:, None, None]
+    drift = (1 - share) * knots[:, before] + share * knots[:, before + 1]
+    jump = rng.standard_normal(clip.joints.shape, dtype=np.float32)
+    noise = (limits[0] * jump + limits[1] * drift) * _median_diagonal(clip)[:, None, None, None]
+    return clip.with_joints(clip.joints + noise.astype(np.float32))
+
+
+def _median_diagonal(clip: Clip) -> NDArray[np.float32]:
+    """Return (M,) the median diagonal of the box around each person, 0 for an absent one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # frames without a joint give NaN
+        extent = np.nanmax(clip.joints, axis=2) - np.nanmin(clip.joints, axis=2)
+        size = np.nanmedian(np.linalg.norm(extent, axis=2), axis=1)
+    return np.nan_to_num(size).astype(np.float32)
+
+
+@transform(random=True, coordinates=(2,))
+def crop_view(
+    clip: Clip, rng: np.random.Generator, *, p: Probability = 0.25, share: Probability = 0.5
+) -> Clip:
+    """Hide the joints beyond an edge that cuts the body off, with probability ``p``.
+
+    The edge takes up to ``share`` of the box around all joints of the clip: at the bottom, where y
+    is largest, in half of the cases, otherwise at one of the other sides. A person in front of a
+    desk, or close to the camera, is cut off so.
+    """
+    if rng.random() >= p or not clip.valid.any():
+        return clip
+    axis, sign = [(1, 1), (1, -1), (0, 1), (0, -1)][int(rng.choice(4, p=[3 / 6, *3 * [1 / 6]]))]
+    place = sign * clip.joints[..., axis]
+    low, high = float(np.nanmin(place)), float(np.nanmax(place))
+    return hide(clip, place > high - share * rng.random() * (high - low))
 
 
 @transform(random=True)
