@@ -8,6 +8,8 @@ import io
 import json
 import re
 import socket
+import subprocess
+import sys
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -792,3 +794,23 @@ def test_binary_messages_are_decoded():
     np.testing.assert_array_equal(decoded[1].frame.confidence, sure)
     with pytest.raises(RequestRejectedError):
         decode_binary(body[:-4], 15, 2)
+
+
+def test_a_shutdown_that_hangs_is_limited():
+    code = """
+import socket, threading
+from kinegraph.server import serve
+
+class Hanging:
+    should_exit = False
+
+    def run(self, sockets):
+        self.should_exit = True
+        threading.Event().wait()
+
+serve.SHUTDOWN_TIMEOUT_S = 0.2
+serve.run_server(Hanging(), socket.socket())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "kinegraph: the shutdown took longer than 0.2 s\n")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -23,6 +25,9 @@ MAX_OTHER_REQUESTS = 256
 SWITCH_INTERVAL_S = 0.0001
 """Seconds that a Python thread may keep others waiting; answers take milliseconds."""
 MIN_TOKEN_LENGTH = 8
+SHUTDOWN_TIMEOUT_S = 30.0
+"""Seconds after SIGTERM in which the server must end: a worker that starts may take longer."""
+SHUTDOWN_POLL_S = 0.5
 
 
 def open_socket(host: str, port: int, token: str | None) -> socket.socket:
@@ -169,7 +174,27 @@ def _checked_proxy(address: str) -> str:
 
 
 def run_server(server: Any, listening: socket.socket) -> None:
-    """Run a server until SIGTERM or SIGINT, and drain its connections."""
+    """Run a server until SIGTERM or SIGINT, and drain its connections.
+
+    If that takes longer than `SHUTDOWN_TIMEOUT_S`, the process exits at once; its workers exit when
+    their pipes are closed.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the exit code of a normal shutdown is 0
-    server.run([listening])
+    finished = threading.Event()
+    threading.Thread(target=_limit_shutdown, args=(server, finished), daemon=True).start()
+    try:
+        server.run([listening])
+    finally:
+        finished.set()
+
+
+def _limit_shutdown(server: Any, finished: threading.Event) -> None:
+    """Exit if the server has not finished some time after it was asked to."""
+    while not server.should_exit:
+        if finished.wait(SHUTDOWN_POLL_S):
+            return
+    if not finished.wait(SHUTDOWN_TIMEOUT_S):
+        message = f"kinegraph: the shutdown took longer than {SHUTDOWN_TIMEOUT_S:g} s"
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)
