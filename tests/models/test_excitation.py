@@ -46,9 +46,10 @@ def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 def test_tea_leaves_what_stands_still_as_it_is():
     x = rows(T=1).expand(-1, -1, 9, -1)
-    for training in (False, True):
-        block = MotionExcitation(16, "tea", "point").train(training)
-        assert torch.equal(block(x), x)
+    block = MotionExcitation(16, "tea", "point")
+    assert torch.equal(block.eval()(x), x)
+    # the normalization of a batch rounds, on some processors and not on others
+    torch.testing.assert_close(block.train()(x), x, rtol=0, atol=1e-4)
     assert not torch.equal(block(rows()), rows())
 
 

@@ -27,6 +27,7 @@ Split = Literal["train", "test", "val"]
 SplitFunction = Callable[[ClipMeta], Split | None]
 
 CLEAN_SUFFIX = "-clean"
+LEAVE_ONE_OUT = "loso-"  # of the names of protocols that leave one subject out
 HOLDOUT_FRACTION = 0.2
 SPLIT_HINT = "the file has several pairs of splits: convert it again and choose one with --split"
 
@@ -328,7 +329,8 @@ def _make_protocols(data: Mapping[str, Any]) -> Iterator[Protocol]:
         yield _make_number_protocol(name, **rule)
     for subject in range(1, data["leave_one_subject_out"] + 1):
         summary = f"leave one subject out: test on subject {subject}, train on the others"
-        yield _make_number_protocol(f"loso-{subject}", summary, "subject", "others", [subject])
+        name = f"{LEAVE_ONE_OUT}{subject}"
+        yield _make_number_protocol(name, summary, "subject", "others", [subject])
     official = "the split that the data set's own files give"
     yield Protocol("official", official, ("split",), _assign_official)
     holdout = "test on a fifth of the clips, by the hash of their ids"

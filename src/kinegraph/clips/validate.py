@@ -17,6 +17,7 @@ from kinegraph.clips.clip_checks import ClipComparer
 from kinegraph.clips.intervals import has_intervals, parse_intervals
 from kinegraph.clips.splits import (
     CLEAN_SUFFIX,
+    LEAVE_ONE_OUT,
     PROTOCOLS,
     find_leaked,
     find_published_split,
@@ -290,9 +291,13 @@ def _duplicate_findings(store: ClipStore, groups: list[list[int]]) -> list[Findi
 
 
 def _split_by_protocols(store: ClipStore) -> dict[str, SplitReport]:
-    """Split by the protocols that the store's reader names, or by all if none of these fits."""
+    """Split by the protocols that the store's reader names, or by all if none of these fits.
+
+    Those that leave one subject out fit any store with subjects, and are not listed then.
+    """
     named = [name for name in store.provenance.get("protocols") or () if name in PROTOCOLS]
-    for names in (named, PROTOCOLS):
+    others = [name for name in PROTOCOLS if not name.startswith(LEAVE_ONE_OUT)]
+    for names in (named, others):
         reports = {name: _report_split(store, name) for name in names}
         if found := {name: report for name, report in reports.items() if report is not None}:
             return found
