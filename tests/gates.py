@@ -98,7 +98,8 @@ class Trial:
 
     def start(self, **faults: Any) -> Command:
         """Start the command, or start it again."""
-        words = (*self.gate.words, *(self.gate.again if self.is_begun else ()))
+        is_again = self.is_begun and any(self.out.iterdir())  # a kill may come before any file
+        words = (*self.gate.words, *(self.gate.again if is_again else ()))
         self.is_begun = True
         return Command(words, self.folder, **faults)
 

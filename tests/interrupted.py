@@ -103,7 +103,9 @@ def _run_command(
     from kinegraph.cli import main
 
     os.setsid()
-    SERVER.set_forkserver_preload([])  # the command starts a server of its own
+    # the command starts processes as it does when a shell starts it
+    multiprocessing.set_start_method(None, force=True)
+    SERVER.set_forkserver_preload([])
     os.chdir(folder)
     with Path(os.devnull).open("w") as nowhere:  # of child processes
         os.dup2(nowhere.fileno(), 1)
