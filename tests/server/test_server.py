@@ -813,4 +813,4 @@ serve.run_server(Hanging(), socket.socket())
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (1, "kinegraph: the shutdown took longer than 0.2 s\n")
+    assert (done.returncode, done.stderr) == (1, "the shutdown took longer than 0.2 s\n")

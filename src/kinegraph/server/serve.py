@@ -195,6 +195,6 @@ def _limit_shutdown(server: Any, finished: threading.Event) -> None:
         if finished.wait(SHUTDOWN_POLL_S):
             return
     if not finished.wait(SHUTDOWN_TIMEOUT_S):
-        message = f"kinegraph: the shutdown took longer than {SHUTDOWN_TIMEOUT_S:g} s"
-        print(message, file=sys.stderr, flush=True)
+        logger = logging.getLogger(__name__)
+        logger.error("the shutdown took longer than %g s", SHUTDOWN_TIMEOUT_S)
         os._exit(1)
