@@ -49,7 +49,8 @@ def export_run(
     """Export a run; the exported model is verified against the original before it is written.
 
     A temporary file is written, opened by its runtime and compared with the model on clips of the
-    test split (on synthetic clips if the store is missing), and then renamed to ``out``.
+    test split (on synthetic clips if the store is missing), and then renamed to ``out``. A run that
+    segments recordings is exported for whole recordings; its logits are (N, K, T).
 
     Args:
         run: the run's folder, or a checkpoint file.
@@ -64,8 +65,6 @@ def export_run(
         ExportError: a format and precision that do not go together, a package that is missing,
             a file that exists already, or one that differs too much from the model.
         CheckpointError, ModelError: the run is missing, or names no actions.
-
-    A run that segments recordings is exported for whole recordings; its logits are (N, K, T).
     """
     run, out = Path(run), Path(out)
     name = _format(out, format, precision)
