@@ -43,6 +43,12 @@ def test_a_kill_inside_the_writing_changes_nothing(recipe, whole, tmp_path, kill
     assert facts(run) == facts(whole)
 
 
+def test_a_loader_process_resumes_with_the_clips_of_the_next_epoch(recipe, whole, tmp_path):
+    with_process = {**recipe, "train": {**recipe["train"], "workers": 1}}
+    run = killed_and_resumed(with_process, tmp_path / "run", CALLS)
+    assert facts(run) == facts(whole)
+
+
 @pytest.mark.slow
 def test_a_kill_at_every_single_write_of_an_epoch(recipe, whole, tmp_path):
     expected = facts(whole)

@@ -57,7 +57,7 @@ from kinegraph.training.launcher import launch_workers
 from kinegraph.training.lightning_module import TrainingModule
 from kinegraph.training.objectives import Objective
 from kinegraph.training.recipe import TENSORBOARD_FOLDER, Recipe, TrainConfig
-from kinegraph.training.resume import ResumeCheckpointIO
+from kinegraph.training.resume import ResumeCheckpointIO, load_resume_checkpoint
 from kinegraph.training.stages import (
     RECIPE_FILE,
     STAGE_RUNS,
@@ -277,6 +277,9 @@ def fit(
     Raises:
         KeyboardInterrupt: training was interrupted; Lightning alone would exit the process.
     """
+    if resume is not None:
+        # Lightning sets the epoch only after loader processes were asked for the first batches
+        batches.sampler.set_epoch(load_resume_checkpoint(resume)["epoch"] + 1)
     with _quiet_lightning():
         try:
             trainer.fit(module, batches, val_batches, ckpt_path=resume)
