@@ -30,7 +30,8 @@ from kinegraph.inference.evaluate_segmentation import (
     segment_split,
 )
 from kinegraph.inference.recognizer import Recognizer
-from kinegraph.inference.segment import Segmentation, smooth_labels, spread_frames
+from kinegraph.inference.segment import Segmentation, Segmenter, smooth_labels, spread_frames
+from kinegraph.inference.segment_stream import SegmentationStream
 from kinegraph.training.recipe import load_recipe
 
 RECIPE = "utkinect_segmentation"
@@ -39,16 +40,17 @@ HEADER = (
     "minutes per run",
 )  # fmt: skip
 SEEDS = 3
+FRAMES_PER_SECOND = 15  # of UTKinect; the store has none, as frames are missing in the files
 WINDOW, HOP = 45, 15  # frames of a window, and between the windows of training
 TEST_HOP = 3  # frames between the windows of a test
 SMOOTHED = 31  # frames within which the most frequent label counts, about a second
-#: Changes of the recipe; motion reads the next frame, so the causal network takes joints only.
+CAUSAL = "head={{name: causal, layers: 5, refinements: 1, channels: 32, dropout: 0.2, {}}}"
+#: Changes of the recipe.
 CASES = {
     "ms_tcn": (),
-    "causal": (
-        "head={name: causal, layers: 5, refinements: 1, channels: 32, dropout: 0.2, delay: 10}",
-        "stream=joint",
-    ),
+    "causal": (CAUSAL.format("delay: 10, smooth: 3"),),
+    "causal_earlier": (CAUSAL.format("delay: 0"),),
+    "causal_joints": (CAUSAL.format("delay: 10"), "stream=joint"),
     "linear": ("head={name: linear}",),
 }
 
@@ -74,13 +76,20 @@ def main() -> None:
             train_windows(windows, folder(options.out, "windows", seed), seed)
     rows: list[tuple[str, str, Callable[[Path], list[LabeledSegmentation]]]] = [
         ("MS-TCN++", "ms_tcn", segment_split),
-        ("causal, delay of 42 frames", "causal", segment_split),
+        *((title_causal(n, options.out), n, segment_split) for n in CASES if "causal" in n),
         ("linear classifier of frames, smoothed", "linear", smooth_frames),
         ("linear classifier of frames", "linear", segment_split),
         ("sliding window", "windows", partial(slide_window, ClipStore(store))),
     ]
     lines = [row(title, name, options.out, segment) for title, name, segment in rows]
     write_table("segmentation", HEADER, lines)
+
+
+def title_causal(name: str, out: Path) -> str:
+    """Return the title of a row of the causal head, with the delay of its stream."""
+    frames = SegmentationStream(Segmenter.load(folder(out, name, 0))).delay
+    joints = ", joints without motion" if name.endswith("joints") else ""
+    return f"causal, {frames} frames ({frames / FRAMES_PER_SECOND:.1f} s) late{joints}"
 
 
 def folder(out: Path, name: str, seed: int) -> Path:

@@ -78,7 +78,7 @@ def run(store, tmp_path_factory):
 def causal(store, tmp_path_factory):
     """A trained run with the head of streams."""
     head = {"name": "causal", "layers": 2, "refinements": 0, "channels": 8, "dropout": 0,
-            "delay": 2}  # fmt: skip
+            "delay": 1, "smooth": 1}  # fmt: skip
     return train(recipe(store, head=head), tmp_path_factory.mktemp("runs") / "causal")
 
 

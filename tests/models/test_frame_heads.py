@@ -38,10 +38,13 @@ def test_every_head_is_tested():
     assert {*SMALL} == {*HEADS}
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in HEADS), ("causal", {"delay": 2, "smooth": 3})],
+)
 @torch.no_grad()
-def test_padding_changes_nothing(name):
-    head, x = small_head(name), torch.randn(2, FEATURES, T)
+def test_padding_changes_nothing(name, options):
+    head, x = small_head(name, **options), torch.randn(2, FEATURES, T)
     alone = head(x[:1, :, :25], torch.ones(1, 1, 25))
     mask = torch.ones(2, 1, T)
     mask[0, :, 25:] = 0
@@ -54,9 +57,22 @@ def test_heads_read_the_frames_that_they_state():
     assert reach(small_head("linear")) == (0, 0)
     assert reach(small_head("causal", refinements=0)) == (2 * (1 + 2 + 4), 0)
     assert reach(small_head("causal", refinements=0, delay=4)) == (2 * (1 + 2 + 4) - 4, 4)
+    assert reach(small_head("causal", refinements=0, smooth=2)) == (2 * (1 + 2 + 4) + 2, 2)
     # both dilations of a dual layer: the larger of 1 and 4, 2 and 2, 4 and 1
     assert reach(small_head("ms_tcn", refinements=0)) == (4 + 2 + 4, 4 + 2 + 4)
     assert reach(small_head("ms_tcn", refinements=1)) == (10 + 7, 10 + 7)
+
+
+@torch.no_grad()
+def test_smoothing_is_the_mean_of_the_class_probabilities_around_a_frame():
+    head, x = small_head("causal", smooth=2), torch.randn(1, FEATURES, T)
+    mask = torch.ones(1, 1, T)
+    smoothed = head(x, mask)[-1].softmax(dim=1)
+    head.smooth = 0
+    shares = head(x, mask)[-1].softmax(dim=1)
+    torch.testing.assert_close(smoothed[..., 10], shares[..., 8:13].mean(dim=2))
+    torch.testing.assert_close(smoothed[..., 0], shares[..., :3].mean(dim=2))
+    torch.testing.assert_close(smoothed[..., -2], shares[..., -4:].mean(dim=2))
 
 
 @pytest.mark.parametrize("delay", [0, 3])
@@ -81,7 +97,8 @@ def test_the_causal_head_step_by_step_equals_the_whole_recording(delay, sizes):
         ({"name": "ms_tcn", "layers": 0}, ModelError, "expected layers of at least 1, got 0"),
         ({"name": "ms_tcn", "dropout": 1}, ModelError, "expected a dropout of at least 0"),
         ({"name": "ms_tcn", "layers": "3"}, ModelError, "does not accept"),
-        ({"name": "causal", "delay": -1}, ModelError, "refinements and delay of 0 or more"),
+        ({"name": "causal", "smooth": -1}, ModelError, "got 1, 0 and -1"),
+        ({"name": "causal", "delay": -1}, ModelError, "refinements, delay and smooth of 0 or more"),
     ],
 )
 def test_wrong_options_are_refused(spec, error, message):

@@ -121,6 +121,17 @@ class OnlinePreprocessor:
         Raises:
             ClipError, TransformError: a frame is not finite, or the transforms do not fit it.
         """
+        clip, updated = self.transform(frames, histories)
+        array = to_array(clip, self._persons, self._confidence)
+        return [np.ascontiguousarray(array[:, t]) for t in range(len(frames))], updated
+
+    def transform(
+        self, frames: Sequence[ValidatedFrame], histories: Sequence[JointHistory]
+    ) -> tuple[Clip, list[JointHistory]]:
+        """Return the transformed frames of S streams, one after another, and the new histories.
+
+        Arguments and errors are those of a call.
+        """
         clip = merge_frames(frames, self._model)
         updated = []
         for transform, *history in zip(self._transforms, *histories, strict=True):
@@ -130,9 +141,7 @@ class OnlinePreprocessor:
         by_frame = _map_arrays(  # (S * M, 1, V, D) -> (M, S, V, D)
             clip, lambda array: np.moveaxis(array.reshape(S, -1, *array.shape[2:]), 0, 1)
         )
-        array = to_array(by_frame, self._persons, self._confidence)
-        arrays = [np.ascontiguousarray(array[:, t]) for t in range(S)]
-        return arrays, [[one[i] for one in updated] for i in range(S)]
+        return by_frame, [[one[i] for one in updated] for i in range(S)]
 
 
 class CausalTransform:

@@ -16,17 +16,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinegraph.clips.clip import MetaValue
+from kinegraph.clips.clip import Clip, MetaValue
 from kinegraph.errors import ModelError
 from kinegraph.inference.backends.exported_model import ExportedModel
 from kinegraph.inference.frame_converter import open_converter
-from kinegraph.inference.online_preprocessing import FrameValidator, OnlinePreprocessor
+from kinegraph.inference.online_preprocessing import (
+    FrameValidator,
+    OnlinePreprocessor,
+    ValidatedFrame,
+    input_frame_shape,
+)
 from kinegraph.inference.segment import Segmenter
 from kinegraph.inference.session import StatedSpace
 from kinegraph.models.frame_heads import CausalHead
 from kinegraph.models.segmenter import FrameSegmenter
 from kinegraph.skeleton.layout import SkeletonLayout
-from kinegraph.transforms import Pipeline
+from kinegraph.transforms import Pipeline, to_array
+from kinegraph.transforms.input_streams import count_frames_ahead
+from kinegraph.transforms.pipeline import STREAM_STEP
 
 _PROBE_FRAMES = 256  # a backbone that reads farther than half of it has no stream
 
@@ -40,6 +47,7 @@ class SegmentationStream:
 
     Args:
         segmenter: the run; its transforms go frame by frame, after ``downsample`` if there is one.
+            Streams with motion may be the last of them: a frame then waits for the next one.
         meta, layout, space: of the frames, see `kinegraph.inference.session.open_session`.
 
     Attributes:
@@ -69,18 +77,19 @@ class SegmentationStream:
         self._converter = open_converter(self._segmenter, layout, space, self._meta, in_steps=True)
         self._space = self._converter.space if self._converter else self._segmenter.frame_space
         self._validate = FrameValidator(self._segmenter)
-        self._preprocess = OnlinePreprocessor(self._segmenter)
-        self._history = self._preprocess.initial_history()
+        self._inputs = _InputFrames(self._segmenter)
         self._state = self._head.initial_state(1)
         self._window: list[Tensor] = []  # inputs (C, V, M) from frame self._window_start on
         self._window_start = 0
         self._featured = 0  # inputs whose features the head has read
         self._headed = 0  # logits that the head has given
+        self._raw: list[NDArray[np.float32]] = []  # classes from self._raw_start on, not smoothed
+        self._raw_start = 0
         self._rows: list[NDArray[np.float32]] = []  # classes of inputs from self._row_start on
         self._row_start = 0
         self._frames = 0  # frames of the stream
         self._returned = 0  # those that were answered
-        late = self._future + self._head.delay + model.stride - 1
+        late = self._inputs.ahead + self._future + self._head.delay + model.stride - 1
         self.delay = late * self._step + self._step // 2
 
     def push(self, joints: Any, confidence: Any = None) -> NDArray[np.float32]:
@@ -96,15 +105,15 @@ class SegmentationStream:
         if self._converter is not None:
             joints, confidence = self._converter(joints, confidence, name)
         frame = self._validate(joints, confidence, name, self._meta, self._space)
-        (array,), (self._history,) = self._preprocess([frame], [self._history])
+        self._window += self._inputs.push(frame)
         self._frames += 1
-        self._window.append(torch.from_numpy(array))
         last = self._window_start + len(self._window) - self._future
         self._advance(last, is_end=False)
         return self._answer()
 
     def finish(self) -> NDArray[np.float32]:
         """Return the classes of the frames that are not answered yet; the stream ends."""
+        self._window += self._inputs.finish()
         inputs = self._window_start + len(self._window)
         self._advance(inputs, is_end=True)
         return self._answer(inputs)
@@ -124,15 +133,27 @@ class SegmentationStream:
             kept = max(0, stop - self._past) // stride * stride
             del self._window[: max(0, kept - self._window_start)]
             self._window_start = max(self._window_start, kept)
-        if is_end and self._head.delay:
-            shape = (1, self._head.stages[0].enter.in_channels, self._head.delay)
+        if is_end and self._head.shift:
+            shape = (1, self._head.stages[0].enter.in_channels, self._head.shift)
             parts.append(torch.zeros(shape, device=self._segmenter.device))
         for part in parts:
             logits, self._state = self._head.step(part, self._state)
             rows = [*logits[0].float().softmax(dim=0).T.cpu().numpy()]
-            skipped = max(0, min(len(rows), self._head.delay - self._headed))
+            skipped = max(0, min(len(rows), self._head.shift - self._headed))
             self._headed += len(rows)
-            self._rows += rows[skipped:]  # the first ones belong to no frame
+            self._raw += rows[skipped:]  # the first ones belong to no frame
+        self._smooth(is_end=is_end)
+
+    def _smooth(self, *, is_end: bool) -> None:
+        """Average the rows whose neighbors are known, as `CausalHead.smooth` states."""
+        reach, stop = self._head.smooth, self._raw_start + len(self._raw)
+        first = self._row_start + len(self._rows)
+        for row in range(first, stop if is_end else stop - reach):
+            low, high = max(row - reach, 0) - self._raw_start, row + reach + 1 - self._raw_start
+            self._rows.append(np.mean(self._raw[low:high], axis=0) if reach else self._raw[low])
+        kept = max(0, self._row_start + len(self._rows) - reach)
+        del self._raw[: max(0, kept - self._raw_start)]
+        self._raw_start = max(self._raw_start, kept)
 
     def _answer(self, inputs: int | None = None) -> NDArray[np.float32]:
         """Return the classes of further frames, each that of the nearest input.
@@ -151,6 +172,60 @@ class SegmentationStream:
             found.append(self._rows[0])
             self._returned += 1
         return np.stack(found) if found else np.zeros((0, len(self._segmenter.classes)), np.float32)
+
+
+class _InputFrames:
+    """The frames of a stream as network inputs (C, V, M), which may depend on later frames.
+
+    Attributes:
+        ahead: how many later frames an input depends on.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        header = segmenter.header
+        steps = [*header.pipeline().without_length_steps().for_evaluation().steps]
+        self.ahead = count_frames_ahead(header.stream) if steps[-1][0] == STREAM_STEP else 0
+        self._persons, self._confidence = header.persons, header.confidence
+        self._to_stream: Pipeline | None = None
+        if self.ahead:
+            self._to_stream = Pipeline([steps.pop()], header.stream)
+            _, D = input_frame_shape(segmenter)
+            transforms, channels = Pipeline(steps).to_list(), D + header.confidence
+            header = replace(header, transforms=transforms, stream="joint", in_channels=channels)
+            segmenter = Segmenter(segmenter.model, header)
+        self._preprocess = OnlinePreprocessor(segmenter)
+        self._history = self._preprocess.initial_history()
+        self._waiting: list[Clip] = []  # one transformed frame each
+
+    def push(self, frame: ValidatedFrame) -> list[Tensor]:
+        """Take the next frame; return the inputs that are now known."""
+        if self._to_stream is None:
+            (array,), (self._history,) = self._preprocess([frame], [self._history])
+            return [torch.from_numpy(array)]
+        clip, (self._history,) = self._preprocess.transform([frame], [self._history])
+        self._waiting.append(clip)
+        if len(self._waiting) <= self.ahead:
+            return []
+        known = self._compute(self._to_stream)[:1]
+        del self._waiting[0]
+        return known
+
+    def finish(self) -> list[Tensor]:
+        """Return the inputs that are not known yet; the stream ends."""
+        known = self._compute(self._to_stream) if self._to_stream and self._waiting else []
+        self._waiting.clear()
+        return known
+
+    def _compute(self, to_stream: Pipeline) -> list[Tensor]:
+        """Return the inputs of the waiting frames, as if the recording had no others."""
+        clips = self._waiting
+        stated = [clip.confidence for clip in clips if clip.confidence is not None]
+        joined = clips[0].with_checked_joints(
+            np.concatenate([clip.joints for clip in clips], axis=1),
+            np.concatenate(stated, axis=1) if stated else None,
+        )
+        array = to_array(to_stream(joined), self._persons, self._confidence)
+        return [torch.from_numpy(np.ascontiguousarray(array[:, t])) for t in range(len(clips))]
 
 
 def backbone_reach(model: FrameSegmenter) -> tuple[int, int]:

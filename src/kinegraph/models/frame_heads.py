@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, pad, relu
+from torch.nn.functional import avg_pool1d, conv1d, pad, relu
 
 from kinegraph.errors import ModelError
 
 KERNEL = 3  # frames that a dilated convolution reads
+_LEAST_SHARE = 1e-12  # smallest class probability whose logarithm is taken
 
 
 class DilatedConv(nn.Conv1d):
@@ -182,8 +183,14 @@ class CausalHead(FrameHead):
         refinements: number of stages after the first, which refine class probabilities.
         channels: C.
         dropout: of every layer.
-        delay: frames after a frame that its answer reads too. The logits of frame t are those that
-            the network gives at frame t + delay; frames after the end count as zeros.
+        delay: frames after a frame that the network reads too. The logits of frame t are those that
+            it gives at frame t + delay; frames after the end count as zeros.
+        smooth: frames before and after a frame whose class probabilities are averaged with its own,
+            in evaluation; at the ends there are fewer.
+
+    Attributes:
+        shift: the option ``delay``.
+        delay: ``shift`` and ``smooth``.
     """
 
     delay: int
@@ -198,15 +205,18 @@ class CausalHead(FrameHead):
         channels: int = 64,
         dropout: float = 0.5,
         delay: int = 0,
+        smooth: int = 0,
     ) -> None:
         super().__init__()
         check_counts(layers=layers, channels=channels)
         check_dropout(dropout)
-        if refinements < 0 or delay < 0:
+        if min(refinements, delay, smooth) < 0:
             raise ModelError(
-                f"expected refinements and delay of 0 or more, got {refinements} and {delay}"
+                "expected refinements, delay and smooth of 0 or more, got "
+                f"{refinements}, {delay} and {smooth}"
             )
-        self.delay = delay
+        self.shift, self.smooth = delay, smooth
+        self.delay = delay + smooth
         self.stages = nn.ModuleList(
             FrameStage(
                 classes if number else features,
@@ -219,9 +229,13 @@ class CausalHead(FrameHead):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(N, F, T) and (N, 1, T) -> (S, N, K, T)."""
-        x, ahead = pad(x, (0, self.delay)), pad(mask, (self.delay, 0), value=1.0)
+        x, ahead = pad(x, (0, self.shift)), pad(mask, (self.shift, 0), value=1.0)
         logits = _refine(self.stages[0](x, ahead), self.stages[1:], ahead)
-        return logits[..., self.delay :] * mask
+        logits = logits[..., self.shift :] * mask
+        if self.smooth and not self.training:
+            smoothed = average_neighbors(logits[-1].softmax(dim=1), mask, self.smooth)
+            logits = torch.cat([logits[:-1], smoothed.clamp(min=_LEAST_SHARE).log()[None] * mask])
+        return logits
 
     def initial_state(self, rows: int) -> list[Tensor]:
         """Return the state before the first frame of ``rows`` streams: what each layer has read."""
@@ -233,7 +247,8 @@ class CausalHead(FrameHead):
     def step(self, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the logits (N, K, T) that the network gives at T further frames, and the state.
 
-        Those of the first ``delay`` frames of a stream are not an answer to any frame.
+        Those of the first ``shift`` frames of a stream are not an answer to any frame. They are not
+        smoothed.
 
         Args:
             x: (N, F, T), features of the frames that follow those of the state.
@@ -251,6 +266,19 @@ class CausalHead(FrameHead):
 
     def _layers(self) -> list[DilatedLayer]:
         return [module for module in self.modules() if isinstance(module, DilatedLayer)]
+
+
+def average_neighbors(shares: Tensor, mask: Tensor, reach: int) -> Tensor:
+    """Return the mean (N, K, T) of each frame and up to ``reach`` real frames before and after it.
+
+    Args:
+        shares: (N, K, T), class probabilities.
+        mask: (N, 1, T), 1 for real frames.
+        reach: frames on either side.
+    """
+    width = 2 * reach + 1
+    summed, counted = (avg_pool1d(part, width, 1, reach) for part in (shares * mask, mask))
+    return summed / counted.clamp(min=0.5 / width)  # padding has no real frame nearby
 
 
 def _refine(logits: Tensor, stages: Sequence[nn.Module] | nn.ModuleList, mask: Tensor) -> Tensor:

@@ -54,9 +54,9 @@ class InputStream(NamedTuple):
     width: int = 1
 
     @property
-    def reads_later(self) -> bool:
-        """Whether a frame depends on later ones."""
-        return self.motion or self.features is velocity
+    def frames_ahead(self) -> int:
+        """How many later frames a frame depends on."""
+        return 2 if self.features is velocity else int(self.motion)
 
 
 def position(joints: JointArray, tree: SkeletonLayout) -> JointArray:
@@ -128,13 +128,16 @@ def stream_width(name: str) -> int:
     return sum(STREAMS[part].width for part in parse_stream(name))
 
 
-def needs_next_frame(name: str) -> bool:
-    """Return whether a stream reads later frames, so that it cannot be computed frame by frame.
+def count_frames_ahead(name: str) -> int:
+    """Return how many later frames a frame of a stream depends on.
+
+    >>> count_frames_ahead("joint"), count_frames_ahead("joint+joint_motion")
+    (0, 1)
 
     Raises:
         UnknownNameError: a part that is not a stream.
     """
-    return any(STREAMS[part].reads_later for part in parse_stream(name))
+    return max(STREAMS[part].frames_ahead for part in parse_stream(name))
 
 
 def normalize_stream_name(name: str) -> str:

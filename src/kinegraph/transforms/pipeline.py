@@ -19,7 +19,7 @@ from kinegraph.skeleton.space import PREPARATIONS
 from kinegraph.transforms.convert_layout import DEFAULT_LAYOUT, layout
 from kinegraph.transforms.input_streams import (
     STREAM_OPTIONS,
-    needs_next_frame,
+    count_frames_ahead,
     parse_stream,
     stream_width,
     to_stream,
@@ -163,7 +163,7 @@ class Pipeline:
             for name, step in self._transforms()
             if step.scope == "clip" and not step.random and not step.pads
         ]
-        later = needs_next_frame(self.stream)
+        later = count_frames_ahead(self.stream)
         return [*names, f"{STREAM_STEP} {self.stream}"] if later else names
 
     @cached_property
