@@ -48,7 +48,7 @@ CAUSAL = "head={{name: causal, layers: 5, refinements: 1, channels: 32, dropout:
 #: Changes of the recipe.
 CASES = {
     "ms_tcn": (),
-    "causal": (CAUSAL.format("delay: 10, smooth: 3"),),
+    "causal": (CAUSAL.format("delay: 10, smooth: 4"),),
     "causal_earlier": (CAUSAL.format("delay: 0"),),
     "causal_joints": (CAUSAL.format("delay: 10"), "stream=joint"),
     "linear": ("head={name: linear}",),

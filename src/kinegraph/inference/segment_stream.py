@@ -83,7 +83,7 @@ class SegmentationStream:
         self._window_start = 0
         self._featured = 0  # inputs whose features the head has read
         self._headed = 0  # logits that the head has given
-        self._raw: list[NDArray[np.float32]] = []  # classes from self._raw_start on, not smoothed
+        self._raw: list[NDArray[np.float32]] = []  # votes from self._raw_start on, not averaged
         self._raw_start = 0
         self._rows: list[NDArray[np.float32]] = []  # classes of inputs from self._row_start on
         self._row_start = 0
@@ -138,7 +138,7 @@ class SegmentationStream:
             parts.append(torch.zeros(shape, device=self._segmenter.device))
         for part in parts:
             logits, self._state = self._head.step(part, self._state)
-            rows = [*logits[0].float().softmax(dim=0).T.cpu().numpy()]
+            rows = [*self._head.vote(logits.float())[0].T.cpu().numpy()]
             skipped = max(0, min(len(rows), self._head.shift - self._headed))
             self._headed += len(rows)
             self._raw += rows[skipped:]  # the first ones belong to no frame

@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool1d, conv1d, pad, relu
 from kinegraph.errors import ModelError
 
 KERNEL = 3  # frames that a dilated convolution reads
+SHARPNESS = 4.0  # power of class probabilities that are averaged: nearly a vote of the frames
 _LEAST_SHARE = 1e-12  # smallest class probability whose logarithm is taken
 
 
@@ -185,8 +186,8 @@ class CausalHead(FrameHead):
         dropout: of every layer.
         delay: frames after a frame that the network reads too. The logits of frame t are those that
             it gives at frame t + delay; frames after the end count as zeros.
-        smooth: frames before and after a frame whose class probabilities are averaged with its own,
-            in evaluation; at the ends there are fewer.
+        smooth: frames before and after a frame that vote on its class in evaluation: the class
+            probabilities of all are sharpened and averaged. At the ends there are fewer.
 
     Attributes:
         shift: the option ``delay``.
@@ -233,9 +234,13 @@ class CausalHead(FrameHead):
         logits = _refine(self.stages[0](x, ahead), self.stages[1:], ahead)
         logits = logits[..., self.shift :] * mask
         if self.smooth and not self.training:
-            smoothed = average_neighbors(logits[-1].softmax(dim=1), mask, self.smooth)
+            smoothed = average_neighbors(self.vote(logits[-1]), mask, self.smooth)
             logits = torch.cat([logits[:-1], smoothed.clamp(min=_LEAST_SHARE).log()[None] * mask])
         return logits
+
+    def vote(self, logits: Tensor) -> Tensor:
+        """(N, K, T) -> the same: what `smooth` averages, or the class probabilities without it."""
+        return (SHARPNESS * logits if self.smooth else logits).softmax(dim=1)
 
     def initial_state(self, rows: int) -> list[Tensor]:
         """Return the state before the first frame of ``rows`` streams: what each layer has read."""
