@@ -280,6 +280,7 @@ def test_marked_blocks_run_and_print_what_they_promise(
     code, promised, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("kinegraph.models.MODELS", dict(MODELS))
+    monkeypatch.setattr("kinegraph.skeleton.layouts.LAYOUTS", dict(LAYOUTS))
     monkeypatch.chdir(tmp_path)
     printed = run_code(code, tmp_path, capsys)
     assert promised is None or printed == promised

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +21,9 @@ from kinegraph.readers import (
 )
 from kinegraph.readers.reader import Reader
 from kinegraph.readers.space_options import SPACE_OPTIONS
+from test_docs import ROOT, blocks
 
-DOCS = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
+DOCS = ROOT / "docs" / "add-a-dataset.md"
 
 
 def test_names():
@@ -161,8 +160,8 @@ def test_a_yielded_error_is_raised(tmp_path):
 
 def test_documented_reader_works(tmp_path):
     """The example of docs/add-a-dataset.md, as it stands there."""
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "stick.py").write_text(next(block for block in blocks if "READER =" in block))
+    (code,) = [block for mark, block in blocks(DOCS) if mark == "python reader"]
+    (tmp_path / "stick.py").write_text(code)
     spec = importlib.util.spec_from_file_location("stick", tmp_path / "stick.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""The commands of the README, with real videos and the bundled model."""
+"""The commands `live` of the pages, with real videos and the bundled model."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from cli.test_cli import run
 from conftest import real_data
 from kinegraph.video.decode import VideoFile
-from test_docs import ROOT, blocks
+from test_docs import PAGES, blocks
 
 pytestmark = pytest.mark.slow
+#: Second words of the commands in the blocks `bash live`.
+RUN_HERE = {"watch"}
+RUN_ELSEWHERE = {"install", "teach", "train"}  # with other files: see the marks `files`
 
 
 @pytest.fixture
@@ -26,11 +29,11 @@ def videos(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_commands_of_the_readme(capsys, tmp_path, videos):
-    shown = [block for mark, block in blocks(ROOT / "README.md") if mark == "bash live"]
-    lines = [shlex.split(line) for block in shown for line in block.splitlines()]
-    watches = [words for words in lines if words[:2] == ["kinegraph", "watch"]]
-    assert watches
+def test_the_commands_of_the_pages(capsys, tmp_path, videos):
+    shown = [block for page in PAGES for mark, block in blocks(page) if mark == "bash live"]
+    lines = {tuple(shlex.split(line)) for block in shown for line in block.splitlines()}
+    watches = [words for words in lines if words[:2] == ("kinegraph", "watch")]
+    assert watches and not {words[1] for words in lines} - RUN_HERE - RUN_ELSEWHERE
     for words in watches:
         code, out, _ = run(capsys, *words[1:])
         assert code == 0 and "clean_and_jerk" in out.splitlines()[-1]

@@ -19,8 +19,9 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 def load_pretrained(name: str = "penn-action", precision: Precision = "fp32") -> Recognizer:
     """Load a recognizer that needs no training.
 
-    >>> load_pretrained("penn-action").layout.name
-    'penn13'
+    Examples:
+        >>> load_pretrained("penn-action").layout.name
+        'penn13'
 
     Args:
         name: one of `kinegraph list pretrained`, or ``hf://owner/name`` for a model uploaded by

@@ -33,9 +33,10 @@ Precision = Literal["fp32", "bf16", "auto"]
 class Recognizer(Scorer[Scores]):
     """A trained classifier of actions, from raw clips to predictions.
 
-    >>> recognizer = Recognizer.load("runs/demo")  # doctest: +SKIP
-    >>> recognizer(clip).name  # doctest: +SKIP
-    'wave'
+    Examples:
+        >>> recognizer = Recognizer.load("runs/demo")  # doctest: +SKIP
+        >>> recognizer(clip).name  # doctest: +SKIP
+        'wave'
 
     Raises:
         CheckpointError: the model is not a classifier.

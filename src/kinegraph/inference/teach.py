@@ -52,10 +52,11 @@ def teach(
     What was taught, and how well held-out examples are named, stands in the header under
     ``training["taught"]``. The model that is given stays as it is.
 
-    >>> wave, clap = kg.read_clips("wave/"), kg.read_clips("clap/")  # doctest: +SKIP
-    >>> recognizer = teach("penn-action", {"wave": wave, "clap": clap})  # doctest: +SKIP
-    >>> recognizer(clip).name  # doctest: +SKIP
-    'wave'
+    Examples:
+        >>> wave, clap = kg.read_clips("wave/"), kg.read_clips("clap/")  # doctest: +SKIP
+        >>> recognizer = teach("penn-action", {"wave": wave, "clap": clap})  # doctest: +SKIP
+        >>> recognizer(clip).name  # doctest: +SKIP
+        'wave'
 
     Args:
         model: a pretrained model, a run, a checkpoint file or a loaded model; of any family.

@@ -28,8 +28,9 @@ def find_joint(layout: str | SkeletonLayout, text: str) -> int | None:
     place are known too (``pelvis`` for ``mid_hip``, ``RSho`` for ``right_shoulder``), as
     joint_names.yaml lists them; the name of a joint of the layout always comes first.
 
-    >>> find_joint("ntu25", "ElbowLeft"), find_joint("coco17", "pelvis")
-    (5, None)
+    Examples:
+        >>> find_joint("ntu25", "ElbowLeft"), find_joint("coco17", "pelvis")
+        (5, None)
 
     Raises:
         UnknownNameError: no layout has that name.
