@@ -21,6 +21,13 @@ def test_a_still_body_does_not_move():
     assert measure_motion([BODY] * 90) == 0
 
 
+def test_the_noise_of_single_frames_does_not_count():
+    frames = still(noise=1.0)
+    size = np.linalg.norm(np.ptp(BODY, axis=0))
+    assert np.sqrt((frames.std(axis=0) ** 2).sum(axis=1)).min() > STILL_MOTION * size
+    assert measure_motion(list(frames)) < STILL_MOTION
+
+
 def test_one_limb_is_enough():
     frames = still()
     frames[:, 3, 0] += 10 * np.sin(2 * np.pi * TIMES)

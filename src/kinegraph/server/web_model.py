@@ -35,7 +35,7 @@ from kinegraph.skeleton.space import Space
 from kinegraph.transforms.input_streams import parse_stream
 from kinegraph.transforms.normalize import limb_ends, trunk_joints
 from kinegraph.video.estimators import movenet
-from kinegraph.video.motion import MIN_PRESENCE, STILL_MOTION
+from kinegraph.video.motion import MIN_PRESENCE, SETTLING_FRAMES, STILL_MOTION
 from kinegraph.video.pipeline import (
     MAX_FRAME_SECONDS,
     MIN_VISIBLE_SECONDS,
@@ -195,7 +195,11 @@ def describe_model(recognizer: Recognizer, state: Sequence[StateSpec]) -> dict[s
             "max_frame": MAX_FRAME_SECONDS,
             "min_visible": MIN_VISIBLE_SECONDS,
         },
-        "motion": {"still": STILL_MOTION, "min_presence": MIN_PRESENCE},
+        "motion": {
+            "still": STILL_MOTION,
+            "settling": SETTLING_FRAMES,
+            "min_presence": MIN_PRESENCE,
+        },
         "counter": describe_counter(),
         "steps": list(_step_settings(recognizer)),
         "network": {

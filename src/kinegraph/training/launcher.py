@@ -42,6 +42,7 @@ def launch_workers(count: int, stages: str) -> Iterator[None]:
     watcher = threading.Thread(target=_exit_if_stalled, args=(workers, finished), daemon=True)
     watcher.start()
     try:
+        _wait_for_start(store, workers)
         dist.init_process_group(store=store, rank=0, world_size=count + 1)
         yield
         _wait_for_exit(workers)
@@ -101,6 +102,31 @@ class WorkerProcess:
             self._process.stdin.close()  # type: ignore[union-attr]
 
 
+def ready_key(rank: int) -> str:
+    """Return the key that a worker sets when it is about to join the process group."""
+    return f"ready {rank}"
+
+
+def _wait_for_start(store: dist.TCPStore, workers: Sequence[WorkerProcess]) -> None:
+    """Wait until all workers have started.
+
+    A signal interrupts this, but not the same wait inside of `init_process_group`.
+
+    Raises:
+        TrainingError: one has failed.
+    """
+    keys = [ready_key(rank) for rank in range(1, len(workers) + 1)]
+    while not store.check(keys):
+        _check_failures(workers)
+        time.sleep(0.05)
+
+
+def _check_failures(workers: Sequence[WorkerProcess], cause: Exception | None = None) -> None:
+    for worker in workers:
+        if failure := worker.failure():
+            raise TrainingError(failure) from cause
+
+
 def _wait_for_exit(workers: Sequence[WorkerProcess], cause: Exception | None = None) -> None:
     """Wait until all workers have exited or one has failed, at most `EXIT_TIMEOUT_S`.
 
@@ -109,9 +135,7 @@ def _wait_for_exit(workers: Sequence[WorkerProcess], cause: Exception | None = N
     """
     deadline = time.monotonic() + EXIT_TIMEOUT_S
     while time.monotonic() < deadline:
-        for worker in workers:
-            if failure := worker.failure():
-                raise TrainingError(failure) from cause
+        _check_failures(workers, cause)
         if all(worker.has_exited() for worker in workers):
             return
         time.sleep(0.05)

@@ -292,7 +292,7 @@ def fit(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's advice on loader workers and hardware."""
+    """Hide advice of Lightning on loader workers and hardware, and of DDP on memory layouts."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -300,6 +300,7 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
             yield
     finally:
         logger.setLevel(level)

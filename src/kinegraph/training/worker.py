@@ -13,7 +13,7 @@ import time
 import torch.distributed as dist
 
 from kinegraph.errors import KinegraphError
-from kinegraph.training.launcher import ERROR_EXIT_CODE, HOST
+from kinegraph.training.launcher import ERROR_EXIT_CODE, HOST, ready_key
 from kinegraph.training.stages import STAGE_RUNS
 from kinegraph.training.train import train_stages
 
@@ -38,6 +38,7 @@ def run_worker() -> None:
 def _join_process_group() -> None:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(HOST, int(os.environ["MASTER_PORT"]), size, wait_for_workers=False)
+    store.set(ready_key(rank), "")
     dist.init_process_group(store=store, rank=rank, world_size=size)
 
 

@@ -18,7 +18,7 @@ from kinegraph.skeleton.layout import SkeletonLayout
 from kinegraph.skeleton.space import Space
 from kinegraph.video.counting import PersonCounter
 from kinegraph.video.estimators.base import Array, PoseFrame
-from kinegraph.video.motion import STILL_MOTION, measure_motion
+from kinegraph.video.motion import SETTLING_FRAMES, STILL_MOTION, measure_motion
 from kinegraph.video.person_segmentation import SegmentedPerson
 from kinegraph.video.resample import FrameResampler
 from kinegraph.video.segmentation import ActionSegmenter, Segment
@@ -180,6 +180,8 @@ class PersonState:
         if not np.isfinite(held).any() and not self._session.frames:
             return []
         prediction = self._session.push(held, sure)
+        if self._session.frames <= SETTLING_FRAMES:
+            self._recent.clear()
         self._recent.append(held[0])
         if prediction is None or self._session.frames % PREDICTION_INTERVAL_FRAMES:
             return []

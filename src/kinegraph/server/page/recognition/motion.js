@@ -12,8 +12,8 @@ export function median(values) {
 }
 
 /**
- * Return the largest standard deviation of a joint's position, in diagonals of the body; 0 if no
- * joint is visible often enough.
+ * Return the largest standard deviation of a joint's position without noise, in diagonals of the
+ * body; 0 if no joint is visible often enough.
  * @param {Float64Array[]} frames joints of each frame: 2 V, NaN where absent
  * @param {number} minPresence share of the frames in which a joint must be visible
  */
@@ -43,7 +43,13 @@ export function measureMotion(frames, minPresence) {
       const own = offsets.map((row) => row[i]).filter((value) => !Number.isNaN(value));
       const mean = own.reduce((sum, value) => sum + value, 0) / own.length;
       squares[i] += own.reduce((sum, value) => sum + (value - mean) ** 2, 0) / own.length;
+      const second = offsets
+        .slice(2)
+        .map((row, t) => (row[i] - 2 * offsets[t + 1][i] + offsets[t][i]) ** 2)
+        .filter((value) => !Number.isNaN(value));
+      // noise that is independent from frame to frame
+      squares[i] -= second.reduce((sum, value) => sum + value, 0) / Math.max(1, second.length) / 6;
     });
   }
-  return Math.sqrt(Math.max(...squares)) / Math.max(median(extents), 1e-9);
+  return Math.sqrt(Math.max(0, ...squares)) / Math.max(median(extents), 1e-9);
 }

@@ -145,7 +145,8 @@ class PersonState {
     const converted = convertJoints(pose, this.settings.mapping);
     if (!this.session.frames && converted.joints.every(Number.isNaN)) return [];
     this.session.push(converted);
-    this.recent = [...this.recent, converted.joints].slice(-this.windowFrames);
+    const settled = this.session.frames > this.settings.motion.settling ? this.recent : [];
+    this.recent = [...settled, converted.joints].slice(-this.windowFrames);
     if (this.session.frames % this.settings.pipeline.interval) return [];
     const prediction = await this.session.flush();
     if (!prediction) return [];

@@ -76,7 +76,8 @@
  * @property {{fps: number, max_gap: number}} resampler
  * @property {{min_duration: number, hysteresis: number, main_share: number, main_named_share: number}} segmenter
  * @property {PipelineSettings} pipeline
- * @property {{still: number, min_presence: number}} motion below `still` a body is still
+ * @property {{still: number, settling: number, min_presence: number}} motion below `still` a body is still;
+ *   the first frames of a person do not count
  * @property {CounterSettings} counter
  * @property {PreprocessingStep[]} steps
  * @property {NetworkSettings} network
