@@ -48,8 +48,9 @@ CAUSAL = "head={{name: causal, layers: 5, refinements: 1, channels: 32, dropout:
 #: Changes of the recipe.
 CASES = {
     "ms_tcn": (),
-    "causal": (CAUSAL.format("delay: 10, smooth: 4"),),
-    "causal_earlier": (CAUSAL.format("delay: 0"),),
+    "causal": (CAUSAL.format("delay: 4, smooth: 4"),),
+    "causal_0": (CAUSAL.format("delay: 0, smooth: 4"),),
+    "causal_0_single": (CAUSAL.format("delay: 0"),),
     "causal_joints": (CAUSAL.format("delay: 10"), "stream=joint"),
     "linear": ("head={name: linear}",),
 }
@@ -76,6 +77,7 @@ def main() -> None:
             train_windows(windows, folder(options.out, "windows", seed), seed)
     rows: list[tuple[str, str, Callable[[Path], list[LabeledSegmentation]]]] = [
         ("MS-TCN++", "ms_tcn", segment_split),
+        ("MS-TCN++, smoothed", "ms_tcn", smooth_frames),
         *((title_causal(n, options.out), n, segment_split) for n in CASES if "causal" in n),
         ("linear classifier of frames, smoothed", "linear", smooth_frames),
         ("linear classifier of frames", "linear", segment_split),
