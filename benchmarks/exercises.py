@@ -57,7 +57,7 @@ KNOWN_SHARE = 0.98  # of the clips of held-out subjects that are nearer than the
 SLOPE = 20.0  # of the logit of "unknown", per radius
 UNKNOWN = "unknown"
 EXPLAINED = 8  # clips of each quality whose deletion curves are measured
-OTHERS = ("utkinect", "utd_mhad", "florence3d", "sbu")
+OTHERS = ("utkinect", "utd_mhad", "nw_ucla", "florence3d", "sbu")
 
 
 Features = NDArray[np.float32]  # (copies, N, P)
