@@ -37,21 +37,17 @@ KNOWN_LABELS: dict[str, dict[int, str]] = {
     "ui_prmd": {0: "squat"},
     "jhmdb14": {2: "golf_swing", 6: "pullup"},
 }
-#: Labels that are too similar to an action to be examples of another one: throws, lunges, getting
-#: up from a chair.
+#: Labels that are too similar to an action to be examples of another one: throws, lunges.
 SIMILAR_LABELS: dict[str, set[int]] = {
     "nw_ucla": {8},
     "utd_mhad": {4},
     "jhmdb14": {11},
     "utkinect": {5},
-    "ui_prmd": {2, 3, 4},
 }
 #: Number of training clips of each dataset.
 TRAINING_CLIPS = {"nw_ucla": 150, "utd_mhad": 200, "sbu": 100, "jhmdb14": 190}
 #: The same for a model with a wider background.
 WIDE_CLIPS = {"nw_ucla": 350, "utd_mhad": 450, "sbu": 250, "jhmdb14": 400, "ui_prmd": 250}
-#: Datasets of which so many clips of known actions are examples of these actions.
-KNOWN_CLIPS = {"ui_prmd": 80}
 #: Datasets of which all clips are for the report.
 REPORTED_DATASETS = ("utkinect", "florence3d")
 READERS = {"ui_prmd": "ui_prmd"}  # where the files of a folder do not show it
@@ -90,7 +86,7 @@ def read_other_clips(data: Path, name: str) -> Iterator[Clip]:
         label = ACTIONS.index(known[clip.label]) if clip.label in known else OTHER
         rng = np.random.default_rng([len(name), *clip.id.encode()])
         reported = name in REPORTED_DATASETS or clip.label in REPORTED_LABELS.get(name, set())
-        is_test = reported or (label != OTHER and name not in KNOWN_CLIPS)
+        is_test = reported or label != OTHER
         meta = {"split": "test" if is_test else "train", "block": f"{name}-{clip.label}"}
         for number, joints in enumerate(_project_from_random_side(clip, rng).joints):
             yield Clip(joints[None], LAYOUT, None, label, f"{name}-{clip.id}-{number}", meta=meta)
@@ -192,7 +188,7 @@ def frozen_poses(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Cl
 def make_background(
     data: Path, penn: Sequence[Clip], rng: np.random.Generator, *, wide: bool
 ) -> tuple[list[Clip], list[Clip]]:
-    """Return the clips of other datasets for the training, and the clips of the report.
+    """Return the background clips of the training, and the clips of the report.
 
     Args:
         data: the folder of the raw datasets.
@@ -203,20 +199,16 @@ def make_background(
     """
     numbers = WIDE_CLIPS if wide else TRAINING_CLIPS
     background: list[Clip] = []
-    examples: list[Clip] = []
     reported: list[Clip] = []
     for name in DATASETS:
         clips = list(read_other_clips(data, name))
         reported += [clip for clip in clips if clip.meta["split"] == "test"]
-        for part, known, count in (
-            (background, False, numbers.get(name, 0)),
-            (examples, True, KNOWN_CLIPS.get(name, 0) if wide else 0),
-        ):
-            own = [c for c in clips if c.meta["split"] == "train" and known == (c.label != OTHER)]
-            chosen = rng.choice(len(own), min(count, len(own)), replace=False)
-            part += [copy_visibility(own[i], penn[rng.integers(len(penn))]) for i in sorted(chosen)]
+        own = [clip for clip in clips if clip.meta["split"] == "train"]
+        chosen = rng.choice(len(own), min(numbers.get(name, 0), len(own)), replace=False)
+        background += [
+            copy_visibility(own[i], penn[rng.integers(len(penn))]) for i in sorted(chosen)
+        ]
     recorded = list(background)
-    background += examples
     background += frozen_poses(recorded, rng)
     background += shuffled_joints(penn, rng)
     if wide:
