@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
 from conftest import made_up_clips
@@ -77,6 +80,18 @@ def test_the_same_recipe_gives_the_same_weights_with_workers(trained, tmp_path):
     recipe, run = trained
     again = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 2})})
     assert equal(weights(train(again, tmp_path / "again")), weights(run))
+
+
+def test_sigterm_keeps_its_handler_in_the_training(trained, tmp_path):
+    class Handler(Callback):
+        def on_train_epoch_end(self, trainer, pl_module) -> None:
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    recipe, _ = trained
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 1})})
+    found: list = []
+    train(short, tmp_path / "short", progress=Handler())
+    assert found == [signal.getsignal(signal.SIGTERM)]
 
 
 def test_another_seed_gives_other_weights(trained, tmp_path):

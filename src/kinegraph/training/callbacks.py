@@ -1,9 +1,11 @@
-"""Lightning callbacks: history, checkpoints, early stopping, progress bar."""
+"""Lightning callbacks: history, checkpoints, early stopping, progress bar, signals."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,6 +46,21 @@ class PeriodicEvaluation(Callback):
         # Lightning keeps the metrics of the last evaluation, which are not those of this epoch
         for name in [name for name in trainer.callback_metrics if name.startswith("test_")]:
             del trainer.callback_metrics[name]
+
+
+class PlainSigterm(Callback):
+    """Keeps the handler of SIGTERM that was there before the training.
+
+    Lightning's handler broadcasts a tensor to the other processes, which do not expect one within a
+    step, so that all of them wait forever.
+    """
+
+    def on_fit_start(self, *_: Any) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, *_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class SpeedMeter(Callback):

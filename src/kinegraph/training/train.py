@@ -29,6 +29,7 @@ from kinegraph.training.batch import collate
 from kinegraph.training.callbacks import (
     Checkpoints,
     PeriodicEvaluation,
+    PlainSigterm,
     ProgressBar,
     ResumableEarlyStopping,
     SpeedMeter,
@@ -185,7 +186,8 @@ def _train_stage(stage: StageRun, layout: ProcessLayout, progress: Callback) -> 
         best_by = objective.best_metric
         if isinstance(progress, ProgressBar):
             progress.announce(stage.title, notes)
-        callbacks = [SpeedMeter(), Checkpoints(stage.folder, header, started, best_by), progress]
+        checkpoints = Checkpoints(stage.folder, header, started, best_by)
+        callbacks = [PlainSigterm(), SpeedMeter(), checkpoints, progress]
         if settings.evaluate_every:
             test_batches = create_loader(test_set, settings.batch_size, **loading)
             callbacks.insert(0, PeriodicEvaluation(test_batches, settings.evaluate_every))
