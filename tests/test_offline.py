@@ -161,6 +161,7 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         train segmentation.yaml --out segmenter
         segment {recordings} --model segmenter
         count {recordings}
+        assess new.arrow
         teach one {tiny_store} --out taught
         watch {video} --json
         pose-model movenet package

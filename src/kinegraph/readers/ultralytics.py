@@ -24,7 +24,8 @@ from kinegraph.readers.formats.json_file import (
     read_json,
 )
 from kinegraph.readers.formats.numpy_file import is_damaged_npz, read_npz_names, to_float32
-from kinegraph.readers.formats.raw_file import read_bytes, read_head
+from kinegraph.readers.formats.raw_file import read_head
+from kinegraph.readers.formats.text_lines import read_lines
 from kinegraph.readers.person_selection import PoseArray
 from kinegraph.readers.pose_arrays import SCORE_ARRAYS, find_point_names, open_pose_arrays
 from kinegraph.readers.pose_files import (
@@ -122,12 +123,10 @@ def open_video(files: VideoFiles, layout: SkeletonLayout | None = None) -> PoseV
 def _read_labels(path: Path, num_joints: int) -> FramePoses:
     """Return the persons of a label file."""
     poses, ids = [], []
-    text = read_bytes(path).decode("utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            pose, track = _parse_label_line(line.split(), num_joints, f"{path}:{number}")
-            poses.append(pose)
-            ids.append(track)
+    for where, line in read_lines(path):
+        pose, track = _parse_label_line(line.split(), num_joints, where)
+        poses.append(pose)
+        ids.append(track)
     return FramePoses(poses, ids)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinegraph.errors import ReadError
-from kinegraph.readers.formats.raw_file import read_bytes
+from kinegraph.readers.formats.text_lines import read_lines
 from kinegraph.skeleton.kinematics import euler_rotations, forward_kinematics
 
 MAX_BVH_BYTES = 2**30
@@ -80,9 +80,7 @@ def read_bvh(path: Path) -> BvhMotion:
 
 def _read_hierarchy(path: Path) -> tuple[list[BvhJoint], Iterator[tuple[str, str]]]:
     """Return the joints of a .bvh file, and its lines from the motion on, each with its place."""
-    text = read_bytes(path, MAX_BVH_BYTES).decode("utf-8", errors="replace")
-    numbered = enumerate(text.splitlines(), start=1)
-    lines = ((f"{path}:{number}", line.strip()) for number, line in numbered if line.strip())
+    lines = read_lines(path, MAX_BVH_BYTES)
     where, first = next(lines, (str(path), ""))
     if first.upper() != "HIERARCHY":
         raise ReadError(f"{where}: expected the word HIERARCHY, got {first!r:.40}")
