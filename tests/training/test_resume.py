@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from kinegraph.training.resume import (
     PREVIOUS_FILE,
     RESUME_FILE,
     RESUME_KIND,
+    ResumeCheckpointIO,
     is_finished,
     load_resume_checkpoint,
 )
@@ -117,6 +119,23 @@ def test_with_both_resume_files_damaged_the_weights_are_offered(copy):
     flip(run / PREVIOUS_FILE)
     with pytest.raises(CheckpointError, match="again in another folder, with init_from="):
         train(recipe, run, resume=True)
+
+
+def test_an_interrupted_resume_file_leaves_no_partial_one(tmp_path, monkeypatch):
+    path, writer = tmp_path / RESUME_FILE, ResumeCheckpointIO()
+    writer.save_checkpoint({"epoch": 0}, path)
+    replace = Path.replace
+
+    def interrupt(source, target):
+        if source == path:  # SIGTERM before the older file gets its new name
+            raise SystemExit(143)
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(SystemExit):
+        writer.save_checkpoint({"epoch": 1}, path)
+    assert [file.name for file in tmp_path.iterdir()] == [RESUME_FILE]
+    assert load_resume_checkpoint(path)["epoch"] == 0
 
 
 def test_a_resume_file_runs_no_code(tmp_path):

@@ -82,10 +82,13 @@ class ResumeCheckpointIO(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         new = path.with_name(f".{path.name}.next")
-        atomic_write(new, add_checksum(RESUME_KIND, buffer.getvalue()))
-        if path.is_file():
-            path.replace(path.with_name(PREVIOUS_FILE))
-        new.replace(path)
+        try:
+            atomic_write(new, add_checksum(RESUME_KIND, buffer.getvalue()))
+            if path.is_file():
+                path.replace(path.with_name(PREVIOUS_FILE))
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)  # after SIGTERM or Ctrl-C; the epoch is trained again
         sync_folder(path.parent)
 
     def load_checkpoint(
