@@ -47,7 +47,8 @@ def _alter_tensor(tensors: dict[str, Any], draw: random.Random) -> None:
         value = value.to(draw.choice([torch.float64, torch.int32, torch.bool, torch.float16]))
     elif kind == 2:
         value = value.clone()
-        value.reshape(-1)[:1] = draw.choice([torch.nan, torch.inf, 1e38, -1.0])
+        odd = [torch.nan, torch.inf, 1e38, -1.0] if value.is_floating_point() else [0, 1]
+        value.reshape(-1)[:1] = draw.choice(odd)
     elif kind == 3:
         name += draw.choice(["x", "\0", ".weight", "ü" * 300])
     elif kind == 4:
