@@ -168,7 +168,7 @@ def test_every_command_stays_on_this_machine(tiny_recipe, tiny_store, tmp_path, 
         draw graph jhmdb15 --out graph.png
         draw clip {tiny_store} clip003 --out clip.png
         draw run one
-        bench data --store new.arrow --rounds 1
+        bench convert --raw demo/raw --rounds 1
         """.splitlines()
         if line.strip()
     ]
